@@ -1,0 +1,111 @@
+//! What cannot be derived: two preallocated, checksummed slots in one file, overwritten in turn.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::{FrameNo, Lsn, Position, Transaction};
+
+/// Everything Forebay remembers across a restart, beside the log itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which database, slot and stream this directory belongs to.
+    pub identity: Identity,
+    /// Whether publication and slot were still being made when this was written.
+    pub phase: Phase,
+    /// Which history of the source; `adopt` begins a new one.
+    pub epoch: u16,
+    /// Highest LSN ever confirmed, or about to be: written before Postgres is told.
+    pub told: Lsn,
+    /// The highest transaction that `low`, `held` or any lane names, finished or not.
+    pub tip: Option<Transaction>,
+    /// Everything up to this frame is published.
+    pub low: Mark,
+    /// Everything up to this frame is fsynced in the log.
+    pub held: Mark,
+    /// What is published beyond `low`: lane, and the frame up to which all of its records are.
+    pub lanes: Vec<(u8, FrameNo)>,
+    /// Single records published beyond their lane's progress: frame and ordinal in the frame. Written at a clean stop.
+    pub answered: Vec<(FrameNo, u16)>,
+    /// Records that are not changes and are not settled yet.
+    pub injections: Vec<Injection>,
+    /// Totals per event type.
+    pub books: BTreeMap<String, Totals>,
+}
+
+/// What a directory belongs to. Another one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `system_identifier` of the database cluster; text, because JSON numbers end at 2^53 for many readers.
+    pub system_id: String,
+    /// Timeline of the write-ahead log.
+    pub timeline: u32,
+    /// Database name.
+    pub database: String,
+    /// Replication slot.
+    pub slot: String,
+    /// Publication.
+    pub publication: String,
+    /// CloudEvents source, `urn:forebay:<name>`.
+    pub source: String,
+    /// The stream; unknown until Kinesis has answered for the first time.
+    pub stream: Option<StreamIdentity>,
+    /// How keys are spread over lanes. Lane progress counts only under the same.
+    pub lane_hash: String,
+}
+
+/// Which stream, and which one of that name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamIdentity {
+    /// ARN.
+    pub arn: String,
+    /// Creation time, whole seconds since the Unix epoch.
+    pub created: i64,
+}
+
+/// How far the first start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Publication and slot are to be made, or being made.
+    Creating,
+    /// Both exist.
+    Running,
+}
+
+/// A frame, and the position of its change; no position before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Frame number.
+    pub frame: FrameNo,
+    /// Position of the last change at or before that frame.
+    pub position: Option<Position>,
+}
+
+/// A record that is not a change, to be appended at a transaction boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Injection {
+    /// `forebay.gap.v1`: a person has adopted a new history.
+    Gap {
+        /// Epoch that began with it.
+        epoch: u16,
+        /// Last position of the old history, if any.
+        from: Option<Position>,
+        /// Where the slot begins.
+        to: Lsn,
+        /// What the person wrote.
+        reason: String,
+        /// When, microseconds since the Unix epoch.
+        at: i64,
+    },
+}
+
+/// Books of one event type: received = published + quarantined + in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Accepted by the stream.
+    pub published: u64,
+    /// In the dead letter.
+    pub quarantined: u64,
+}

@@ -1,0 +1,1 @@
+//! The log: a run of segments that writer, reader and keeper share.

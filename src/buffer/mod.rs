@@ -1,0 +1,12 @@
+//! The basin: a bounded log on disk, the checkpoint, and what follows from them.
+
+pub mod checkpoint;
+pub mod disk;
+pub mod frame;
+pub mod ledger;
+pub mod log;
+pub mod reader;
+pub mod segment;
+pub mod writer;
+
+pub use ledger::Settled;

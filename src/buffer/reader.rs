@@ -1,0 +1,1 @@
+//! Reads the log after a frame.

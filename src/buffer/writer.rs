@@ -1,0 +1,1 @@
+//! Appends frames to the log.

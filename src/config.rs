@@ -1,0 +1,1 @@
+//! File and environment become checked settings.

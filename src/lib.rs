@@ -1,0 +1,31 @@
+//! Forebay: change data capture from PostgreSQL to Amazon Kinesis, as versioned domain events.
+//!
+//! ```text
+//!  postgres ──Change──▶ translate ──Records──▶ buffer ──batch──▶ kinesis
+//!     ▲                                          │ ▲               │
+//!     └────── confirm(Settled) ──────────────────┘ └─ checkpoint ◀─┘
+//!     └────────────── ingest ────────────────────┘  └── publish ───┘
+//! ```
+//!
+//! Two loops and one buffer between them; nothing else is shared. From the bottom up, where a lower floor never imports
+//! a higher one:
+//!
+//! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`]
+//! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
+//! - [`source`]: where changes come from; [`sink`]: where events go
+//! - [`pipeline`]: the two loops, recovery, start and stop
+//! - [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
+
+pub mod buffer;
+pub mod change;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod failure;
+pub mod observe;
+pub mod pipeline;
+pub mod position;
+pub mod sink;
+pub mod source;
+pub mod translate;
+pub mod types;

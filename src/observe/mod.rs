@@ -1,0 +1,1 @@
+//! Metrics, books and health.

@@ -1,0 +1,1 @@
+//! The two loops, recovery, start and stop.

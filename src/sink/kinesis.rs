@@ -1,0 +1,1 @@
+//! The stream itself, on the AWS SDK.

@@ -1,0 +1,1 @@
+//! At most one unanswered record per key.

@@ -1,0 +1,1 @@
+//! Whole requests are filled across keys.

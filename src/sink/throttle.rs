@@ -1,0 +1,1 @@
+//! Backoff, and one probe at a time while the service is away.

@@ -1,0 +1,1 @@
+//! What the catalogue says of types and keys.

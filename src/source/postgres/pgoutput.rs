@@ -1,0 +1,1 @@
+//! The pgoutput protocol, version 1, text: bytes become messages.

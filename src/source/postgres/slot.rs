@@ -1,0 +1,1 @@
+//! Slots and publications: looked at, created.

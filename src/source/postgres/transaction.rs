@@ -1,0 +1,1 @@
+//! Messages become deliveries: indexes, ordinals, the open transaction.

@@ -1,0 +1,1 @@
+//! Values of rows as JSON, as `to_jsonb()` prints them.

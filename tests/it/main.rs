@@ -1,0 +1,1 @@
+//! Integration tests: real Postgres, real Kinesis implementations, the built daemon.

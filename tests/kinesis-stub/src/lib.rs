@@ -1,0 +1,1 @@
+//! A scriptable Amazon Kinesis.
