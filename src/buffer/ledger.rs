@@ -10,6 +10,7 @@
 //! to what is about to be confirmed; only [`Ledger::written`], called after its fsync, gives out the [`Settled`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::ConfirmAfter;
@@ -300,6 +301,22 @@ impl Ledger {
 
     fn confirmable(&self, settled: FrameNo) -> Option<Lsn> {
         self.markers.iter().take_while(|marker| marker.frame <= settled).last().map(|marker| marker.lsn)
+    }
+}
+
+/// The ledger, shared by the two loops and the keeper. The lock is held for a few assignments, never across I/O.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Shares a ledger.
+    pub fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Locks it. A panic elsewhere ends the process (`panic = "abort"`), so a poisoned lock is only met in tests.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -214,7 +214,7 @@ pub fn recover(
     check_identity(wanted, found, server)?;
     let mut next = found.clone();
     if found.identity.lane_hash != LANE_HASH {
-        next.identity.lane_hash = LANE_HASH.to_owned();
+        LANE_HASH.clone_into(&mut next.identity.lane_hash);
         next.lanes.clear();
         next.answered.clear();
     }
