@@ -6,6 +6,7 @@ pub mod frame;
 pub mod ledger;
 pub mod log;
 pub mod reader;
+pub mod scan;
 pub mod segment;
 pub mod writer;
 
