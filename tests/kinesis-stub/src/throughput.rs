@@ -54,7 +54,7 @@ mod tests {
         let (mut bucket, start) = (Bucket::default(), Instant::now());
         assert_eq!(taken(&mut bucket, 10, 1_500, start), 1_000);
         assert_eq!(taken(&mut bucket, 10, 1_500, start + Duration::from_millis(250)), 250);
-        assert_eq!(taken(&mut bucket, 10, 3_000, start + Duration::from_secs(60)), 1_000);
+        assert_eq!(taken(&mut bucket, 10, 3_000, start + Duration::from_mins(1)), 1_000);
     }
 
     #[test]
