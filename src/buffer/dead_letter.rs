@@ -103,7 +103,7 @@ fn end_of_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
         let start = end.saturating_sub(STEP);
         let mut block = Vec::new();
         file.seek(SeekFrom::Start(start))?;
-        file.by_ref().take(end - start).read_to_end(&mut block)?;
+        std::io::Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
         if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
             return Ok(start + u64::try_from(at).unwrap_or_default() + 1);
         }
@@ -121,8 +121,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         let long = format!("{{\"raw\":\"{}\"}}\n", "x".repeat(100_000));
-        for (found, kept) in [("", ""), ("torn", ""), ("{}\n", "{}\n"), ("{}\n{\"torn", "{}\n"), (&format!("{long}{}", "y".repeat(70_000)), &long)]
-        {
+        for (found, kept) in [
+            ("", ""),
+            ("torn", ""),
+            ("{}\n", "{}\n"),
+            ("{}\n{\"torn", "{}\n"),
+            (&format!("{long}{}", "y".repeat(70_000)), &long),
+        ] {
             std::fs::write(&path, found).unwrap();
             let mut file = DeadLetterFile::open(directory.path()).unwrap();
             file.append(b"{\"next\":1}\n").unwrap();

@@ -17,6 +17,7 @@ use crate::config::ConfirmAfter;
 use crate::position::{FrameNo, Lsn, Transaction};
 
 use super::checkpoint::{Checkpoint, Injection, Mark, StreamIdentity, Totals};
+use super::log::Tail;
 
 /// Proof that everything received before this LSN on this connection is settled and that the checkpoint says so. Only the
 /// buffer makes one, so that confirming too early does not compile.
@@ -45,6 +46,12 @@ pub struct Reached {
     pub mark: Mark,
     /// The transaction of that change, if there was one.
     pub transaction: Option<Transaction>,
+}
+
+impl From<Tail> for Reached {
+    fn from(tail: Tail) -> Self {
+        Self { mark: tail.mark(), transaction: tail.transaction }
+    }
 }
 
 /// Once this frame is settled, this LSN may be confirmed.

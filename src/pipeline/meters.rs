@@ -24,7 +24,10 @@ const RETRIES: &str = "forebay_loop_restarts_total";
 
 /// Tells the exporter what each name means.
 pub fn describe() {
-    describe_counter!(UNTRANSLATABLE, "Changes that became dead letters because they could not be read or translated");
+    describe_counter!(
+        UNTRANSLATABLE,
+        "Changes that became dead letters because they could not be read or translated"
+    );
     describe_gauge!(PAUSED, "1 while the log is full and Postgres keeps its write-ahead log");
     describe_gauge!(CONFIRMED, "Highest log sequence number confirmed to Postgres, as a byte address");
     describe_gauge!(RECEIVED_BYTES, "Bytes of the log on disk");
@@ -54,7 +57,10 @@ pub(super) fn connected(connected: bool) {
     gauge!(CONNECTED).set(f64::from(u8::from(connected)));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes of write-ahead log are exact enough")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; 2^53 bytes of write-ahead log are exact enough"
+)]
 pub(super) fn confirmed(lsn: Lsn) {
     gauge!(CONFIRMED).set(lsn.get() as f64);
 }

@@ -3,6 +3,11 @@
 //! Each attempt of either loop starts from what the buffer says, so start-up, reconnect and crash recovery are one path.
 
 pub mod history;
+pub mod ingest;
+pub mod meters;
+pub mod notice;
+pub mod poison;
+pub mod publish;
 pub mod recover;
 
 /// How far the process is on its way out. Both loops watch it.

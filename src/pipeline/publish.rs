@@ -101,7 +101,12 @@ impl<P: Publisher> Publish<P> {
         let start = {
             let ledger = self.ledger.lock();
             let Published { low, lanes, answered, .. } = ledger.published();
-            Start { low: low.mark, tip: ledger.checkpoint().tip, lanes: lanes.clone(), answered: answered.clone() }
+            Start {
+                low: low.mark,
+                tip: ledger.checkpoint().tip,
+                lanes: lanes.clone(),
+                answered: answered.clone(),
+            }
         };
         let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
         let mut attempt = Attempt {
@@ -126,7 +131,12 @@ impl<P: Publisher> Publish<P> {
             match described {
                 Ok(facts) => {
                     self.check_stream(&facts)?;
-                    tracing::info!(stream = facts.arn, shards = facts.shards, max_record_size = facts.max_record_size, "the stream answers");
+                    tracing::info!(
+                        stream = facts.arn,
+                        shards = facts.shards,
+                        max_record_size = facts.max_record_size,
+                        "the stream answers"
+                    );
                     meters::service(true);
                     return Ok(Some(facts));
                 }
@@ -233,7 +243,7 @@ impl<P: Publisher> Attempt<'_, P> {
                     number: head.number,
                     position: change.then_some(head.position),
                     transaction: change.then_some(head.transaction),
-                    bytes: frame.bytes(),
+                    bytes: frame.size(),
                 };
                 self.lanes.admit(
                     &admitted,
@@ -292,8 +302,11 @@ impl<P: Publisher> Attempt<'_, P> {
         self.complaint = Some(now);
         let error = settlement.error.as_ref().map(ToString::to_string).or_else(|| settlement.reason.clone());
         tracing::warn!(
-            throttled = settlement.throttled, failed = settlement.failed, unanswered = settlement.unanswered,
-            error, "records are sent again until the stream takes them"
+            throttled = settlement.throttled,
+            failed = settlement.failed,
+            unanswered = settlement.unanswered,
+            error,
+            "records are sent again until the stream takes them"
         );
     }
 
