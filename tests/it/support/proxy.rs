@@ -242,8 +242,7 @@ fn join(client: TcpStream, target: &Target, shared: &Arc<Shared>) -> io::Result<
 /// Forwards one direction until it ends.
 fn pump(mut from: Socket, mut to: Socket, direction: Direction, number: u64, shared: &Shared) {
     let mut buffer = vec![0; 16 << 10];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
         let mut rest = buffer.get(..read).unwrap_or_default();
         while !rest.is_empty() {
             let Some(step) = next_step(rest.len(), direction, number, shared) else { return };
@@ -286,7 +285,7 @@ fn next_step(want: usize, direction: Direction, number: u64, shared: &Shared) ->
         let rate = state.bytes_per_second;
         let take = rate.map_or(want, |rate| want.min(piece(rate)));
         let due = rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(u32::try_from(take).map_or(1.0, f64::from) / rate.max(1) as f64)
+            Duration::from_micros((take as u64).saturating_mul(1_000_000) / rate.max(1))
         });
         let left = due.saturating_sub(started.elapsed());
         if state.stalled {
@@ -394,6 +393,20 @@ mod tests {
         let start = Instant::now();
         say(&mut stream, &[7; 2_000]).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_target_too() {
+        let path = std::env::temp_dir().join(format!("forebay-proxy-{}.sock", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            io::copy(&mut stream.try_clone().unwrap(), &mut { stream })
+        });
+        let proxy = Proxy::start(Target::Unix(path.clone())).unwrap();
+        let heard = say(&mut client(&proxy, 5_000), b"hello");
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(heard.unwrap(), b"hello");
     }
 
     #[test]

@@ -1,62 +1,21 @@
 //! `PutRecord` and `PutRecords`: check, let the faults strike, store, answer.
 
-use std::borrow::Cow;
+mod parse;
+mod strike;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::error::{ApiError, Reply};
-use crate::fault::{Fault, Refusal, Rule};
-use crate::null::{self, decoded_len};
+use crate::fault::{Fault, Refusal};
+use crate::null;
 use crate::sequence;
-use crate::shard::hash_of;
-use crate::state::{Active, Course, Held, Late, Now, Record, State};
+use crate::state::{Course, Held, Late, Now, Record, State};
 
 const MAX_ENTRIES: usize = 500;
-const MAX_REQUEST: usize = 10 << 20;
-const MAX_KEY_CHARS: usize = 256;
-const MAX_RECORD: usize = 10 << 20;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutRecordsInput<'a> {
-    #[serde(borrow)]
-    records: Vec<EntryInput<'a>>,
-    stream_name: Option<String>,
-    #[serde(rename = "StreamARN")]
-    stream_arn: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutRecordInput<'a> {
-    #[serde(borrow)]
-    data: Cow<'a, str>,
-    partition_key: String,
-    explicit_hash_key: Option<String>,
-    sequence_number_for_ordering: Option<String>,
-    stream_name: Option<String>,
-    #[serde(rename = "StreamARN")]
-    stream_arn: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct EntryInput<'a> {
-    #[serde(borrow)]
-    data: Cow<'a, str>,
-    #[serde(borrow)]
-    partition_key: Cow<'a, str>,
-    explicit_hash_key: Option<String>,
-}
 
 /// One record on its way.
 #[derive(Debug)]
@@ -205,131 +164,6 @@ impl State {
         Course::answer(error)
     }
 
-    fn parse(&mut self, operation: &str, body: &[u8]) -> Result<Put, ApiError> {
-        let bad = |error: serde_json::Error| ApiError::new(400, "SerializationException", error.to_string());
-        let decode = self.config.keep || self.config.measure;
-        let single = operation == "PutRecord";
-        let (inputs, name, arn, dry_run, ordered) = if single {
-            let input: PutRecordInput<'_> = serde_json::from_slice(body).map_err(bad)?;
-            let ordered = input.sequence_number_for_ordering.is_some();
-            let entry = EntryInput {
-                data: input.data,
-                partition_key: input.partition_key.into(),
-                explicit_hash_key: input.explicit_hash_key,
-            };
-            (vec![entry], input.stream_name, input.stream_arn, input.dry_run, ordered)
-        } else {
-            let input: PutRecordsInput<'_> = serde_json::from_slice(body).map_err(bad)?;
-            (input.records, input.stream_name, input.stream_arn, input.dry_run, false)
-        };
-        if !(1..=MAX_ENTRIES).contains(&inputs.len()) {
-            let count = inputs.len();
-            return Err(ApiError::validation(format!(
-                "Records must have 1 to {MAX_ENTRIES} members, not {count}."
-            )));
-        }
-        let stream = self.stream(name.as_deref(), arn.as_deref())?;
-        if stream.auto && ordered {
-            return Err(ApiError::argument(
-                "SequenceNumberForOrdering is not supported with AUTO distribution.",
-            ));
-        }
-        let (stream, max_record) = (Arc::clone(&stream.name), stream.max_record());
-        let entries = inputs
-            .into_iter()
-            .map(|input| checked(input, max_record, decode))
-            .collect::<Result<Vec<_>, _>>()?;
-        if entries.iter().map(Entry::size).sum::<usize>() > MAX_REQUEST {
-            return Err(ApiError::argument("Records size exceeds 10 MB limit"));
-        }
-        Ok(Put { stream, entries, single, dry_run, shuffle: false })
-    }
-
-    /// Lets script and rules strike; refusals stand in the entries, other faults are handed back.
-    fn strike(&mut self, operation: &str, put: &mut Put) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let mut rules = std::mem::take(&mut self.rules);
-        let mut step = self.script.pop_front().map(Active::from);
-        for active in step.iter_mut().chain(rules.iter_mut()) {
-            if !active.rule.hits_operation(operation) || active.times == Some(0) {
-                continue;
-            }
-            let hit = self.hit_entries(&active.rule, put);
-            if hit.is_empty() {
-                continue;
-            }
-            if active.skip > 0 {
-                active.skip -= 1;
-                continue;
-            }
-            let struck = if active.rule.fault.is_per_entry() {
-                self.refuse(&active.rule, put, &hit)
-            } else {
-                let struck = self.dice.hits(active.rule.share);
-                faults.extend(struck.then(|| active.rule.fault.clone()));
-                struck
-            };
-            if struck {
-                active.times = active.times.map(|times| times.saturating_sub(1));
-                self.requests.faults += u64::from(active.rule.fault != Fault::Accept);
-            }
-        }
-        rules.retain(|active| active.times != Some(0));
-        self.rules = rules;
-        faults
-    }
-
-    /// For requests that are no puts: the first fault that hits the operation.
-    pub(crate) fn strike_request(&mut self, operation: &str) -> Option<Fault> {
-        let dice = &mut self.dice;
-        let active = self.rules.iter_mut().find_map(|active| {
-            let may = !active.rule.fault.is_per_entry() && active.times != Some(0);
-            if !may || !active.rule.hits_operation(operation) {
-                return None;
-            }
-            if active.skip > 0 {
-                active.skip -= 1;
-                return None;
-            }
-            dice.hits(active.rule.share).then_some(active)
-        })?;
-        active.times = active.times.map(|times| times.saturating_sub(1));
-        self.requests.faults += 1;
-        let fault = active.rule.fault.clone();
-        self.rules.retain(|active| active.times != Some(0));
-        Some(fault)
-    }
-
-    fn hit_entries(&self, rule: &Rule, put: &Put) -> Vec<usize> {
-        let shard_of = |entry: &Entry| {
-            let shards = self.streams.get(&*put.stream).map(|stream| &stream.shards);
-            shards.and_then(|shards| shards.at(shards.route(entry.hash))).map_or("", |shard| &*shard.id)
-        };
-        let hit = |entry: &Entry| rule.hits_entry(&entry.key, entry.key_hash, shard_of(entry));
-        put.entries.iter().enumerate().filter(|(_, entry)| hit(entry)).map(|(index, _)| index).collect()
-    }
-
-    fn refuse(&mut self, rule: &Rule, put: &mut Put, hit: &[usize]) -> bool {
-        let mut struck = false;
-        for index in hit {
-            let code = match &rule.fault {
-                Fault::Reject { code } => Some(*code),
-                Fault::AcceptSome { pattern, code } => {
-                    let sign = pattern.bytes().cycle().nth(*index);
-                    (sign == Some(b'-')).then_some(*code)
-                }
-                _ => None,
-            };
-            if let (Some(code), Some(entry)) = (code, put.entries.get_mut(*index))
-                && self.dice.hits(rule.share)
-            {
-                entry.refusal = Some(code);
-                struck = true;
-            }
-        }
-        struck
-    }
-
     /// Stores a request, then those that waited to be late.
     pub(crate) fn store(&mut self, put: Put, now: Now) -> Reply {
         let reply = self.store_one(put, now);
@@ -408,38 +242,6 @@ impl State {
         }
         Outcome::Stored(sequence, id)
     }
-}
-
-fn checked(input: EntryInput<'_>, max_record: usize, decode: bool) -> Result<Entry, ApiError> {
-    let key = input.partition_key.into_owned();
-    if key.is_empty() || key.chars().nth(MAX_KEY_CHARS).is_some() {
-        return Err(ApiError::validation(format!("PartitionKey must have 1 to {MAX_KEY_CHARS} characters.")));
-    }
-    let (data, data_len) = if decode {
-        let data = STANDARD
-            .decode(input.data.as_bytes())
-            .map_err(|error| ApiError::new(400, "SerializationException", error.to_string()))?;
-        let length = data.len();
-        (Bytes::from(data), length)
-    } else {
-        (Bytes::new(), decoded_len(input.data.as_bytes()))
-    };
-    if data_len > MAX_RECORD {
-        return Err(ApiError::validation(format!("Data must have at most {MAX_RECORD} bytes.")));
-    }
-    if data_len + key.len() > max_record {
-        let message =
-            format!("Record of {} bytes exceeds the stream's maximum of {max_record}.", data_len + key.len());
-        return Err(ApiError::argument(message));
-    }
-    let key_hash = hash_of(&key);
-    let hash = match input.explicit_hash_key {
-        None => key_hash,
-        Some(text) => text.parse().map_err(|_| {
-            ApiError::argument(format!("Invalid ExplicitHashKey {text}: not 0 to 2^128 - 1."))
-        })?,
-    };
-    Ok(Entry { key, key_hash, hash, data, data_len, refusal: None })
 }
 
 fn answer(outcomes: impl Iterator<Item = Outcome>, single: bool) -> Reply {
