@@ -6,12 +6,12 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
-const PAUSED: &str = "forebay_source_paused";
+pub const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 const RECEIVED_BYTES: &str = "forebay_log_bytes";
 const BACKLOG: &str = "forebay_log_frames_unpublished";
-const CONNECTED: &str = "forebay_source_connected";
-const SERVICE: &str = "forebay_kinesis_available";
+pub const CONNECTED: &str = "forebay_source_connected";
+pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
