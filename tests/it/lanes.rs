@@ -94,7 +94,7 @@ fn after_an_outage_one_record_at_a_time_tries_until_the_first_answer() {
         now = lanes.wake_at(now).unwrap();
         let (probe, lines) = send(&mut lanes, now).unwrap();
         assert_eq!((lines.len(), probe.is_probe()), (1, true));
-        assert!(send(&mut lanes, now + Duration::from_secs(60)).is_none(), "one probe at a time");
+        assert!(send(&mut lanes, now + Duration::from_mins(1)).is_none(), "one probe at a time");
         assert_eq!(lanes.wake_at(now), None);
         ticket = probe;
     }
@@ -158,6 +158,20 @@ fn frames_without_records_are_finished_at_once_but_not_out_of_turn() {
     let (ticket, _) = send(&mut lanes, now).unwrap();
     lanes.settle(ticket, Ok(vec![accepted()]), now);
     assert_eq!(lanes.low().frame, FrameNo(3));
+}
+
+#[test]
+fn a_finished_record_lets_its_bytes_go_although_low_stands_before_it() {
+    let now = Instant::now();
+    let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
+    let (first, second) = (event("a", "a1"), event("b", "b1"));
+    let lines = [first.line.clone(), second.line.clone()];
+    lanes.admit(&frame(1), [first]);
+    lanes.admit(&frame(2), [second]);
+    let (ticket, _) = send(&mut lanes, now).unwrap();
+    assert!(lines.iter().all(|line| !line.is_unique()));
+    lanes.settle(ticket, Ok(vec![Answer::Throttled, accepted()]), now);
+    assert_eq!((lanes.low().frame, lines[0].is_unique(), lines[1].is_unique()), (FrameNo(0), false, true));
 }
 
 #[test]
