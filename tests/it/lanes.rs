@@ -54,6 +54,13 @@ fn a_record_waits_for_the_one_before_of_its_key_and_others_go_on() {
     lanes.settle(ticket, Ok(vec![accepted()]), now);
     let later = lanes.wake_at(now).unwrap();
     assert!(later >= now + Duration::from_millis(50) && later <= now + Duration::from_millis(100));
+    assert!(send(&mut lanes, now).is_none());
+    let too_late = later + Duration::from_secs(1);
+    assert_eq!(
+        lanes.wake_at(too_late),
+        Some(too_late),
+        "a pause that ended since fill was asked is not missed"
+    );
     let (ticket, lines) = send(&mut lanes, later).unwrap();
     assert_eq!(lines, ["b1"], "the refused one first");
     assert_eq!(lanes.low().frame, FrameNo(0));
