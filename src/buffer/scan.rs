@@ -72,6 +72,13 @@ pub struct Scan {
     pub(super) segments: Vec<FrameNo>,
 }
 
+impl Scan {
+    /// Whether the directory has any segments.
+    pub fn any(&self) -> bool {
+        !self.segments.is_empty()
+    }
+}
+
 /// The good part of one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {

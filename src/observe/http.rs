@@ -15,7 +15,9 @@ use crate::pipeline::meters;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {address} (http.listen): {source}. Choose another address, or stop what uses it")]
+    #[error(
+        "cannot listen on {address} (http.listen): {source}. Choose another address, or stop what uses it"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

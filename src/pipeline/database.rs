@@ -53,7 +53,9 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
         (None, Some(path)) => {
             let text = std::fs::read_to_string(path).map_err(|error| SettingsError::File {
                 path: path.clone(),
-                problem: format!("cannot be read ({error}); source.password_file must hold the password and nothing else"),
+                problem: format!(
+                    "cannot be read ({error}); source.password_file must hold the password and nothing else"
+                ),
             })?;
             Some(Password::new(text.trim_end_matches(['\r', '\n'])))
         }
@@ -119,9 +121,13 @@ impl Seen {
     pub fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
         let facts = &self.facts;
         let mut findings = Vec::new();
-        let mut find = |message: String, mend: &str| findings.push(Finding { message, mend: Some(mend.to_owned()) });
+        let mut find =
+            |message: String, mend: &str| findings.push(Finding { message, mend: Some(mend.to_owned()) });
         if facts.version < 140_000 {
-            find(format!("The server is PostgreSQL {}; Forebay needs 14 or later.", facts.version / 10_000), "an upgrade");
+            find(
+                format!("The server is PostgreSQL {}; Forebay needs 14 or later.", facts.version / 10_000),
+                "an upgrade",
+            );
         }
         if facts.wal_level != "logical" {
             let mend = "ALTER SYSTEM SET wal_level = 'logical'; (then restart the server)";
@@ -129,13 +135,19 @@ impl Seen {
         }
         if !facts.may_replicate {
             let role = &facts.role;
-            find(format!("The role {role:?} may not replicate."), &format!("ALTER ROLE \"{role}\" REPLICATION;"));
+            find(
+                format!("The role {role:?} may not replicate."),
+                &format!("ALTER ROLE \"{role}\" REPLICATION;"),
+            );
         }
         if let Some(publication) = &self.publication {
             findings.extend(publication.broken());
             if publication.tables.is_empty() {
                 findings.push(Finding {
-                    message: format!("The publication {:?} is empty: nothing would ever be published.", wanted.publication),
+                    message: format!(
+                        "The publication {:?} is empty: nothing would ever be published.",
+                        wanted.publication
+                    ),
                     mend: Some(format!("ALTER PUBLICATION \"{}\" ADD TABLE …;", wanted.publication)),
                 });
             }

@@ -2,6 +2,7 @@
 //!
 //! Each attempt of either loop starts from what the buffer says, so start-up, reconnect and crash recovery are one path.
 
+pub mod adopt;
 pub mod database;
 pub mod history;
 pub mod ingest;

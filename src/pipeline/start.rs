@@ -11,10 +11,11 @@ use crate::buffer::scan::Scan;
 use crate::buffer::writer::Writer;
 use crate::config::{Config, ConfirmAfter};
 use crate::failure::Failure;
-use crate::pipeline::database::{self, Seen};
-use crate::pipeline::recover::{self, LogState, Wanted};
-use crate::position::FrameNo;
+use crate::pipeline::database;
+use crate::pipeline::recover::{self, LogState, Slot, Wanted};
+use crate::position::{FrameNo, Lsn};
 use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::error::Error;
 use crate::source::postgres::publication;
 use crate::source::postgres::slot;
 use crate::source::postgres::sql::Session;
@@ -47,7 +48,8 @@ impl Directory {
         let lock = DirectoryLock::acquire(path)?;
         let confirm_after = confirm_after(config, path);
         let (file, checkpoint) = CheckpointFile::open(path)?;
-        let (low, held) = checkpoint.as_ref().map_or_else(Default::default, |found| (found.low, found.held.frame));
+        let (low, held) =
+            checkpoint.as_ref().map_or_else(Default::default, |found| (found.low, found.held.frame));
         let scan = Log::scan(path, low, held)?;
         let any = scan.any();
         Ok(Self { lock, file, checkpoint, scan, any, confirm_after })
@@ -123,7 +125,11 @@ pub struct Decided {
 ///
 /// # Errors
 /// A refusal (see [`recover`]), or anything that fails on the way; nothing is half done that the next start would not finish.
-pub async fn decide(config: &Config, settings: &Settings, directory: &mut Directory) -> Result<Decided, Failure> {
+pub async fn decide(
+    config: &Config,
+    settings: &Settings,
+    directory: &mut Directory,
+) -> Result<Decided, Failure> {
     let wanted = wanted(config, settings);
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
@@ -133,7 +139,8 @@ pub async fn decide(config: &Config, settings: &Settings, directory: &mut Direct
     let mut checkpoint = start.checkpoint;
     directory.note(&checkpoint)?;
     if start.create {
-        create(config, &mut session, &seen, &mut checkpoint).await?;
+        checkpoint.told = make(config, &mut session, seen.publication.is_some(), seen.slot.as_ref()).await?;
+        checkpoint.phase = Phase::Running;
         directory.note(&checkpoint)?;
     } else {
         seen.check_again(&wanted)?;
@@ -141,34 +148,52 @@ pub async fn decide(config: &Config, settings: &Settings, directory: &mut Direct
     Ok(Decided { checkpoint, cut_after: start.cut_after })
 }
 
-/// The publication first: a slot that is older than its publication cannot read what was written between them.
-async fn create(config: &Config, session: &mut Session, seen: &Seen, checkpoint: &mut Checkpoint) -> Result<(), Failure> {
+/// Makes what does not exist yet: the publication first, because a slot that is older than its publication cannot read what
+/// was written between them. Returns where the slot begins.
+///
+/// # Errors
+/// The role may not, or the server refuses.
+pub async fn make(
+    config: &Config,
+    session: &mut Session,
+    publication_exists: bool,
+    slot: Option<&Slot>,
+) -> Result<Lsn, Failure> {
     let source = &config.source;
-    if seen.publication.is_none() {
-        let tables = source.tables.clone();
+    if !publication_exists {
+        let tables = match source.tables.clone() {
+            Some(tables) => tables,
+            None => session.run(publication::candidate_tables).await?,
+        };
         let made = session
             .run(async |client| {
-                let tables = match tables {
-                    Some(tables) => tables.iter().map(Into::into).collect(),
-                    None => publication::candidate_tables(client).await?,
-                };
-                Ok::<_, crate::source::postgres::error::Error>(publication::create_publication(client, &source.publication, &tables).await.map(|()| tables))
+                Ok::<_, Error>(publication::create_publication(client, &source.publication, &tables).await)
             })
             .await?;
-        let tables = made.map_err(Failure::stop)?;
+        made.map_err(Failure::stop)?;
         let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
         tracing::info!(publication = source.publication, tables = tables.join(", "), "made the publication");
     }
-    let confirmed = match &seen.slot {
+    let confirmed = match slot {
         Some(slot) => slot.confirmed,
         None => {
             tracing::info!(slot = source.slot, "making the slot; this waits for running transactions to end");
-            session.run(async |client| slot::create_slot(client, &source.slot, source.failover).await).await?
+            session
+                .run_patiently(async |client| slot::create_slot(client, &source.slot, source.failover).await)
+                .await?
         }
     };
     tracing::info!(slot = source.slot, at = %confirmed, "the slot is ready");
-    checkpoint.phase = Phase::Running;
-    checkpoint.told = confirmed;
+    Ok(confirmed)
+}
+
+/// Drops a slot; only ever on a person's order.
+///
+/// # Errors
+/// Somebody reads it, or the role may not.
+pub async fn drop_slot(session: &mut Session, name: &str) -> Result<(), Failure> {
+    session.run(async |client| slot::drop_slot(client, name).await).await?;
+    tracing::info!(slot = name, "dropped the slot");
     Ok(())
 }
 

@@ -20,8 +20,8 @@ use crate::buffer::keeper::{Keeper, Request};
 use crate::buffer::ledger::SharedLedger;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::pipeline::ingest::{Appender, Ingest};
 use crate::pipeline::history::History;
+use crate::pipeline::ingest::{Appender, Ingest};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
 use crate::pipeline::{Phase, database, meters, recover};
@@ -56,7 +56,11 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
     running.until(stop).await
 }
 
-async fn until_started(config: &Config, settings: &Settings, mut directory: Directory) -> Result<Started, Failure> {
+async fn until_started(
+    config: &Config,
+    settings: &Settings,
+    mut directory: Directory,
+) -> Result<Started, Failure> {
     let mut pauses = Pauses::default();
     loop {
         match start::decide(config, settings, &mut directory).await {
@@ -112,7 +116,8 @@ impl Running {
         let (keeper_sender, keeper_requests) = mpsc::channel();
         let mut threads = Vec::new();
 
-        let keeper = Keeper::new(ledger.clone(), std::sync::Arc::clone(&log), file, confirm_after, settled_sender);
+        let keeper =
+            Keeper::new(ledger.clone(), std::sync::Arc::clone(&log), file, confirm_after, settled_sender);
         let keeper_end = end.clone();
         threads.push(thread("keeper", move || {
             report(&keeper_end, "keeper", keeper.run(&keeper_requests).map_err(Into::into));
@@ -138,7 +143,11 @@ impl Running {
         let dead_letters = DeadLetterFile::open(&config.buffer.dir)?;
         let (kinesis, on_poison, phase_) = (config.kinesis.clone(), config.on_poison, phase.subscribe());
         threads.push(loop_thread("publish", end, move || async move {
-            let settings = kinesis::Settings { stream: kinesis.stream, region: kinesis.region, endpoint: kinesis.endpoint };
+            let settings = kinesis::Settings {
+                stream: kinesis.stream,
+                region: kinesis.region,
+                endpoint: kinesis.endpoint,
+            };
             let publisher = KinesisPublisher::new(&settings).await.map_err(Failure::stop)?;
             let publish = Publish { publisher, log, ledger, dead_letters, on_poison, phase: phase_ };
             publish_loop(publish).await
@@ -169,7 +178,9 @@ impl Running {
         match tokio::time::timeout(STOP_MAX, self.rest()).await {
             Ok(rested) => rested,
             Err(_) => {
-                tracing::warn!("a loop did not come to rest in time; the next start repeats what was not noted");
+                tracing::warn!(
+                    "a loop did not come to rest in time; the next start repeats what was not noted"
+                );
                 Ok(())
             }
         }
@@ -222,7 +233,8 @@ fn loop_thread<F: Future<Output = Outcome>>(
     end: tokio::sync::mpsc::Sender<(&'static str, Outcome)>,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<JoinHandle<()>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
     thread(name, move || {
         let outcome = runtime.block_on(work());
         report(&end, name, outcome);
