@@ -150,7 +150,7 @@ fn float8(random: &mut Random) -> String {
 }
 
 fn digits(random: &mut Random, most: u64) -> String {
-    (0..=random.below(most)).map(|_| char::from(b'0' + random.below(10) as u8)).collect()
+    (0..=random.below(most)).map(|_| random.below(10).to_string()).collect()
 }
 
 fn numeric(random: &mut Random) -> String {
