@@ -8,6 +8,8 @@ use forebay::buffer::checkpoint::{
 };
 use forebay::position::{FrameNo, Lsn};
 
+use super::quick_directory;
+
 fn checkpoint(told: u64) -> Checkpoint {
     let text = |text: &str| text.to_owned();
     Checkpoint {
@@ -40,7 +42,7 @@ fn reopened(directory: &std::path::Path) -> Result<Option<u64>, CheckpointError>
 
 #[test]
 fn the_last_checkpoint_written_is_the_one_that_is_read() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     assert_eq!(reopened(directory.path()).unwrap(), None);
     let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no file before the first checkpoint");
@@ -56,7 +58,7 @@ fn the_last_checkpoint_written_is_the_one_that_is_read() {
 
 #[test]
 fn a_slot_torn_at_any_byte_leaves_the_other_one() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     let path = directory.path().join("checkpoint");
     let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
     let mut states = Vec::new();
@@ -93,7 +95,7 @@ fn overwrite(path: &std::path::Path, bytes: &[u8]) {
 
 #[test]
 fn a_file_without_a_valid_slot_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     let path = directory.path().join("checkpoint");
     for bytes in [Vec::new(), vec![0; 100], vec![0; 2 * SLOT_SIZE], vec![0xFF; 2 * SLOT_SIZE]] {
         fs::write(&path, &bytes).unwrap();
@@ -105,7 +107,7 @@ fn a_file_without_a_valid_slot_is_refused() {
 
 #[test]
 fn a_newer_format_is_refused_even_if_the_other_slot_is_ours() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     let path = directory.path().join("checkpoint");
     let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
     file.write(&checkpoint(1)).unwrap();
@@ -123,7 +125,7 @@ fn a_newer_format_is_refused_even_if_the_other_slot_is_ours() {
 
 #[test]
 fn what_does_not_fit_into_a_slot_changes_nothing() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
     file.write(&checkpoint(1)).unwrap();
     let mut large = checkpoint(2);

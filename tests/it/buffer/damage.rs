@@ -8,7 +8,7 @@ use forebay::buffer::reader::{ReadError, Reader};
 use forebay::buffer::scan::ScanError;
 use forebay::position::FrameNo;
 
-use super::{Content, filled, mark, read_all, segments, tiny};
+use super::{Content, filled, mark, quick_directory, read_all, segments, tiny};
 
 fn copy(from: &Path, to: &Path) {
     for path in segments(from) {
@@ -29,7 +29,7 @@ fn reopen(directory: &Path, held: u64) -> Vec<(FrameNo, Content)> {
 
 #[test]
 fn any_byte_prefix_of_a_log_opens_as_a_prefix_of_its_frames() {
-    let original = tempfile::tempdir().unwrap();
+    let original = quick_directory();
     drop(filled(original.path(), 300, 9));
     let paths = segments(original.path());
     assert!(paths.len() >= 3);
@@ -37,7 +37,7 @@ fn any_byte_prefix_of_a_log_opens_as_a_prefix_of_its_frames() {
     for (index, path) in paths.iter().enumerate() {
         let whole = fs::read(path).unwrap();
         for length in 0..=whole.len() {
-            let directory = tempfile::tempdir().unwrap();
+            let directory = quick_directory();
             copy(original.path(), directory.path());
             fs::write(directory.path().join(path.file_name().unwrap()), &whole[..length]).unwrap();
             for later in &paths[index + 1..] {
@@ -59,7 +59,7 @@ fn any_byte_prefix_of_a_log_opens_as_a_prefix_of_its_frames() {
 #[test]
 fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
     let (low, held, count) = (3, 7, 9);
-    let original = tempfile::tempdir().unwrap();
+    let original = quick_directory();
     drop(filled(original.path(), 300, count));
     let clean = Log::scan(original.path(), mark(low), FrameNo(held)).unwrap();
     assert_eq!(clean.damage, None);
@@ -87,7 +87,7 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
                 continue;
             }
             // What is good is good: open there and read it.
-            let directory = tempfile::tempdir().unwrap();
+            let directory = quick_directory();
             copy(original.path(), directory.path());
             let scan = Log::scan(directory.path(), mark(low), FrameNo(held)).unwrap();
             let good = scan.good.frame;
@@ -103,7 +103,7 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
 
 #[test]
 fn a_missing_segment_is_damage_and_what_lies_beyond_is_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
     let paths = segments(directory.path());
     fs::remove_file(&paths[1]).unwrap();
@@ -121,7 +121,7 @@ fn a_missing_segment_is_damage_and_what_lies_beyond_is_named() {
 
 #[test]
 fn a_reader_starts_behind_a_damage_that_does_not_count() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     drop(filled(directory.path(), 10_000, 9));
     let path = segments(directory.path()).remove(0);
     let mut bytes = fs::read(&path).unwrap();
@@ -136,7 +136,7 @@ fn a_reader_starts_behind_a_damage_that_does_not_count() {
 
 #[test]
 fn damage_under_a_reader_is_never_read_as_data() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     let (log, _writer) = filled(directory.path(), 10_000, 9);
     let path = segments(directory.path()).remove(0);
     let whole = fs::read(&path).unwrap();
@@ -168,7 +168,7 @@ fn damage_under_a_reader_is_never_read_as_data() {
 
 #[test]
 fn only_readable_frames_can_be_kept() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
     for cut_after in [2, 8] {
         let scan = Log::scan(directory.path(), mark(3), FrameNo(7)).unwrap();
@@ -179,7 +179,7 @@ fn only_readable_frames_can_be_kept() {
 
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
     let path = segments(directory.path()).remove(1);
     let mut bytes = fs::read(&path).unwrap();

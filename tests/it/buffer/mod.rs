@@ -41,6 +41,11 @@ impl Random {
     }
 }
 
+/// A directory in memory where there is one: for tests that open thousands of logs, each with its fsyncs.
+fn quick_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// What a frame holds, owned: to compare what was written with what is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Content {
