@@ -36,6 +36,25 @@ pub struct Checkpoint {
     pub books: BTreeMap<String, Totals>,
 }
 
+impl Checkpoint {
+    /// Of a directory in which nothing has been received yet.
+    pub const fn fresh(identity: Identity, phase: Phase, epoch: u16, told: Lsn) -> Self {
+        Self {
+            identity,
+            phase,
+            epoch,
+            told,
+            tip: None,
+            low: Mark { frame: FrameNo(0), position: None },
+            held: Mark { frame: FrameNo(0), position: None },
+            lanes: Vec::new(),
+            answered: Vec::new(),
+            injections: Vec::new(),
+            books: BTreeMap::new(),
+        }
+    }
+}
+
 /// What a directory belongs to. Another one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

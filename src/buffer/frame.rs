@@ -273,6 +273,7 @@ pub struct Frame<'a> {
     count: u16,
     records: &'a [u8],
     owner: &'a Bytes,
+    size: usize,
 }
 
 /// One record of a frame; key and line are slices of the buffer, without a copy.
@@ -297,12 +298,18 @@ impl<'a> Frame<'a> {
         let (_, rest) = take_u32(rest)?;
         let body = rest.get(..length as usize)?;
         let (head, count, records) = decode_head(body)?;
-        Some((Self { head, count, records, owner }, offset + PREFIX + body.len()))
+        let size = PREFIX + body.len();
+        Some((Self { head, count, records, owner, size }, offset + size))
     }
 
     /// What it says of itself.
     pub const fn head(&self) -> &FrameHead {
         &self.head
+    }
+
+    /// Its bytes in the log.
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// How many records it has.
