@@ -135,7 +135,7 @@ fn tiny(directory: &Path, segment_size: u64) -> LogConfig {
         directory: directory.to_owned(),
         max_size: 1 << 30,
         segment_size,
-        rotate_after: Duration::from_secs(3600),
+        rotate_after: Duration::from_hours(1),
     }
 }
 

@@ -146,7 +146,7 @@ fn any_history_reads_as_the_list_of_its_frames() {
             directory: directory.path().to_owned(),
             max_size: random.between(4_000, 40_000),
             segment_size: random.between(100, 4_000),
-            rotate_after: if seed % 3 == 0 { Duration::ZERO } else { Duration::from_secs(3600) },
+            rotate_after: if seed % 3 == 0 { Duration::ZERO } else { Duration::from_hours(1) },
         });
         for _ in 0..300 {
             model.step(&mut random);
