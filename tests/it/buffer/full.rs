@@ -65,7 +65,7 @@ fn staged_memory_is_bounded_while_the_log_is_full() {
             }
         }
         let staged = writer.staged();
-        assert!(staged < (256 << 10) + 6_000, "{staged} bytes staged");
+        assert!(staged < (64 << 10) + 6_000, "{staged} bytes staged");
     }
     assert_eq!(writer.tail().frame, FrameNo(taken), "a refused frame has no number");
 }
