@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Frames are numbered without gaps, over all segments. A frame holds all records of one change, as they will be sent.
-//! Magic, version and checksum of the header keep their places in every later version; a newer version is refused.
+//! Magic, version and checksum of the header keep their places in every later version; a newer version is refused. A
+//! damaged header is no loss: the name tells the first number, and every frame has its own number and checksum.
 //!
 //! # Who may do what
 //!

@@ -130,16 +130,14 @@ impl Reader {
             walk => walk?,
         };
         let path = walk.path().to_owned();
-        let damaged =
-            |offset, reason| ReadError::Damaged { frame: wanted, path: path.clone(), offset, reason };
-        match walk.header() {
-            Header::Ours(_) => {}
-            Header::Newer(version) => return Err(ReadError::Newer { path, version }),
-            Header::Damaged => return Err(damaged(0, "the header of the segment is damaged")),
+        if let Header::Newer(version) = walk.header() {
+            return Err(ReadError::Newer { path, version });
         }
-        let start = HEADER as u64;
-        let offset = if first == wanted { Some(start) } else { walk.find(wanted)? };
-        let offset = offset.ok_or_else(|| damaged(start, "the segment that should hold it does not"))?;
+        let offset = if first == wanted { Some(HEADER as u64) } else { walk.find(wanted)? };
+        let Some(offset) = offset else {
+            let reason = "the segment that should hold it does not";
+            return Err(ReadError::Damaged { frame: wanted, path, offset: HEADER as u64, reason });
+        };
         Ok(Open { first, file: walk.into_file(), path, offset })
     }
 

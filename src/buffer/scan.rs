@@ -151,11 +151,8 @@ fn read_segment(
     let mut walk = Walk::open(directory, first)?;
     let wanted = scan.good.frame.next();
     let mut offset = HEADER as u64;
-    let mut reason = match walk.header() {
-        Header::Ours(_) => None,
-        Header::Newer(_) | Header::Damaged => Some("the header of the segment is damaged"),
-    };
-    if reason.is_none() && first < wanted {
+    let mut reason = None;
+    if first < wanted {
         match walk.find(wanted)? {
             Some(found) => offset = found,
             None => reason = Some("the segment that should hold it does not"),

@@ -120,14 +120,11 @@ impl Walk {
         let file = File::open(&path).map_err(failed("open", &path))?;
         let end = file.metadata().map_err(failed("look at", &path))?.len();
         let mut walk = Self { file, path, header: Header::Damaged, end, window: Vec::new(), window_start: 0 };
-        walk.header = match read_header(walk.look(0, HEADER)?) {
-            Header::Ours(number) if number != first => Header::Damaged,
-            header => header,
-        };
+        walk.header = read_header(walk.look(0, HEADER)?);
         Ok(walk)
     }
 
-    /// What the file begins with; a header that belongs to another name counts as damaged.
+    /// What the file begins with.
     pub(super) const fn header(&self) -> Header {
         self.header
     }
