@@ -1,1 +1,16 @@
 //! Integration tests: real Postgres, real Kinesis implementations, the built daemon.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a failing test may panic, and says what it sees"
+)]
+
+#[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
+mod support;
+mod tidy;
+mod workshop;
