@@ -220,16 +220,21 @@ fn check_against_history(history: &[Change], events: &[Event], report: &mut Repo
 }
 
 /// For each event the index of the change it tells. Where changes look alike (a key that is deleted twice), the n-th by
-/// `sequence` is the n-th of the history, in each epoch anew.
+/// `sequence` is the n-th of the history; in the last of several epochs counted from the end, where it ends.
 fn match_events(events: &[Event], places: &HashMap<&Change, Vec<usize>>) -> Vec<Option<usize>> {
     let mut alike: BTreeMap<(&Change, &str), Vec<usize>> = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
         alike.entry((&event.change, event.epoch())).or_default().push(index);
     }
+    let first = events.iter().map(Event::epoch).min();
+    let last = events.iter().map(Event::epoch).max();
     let mut matched = vec![None; events.len()];
-    for ((change, _), mut group) in alike {
+    for ((change, epoch), mut group) in alike {
         group.sort_by_key(|&index| &events[index].sequence);
-        for (event, place) in group.iter().zip(places.get(change).into_iter().flatten()) {
+        let places = places.get(change).map(Vec::as_slice).unwrap_or_default();
+        let from_the_end = first != last && last == Some(epoch);
+        let skip = if from_the_end { places.len().saturating_sub(group.len()) } else { 0 };
+        for (event, place) in group.iter().zip(&places[skip..]) {
             matched[*event] = Some(*place);
         }
     }
