@@ -75,7 +75,10 @@ impl Settings {
                 "kinesis".to_owned(),
                 format!("stream = {:?}\nregion = {REGION:?}\nendpoint = {:?}\n", self.stream, self.endpoint),
             ),
-            ("buffer".to_owned(), format!("dir = {buffer:?}\nmax_size = {:?}\n", self.max_size)),
+            (
+                "buffer".to_owned(),
+                format!("dir = \"{}\"\nmax_size = {:?}\n", buffer.display(), self.max_size),
+            ),
             ("http".to_owned(), format!("listen = \"127.0.0.1:{listen}\"\n")),
         ];
         if !self.tables.is_empty() {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Long enough for any single thing that should happen at once, on a machine that does ten other things.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` gives something, and panics with `what` when the deadline has passed.
 #[track_caller]

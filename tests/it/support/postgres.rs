@@ -314,7 +314,7 @@ impl Postgres {
         );
         if let Some(tls) = &self.tls {
             let (certificate, key) = (tls.certificate.display(), tls.key.display());
-            conf.push_str(&format!("ssl=on\nssl_cert_file='{certificate}'\nssl_key_file='{key}'\n"));
+            conf += &format!("ssl=on\nssl_cert_file='{certificate}'\nssl_key_file='{key}'\n");
         }
         for line in &builder.settings {
             conf.push_str(line);

@@ -1,6 +1,6 @@
 //! Randomness that prints its seed: `SEED=n cargo test name` runs the same again.
 
-/// SplitMix64: small, fast, good enough to choose what a workload does next.
+/// `SplitMix64`: small, fast, good enough to choose what a workload does next.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
