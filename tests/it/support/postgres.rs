@@ -312,10 +312,14 @@ impl Postgres {
             self.port,
             self.home.path().display()
         );
-        if let Some(tls) = &self.tls {
-            let (certificate, key) = (tls.certificate.display(), tls.key.display());
-            conf += &format!("ssl=on\nssl_cert_file='{certificate}'\nssl_key_file='{key}'\n");
-        }
+        let tls = self.tls.as_ref().map(|tls| {
+            format!(
+                "ssl=on\nssl_cert_file='{}'\nssl_key_file='{}'\n",
+                tls.certificate.display(),
+                tls.key.display()
+            )
+        });
+        conf.push_str(&tls.unwrap_or_default());
         for line in &builder.settings {
             conf.push_str(line);
             conf.push('\n');
