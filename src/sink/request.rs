@@ -1,1 +1,261 @@
-//! Whole requests are filled across keys.
+//! How much goes into a request, and when one may leave. Pure; time is passed in.
+//!
+//! The policy serves latency and cost at once, without a timer that holds anything back for company:
+//!
+//! - nothing in flight: whatever is ready leaves at once. What becomes ready while a request is out is the next one, so
+//!   under load requests grow by themselves and the cost per record falls;
+//! - something in flight: another one leaves if it is full, so that a long round trip does not limit throughput (16
+//!   requests of 500 at 20 ms are 400,000 records a second);
+//! - or if the last one left [`SPACING`] ago and few are out, so that a record waits for the line at most that long, not
+//!   for a whole round trip.
+//!
+//! Invariants: requests and bytes in flight stay within their limits (a record larger than the limit of bytes goes alone);
+//! a probe is one record.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Outgoing;
+use super::throttle::Pass;
+
+/// Most records of a request; the service's limit.
+pub const RECORDS_MAX: usize = 500;
+/// Most bytes of a request, data and keys; the service's limit.
+pub const REQUEST_BYTES_MAX: usize = 10 << 20;
+/// Least distance between two requests that are not full, while one is out: far below a round trip within a region and
+/// back, far above what a request costs.
+pub const SPACING: Duration = Duration::from_millis(5);
+
+/// What bounds requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records of a request; never above [`RECORDS_MAX`].
+    pub request_records: usize,
+    /// Bytes of a request, data and keys; never above [`REQUEST_BYTES_MAX`]. 4 MiB, so that a request crosses a slow line
+    /// within the attempt timeout; a single larger record goes alone.
+    pub request_bytes: usize,
+    /// Requests in flight; 16 fill a round trip of 20 ms at 400,000 records a second.
+    pub in_flight_requests: usize,
+    /// Bytes in flight; they are in memory twice, in the log's buffer and in the encoded request.
+    pub in_flight_bytes: usize,
+    /// Largest record the stream takes, data and key; see [`super::StreamFacts`].
+    pub max_record_size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_records: RECORDS_MAX,
+            request_bytes: 4 << 20,
+            in_flight_requests: 16,
+            in_flight_bytes: 8 << 20,
+            max_record_size: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The same within what the service allows and what can work at all.
+    #[must_use]
+    pub fn clamped(self) -> Self {
+        Self {
+            request_records: self.request_records.clamp(1, RECORDS_MAX),
+            request_bytes: self.request_bytes.clamp(1, REQUEST_BYTES_MAX),
+            in_flight_requests: self.in_flight_requests.max(1),
+            in_flight_bytes: self.in_flight_bytes.max(1),
+            max_record_size: self.max_record_size,
+        }
+    }
+}
+
+/// One request on its way: send `records`, then give the ticket back with the result.
+#[derive(Debug)]
+pub struct Request {
+    /// To be given to [`Lanes::settle`](super::lanes::Lanes::settle).
+    pub ticket: Ticket,
+    /// What to send, oldest first, no two of one key.
+    pub records: Vec<Outgoing>,
+}
+
+/// Stands for the records of a request that has no answer yet. It cannot be copied, so that a request is settled once.
+#[derive(Debug)]
+#[must_use = "the records of an unsettled request, and their keys, wait for ever"]
+pub struct Ticket {
+    pub(super) seqs: Vec<u64>,
+    pub(super) bytes: usize,
+    pub(super) probe: bool,
+}
+
+impl Ticket {
+    /// Records of the request.
+    pub fn records(&self) -> usize {
+        self.seqs.len()
+    }
+
+    /// Bytes of the request, data and keys.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether this is the one record that finds out whether the service is back.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+/// What is out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flight {
+    pub(super) requests: usize,
+    pub(super) bytes: usize,
+    last_sent: Option<Instant>,
+}
+
+/// What is ready to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+/// What the next request may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    records: usize,
+    bytes: usize,
+    /// The first record may exceed `bytes` up to here.
+    first: usize,
+}
+
+impl Allowance {
+    /// Whether a record of `size` bytes fits into a request that holds `records` of `bytes`.
+    pub(super) fn fits(&self, records: usize, bytes: usize, size: usize) -> bool {
+        if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
+    }
+}
+
+impl Flight {
+    /// Takes note that a request has left.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+        self.requests += 1;
+        self.bytes += bytes;
+        self.last_sent = Some(now);
+    }
+
+    /// Takes note that a request is over.
+    pub(super) fn over(&mut self, bytes: usize) {
+        self.requests = self.requests.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// What may leave now; nothing, if it is better to wait.
+    pub(super) fn allowance(
+        &self,
+        limits: &Limits,
+        (pass, budget): (Pass, usize),
+        waiting: Waiting,
+        now: Instant,
+    ) -> Option<Allowance> {
+        if waiting.records == 0 || self.requests >= limits.in_flight_requests {
+            return None;
+        }
+        match pass {
+            Pass::Shut => return None,
+            Pass::Probe => return Some(Allowance { records: 1, bytes: 0, first: usize::MAX }),
+            Pass::Open => {}
+        }
+        let bytes = cap(limits, budget);
+        if self.requests == 0 {
+            return Some(Allowance { records: limits.request_records, bytes, first: usize::MAX });
+        }
+        let room = budget.saturating_sub(self.bytes);
+        let full = waiting.records >= limits.request_records || waiting.bytes >= bytes;
+        let due = self.next_partial(limits).is_some_and(|at| at <= now);
+        ((full || due) && room >= bytes.min(waiting.bytes)).then_some(Allowance {
+            records: limits.request_records,
+            bytes: bytes.min(room),
+            first: room,
+        })
+    }
+
+    /// When a request that is not full may leave although others are out; `None` if too many are.
+    pub(super) fn next_partial(&self, limits: &Limits) -> Option<Instant> {
+        let few = self.requests < limits.in_flight_requests.div_ceil(2);
+        self.last_sent.filter(|_| few).map(|at| at + SPACING)
+    }
+}
+
+/// Bytes of a full request: at most half of the budget, so that one can be filled while another is out.
+fn cap(limits: &Limits, budget: usize) -> usize {
+    limits.request_bytes.min(budget / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: (Pass, usize) = (Pass::Open, 8 << 20);
+
+    fn flight(requests: usize, bytes: usize, last_sent: Instant) -> Flight {
+        Flight { requests, bytes, last_sent: Some(last_sent) }
+    }
+
+    #[test]
+    fn a_request_leaves_when_it_should() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let long_ago = now - SPACING;
+        let wait = |records, bytes| Waiting { records, bytes };
+        let mib = 1 << 20;
+        for (what, flight, gate, waiting, expected) in [
+            ("nothing waits", flight(0, 0, long_ago), OPEN, wait(0, 0), false),
+            ("the line is idle", flight(0, 0, now), OPEN, wait(1, 300), true),
+            ("one is out, little waits", flight(1, 300, now), OPEN, wait(1, 300), false),
+            ("the last one left a while ago", flight(1, 300, long_ago), OPEN, wait(1, 300), true),
+            ("half of them are out", flight(8, 2400, long_ago), OPEN, wait(1, 300), false),
+            ("full by count", flight(8, 2400, now), OPEN, wait(500, 150_000), true),
+            ("full by bytes", flight(1, 300, now), OPEN, wait(10, 4 * mib), true),
+            ("all requests are out", flight(16, 4800, long_ago), OPEN, wait(500, 150_000), false),
+            ("no room for what waits", flight(3, 7 * mib, long_ago), OPEN, wait(10, 2 * mib), false),
+            ("room for what waits", flight(3, 7 * mib, long_ago), OPEN, wait(10, mib), true),
+            ("the gate is shut", flight(0, 0, long_ago), (Pass::Shut, 8 * mib), wait(500, mib), false),
+            ("a probe may go", flight(3, 8 * mib, now), (Pass::Probe, 8 * mib), wait(1, 300), true),
+        ] {
+            assert_eq!(flight.allowance(&limits, gate, waiting, now).is_some(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_request_holds_what_fits() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let waiting = Waiting { records: 1000, bytes: 64 << 20 };
+        let idle = flight(0, 0, now).allowance(&limits, OPEN, waiting, now).unwrap();
+        let busy = flight(1, 3 << 20, now).allowance(&limits, OPEN, waiting, now).unwrap();
+        let slow = flight(0, 0, now).allowance(&limits, (Pass::Open, 128 << 10), waiting, now).unwrap();
+        let probe = flight(0, 0, now).allowance(&limits, (Pass::Probe, 8 << 20), waiting, now).unwrap();
+        for (what, allowance, records, bytes, size, expected) in [
+            ("the 500th", idle, 499, 1000, 300, true),
+            ("the 501st", idle, 500, 1000, 300, false),
+            ("the last byte", idle, 3, (4 << 20) - 300, 300, true),
+            ("one byte more", idle, 3, (4 << 20) - 299, 300, false),
+            ("a large one alone", idle, 0, 0, 10 << 20, true),
+            ("a large one beside others in flight", busy, 0, 0, 6 << 20, false),
+            ("one that fits the room", busy, 0, 0, 5 << 20, true),
+            ("the budget is small", slow, 1, 64 << 10, 1, false),
+            ("the first of a probe", probe, 0, 0, 10 << 20, true),
+            ("the second of a probe", probe, 1, 1, 0, false),
+        ] {
+            assert_eq!(allowance.fits(records, bytes, size), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn limits_stay_within_the_service() {
+        let wild = Limits { request_records: 9999, request_bytes: usize::MAX, ..Limits::default() }.clamped();
+        assert_eq!((wild.request_records, wild.request_bytes), (500, 10 << 20));
+        let none = Limits { request_records: 0, in_flight_requests: 0, ..Limits::default() }.clamped();
+        assert_eq!((none.request_records, none.in_flight_requests), (1, 1));
+    }
+}

@@ -10,6 +10,7 @@
     reason = "a failing test may panic, and says what it sees"
 )]
 
+mod lanes;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

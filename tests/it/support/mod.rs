@@ -10,6 +10,7 @@ pub mod kinesis;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod session;
 pub mod standby;

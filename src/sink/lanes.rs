@@ -1,1 +1,0 @@
-//! At most one unanswered record per key.

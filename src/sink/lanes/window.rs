@@ -1,0 +1,220 @@
+//! The records between `low` and the read head, in log order: a ring of frames beside a ring of records.
+//!
+//! Invariants: frames are numbered without gaps; a record's number says its place in the ring; what `low` has passed is
+//! gone from both; a finished record holds no bytes.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::books::TypeId;
+use super::{Frame, Outcome};
+use crate::buffer::checkpoint::Mark;
+use crate::event::{KeyHash, RecordKind};
+use crate::position::{FrameNo, Position, Transaction};
+
+/// No next record.
+pub(super) const NONE: u64 = u64::MAX;
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// An earlier record of its key is unfinished.
+    Behind,
+    /// First of its key: may be sent, unless its lane pauses.
+    Ready,
+    /// In a request that has no answer yet.
+    Sent,
+    /// First of its key, and waits to be taken as a dead letter.
+    Dead,
+    /// Taken as a dead letter.
+    Taken,
+    /// Finished.
+    Done(Outcome),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Bytes,
+    pub(super) line: Bytes,
+    pub(super) hash: KeyHash,
+    pub(super) frame: FrameNo,
+    /// Number of the next record of this key.
+    pub(super) next: u64,
+    pub(super) event_type: TypeId,
+    pub(super) kind: RecordKind,
+    pub(super) state: State,
+}
+
+impl Entry {
+    /// Bytes as Kinesis counts them.
+    pub(super) fn size(&self) -> usize {
+        self.key.len() + self.line.len()
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Of this frame, or of the last one before it that had any.
+    position: Option<Position>,
+    transaction: Option<Transaction>,
+    first: u64,
+    records: u32,
+    unfinished: u32,
+    weight: usize,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct Window {
+    frames: VecDeque<Slot>,
+    entries: VecDeque<Entry>,
+    /// Number of the first record in `entries`.
+    first: u64,
+    low: Mark,
+    low_transaction: Option<Transaction>,
+    head_position: Option<Position>,
+    head_transaction: Option<Transaction>,
+    weight: usize,
+}
+
+impl Window {
+    pub(super) fn new(low: Mark, transaction: Option<Transaction>) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            entries: VecDeque::new(),
+            first: 0,
+            low,
+            low_transaction: transaction,
+            head_position: low.position,
+            head_transaction: transaction,
+            weight: 0,
+        }
+    }
+
+    pub(super) fn low(&self) -> Mark {
+        self.low
+    }
+
+    pub(super) fn low_transaction(&self) -> Option<Transaction> {
+        self.low_transaction
+    }
+
+    pub(super) fn head(&self) -> FrameNo {
+        FrameNo(self.low.frame.0 + self.frames.len() as u64)
+    }
+
+    /// Bytes of log, and of these rings, between `low` and the head.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn next_seq(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Begins a frame; its records follow by [`push`](Self::push).
+    pub(super) fn begin(&mut self, frame: &Frame) {
+        assert_eq!(frame.number, self.head().next(), "frames are admitted in order and without gaps");
+        self.head_position = frame.position.or(self.head_position);
+        self.head_transaction = frame.transaction.or(self.head_transaction);
+        let weight = frame.bytes + size_of::<Slot>();
+        self.weight += weight;
+        self.frames.push_back(Slot {
+            position: self.head_position,
+            transaction: self.head_transaction,
+            first: self.next_seq(),
+            records: 0,
+            unfinished: 0,
+            weight,
+        });
+    }
+
+    /// Adds a record to the frame begun last.
+    pub(super) fn push(&mut self, entry: Entry) {
+        if let Some(slot) = self.frames.back_mut() {
+            slot.records += 1;
+            slot.unfinished += u32::from(!matches!(entry.state, State::Done(_)));
+            slot.weight += size_of::<Entry>();
+            self.weight += size_of::<Entry>();
+            self.entries.push_back(entry);
+        }
+    }
+
+    pub(super) fn entry(&self, seq: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+    }
+
+    pub(super) fn entry_mut(&mut self, seq: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The number of a record by its frame and its ordinal there.
+    pub(super) fn seq_of(&self, frame: FrameNo, part: u16) -> Option<u64> {
+        let slot = self.slot(frame)?;
+        (u32::from(part) < slot.records).then(|| slot.first + u64::from(part))
+    }
+
+    /// A record's ordinal in its frame.
+    pub(super) fn part_of(&self, seq: u64, frame: FrameNo) -> u16 {
+        let first = self.slot(frame).map_or(seq, |slot| slot.first);
+        u16::try_from(seq - first).unwrap_or(u16::MAX)
+    }
+
+    /// Marks a record as finished and lets its bytes go. Returns its number's successor of the same key.
+    pub(super) fn finish(&mut self, seq: u64, outcome: Outcome) -> Option<(KeyHash, u64)> {
+        let entry = self.entry_mut(seq)?;
+        entry.state = State::Done(outcome);
+        (entry.key, entry.line) = (Bytes::new(), Bytes::new());
+        let (hash, next, frame) = (entry.hash, entry.next, entry.frame);
+        if let Some(slot) = self.slot_mut(frame) {
+            slot.unfinished -= 1;
+        }
+        Some((hash, next))
+    }
+
+    /// Moves `low` over every finished frame at the front; each record that leaves is told to `leaving`.
+    pub(super) fn advance(&mut self, mut leaving: impl FnMut(&Entry, Outcome)) {
+        while let Some(slot) = self.frames.pop_front_if(|slot| slot.unfinished == 0) {
+            for entry in self.entries.drain(..slot.records as usize) {
+                if let State::Done(outcome) = entry.state {
+                    leaving(&entry, outcome);
+                }
+            }
+            self.first += u64::from(slot.records);
+            self.weight -= slot.weight;
+            self.low = Mark { frame: self.low.frame.next(), position: slot.position };
+            self.low_transaction = slot.transaction;
+        }
+    }
+
+    /// The records in order, with their ordinals in their frames.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &Entry)> {
+        let mut last = (FrameNo::default(), 0u16);
+        self.entries.iter().map(move |entry| {
+            last = if last.0 == entry.frame {
+                (entry.frame, last.1.saturating_add(1))
+            } else {
+                (entry.frame, 0)
+            };
+            (last.1, entry)
+        })
+    }
+
+    /// The last transaction at or before a frame of the window.
+    pub(super) fn transaction_at(&self, frame: FrameNo) -> Option<Transaction> {
+        if frame <= self.low.frame { self.low_transaction } else { self.slot(frame)?.transaction }
+    }
+
+    fn slot(&self, frame: FrameNo) -> Option<&Slot> {
+        self.frames.get(usize::try_from(frame.0.checked_sub(self.low.frame.0 + 1)?).ok()?)
+    }
+
+    fn slot_mut(&mut self, frame: FrameNo) -> Option<&mut Slot> {
+        self.frames.get_mut(usize::try_from(frame.0.checked_sub(self.low.frame.0 + 1)?).ok()?)
+    }
+}
