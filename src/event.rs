@@ -11,8 +11,8 @@ impl KeyHash {
     /// The hash of a partition key.
     pub fn of(partition_key: &str) -> Self {
         let digest: [u8; 16] = Md5::digest(partition_key).into();
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        let high = u128::from_be_bytes(digest) >> 64;
+        Self(u64::try_from(high).unwrap_or_default())
     }
 
     /// Which of the 256 equal ranges of the hash it falls into. A shard is a run of lanes.
@@ -78,6 +78,11 @@ impl Records {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
+    }
+
+    /// Bytes of all of them: types, keys and lines.
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Adds a record, whose line `write` appends to the buffer it is given. If `write` fails, nothing is added.
