@@ -2,14 +2,13 @@
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
+use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
 use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
 pub const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
-const RECEIVED_BYTES: &str = "forebay_log_bytes";
-const BACKLOG: &str = "forebay_log_frames_unpublished";
 pub const CONNECTED: &str = "forebay_source_connected";
 pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
@@ -30,8 +29,8 @@ pub fn describe() {
     );
     describe_gauge!(PAUSED, "1 while the log is full and Postgres keeps its write-ahead log");
     describe_gauge!(CONFIRMED, "Highest log sequence number confirmed to Postgres, as a byte address");
-    describe_gauge!(RECEIVED_BYTES, "Bytes of the log on disk");
-    describe_gauge!(BACKLOG, "Frames received and not published");
+    describe_gauge!(LOG_BYTES, "Bytes of the log on disk");
+    describe_gauge!(LOG_UNPUBLISHED, "Frames received and not published");
     describe_gauge!(CONNECTED, "1 while the replication stream is open");
     describe_gauge!(SERVICE, "1 while Kinesis answers");
     describe_counter!(SENT, "Records sent to Kinesis, repeats included");
@@ -63,12 +62,6 @@ pub(super) fn connected(connected: bool) {
 )]
 pub(super) fn confirmed(lsn: Lsn) {
     gauge!(CONFIRMED).set(lsn.get() as f64);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn log(bytes: u64, unpublished: u64) {
-    gauge!(RECEIVED_BYTES).set(bytes as f64);
-    gauge!(BACKLOG).set(unpublished as f64);
 }
 
 pub(super) fn service(available: bool) {

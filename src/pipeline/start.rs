@@ -174,14 +174,13 @@ pub async fn make(
         let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
         tracing::info!(publication = source.publication, tables = tables.join(", "), "made the publication");
     }
-    let confirmed = match slot {
-        Some(slot) => slot.confirmed,
-        None => {
-            tracing::info!(slot = source.slot, "making the slot; this waits for running transactions to end");
-            session
-                .run_patiently(async |client| slot::create_slot(client, &source.slot, source.failover).await)
-                .await?
-        }
+    let confirmed = if let Some(slot) = slot {
+        slot.confirmed
+    } else {
+        tracing::info!(slot = source.slot, "making the slot; this waits for running transactions to end");
+        session
+            .run_patiently(async |client| slot::create_slot(client, &source.slot, source.failover).await)
+            .await?
     };
     tracing::info!(slot = source.slot, at = %confirmed, "the slot is ready");
     Ok(confirmed)

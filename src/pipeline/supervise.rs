@@ -175,15 +175,11 @@ impl Running {
             return outcome;
         }
         tracing::info!("stopping");
-        match tokio::time::timeout(STOP_MAX, self.rest()).await {
-            Ok(rested) => rested,
-            Err(_) => {
-                tracing::warn!(
-                    "a loop did not come to rest in time; the next start repeats what was not noted"
-                );
-                Ok(())
-            }
+        if let Ok(rested) = tokio::time::timeout(STOP_MAX, self.rest()).await {
+            return rested;
         }
+        tracing::warn!("a loop did not come to rest in time; the next start repeats what was not noted");
+        Ok(())
     }
 
     /// Publish first, so that its last answers are in the last checkpoint; then the keeper; then the last confirm.
@@ -207,9 +203,8 @@ impl Running {
     async fn wait_for(&mut self, wanted: &str) -> Outcome {
         while let Some((name, outcome)) = self.ended.recv().await {
             match outcome {
-                Ok(()) if name == wanted => return Ok(()),
                 // Postgres may be away when we stop: nobody hears the last word, and nothing is lost by that.
-                Err(Failure::Retry(_)) if name == wanted => return Ok(()),
+                Ok(()) | Err(Failure::Retry(_)) if name == wanted => return Ok(()),
                 Ok(()) | Err(Failure::Retry(_)) => {}
                 Err(failure) => return Err(failure),
             }
