@@ -16,6 +16,7 @@ const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
 const REFUSED: &str = "forebay_records_refused_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
+pub const HALTED: &str = "forebay_publishing_halted";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";
 const PAUSED_LANES: &str = "forebay_lanes_paused";
@@ -38,6 +39,7 @@ pub fn describe() {
     describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
     describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
     describe_counter!(QUARANTINED, "Records written to the dead-letter file");
+    describe_gauge!(HALTED, "1 while publishing stands before a record that cannot leave (on_poison = stop)");
     describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
@@ -84,6 +86,10 @@ pub(super) fn settled(settlement: &Settlement) {
             counter!(REFUSED, "reason" => reason).increment(wide(records));
         }
     }
+}
+
+pub(super) fn halted() {
+    gauge!(HALTED).set(1.0);
 }
 
 pub(super) fn quarantined() {

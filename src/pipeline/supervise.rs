@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::buffer::Settled;
 use crate::buffer::dead_letter::DeadLetterFile;
 use crate::buffer::keeper::{Keeper, Request};
-use crate::buffer::ledger::SharedLedger;
+use crate::buffer::ledger::{self, SharedLedger};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::history::History;
@@ -193,7 +193,7 @@ impl Running {
         self.phase.send_replace(Phase::LastConfirm);
         self.wait_for("ingest").await?;
         for thread in self.threads.drain(..) {
-            // A thread that panicked has ended the process (`panic = "abort"`).
+            // A thread that panicked has ended the process.
             drop(thread.join());
         }
         tracing::info!("stopped: everything received is on the disk, everything answered is noted");
@@ -219,7 +219,22 @@ fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'stat
 }
 
 fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let work = move || {
+        let _guard = EndOnPanic;
+        work();
+    };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(Failure::stop)
+}
+
+/// A panic is a broken invariant: no thread goes on without the others, also where panics unwind (debug builds).
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 /// A thread with a runtime of its own.
@@ -303,7 +318,8 @@ impl IngestLoop {
         seen.check_again(&self.wanted)?;
         let admitted = {
             let ledger = self.ledger.lock();
-            recover::admit(ledger.checkpoint(), ledger.tip(), seen.slot.as_ref(), &seen.server)?
+            let tip = ledger::highest(ledger.tip(), self.appender.tip());
+            recover::admit(ledger.checkpoint(), tip, seen.slot.as_ref(), &seen.server)?
         };
         let source = PostgresSource::start(&self.settings, &self.stream).await?;
         let system = source.system();
