@@ -206,7 +206,9 @@ fn a_frame_out_of_its_row_is_damage() {
     let frame = |number: usize| &whole[ends[number - 1]..ends[number]];
     for (row, good) in [([1, 3, 2], 1), ([1, 1, 2], 1), ([2, 1, 3], 0), ([1, 2, 2], 2)] {
         let mut bytes = whole[..24].to_vec();
-        row.iter().for_each(|number| bytes.extend_from_slice(frame(*number)));
+        for number in row {
+            bytes.extend_from_slice(frame(number));
+        }
         assert_eq!(bytes.len(), whole.len());
         fs::write(&path, &bytes).unwrap();
         let scan = Log::scan(directory.path(), mark(0), FrameNo(3)).unwrap();
