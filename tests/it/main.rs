@@ -1,1 +1,3 @@
 //! Integration tests: real Postgres, real Kinesis implementations, the built daemon.
+
+mod postgres;

@@ -408,7 +408,7 @@ fn parse_channel_binding(text: &str) -> Result<ChannelBinding, SettingsError> {
 /// libpq waits for ever at 0; nothing here does, so 0 means an hour.
 fn parse_timeout(text: &str) -> Result<Duration, SettingsError> {
     match text.parse::<u16>() {
-        Ok(0) => Ok(Duration::from_secs(3600)),
+        Ok(0) => Ok(Duration::from_hours(1)),
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
         Err(_) => Err(wrong("connect_timeout", text, "whole seconds are needed")),
     }
