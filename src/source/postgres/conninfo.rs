@@ -309,9 +309,8 @@ impl Draft {
             (Some(_), None) => return Err(SettingsError::Url("has sslcert but no sslkey".to_owned())),
             (None, Some(_)) => return Err(SettingsError::Url("has sslkey but no sslcert".to_owned())),
         };
-        let user = match self.user.or_else(login_name) {
-            Some(user) => user,
-            None => return Err(SettingsError::Url("names no user, and $USER is not set".to_owned())),
+        let Some(user) = self.user.or_else(login_name) else {
+            return Err(SettingsError::Url("names no user, and $USER is not set".to_owned()));
         };
         let host = match self.host {
             Some(host) if host.starts_with('/') => Host::Socket(host.into()),

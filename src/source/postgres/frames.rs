@@ -1,6 +1,6 @@
 //! Cuts what the server sends into messages, in one buffer that grows no further than a row may be large.
 //!
-//! A CopyData message above the limit is never held: its first bytes are kept, the rest is thrown away as it arrives.
+//! A `CopyData` message above the limit is never held: its first bytes are kept, the rest is thrown away as it arrives.
 
 use std::ops::Range;
 
@@ -50,14 +50,14 @@ pub struct Frames {
     buffer: BytesMut,
     /// Bytes at the beginning that belong to the message given last.
     taken: usize,
-    /// Largest body of a CopyData message that is held whole.
+    /// Largest body of a `CopyData` message that is held whole.
     limit: usize,
     /// The message at the beginning is above the limit: the bytes of it that are still to be thrown away.
     skipping: Option<u64>,
 }
 
 impl Frames {
-    /// With this limit for the body of a CopyData message, in bytes.
+    /// With this limit for the body of a `CopyData` message, in bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::with_capacity(READ_SIZE),

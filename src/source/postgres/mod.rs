@@ -22,7 +22,6 @@ pub mod status;
 pub mod tls;
 pub mod transaction;
 
-use std::future::Future;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -326,13 +325,13 @@ impl Source for PostgresSource {
         })
     }
 
-    fn confirm(&mut self, settled: Settled) -> impl Future<Output = Result<(), Failure>> {
-        async move { Ok(self.confirm_lsn(settled.lsn()).await?) }
+    async fn confirm(&mut self, settled: Settled) -> Result<(), Failure> {
+        Ok(self.confirm_lsn(settled.lsn()).await?)
     }
 
     /// Waits until a status is due and sends it; to be called again for the next one. Cancel-safe.
     async fn keep_alive(&mut self) -> Result<(), Failure> {
-        self.connection.send().await.map_err(Error::from)?;
+        self.connection.send().await?;
         sleep_until(self.heartbeat.due()).await;
         self.say(false).await?;
         // What the server has sent meanwhile is unread: its silence is ours.
