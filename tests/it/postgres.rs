@@ -1,5 +1,13 @@
 //! The source against real servers: Debian's 15, and 14, 16, 17, 18 where they were unpacked into `FOREBAY_PG_CACHE`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "clippy knows only functions with #[test] as tests"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -174,7 +182,7 @@ async fn read(source: &mut PostgresSource, transactions: usize) -> Result<Vec<St
         }
         Ok::<(), Failure>(())
     };
-    let outcome = tokio::time::timeout(Duration::from_secs(60), reading).await;
+    let outcome = tokio::time::timeout(Duration::from_mins(1), reading).await;
     outcome.unwrap_or_else(|_| panic!("only {seen:?}"))?;
     Ok(seen)
 }
@@ -350,7 +358,7 @@ async fn a_log_in_does_what_the_url_says() {
         let settings = server.url(&format!("postgres://{who}:PORT/postgres?{how}"));
         match (Connection::connect(&settings, 1 << 20).await, refused) {
             (Ok(_), "") => {
-                drop(sql::connect(&settings).await.unwrap_or_else(|error| panic!("{who} {how}: {error}")))
+                drop(sql::connect(&settings).await.unwrap_or_else(|error| panic!("{who} {how}: {error}")));
             }
             (Ok(_), refused) => panic!("{who} {how}: let in, but {refused}"),
             (Err(error), "") => panic!("{who} {how}: {error}"),
@@ -361,8 +369,14 @@ async fn a_log_in_does_what_the_url_says() {
             }
         }
     }
-    let settings = server.url(&format!("postgres://scram:{password}@127.0.0.1:PORT/postgres"));
-    let mut connection = Connection::connect(&settings, 1 << 20).await.unwrap();
+    the_session_is_as_we_need_it(
+        &server.url(&format!("postgres://scram:{password}@127.0.0.1:PORT/postgres")),
+    )
+    .await;
+}
+
+async fn the_session_is_as_we_need_it(settings: &Settings) {
+    let mut connection = Connection::connect(settings, 1 << 20).await.unwrap();
     for (name, value) in [
         ("client_encoding", "UTF8"),
         ("DateStyle", "ISO, MDY"),
