@@ -77,10 +77,10 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
             Ok((facts, slot, publication))
         })
         .await?;
-    let switches = if facts.timeline > 1 { switches(settings, facts.timeline).await? } else { Vec::new() };
+    let (timeline, switches) = timeline(settings).await?;
     let server = Server {
         system_id: facts.system_id.clone(),
-        timeline: facts.timeline,
+        timeline,
         switches,
         wal_end: facts.wal_end,
         in_recovery: facts.in_recovery,
@@ -96,12 +96,18 @@ fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
     Slot { confirmed: found.confirmed_flush.unwrap_or(Lsn::ZERO), unusable }
 }
 
-async fn switches(settings: &Settings, timeline: u32) -> Result<Vec<(u32, Lsn)>, Failure> {
+/// The timeline, from the walsender, which knows it better than the control file during and after a promotion; and where
+/// the earlier ones were left.
+async fn timeline(settings: &Settings) -> Result<(u32, Vec<(u32, Lsn)>), Failure> {
     // A history file is small: one line for each timeline.
     const ANSWER_MAX: usize = 1 << 20;
     let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
+    let timeline = connection.identify_system().await?.timeline;
+    if timeline <= 1 {
+        return Ok((timeline, Vec::new()));
+    }
     let history = connection.timeline_history(timeline).await?;
-    Ok(parse_history(&history))
+    Ok((timeline, parse_history(&history)))
 }
 
 /// Lines of `timeline <tab> LSN of the switch <tab> reason`.
