@@ -24,6 +24,8 @@ pub enum Kind {
     Bytea,
     /// json, jsonb: embedded as it is, without the white space between tokens.
     Json,
+    /// hstore, the extension's type: an object of strings, by the cast to json that it brings.
+    Hstore,
     /// Everything else, and every type we do not know: a string of the text form.
     Text,
     /// An array; its text form uses this delimiter (`,`, for box `;`).

@@ -1,9 +1,12 @@
-//! What cannot be derived: two preallocated, checksummed slots in one file, overwritten in turn.
+//! What cannot be derived, and the [file](CheckpointFile) that keeps it.
+
+mod file;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::file::{CheckpointError, CheckpointFile, SLOT_SIZE};
 use crate::position::{FrameNo, Lsn, Position, Transaction};
 
 /// Everything Forebay remembers across a restart, beside the log itself.
@@ -31,6 +34,25 @@ pub struct Checkpoint {
     pub injections: Vec<Injection>,
     /// Totals per event type.
     pub books: BTreeMap<String, Totals>,
+}
+
+impl Checkpoint {
+    /// Of a directory in which nothing has been received yet.
+    pub const fn fresh(identity: Identity, phase: Phase, epoch: u16, told: Lsn) -> Self {
+        Self {
+            identity,
+            phase,
+            epoch,
+            told,
+            tip: None,
+            low: Mark { frame: FrameNo(0), position: None },
+            held: Mark { frame: FrameNo(0), position: None },
+            lanes: Vec::new(),
+            answered: Vec::new(),
+            injections: Vec::new(),
+            books: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a directory belongs to. Another one is refused.

@@ -6,10 +6,13 @@
     clippy::string_slice,
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::cast_possible_truncation,
     unreachable_pub,
-    reason = "a failing test may panic, and says what it sees"
+    reason = "a failing test may panic, also in its helpers, and says what it sees"
 )]
 
+mod buffer;
+mod json;
 mod lanes;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;

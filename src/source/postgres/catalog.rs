@@ -1,1 +1,229 @@
-//! What the catalogue says of types and keys.
+//! What the catalogue of the database knows: the kinds of types, the primary keys of tables.
+//!
+//! Reads only `pg_catalog` tables that every role may read, always by their qualified names, since `search_path` is the
+//! database's. A type of the server itself is known without asking: their OIDs never change. Never fails for a type it
+//! does not understand: that is text.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio_postgres::types::{Kind as BuiltinKind, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use crate::types::Kind;
+
+/// Types inside each other that are followed, each level being one query: arrays, domains, composites. What lies deeper
+/// is text. Half of what `translate::json` follows, so that no kind made here is too deep for it.
+const MAX_DEPTH: usize = 16;
+
+/// The kinds of these types, all of them: a type that is unknown, or was dropped meanwhile, is [`Kind::Text`].
+pub async fn kinds(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Kind>, Error> {
+    let mut shapes = HashMap::new();
+    let mut wanted: Vec<u32> = oids.to_vec();
+    for _ in 0..MAX_DEPTH {
+        wanted.retain(|oid| builtin(*oid).is_none() && !shapes.contains_key(oid));
+        if wanted.is_empty() {
+            break;
+        }
+        let found = load(client, &wanted).await?;
+        // A type that is not there must not be asked for again.
+        shapes.extend(wanted.drain(..).map(|oid| (oid, Shape::Text)));
+        wanted.extend(found.iter().flat_map(|(_, shape)| shape.parts()));
+        shapes.extend(found);
+    }
+    let mut resolver = Resolver { shapes: &shapes, open: HashSet::new(), done: HashMap::new() };
+    Ok(oids.iter().map(|&oid| (oid, resolver.kind(oid))).collect())
+}
+
+/// Names of the primary key's columns, in the key's order; empty if the table has none, or is not there.
+pub async fn primary_key(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
+    const QUERY: &str = "
+        SELECT a.attname::text
+        FROM pg_catalog.pg_index i
+        CROSS JOIN LATERAL pg_catalog.generate_series(1, i.indnkeyatts::int) AS k(nth)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.nth - 1]
+        WHERE i.indrelid = $1 AND i.indisprimary
+        ORDER BY k.nth";
+    let rows = client.query_typed(QUERY, &[(&relation_oid, Type::OID)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// The kind of a type that Postgres itself brings. `None` for all others, and for those of a later Postgres.
+fn builtin(oid: u32) -> Option<Kind> {
+    let builtin = Type::from_oid(oid)?;
+    let vector_of = |element| Kind::Vector { element: Arc::new(element) };
+    Some(match builtin {
+        Type::BOOL => Kind::Bool,
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC => Kind::Number,
+        Type::FLOAT4 | Type::FLOAT8 => Kind::Float,
+        Type::DATE => Kind::Date,
+        Type::TIMESTAMP => Kind::Timestamp,
+        Type::TIMESTAMPTZ => Kind::TimestampTz,
+        Type::BYTEA => Kind::Bytea,
+        Type::JSON | Type::JSONB => Kind::Json,
+        Type::INT2_VECTOR => vector_of(Kind::Number),
+        Type::OID_VECTOR => vector_of(Kind::Text),
+        _ => match builtin.kind() {
+            BuiltinKind::Array(element) => Kind::Array {
+                element: Arc::new(self::builtin(element.oid()).unwrap_or(Kind::Text)),
+                delimiter: if *element == Type::BOX { b';' } else { b',' },
+            },
+            _ => Kind::Text,
+        },
+    })
+}
+
+/// A type by reference to its parts, as the catalogue has it.
+#[derive(Clone, Debug)]
+enum Shape {
+    Text,
+    Hstore,
+    Domain { base: u32 },
+    Array { element: u32, delimiter: u8 },
+    Composite { fields: Vec<(String, u32)> },
+}
+
+impl Shape {
+    fn of(row: &Row) -> Result<Self, Error> {
+        let part: u32 = row.try_get("part")?;
+        Ok(match row.try_get("shape")? {
+            "domain" => Self::Domain { base: part },
+            "array" => {
+                Self::Array { element: part, delimiter: row.try_get::<_, i8>("delimiter")?.cast_unsigned() }
+            }
+            "composite" => {
+                let names: Vec<String> = row.try_get("names")?;
+                let types: Vec<u32> = row.try_get("types")?;
+                Self::Composite { fields: names.into_iter().zip(types).collect() }
+            }
+            "hstore" => Self::Hstore,
+            _ => Self::Text,
+        })
+    }
+
+    fn parts(&self) -> Vec<u32> {
+        match self {
+            Self::Text | Self::Hstore => Vec::new(),
+            Self::Domain { base: part } | Self::Array { element: part, .. } => vec![*part],
+            Self::Composite { fields } => fields.iter().map(|(_, part)| *part).collect(),
+        }
+    }
+}
+
+/// One round: the shapes of those of the types that exist.
+async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
+    // An array is what has array_subscript_handler, as get_element_type() in the server's lsyscache.c has it; point and
+    // name, whose typelem is set too, have not.
+    const QUERY: &str = "
+        SELECT t.oid,
+               CASE WHEN t.typtype = 'd' THEN 'domain'
+                    WHEN t.typtype = 'c' THEN 'composite'
+                    WHEN t.typtype = 'b' AND t.typelem <> 0
+                         AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
+                    WHEN t.typname = 'hstore' AND t.typtype = 'b' AND EXISTS (
+                        SELECT FROM pg_catalog.pg_depend d
+                        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'hstore'
+                        WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid
+                              AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+                              AND d.deptype = 'e') THEN 'hstore'
+                    ELSE 'text' END AS shape,
+               CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END AS part,
+               coalesce(e.typdelim, ',') AS delimiter,
+               a.names, a.types
+        FROM pg_catalog.pg_type t
+        LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
+        CROSS JOIN LATERAL (
+            SELECT coalesce(pg_catalog.array_agg(a.attname::text ORDER BY a.attnum), '{}') AS names,
+                   coalesce(pg_catalog.array_agg(a.atttypid ORDER BY a.attnum), '{}') AS types
+            FROM pg_catalog.pg_attribute a
+            WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) a
+        WHERE t.oid = ANY ($1)";
+    let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
+    rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
+}
+
+/// Puts kinds together from shapes. Each type is built once, so that types that share parts cost no more than their sum.
+struct Resolver<'a> {
+    shapes: &'a HashMap<u32, Shape>,
+    /// Types that are being built: one that contains itself is text inside.
+    open: HashSet<u32>,
+    done: HashMap<u32, Kind>,
+}
+
+impl Resolver<'_> {
+    fn kind(&mut self, oid: u32) -> Kind {
+        if let Some(kind) = self.done.get(&oid).cloned().or_else(|| builtin(oid)) {
+            return kind;
+        }
+        let Some(shape) = self.shapes.get(&oid) else { return Kind::Text };
+        if !self.open.insert(oid) {
+            return Kind::Text;
+        }
+        let kind = match shape {
+            Shape::Text => Kind::Text,
+            Shape::Hstore => Kind::Hstore,
+            Shape::Domain { base } => self.kind(*base),
+            Shape::Array { element, delimiter } => {
+                Kind::Array { element: Arc::new(self.kind(*element)), delimiter: *delimiter }
+            }
+            Shape::Composite { fields } => {
+                let fields = fields.iter().map(|(name, part)| (name.clone(), self.kind(*part)));
+                Kind::Composite { fields: fields.collect() }
+            }
+        };
+        self.open.remove(&oid);
+        self.done.insert(oid, kind.clone());
+        kind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(shapes: &[(u32, Shape)], oid: u32) -> Kind {
+        let shapes = shapes.iter().cloned().collect();
+        Resolver { shapes: &shapes, open: HashSet::new(), done: HashMap::new() }.kind(oid)
+    }
+
+    #[test]
+    fn builtin_types_need_no_query() {
+        let array = |element, delimiter| Kind::Array { element: Arc::new(element), delimiter };
+        for (builtin_type, kind) in [
+            (Type::INT8, Kind::Number),
+            (Type::OID, Kind::Text),
+            (Type::CHAR, Kind::Text),
+            (Type::POINT, Kind::Text),
+            (Type::TSTZ_RANGE, Kind::Text),
+            (Type::BOX_ARRAY, array(Kind::Text, b';')),
+            (Type::JSONB_ARRAY, array(Kind::Json, b',')),
+            (Type::INT2_VECTOR_ARRAY, array(Kind::Vector { element: Arc::new(Kind::Number) }, b',')),
+        ] {
+            assert_eq!(builtin(builtin_type.oid()), Some(kind), "{builtin_type}");
+        }
+        assert_eq!(builtin(16_384), None);
+    }
+
+    #[test]
+    fn a_type_that_contains_itself_is_text_inside() {
+        let shapes = [
+            (1_000_001, Shape::Composite { fields: vec![("a".into(), 1_000_002), ("b".into(), 23)] }),
+            (1_000_002, Shape::Array { element: 1_000_001, delimiter: b',' }),
+        ];
+        let Kind::Composite { fields } = resolve(&shapes, 1_000_001) else { panic!("not a composite") };
+        let inner = Kind::Array { element: Arc::new(Kind::Text), delimiter: b',' };
+        assert_eq!(*fields, [("a".to_owned(), inner), ("b".to_owned(), Kind::Number)]);
+    }
+
+    #[test]
+    fn types_that_share_their_parts_are_built_once() {
+        let pair = |part| Shape::Composite { fields: vec![("a".into(), part), ("b".into(), part)] };
+        let shapes: Vec<_> = (1..64).map(|n| (1_000_000 + n, pair(1_000_000 + n - 1))).collect();
+        assert!(matches!(resolve(&shapes, 1_000_063), Kind::Composite { .. }));
+    }
+
+    #[test]
+    fn an_unknown_type_is_text() {
+        assert_eq!(resolve(&[], 1_000_001), Kind::Text);
+    }
+}

@@ -1,1 +1,0 @@
-//! File and environment become checked settings.

@@ -1,0 +1,86 @@
+//! What a person may type, and what they are told.
+
+use super::*;
+
+const LEAST: &str = r#"
+name = "lab"
+[source]
+url = "postgres://forebay:secret@db.example/lab"
+[kinesis]
+stream = "lab-events"
+[buffer]
+dir = "/var/lib/forebay"
+"#;
+
+fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Config::read(file.path(), environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+}
+
+#[test]
+fn a_dozen_lines_are_enough() {
+    let config = read(LEAST, &[]).unwrap();
+    assert_eq!(config.source.slot, "forebay_lab");
+    assert_eq!(config.source.publication, "forebay_lab");
+    assert_eq!(config.buffer.confirm_after(false), ConfirmAfter::Waited(Duration::from_secs(5)));
+    assert_eq!(config.buffer.confirm_after(true), ConfirmAfter::Never);
+    assert_eq!(config.source_urn(), "urn:forebay:lab");
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_is_never_guessed_at() {
+    let config = read(
+        LEAST,
+        &[
+            ("FOREBAY_SOURCE__PASSWORD", "007"),
+            ("FOREBAY_KINESIS__STREAM", "other"),
+            ("FOREBAY_CACHE", "/x"),
+            ("HOME", "/"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.source.password.unwrap().expose(), "007");
+    assert_eq!(config.kinesis.stream, "other");
+}
+
+#[test]
+fn all_errors_come_together_each_with_its_key() {
+    let text = "nam = \"x\"\n[source]\nslot = \"Bad Slot\"\ntables = [\"plates\"]\n[kinesis]\nendpoint = \"127.0.0.1\"\nstreem = 1\n[buffer]\nmax_size = \"1 MiB\"\nconfirm_after = \"5\"\n[http]\nlisten = \"9187\"\n";
+    let error = read(text, &[("FOREBAY_BUFFER__DRI", "/x")]).unwrap_err();
+    for key in [
+        "nam",
+        "name",
+        "source.url",
+        "source.slot",
+        "source.tables",
+        "kinesis.endpoint",
+        "kinesis.streem",
+        "kinesis.stream",
+        "buffer.dir",
+        "buffer.dri",
+        "buffer.max_size",
+        "buffer.confirm_after",
+        "http.listen",
+    ] {
+        assert!(error.0.iter().any(|line| line.starts_with(&format!("{key}: "))), "{key} is not in {error}");
+    }
+}
+
+#[test]
+fn what_is_printed_reads_back_and_shows_no_secret() {
+    let config = read(LEAST, &[("FOREBAY_SOURCE__PASSWORD", "hunter2")]).unwrap();
+    let printed = config.to_string();
+    assert!(!printed.contains("secret") && !printed.contains("hunter2"), "{printed}");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(read(&printed, &[]).unwrap().to_string(), printed);
+}
+
+#[test]
+fn where_the_directory_may_vanish_a_poison_stops() {
+    assert_eq!(read(LEAST, &[]).unwrap().on_poison, OnPoison::Quarantine);
+    let never = [("FOREBAY_BUFFER__CONFIRM_AFTER", "never")];
+    assert_eq!(read(LEAST, &never).unwrap().on_poison, OnPoison::Stop);
+    let both = [never[0], ("FOREBAY_ON_POISON", "quarantine")];
+    assert_eq!(read(LEAST, &both).unwrap().on_poison, OnPoison::Quarantine);
+}

@@ -1,0 +1,337 @@
+//! The ingest loop: source → translate → append to the log; tells Postgres what it may forget.
+//!
+//! It never waits for Kinesis, and content never stops it. When the log is full it stops reading, keeps the connection
+//! alive, and goes on when there is room; meanwhile Postgres keeps the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::buffer::Settled;
+use crate::buffer::frame::{FrameKind, MAX_BODY};
+use crate::buffer::ledger::SharedLedger;
+use crate::buffer::log::Log;
+use crate::buffer::writer::Writer;
+use crate::change::{Change, Delivery, Unreadable};
+use crate::event::Records;
+use crate::failure::Failure;
+use crate::pipeline::history::History;
+use crate::pipeline::{Phase, meters, notice};
+use crate::position::{FrameNo, Lsn, Position, Transaction};
+use crate::source::Source;
+use crate::translate::Translator;
+use crate::translate::dead_letter::DeadLetter;
+
+/// How often a paused loop tells the server that it is there, and looks whether the disk has room again.
+const PAUSED_TICK: Duration = Duration::from_secs(1);
+
+/// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
+#[derive(Debug)]
+pub struct Appender {
+    writer: Writer,
+    translator: Translator,
+    records: Records,
+    epoch: u16,
+    /// The last change appended, staged or written: the tail. What is received again at or below it is dropped.
+    last: Option<Position>,
+    frame: FrameNo,
+    log: Arc<Log>,
+    /// Why the last flush found no room.
+    full: Option<String>,
+}
+
+/// Room must be made before the change can be appended.
+#[derive(Debug)]
+struct Full;
+
+impl Appender {
+    /// Appends after `tail`, where recovery has cut the log.
+    pub fn new(log: Arc<Log>, writer: Writer, translator: Translator) -> Self {
+        let tail = writer.tail();
+        let epoch = translator.epoch();
+        Self {
+            records: Records::default(),
+            epoch,
+            last: tail.position.filter(|position| position.epoch == epoch),
+            frame: tail.frame,
+            full: None,
+            translator,
+            writer,
+            log,
+        }
+    }
+
+    fn is_known(&self, position: Position) -> bool {
+        self.last.is_some_and(|last| position <= last)
+    }
+
+    /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
+    fn translate(&mut self, change: &Change<'_>) {
+        self.records.clear();
+        let reason = match self.translator.translate(change, &mut self.records) {
+            Ok(()) if self.records.size() <= self.frame_max() => return,
+            Ok(()) => "its events together are larger than the log may be (buffer.max_size)".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let relation = change.relation;
+        let table = format!("{}.{}", relation.schema, relation.table);
+        let position = change.place.position(self.epoch);
+        tracing::error!(table, %position, reason, "a change cannot be translated and goes to the dead letter");
+        meters::untranslatable();
+        self.records.clear();
+        DeadLetter {
+            epoch: self.epoch,
+            place: change.place,
+            table: Some(&table),
+            reason: &reason,
+            size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
+            raw: change.raw,
+        }
+        .push(&mut self.records);
+    }
+
+    /// Most bytes of records that surely fit into a frame, and the frame into an empty log.
+    fn frame_max(&self) -> usize {
+        const AROUND: usize = 64 << 10;
+        usize::try_from(self.log.config().max_size).unwrap_or(usize::MAX).min(MAX_BODY) - AROUND
+    }
+
+    fn quarantine(&mut self, change: &Unreadable<'_>) {
+        tracing::error!(
+            table = change.table, position = %change.place.position(self.epoch), reason = change.reason, size = change.size,
+            "a change cannot be read and goes to the dead letter"
+        );
+        meters::untranslatable();
+        self.records.clear();
+        DeadLetter::unreadable(change, self.epoch).push(&mut self.records);
+    }
+
+    /// Stages the records of a change as one frame.
+    fn append(&mut self, position: Position, transaction: Transaction) -> Result<Result<(), Full>, Failure> {
+        if self.records.is_empty() {
+            return Ok(Ok(()));
+        }
+        match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
+            Ok(frame) => {
+                self.frame = frame;
+                self.last = Some(position);
+                Ok(Ok(()))
+            }
+            Err(error) if error.is_full() => Ok(Err(Full)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what is staged and reports the tail. `false`: the log is full.
+    fn flush(&mut self, ledger: &SharedLedger) -> Result<bool, Failure> {
+        let outcome = self.writer.flush();
+        ledger.lock().received(self.log.tail().into());
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// One attempt of the loop, over one connection.
+#[derive(Debug)]
+pub struct Ingest<'a, S> {
+    /// The connection.
+    pub source: S,
+    /// Where changes go.
+    pub appender: &'a mut Appender,
+    /// The account.
+    pub ledger: SharedLedger,
+    /// What the keeper has settled.
+    pub settled: watch::Receiver<Option<Settled>>,
+    /// Whether to go on.
+    pub phase: watch::Receiver<Phase>,
+    /// Number of this connection, from the ledger.
+    pub connection: u64,
+    /// Whether the server tells the story we know, and which transaction is arriving.
+    pub history: History,
+}
+
+impl<S: Source> Ingest<'_, S> {
+    /// Runs until the process stops (`Ok`) or the attempt fails.
+    ///
+    /// # Errors
+    /// The connection, the log, or another history.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        self.inject()?;
+        loop {
+            self.drain().await?;
+            if !self.appender.flush(&self.ledger)? {
+                self.make_room().await?;
+            }
+            tokio::select! {
+                biased;
+                // PRIORITY 1: stop. Nothing more is received; what is received is already written.
+                () = stopping(&mut self.phase) => return self.stop().await,
+                // PRIORITY 2: confirm, so that under any load Postgres can forget.
+                settled = settled(&mut self.settled) => self.confirm(settled).await?,
+                // PRIORITY 3: receive.
+                received = self.source.receive() => received?,
+            }
+        }
+    }
+
+    /// Handles everything that has been received.
+    async fn drain(&mut self) -> Result<(), Failure> {
+        loop {
+            let Some(delivery) = self.source.take()? else { return Ok(()) };
+            let change = match delivery {
+                Delivery::Begin(transaction) => {
+                    self.history.begin(transaction).map_err(Failure::stop)?;
+                    continue;
+                }
+                Delivery::Commit { end } => {
+                    self.commit(end);
+                    continue;
+                }
+                Delivery::Progress { wal_end } => {
+                    self.progress(wal_end)?;
+                    continue;
+                }
+                Delivery::Message(_) => continue,
+                Delivery::Change(change)
+                    if self.appender.is_known(change.place.position(self.appender.epoch)) =>
+                {
+                    continue;
+                }
+                Delivery::Unreadable(bad)
+                    if self.appender.is_known(bad.place.position(self.appender.epoch)) =>
+                {
+                    continue;
+                }
+                Delivery::Change(change) => {
+                    self.appender.translate(&change);
+                    change.place
+                }
+                Delivery::Unreadable(bad) => {
+                    self.appender.quarantine(&bad);
+                    bad.place
+                }
+            };
+            let position = change.position(self.appender.epoch);
+            while self.appender.append(position, change.transaction)?.is_err() {
+                self.make_room().await?;
+                if self.is_stopping() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, end: Lsn) {
+        if self.history.commit() {
+            self.ledger.lock().mark(self.appender.frame, end);
+        }
+    }
+
+    fn progress(&mut self, wal_end: Lsn) -> Result<(), Failure> {
+        if self.history.progress(wal_end).map_err(Failure::stop)? {
+            self.ledger.lock().mark(self.appender.frame, wal_end);
+        }
+        Ok(())
+    }
+
+    async fn confirm(&mut self, settled: Settled) -> Result<(), Failure> {
+        if settled.connection() == self.connection {
+            self.source.confirm(settled).await?;
+            meters::confirmed(settled.lsn());
+        }
+        Ok(())
+    }
+
+    /// The log is full: the source is paused until there is room. Publishing goes on, and so do confirms.
+    async fn make_room(&mut self) -> Result<(), Failure> {
+        meters::paused(true);
+        let reason = self.appender.full.take().unwrap_or_else(|| "the log is full".to_owned());
+        tracing::error!(
+            reason,
+            "the source is paused and Postgres keeps its write-ahead log; publishing goes on"
+        );
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping(&mut self.phase) => break,
+                settled = settled(&mut self.settled) => self.confirm(settled).await?,
+                alive = self.source.keep_alive() => alive?,
+                () = self.appender.writer.room() => {}
+                () = tokio::time::sleep(PAUSED_TICK) => {}
+            }
+            if self.appender.flush(&self.ledger)? {
+                tracing::info!("the log has room again: the source goes on");
+                break;
+            }
+        }
+        meters::paused(false);
+        Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
+    }
+
+    /// Waits for the keeper's last word, confirms it and ends the stream in order.
+    async fn stop(mut self) -> Result<(), Failure> {
+        while *self.phase.borrow() != Phase::LastConfirm {
+            tokio::select! {
+                biased;
+                changed = self.phase.changed() => if changed.is_err() { break },
+                settled = settled(&mut self.settled) => self.confirm(settled).await?,
+            }
+        }
+        let last = *self.settled.borrow();
+        if let Some(last) = last {
+            self.confirm(last).await?;
+        }
+        self.source.close().await
+    }
+
+    /// Appends what is not a change and is not in the log yet. No transaction is open at the begin of the first attempt,
+    /// and later attempts find nothing to inject.
+    fn inject(&mut self) -> Result<(), Failure> {
+        let pending = self.ledger.lock().to_inject();
+        for injection in pending {
+            let appender = &mut *self.appender;
+            appender.records.clear();
+            let position = notice::write(&injection, appender.translator.source(), &mut appender.records);
+            let frame = appender.writer.append(
+                FrameKind::Injected,
+                position,
+                Transaction::default(),
+                &appender.records,
+            )?;
+            appender.frame = frame;
+            self.ledger.lock().injected(frame, injection);
+        }
+        Ok(())
+    }
+}
+
+/// Resolves when the process is stopping (or its supervisor is gone).
+async fn stopping(phase: &mut watch::Receiver<Phase>) {
+    // The sender outlives the loops; if it is gone, the process is ending.
+    let ended = phase.wait_for(|phase| *phase != Phase::Running).await;
+    drop(ended);
+}
+
+/// The next word of the keeper.
+async fn settled(receiver: &mut watch::Receiver<Option<Settled>>) -> Settled {
+    loop {
+        if receiver.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let settled = *receiver.borrow_and_update();
+        if let Some(settled) = settled {
+            return settled;
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The publish loop: reads the log after what is published → Kinesis → reports how far it has come.
+//!
+//! It never looks at a change, and no error of the service ends it: what is refused or unanswered is sent again, key by key
+//! and in order, for ever. What it knows is the window; everything else is in the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::buffer::checkpoint::StreamIdentity;
+use crate::buffer::dead_letter::DeadLetterFile;
+use crate::buffer::frame::FrameKind;
+use crate::buffer::ledger::{Published, Reached, SharedLedger};
+use crate::buffer::log::Log;
+use crate::buffer::reader::Reader;
+use crate::config::OnPoison;
+use crate::failure::Failure;
+use crate::pipeline::{Phase, meters, poison};
+use crate::position::FrameNo;
+use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
+use crate::sink::request::{Limits, Ticket};
+use crate::sink::{Answer, Publisher, PutError, StreamFacts};
+
+/// Most bytes of log between low and the read head.
+const WINDOW_BYTES: usize = 16 << 20;
+/// How often lanes and books are reported; the checkpoint is not written more often either.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// How often the stream's settings are read.
+const DESCRIBE_EVERY: Duration = Duration::from_mins(1);
+/// How long a stop waits for requests that are out.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a service that keeps failing is mentioned at most.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// The stream is not the one this directory has published to, or cannot keep order.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamRefusal {
+    /// Another stream, or a recreated one.
+    #[error(
+        "the buffer directory belongs to the stream {found} created at {found_created}, now it is {now} created at {now_created}: \
+         it was recreated, or the configuration names another one. If it is meant, `forebay adopt --reason \"…\"` begins a \
+         new epoch; events published to the old stream are not repeated"
+    )]
+    Other {
+        /// ARN in the checkpoint.
+        found: String,
+        /// Its creation time, seconds since the Unix epoch.
+        found_created: i64,
+        /// ARN now.
+        now: String,
+        /// Creation time now.
+        now_created: i64,
+    },
+    /// `RecordDistributionStrategy` is `AUTO`.
+    #[error(
+        "the stream {0} ignores partition keys (RecordDistributionStrategy AUTO), so events of one key would be reordered: \
+         set it to USER_PARTITION_KEY (aws kinesis update-stream-record-distribution-strategy) and start again"
+    )]
+    IgnoresKeys(String),
+    /// A dead letter with `on_poison = "stop"`.
+    #[error(
+        "publishing stops before {position}: {reason}, and on_poison is \"stop\". Mend the cause, or let it go to the dead \
+         letter with on_poison = \"quarantine\""
+    )]
+    Poison {
+        /// Frame of the record.
+        position: FrameNo,
+        /// Why it cannot leave.
+        reason: String,
+    },
+}
+
+/// What the loop works with, over all its attempts.
+#[derive(Debug)]
+pub struct Publish<P> {
+    /// The stream.
+    pub publisher: P,
+    /// The log.
+    pub log: Arc<Log>,
+    /// The account.
+    pub ledger: SharedLedger,
+    /// Where records go that cannot leave.
+    pub dead_letters: DeadLetterFile,
+    /// What to do with them.
+    pub on_poison: OnPoison,
+    /// Whether to go on.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl<P: Publisher> Publish<P> {
+    /// Runs until the process stops (`Ok`) or the attempt fails.
+    ///
+    /// # Errors
+    /// The log cannot be read, the stream is another one, or a poison stops it.
+    pub async fn run(&mut self) -> Result<(), Failure> {
+        let Some(facts) = self.meet_stream().await? else { return Ok(()) };
+        let start = {
+            let ledger = self.ledger.lock();
+            let Published { low, lanes, answered, .. } = ledger.published();
+            Start {
+                low: low.mark,
+                tip: ledger.checkpoint().tip,
+                lanes: lanes.clone(),
+                answered: answered.clone(),
+            }
+        };
+        let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
+        let mut attempt = Attempt {
+            reader: Reader::new(&self.log, start.low.frame),
+            lanes: Lanes::new(&start, limits, seed()),
+            reported: Instant::now(),
+            complaint: None,
+            loop_: self,
+        };
+        attempt.run().await
+    }
+
+    /// Reads the stream's settings, for as long as it takes; `None` if the process stops first.
+    async fn meet_stream(&mut self) -> Result<Option<StreamFacts>, Failure> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let described = tokio::select! {
+                biased;
+                _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
+                described = self.publisher.describe() => described,
+            };
+            match described {
+                Ok(facts) => {
+                    self.check_stream(&facts)?;
+                    tracing::info!(
+                        stream = facts.arn,
+                        shards = facts.shards,
+                        max_record_size = facts.max_record_size,
+                        "the stream answers"
+                    );
+                    meters::service(true);
+                    return Ok(Some(facts));
+                }
+                Err(error) => {
+                    meters::service(false);
+                    tracing::warn!(%error, retry_in = ?pause, "the stream cannot be described");
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    fn check_stream(&self, facts: &StreamFacts) -> Result<(), Failure> {
+        if facts.ignores_keys {
+            return Err(Failure::stop(StreamRefusal::IgnoresKeys(facts.arn.clone())));
+        }
+        let now = StreamIdentity { arn: facts.arn.clone(), created: facts.created };
+        let mut ledger = self.ledger.lock();
+        match ledger.stream() {
+            Some(found) if *found != now => Err(Failure::stop(StreamRefusal::Other {
+                found: found.arn.clone(),
+                found_created: found.created,
+                now: now.arn,
+                now_created: now.created,
+            })),
+            Some(_) => Ok(()),
+            None => {
+                ledger.meet_stream(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One attempt: the reader and the window belong to it, so that nothing outlives a failure.
+struct Attempt<'a, P> {
+    loop_: &'a mut Publish<P>,
+    reader: Reader,
+    lanes: Lanes,
+    reported: Instant,
+    complaint: Option<Instant>,
+}
+
+impl<P: Publisher> Attempt<'_, P> {
+    async fn run(&mut self) -> Result<(), Failure> {
+        let mut out = FuturesUnordered::new();
+        let mut phase = self.loop_.phase.clone();
+        let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
+        describe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.read()?;
+            self.bury()?;
+            while let Some(request) = self.lanes.fill(Instant::now()) {
+                meters::sent(request.records.len());
+                let answer = self.loop_.publisher.put(request.records);
+                let ticket = request.ticket;
+                out.push(async move { (ticket, answer.await) });
+            }
+            let wake = self.lanes.wake_at(Instant::now()).unwrap_or_else(|| Instant::now() + REPORT_EVERY);
+            tokio::select! {
+                biased;
+                // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+                // PRIORITY 2: answers free the window.
+                Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
+                // PRIORITY 3: more to send.
+                () = self.reader.grown(), if self.has_room() => {}
+                // PRIORITY 4: time: a pause is over, a report is due.
+                () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
+                _ = describe.tick() => self.describe_again().await?,
+            }
+            self.report(Detail::Lanes);
+        }
+        let patience = tokio::time::sleep(STOP_PATIENCE);
+        tokio::pin!(patience);
+        while !out.is_empty() {
+            tokio::select! {
+                biased;
+                Some((ticket, result)) = out.next() => self.settle(ticket, result),
+                () = &mut patience => break,
+            }
+        }
+        self.report_now(Detail::Records);
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.lanes.window_bytes() < WINDOW_BYTES
+    }
+
+    /// Fills the window from the log.
+    fn read(&mut self) -> Result<(), Failure> {
+        while self.has_room() {
+            let Some(chunk) = self.reader.next_chunk()? else { return Ok(()) };
+            for frame in chunk.frames() {
+                let head = frame.head();
+                let change = head.kind == FrameKind::Change;
+                let admitted = Frame {
+                    number: head.number,
+                    position: change.then_some(head.position),
+                    transaction: change.then_some(head.transaction),
+                    bytes: frame.size(),
+                };
+                self.lanes.admit(
+                    &admitted,
+                    frame.records().map(|record| Admission {
+                        kind: record.kind,
+                        hash: record.hash,
+                        event_type: record.event_type,
+                        key: record.key,
+                        line: record.line,
+                    }),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes records that cannot leave to the dead-letter file, each when its turn has come.
+    fn bury(&mut self) -> Result<(), Failure> {
+        while let Some(dead) = self.lanes.next_dead_letter() {
+            let reason = poison::reason(&dead);
+            if self.loop_.on_poison == OnPoison::Stop {
+                return Err(Failure::stop(StreamRefusal::Poison { position: dead.frame, reason }));
+            }
+            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: see `forebay dlq list`");
+            self.loop_.dead_letters.append(&poison::entry(&dead, &reason))?;
+            self.lanes.finish(dead.frame, dead.part);
+            meters::quarantined();
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
+        let settlement = self.lanes.settle(ticket, result, Instant::now());
+        meters::settled(&settlement);
+        self.complain(&settlement);
+    }
+
+    /// Says that something is being retried, but not more often than a person can read.
+    fn complain(&mut self, settlement: &Settlement) {
+        let refused = settlement.throttled + settlement.failed + settlement.unanswered;
+        if refused == 0 {
+            if settlement.accepted > 0 && self.complaint.is_some() && self.lanes.paused_lanes() == 0 {
+                self.complaint = None;
+                meters::service(true);
+                tracing::info!("the stream takes everything again");
+            }
+            return;
+        }
+        if settlement.error.is_some() {
+            meters::service(false);
+        }
+        let now = Instant::now();
+        if self.complaint.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            return;
+        }
+        self.complaint = Some(now);
+        let error = settlement.error.as_ref().map(ToString::to_string).or_else(|| settlement.reason.clone());
+        tracing::warn!(
+            throttled = settlement.throttled,
+            failed = settlement.failed,
+            unanswered = settlement.unanswered,
+            error,
+            "records are sent again until the stream takes them"
+        );
+    }
+
+    async fn describe_again(&mut self) -> Result<(), Failure> {
+        match self.loop_.publisher.describe().await {
+            Ok(facts) => {
+                self.loop_.check_stream(&facts)?;
+                self.lanes.set_max_record_size(facts.max_record_size);
+            }
+            Err(error) => tracing::debug!(%error, "the stream's settings cannot be read now"),
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, detail: Detail) {
+        if self.reported.elapsed() >= REPORT_EVERY {
+            self.report_now(detail);
+        }
+    }
+
+    fn report_now(&mut self, detail: Detail) {
+        self.reported = Instant::now();
+        let progress = self.lanes.progress(detail);
+        let books = self.lanes.take_books();
+        meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
+        self.loop_.ledger.lock().publish(Published {
+            low: Reached { mark: progress.low, transaction: progress.low_transaction },
+            lanes: progress.lanes,
+            answered: progress.answered,
+            highest: progress.tip,
+            books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+        });
+    }
+}
+
+/// A seed for jitter: two processes must not retry in step.
+fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos().into()
+}

@@ -1,0 +1,334 @@
+//! Events without any configuration: `<schema>.<table>.inserted|updated|deleted|truncated.v1`.
+//!
+//! `data` is the new row; for `deleted`, what the replica identity gives of the old one. A changed key is `deleted` under
+//! the old key, then `inserted` under the new one. The key is the replica identity's columns; with `FULL` or `NOTHING`,
+//! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
+
+use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
+use crate::config::Tables;
+use crate::event::{RecordKind, Records};
+use crate::types::Kind;
+
+use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
+use super::{LINE_MAX, TranslateError, json};
+
+/// A relation, compiled: what to copy where.
+#[derive(Debug)]
+pub struct Plan {
+    columns: Vec<PlannedColumn>,
+    /// Indexes of the key's columns; empty: the event id is the key.
+    key: Vec<usize>,
+    table: String,
+    inserted: EventType,
+    updated: EventType,
+    deleted: EventType,
+    truncated: EventType,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct PlannedColumn {
+    name: String,
+    /// `"name":`, escaped.
+    label: Vec<u8>,
+    kind: Kind,
+    in_identity: bool,
+    dropped: bool,
+}
+
+#[derive(Debug)]
+struct EventType {
+    name: String,
+    attributes: Vec<u8>,
+}
+
+impl EventType {
+    fn new(relation: &Relation, what: &str, source: &str) -> Self {
+        let name = format!("{}.{}.{what}.v1", relation.schema, relation.table);
+        let attributes = type_attributes(source, &name);
+        Self { name, attributes }
+    }
+}
+
+/// Buffers that are used again for every row.
+#[derive(Debug, Default)]
+struct Scratch {
+    subject: String,
+    old_subject: String,
+    texts: Texts,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    unavailable: String,
+    hashed: String,
+}
+
+/// Where the values of an event come from.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    tuple: Tuple<'a>,
+    /// The whole old row, for values that the new one leaves out.
+    old: Option<Tuple<'a>>,
+    /// Only the replica identity's columns are known.
+    key_only: bool,
+}
+
+impl<'a> Row<'a> {
+    fn get(&self, column: usize) -> Value<'a> {
+        match (self.tuple.get(column), self.old) {
+            (Value::Unavailable, Some(old)) => old.get(column),
+            (value, _) => value,
+        }
+    }
+}
+
+impl Plan {
+    /// Compiles a relation.
+    pub fn new(relation: &Relation, tables: &Tables, source: &str) -> Self {
+        let columns: Vec<_> = relation
+            .columns
+            .iter()
+            .map(|column| {
+                let mut label = Vec::new();
+                json::write_string(&mut label, &column.name);
+                label.push(b':');
+                PlannedColumn {
+                    name: column.name.clone(),
+                    label,
+                    kind: column.kind.clone(),
+                    in_identity: column.in_identity,
+                    dropped: tables.drops(&relation.schema, &relation.table, &column.name),
+                }
+            })
+            .collect();
+        let key = match relation.identity {
+            ReplicaIdentity::Default | ReplicaIdentity::Index => (0..columns.len())
+                .filter(|&at| columns.get(at).is_some_and(|column| column.in_identity))
+                .collect(),
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => relation.primary_key.clone(),
+        };
+        Self {
+            columns,
+            key,
+            table: format!("{}.{}", relation.schema, relation.table),
+            inserted: EventType::new(relation, "inserted", source),
+            updated: EventType::new(relation, "updated", source),
+            deleted: EventType::new(relation, "deleted", source),
+            truncated: EventType::new(relation, "truncated", source),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Adds the events of a change.
+    ///
+    /// # Errors
+    /// A value cannot be written, or the key is not there.
+    pub fn translate(
+        &mut self,
+        change: &Change<'_>,
+        envelope: &mut Envelope,
+        records: &mut Records,
+    ) -> Result<(), TranslateError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = self.dispatch(change, &mut scratch, envelope, records);
+        self.scratch = scratch;
+        result
+    }
+
+    fn dispatch(
+        &self,
+        change: &Change<'_>,
+        scratch: &mut Scratch,
+        envelope: &mut Envelope,
+        records: &mut Records,
+    ) -> Result<(), TranslateError> {
+        let Scratch { subject, old_subject, texts } = scratch;
+        let mut writer = Writer { plan: self, place: change.place, envelope, records, texts, part: 0 };
+        match change.operation {
+            Operation::Insert { new } => {
+                let row = Row { tuple: new, old: None, key_only: false };
+                self.subject(&row, subject)?;
+                writer.row(&self.inserted, &row, subject)
+            }
+            Operation::Update { old, new } => {
+                let old_row = old.map(Row::of_old);
+                let whole = old_row.filter(|row| !row.key_only).map(|row| row.tuple);
+                let known = old_row.map(|row| row.tuple);
+                self.subject(&Row { tuple: new, old: known, key_only: false }, subject)?;
+                let row = Row { tuple: new, old: whole, key_only: false };
+                if let Some(old_row) = old_row {
+                    self.subject(&old_row, old_subject)?;
+                    if subject != old_subject {
+                        writer.row(&self.deleted, &old_row, old_subject)?;
+                        return writer.row(&self.inserted, &row, subject);
+                    }
+                }
+                writer.row(&self.updated, &row, subject)
+            }
+            Operation::Delete { old } => {
+                let row = Row::of_old(old);
+                self.subject(&row, subject)?;
+                writer.row(&self.deleted, &row, subject)
+            }
+            Operation::Truncate { cascade, restart_identity } => {
+                writer.truncated(cascade, restart_identity);
+                Ok(())
+            }
+        }
+    }
+
+    /// The key as text: one column's value, or several joined by `/`, where `~` and `/` inside a value are written `~0` and
+    /// `~1` (JSON Pointer's rule), so that two keys never look the same.
+    fn subject(&self, row: &Row<'_>, out: &mut String) -> Result<(), TranslateError> {
+        out.clear();
+        for (nth, &column) in self.key.iter().enumerate() {
+            if nth > 0 {
+                out.push('/');
+            }
+            let name = || self.columns.get(column).map(|column| column.name.clone()).unwrap_or_default();
+            let text = match row.get(column) {
+                Value::Text(text) => std::str::from_utf8(text).map_err(|_| TranslateError::Value {
+                    column: name(),
+                    reason: "the value is not UTF-8".to_owned(),
+                })?,
+                Value::Null => "",
+                Value::Unavailable => return Err(TranslateError::KeyUnavailable { column: name() }),
+            };
+            if self.key.len() == 1 || !text.contains(['/', '~']) {
+                out.push_str(text);
+            } else {
+                out.push_str(&text.replace('~', "~0").replace('/', "~1"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_data(&self, out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), TranslateError> {
+        let start = out.len();
+        out.push(b'{');
+        let mut first = true;
+        for (at, column) in self.columns.iter().enumerate() {
+            if column.dropped || (row.key_only && !column.in_identity) {
+                continue;
+            }
+            let value = row.get(at);
+            if value == Value::Unavailable {
+                continue;
+            }
+            if !first {
+                out.push(b',');
+            }
+            first = false;
+            out.extend_from_slice(&column.label);
+            match value {
+                Value::Text(text) => json::write_value(out, &column.kind, text).map_err(|error| {
+                    TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
+                })?,
+                Value::Null | Value::Unavailable => out.extend_from_slice(b"null"),
+            }
+            if out.len() - start > LINE_MAX {
+                return Err(TranslateError::TooLarge);
+            }
+        }
+        out.extend_from_slice(b"}}\n");
+        Ok(())
+    }
+
+    /// Names of the columns whose value is not there, quoted as SQL identifiers where they would need it.
+    fn unavailable(&self, row: &Row<'_>, out: &mut String) {
+        out.clear();
+        for (at, column) in self.columns.iter().enumerate() {
+            if column.dropped || row.get(at) != Value::Unavailable {
+                continue;
+            }
+            if !out.is_empty() {
+                out.push(',');
+            }
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            if column.name.bytes().all(plain) {
+                out.push_str(&column.name);
+            } else {
+                out.push('"');
+                out.push_str(&column.name.replace('"', "\"\""));
+                out.push('"');
+            }
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    const fn of_old(old: OldRow<'a>) -> Self {
+        match old {
+            OldRow::Key(tuple) => Self { tuple, old: None, key_only: true },
+            OldRow::Full(tuple) => Self { tuple, old: None, key_only: false },
+        }
+    }
+}
+
+/// Writes the events of one change.
+struct Writer<'a> {
+    plan: &'a Plan,
+    place: Place,
+    envelope: &'a mut Envelope,
+    records: &'a mut Records,
+    texts: &'a mut Texts,
+    part: u16,
+}
+
+impl Writer<'_> {
+    fn row(&mut self, event_type: &EventType, row: &Row<'_>, subject: &str) -> Result<(), TranslateError> {
+        self.plan.unavailable(row, &mut self.texts.unavailable);
+        let keyless = self.plan.key.is_empty();
+        let head = self.head(event_type, (!keyless).then_some(subject));
+        let id = self.envelope.id(&head);
+        let key = if keyless {
+            std::str::from_utf8(&id).unwrap_or_default()
+        } else {
+            partition_key(subject, &mut self.texts.hashed)
+        };
+        let (plan, envelope) = (self.plan, &mut *self.envelope);
+        let rest = Rest { id: &id, key, unavailable: &self.texts.unavailable };
+        self.records.push(RecordKind::Event, &event_type.name, key, |out| {
+            envelope.write(out, &head, &rest);
+            plan.write_data(out, row)
+        })
+    }
+
+    fn truncated(&mut self, cascade: bool, restart_identity: bool) {
+        let event_type = &self.plan.truncated;
+        let subject = self.plan.table.as_str();
+        let head = self.head(event_type, Some(subject));
+        let id = self.envelope.id(&head);
+        let key = partition_key(subject, &mut self.texts.hashed);
+        let envelope = &mut *self.envelope;
+        let written: Result<(), std::convert::Infallible> =
+            self.records.push(RecordKind::Event, &event_type.name, key, |out| {
+                envelope.write(out, &head, &Rest { id: &id, key, unavailable: "" });
+                out.extend_from_slice(
+                    format!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity}}}}}\n")
+                        .as_bytes(),
+                );
+                Ok(())
+            });
+        match written {
+            Ok(()) => {}
+        }
+    }
+
+    fn head<'h>(&mut self, event_type: &'h EventType, subject: Option<&'h str>) -> Head<'h> {
+        let part = self.part;
+        self.part += 1;
+        Head {
+            event_type: &event_type.name,
+            attributes: &event_type.attributes,
+            subject,
+            place: self.place,
+            part,
+            ordinal: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

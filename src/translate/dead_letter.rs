@@ -1,0 +1,90 @@
+//! A change that cannot become events becomes a dead letter: one JSON line with everything needed to look into it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::change::{Place, Unreadable};
+use crate::event::{RecordKind, Records};
+
+use super::json;
+
+/// Most bytes of a raw change that a dead letter keeps: what Kinesis takes at most. A larger change could never leave,
+/// not even after a retry.
+pub const RAW_MAX: usize = 10 << 20;
+
+/// What a dead letter says, beside the raw change.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// Epoch of the position.
+    pub epoch: u16,
+    /// Where the change stands.
+    pub place: Place,
+    /// `schema.table`, if that much is known.
+    pub table: Option<&'a str>,
+    /// Why it cannot leave; no row values.
+    pub reason: &'a str,
+    /// Size of the change as it was received, in bytes.
+    pub size: u64,
+    /// The message as it was received, or its beginning.
+    pub raw: &'a [u8],
+}
+
+impl<'a> DeadLetter<'a> {
+    /// Of a change that the source could not read.
+    pub const fn unreadable(change: &Unreadable<'a>, epoch: u16) -> Self {
+        Self {
+            epoch,
+            place: change.place,
+            table: change.table,
+            reason: change.reason,
+            size: change.size,
+            raw: change.raw,
+        }
+    }
+
+    /// Adds it as the only record of its change, under the table's name as key.
+    pub fn push(&self, records: &mut Records) {
+        let table = self.table.unwrap_or("unknown");
+        let mut scratch = String::new();
+        let key = super::envelope::partition_key(table, &mut scratch);
+        let written: Result<(), std::convert::Infallible> =
+            records.push(RecordKind::DeadLetter, table, key, |out| {
+                self.write(out);
+                Ok(())
+            });
+        match written {
+            Ok(()) => {}
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let transaction = self.place.transaction;
+        let raw = self.raw.get(..RAW_MAX).unwrap_or(self.raw);
+        out.extend_from_slice(b"{\"reason\":");
+        json::write_string(out, self.reason);
+        out.extend_from_slice(b",\"table\":");
+        match self.table {
+            Some(table) => json::write_string(out, table),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"position\":");
+        json::write_string(out, &self.place.position(self.epoch).to_string());
+        out.extend_from_slice(b",\"lsn\":");
+        json::write_string(out, &self.place.lsn.to_string());
+        out.extend_from_slice(b",\"xid\":");
+        super::envelope::write_integer(out, i64::from(transaction.xid));
+        out.extend_from_slice(b",\"committed\":\"");
+        super::time::write_rfc3339(out, transaction.time);
+        out.extend_from_slice(b"\",\"size\":");
+        super::envelope::write_integer(out, i64::try_from(self.size).unwrap_or(i64::MAX));
+        out.extend_from_slice(b",\"raw_kept\":");
+        super::envelope::write_integer(out, i64::try_from(raw.len()).unwrap_or(i64::MAX));
+        out.extend_from_slice(b",\"raw\":\"");
+        let start = out.len();
+        out.resize(start + raw.len().div_ceil(3) * 4, 0);
+        // The space is exactly what the encoding needs.
+        let written = out.get_mut(start..).map_or(0, |space| STANDARD.encode_slice(raw, space).unwrap_or(0));
+        out.truncate(start + written);
+        out.extend_from_slice(b"\"}\n");
+    }
+}

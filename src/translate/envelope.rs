@@ -1,0 +1,241 @@
+//! The envelope: CloudEvents 1.0, structured JSON, one event is one line.
+//!
+//! ```json
+//! {"specversion":"1.0","id":"…","source":"urn:forebay:lab","type":"lab.plates.inserted.v1","subject":"PLT-7",
+//!  "time":"…","recordedtime":"…","partitionkey":"PLT-7","sequence":"…","data":{…}}
+//! ```
+//!
+//! (on one line, ending in `\n`, so that what Firehose concatenates is still JSON lines).
+//!
+//! - `id`: `UUIDv5` in the namespace `UUIDv5(URL, source)`, over `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex digits>|<n>`,
+//!   where n counts the changes of one kind that share an LSN; from the second event of one type on, `|<ordinal>` follows.
+//! - `sequence`: `{epoch:04X}{commit:016X}{index:08X}{part:04X}`; sorts as text within a source.
+//! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
+//! - `unavailable`: names of the columns whose unchanged TOASTed value the server did not send, separated by commas and
+//!   quoted as SQL identifiers are; left out when there are none.
+
+use std::io::Write as _;
+
+use uuid::Uuid;
+
+use crate::change::Place;
+
+use super::json;
+use super::time::write_rfc3339;
+
+/// Longest partition key in UTF-16 units, as Kinesis counts.
+const PARTITION_KEY_MAX: usize = 256;
+
+/// What all events of a source share, and the buffers to build one in.
+#[derive(Debug)]
+pub struct Envelope {
+    source: String,
+    namespace: Uuid,
+    epoch: u16,
+    identity: Vec<u8>,
+    /// The commit time last written, and its text: all changes of a transaction share it.
+    time: (i64, Vec<u8>),
+}
+
+/// What one event says of itself, beside its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The event's type.
+    pub event_type: &'a str,
+    /// Everything from `","source":` to `"subject":`, prepared once per type by [`type_attributes`].
+    pub attributes: &'a [u8],
+    /// The entity; `None`: the event id, for tables without a key.
+    pub subject: Option<&'a str>,
+    /// Where the change stands.
+    pub place: Place,
+    /// Ordinal of the event among its change's events.
+    pub part: u16,
+    /// Ordinal among its change's events of the same type.
+    pub ordinal: u16,
+}
+
+/// What is only known once the id is: the id can be the key.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'a> {
+    /// The event's id.
+    pub id: &'a [u8; 36],
+    /// Partition key.
+    pub key: &'a str,
+    /// Columns whose value the server did not send; empty if there are none.
+    pub unavailable: &'a str,
+}
+
+impl Envelope {
+    /// Of this source, in this epoch.
+    pub fn new(source: &str, epoch: u16) -> Self {
+        Self {
+            source: source.to_owned(),
+            namespace: Uuid::new_v5(&Uuid::NAMESPACE_URL, source.as_bytes()),
+            epoch,
+            identity: Vec::new(),
+            time: (i64::MIN, Vec::new()),
+        }
+    }
+
+    /// The CloudEvents source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The event's id.
+    pub fn id(&mut self, head: &Head<'_>) -> [u8; 36] {
+        let Place { transaction, lsn, nth, .. } = head.place;
+        let id = &mut self.identity;
+        id.clear();
+        id.extend_from_slice(head.event_type.as_bytes());
+        id.extend_from_slice(b"|wal|");
+        write_integer(id, transaction.time);
+        id.push(b'|');
+        write_integer(id, i64::from(transaction.xid));
+        id.push(b'|');
+        write_hex(id, lsn.get(), 16);
+        id.push(b'|');
+        write_integer(id, i64::from(nth));
+        if head.ordinal > 0 {
+            id.push(b'|');
+            write_integer(id, i64::from(head.ordinal));
+        }
+        let mut text = [0; 36];
+        Uuid::new_v5(&self.namespace, id).hyphenated().encode_lower(&mut text);
+        text
+    }
+
+    /// Appends everything up to and including `"data":`. What follows is the data, `}` and a line feed.
+    pub fn write(&mut self, out: &mut Vec<u8>, head: &Head<'_>, rest: &Rest<'_>) {
+        let &Rest { id, key, unavailable } = rest;
+        out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":\"");
+        out.extend_from_slice(id);
+        out.extend_from_slice(head.attributes);
+        json::write_string(out, head.subject.unwrap_or(key));
+        let commit_time = head.place.transaction.time;
+        if self.time.0 != commit_time {
+            self.time.0 = commit_time;
+            self.time.1.clear();
+            write_rfc3339(&mut self.time.1, commit_time);
+        }
+        out.extend_from_slice(b",\"time\":\"");
+        out.extend_from_slice(&self.time.1);
+        out.extend_from_slice(b"\",\"recordedtime\":\"");
+        out.extend_from_slice(&self.time.1);
+        out.extend_from_slice(b"\",\"partitionkey\":");
+        json::write_string(out, key);
+        out.extend_from_slice(b",\"sequence\":\"");
+        let position = head.place.position(self.epoch);
+        write_hex(out, u64::from(position.epoch), 4);
+        write_hex(out, position.commit.get(), 16);
+        write_hex(out, u64::from(position.index), 8);
+        write_hex(out, u64::from(head.part), 4);
+        out.push(b'"');
+        if !unavailable.is_empty() {
+            out.extend_from_slice(b",\"unavailable\":");
+            json::write_string(out, unavailable);
+        }
+        out.extend_from_slice(b",\"data\":");
+    }
+
+    /// The epoch of the positions it writes.
+    pub const fn epoch(&self) -> u16 {
+        self.epoch
+    }
+}
+
+/// The part of the envelope that is the same for all events of a type, see [`Head::attributes`].
+pub fn type_attributes(source: &str, event_type: &str) -> Vec<u8> {
+    let mut out = b"\",\"source\":".to_vec();
+    json::write_string(&mut out, source);
+    out.extend_from_slice(b",\"type\":");
+    json::write_string(&mut out, event_type);
+    out.extend_from_slice(b",\"subject\":");
+    out
+}
+
+/// The Kinesis partition key for a subject: the subject itself, or, if Kinesis would not take it (empty, or longer than
+/// 256 characters), the hex SHA-256 of it.
+pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {
+    use sha2::{Digest as _, Sha256};
+    let fits = subject.len() <= PARTITION_KEY_MAX || subject.encode_utf16().count() <= PARTITION_KEY_MAX;
+    if fits && !subject.is_empty() {
+        return subject;
+    }
+    let digest: [u8; 32] = Sha256::digest(subject.as_bytes()).into();
+    scratch.clear();
+    for byte in digest {
+        for digit in [byte >> 4, byte & 15] {
+            scratch.push(char::from_digit(u32::from(digit), 16).unwrap_or_default());
+        }
+    }
+    scratch
+}
+
+/// Appends a whole number in decimal.
+pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
+    // Writing to a Vec cannot fail.
+    write!(out, "{value}").unwrap_or_default();
+}
+
+fn write_hex(out: &mut Vec<u8>, value: u64, width: usize) {
+    // Writing to a Vec cannot fail.
+    write!(out, "{value:0width$X}").unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{Lsn, Transaction};
+
+    #[test]
+    fn a_long_or_empty_subject_becomes_its_hash() {
+        let mut scratch = String::new();
+        assert_eq!(partition_key("PLT-7", &mut scratch), "PLT-7");
+        let long = "é".repeat(256);
+        assert_eq!(partition_key(&long, &mut scratch), long);
+        assert_eq!(
+            partition_key("", &mut scratch),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(partition_key(&"x".repeat(257), &mut String::new()).len(), 64);
+    }
+
+    #[test]
+    fn the_envelope_is_written_as_documented() {
+        let place = Place {
+            transaction: Transaction {
+                commit: Lsn::new(0x1_A2B3_C4D8),
+                xid: 742,
+                time: 1_790_848_800_123_456,
+            },
+            index: 3,
+            lsn: Lsn::new(0x1_A2B3_C000),
+            nth: 1,
+        };
+        let attributes = type_attributes("urn:forebay:lab", "lab.plates.inserted.v1");
+        let head = Head {
+            event_type: "lab.plates.inserted.v1",
+            attributes: &attributes,
+            subject: Some("PLT-7"),
+            place,
+            part: 0,
+            ordinal: 0,
+        };
+        let mut envelope = Envelope::new("urn:forebay:lab", 2);
+        let id = envelope.id(&head);
+        // python3: uuid5(uuid5(NAMESPACE_URL, "urn:forebay:lab"), "lab.plates.inserted.v1|wal|…|742|00000001A2B3C000|1")
+        let name = "lab.plates.inserted.v1|wal|1790848800123456|742|00000001A2B3C000|1";
+        let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
+        assert_eq!(std::str::from_utf8(&id).unwrap(), Uuid::new_v5(&namespace, name.as_bytes()).to_string());
+        let mut out = Vec::new();
+        envelope.write(&mut out, &head, &Rest { id: &id, key: "PLT-7", unavailable: "note" });
+        let expected = format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{}\",\"source\":\"urn:forebay:lab\",\"type\":\"lab.plates.inserted.v1\",\
+             \"subject\":\"PLT-7\",\"time\":\"2026-10-01T10:00:00.123456Z\",\"recordedtime\":\"2026-10-01T10:00:00.123456Z\",\
+             \"partitionkey\":\"PLT-7\",\"sequence\":\"000200000001A2B3C4D8000000030000\",\"unavailable\":\"note\",\"data\":",
+            std::str::from_utf8(&id).unwrap()
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

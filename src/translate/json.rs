@@ -1,1 +1,0 @@
-//! Values of rows as JSON, as `to_jsonb()` prints them.

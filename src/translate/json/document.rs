@@ -1,0 +1,194 @@
+//! json and jsonb: embedded as they are, without the white space between tokens.
+//!
+//! Numbers, strings and the order of keys are the author's; duplicate keys and lone `\ud800` escapes, which the json
+//! type lets pass, stay too. The whole grammar of RFC 8259 is checked, so that no value can break the line around it.
+
+use super::ValueError;
+
+/// Readers give up at 1,000 (Jackson, Python) or earlier; Postgres only at the end of its stack.
+const MAX_DEPTH: usize = 1000;
+
+const MALFORMED: ValueError = ValueError::Malformed("JSON document");
+
+/// Appends the document.
+pub(super) fn write(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
+    if std::str::from_utf8(text).is_err() {
+        return Err(ValueError::NotUtf8);
+    }
+    out.reserve(text.len());
+    let mut document = Document { rest: text, out, open: Open::default() };
+    document.value()?;
+    while let Some(next) = document.token() {
+        let in_object = document.open.innermost_is_object().ok_or(MALFORMED)?;
+        document.punctuation();
+        match (next, in_object) {
+            (b',', true) => {
+                document.key()?;
+                document.value()?;
+            }
+            (b',', false) => document.value()?,
+            (b'}', true) | (b']', false) => document.open.pop(),
+            _ => return Err(MALFORMED),
+        }
+    }
+    if document.open.innermost_is_object().is_some() { Err(MALFORMED) } else { Ok(()) }
+}
+
+/// The containers that are open, one bit each, so that depth costs no stack and no allocation.
+#[derive(Default)]
+struct Open {
+    depth: usize,
+    objects: [u64; MAX_DEPTH.div_ceil(64)],
+}
+
+impl Open {
+    fn push(&mut self, object: bool) -> Result<(), ValueError> {
+        if self.depth == MAX_DEPTH {
+            return Err(ValueError::TooDeep(MAX_DEPTH));
+        }
+        if let Some(word) = self.objects.get_mut(self.depth / 64) {
+            let bit = 1 << (self.depth % 64);
+            *word = if object { *word | bit } else { *word & !bit };
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn pop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// `None` outside of every container.
+    fn innermost_is_object(&self) -> Option<bool> {
+        let level = self.depth.checked_sub(1)?;
+        self.objects.get(level / 64).map(|word| word >> (level % 64) & 1 == 1)
+    }
+}
+
+/// What is left to read, and where the rest goes.
+struct Document<'a> {
+    rest: &'a [u8],
+    out: &'a mut Vec<u8>,
+    open: Open,
+}
+
+impl Document<'_> {
+    /// The first byte of the next token; `None` at the end.
+    fn token(&mut self) -> Option<u8> {
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        self.rest.first().copied()
+    }
+
+    /// Copies one byte.
+    fn punctuation(&mut self) {
+        self.copy(1);
+    }
+
+    fn copy(&mut self, length: usize) {
+        let (token, rest) = self.rest.split_at(length.min(self.rest.len()));
+        self.out.extend_from_slice(token);
+        self.rest = rest;
+    }
+
+    /// A scalar, an empty container, or the way down to the first scalar of one.
+    fn value(&mut self) -> Result<(), ValueError> {
+        loop {
+            let first = self.token().ok_or(MALFORMED)?;
+            match first {
+                b'{' | b'[' => {
+                    let object = first == b'{';
+                    self.open.push(object)?;
+                    self.punctuation();
+                    if self.token() == Some(if object { b'}' } else { b']' }) {
+                        self.punctuation();
+                        self.open.pop();
+                        return Ok(());
+                    }
+                    if object {
+                        self.key()?;
+                    }
+                }
+                b'"' => return self.string(),
+                b't' => return self.word(b"true"),
+                b'f' => return self.word(b"false"),
+                b'n' => return self.word(b"null"),
+                _ => return self.number(),
+            }
+        }
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Result<(), ValueError> {
+        if self.token() != Some(b'"') {
+            return Err(MALFORMED);
+        }
+        self.string()?;
+        if self.token() != Some(b':') {
+            return Err(MALFORMED);
+        }
+        self.punctuation();
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), ValueError> {
+        let mut length = 1;
+        loop {
+            let rest = self.rest.get(length..).ok_or(MALFORMED)?;
+            let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+            let clean = rest.iter().position(special).ok_or(MALFORMED)?;
+            length += clean;
+            length += match rest.get(clean..) {
+                Some([b'"', ..]) => {
+                    self.copy(length + 1);
+                    return Ok(());
+                }
+                Some([b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..]) => 2,
+                Some([b'\\', b'u', a, b, c, d, ..])
+                    if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) =>
+                {
+                    6
+                }
+                _ => return Err(MALFORMED),
+            };
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), ValueError> {
+        if !self.rest.starts_with(word) {
+            return Err(MALFORMED);
+        }
+        self.copy(word.len());
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), ValueError> {
+        let digits_from =
+            |start: usize| self.rest.iter().skip(start).take_while(|byte| byte.is_ascii_digit()).count();
+        let mut length = usize::from(self.rest.first() == Some(&b'-'));
+        let whole = digits_from(length);
+        if whole == 0 || (whole > 1 && self.rest.get(length) == Some(&b'0')) {
+            return Err(MALFORMED);
+        }
+        length += whole;
+        if self.rest.get(length) == Some(&b'.') {
+            let places = digits_from(length + 1);
+            if places == 0 {
+                return Err(MALFORMED);
+            }
+            length += 1 + places;
+        }
+        if let Some(b'e' | b'E') = self.rest.get(length) {
+            length += 1;
+            length += usize::from(matches!(self.rest.get(length), Some(b'+' | b'-')));
+            let places = digits_from(length);
+            if places == 0 {
+                return Err(MALFORMED);
+            }
+            length += places;
+        }
+        self.copy(length);
+        Ok(())
+    }
+}
