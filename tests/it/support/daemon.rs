@@ -105,10 +105,11 @@ impl Settings {
 /// The daemon with its directory, running or not.
 #[derive(Debug)]
 pub struct Daemon {
+    // First: it ends before its directory goes.
+    process: Option<Process>,
     settings: Settings,
     home: TempDir,
     listen: u16,
-    process: Option<Process>,
 }
 
 impl Daemon {
