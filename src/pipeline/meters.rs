@@ -7,15 +7,19 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
+/// 1 while the log is full.
 pub const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
+/// 1 while the replication stream is open.
 pub const CONNECTED: &str = "forebay_source_connected";
+/// 1 while Kinesis answers.
 pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
 const REFUSED: &str = "forebay_records_refused_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
+/// 1 while publishing stands before a record that cannot leave.
 pub const HALTED: &str = "forebay_publishing_halted";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";

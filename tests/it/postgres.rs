@@ -13,12 +13,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use forebay::change::{Delivery, OldRow, Operation, Tuple, Value};
+use forebay::config::TableName;
 use forebay::failure::Failure;
 use forebay::position::Lsn;
 use forebay::source::Source as _;
 use forebay::source::postgres::connection::Connection;
 use forebay::source::postgres::conninfo::Settings;
-use forebay::source::postgres::publication::{self, TableName};
+use forebay::source::postgres::publication;
 use forebay::source::postgres::sql::{self, Session};
 use forebay::source::postgres::{PostgresSource, Stream, slot};
 
