@@ -35,7 +35,9 @@ pub struct Seen {
     pub server: Server,
     /// For recovery.
     pub slot: Option<Slot>,
-    /// All of it.
+    /// All that the catalogue says of the slot.
+    pub slot_facts: Option<SlotFacts>,
+    /// All that the server says of itself.
     pub facts: ServerFacts,
     /// The publication, if it exists.
     pub publication: Option<PublicationFacts>,
@@ -86,8 +88,8 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
         in_recovery: facts.in_recovery,
         publication_exists: publication.is_some(),
     };
-    let slot = slot.map(|found| usable(&found, wanted));
-    Ok(Seen { server, slot, facts, publication })
+    let usable = slot.as_ref().map(|found| usable(found, wanted));
+    Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication })
 }
 
 fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {

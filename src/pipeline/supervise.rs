@@ -24,7 +24,7 @@ use crate::pipeline::history::History;
 use crate::pipeline::ingest::{Appender, Ingest};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
-use crate::pipeline::{Phase, database, meters, recover};
+use crate::pipeline::{Phase, database, meters, recover, watch};
 use crate::sink::kinesis::{self, KinesisPublisher};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::sql::Session;
@@ -52,8 +52,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
         () = &mut stop => return Ok(()),
         started = until_started(config, &settings, directory) => started?,
     };
-    let running = Running::spawn(config, settings, started)?;
-    running.until(stop).await
+    let wanted = start::wanted(config, &settings);
+    let running = Running::spawn(config, settings.clone(), started)?;
+    running.until(stop, watch::watch(&settings, &wanted)).await
 }
 
 async fn until_started(
@@ -156,12 +157,17 @@ impl Running {
     }
 
     /// Waits for the end, and brings everything to rest.
-    async fn until(mut self, stop: impl Future<Output = ()>) -> Outcome {
+    async fn until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        watch: impl Future<Output = Failure>,
+    ) -> Outcome {
         tokio::pin!(stop);
         let first = tokio::select! {
             biased;
             () = &mut stop => None,
             ended = self.ended.recv() => ended,
+            failure = watch => Some(("watch", Err(failure))),
         };
         let outcome = match first {
             None => Ok(()),
