@@ -24,7 +24,7 @@ use crate::pipeline::history::History;
 use crate::pipeline::ingest::{Appender, Ingest};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
-use crate::pipeline::{Phase, database, meters, recover, watch};
+use crate::pipeline::{Phase, database, meters, recover, watchdog};
 use crate::sink::kinesis::{self, KinesisPublisher};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::sql::Session;
@@ -54,7 +54,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
     };
     let wanted = start::wanted(config, &settings);
     let running = Running::spawn(config, settings.clone(), started)?;
-    running.until(stop, watch::watch(&settings, &wanted)).await
+    running.until(stop, watchdog::watch(&settings, &wanted)).await
 }
 
 async fn until_started(
