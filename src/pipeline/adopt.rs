@@ -149,7 +149,7 @@ fn plan(
         // Without a checkpoint nobody knows what was published: all of the log is sent again.
         let (low, held) = (directory.scan.low, directory.scan.good.mark());
         let epoch = held.position.map_or(0, |position| position.epoch);
-        Checkpoint { low, held, epoch, ..fresh.clone() }
+        Checkpoint { epoch, low, held, ..fresh.clone() }
     });
     let from =
         if next.held.frame > next.low.frame { directory.scan.good.position } else { next.low.position };
