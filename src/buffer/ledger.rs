@@ -63,7 +63,7 @@ pub struct Published {
     pub lanes: Vec<(u8, FrameNo)>,
     /// Single records published beyond their lane's progress.
     pub answered: Vec<(FrameNo, u16)>,
-    /// The highest transaction of which any record is published.
+    /// The highest transaction of which any record is published; of this epoch.
     pub highest: Option<Transaction>,
     /// What low has passed since the last report, per event type.
     pub books: Vec<(String, Totals)>,
@@ -156,6 +156,17 @@ impl Ledger {
         highest(self.written.tip, self.tail.transaction)
     }
 
+    /// The checkpoint as this process would write it, had it to: with the tip of its own tail and the timeline of its last
+    /// connection. What a reconnect is judged by: judged by an older timeline, a server that was promoted once looks as if
+    /// it had left what this process has received since.
+    #[must_use]
+    pub fn known(&self) -> Checkpoint {
+        let mut known = self.written.clone();
+        known.tip = self.tip();
+        known.identity.timeline = self.timeline;
+        known
+    }
+
     /// Begins a new connection: what others delivered is no longer confirmed. Returns its number.
     pub fn connect(&mut self, timeline: u32) -> u64 {
         self.timeline = timeline;
@@ -164,9 +175,16 @@ impl Ledger {
         self.connection
     }
 
+    /// Notes that the server of this connection is on another timeline now: a connection to a standby outlives its promotion,
+    /// and what it delivers from then on belongs to the new timeline. Unnoticed, the next start is refused for nothing.
+    pub const fn promoted(&mut self, timeline: u32) {
+        self.timeline = timeline;
+    }
+
     /// Notes that the log has grown to `tail`.
     pub fn received(&mut self, tail: Reached) {
         debug_assert!(tail.mark.frame >= self.tail.mark.frame, "the tail went back");
+        let tail = self.of_this_epoch(tail);
         self.tail = Reached { transaction: tail.transaction.or(self.tail.transaction), ..tail };
     }
 
@@ -210,6 +228,7 @@ impl Ledger {
             sum.published += totals.published;
             sum.quarantined += totals.quarantined;
         }
+        report.low = self.of_this_epoch(report.low);
         report.highest = highest(report.highest, self.published.highest);
         report.low.transaction = report.low.transaction.or(self.published.low.transaction);
         self.published = report;
@@ -248,7 +267,7 @@ impl Ledger {
     /// Notes that the log is fsynced up to `tail`, as [`Ledger::tail`] said before the fsync.
     pub fn synced(&mut self, tail: Reached) {
         if tail.mark.frame > self.synced.mark.frame {
-            self.synced = tail;
+            self.synced = self.of_this_epoch(tail);
         }
     }
 
@@ -282,14 +301,22 @@ impl Ledger {
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
         self.injected.retain(|(_, injection)| checkpoint.injections.contains(injection));
         self.written = checkpoint;
-        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`.
+        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`. A marker may
+        // have moved beyond that meanwhile (a keepalive); everything before it is settled none the less. To wait for one
+        // that stands still would confirm nothing while others write all the time.
         let settled = self.settled_frame(&self.written);
-        let told = self.written.told;
-        while self.markers.get(1).is_some_and(|next| next.frame <= settled && next.lsn <= told) {
+        while self.markers.get(1).is_some_and(|next| next.frame <= settled) {
             self.markers.pop_front();
         }
-        let lsn = self.markers.front().filter(|first| first.frame <= settled && first.lsn <= told)?.lsn;
+        let lsn = self.markers.front().filter(|first| first.frame <= settled)?.lsn.min(self.written.told);
         Some(Settled { lsn, connection: self.connection })
+    }
+
+    /// Frames of an older epoch are still published after `adopt`, but their transactions belong to a history that the server
+    /// does not have: as the tip, one of them would have the next start refused.
+    fn of_this_epoch(&self, reached: Reached) -> Reached {
+        let ours = reached.mark.position.is_some_and(|position| position.epoch == self.written.epoch);
+        Reached { transaction: reached.transaction.filter(|_| ours), ..reached }
     }
 
     fn settled_frame(&self, checkpoint: &Checkpoint) -> FrameNo {
