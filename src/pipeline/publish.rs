@@ -98,13 +98,16 @@ impl<P: Publisher> Publish<P> {
     /// The log cannot be read, the stream is another one, or a poison stops it.
     pub async fn run(&mut self) -> Result<(), Failure> {
         let Some(facts) = self.meet_stream().await? else { return Ok(()) };
-        let start = {
+        let (start, epoch) = {
             let ledger = self.ledger.lock();
             let Published { low, lanes, answered, .. } = ledger.published();
-            Start { low: low.mark, tip: ledger.checkpoint().tip, lanes: lanes.clone(), answered: answered.clone() }
+            let tip = ledger.checkpoint().tip;
+            let start = Start { low: low.mark, tip, lanes: lanes.clone(), answered: answered.clone() };
+            (start, ledger.checkpoint().epoch)
         };
         let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
         let mut attempt = Attempt {
+            epoch,
             reader: Reader::new(&self.log, start.low.frame),
             lanes: Lanes::new(&start, limits, seed()),
             reported: Instant::now(),
@@ -169,6 +172,7 @@ impl<P: Publisher> Publish<P> {
 /// One attempt: the reader and the window belong to it, so that nothing outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
+    epoch: u16,
     reader: Reader,
     lanes: Lanes,
     reported: Instant,
@@ -232,7 +236,8 @@ impl<P: Publisher> Attempt<'_, P> {
                 let admitted = Frame {
                     number: head.number,
                     position: change.then_some(head.position),
-                    transaction: change.then_some(head.transaction),
+                    // What an older epoch has left is published, but its transactions are not in the server's history.
+                    transaction: (change && head.position.epoch == self.epoch).then_some(head.transaction),
                     bytes: frame.bytes(),
                 };
                 self.lanes.admit(
