@@ -80,6 +80,11 @@ impl Records {
         self.spans.is_empty()
     }
 
+    /// Bytes of all of them: types, keys and lines.
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Adds a record, whose line `write` appends to the buffer it is given. If `write` fails, nothing is added.
     pub fn push<E>(
         &mut self,

@@ -1,3 +1,5 @@
-//! Arguments, logging, exit code.
+//! Arguments, logging, exit code: see [`forebay::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    forebay::cli::main()
+}

@@ -1,9 +1,12 @@
-//! What cannot be derived: two preallocated, checksummed slots in one file, overwritten in turn.
+//! What cannot be derived, and the [file](CheckpointFile) that keeps it.
+
+mod file;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::file::{CheckpointError, CheckpointFile, SLOT_SIZE};
 use crate::position::{FrameNo, Lsn, Position, Transaction};
 
 /// Everything Forebay remembers across a restart, beside the log itself.

@@ -19,6 +19,11 @@ use crate::failure::Failure;
 /// a repeat after a crash is at most this long.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Metric: bytes of the log on disk.
+pub const LOG_BYTES: &str = "forebay_log_bytes";
+/// Metric: frames received and not published.
+pub const LOG_UNPUBLISHED: &str = "forebay_log_frames_unpublished";
+
 /// Why the keeper had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -98,6 +103,7 @@ impl Keeper {
     }
 
     fn write(&mut self) -> Result<(), KeeperError> {
+        self.measure();
         let next = self.ledger.lock().prepare();
         let Some(next) = next else { return Ok(()) };
         self.file.write(&next)?;
@@ -108,6 +114,16 @@ impl Keeper {
             self.settled.send_replace(settled);
         }
         Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn measure(&self) {
+        let (tail, low) = {
+            let ledger = self.ledger.lock();
+            (ledger.tail().mark.frame, ledger.low().mark.frame)
+        };
+        metrics::gauge!(LOG_BYTES).set(self.log.bytes() as f64);
+        metrics::gauge!(LOG_UNPUBLISHED).set(tail.0.saturating_sub(low.0) as f64);
     }
 
     /// A clean stop: the log is fsynced and noted as held, so that the next start goes on with it.

@@ -1,11 +1,14 @@
 //! The basin: a bounded log on disk, the checkpoint, and what follows from them.
 
 pub mod checkpoint;
+pub mod dead_letter;
 pub mod disk;
 pub mod frame;
+pub mod keeper;
 pub mod ledger;
 pub mod log;
 pub mod reader;
+pub mod scan;
 pub mod segment;
 pub mod writer;
 

@@ -1,1 +1,226 @@
-//! Reads the log after a frame.
+//! Reads the log after a frame: whole frames, in order, each checked before it is lent.
+//!
+//! A reader belongs to one attempt of the publish loop. It reads up to the published tail and no further, and never
+//! changes anything.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::disk::{DiskError, failed};
+use super::frame::{self, Decoded, Frame};
+use super::log::{Extent, Log};
+use super::segment::{self, FORMAT_VERSION, HEADER, Header, Walk};
+use crate::failure::Failure;
+use crate::position::FrameNo;
+
+/// How much is read at once, in bytes, unless a single frame is larger: enough for several full requests.
+const CHUNK: u64 = 256 << 10;
+
+/// Why the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk refused.
+    #[error("the log cannot be read")]
+    Disk(#[from] DiskError),
+    /// The bytes are not what was written.
+    #[error(
+        "frame {frame} is damaged at byte {offset} of {}: {reason}; check the disk, then start again: the start says what \
+         the slot still has, and what it has not",
+        path.display()
+    )]
+    Damaged {
+        /// The frame that should be there.
+        frame: FrameNo,
+        /// The segment.
+        path: PathBuf,
+        /// Where it should begin, in bytes.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The frame was deleted before it was read: the reader was made behind `low`.
+    #[error("frame {frame} of the log in {} is released already", directory.display())]
+    Released {
+        /// The frame.
+        frame: FrameNo,
+        /// The log.
+        directory: PathBuf,
+    },
+    /// Another release wrote the segment.
+    #[error("{} has format version {version}, this program reads up to {FORMAT_VERSION}", path.display())]
+    Newer {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Disk(_)
+            | ReadError::Damaged { .. }
+            | ReadError::Released { .. }
+            | ReadError::Newer { .. } => Self::stop(error),
+        }
+    }
+}
+
+/// The open segment.
+#[derive(Debug)]
+struct Open {
+    first: FrameNo,
+    file: File,
+    path: PathBuf,
+    /// Where the next frame begins.
+    offset: u64,
+}
+
+/// One reader of the log, with its own place in it.
+#[derive(Debug)]
+pub struct Reader {
+    log: Arc<Log>,
+    /// The last frame that was given out.
+    last: FrameNo,
+    open: Option<Open>,
+}
+
+impl Reader {
+    /// A reader that begins with the frame after this one.
+    pub fn new(log: &Arc<Log>, after: FrameNo) -> Self {
+        Self { log: Arc::clone(log), last: after, open: None }
+    }
+
+    /// The last frame that was given out.
+    pub const fn last(&self) -> FrameNo {
+        self.last
+    }
+
+    /// Waits until there is more than was read. Cancel-safe; nothing is missed between two calls.
+    pub async fn grown(&self) {
+        let closed = self.log.growth().wait_for(|tail| *tail > self.last).await.is_err();
+        debug_assert!(!closed, "the log outlives its readers");
+    }
+
+    /// The next whole frames, as many as fit into about 256 KiB; `None` when everything is read. Blocks for the disk.
+    pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
+        let wanted = self.last.next();
+        let Some(extent) = self.log.extent(wanted)? else {
+            return if wanted <= self.log.tail().frame { Err(self.released()) } else { Ok(None) };
+        };
+        if self.open.as_ref().is_none_or(|open| open.first != extent.first) {
+            self.open = Some(self.open_segment(extent, wanted)?);
+        }
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let chunk = read_chunk(open, extent, wanted)?;
+        open.offset += chunk.bytes.len() as u64;
+        self.last = chunk.last;
+        Ok(Some(chunk))
+    }
+
+    fn open_segment(&self, extent: Extent, wanted: FrameNo) -> Result<Open, ReadError> {
+        let first = extent.first;
+        let mut walk = match Walk::open(&self.log.config().directory, first) {
+            Err(error) if segment::is_gone(&error) && !self.log.has(first) => return Err(self.released()),
+            walk => walk?,
+        };
+        let path = walk.path().to_owned();
+        if let Header::Newer(version) = walk.header() {
+            return Err(ReadError::Newer { path, version });
+        }
+        let offset = if first == wanted { Some(HEADER as u64) } else { walk.find(wanted)? };
+        let Some(offset) = offset else {
+            let reason = "the segment that should hold it does not";
+            return Err(ReadError::Damaged { frame: wanted, path, offset: HEADER as u64, reason });
+        };
+        Ok(Open { first, file: walk.into_file(), path, offset })
+    }
+
+    fn released(&self) -> ReadError {
+        ReadError::Released { frame: self.last.next(), directory: self.log.config().directory.clone() }
+    }
+}
+
+/// Reads whole frames from `wanted` on, not beyond the extent. Frames before a damage are given out; it is found next time.
+fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo) -> Result<Chunk, ReadError> {
+    let left = extent.length.saturating_sub(open.offset);
+    let mut size = left.min(CHUNK);
+    loop {
+        let mut bytes = BytesMut::zeroed(usize::try_from(size).unwrap_or(usize::MAX));
+        open.file.read_exact_at(&mut bytes, open.offset).map_err(failed("read", &open.path))?;
+        let (end, next, stop) = whole_frames(&bytes, wanted);
+        if next > wanted {
+            bytes.truncate(end);
+            return Ok(Chunk { bytes: bytes.freeze(), last: FrameNo(next.0 - 1) });
+        }
+        let reason = match stop {
+            Stop::Incomplete(needed) if needed <= left => {
+                size = needed;
+                continue;
+            }
+            Stop::Incomplete(_) => "it is cut off",
+            Stop::Damaged(reason) => reason,
+        };
+        let (path, offset) = (open.path.clone(), open.offset);
+        return Err(ReadError::Damaged { frame: wanted, path, offset, reason });
+    }
+}
+
+/// Why a row of frames ends.
+enum Stop {
+    /// This many bytes are needed from the last frame's beginning.
+    Incomplete(u64),
+    Damaged(&'static str),
+}
+
+/// Where the whole frames numbered from `next` on end, the number after the last, and what stands there.
+fn whole_frames(bytes: &[u8], mut next: FrameNo) -> (usize, FrameNo, Stop) {
+    let mut end = 0;
+    loop {
+        let stop = match frame::decode(bytes.get(end..).unwrap_or_default()) {
+            Decoded::Whole { head, length } if head.number == next => {
+                end += length;
+                next = next.next();
+                continue;
+            }
+            Decoded::Whole { .. } => Stop::Damaged("another frame stands in its place"),
+            Decoded::Incomplete { needed } => Stop::Incomplete(needed as u64),
+            Decoded::Damaged(reason) => Stop::Damaged(reason),
+        };
+        return (end, next, stop);
+    }
+}
+
+/// Whole, checked frames that share one buffer.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    bytes: Bytes,
+    last: FrameNo,
+}
+
+impl Chunk {
+    /// The frames in order.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let (frame, end) = Frame::at(&self.bytes, offset)?;
+            offset = end;
+            Some(frame)
+        })
+    }
+
+    /// Number of its last frame.
+    pub const fn last(&self) -> FrameNo {
+        self.last
+    }
+
+    /// Its size in bytes: what it occupies as long as any record of it is kept.
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}

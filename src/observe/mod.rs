@@ -1,1 +1,3 @@
-//! Metrics, books and health.
+//! Metrics and health, around the two loops and never inside them.
+
+pub mod http;

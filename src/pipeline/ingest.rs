@@ -3,13 +3,16 @@
 //! It never waits for Kinesis, and content never stops it. When the log is full it stops reading, keeps the connection
 //! alive, and goes on when there is room; meanwhile Postgres keeps the rest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::buffer::ledger::{Reached, SharedLedger};
-use crate::buffer::writer::{WriteError, Writer};
 use crate::buffer::Settled;
+use crate::buffer::frame::{FrameKind, MAX_BODY};
+use crate::buffer::ledger::SharedLedger;
+use crate::buffer::log::Log;
+use crate::buffer::writer::Writer;
 use crate::change::{Change, Delivery, Unreadable};
 use crate::event::Records;
 use crate::failure::Failure;
@@ -30,10 +33,12 @@ pub struct Appender {
     translator: Translator,
     records: Records,
     epoch: u16,
-    source_name: String,
     /// The last change appended, staged or written: the tail. What is received again at or below it is dropped.
     last: Option<Position>,
     frame: FrameNo,
+    log: Arc<Log>,
+    /// Why the last flush found no room.
+    full: Option<String>,
 }
 
 /// Room must be made before the change can be appended.
@@ -42,35 +47,59 @@ struct Full;
 
 impl Appender {
     /// Appends after `tail`, where recovery has cut the log.
-    pub fn new(writer: Writer, translator: Translator, epoch: u16, source_name: String, tail: Reached) -> Self {
-        let last = tail.mark.position.filter(|position| position.epoch == epoch);
-        Self { writer, translator, records: Records::default(), epoch, source_name, last, frame: tail.mark.frame }
+    pub fn new(log: Arc<Log>, writer: Writer, translator: Translator) -> Self {
+        let tail = writer.tail();
+        let epoch = translator.epoch();
+        Self {
+            records: Records::default(),
+            epoch,
+            last: tail.position.filter(|position| position.epoch == epoch),
+            frame: tail.frame,
+            full: None,
+            translator,
+            writer,
+            log,
+        }
+    }
+
+    /// The transaction of the last change appended, staged ones included: the server must still have it.
+    pub fn tip(&self) -> Option<Transaction> {
+        self.last.and(self.writer.tail().transaction)
     }
 
     fn is_known(&self, position: Position) -> bool {
         self.last.is_some_and(|last| position <= last)
     }
 
-    /// Makes the records of a change, ready to [`append`](Self::append).
+    /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
     fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
-        if let Err(error) = self.translator.translate(change, &mut self.records) {
-            let relation = change.relation;
-            let table = format!("{}.{}", relation.schema, relation.table);
-            let reason = error.to_string();
-            tracing::error!(table, position = %change.place.position(self.epoch), reason, "a change cannot be translated and goes to the dead letter");
-            meters::untranslatable();
-            self.records.clear();
-            DeadLetter {
-                epoch: self.epoch,
-                place: change.place,
-                table: Some(&table),
-                reason: &reason,
-                size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
-                raw: change.raw,
-            }
-            .push(&mut self.records);
+        let reason = match self.translator.translate(change, &mut self.records) {
+            Ok(()) if self.records.size() <= self.frame_max() => return,
+            Ok(()) => "its events together are larger than the log may be (buffer.max_size)".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let relation = change.relation;
+        let table = format!("{}.{}", relation.schema, relation.table);
+        let position = change.place.position(self.epoch);
+        tracing::error!(table, %position, reason, "a change cannot be translated and goes to the dead letter");
+        meters::untranslatable();
+        self.records.clear();
+        DeadLetter {
+            epoch: self.epoch,
+            place: change.place,
+            table: Some(&table),
+            reason: &reason,
+            size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
+            raw: change.raw,
         }
+        .push(&mut self.records);
+    }
+
+    /// Most bytes of records that surely fit into a frame, and the frame into an empty log.
+    fn frame_max(&self) -> usize {
+        const AROUND: usize = 64 << 10;
+        usize::try_from(self.log.config().max_size).unwrap_or(usize::MAX).min(MAX_BODY) - AROUND
     }
 
     fn quarantine(&mut self, change: &Unreadable<'_>) {
@@ -88,13 +117,13 @@ impl Appender {
         if self.records.is_empty() {
             return Ok(Ok(()));
         }
-        match self.writer.append_change(position, transaction, &self.records) {
+        match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
             Ok(frame) => {
                 self.frame = frame;
                 self.last = Some(position);
                 Ok(Ok(()))
             }
-            Err(WriteError::Full { .. }) => Ok(Err(Full)),
+            Err(error) if error.is_full() => Ok(Err(Full)),
             Err(error) => Err(error.into()),
         }
     }
@@ -102,11 +131,11 @@ impl Appender {
     /// Writes what is staged and reports the tail. `false`: the log is full.
     fn flush(&mut self, ledger: &SharedLedger) -> Result<bool, Failure> {
         let outcome = self.writer.flush();
-        ledger.lock().received(self.writer.tail());
+        ledger.lock().received(self.log.tail().into());
         match outcome {
             Ok(()) => Ok(true),
-            Err(WriteError::Full { reason }) => {
-                tracing::debug!(reason, "the log is full");
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -175,8 +204,16 @@ impl<S: Source> Ingest<'_, S> {
                     continue;
                 }
                 Delivery::Message(_) => continue,
-                Delivery::Change(change) if self.appender.is_known(change.place.position(self.appender.epoch)) => continue,
-                Delivery::Unreadable(bad) if self.appender.is_known(bad.place.position(self.appender.epoch)) => continue,
+                Delivery::Change(change)
+                    if self.appender.is_known(change.place.position(self.appender.epoch)) =>
+                {
+                    continue;
+                }
+                Delivery::Unreadable(bad)
+                    if self.appender.is_known(bad.place.position(self.appender.epoch)) =>
+                {
+                    continue;
+                }
                 Delivery::Change(change) => {
                     self.appender.translate(&change);
                     change.place
@@ -220,15 +257,19 @@ impl<S: Source> Ingest<'_, S> {
     /// The log is full: the source is paused until there is room. Publishing goes on, and so do confirms.
     async fn make_room(&mut self) -> Result<(), Failure> {
         meters::paused(true);
-        tracing::error!("the log is full: the source is paused and Postgres keeps its write-ahead log; publishing goes on");
-        let released = self.appender.writer.released();
+        let reason = self.appender.full.take().unwrap_or_else(|| "the log is full".to_owned());
+        tracing::error!(
+            reason,
+            "the source is paused and Postgres keeps its write-ahead log; publishing goes on"
+        );
         loop {
             tokio::select! {
                 biased;
                 () = stopping(&mut self.phase) => break,
                 settled = settled(&mut self.settled) => self.confirm(settled).await?,
-                () = released.notified() => {}
-                () = tokio::time::sleep(PAUSED_TICK) => self.source.keep_alive().await?,
+                alive = self.source.keep_alive() => alive?,
+                () = self.appender.writer.room() => {}
+                () = tokio::time::sleep(PAUSED_TICK) => {}
             }
             if self.appender.flush(&self.ledger)? {
                 tracing::info!("the log has room again: the source goes on");
@@ -266,8 +307,13 @@ impl<S: Source> Ingest<'_, S> {
         for injection in pending {
             let appender = &mut *self.appender;
             appender.records.clear();
-            let position = notice::write(&injection, &appender.source_name, &mut appender.records);
-            let frame = appender.writer.append_injected(position, Transaction::default(), &appender.records)?;
+            let position = notice::write(&injection, appender.translator.source(), &mut appender.records);
+            let frame = appender.writer.append(
+                FrameKind::Injected,
+                position,
+                Transaction::default(),
+                &appender.records,
+            )?;
             appender.frame = frame;
             self.ledger.lock().injected(frame, injection);
         }

@@ -2,8 +2,18 @@
 //!
 //! Each attempt of either loop starts from what the buffer says, so start-up, reconnect and crash recovery are one path.
 
+pub mod adopt;
+pub mod database;
 pub mod history;
+pub mod ingest;
+pub mod meters;
+pub mod notice;
+pub mod poison;
+pub mod publish;
 pub mod recover;
+pub mod start;
+pub mod supervise;
+pub mod watchdog;
 
 /// How far the process is on its way out. Both loops watch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Posi
         "sequence": format!("{epoch:04X}{:016X}{:08X}0000", to.get(), 0),
         "data": {
             "epoch": epoch,
-            "previous": from.map(|position| position.commit).unwrap_or(Lsn::ZERO).to_string(),
+            "previous": from.map_or(Lsn::ZERO, |position| position.commit).to_string(),
             "resumes_at": to.to_string(),
             "reason": reason,
         },

@@ -4,6 +4,7 @@
 //! refusal closes one way in which changes get lost, and each has a way forward (`forebay adopt`).
 
 use crate::buffer::checkpoint::{Checkpoint, Mark, Phase};
+use crate::failure::Failure;
 use crate::position::{FrameNo, Lsn, Transaction};
 
 /// How keys are spread over lanes; lane progress counts only under the same.
@@ -195,6 +196,12 @@ impl Refusal {
     /// Whether it passes by itself.
     pub const fn passes(&self) -> bool {
         matches!(self, Self::StandbyBehind { .. })
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.passes() { Self::retry(refusal) } else { Self::stop(refusal) }
     }
 }
 

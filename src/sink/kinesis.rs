@@ -44,10 +44,18 @@ pub struct Settings {
     pub endpoint: Option<String>,
 }
 
+/// A name, or an ARN with the name in it: the service takes both, emulators only the name.
 #[derive(Clone, Debug)]
-enum Stream {
-    Name(String),
-    Arn(String),
+struct Stream {
+    name: String,
+    arn: Option<String>,
+}
+
+impl Stream {
+    fn new(text: &str) -> Self {
+        let name = text.rsplit_once(":stream/").map_or(text, |(_, name)| name);
+        Self { name: name.to_owned(), arn: text.starts_with("arn:").then(|| text.to_owned()) }
+    }
 }
 
 /// A stream on Kinesis.
@@ -90,9 +98,7 @@ impl KinesisPublisher {
             }
             config = config.region(Region::from_static("us-east-1"));
         }
-        let name = settings.stream.clone();
-        let stream = if name.starts_with("arn:") { Stream::Arn(name) } else { Stream::Name(name) };
-        Ok(Self { client: Client::from_conf(config.build()), stream })
+        Ok(Self { client: Client::from_conf(config.build()), stream: Stream::new(&settings.stream) })
     }
 }
 
@@ -104,11 +110,8 @@ fn region_of(stream: &str) -> Option<&str> {
 
 impl Publisher for KinesisPublisher {
     fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static {
-        let request = self.client.put_records();
-        let request = match &self.stream {
-            Stream::Name(name) => request.stream_name(name),
-            Stream::Arn(arn) => request.stream_arn(arn),
-        };
+        let Stream { name, arn } = &self.stream;
+        let request = self.client.put_records().stream_name(name).set_stream_arn(arn.clone());
         async move {
             let entries = records.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
             let output =
@@ -117,16 +120,15 @@ impl Publisher for KinesisPublisher {
         }
     }
 
-    async fn describe(&self) -> Result<StreamFacts, PutError> {
-        let request = self.client.describe_stream_summary();
-        let request = match &self.stream {
-            Stream::Name(name) => request.stream_name(name),
-            Stream::Arn(arn) => request.stream_arn(arn),
-        };
-        let output = request.send().await.map_err(|error| put_error(&error))?;
-        match output.stream_description_summary {
-            Some(summary) => Ok(facts(&summary)),
-            None => Err(PutError::Unanswered("the description of the stream is empty".to_owned())),
+    fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static {
+        let Stream { name, arn } = &self.stream;
+        let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
+        async move {
+            let output = request.send().await.map_err(|error| put_error(&error))?;
+            match output.stream_description_summary {
+                Some(summary) => Ok(facts(&summary)),
+                None => Err(PutError::Unanswered("the description of the stream is empty".to_owned())),
+            }
         }
     }
 }
@@ -147,8 +149,8 @@ fn answer(entry: PutRecordsResultEntry) -> Answer {
         (_, _, Some(code)) if is_throttling(&code) => Answer::Throttled,
         (_, _, code) => {
             let code = code.unwrap_or_else(|| "no sequence number".to_owned());
-            let reason = entry.error_message.map_or_else(|| code.clone(), |text| format!("{code}: {text}"));
-            Answer::Failed { reason }
+            let reason = entry.error_message.map(|text| format!("{code}: {}", presentable(&text)));
+            Answer::Failed { reason: reason.unwrap_or(code) }
         }
     }
 }
@@ -202,7 +204,7 @@ where
             let status = context.raw().status().as_u16();
             let meta = context.err().meta();
             let code = meta.code().unwrap_or("no error code");
-            let message = meta.message().unwrap_or("no message");
+            let message = presentable(meta.message().unwrap_or("no message"));
             let id = meta.request_id().map_or_else(String::new, |id| format!(", request {id}"));
             sort(code, status, format!("{code}: {message} (HTTP {status}{id})"))
         }
@@ -219,6 +221,17 @@ where
         // Timeouts, connections refused or broken off, answers that cannot be read. The SDK's enum may grow.
         _ => PutError::Unanswered(chain(error)),
     }
+}
+
+/// A message of the service without the values it quotes, which may be keys, and not longer than a line or two.
+fn presentable(message: &str) -> String {
+    const LONGEST: usize = 400;
+    let parts = message.split_once("Value '").zip(message.rsplit_once("' at '"));
+    let spared = match parts {
+        Some(((before, _), (_, after))) => format!("{before}Value (left out) at '{after}"),
+        None => message.to_owned(),
+    };
+    spared.chars().take(LONGEST).collect()
 }
 
 /// An error and its causes, each said once.
@@ -293,6 +306,31 @@ mod tests {
         assert_eq!(entry(None, Some("InternalFailure"), Some("oops")), failed("InternalFailure: oops"));
         assert_eq!(entry(None, Some("InternalFailure"), None), failed("InternalFailure"));
         assert_eq!(entry(None, None, None), failed("no sequence number"), "never taken as accepted");
+    }
+
+    #[test]
+    fn a_message_is_presented_without_the_values_it_quotes() {
+        let (long, cut) = ("x".repeat(1000), "x".repeat(400));
+        for (message, expected) in [
+            ("Rate exceeded for shard shardId-1", "Rate exceeded for shard shardId-1"),
+            (
+                "1 error: Value 'alice@x.org' at 'records.1.partitionKey' failed",
+                "1 error: Value (left out) at 'records.1.partitionKey' failed",
+            ),
+            ("Value 'a' at 'b' bad; Value 'it's' at 'c' bad", "Value (left out) at 'c' bad"),
+            (&long, &cut),
+        ] {
+            assert_eq!(presentable(message), expected);
+        }
+    }
+
+    #[test]
+    fn an_arn_names_its_stream() {
+        let arn = "arn:aws:kinesis:eu-central-1:123456789012:stream/lab";
+        for (text, name, has_arn) in [(arn, "lab", true), ("lab", "lab", false)] {
+            let stream = Stream::new(text);
+            assert_eq!((stream.name.as_str(), stream.arn.as_deref()), (name, has_arn.then_some(text)));
+        }
     }
 
     #[test]

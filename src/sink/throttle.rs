@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));
         let (low, high) = (draw(0).into_iter().min().unwrap(), draw(0).into_iter().max().unwrap());
-        assert!(high - low > ms(30), "{low:?}..{high:?}");
+        assert!(high > low + ms(30), "{low:?}..{high:?}");
     }
 
     #[test]
@@ -343,13 +343,11 @@ mod tests {
             gate.answered();
         }
         assert_eq!(gate.budget(), 8 << 20);
-        for _ in 0..20 {
+        for _ in 0..200 {
             gate.answered();
             gate.failed(false, now, &mut jitter);
-            gate.answered();
-            gate.state = State::Open;
-            gate.budget -= BUDGET_STEP.min(gate.budget - BUDGET_MIN);
+            assert!(gate.budget() >= BUDGET_MIN);
         }
-        assert!(gate.budget() >= BUDGET_MIN);
+        assert!(gate.budget() <= 2 * BUDGET_STEP, "a line that fails after every answer gets small requests");
     }
 }

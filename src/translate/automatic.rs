@@ -10,7 +10,7 @@ use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
 use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
-use super::{TranslateError, json};
+use super::{LINE_MAX, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
 #[derive(Debug)]
@@ -205,6 +205,7 @@ impl Plan {
     }
 
     fn write_data(&self, out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), TranslateError> {
+        let start = out.len();
         out.push(b'{');
         let mut first = true;
         for (at, column) in self.columns.iter().enumerate() {
@@ -225,6 +226,9 @@ impl Plan {
                     TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
                 })?,
                 Value::Null | Value::Unavailable => out.extend_from_slice(b"null"),
+            }
+            if out.len() - start > LINE_MAX {
+                return Err(TranslateError::TooLarge);
             }
         }
         out.extend_from_slice(b"}}\n");

@@ -18,6 +18,9 @@ use crate::event::Records;
 use self::automatic::Plan;
 use self::envelope::Envelope;
 
+/// Largest record of any Kinesis stream; the stream's own limit may be lower and is looked at when its turn comes.
+const LINE_MAX: usize = 10 << 20;
+
 /// Why a change cannot become events. Never contains row values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TranslateError {
@@ -29,6 +32,9 @@ pub enum TranslateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The event would be larger than any stream takes.
+    #[error("the event would be larger than {} MiB, the most that any Kinesis stream takes", LINE_MAX >> 20)]
+    TooLarge,
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {
@@ -52,6 +58,16 @@ impl Translator {
     /// For this CloudEvents source (`urn:forebay:<name>`) and epoch.
     pub fn new(source: &str, epoch: u16, tables: Tables) -> Self {
         Self { tables, envelope: Envelope::new(source, epoch), plans: HashMap::new(), plans_max: 10_000 }
+    }
+
+    /// Epoch of the positions in its events.
+    pub const fn epoch(&self) -> u16 {
+        self.envelope.epoch()
+    }
+
+    /// The CloudEvents source of its events.
+    pub fn source(&self) -> &str {
+        self.envelope.source()
     }
 
     /// Adds the records of a change; none if no rule wants it.

@@ -3,9 +3,20 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
     clippy::print_stderr,
+    clippy::cast_possible_truncation,
     unreachable_pub,
-    reason = "a failing test may panic, and says why"
+    reason = "a failing test may panic, also in its helpers, and says what it sees"
 )]
 
+mod buffer;
+mod json;
+mod lanes;
 mod model;
+mod postgres;
+#[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
+mod support;
+mod tidy;
+mod workshop;

@@ -85,6 +85,8 @@ pub struct Lanes {
     pauses: Pauses,
     gate: Gate,
     jitter: Jitter,
+    /// When `fill` was last called.
+    asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
     spare: Vec<Vec<u64>>,
 }
@@ -106,6 +108,7 @@ impl Lanes {
             pauses: Pauses::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
+            asked: None,
             spare: Vec::new(),
             limits,
         }
@@ -179,6 +182,7 @@ impl Lanes {
     /// The next request, if one should leave now: oldest records first, none of a key or a lane that must wait. To be
     /// called again until it gives none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
+        self.asked = Some(now);
         while let Some(lane) = self.pauses.release(now) {
             let parked = self.parked.get_mut(usize::from(lane)).map(std::mem::take).unwrap_or_default();
             for seq in parked {
@@ -351,8 +355,8 @@ impl Lanes {
         self.ready.advance(self.window.first());
     }
 
-    /// When [`fill`](Self::fill), which gives nothing at `now`, may give something although nothing else happens until
-    /// then; `None` if it would not.
+    /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
+    /// then, never before `now`; `None` if it would not.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
@@ -365,8 +369,9 @@ impl Lanes {
             let probe = self.gate.next_probe()?;
             [Some(probe).filter(|_| ready), released.map(|at| at.max(probe))]
         };
-        // A time that has passed is not what holds the request back.
-        times.into_iter().flatten().filter(|at| *at > now).min()
+        // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
+        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
+        times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
     }
 
     /// Bytes of log between `low` and the last admitted frame, and what the window itself keeps about them.

@@ -1,1 +1,283 @@
-//! Slots and publications: looked at, created.
+//! The server and its replication slots: looked at, made, dropped.
+
+use serde::Deserialize;
+use tokio_postgres::Client;
+
+use crate::position::Lsn;
+
+use super::error::Error;
+
+/// What a start must know of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are facts of the catalogue, not states")]
+pub struct ServerFacts {
+    /// `server_version_num`, such as 150018.
+    pub version: u32,
+    /// `system_identifier` of the cluster.
+    pub system_id: String,
+    /// Timeline of its write-ahead log.
+    pub timeline: u32,
+    /// What it has flushed; on a standby: replayed.
+    pub wal_end: Lsn,
+    /// Whether it is a standby.
+    pub in_recovery: bool,
+    /// `wal_level`; `logical` is needed.
+    pub wal_level: String,
+    /// `max_replication_slots`.
+    pub slots_max: u32,
+    /// Slots that exist.
+    pub slots_used: u32,
+    /// `max_wal_senders`.
+    pub senders_max: u32,
+    /// Database of this connection.
+    pub database: String,
+    /// Role of this connection.
+    pub role: String,
+    /// Whether the role is a superuser.
+    pub is_superuser: bool,
+    /// Whether the role may stream.
+    pub may_replicate: bool,
+    /// Whether the role may make a publication in this database.
+    pub may_create: bool,
+}
+
+/// A replication slot. What a version does not have is `None` or false.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_replication_slots")]
+pub struct SlotFacts {
+    /// `pgoutput` is needed.
+    pub plugin: Option<String>,
+    /// `logical` is needed.
+    pub slot_type: String,
+    /// Its database.
+    pub database: Option<String>,
+    /// Whether it goes with its session.
+    pub temporary: bool,
+    /// Process that reads it now.
+    pub active_pid: Option<i32>,
+    /// Up to where changes were confirmed.
+    #[serde(rename = "confirmed_flush_lsn")]
+    pub confirmed_flush: Option<Lsn>,
+    /// From where the server keeps its log for it.
+    pub restart_lsn: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// Bytes of log until it may be lost, if there is a limit.
+    pub safe_wal_size: Option<i64>,
+    /// Why it is lost (from PostgreSQL 17).
+    #[serde(default)]
+    pub invalidation_reason: Option<String>,
+    /// Lost to recovery on a standby (from 16).
+    #[serde(default)]
+    pub conflicting: Option<bool>,
+    /// Whether prepared transactions are sent.
+    #[serde(default)]
+    pub two_phase: bool,
+    /// Whether it is kept on standbys (from 17).
+    #[serde(default)]
+    pub failover: bool,
+    /// Whether it is such a copy on a standby (from 17).
+    #[serde(default)]
+    pub synced: bool,
+}
+
+/// Something that stands in the way, and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong, a whole sentence.
+    pub message: String,
+    /// The command that mends it, if there is one.
+    pub mend: Option<String>,
+}
+
+impl SlotFacts {
+    /// What keeps this slot from being streamed from, in this database.
+    pub fn findings(&self, name: &str, database: &str) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut find = |message: String, mend: &str| {
+            findings.push(Finding { message, mend: Some(mend.to_owned()).filter(|mend| !mend.is_empty()) });
+        };
+        if self.slot_type != "logical" || self.plugin.as_deref() != Some("pgoutput") {
+            let plugin = self.plugin.as_deref().unwrap_or(&self.slot_type);
+            find(
+                format!(
+                    "Slot {name:?} is made for {plugin}, not for pgoutput. Choose another name with source.slot."
+                ),
+                "",
+            );
+        } else if self.database.as_deref() != Some(database) {
+            let other = self.database.as_deref().unwrap_or("none");
+            find(
+                format!(
+                    "Slot {name:?} belongs to database {other:?}, not to {database:?}. Choose another name with source.slot."
+                ),
+                "",
+            );
+        }
+        if self.is_lost() {
+            let why = self.invalidation_reason.as_deref().unwrap_or("the log it needs is gone");
+            find(
+                format!("Slot {name:?} is lost ({why}): what it had not delivered is missing for ever."),
+                "forebay adopt --reason \"…\"",
+            );
+        }
+        if self.temporary {
+            find(format!("Slot {name:?} is temporary: it goes with the session that made it."), "");
+        }
+        if self.synced {
+            find(format!("Slot {name:?} is a copy on a standby: it can be read only after a promotion."), "");
+        }
+        if self.two_phase {
+            find(
+                format!("Slot {name:?} decodes prepared transactions, which Forebay does not read."),
+                "forebay adopt --reason \"…\"",
+            );
+        }
+        findings
+    }
+
+    /// Whether nothing can be read from it any more.
+    pub fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost")
+            || self.invalidation_reason.is_some()
+            || self.conflicting == Some(true)
+    }
+}
+
+/// Looks at the server.
+///
+/// # Errors
+/// The connection broke, or the role may not look.
+pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num'),
+                    (SELECT system_identifier::text FROM pg_control_system()),
+                    (CASE WHEN pg_is_in_recovery() THEN (SELECT min_recovery_end_timeline FROM pg_control_recovery())
+                          ELSE (SELECT timeline_id FROM pg_control_checkpoint()) END)::int8,
+                    (SELECT timeline_id FROM pg_control_checkpoint())::int8,
+                    (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text,
+                    pg_is_in_recovery(), current_setting('wal_level'),
+                    current_setting('max_replication_slots'),
+                    (SELECT count(*) FROM pg_replication_slots),
+                    current_setting('max_wal_senders'),
+                    current_database()::text, current_user::text, r.rolsuper, r.rolreplication,
+                    has_database_privilege(current_database(), 'CREATE'),
+                    CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END
+             FROM pg_roles r WHERE r.rolname = current_user",
+            &[],
+        )
+        .await?;
+    // A primary that was just promoted has its new timeline in the name of its log file before the next checkpoint.
+    let named: Option<&str> = row.try_get(15)?;
+    let named = named.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
+    let recovery: i64 = row.try_get(2)?;
+    let checkpoint: i64 = row.try_get(3)?;
+    let controlled = u32::try_from(recovery.max(checkpoint)).unwrap_or_default();
+    let is_superuser = row.try_get(12)?;
+    let replication: bool = row.try_get(13)?;
+    Ok(ServerFacts {
+        version: number(row.try_get(0)?)?,
+        system_id: row.try_get(1)?,
+        timeline: named.unwrap_or(controlled),
+        wal_end: lsn(row.try_get(4)?)?,
+        in_recovery: row.try_get(5)?,
+        wal_level: row.try_get(6)?,
+        slots_max: number(row.try_get(7)?)?,
+        slots_used: u32::try_from(row.try_get::<_, i64>(8)?).unwrap_or(u32::MAX),
+        senders_max: number(row.try_get(9)?)?,
+        database: row.try_get(10)?,
+        role: row.try_get(11)?,
+        is_superuser,
+        may_replicate: is_superuser || replication,
+        may_create: row.try_get(14)?,
+    })
+}
+
+/// Looks at a slot; `None` if there is none of that name.
+///
+/// # Errors
+/// The connection broke.
+pub async fn slot_facts(client: &Client, name: &str) -> Result<Option<SlotFacts>, Error> {
+    // As JSON, because each version has more columns than the last.
+    let rows = client
+        .query("SELECT to_jsonb(s)::text FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1::text::name", &[&name])
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let text: &str = row.try_get(0)?;
+    serde_json::from_str(text).map(Some).map_err(|error| {
+        Error::Protocol(format!("a row of pg_replication_slots that cannot be read: {error}"))
+    })
+}
+
+/// Makes a pgoutput slot and returns where it begins. Make the publication first. On a standby it waits until the primary
+/// logs its running transactions: `SELECT pg_log_standby_snapshot()` there ends the wait. `failover` needs PostgreSQL 17.
+///
+/// # Errors
+/// The slot exists, there is no room for it, `wal_level` is not `logical`, or the role may not replicate.
+pub async fn create_slot(client: &Client, name: &str, failover: bool) -> Result<Lsn, Error> {
+    let row = if failover {
+        let create = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput', false, false, true)";
+        client.query_one(create, &[&name]).await?
+    } else {
+        let create =
+            "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
+        client.query_one(create, &[&name]).await?
+    };
+    lsn(row.try_get(0)?)
+}
+
+/// Drops a slot.
+///
+/// # Errors
+/// There is none, or somebody reads it.
+pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
+    client.execute("SELECT pg_catalog.pg_drop_replication_slot($1::text::name)", &[&name]).await?;
+    Ok(())
+}
+
+fn lsn(text: &str) -> Result<Lsn, Error> {
+    text.parse().map_err(|error| Error::Protocol(format!("{error}")))
+}
+
+fn number(text: &str) -> Result<u32, Error> {
+    text.parse().map_err(|_| Error::Protocol(format!("the setting {text:?}, which should be a number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(change: impl FnOnce(&mut SlotFacts)) -> Vec<Finding> {
+        let text = r#"{"slot_name": "s", "plugin": "pgoutput", "slot_type": "logical", "datoid": 5, "database": "lab",
+            "temporary": false, "active": false, "active_pid": null, "xmin": null, "catalog_xmin": "733",
+            "restart_lsn": "0/153C5A8", "confirmed_flush_lsn": "0/153C5E0", "wal_status": "reserved",
+            "safe_wal_size": null, "two_phase": false}"#;
+        let mut facts: SlotFacts = serde_json::from_str(text).unwrap();
+        assert_eq!(facts.confirmed_flush, Some(Lsn::new(0x153_C5E0)));
+        change(&mut facts);
+        facts.findings("s", "lab")
+    }
+
+    type Case = (fn(&mut SlotFacts), &'static str);
+
+    #[test]
+    fn a_slot_that_cannot_be_streamed_from_is_a_finding() {
+        assert_eq!(slot(|_| {}), []);
+        let cases: [Case; 8] = [
+            (|slot| slot.plugin = Some("wal2json".to_owned()), "wal2json"),
+            (|slot| (slot.slot_type, slot.plugin) = ("physical".to_owned(), None), "physical"),
+            (|slot| slot.database = Some("other".to_owned()), "\"other\""),
+            (|slot| slot.wal_status = Some("lost".to_owned()), "lost"),
+            (|slot| slot.invalidation_reason = Some("idle_timeout".to_owned()), "idle_timeout"),
+            (|slot| slot.temporary = true, "temporary"),
+            (|slot| slot.synced = true, "standby"),
+            (|slot| slot.two_phase = true, "prepared"),
+        ];
+        for (change, named) in cases {
+            let findings = slot(change);
+            assert_eq!(findings.len(), 1, "{named}");
+            assert!(findings[0].message.contains(named), "{:?}", findings[0]);
+        }
+    }
+}

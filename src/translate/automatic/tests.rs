@@ -1,1 +1,209 @@
-//! x
+//! What a change becomes, as a consumer sees it.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::change::{Cell, Column};
+use crate::position::{Lsn, Transaction};
+
+/// A table `lab.plates` of (id integer, code text, note text); the identity's columns are flagged as the server does.
+fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize]) -> Arc<Relation> {
+    let column = |at: usize, name: &str, kind: Kind| Column {
+        name: name.to_owned(),
+        kind,
+        in_identity: identity == ReplicaIdentity::Full || flagged.contains(&at),
+    };
+    Arc::new(Relation {
+        oid: 1,
+        schema: "lab".into(),
+        table: "plates".into(),
+        identity,
+        columns: vec![
+            column(0, "id", Kind::Number),
+            column(1, "code", Kind::Text),
+            column(2, "note", Kind::Text),
+        ],
+        primary_key: primary_key.to_vec(),
+    })
+}
+
+/// Builds a message and its cells: `None` is NULL, `"?"` is an unchanged TOASTed value.
+fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
+    let (mut bytes, mut cells) = (Vec::new(), Vec::new());
+    for value in values {
+        cells.push(match value {
+            None => Cell::Null,
+            Some("?") => Cell::Unchanged,
+            Some(text) => {
+                let start = u32::try_from(bytes.len()).unwrap();
+                bytes.extend_from_slice(text.as_bytes());
+                Cell::Text { start, length: u32::try_from(text.len()).unwrap() }
+            }
+        });
+    }
+    (bytes, cells)
+}
+
+/// The events as `type key data` lines, with `!` and the columns that are unavailable.
+fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
+    let mut envelope = Envelope::new("urn:forebay:lab", 0);
+    let mut plan = Plan::new(relation, tables, "urn:forebay:lab");
+    let place = Place {
+        transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 0 },
+        index: 0,
+        lsn: Lsn::new(5),
+        nth: 0,
+    };
+    let mut records = Records::default();
+    plan.translate(&Change { place, relation, operation, raw: b"" }, &mut envelope, &mut records).unwrap();
+    let describe = |record: crate::event::Record<'_>| {
+        let event: serde_json::Value = serde_json::from_slice(record.line).unwrap();
+        assert_eq!(record.line.split(|byte| *byte == b'\n').count(), 2, "one line");
+        assert!(record.line.ends_with(b"}\n"));
+        assert_eq!(event["type"], record.event_type);
+        assert_eq!(event["partitionkey"], record.key);
+        let unavailable = event["unavailable"].as_str().map(|names| format!(" !{names}")).unwrap_or_default();
+        format!("{} {} {}{unavailable}", record.event_type, event["subject"].as_str().unwrap(), event["data"])
+    };
+    records.iter().map(describe).collect()
+}
+
+fn check(
+    relation: &Arc<Relation>,
+    old: Option<(bool, &[Option<&str>])>,
+    new: Option<&[Option<&str>]>,
+    expected: &[&str],
+) {
+    let (old_bytes, old_cells) = message(old.map(|(_, values)| values).unwrap_or_default());
+    let (new_bytes, new_cells) = message(new.unwrap_or_default());
+    let old_tuple = Tuple::new(&old_bytes, &old_cells);
+    let old = old.map(|(full, _)| if full { OldRow::Full(old_tuple) } else { OldRow::Key(old_tuple) });
+    let new_tuple = new.map(|_| Tuple::new(&new_bytes, &new_cells));
+    let operation = match (old, new_tuple) {
+        (None, Some(new)) => Operation::Insert { new },
+        (old, Some(new)) => Operation::Update { old, new },
+        (Some(old), None) => Operation::Delete { old },
+        (None, None) => unreachable!("neither old nor new"),
+    };
+    assert_eq!(events(relation, operation, &Tables::default()), expected);
+}
+
+const NEW: [Option<&str>; 3] = [Some("7"), Some("PLT/7"), None];
+
+#[test]
+fn an_insert_is_the_new_row_under_its_primary_key() {
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    check(&table, None, Some(&NEW), &[r#"lab.plates.inserted.v1 7 {"code":"PLT/7","id":7,"note":null}"#]);
+}
+
+#[test]
+fn a_composite_key_is_joined_and_never_ambiguous() {
+    let table = relation(ReplicaIdentity::Default, &[0, 1], &[1, 0]);
+    check(
+        &table,
+        None,
+        Some(&NEW),
+        &[r#"lab.plates.inserted.v1 7/PLT~17 {"code":"PLT/7","id":7,"note":null}"#],
+    );
+}
+
+#[test]
+fn an_update_is_the_new_row_and_a_changed_key_is_deleted_then_inserted() {
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let (bytes, cells) = message(&NEW);
+    let update = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
+    assert_eq!(
+        events(&table, update, &Tables::default()),
+        [r#"lab.plates.updated.v1 7 {"code":"PLT/7","id":7,"note":null}"#]
+    );
+    let old = [Some("6"), None, None];
+    check(
+        &table,
+        Some((false, &old)),
+        Some(&NEW),
+        &[
+            r#"lab.plates.deleted.v1 6 {"id":6}"#,
+            r#"lab.plates.inserted.v1 7 {"code":"PLT/7","id":7,"note":null}"#,
+        ],
+    );
+    // The server also sends the old key if it is TOASTed and has not changed.
+    check(
+        &table,
+        Some((false, &[Some("7"), None, None])),
+        Some(&[Some("?"), Some("x"), None]),
+        &[r#"lab.plates.updated.v1 7 {"code":"x","note":null} !id"#],
+    );
+}
+
+#[test]
+fn a_delete_is_what_the_replica_identity_gives() {
+    let by_key = relation(ReplicaIdentity::Default, &[0], &[0]);
+    check(&by_key, Some((false, &[Some("7"), None, None])), None, &[r#"lab.plates.deleted.v1 7 {"id":7}"#]);
+    let by_index = relation(ReplicaIdentity::Index, &[1], &[0]);
+    let old = [None, Some("A"), None];
+    check(&by_index, Some((false, &old)), None, &[r#"lab.plates.deleted.v1 A {"code":"A"}"#]);
+    let whole = relation(ReplicaIdentity::Full, &[], &[0]);
+    let old = [Some("7"), Some("A"), None];
+    check(&whole, Some((true, &old)), None, &[r#"lab.plates.deleted.v1 7 {"code":"A","id":7,"note":null}"#]);
+}
+
+#[test]
+fn an_unchanged_toasted_value_comes_from_the_old_row_or_is_listed() {
+    let by_key = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let (bytes, cells) = message(&[Some("7"), Some("A"), Some("?")]);
+    let update = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
+    assert_eq!(
+        events(&by_key, update, &Tables::default()),
+        [r#"lab.plates.updated.v1 7 {"code":"A","id":7} !note"#]
+    );
+    let whole = relation(ReplicaIdentity::Full, &[], &[0]);
+    check(
+        &whole,
+        Some((true, &[Some("7"), Some("A"), Some("long")])),
+        Some(&[Some("7"), Some("B"), Some("?")]),
+        &[r#"lab.plates.updated.v1 7 {"code":"B","id":7,"note":"long"}"#],
+    );
+}
+
+#[test]
+fn a_table_without_a_key_uses_the_event_id() {
+    let table = relation(ReplicaIdentity::Full, &[], &[]);
+    let (bytes, cells) = message(&NEW);
+    let lines = events(&table, Operation::Insert { new: Tuple::new(&bytes, &cells) }, &Tables::default());
+    let subject = lines[0].split(' ').nth(1).unwrap();
+    assert_eq!(subject.len(), 36);
+}
+
+#[test]
+fn a_truncation_is_an_event_of_the_table() {
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let truncate = Operation::Truncate { cascade: true, restart_identity: false };
+    assert_eq!(
+        events(&table, truncate, &Tables::default()),
+        [r#"lab.plates.truncated.v1 lab.plates {"cascade":true,"restart_identity":false}"#]
+    );
+}
+
+#[test]
+fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
+    let tables = Tables { drop: vec!["*.*.id".into(), "lab.plates.note".into()], ..Tables::default() };
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let (bytes, cells) = message(&NEW);
+    let insert = Operation::Insert { new: Tuple::new(&bytes, &cells) };
+    assert_eq!(events(&table, insert, &tables), [r#"lab.plates.inserted.v1 7 {"code":"PLT/7"}"#]);
+}
+
+#[test]
+fn a_key_the_server_did_not_send_is_an_error() {
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let (bytes, cells) = message(&[Some("?"), Some("A"), None]);
+    let mut plan = Plan::new(&table, &Tables::default(), "s");
+    let change = Change {
+        place: Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 },
+        relation: &table,
+        operation: Operation::Update { old: None, new: Tuple::new(&bytes, &cells) },
+        raw: b"",
+    };
+    let error = plan.translate(&change, &mut Envelope::new("s", 0), &mut Records::default()).unwrap_err();
+    assert_eq!(error, TranslateError::KeyUnavailable { column: "id".into() });
+}

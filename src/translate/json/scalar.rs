@@ -71,6 +71,9 @@ fn write_exponent(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     }
     let (sign, digits): (&[u8], _) =
         mantissa.strip_prefix(b"-").map_or((b"", mantissa), |digits| (b"-", digits));
+    if digits.first() == Some(&b'0') {
+        return None; // Shifted, a leading zero would be no JSON; Postgres prints an exponent behind 1 to 9 only.
+    }
     let (whole, fraction) = match digits.iter().position(|&byte| byte == b'.') {
         Some(point) => (digits.get(..point)?, digits.get(point + 1..)?),
         None => (digits, &[][..]),

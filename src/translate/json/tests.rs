@@ -70,7 +70,10 @@ fn exponents_are_written_out() {
             ("-Infinity", "\"-Infinity\""),
         ],
     );
-    refuse(&Kind::Float, &["1e", "1e5", "e+5", "1e+9999", "1e+5e+5", "1.e+5", "1e+-5"]);
+    refuse(
+        &Kind::Float,
+        &["1e", "1e5", "e+5", "1e+9999", "1e+5e+5", "1.e+5", "1e+-5", "0e+2", "-0.5e+01", "0e-2"],
+    );
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! `forebay adopt`: the way forward from every refusal.
+//!
+//! A person says that what the database, the slot and the stream are *now* is right. The gap is printed, written to the
+//! audit file, and published as `forebay.gap.v1`; everything received from here on belongs to a new epoch, so that nothing
+//! of it can be taken for something seen before. What the log still holds is kept and published.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::buffer::checkpoint::{Checkpoint, Injection, Phase};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::pipeline::database::{self, Seen};
+use crate::pipeline::recover::{Slot, Wanted};
+use crate::pipeline::start::{self, Directory};
+use crate::position::{FrameNo, Lsn, Position};
+use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::sql::Session;
+
+/// Name of the audit file in the buffer directory: one JSON line for each adoption.
+pub const AUDIT_FILE: &str = "adoptions.jsonl";
+
+/// What the person said.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Why.
+    pub reason: String,
+    /// Drop and make again this slot.
+    pub recreate_slot: Option<String>,
+    /// When, microseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// What was adopted; for the person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The epoch that begins.
+    pub epoch: u16,
+    /// Last position of the old history that is kept.
+    pub from: Option<Position>,
+    /// What was last confirmed, if the directory knew.
+    pub told: Option<Lsn>,
+    /// Where the slot begins.
+    pub to: Lsn,
+    /// Held frames that are kept and will be published.
+    pub kept: u64,
+    /// Held frames that cannot be read and are given up.
+    pub lost: u64,
+}
+
+/// The order does not fit what is there.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// `--recreate-slot` names another slot than the configuration.
+    #[error(
+        "--recreate-slot names {named:?}, but the configuration's slot is {slot:?}: name the slot that is to be dropped"
+    )]
+    OtherSlot {
+        /// What was named.
+        named: String,
+        /// What is configured.
+        slot: String,
+    },
+    /// The slot cannot be used, and dropping it was not ordered.
+    #[error(
+        "{why}\nIf it is to be dropped and made again, which gives up what it still holds, add --recreate-slot {slot}"
+    )]
+    SlotUnusable {
+        /// Why.
+        why: String,
+        /// Its name.
+        slot: String,
+    },
+    /// The audit file could not be written.
+    #[error("cannot write the audit file {path}: {source}")]
+    Audit {
+        /// The file.
+        path: String,
+        /// What the disk said.
+        source: std::io::Error,
+    },
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        match error {
+            AdoptError::OtherSlot { .. } | AdoptError::SlotUnusable { .. } | AdoptError::Audit { .. } => {
+                Self::stop(error)
+            }
+        }
+    }
+}
+
+/// Adopts what is there now. The daemon must not run: the directory's lock says so.
+///
+/// # Errors
+/// Nothing was adopted; the slot may have been made or made again.
+pub async fn adopt(config: &Config, settings: &Settings, order: &Order) -> Result<Adopted, Failure> {
+    let wanted = start::wanted(config, settings);
+    if let Some(named) = order.recreate_slot.as_ref().filter(|named| **named != wanted.slot) {
+        return Err(AdoptError::OtherSlot { named: named.clone(), slot: wanted.slot }.into());
+    }
+    let mut directory = Directory::open(config)?;
+    let mut session = Session::open(settings).await?;
+    let seen = database::look(&mut session, settings, &wanted).await?;
+    seen.check(&wanted)?;
+    let confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
+    let adoption = plan(&directory, &wanted, &seen, confirmed, order);
+    audit(&config.buffer.dir, &adoption.1, order)?;
+    directory.file.write(&adoption.0)?;
+    Ok(adoption.1)
+}
+
+/// The slot to go on with: the one that is there, or a new one.
+async fn slot(
+    config: &Config,
+    session: &mut Session,
+    seen: &Seen,
+    wanted: &Wanted,
+    order: &Order,
+) -> Result<Lsn, Failure> {
+    let found = match (&seen.slot, &order.recreate_slot) {
+        (Some(_), Some(name)) => {
+            start::drop_slot(session, name).await?;
+            None
+        }
+        (Some(Slot { unusable: Some(why), .. }), None) => {
+            return Err(AdoptError::SlotUnusable { why: why.clone(), slot: wanted.slot.clone() }.into());
+        }
+        (found, _) => found.as_ref(),
+    };
+    start::make(config, session, seen.publication.is_some(), found).await
+}
+
+/// The checkpoint that begins the new epoch.
+fn plan(
+    directory: &Directory,
+    wanted: &Wanted,
+    seen: &Seen,
+    confirmed: Lsn,
+    order: &Order,
+) -> (Checkpoint, Adopted) {
+    let fresh = Checkpoint::fresh(wanted.identity(&seen.server), Phase::Running, 0, Lsn::ZERO);
+    let old = directory.checkpoint.as_ref();
+    let mut next = old.cloned().unwrap_or(fresh.clone());
+    let held = next.held;
+    let kept_to =
+        if directory.scan.good.frame > next.low.frame { directory.scan.good.mark() } else { next.low };
+    next.identity = fresh.identity;
+    next.phase = Phase::Running;
+    next.epoch = next.epoch.saturating_add(1).max(wanted.epoch_least);
+    next.told = confirmed;
+    next.tip = None;
+    next.held = kept_to;
+    let from = kept_to.position;
+    next.lanes.retain(|(_, frame)| *frame <= kept_to.frame);
+    next.answered.retain(|(frame, _)| *frame <= kept_to.frame);
+    next.injections.push(Injection::Gap {
+        epoch: next.epoch,
+        from,
+        to: confirmed,
+        reason: order.reason.clone(),
+        at: order.at,
+    });
+    let frames = |from: FrameNo, to: FrameNo| to.0.saturating_sub(from.0);
+    let adopted = Adopted {
+        epoch: next.epoch,
+        from,
+        told: old.map(|old| old.told),
+        to: confirmed,
+        kept: frames(next.low.frame, kept_to.frame),
+        lost: frames(kept_to.frame.max(next.low.frame), held.frame),
+    };
+    (next, adopted)
+}
+
+fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), AdoptError> {
+    let path = directory.join(AUDIT_FILE);
+    let failed = |source| AdoptError::Audit { path: path.display().to_string(), source };
+    let line = serde_json::json!({
+        "at": order.at,
+        "reason": order.reason,
+        "recreated_slot": order.recreate_slot,
+        "epoch": adopted.epoch,
+        "last_position": adopted.from.map(|position| position.to_string()),
+        "last_confirmed": adopted.told.map(|told| told.to_string()),
+        "resumes_at": adopted.to.to_string(),
+        "frames_kept": adopted.kept,
+        "frames_lost": adopted.lost,
+    });
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+    file.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)
+}

@@ -1,0 +1,136 @@
+//! What the loops count. The names are part of what users rely on; what they mean is said once, in [`describe`].
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
+use crate::position::Lsn;
+use crate::sink::lanes::Settlement;
+
+const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
+/// 1 while the log is full.
+pub const PAUSED: &str = "forebay_source_paused";
+const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
+/// 1 while the replication stream is open.
+pub const CONNECTED: &str = "forebay_source_connected";
+/// 1 while Kinesis answers.
+pub const SERVICE: &str = "forebay_kinesis_available";
+const SENT: &str = "forebay_records_sent_total";
+const ACCEPTED: &str = "forebay_records_accepted_total";
+const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
+const REFUSED: &str = "forebay_records_refused_total";
+const QUARANTINED: &str = "forebay_records_quarantined_total";
+/// 1 while publishing stands before a record that cannot leave.
+pub const HALTED: &str = "forebay_publishing_halted";
+const TABLES_GONE: &str = "forebay_publication_tables_gone";
+const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
+const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
+const WINDOW: &str = "forebay_window_bytes";
+const IN_FLIGHT: &str = "forebay_requests_in_flight";
+const PAUSED_LANES: &str = "forebay_lanes_paused";
+const RETRIES: &str = "forebay_loop_restarts_total";
+
+/// Tells the exporter what each name means.
+pub fn describe() {
+    describe_counter!(
+        UNTRANSLATABLE,
+        "Changes that became dead letters because they could not be read or translated"
+    );
+    describe_gauge!(PAUSED, "1 while the log is full and Postgres keeps its write-ahead log");
+    describe_gauge!(CONFIRMED, "Highest log sequence number confirmed to Postgres, as a byte address");
+    describe_gauge!(LOG_BYTES, "Bytes of the log on disk");
+    describe_gauge!(LOG_UNPUBLISHED, "Frames received and not published");
+    describe_gauge!(CONNECTED, "1 while the replication stream is open");
+    describe_gauge!(SERVICE, "1 while Kinesis answers");
+    describe_counter!(SENT, "Records sent to Kinesis, repeats included");
+    describe_counter!(ACCEPTED, "Records accepted by Kinesis");
+    describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
+    describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
+    describe_counter!(QUARANTINED, "Records written to the dead-letter file");
+    describe_gauge!(HALTED, "1 while publishing stands before a record that cannot leave (on_poison = stop)");
+    describe_gauge!(
+        TABLES_GONE,
+        "Tables that have left the publication since the start; their changes are not sent"
+    );
+    describe_gauge!(SLOT_RETAINED, "Bytes of write-ahead log that Postgres keeps for the slot");
+    describe_gauge!(SLOT_UNCONFIRMED, "Bytes of write-ahead log beyond the slot's confirmed position");
+    describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
+    describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
+    describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
+    describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
+}
+
+pub(super) fn untranslatable() {
+    counter!(UNTRANSLATABLE).increment(1);
+}
+
+pub(super) fn paused(paused: bool) {
+    gauge!(PAUSED).set(f64::from(u8::from(paused)));
+}
+
+pub(super) fn connected(connected: bool) {
+    gauge!(CONNECTED).set(f64::from(u8::from(connected)));
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; 2^53 bytes of write-ahead log are exact enough"
+)]
+pub(super) fn confirmed(lsn: Lsn) {
+    gauge!(CONFIRMED).set(lsn.get() as f64);
+}
+
+pub(super) fn service(available: bool) {
+    gauge!(SERVICE).set(f64::from(u8::from(available)));
+}
+
+pub(super) fn sent(records: usize) {
+    counter!(SENT).increment(wide(records));
+}
+
+pub(super) fn settled(settlement: &Settlement) {
+    counter!(ACCEPTED).increment(wide(settlement.accepted));
+    counter!(ACCEPTED_BYTES).increment(wide(settlement.accepted_bytes));
+    for (reason, records) in [
+        ("throttled", settlement.throttled),
+        ("failed", settlement.failed),
+        ("unanswered", settlement.unanswered),
+    ] {
+        if records > 0 {
+            counter!(REFUSED, "reason" => reason).increment(wide(records));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn tables_gone(tables: usize) {
+    gauge!(TABLES_GONE).set(tables as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn slot(retained: u64, unconfirmed: u64) {
+    gauge!(SLOT_RETAINED).set(retained as f64);
+    gauge!(SLOT_UNCONFIRMED).set(unconfirmed as f64);
+}
+
+pub(super) fn halted() {
+    gauge!(HALTED).set(1.0);
+}
+
+pub(super) fn quarantined() {
+    counter!(QUARANTINED).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn window(bytes: usize, in_flight: usize, paused_lanes: usize) {
+    gauge!(WINDOW).set(bytes as f64);
+    gauge!(IN_FLIGHT).set(in_flight as f64);
+    gauge!(PAUSED_LANES).set(paused_lanes as f64);
+}
+
+pub(super) fn restarted(name: &'static str) {
+    counter!(RETRIES, "loop" => name).increment(1);
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,362 @@
+//! The life of the process: start, two loops and a keeper on threads of their own, stop.
+//!
+//! Each loop has a thread with a runtime of its own, so that neither waits for the other's work on a core. This is the only
+//! place where threads and tasks are started, and where a loop is started again: a failure that passes is a WARN and a
+//! pause, any other ends the process.
+//!
+//! A stop has no drain protocol: receiving ends, requests that are out are waited for, the keeper writes the last
+//! checkpoint, and what it has settled is confirmed as the last word to Postgres.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use backon::BackoffBuilder as _;
+use tokio::sync::watch;
+
+use crate::buffer::Settled;
+use crate::buffer::dead_letter::DeadLetterFile;
+use crate::buffer::keeper::{Keeper, Request};
+use crate::buffer::ledger::{self, SharedLedger};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::pipeline::history::History;
+use crate::pipeline::ingest::{Appender, Ingest};
+use crate::pipeline::publish::Publish;
+use crate::pipeline::start::{self, Directory, Started};
+use crate::pipeline::{Phase, database, meters, recover, watchdog};
+use crate::sink::kinesis::{self, KinesisPublisher};
+use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::sql::Session;
+use crate::source::postgres::{PostgresSource, Stream};
+use crate::translate::Translator;
+
+/// From a blip to what a person would call patient.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// An attempt that lived this long was no failure to start: the next pause is short again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+/// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
+const STOP_MAX: Duration = Duration::from_millis(4_500);
+
+/// Runs until `stop` resolves or something fails for good.
+///
+/// # Errors
+/// What a person must act on.
+pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    tokio::pin!(stop);
+    let settings = database::settings(config).map_err(Failure::stop)?;
+    let directory = Directory::open(config)?;
+    let started = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        started = until_started(config, &settings, directory) => started?,
+    };
+    let wanted = start::wanted(config, &settings);
+    let running = Running::spawn(config, settings.clone(), started)?;
+    running.until(stop, watchdog::watch(&settings, &wanted)).await
+}
+
+async fn until_started(
+    config: &Config,
+    settings: &Settings,
+    mut directory: Directory,
+) -> Result<Started, Failure> {
+    let mut pauses = Pauses::default();
+    loop {
+        match start::decide(config, settings, &mut directory).await {
+            Ok(decided) => return start::open(config, directory, decided),
+            Err(Failure::Retry(error)) => {
+                let pause = pauses.next();
+                tracing::warn!(error = %Failure::Retry(error), retry_in = ?pause, "cannot start yet");
+                tokio::time::sleep(pause).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Growing pauses with jitter.
+#[derive(Debug)]
+struct Pauses(backon::ExponentialBackoff);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        let builder = backon::ExponentialBuilder::default()
+            .with_min_delay(PAUSE_MIN)
+            .with_max_delay(PAUSE_MAX)
+            .with_jitter()
+            .without_max_times();
+        Self(builder.build())
+    }
+}
+
+impl Pauses {
+    fn next(&mut self) -> Duration {
+        self.0.next().unwrap_or(PAUSE_MAX)
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// The threads, and the ends that the supervisor holds.
+struct Running {
+    phase: watch::Sender<Phase>,
+    ended: tokio::sync::mpsc::Receiver<(&'static str, Outcome)>,
+    keeper: mpsc::Sender<Request>,
+    threads: Vec<JoinHandle<()>>,
+    _lock: crate::buffer::disk::DirectoryLock,
+}
+
+impl Running {
+    fn spawn(config: &Config, settings: Settings, started: Started) -> Result<Self, Failure> {
+        let Started { lock, file, ledger, log, writer, confirm_after } = started;
+        let (phase, _) = watch::channel(Phase::Running);
+        let (settled_sender, settled) = watch::channel(None);
+        let (end, ended) = tokio::sync::mpsc::channel(4);
+        let (keeper_sender, keeper_requests) = mpsc::channel();
+        let mut threads = Vec::new();
+
+        let keeper =
+            Keeper::new(ledger.clone(), std::sync::Arc::clone(&log), file, confirm_after, settled_sender);
+        let keeper_end = end.clone();
+        threads.push(thread("keeper", move || {
+            report(&keeper_end, "keeper", keeper.run(&keeper_requests).map_err(Into::into));
+        })?);
+
+        let epoch = ledger.lock().checkpoint().epoch;
+        let translator = Translator::new(&config.source_urn(), epoch, config.tables.clone());
+        let ingest = IngestLoop {
+            stream: Stream {
+                max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),
+                ..Stream::new(&config.source.slot, &config.source.publication)
+            },
+            wanted: start::wanted(config, &settings),
+            settings,
+            appender: Appender::new(std::sync::Arc::clone(&log), writer, translator),
+            ledger: ledger.clone(),
+            settled,
+            phase: phase.subscribe(),
+        };
+        let ingest_end = end.clone();
+        threads.push(loop_thread("ingest", ingest_end, move || ingest.run())?);
+
+        let dead_letters = DeadLetterFile::open(&config.buffer.dir)?;
+        let (kinesis, on_poison, phase_) = (config.kinesis.clone(), config.on_poison, phase.subscribe());
+        threads.push(loop_thread("publish", end, move || async move {
+            let settings = kinesis::Settings {
+                stream: kinesis.stream,
+                region: kinesis.region,
+                endpoint: kinesis.endpoint,
+            };
+            let publisher = KinesisPublisher::new(&settings).await.map_err(Failure::stop)?;
+            let publish = Publish { publisher, log, ledger, dead_letters, on_poison, phase: phase_ };
+            publish_loop(publish).await
+        })?);
+        Ok(Self { phase, ended, keeper: keeper_sender, threads, _lock: lock })
+    }
+
+    /// Waits for the end, and brings everything to rest.
+    async fn until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        watch: impl Future<Output = Failure>,
+    ) -> Outcome {
+        tokio::pin!(stop);
+        let first = tokio::select! {
+            biased;
+            () = &mut stop => None,
+            ended = self.ended.recv() => ended,
+            failure = watch => Some(("watch", Err(failure))),
+        };
+        let outcome = match first {
+            None => Ok(()),
+            Some((name, Ok(()))) => Err(Failure::stop(format!("the {name} thread has ended unasked"))),
+            Some((_, Err(failure))) => Err(failure),
+        };
+        if outcome.is_err() {
+            // Something is wrong: what is settled stays settled, nothing more is.
+            self.phase.send_replace(Phase::Stopping);
+            self.phase.send_replace(Phase::LastConfirm);
+            return outcome;
+        }
+        tracing::info!("stopping");
+        if let Ok(rested) = tokio::time::timeout(STOP_MAX, self.rest()).await {
+            return rested;
+        }
+        tracing::warn!("a loop did not come to rest in time; the next start repeats what was not noted");
+        Ok(())
+    }
+
+    /// Publish first, so that its last answers are in the last checkpoint; then the keeper; then the last confirm.
+    async fn rest(&mut self) -> Outcome {
+        self.phase.send_replace(Phase::Stopping);
+        self.wait_for("publish").await?;
+        // The keeper is gone only if it has failed, which it reports.
+        if self.keeper.send(Request::Finish).is_ok() {
+            self.wait_for("keeper").await?;
+        }
+        self.phase.send_replace(Phase::LastConfirm);
+        self.wait_for("ingest").await?;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has ended the process.
+            drop(thread.join());
+        }
+        tracing::info!("stopped: everything received is on the disk, everything answered is noted");
+        Ok(())
+    }
+
+    async fn wait_for(&mut self, wanted: &str) -> Outcome {
+        while let Some((name, outcome)) = self.ended.recv().await {
+            match outcome {
+                // Postgres may be away when we stop: nobody hears the last word, and nothing is lost by that.
+                Ok(()) | Err(Failure::Retry(_)) if name == wanted => return Ok(()),
+                Ok(()) | Err(Failure::Retry(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'static str, outcome: Outcome) {
+    // Nobody listens any more when the process is ending.
+    drop(end.try_send((name, outcome)));
+}
+
+fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let work = move || {
+        let _guard = EndOnPanic;
+        work();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(Failure::stop)
+}
+
+/// A panic is a broken invariant: no thread goes on without the others, also where panics unwind (debug builds).
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// A thread with a runtime of its own.
+fn loop_thread<F: Future<Output = Outcome>>(
+    name: &'static str,
+    end: tokio::sync::mpsc::Sender<(&'static str, Outcome)>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<JoinHandle<()>, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
+    thread(name, move || {
+        let outcome = runtime.block_on(work());
+        report(&end, name, outcome);
+    })
+}
+
+/// Everything that outlives the attempts of the ingest loop.
+struct IngestLoop {
+    settings: Settings,
+    stream: Stream,
+    wanted: recover::Wanted,
+    appender: Appender,
+    ledger: SharedLedger,
+    settled: watch::Receiver<Option<Settled>>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl IngestLoop {
+    async fn run(mut self) -> Outcome {
+        let mut pauses = Pauses::default();
+        loop {
+            let began = tokio::time::Instant::now();
+            let outcome = self.attempt().await;
+            meters::connected(false);
+            let error = match outcome {
+                Err(Failure::Retry(error)) => Failure::Retry(error),
+                other => return other,
+            };
+            if *self.phase.borrow() != Phase::Running {
+                return Err(error);
+            }
+            if began.elapsed() >= HEALTHY_AFTER {
+                pauses = Pauses::default();
+            }
+            let pause = pauses.next();
+            meters::restarted("ingest");
+            tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
+            tokio::select! {
+                biased;
+                _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Err(error),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Looks at the database as at a start, and receives until the connection ends.
+    async fn attempt(&mut self) -> Outcome {
+        let mut phase = self.phase.clone();
+        let opened = tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+            opened = self.open() => opened?,
+        };
+        let (source, history, connection) = opened;
+        meters::connected(true);
+        let ingest = Ingest {
+            source,
+            appender: &mut self.appender,
+            ledger: self.ledger.clone(),
+            settled: self.settled.clone(),
+            phase: self.phase.clone(),
+            connection,
+            history,
+        };
+        ingest.run().await
+    }
+
+    async fn open(&mut self) -> Result<(PostgresSource, History, u64), Failure> {
+        let mut session = Session::open(&self.settings).await?;
+        let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
+        seen.check_again(&self.wanted)?;
+        let admitted = {
+            let ledger = self.ledger.lock();
+            let tip = ledger::highest(ledger.tip(), self.appender.tip());
+            recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
+        };
+        let source = PostgresSource::start(&self.settings, &self.stream).await?;
+        let system = source.system();
+        if system.system_id != seen.server.system_id || system.timeline != seen.server.timeline {
+            return Err(Failure::retry("the server behind the address changed while it was looked at"));
+        }
+        let connection = self.ledger.lock().connect(seen.server.timeline);
+        tracing::info!(
+            slot = self.stream.slot,
+            at = %seen.slot.map(|slot| slot.confirmed).unwrap_or_default(),
+            version = seen.facts.version, standby = seen.facts.in_recovery,
+            "receiving"
+        );
+        Ok((source, History::new(admitted.expect), connection))
+    }
+}
+
+async fn publish_loop(mut publish: Publish<KinesisPublisher>) -> Outcome {
+    let mut pauses = Pauses::default();
+    loop {
+        let error = match publish.run().await {
+            Err(Failure::Retry(error)) => Failure::Retry(error),
+            other => return other,
+        };
+        let pause = pauses.next();
+        meters::restarted("publish");
+        tracing::warn!(%error, retry_in = ?pause, "publishing is started again");
+        tokio::select! {
+            biased;
+            _ = publish.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The checker on streams with planted faults: one that finds nothing is worth nothing.
+
+use super::*;
+
+type Plant = fn(&mut Vec<StreamRecord>);
+type Count = fn(&Report) -> usize;
+
+fn change(key: &str, op: Op, version: Option<i64>) -> Change {
+    Change { table: "lab.plates".to_owned(), key: key.to_owned(), op, version }
+}
+
+/// Two keys; "a" comes back after its deletion.
+fn history() -> Vec<Change> {
+    vec![
+        change("a", Op::Inserted, Some(1)),
+        change("b", Op::Inserted, Some(1)),
+        change("a", Op::Updated, Some(2)),
+        change("a", Op::Deleted, None),
+        change("a", Op::Inserted, Some(1)),
+        change("b", Op::Updated, Some(2)),
+        change("a", Op::Deleted, None),
+    ]
+}
+
+fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
+    let op = format!("{:?}", change.op).to_lowercase();
+    let line = serde_json::json!({
+        "id": format!("{epoch}-{nr}"), "type": format!("lab.plates.{op}.v1"), "subject": change.key,
+        "partitionkey": change.key, "sequence": format!("{epoch:04X}{nr:016X}{:08X}{:04X}", 0, 0),
+        "data": { "version": change.version },
+    });
+    StreamRecord {
+        shard: "shardId-000000000000".to_owned(),
+        sequence: nr.to_string(),
+        key: change.key.clone(),
+        data: format!("{line}\n").into_bytes(),
+    }
+}
+
+fn stream() -> Vec<StreamRecord> {
+    history().iter().enumerate().map(|(nr, change)| record(0, nr, change)).collect()
+}
+
+fn edit(record: &mut StreamRecord, from: &str, to: &str) {
+    let text = String::from_utf8(record.data.clone()).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    record.data = text.replace(from, to).into_bytes();
+}
+
+#[test]
+fn a_faithful_stream_is_clean() {
+    let report = check(&history(), &stream());
+    report.assert_clean();
+    assert_eq!((report.committed, report.published, report.duplicates), (7, 7, 0));
+}
+
+#[test]
+fn repeats_notices_and_packed_lines_are_clean() {
+    let mut records = stream();
+    records.insert(4, records[0].clone());
+    records.push(records[6].clone());
+    let packed = records.remove(3);
+    records[2].data.extend(packed.data);
+    let mut notice = records[0].clone();
+    edit(&mut notice, "lab.plates.inserted.v1", "forebay.gap.v1");
+    edit(&mut notice, "0-0", "a notice");
+    records.push(notice);
+    let report = check(&history(), &records);
+    report.assert_clean();
+    assert_eq!((report.published, report.duplicates, report.notices), (7, 2, 1));
+}
+
+#[test]
+fn a_new_epoch_may_tell_again_what_an_older_one_told() {
+    let mut records = stream();
+    records.extend(history().iter().enumerate().skip(2).map(|(nr, change)| record(1, nr, change)));
+    check(&history(), &records).assert_clean();
+}
+
+#[test]
+fn planted_faults_are_found() {
+    let lost = |r: &Report| r.lost.len();
+    let reordered = |r: &Report| r.reordered.len();
+    let altered = |r: &Report| r.altered.len();
+    let unexpected = |r: &Report| r.unexpected.len();
+    let faults: [(&str, Plant, Count); 9] = [
+        ("a lost event", |r| drop(r.remove(2)), lost),
+        ("a lost deletion, of two that look alike", |r| drop(r.remove(3)), lost),
+        ("a swapped pair of one key", |r| r.swap(2, 3), reordered),
+        (
+            "a swapped pair with forged sequences",
+            |r| {
+                r.swap(0, 2);
+                edit(&mut r[0], "00000000000000000002", "00000000000000000000");
+                edit(&mut r[2], "00000000000000000000", "00000000000000000002");
+            },
+            reordered,
+        ),
+        (
+            "a duplicate with other bytes",
+            |r| {
+                let mut copy = r[2].clone();
+                edit(&mut copy, "\"version\":2", "\"version\":3");
+                r.push(copy);
+            },
+            altered,
+        ),
+        (
+            "one change under two ids",
+            |r| {
+                let mut copy = r[2].clone();
+                edit(&mut copy, "0-2", "other");
+                r.push(copy);
+            },
+            altered,
+        ),
+        (
+            "an event that was never committed",
+            |r| {
+                r.push(record(0, 9, &change("c", Op::Inserted, Some(1))));
+            },
+            unexpected,
+        ),
+        ("an event under another key", |r| "b".clone_into(&mut r[0].key), |r| r.misfiled.len()),
+        (
+            "a torn line",
+            |r| {
+                r[6].data.truncate(40);
+            },
+            |r| r.malformed.len(),
+        ),
+    ];
+    for (fault, plant, found) in faults {
+        let mut records = stream();
+        plant(&mut records);
+        let report = check(&history(), &records);
+        assert!(found(&report) > 0, "{fault} was not found: {report}");
+        assert!(!report.is_clean());
+    }
+}
+
+#[test]
+fn events_of_different_keys_may_overtake_each_other() {
+    let mut records = stream();
+    records.swap(0, 1);
+    records.swap(4, 5);
+    check(&history(), &records).assert_clean();
+}

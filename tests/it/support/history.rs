@@ -1,0 +1,56 @@
+//! What was committed, told by the database itself: the audit table that triggers fill in the same transaction.
+
+use super::postgres::Postgres;
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    /// The key came into being.
+    Inserted,
+    /// The row changed, its key did not.
+    Updated,
+    /// The key is gone.
+    Deleted,
+}
+
+impl Op {
+    /// The op as event types and the audit table spell it.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "inserted" => Some(Self::Inserted),
+            "updated" => Some(Self::Updated),
+            "deleted" => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
+
+/// One committed change of one row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Change {
+    /// `schema.table`.
+    pub table: String,
+    /// The primary key as text.
+    pub key: String,
+    /// What happened.
+    pub op: Op,
+    /// The row's version after it; none for a deletion.
+    pub version: Option<i64>,
+}
+
+impl Postgres {
+    /// All committed changes of the lab's tables. For each key in the order of commits.
+    pub fn history(&self) -> Vec<Change> {
+        let rows = self.query("select table_name, key, op, version from audit.changes order by nr");
+        let change = |row: Vec<Option<String>>| {
+            let [table, key, op, version] = <[_; 4]>::try_from(row).unwrap();
+            Change {
+                table: table.unwrap(),
+                key: key.unwrap(),
+                op: Op::parse(&op.unwrap()).unwrap(),
+                version: version.map(|version| version.parse().unwrap()),
+            }
+        };
+        rows.into_iter().map(change).collect()
+    }
+}

@@ -1,0 +1,34 @@
+//! Free TCP ports for servers that are stopped and started again on the same one.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+// Below the range from which Linux takes ports for outgoing connections (32768 on), so that nobody takes a server's port
+// while it is stopped.
+const FIRST: u16 = 10_000;
+const COUNT: u16 = 22_000;
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// A port on which nobody listens now, and which this process does not hand out again soon.
+pub fn free() -> u16 {
+    // Two test processes at a time begin at different places.
+    let offset = u16::try_from(u64::from(std::process::id()).wrapping_mul(7919) % u64::from(COUNT)).unwrap();
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + u16::try_from((u32::from(offset) + u32::from(step)) % u32::from(COUNT)).unwrap();
+        let free = |address| TcpListener::bind((address, port)).is_ok();
+        if free(Ipv4Addr::LOCALHOST) && free(Ipv4Addr::UNSPECIFIED) {
+            return port;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+#[test]
+fn ports_in_use_are_not_handed_out() {
+    let port = free();
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    NEXT.fetch_sub(1, Ordering::Relaxed);
+    assert_ne!(free(), port);
+}

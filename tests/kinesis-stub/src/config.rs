@@ -1,0 +1,45 @@
+//! What a stub is before any fault.
+
+use std::time::Duration;
+
+/// How a stub starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// Streams that exist from the start: name and number of shards (1 to 10,000).
+    pub streams: Vec<(String, u32)>,
+    /// Whether records are kept. If not (a null sink), they are only counted, and `GetRecords` finds none.
+    pub keep: bool,
+    /// Whether a shard takes no more than 1,000 records and 1 MiB a second.
+    pub limits: bool,
+    /// Every put is answered after this time; it is stored at once.
+    pub latency: Duration,
+    /// Whether the data are Forebay lines whose `recordedtime` is measured.
+    pub measure: bool,
+    /// For everything random.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            streams: Vec::new(),
+            keep: true,
+            limits: false,
+            latency: Duration::ZERO,
+            measure: false,
+            seed: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Adds a stream.
+    #[must_use]
+    pub fn stream(mut self, name: &str, shards: u32) -> Self {
+        self.streams.push((name.to_owned(), shards));
+        self
+    }
+}

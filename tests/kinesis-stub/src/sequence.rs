@@ -1,0 +1,31 @@
+//! Sequence numbers: 56 decimal digits, increasing over the whole stream, so over every shard of it.
+
+/// Its first digits, as the real service's of today.
+const PREFIX: &str = "49";
+const DIGITS: usize = 54;
+
+/// The text of a number.
+pub(crate) fn text(number: u64) -> String {
+    format!("{PREFIX}{number:0DIGITS$}")
+}
+
+/// The number of a text that [`text`] made.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix(PREFIX)?;
+    (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_has_56_digits_and_sorts_as_text() {
+        assert_eq!(text(7).len(), 56);
+        assert!(text(9) < text(10));
+        assert_eq!(parse(&text(u64::MAX)), Some(u64::MAX));
+        for bad in ["", "49", "7", &text(1).replace('1', "x"), &format!("{}0", text(1))] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
