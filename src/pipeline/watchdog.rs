@@ -57,6 +57,7 @@ pub async fn watch(settings: &Settings, wanted: &Wanted, ledger: &SharedLedger) 
 async fn look(
     settings: &Settings,
     wanted: &Wanted,
+    ledger: &SharedLedger,
     session: &mut Option<Session>,
 ) -> Result<Tables, Failure> {
     let session = match session {
