@@ -15,6 +15,7 @@ mod buffer;
 mod json;
 mod lanes;
 mod postgres;
+mod readme;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;
