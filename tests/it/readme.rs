@@ -5,6 +5,8 @@ mod steps;
 mod tables;
 mod texts;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 
 use crate::support::repository;
@@ -46,6 +48,16 @@ fn table(text: &str, title: &str) -> Vec<Vec<String>> {
 /// The texts between single backticks, in order.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
+}
+
+/// What a daemon on this port answers, head and all; empty while nobody listens.
+fn get(port: u16, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+    }
+    answer
 }
 
 /// All files with this extension below a folder of the repository, with their texts.

@@ -2,14 +2,16 @@
 
 use std::process::{Command, Output};
 
+use forebay::source::postgres::slot::server_facts;
 use kinesis_stub::{Config, Stub};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::python;
-use super::{blocks, document};
+use super::{blocks, document, quoted, table};
 use crate::support::postgres::{Postgres, Stop, Version};
 use crate::support::process::{Process, Signal};
+use crate::support::session::runtime;
 use crate::support::{SOON, eventually, port};
 
 /// The statements of the README, by what they are for.
@@ -111,6 +113,23 @@ impl Scene {
         })
     }
 
+    /// Each metric of the README is there before anything has gone wrong, so that an alert sees it change.
+    fn shows_every_metric(&self) {
+        for row in table(&document("README.md"), "metric") {
+            let name = quoted(&row[0])[0];
+            eventually(&format!("{name} is shown"), SOON, || {
+                let page = super::get(self.listen, "/metrics");
+                page.lines()
+                    .any(|line| {
+                        line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+                    })
+                    .then_some(())
+            });
+        }
+        assert!(super::get(self.listen, "/health/live").starts_with("HTTP/1.1 200"));
+        assert!(super::get(self.listen, "/health/ready").starts_with("HTTP/1.1 200"));
+    }
+
     fn events(&self) -> Vec<Value> {
         let parse = |record: kinesis_stub::Record| serde_json::from_slice(&record.data).unwrap();
         self.stub.records().into_iter().map(parse).collect()
@@ -152,6 +171,7 @@ fn the_five_steps_lead_to_an_event() {
     assert_eq!(event["source"], "urn:forebay:lab");
     assert_eq!(event["data"]["barcode"], "PLT-7");
     assert_eq!(event["id"], recomputed(&scene.postgres).as_str());
+    scene.shows_every_metric();
     let gap = scene.events().remove(0);
     let [documented] = <[String; 1]>::try_from(blocks(&document("docs/EVENTS.md"), "json")).unwrap();
     let documented: Value = serde_json::from_str(&documented).unwrap();
@@ -198,6 +218,23 @@ fn forebay_makes_the_publication_and_needs_the_right_to_it_only_once() {
     scene.stop();
     let types: Vec<_> = scene.events().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(types, ["lab.plates.inserted.v1"; 2], "no gap, and no repeat after a clean stop");
+}
+
+#[test]
+fn on_rds_membership_in_its_role_is_the_right_to_replicate() {
+    let postgres = Postgres::start(Version::usual());
+    postgres.execute("create role forebay login; create role rds_replication");
+    let may_replicate = || {
+        runtime().block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&postgres.url("forebay"), tokio_postgres::NoTls).await.unwrap();
+            let facts = async move { server_facts(&client).await.unwrap().may_replicate };
+            tokio::join!(facts, async { connection.await.unwrap() }).0
+        })
+    };
+    assert!(!may_replicate());
+    postgres.execute("grant rds_replication to forebay");
+    assert!(may_replicate());
 }
 
 #[test]
