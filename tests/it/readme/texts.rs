@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use super::{blocks, document, quoted, sources, table};
 use crate::support::repository;
@@ -72,6 +73,25 @@ fn every_refusal_in_the_runbook_is_in_the_words_of_the_program() {
         for part in row[0].split('…').map(str::trim).filter(|part| !part.is_empty()) {
             assert!(program.contains(part), "nothing says {part:?}");
         }
+    }
+}
+
+#[test]
+fn every_command_that_the_program_tells_a_person_to_run_exists() {
+    let mut named = BTreeSet::new();
+    for (_, text) in sources("src") {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            named.extend(
+                line.split("`forebay ").skip(1).map(|rest| rest.split([' ', '`']).next().unwrap().to_owned()),
+            );
+        }
+    }
+    assert!(named.contains("adopt"), "{named:?}");
+    for subcommand in named {
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_forebay")).args([&subcommand, "--help"]).output().unwrap();
+        assert!(help.status.success(), "the program tells to run `forebay {subcommand}`");
     }
 }
 
