@@ -325,7 +325,7 @@ impl IngestLoop {
         let admitted = {
             let ledger = self.ledger.lock();
             let tip = ledger::highest(ledger.tip(), self.appender.tip());
-            recover::admit(ledger.checkpoint(), tip, seen.slot.as_ref(), &seen.server)?
+            recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
         };
         let source = PostgresSource::start(&self.settings, &self.stream).await?;
         let system = source.system();

@@ -14,6 +14,7 @@
 mod buffer;
 mod json;
 mod lanes;
+mod model;
 mod postgres;
 mod readme;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
