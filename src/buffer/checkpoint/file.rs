@@ -45,8 +45,8 @@ pub enum CheckpointError {
     Disk(#[from] DiskError),
     /// Nothing in the file is whole.
     #[error(
-        "{} holds no valid checkpoint: it is damaged, and nobody knows what was published. Restore it, or move it away \
-         and run `forebay adopt --reason \"…\"` to go on from the replication slot and have the gap noted",
+        "{} holds no valid checkpoint: it is damaged, and nobody knows what was published; run `forebay adopt \
+         --reason \"…\"` to go on from the replication slot and have the gap noted",
         path.display()
     )]
     NoValidSlot {
