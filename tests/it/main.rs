@@ -16,6 +16,7 @@ mod json;
 mod lanes;
 mod model;
 mod postgres;
+mod readme;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

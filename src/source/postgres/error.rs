@@ -160,10 +160,10 @@ impl ServerError {
             "42501" => {
                 "ALTER ROLE … REPLICATION for the stream, GRANT SELECT for the tables, ownership for a publication"
             }
-            "42704" => "the slot or publication is missing: `forebay check` says which",
+            "42704" => "the slot or publication is missing: the next start says which",
             "3D000" => "check the database in the URL",
             "55006" => "another process reads the slot; it is free when that one has gone",
-            "55000" => "`forebay check` says what is wrong with the slot; a lost slot needs `forebay adopt`",
+            "55000" => "the next start says what is wrong with the slot; a lost slot needs `forebay adopt`",
             "53300" => "raise max_connections or max_wal_senders, or close other connections",
             "58P01" => {
                 "a file that the server needs is gone; if it is a WAL segment, the slot needs `forebay adopt`"
