@@ -299,13 +299,13 @@ impl Ledger {
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
         self.injected.retain(|(_, injection)| checkpoint.injections.contains(injection));
         self.written = checkpoint;
-        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`.
+        // What came since `prepare` is not in the checkpoint yet: only frames that it names, and only up to its `told`. Below
+        // that, a marker vouches for every LSN before its own: a keepalive that raised it meanwhile must not hold it back.
         let settled = self.settled_frame(&self.written);
-        let told = self.written.told;
-        while self.markers.get(1).is_some_and(|next| next.frame <= settled && next.lsn <= told) {
+        while self.markers.get(1).is_some_and(|next| next.frame <= settled) {
             self.markers.pop_front();
         }
-        let lsn = self.markers.front().filter(|first| first.frame <= settled && first.lsn <= told)?.lsn;
+        let lsn = self.markers.front().filter(|first| first.frame <= settled)?.lsn.min(self.written.told);
         Some(Settled { lsn, connection: self.connection })
     }
 

@@ -80,6 +80,21 @@ fn what_is_published_while_the_checkpoint_is_written_waits_for_the_next_one() {
 }
 
 #[test]
+fn keepalives_that_come_while_the_checkpoint_is_written_do_not_keep_the_slot_back() {
+    let mut ledger = three_received(AFTER);
+    ledger.publish(low(3));
+    tick(&mut ledger);
+    for second in 1..=3 {
+        let told = 1000 * second;
+        ledger.mark(FrameNo(3), Lsn::new(told));
+        let next = ledger.prepare().unwrap();
+        ledger.mark(FrameNo(3), Lsn::new(told + 1));
+        assert_eq!(ledger.written(next).map(|settled| settled.lsn()), Some(Lsn::new(told)));
+        assert_eq!(ledger.checkpoint().told, Lsn::new(told));
+    }
+}
+
+#[test]
 fn what_waits_too_long_is_held_and_then_confirmed() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();
