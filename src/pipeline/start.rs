@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
+use crate::buffer::checkpoint::{Checkpoint, CheckpointError, CheckpointFile, Phase};
 use crate::buffer::disk::{self, DirectoryLock};
 use crate::buffer::ledger::{Ledger, SharedLedger};
 use crate::buffer::log::{Log, LogConfig};
@@ -43,11 +43,29 @@ impl Directory {
     /// # Errors
     /// Another process has it, the disk refuses, or the checkpoint is damaged.
     pub fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_with(config, CheckpointFile::open)
+    }
+
+    /// As [`open`](Self::open), but a checkpoint file that is damaged counts as none: a person gives it up.
+    ///
+    /// # Errors
+    /// Another process has it, or the disk refuses.
+    pub fn open_to_adopt(config: &Config) -> Result<Self, Failure> {
+        Self::open_with(config, |path| match CheckpointFile::open(path) {
+            Err(CheckpointError::NoValidSlot { .. }) => Ok((CheckpointFile::anew(path), None)),
+            opened => opened,
+        })
+    }
+
+    fn open_with(
+        config: &Config,
+        checkpoint: impl FnOnce(&Path) -> Result<(CheckpointFile, Option<Checkpoint>), CheckpointError>,
+    ) -> Result<Self, Failure> {
         let path = &config.buffer.dir;
         disk::create_directory(path)?;
         let lock = DirectoryLock::acquire(path)?;
         let confirm_after = confirm_after(config, path);
-        let (file, checkpoint) = CheckpointFile::open(path)?;
+        let (file, checkpoint) = checkpoint(path)?;
         let (low, held) =
             checkpoint.as_ref().map_or_else(Default::default, |found| (found.low, found.held.frame));
         let scan = Log::scan(path, low, held)?;

@@ -141,14 +141,18 @@ impl CheckpointFile {
     /// Reads the checkpoint of an existing directory; `None` if there never was one. The file is made by the first
     /// [`write`](Self::write), so that one without a checkpoint can only be a damaged one.
     pub fn open(directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
-        let path = directory.join(FILE_NAME);
-        let new =
-            Self { path, file: None, sequence: 0, current: Slot::Second, buffer: Vec::new(), poisoned: None };
+        let new = Self::anew(directory);
         match OpenOptions::new().read(true).write(true).open(&new.path) {
             Ok(file) => new.read(file, directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((new, None)),
             Err(error) => Err(failed("open", &new.path)(error).into()),
         }
+    }
+
+    /// A file that the first [`write`](Self::write) makes, in place of one that may be there.
+    pub fn anew(directory: &Path) -> Self {
+        let path = directory.join(FILE_NAME);
+        Self { path, file: None, sequence: 0, current: Slot::Second, buffer: Vec::new(), poisoned: None }
     }
 
     fn read(mut self, file: File, directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
