@@ -53,8 +53,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
         started = until_started(config, &settings, directory) => started?,
     };
     let wanted = start::wanted(config, &settings);
+    let ledger = started.ledger.clone();
     let running = Running::spawn(config, settings.clone(), started)?;
-    running.until(stop, watchdog::watch(&settings, &wanted)).await
+    running.until(stop, watchdog::watch(&settings, &wanted, &ledger)).await
 }
 
 async fn until_started(
