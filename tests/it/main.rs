@@ -12,8 +12,10 @@
 )]
 
 mod buffer;
+mod crash;
 mod json;
 mod lanes;
+mod outage;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;
