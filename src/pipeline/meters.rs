@@ -7,15 +7,19 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
+/// The source is paused.
 pub const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
+/// The replication stream is open.
 pub const CONNECTED: &str = "forebay_source_connected";
+/// Kinesis answers.
 pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
 const REFUSED: &str = "forebay_records_refused_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
+const HALTED: &str = "forebay_publishing_halted";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";
 const PAUSED_LANES: &str = "forebay_lanes_paused";
@@ -38,6 +42,10 @@ pub fn describe() {
     describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
     describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
     describe_counter!(QUARANTINED, "Records written to the dead-letter file");
+    describe_gauge!(
+        HALTED,
+        "1 once publishing has stopped before a record that cannot leave (on_poison = \"stop\")"
+    );
     describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
@@ -88,6 +96,10 @@ pub(super) fn settled(settlement: &Settlement) {
 
 pub(super) fn quarantined() {
     counter!(QUARANTINED).increment(1);
+}
+
+pub(super) fn halted() {
+    gauge!(HALTED).set(1.0);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ pub enum StreamRefusal {
     IgnoresKeys(String),
     /// A dead letter with `on_poison = "stop"`.
     #[error(
-        "publishing stops before {position}: {reason}, and on_poison is \"stop\". Mend the cause, or let it go to the dead \
+        "publishing stops before frame {position}: {reason}, and on_poison is \"stop\". Mend the cause, or let it go to the dead \
          letter with on_poison = \"quarantine\""
     )]
     Poison {
@@ -176,6 +176,9 @@ impl<P: Publisher> Publish<P> {
     }
 }
 
+/// A request that has come back.
+type Settled = (Ticket, Result<Vec<Answer>, PutError>);
+
 /// One attempt: the reader and the window belong to it, so that nothing outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
@@ -193,7 +196,9 @@ impl<P: Publisher> Attempt<'_, P> {
         describe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.read()?;
-            self.bury()?;
+            if let Some(poison) = self.bury()? {
+                return self.halt(out, poison).await;
+            }
             while let Some(request) = self.lanes.fill(Instant::now()) {
                 meters::sent(request.records.len());
                 let answer = self.loop_.publisher.put(request.records);
@@ -215,16 +220,40 @@ impl<P: Publisher> Attempt<'_, P> {
             }
             self.report(Detail::Lanes);
         }
+        self.wait_out(out).await;
+        Ok(())
+    }
+
+    /// Takes the answers that come in time, and notes everything.
+    async fn wait_out(&mut self, mut out: impl Stream<Item = Settled> + Unpin) {
         let patience = tokio::time::sleep(STOP_PATIENCE);
         tokio::pin!(patience);
-        while !out.is_empty() {
+        loop {
             tokio::select! {
                 biased;
-                Some((ticket, result)) = out.next() => self.settle(ticket, result),
+                settled = out.next() => match settled {
+                    Some((ticket, result)) => self.settle(ticket, result),
+                    None => break,
+                },
                 () = &mut patience => break,
             }
         }
         self.report_now(Detail::Records);
+    }
+
+    /// Publishing has come to a poison and a person wants it to stop there. Ingest goes on into the buffer, so the process
+    /// lives; a restart with another configuration, or a stream that takes larger records, goes on from here.
+    async fn halt(
+        &mut self,
+        out: impl Stream<Item = Settled> + Unpin,
+        poison: StreamRefusal,
+    ) -> Result<(), Failure> {
+        tracing::error!(error = %poison, "publishing has stopped; what comes is received and waits in the log");
+        meters::halted();
+        self.wait_out(out).await;
+        let mut phase = self.loop_.phase.clone();
+        // The sender outlives the loops; if it is gone, the process is ending.
+        drop(phase.wait_for(|phase| *phase != Phase::Running).await);
         Ok(())
     }
 
@@ -260,19 +289,20 @@ impl<P: Publisher> Attempt<'_, P> {
         Ok(())
     }
 
-    /// Writes records that cannot leave to the dead-letter file, each when its turn has come.
-    fn bury(&mut self) -> Result<(), Failure> {
+    /// Writes records that cannot leave to the dead-letter file, each when its turn has come; or gives back the first one
+    /// as the reason to stop.
+    fn bury(&mut self) -> Result<Option<StreamRefusal>, Failure> {
         while let Some(dead) = self.lanes.next_dead_letter() {
             let reason = poison::reason(&dead);
             if self.loop_.on_poison == OnPoison::Stop {
-                return Err(Failure::stop(StreamRefusal::Poison { position: dead.frame, reason }));
+                return Ok(Some(StreamRefusal::Poison { position: dead.frame, reason }));
             }
             tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: see `forebay dlq list`");
             self.loop_.dead_letters.append(&poison::entry(&dead, &reason))?;
             self.lanes.finish(dead.frame, dead.part);
             meters::quarantined();
         }
-        Ok(())
+        Ok(None)
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
