@@ -65,12 +65,16 @@ fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
             live(&flow, &mut random);
         }
         println!("round {round}: lived at {:?}, {:?}", began.elapsed(), flow.stub.stats());
+        let t = Instant::now();
         flow.daemon.kill9();
+        println!("killed {:?}", t.elapsed());
         kept += promise::check(&mut flow, &mut witness);
         if directory == Directory::IsWiped && flow.daemon.buffer_directory().exists() {
             flow.daemon.wipe();
         }
+        println!("checked {:?}", t.elapsed());
         flow.stub.restart().unwrap();
+        println!("restarted {:?}", t.elapsed());
         flow.daemon.start_again();
     }
     flow.stub.heal();
@@ -99,7 +103,17 @@ fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
 fn live(flow: &Flow, random: &mut Random) {
     if random.once_in(2) {
         let before = flow.confirmed();
-        poll(SOON, || (flow.confirmed() > before).then_some(()));
+        if poll(SOON, || (flow.confirmed() > before).then_some(())).is_none() {
+            println!(
+                "NOTHING CONFIRMED beyond {before:?}: {:?}\n{}",
+                flow.stub.stats(),
+                flow.daemon.log().join("\n")
+            );
+            println!("{:?}", flow.postgres.query("select * from pg_stat_replication"));
+            println!("{:?}", flow.postgres.query("select * from pg_replication_slots"));
+            println!("{:?}", flow.postgres.query("select pg_current_wal_lsn(), count(*) from audit.changes"));
+            println!("{:?}", flow.daemon.get("/metrics"));
+        }
     }
     let most = *random.pick(&[50, 300, 1_100]);
     let time = Duration::from_millis(random.below(most) as u64);
