@@ -12,11 +12,13 @@
 )]
 
 mod buffer;
+mod crash;
 mod json;
 mod lanes;
 mod model;
 mod postgres;
 mod readme;
+mod outage;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;
