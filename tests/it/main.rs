@@ -12,6 +12,7 @@
 )]
 
 mod buffer;
+mod history;
 mod json;
 mod lanes;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
