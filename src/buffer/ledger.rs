@@ -79,6 +79,13 @@ pub struct Published {
 /// Markers kept at most. Beyond it every second one is forgotten, which only makes confirms coarser.
 const MARKERS_MAX: usize = 4_096;
 
+/// Event types with books of their own: they must fit into the checkpoint's slot. A database with more has the rest in one
+/// book.
+const BOOKS_MAX: usize = 4_096;
+
+/// The book of the types beyond [`BOOKS_MAX`].
+const OTHER_TYPES: &str = "(other types)";
+
 /// How finely the age of the tail is known, as a fraction of `confirm_after`.
 const AGE_STEPS: u32 = 32;
 
@@ -174,6 +181,7 @@ impl Ledger {
     /// Notes that the log has grown to `tail`.
     pub fn received(&mut self, tail: Reached) {
         debug_assert!(tail.mark.frame >= self.tail.mark.frame, "the tail went back");
+        let tail = self.of_epoch(tail);
         self.tail = Reached { transaction: tail.transaction.or(self.tail.transaction), ..tail };
     }
 
@@ -213,11 +221,13 @@ impl Ledger {
     pub fn publish(&mut self, mut report: Published) {
         debug_assert!(report.low.mark.frame >= self.published.low.mark.frame, "low went back");
         for (event_type, totals) in std::mem::take(&mut report.books) {
-            let sum = self.books.entry(event_type).or_default();
+            let known = self.books.len() < BOOKS_MAX || self.books.contains_key(&event_type);
+            let sum = self.books.entry(if known { event_type } else { OTHER_TYPES.to_owned() }).or_default();
             sum.published += totals.published;
             sum.quarantined += totals.quarantined;
         }
         report.highest = highest(report.highest, self.published.highest);
+        report.low = self.of_epoch(report.low);
         report.low.transaction = report.low.transaction.or(self.published.low.transaction);
         self.published = report;
     }
@@ -255,7 +265,7 @@ impl Ledger {
     /// Notes that the log is fsynced up to `tail`, as [`Ledger::tail`] said before the fsync.
     pub fn synced(&mut self, tail: Reached) {
         if tail.mark.frame > self.synced.mark.frame {
-            self.synced = tail;
+            self.synced = self.of_epoch(tail);
         }
     }
 
@@ -299,6 +309,12 @@ impl Ledger {
         Some(Settled { lsn, connection: self.connection })
     }
 
+    /// Without the transaction, if it is of an earlier epoch: that was another history, and its LSNs mean nothing now.
+    fn of_epoch(&self, reached: Reached) -> Reached {
+        let now = reached.mark.position.is_some_and(|position| position.epoch == self.written.epoch);
+        Reached { transaction: reached.transaction.filter(|_| now), ..reached }
+    }
+
     fn settled_frame(&self, checkpoint: &Checkpoint) -> FrameNo {
         match self.confirm_after {
             ConfirmAfter::Never => checkpoint.low.frame,
@@ -328,7 +344,7 @@ impl SharedLedger {
 }
 
 /// The transaction that committed later; LSNs of one epoch only.
-fn highest(one: Option<Transaction>, other: Option<Transaction>) -> Option<Transaction> {
+pub fn highest(one: Option<Transaction>, other: Option<Transaction>) -> Option<Transaction> {
     match (one, other) {
         (Some(one), Some(other)) => Some(if other.commit > one.commit { other } else { one }),
         (one, other) => one.or(other),

@@ -28,8 +28,8 @@ pub enum ReadError {
     Disk(#[from] DiskError),
     /// The bytes are not what was written.
     #[error(
-        "frame {frame} is damaged at byte {offset} of {}: {reason}; stop, check the disk, and start again: what the \
-         slot still has is received once more",
+        "frame {frame} is damaged at byte {offset} of {}: {reason}; check the disk, then start again: the start says what \
+         the slot still has, and what it has not",
         path.display()
     )]
     Damaged {

@@ -73,6 +73,9 @@ fn readiness(metrics: &PrometheusHandle) -> (StatusCode, String) {
     if !is_one(meters::SERVICE) {
         missing.push("Kinesis does not answer");
     }
+    if is_one(meters::HALTED) {
+        missing.push("publishing stands before a record that cannot leave (on_poison = \"stop\")");
+    }
     if missing.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {

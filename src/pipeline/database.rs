@@ -35,7 +35,9 @@ pub struct Seen {
     pub server: Server,
     /// For recovery.
     pub slot: Option<Slot>,
-    /// All of it.
+    /// All that the catalogue says of the slot.
+    pub slot_facts: Option<SlotFacts>,
+    /// All that the server says of itself.
     pub facts: ServerFacts,
     /// The publication, if it exists.
     pub publication: Option<PublicationFacts>,
@@ -77,17 +79,17 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
             Ok((facts, slot, publication))
         })
         .await?;
-    let switches = if facts.timeline > 1 { switches(settings, facts.timeline).await? } else { Vec::new() };
+    let (timeline, switches) = timeline(settings).await?;
     let server = Server {
         system_id: facts.system_id.clone(),
-        timeline: facts.timeline,
+        timeline,
         switches,
         wal_end: facts.wal_end,
         in_recovery: facts.in_recovery,
         publication_exists: publication.is_some(),
     };
-    let slot = slot.map(|found| usable(&found, wanted));
-    Ok(Seen { server, slot, facts, publication })
+    let usable = slot.as_ref().map(|found| usable(found, wanted));
+    Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication })
 }
 
 fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
@@ -96,12 +98,18 @@ fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
     Slot { confirmed: found.confirmed_flush.unwrap_or(Lsn::ZERO), unusable }
 }
 
-async fn switches(settings: &Settings, timeline: u32) -> Result<Vec<(u32, Lsn)>, Failure> {
+/// The timeline, from the walsender, which knows it better than the control file during and after a promotion; and where
+/// the earlier ones were left.
+async fn timeline(settings: &Settings) -> Result<(u32, Vec<(u32, Lsn)>), Failure> {
     // A history file is small: one line for each timeline.
     const ANSWER_MAX: usize = 1 << 20;
     let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
+    let timeline = connection.identify_system().await?.timeline;
+    if timeline <= 1 {
+        return Ok((timeline, Vec::new()));
+    }
     let history = connection.timeline_history(timeline).await?;
-    Ok(parse_history(&history))
+    Ok((timeline, parse_history(&history)))
 }
 
 /// Lines of `timeline <tab> LSN of the switch <tab> reason`.

@@ -62,6 +62,11 @@ impl Appender {
         }
     }
 
+    /// The transaction of the last change appended, staged ones included: the server must still have it.
+    pub fn tip(&self) -> Option<Transaction> {
+        self.last.and(self.writer.tail().transaction)
+    }
+
     fn is_known(&self, position: Position) -> bool {
         self.last.is_some_and(|last| position <= last)
     }

@@ -7,15 +7,23 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
+/// 1 while the log is full.
 pub const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
+/// 1 while the replication stream is open.
 pub const CONNECTED: &str = "forebay_source_connected";
+/// 1 while Kinesis answers.
 pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
 const REFUSED: &str = "forebay_records_refused_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
+/// 1 while publishing stands before a record that cannot leave.
+pub const HALTED: &str = "forebay_publishing_halted";
+const TABLES_GONE: &str = "forebay_publication_tables_gone";
+const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
+const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";
 const PAUSED_LANES: &str = "forebay_lanes_paused";
@@ -38,6 +46,13 @@ pub fn describe() {
     describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
     describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
     describe_counter!(QUARANTINED, "Records written to the dead-letter file");
+    describe_gauge!(HALTED, "1 while publishing stands before a record that cannot leave (on_poison = stop)");
+    describe_gauge!(
+        TABLES_GONE,
+        "Tables that have left the publication since the start; their changes are not sent"
+    );
+    describe_gauge!(SLOT_RETAINED, "Bytes of write-ahead log that Postgres keeps for the slot");
+    describe_gauge!(SLOT_UNCONFIRMED, "Bytes of write-ahead log beyond the slot's confirmed position");
     describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
@@ -84,6 +99,21 @@ pub(super) fn settled(settlement: &Settlement) {
             counter!(REFUSED, "reason" => reason).increment(wide(records));
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn tables_gone(tables: usize) {
+    gauge!(TABLES_GONE).set(tables as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn slot(retained: u64, unconfirmed: u64) {
+    gauge!(SLOT_RETAINED).set(retained as f64);
+    gauge!(SLOT_UNCONFIRMED).set(unconfirmed as f64);
+}
+
+pub(super) fn halted() {
+    gauge!(HALTED).set(1.0);
 }
 
 pub(super) fn quarantined() {

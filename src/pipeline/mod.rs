@@ -13,6 +13,7 @@ pub mod publish;
 pub mod recover;
 pub mod start;
 pub mod supervise;
+pub mod watchdog;
 
 /// How far the process is on its way out. Both loops watch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,7 +21,6 @@ use crate::buffer::reader::Reader;
 use crate::config::OnPoison;
 use crate::failure::Failure;
 use crate::pipeline::{Phase, meters, poison};
-use crate::position::FrameNo;
 use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
 use crate::sink::request::{Limits, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
@@ -61,17 +61,6 @@ pub enum StreamRefusal {
          set it to USER_PARTITION_KEY (aws kinesis update-stream-record-distribution-strategy) and start again"
     )]
     IgnoresKeys(String),
-    /// A dead letter with `on_poison = "stop"`.
-    #[error(
-        "publishing stops before {position}: {reason}, and on_poison is \"stop\". Mend the cause, or let it go to the dead \
-         letter with on_poison = \"quarantine\""
-    )]
-    Poison {
-        /// Frame of the record.
-        position: FrameNo,
-        /// Why it cannot leave.
-        reason: String,
-    },
 }
 
 /// What the loop works with, over all its attempts.
@@ -108,12 +97,15 @@ impl<P: Publisher> Publish<P> {
                 answered: answered.clone(),
             }
         };
+        let epoch = self.ledger.lock().checkpoint().epoch;
         let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
         let mut attempt = Attempt {
             reader: Reader::new(&self.log, start.low.frame),
             lanes: Lanes::new(&start, limits, seed()),
             reported: Instant::now(),
             complaint: None,
+            halted: false,
+            epoch,
             loop_: self,
         };
         attempt.run().await
@@ -183,18 +175,25 @@ struct Attempt<'a, P> {
     lanes: Lanes,
     reported: Instant,
     complaint: Option<Instant>,
+    /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
+    halted: bool,
+    /// Transactions of earlier epochs are of another history and never the tip.
+    epoch: u16,
 }
 
 impl<P: Publisher> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
-        describe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut describe = self.describe_later();
         loop {
-            self.read()?;
-            self.bury()?;
-            while let Some(request) = self.lanes.fill(Instant::now()) {
+            if !self.halted {
+                self.read()?;
+                self.bury()?;
+            }
+            while !self.halted
+                && let Some(request) = self.lanes.fill(Instant::now())
+            {
                 meters::sent(request.records.len());
                 let answer = self.loop_.publisher.put(request.records);
                 let ticket = request.ticket;
@@ -208,10 +207,13 @@ impl<P: Publisher> Attempt<'_, P> {
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.reader.grown(), if self.has_room() => {}
+                () = self.reader.grown(), if self.has_room() && !self.halted => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
-                _ = describe.tick() => self.describe_again().await?,
+                described = &mut describe => {
+                    self.described(described)?;
+                    describe = self.describe_later();
+                }
             }
             self.report(Detail::Lanes);
         }
@@ -242,7 +244,7 @@ impl<P: Publisher> Attempt<'_, P> {
                 let admitted = Frame {
                     number: head.number,
                     position: change.then_some(head.position),
-                    transaction: change.then_some(head.transaction),
+                    transaction: (change && head.position.epoch == self.epoch).then_some(head.transaction),
                     bytes: frame.size(),
                 };
                 self.lanes.admit(
@@ -265,7 +267,14 @@ impl<P: Publisher> Attempt<'_, P> {
         while let Some(dead) = self.lanes.next_dead_letter() {
             let reason = poison::reason(&dead);
             if self.loop_.on_poison == OnPoison::Stop {
-                return Err(Failure::stop(StreamRefusal::Poison { position: dead.frame, reason }));
+                self.halted = true;
+                meters::halted();
+                tracing::error!(
+                    frame = %dead.frame, event_type = &*dead.event_type, reason,
+                    "publishing stops before a record that cannot leave, because on_poison is \"stop\"; receiving goes on into the \
+                     buffer. Mend the cause, or let it go to the dead letter with on_poison = \"quarantine\", and start again"
+                );
+                return Ok(());
             }
             tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: see `forebay dlq list`");
             self.loop_.dead_letters.append(&poison::entry(&dead, &reason))?;
@@ -310,8 +319,17 @@ impl<P: Publisher> Attempt<'_, P> {
         );
     }
 
-    async fn describe_again(&mut self) -> Result<(), Failure> {
-        match self.loop_.publisher.describe().await {
+    /// Reads the stream's settings after a while. It borrows nothing, so that answers go on meanwhile.
+    fn describe_later(&self) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
+        let described = self.loop_.publisher.describe();
+        Box::pin(async move {
+            tokio::time::sleep(DESCRIBE_EVERY).await;
+            described.await
+        })
+    }
+
+    fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
+        match described {
             Ok(facts) => {
                 self.loop_.check_stream(&facts)?;
                 self.lanes.set_max_record_size(facts.max_record_size);

@@ -17,14 +17,14 @@ use tokio::sync::watch;
 use crate::buffer::Settled;
 use crate::buffer::dead_letter::DeadLetterFile;
 use crate::buffer::keeper::{Keeper, Request};
-use crate::buffer::ledger::SharedLedger;
+use crate::buffer::ledger::{self, SharedLedger};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::history::History;
 use crate::pipeline::ingest::{Appender, Ingest};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
-use crate::pipeline::{Phase, database, meters, recover};
+use crate::pipeline::{Phase, database, meters, recover, watchdog};
 use crate::sink::kinesis::{self, KinesisPublisher};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::sql::Session;
@@ -52,8 +52,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
         () = &mut stop => return Ok(()),
         started = until_started(config, &settings, directory) => started?,
     };
-    let running = Running::spawn(config, settings, started)?;
-    running.until(stop).await
+    let wanted = start::wanted(config, &settings);
+    let running = Running::spawn(config, settings.clone(), started)?;
+    running.until(stop, watchdog::watch(&settings, &wanted)).await
 }
 
 async fn until_started(
@@ -156,12 +157,17 @@ impl Running {
     }
 
     /// Waits for the end, and brings everything to rest.
-    async fn until(mut self, stop: impl Future<Output = ()>) -> Outcome {
+    async fn until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        watch: impl Future<Output = Failure>,
+    ) -> Outcome {
         tokio::pin!(stop);
         let first = tokio::select! {
             biased;
             () = &mut stop => None,
             ended = self.ended.recv() => ended,
+            failure = watch => Some(("watch", Err(failure))),
         };
         let outcome = match first {
             None => Ok(()),
@@ -193,7 +199,7 @@ impl Running {
         self.phase.send_replace(Phase::LastConfirm);
         self.wait_for("ingest").await?;
         for thread in self.threads.drain(..) {
-            // A thread that panicked has ended the process (`panic = "abort"`).
+            // A thread that panicked has ended the process.
             drop(thread.join());
         }
         tracing::info!("stopped: everything received is on the disk, everything answered is noted");
@@ -219,7 +225,22 @@ fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'stat
 }
 
 fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let work = move || {
+        let _guard = EndOnPanic;
+        work();
+    };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(Failure::stop)
+}
+
+/// A panic is a broken invariant: no thread goes on without the others, also where panics unwind (debug builds).
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 /// A thread with a runtime of its own.
@@ -303,7 +324,8 @@ impl IngestLoop {
         seen.check_again(&self.wanted)?;
         let admitted = {
             let ledger = self.ledger.lock();
-            recover::admit(ledger.checkpoint(), ledger.tip(), seen.slot.as_ref(), &seen.server)?
+            let tip = ledger::highest(ledger.tip(), self.appender.tip());
+            recover::admit(ledger.checkpoint(), tip, seen.slot.as_ref(), &seen.server)?
         };
         let source = PostgresSource::start(&self.settings, &self.stream).await?;
         let system = source.system();

@@ -120,13 +120,15 @@ impl Publisher for KinesisPublisher {
         }
     }
 
-    async fn describe(&self) -> Result<StreamFacts, PutError> {
+    fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
         let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
-        let output = request.send().await.map_err(|error| put_error(&error))?;
-        match output.stream_description_summary {
-            Some(summary) => Ok(facts(&summary)),
-            None => Err(PutError::Unanswered("the description of the stream is empty".to_owned())),
+        async move {
+            let output = request.send().await.map_err(|error| put_error(&error))?;
+            match output.stream_description_summary {
+                Some(summary) => Ok(facts(&summary)),
+                None => Err(PutError::Unanswered("the description of the stream is empty".to_owned())),
+            }
         }
     }
 }

@@ -74,5 +74,5 @@ pub trait Publisher {
     fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static;
 
     /// Reads the stream's settings.
-    fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>>;
+    fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
 }

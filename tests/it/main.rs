@@ -15,6 +15,7 @@ mod buffer;
 mod history;
 mod json;
 mod lanes;
+mod postgres;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

@@ -143,6 +143,9 @@ fn localstack_gives_back_what_was_put() {
 }
 
 fn gives_back(implementation: Implementation) {
+    if !implementation.is_here() {
+        return;
+    }
     let mut kinesis = Kinesis::start(implementation);
     kinesis.create_stream("events", 3);
     assert_eq!(kinesis.shards("events").len(), 3);

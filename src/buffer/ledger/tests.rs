@@ -175,3 +175,24 @@ fn thousands_of_markers_are_thinned_and_none_is_confirmed_early() {
     let told = tick(&mut ledger).unwrap();
     assert!(told <= 105 + 10_000 * 10 && told > 105 + 9_900 * 10, "{told}");
 }
+
+#[test]
+fn a_transaction_of_an_earlier_epoch_is_never_the_tip() {
+    let mut ledger = Ledger::new(Checkpoint { epoch: 1, ..checkpoint() }, AFTER);
+    ledger.received(reached(3));
+    ledger.synced(reached(3));
+    ledger.publish(low(2));
+    assert_eq!(ledger.tip(), None);
+    tick(&mut ledger);
+    assert_eq!((ledger.checkpoint().held.frame, ledger.checkpoint().tip), (FrameNo(3), None));
+}
+
+#[test]
+fn more_event_types_than_the_checkpoint_can_hold_share_a_book() {
+    let mut ledger = Ledger::new(checkpoint(), AFTER);
+    let one = Totals { published: 1, quarantined: 0 };
+    let books = (0..BOOKS_MAX + 10).map(|nth| (format!("t{nth}"), one)).collect();
+    ledger.publish(Published { books, ..Published::default() });
+    assert_eq!(ledger.books().len(), BOOKS_MAX + 1);
+    assert_eq!(ledger.books()[OTHER_TYPES].published, 10);
+}

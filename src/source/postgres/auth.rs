@@ -43,10 +43,12 @@ pub fn startup(settings: &Settings, out: &mut BytesMut) -> Result<(), Error> {
     frontend::startup_message(parameters, out).map_err(unusable)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands where map_err wants a function")]
 fn unusable(error: std::io::Error) -> Error {
     Error::Authentication(error.to_string())
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four facts that do not depend on each other")]
 /// The state of one log-in. Pure: it is fed the server's messages and writes our answers.
 pub struct LogIn<'a> {
     settings: &'a Settings,

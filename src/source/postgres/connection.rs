@@ -23,7 +23,7 @@ use super::frames::{Frame, Frames};
 use super::socket::{self, Attempt, Socket};
 
 /// A walsender answers its commands at once; it waits only for a slot's last user to go, a few seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Microseconds from the Unix epoch to 2000-01-01, Postgres's own.
 pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
@@ -201,12 +201,7 @@ impl Connection {
     pub async fn finish(&mut self) -> Result<(), Error> {
         frontend::copy_done(&mut self.outgoing);
         self.send().await?;
-        loop {
-            match self.frame().await?.tag {
-                b'c' | b'd' | b'N' | b'S' => {}
-                _ => break,
-            }
-        }
+        while matches!(self.frame().await?.tag, b'c' | b'd' | b'N' | b'S') {}
         frontend::terminate(&mut self.outgoing);
         self.send().await
     }
@@ -264,11 +259,11 @@ impl Connection {
     ///
     /// # Errors
     /// The framing is broken.
-    pub fn next(&mut self) -> Result<Option<Frame>, Error> {
-        self.frames.next().map_err(|error| Error::Protocol(error.to_string()))
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+        self.frames.next_frame().map_err(|error| Error::Protocol(error.to_string()))
     }
 
-    /// Whether [`next`](Self::next) has something to give, or an error to report.
+    /// Whether [`next_frame`](Self::next_frame) has something to give, or an error to report.
     pub fn is_ready(&mut self) -> bool {
         self.frames.is_ready()
     }
@@ -298,7 +293,7 @@ impl Connection {
 
     async fn frame(&mut self) -> Result<Frame, Error> {
         loop {
-            if let Some(frame) = self.next()? {
+            if let Some(frame) = self.next_frame()? {
                 return Ok(frame);
             }
             self.fill().await?;

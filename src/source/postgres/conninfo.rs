@@ -309,9 +309,8 @@ impl Draft {
             (Some(_), None) => return Err(SettingsError::Url("has sslcert but no sslkey".to_owned())),
             (None, Some(_)) => return Err(SettingsError::Url("has sslkey but no sslcert".to_owned())),
         };
-        let user = match self.user.or_else(login_name) {
-            Some(user) => user,
-            None => return Err(SettingsError::Url("names no user, and $USER is not set".to_owned())),
+        let Some(user) = self.user.or_else(login_name) else {
+            return Err(SettingsError::Url("names no user, and $USER is not set".to_owned()));
         };
         let host = match self.host {
             Some(host) if host.starts_with('/') => Host::Socket(host.into()),
@@ -408,7 +407,7 @@ fn parse_channel_binding(text: &str) -> Result<ChannelBinding, SettingsError> {
 /// libpq waits for ever at 0; nothing here does, so 0 means an hour.
 fn parse_timeout(text: &str) -> Result<Duration, SettingsError> {
     match text.parse::<u16>() {
-        Ok(0) => Ok(Duration::from_secs(3600)),
+        Ok(0) => Ok(Duration::from_hours(1)),
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
         Err(_) => Err(wrong("connect_timeout", text, "whole seconds are needed")),
     }

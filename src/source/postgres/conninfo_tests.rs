@@ -1,3 +1,5 @@
+//! Connection strings, passwords and files, as libpq reads them.
+
 use super::*;
 
 fn read(url: &str) -> Settings {

@@ -59,7 +59,10 @@ mod tests {
             element
         };
         let body = wrap(SEQUENCE, &[7; 300]);
-        let algorithm = wrap(SEQUENCE, &[&[OBJECT_IDENTIFIER, algorithm.len() as u8], algorithm].concat());
+        let algorithm = wrap(
+            SEQUENCE,
+            &[&[OBJECT_IDENTIFIER, u8::try_from(algorithm.len()).unwrap()], algorithm].concat(),
+        );
         wrap(SEQUENCE, &[body, algorithm, vec![3, 1, 0]].concat())
     }
 

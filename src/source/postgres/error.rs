@@ -32,14 +32,14 @@ pub enum Error {
         /// Host and port.
         target: String,
         /// What is wrong.
-        cause: TlsError,
+        cause: Box<TlsError>,
     },
     /// The server asks for a kind of authentication that we cannot or must not give.
     #[error("PostgreSQL's authentication request: {0}")]
     Authentication(String),
     /// The server reports an error.
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(Box<ServerError>),
     /// The server sent what the protocol does not allow.
     #[error("PostgreSQL sent what its protocol does not allow: {0}")]
     Protocol(String),
@@ -60,14 +60,20 @@ pub enum Error {
         /// The publication we asked for.
         publication: String,
         /// What the server said.
-        notice: ServerError,
+        notice: Box<ServerError>,
     },
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
+    }
 }
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(error) => Self::Server(ServerError::from(error)),
+            Some(error) => ServerError::from(error).into(),
             None => Self::Network { target: "the SQL connection".to_owned(), cause: io::Error::other(error) },
         }
     }

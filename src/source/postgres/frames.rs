@@ -1,6 +1,6 @@
 //! Cuts what the server sends into messages, in one buffer that grows no further than a row may be large.
 //!
-//! A CopyData message above the limit is never held: its first bytes are kept, the rest is thrown away as it arrives.
+//! A `CopyData` message above the limit is never held: its first bytes are kept, the rest is thrown away as it arrives.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const CONTROL_SIZE_MAX: usize = 1 << 20;
 const CAPACITY_KEPT: usize = 4 * READ_SIZE;
 const COPY_DATA: u8 = b'd';
 
-/// A message in the buffer. Its bytes stay where they are until the next call of [`Frames::next`].
+/// A message in the buffer. Its bytes stay where they are until the next call of [`Frames::next_frame`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The protocol's tag.
@@ -50,14 +50,14 @@ pub struct Frames {
     buffer: BytesMut,
     /// Bytes at the beginning that belong to the message given last.
     taken: usize,
-    /// Largest body of a CopyData message that is held whole.
+    /// Largest body of a `CopyData` message that is held whole.
     limit: usize,
     /// The message at the beginning is above the limit: the bytes of it that are still to be thrown away.
     skipping: Option<u64>,
 }
 
 impl Frames {
-    /// With this limit for the body of a CopyData message, in bytes.
+    /// With this limit for the body of a `CopyData` message, in bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::with_capacity(READ_SIZE),
@@ -91,7 +91,7 @@ impl Frames {
     ///
     /// # Errors
     /// A length that the protocol does not allow.
-    pub fn next(&mut self) -> Result<Option<Frame>, BadFrame> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, BadFrame> {
         self.give_back();
         let Some((tag, length)) = self.head() else { return Ok(None) };
         let size = length.checked_sub(4).ok_or(BadFrame { tag, length })?;
@@ -118,9 +118,9 @@ impl Frames {
         Ok(Some(Frame { tag, body: HEADER..HEADER + held, size: size.into() }))
     }
 
-    /// Whether [`next`](Self::next) has something to give, or an error to report.
+    /// Whether [`next_frame`](Self::next_frame) has something to give, or an error to report.
     pub fn is_ready(&mut self) -> bool {
-        match self.next() {
+        match self.next_frame() {
             Ok(None) => false,
             Ok(Some(frame)) => {
                 // Put back. The bytes of a cut message are gone, so its emptiness is remembered.
@@ -185,7 +185,7 @@ mod tests {
             frames.received();
             largest = largest.max(frames.buffer.len());
             while frames.is_ready() {
-                let frame = frames.next().unwrap().unwrap();
+                let frame = frames.next_frame().unwrap().unwrap();
                 seen.push((frame.tag, frame.size, frames.bytes(frame.body).to_vec()));
             }
         }
@@ -238,7 +238,7 @@ mod tests {
             frames.space().extend_from_slice(&[tag]);
             frames.space().extend_from_slice(&length.to_be_bytes());
             assert!(frames.is_ready());
-            assert_eq!(frames.next(), Err(BadFrame { tag, length }));
+            assert_eq!(frames.next_frame(), Err(BadFrame { tag, length }));
         }
     }
 }

@@ -22,7 +22,6 @@ pub mod status;
 pub mod tls;
 pub mod transaction;
 
-use std::future::Future;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -196,15 +195,15 @@ impl PostgresSource {
     }
 
     /// The next step that is delivered, and where its message is.
-    fn advance(&mut self) -> Result<Option<(Next, Range<usize>)>, Error> {
+    fn advance(&mut self) -> Result<Option<(Found, Range<usize>)>, Error> {
         if let Some((lsn, range)) = self.truncating.take()
             && let Some(step) = self.assembler.next_truncated().map_err(broken)?
         {
             self.truncating = Some((lsn, range.clone()));
-            return Ok(Some((Next::Step(step, lsn, range.len() as u64), range)));
+            return Ok(Some((Found::Step(step, lsn, range.len() as u64), range)));
         }
         while self.announced.is_none() {
-            let Some(frame) = self.connection.next()? else { return Ok(None) };
+            let Some(frame) = self.connection.next_frame()? else { return Ok(None) };
             let found = match frame.tag {
                 b'd' => self.copy_data(&frame)?,
                 b'N' => {
@@ -223,7 +222,7 @@ impl PostgresSource {
         Ok(None)
     }
 
-    fn copy_data(&mut self, frame: &Frame) -> Result<Option<(Next, Range<usize>)>, Error> {
+    fn copy_data(&mut self, frame: &Frame) -> Result<Option<(Found, Range<usize>)>, Error> {
         let body = self.connection.bytes(frame.body.clone());
         let lsn_at = |at: usize| -> Result<Lsn, Error> {
             let bytes = body.get(at..).and_then(|rest| rest.first_chunk::<8>());
@@ -238,7 +237,7 @@ impl PostgresSource {
                 if !self.assembler.in_transaction() {
                     self.delivered = self.delivered.max(wal_end);
                 }
-                Ok(Some((Next::Progress(wal_end), 0..0)))
+                Ok(Some((Found::Progress(wal_end), 0..0)))
             }
             Some(b'w') if body.len() >= WAL_HEADER => {
                 let lsn = lsn_at(1)?;
@@ -256,7 +255,7 @@ impl PostgresSource {
                     Step::Truncate { .. } => self.truncating = Some((lsn, range.clone())),
                     Step::Begin(_) | Step::Row(..) | Step::Unreadable(_) | Step::Message(_) => {}
                 }
-                Ok(Some((Next::Step(step, lsn, size), range)))
+                Ok(Some((Found::Step(step, lsn, size), range)))
             }
             _ => Err(cut_short(body)),
         }
@@ -266,7 +265,10 @@ impl PostgresSource {
         let notice = self.connection.server_error(frame)?;
         if notice.says_publication_skipped() {
             self.skipped = true;
-            return Err(Error::PublicationSkipped { publication: self.publication.clone(), notice });
+            return Err(Error::PublicationSkipped {
+                publication: self.publication.clone(),
+                notice: Box::new(notice),
+            });
         }
         connection::log_notice(&notice);
         Ok(())
@@ -274,7 +276,7 @@ impl PostgresSource {
 }
 
 /// What [`PostgresSource::advance`] found.
-enum Next {
+enum Found {
     /// A message: what it is, its LSN, its whole size.
     Step(Step, Lsn, u64),
     /// A keepalive.
@@ -313,23 +315,23 @@ impl Source for PostgresSource {
     }
 
     fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure> {
-        let Some((next, range)) = self.advance()? else { return Ok(None) };
-        Ok(match next {
-            Next::Progress(wal_end) => Some(Delivery::Progress { wal_end }),
-            Next::Step(step, lsn, size) => {
+        let Some((found, range)) = self.advance()? else { return Ok(None) };
+        Ok(match found {
+            Found::Progress(wal_end) => Some(Delivery::Progress { wal_end }),
+            Found::Step(step, lsn, size) => {
                 let received = Received { lsn, bytes: self.connection.bytes(range), size };
                 self.assembler.view(&step, received)
             }
         })
     }
 
-    fn confirm(&mut self, settled: Settled) -> impl Future<Output = Result<(), Failure>> {
-        async move { Ok(self.confirm_lsn(settled.lsn()).await?) }
+    async fn confirm(&mut self, settled: Settled) -> Result<(), Failure> {
+        Ok(self.confirm_lsn(settled.lsn()).await?)
     }
 
     /// Waits until a status is due and sends it; to be called again for the next one. Cancel-safe.
     async fn keep_alive(&mut self) -> Result<(), Failure> {
-        self.connection.send().await.map_err(Error::from)?;
+        self.connection.send().await?;
         sleep_until(self.heartbeat.due()).await;
         self.say(false).await?;
         // What the server has sent meanwhile is unread: its silence is ours.

@@ -1,3 +1,5 @@
+//! The decoder on made and on damaged messages.
+
 use super::*;
 
 /// Writes messages as the server does.

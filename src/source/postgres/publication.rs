@@ -63,7 +63,7 @@ impl PublicationFacts {
 }
 
 fn no_identity(table: &TableName) -> Finding {
-    let quoted = quoted(&table);
+    let quoted = quoted(table);
     Finding {
         message: format!(
             "{quoted} has no replica identity, so that every UPDATE and DELETE on it fails while it is published. Give it a \

@@ -259,10 +259,12 @@ mod tests {
         facts.findings("s", "lab")
     }
 
+    type Case = (fn(&mut SlotFacts), &'static str);
+
     #[test]
     fn a_slot_that_cannot_be_streamed_from_is_a_finding() {
         assert_eq!(slot(|_| {}), []);
-        let cases: [(fn(&mut SlotFacts), &str); 8] = [
+        let cases: [Case; 8] = [
             (|slot| slot.plugin = Some("wal2json".to_owned()), "wal2json"),
             (|slot| (slot.slot_type, slot.plugin) = ("physical".to_owned(), None), "physical"),
             (|slot| slot.database = Some("other".to_owned()), "\"other\""),

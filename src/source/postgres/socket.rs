@@ -24,7 +24,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// Data that nobody acknowledges is given up after the same minute (keepalives are not sent while data is under way).
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A connection to the server, encrypted or not.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Socket {
         tcp.write_all(&request).await.map_err(network)?;
         // One byte and no more: what follows it in the same packet would be from somebody in between.
         let offered = tcp.read_u8().await.map_err(network)? == b'S';
-        let failed = |cause| Error::Tls { target: settings.target(), cause };
+        let failed = |cause| Error::Tls { target: settings.target(), cause: Box::new(cause) };
         match (offered, attempt) {
             (false, Attempt::Tls) => return Err(failed(TlsError::NotOffered)),
             (false, _) => return Ok(Self::Tcp(tcp)),

@@ -10,7 +10,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(10);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// A dead machine is noticed by TCP in a minute; this is for a server that lives and hangs. It leaves time for a server
 /// that skips a very large transaction without a word, as versions before 15 do.
-pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 
 /// The rhythm of status messages.
 #[derive(Debug)]

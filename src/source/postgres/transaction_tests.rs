@@ -1,3 +1,5 @@
+//! Transactions put together from messages, also in the wrong order.
+
 use super::super::pgoutput::tests::{Bytes, relation};
 use super::*;
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use forebay::buffer::frame::{Decoded, decode};
 use forebay::buffer::log::{Log, OpenError};
 use forebay::buffer::reader::{ReadError, Reader};
 use forebay::buffer::scan::ScanError;
@@ -189,4 +190,36 @@ fn a_newer_format_is_refused_and_left_alone() {
     fs::write(&path, &bytes).unwrap();
     let error = Log::scan(directory.path(), mark(0), FrameNo(0)).unwrap_err();
     assert!(matches!(error, ScanError::Newer { version: 2, .. }), "{error}");
+}
+
+/// Whole frames, each with its right checksum, but not the right ones in a row.
+#[test]
+fn a_frame_out_of_its_row_is_damage() {
+    let directory = quick_directory();
+    let (log, writer) = filled(directory.path(), 10_000, 3);
+    let path = segments(directory.path()).remove(0);
+    let whole = fs::read(&path).unwrap();
+    let mut ends = vec![24];
+    while let Decoded::Whole { length, .. } = decode(&whole[*ends.last().unwrap()..]) {
+        ends.push(ends.last().unwrap() + length);
+    }
+    let frame = |number: usize| &whole[ends[number - 1]..ends[number]];
+    for (row, good) in [([1, 3, 2], 1), ([1, 1, 2], 1), ([2, 1, 3], 0), ([1, 2, 2], 2)] {
+        let mut bytes = whole[..24].to_vec();
+        for number in row {
+            bytes.extend_from_slice(frame(number));
+        }
+        assert_eq!(bytes.len(), whole.len());
+        fs::write(&path, &bytes).unwrap();
+        let scan = Log::scan(directory.path(), mark(0), FrameNo(3)).unwrap();
+        assert_eq!(scan.good.frame, FrameNo(good), "{row:?}");
+        assert_eq!(scan.damage.unwrap().offset, ends[good as usize] as u64);
+        let mut reader = Reader::new(&log, FrameNo(0));
+        let read = std::iter::from_fn(|| reader.next_chunk().transpose()).find(Result::is_err).unwrap();
+        assert!(
+            matches!(read, Err(ReadError::Damaged { frame, .. }) if frame == FrameNo(good + 1)),
+            "{row:?}"
+        );
+    }
+    drop(writer);
 }

@@ -105,12 +105,13 @@ impl Settings {
 /// The daemon with its directory, running or not.
 #[derive(Debug)]
 pub struct Daemon {
+    // First: it ends before its directory goes.
+    process: Option<Process>,
     settings: Settings,
     home: TempDir,
     /// `buffer.dir`; `None`: in its home.
     buffer: Option<PathBuf>,
     listen: u16,
-    process: Option<Process>,
 }
 
 impl Daemon {

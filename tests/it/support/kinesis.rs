@@ -28,6 +28,22 @@ pub enum Implementation {
     LocalStack,
 }
 
+impl Implementation {
+    /// Whether it is installed. Where not, the test fails, unless skipping is allowed.
+    pub fn is_here(self) -> bool {
+        let needed = match self {
+            Self::Kinesalite => "npm/node_modules/kinesalite/cli.js",
+            Self::KinesisLocal => "npm/node_modules/kinesis-local/main.js",
+            Self::LocalStack => "localstack/installed",
+        };
+        let found = cache().join(needed).exists();
+        if !found {
+            missing(&format!("{self:?}"));
+        }
+        found
+    }
+}
+
 /// One record as a reader gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRecord {
@@ -44,10 +60,11 @@ pub struct StreamRecord {
 /// A server, running or stopped.
 #[derive(Debug)]
 pub struct Kinesis {
+    // First: it ends before its directory goes.
+    process: Option<Process>,
     implementation: Implementation,
     port: u16,
     home: TempDir,
-    process: Option<Process>,
     runtime: Runtime,
     client: Client,
 }
@@ -269,9 +286,6 @@ fn endpoint(port: u16) -> String {
 }
 
 fn node(script: PathBuf) -> Command {
-    if !script.exists() {
-        missing(&script.display().to_string());
-    }
     let mut command = Command::new("node");
     command.arg(script);
     command

@@ -168,6 +168,8 @@ pub struct Copy(TempDir);
 /// A cluster, running or stopped.
 #[derive(Debug)]
 pub struct Postgres {
+    // First: it ends before its directory goes.
+    pub(super) process: Option<Process>,
     pub(super) version: Version,
     pub(super) programs: PathBuf,
     pub(super) data: PathBuf,
@@ -176,7 +178,6 @@ pub struct Postgres {
     pub(super) port: u16,
     pub(super) tls: Option<Tls>,
     pub(super) database: String,
-    pub(super) process: Option<Process>,
 }
 
 impl Postgres {
@@ -332,6 +333,15 @@ impl Postgres {
             lines.join("\n")
         );
         std::fs::write(self.data.join("pg_hba.conf"), hba).unwrap();
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed with -9, it would leave its shared memory behind.
+        if let Some(process) = &mut self.process {
+            process.ask_to_end(Signal::QUIT);
+        }
     }
 }
 

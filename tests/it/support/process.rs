@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-use super::{SOON, eventually};
+use super::{SOON, eventually, poll};
 
 /// Lines that a process wrote, stdout and stderr together, in the order they came.
 #[derive(Debug, Default)]
@@ -107,6 +107,12 @@ impl Process {
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("{} (pid {}) ends", self.name, self.id());
         eventually(&what, deadline, || self.child.try_wait().unwrap())
+    }
+
+    /// Asks it to end and gives it some seconds; never panics. What then still runs is killed when the value is dropped.
+    pub fn ask_to_end(&mut self, signal: Signal) {
+        self.signal(signal);
+        poll(Duration::from_secs(10), || (!self.is_running()).then_some(())).unwrap_or_default();
     }
 
     /// Kills it and everything it started, at once, as a power cut would (but for the page cache).

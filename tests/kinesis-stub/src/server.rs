@@ -1,4 +1,4 @@
-//! HTTP/1.1 around the [`State`]: reads a request whole, asks for its course, does it.
+//! HTTP/1.1 around the state: reads a request whole, asks for its course, does it.
 //!
 //! One thread, one runtime. A client that goes away takes its request's future with it, not what the state holds.
 

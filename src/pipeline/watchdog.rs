@@ -1,0 +1,72 @@
+//! Looks at the catalogue regularly, beside the loops: what Postgres does not say on the stream.
+//!
+//! A table that left the publication is an ERROR and a metric: its changes are no longer sent, and nothing else would tell.
+//! A publication that is gone stops the process. How much write-ahead log the slot keeps is a metric.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::pipeline::recover::Wanted;
+use crate::pipeline::{database, meters};
+use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::sql::Session;
+
+/// How often: rarely enough to cost nothing, often enough that an alert on the slot's size comes in time.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Tables that were published when the process started.
+type Tables = BTreeSet<String>;
+
+/// Watches until something is found that must stop the process; that it returns.
+pub async fn watch(settings: &Settings, wanted: &Wanted) -> Failure {
+    let mut session = None;
+    let mut known: Option<Tables> = None;
+    let mut reported = Tables::new();
+    loop {
+        match look(settings, wanted, &mut session).await {
+            Ok(tables) => {
+                let known = known.get_or_insert_with(|| tables.clone());
+                let gone: Tables = known.difference(&tables).cloned().collect();
+                for table in gone.difference(&reported) {
+                    tracing::error!(
+                        table,
+                        publication = wanted.publication,
+                        "the table has left the publication, or was dropped: its changes are not sent any more. If that is not meant: \
+                         ALTER PUBLICATION … ADD TABLE …; changes made meanwhile are not sent later"
+                    );
+                }
+                meters::tables_gone(gone.len());
+                reported = gone;
+                known.extend(tables);
+            }
+            Err(Failure::Retry(error)) => {
+                // The ingest loop says it louder.
+                tracing::debug!(%error, "the catalogue cannot be looked at now");
+                session = None;
+            }
+            Err(stop) => return stop,
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn look(
+    settings: &Settings,
+    wanted: &Wanted,
+    session: &mut Option<Session>,
+) -> Result<Tables, Failure> {
+    let session = match session {
+        Some(open) if open.is_open() => open,
+        other => other.insert(Session::open(settings).await?),
+    };
+    let seen = database::look(session, settings, wanted).await?;
+    seen.check_again(wanted)?;
+    if let Some(slot) = &seen.slot_facts {
+        let from =
+            |lsn: Option<crate::position::Lsn>| lsn.map_or(0, |lsn| seen.server.wal_end.bytes_since(lsn));
+        meters::slot(from(slot.restart_lsn), from(slot.confirmed_flush));
+    }
+    let tables = seen.publication.map(|publication| publication.tables).unwrap_or_default();
+    Ok(tables.into_iter().map(|table| table.name.to_string()).collect())
+}
