@@ -88,12 +88,12 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
         in_recovery: facts.in_recovery,
         publication_exists: publication.is_some(),
     };
-    let usable = slot.as_ref().map(|found| usable(found, wanted));
+    let usable = slot.as_ref().map(|found| usable(found, wanted, facts.in_recovery));
     Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication })
 }
 
-fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
-    let findings = found.findings(&wanted.slot, &wanted.database);
+fn usable(found: &SlotFacts, wanted: &Wanted, in_recovery: bool) -> Slot {
+    let findings = found.findings(&wanted.slot, &wanted.database, in_recovery);
     let unusable = findings.first().map(|finding| finding.message.clone());
     Slot { confirmed: found.confirmed_flush.unwrap_or(Lsn::ZERO), unusable }
 }

@@ -12,10 +12,13 @@
 )]
 
 mod buffer;
+mod configuration;
+mod connections;
 mod history;
 mod json;
 mod lanes;
 mod postgres;
+mod refusals;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

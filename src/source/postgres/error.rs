@@ -54,7 +54,8 @@ pub enum Error {
     /// The server has stopped to send changes of our publication, and goes on without them.
     #[error(
         "the server skips publication {publication:?}: {notice}. Changes committed meanwhile are not sent. \
-         Make the publication again, then run `forebay adopt`"
+         Make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: a slot that is older than its \
+         publication cannot read what was written between them"
     )]
     PublicationSkipped {
         /// The publication we asked for.
@@ -160,13 +161,19 @@ impl ServerError {
             "42501" => {
                 "ALTER ROLE … REPLICATION for the stream, GRANT SELECT for the tables, ownership for a publication"
             }
-            "42704" => "the slot or publication is missing: `forebay check` says which",
+            "42704" => {
+                "if it was dropped, make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: \
+                 a slot that is older than its publication cannot read what was written between them"
+            }
             "3D000" => "check the database in the URL",
             "55006" => "another process reads the slot; it is free when that one has gone",
-            "55000" => "`forebay check` says what is wrong with the slot; a lost slot needs `forebay adopt`",
+            "55000" => {
+                "if the slot is lost, `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
+            }
             "53300" => "raise max_connections or max_wal_senders, or close other connections",
             "58P01" => {
-                "a file that the server needs is gone; if it is a WAL segment, the slot needs `forebay adopt`"
+                "a file that the server needs is gone; if it is a WAL segment, the slot is lost: \
+                 `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
             }
             _ => return None,
         })

@@ -106,6 +106,9 @@ fn a_stream_recreated_under_a_running_daemon_is_noticed_before_anything_of_it_is
     scene.wait_until_told().assert_clean();
     scene.kinesis.delete_stream("lab-events");
     scene.kinesis.create_stream("lab-events", 2);
+    // It looks once a minute.
+    let ended = || (!scene.daemon.is_running()).then_some(());
+    crate::support::eventually("the daemon has noticed", crate::support::SOON * 2, ended);
     scene.gives_up(&["belongs to the stream", "forebay adopt --reason"]);
 }
 
@@ -119,7 +122,7 @@ fn another_stream_is_refused() {
 
 #[test]
 fn a_second_daemon_on_the_same_directory_is_refused() {
-    let mut scene = Scene::start(Version::usual());
+    let scene = Scene::start(Version::usual());
     let directory = scene.daemon.buffer_directory();
     let output = scene.daemon.run(&["adopt", "--reason", "while it runs"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -55,7 +55,7 @@ fn a_standby_promoted_while_it_lagged_is_refused() {
         scene.daemon.settings().url = standby.url("forebay");
         scene.postgres = standby;
         scene.refuses(&["another history", "left timeline 1 at", "forebay adopt --reason"]);
-        let had_slot = scene.confirmed() != "";
+        let had_slot = !scene.confirmed().is_empty();
         assert_eq!(had_slot, version.0 >= 17);
         scene.adopt(&[]);
         let before = scene.postgres.history().len();
