@@ -75,7 +75,12 @@ impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(error) => ServerError::from(error).into(),
-            None => Self::Network { target: "the SQL connection".to_owned(), cause: io::Error::other(error) },
+            None => {
+                use std::error::Error as _;
+                let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                let cause = io::Error::other(format!("{error}{reason}"));
+                Self::Network { target: "the SQL connection".to_owned(), cause }
+            }
         }
     }
 }
