@@ -81,6 +81,13 @@ pub struct SlotFacts {
     pub synced: bool,
 }
 
+impl ServerFacts {
+    /// Whether this role can stream from this server.
+    pub fn may_stream(&self) -> bool {
+        self.may_replicate && self.wal_level == "logical"
+    }
+}
+
 /// Something that stands in the way, and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
