@@ -14,6 +14,7 @@
 mod buffer;
 mod configuration;
 mod connections;
+mod e2e;
 mod history;
 mod json;
 mod lanes;
