@@ -63,11 +63,11 @@ fn the_example_is_what_a_minimal_file_means() {
 fn every_example_of_the_example_is_a_key_and_every_key_is_in_it() {
     let doubled = "# drop = ";
     let text = uncommented("# ");
-    let text: String = text
-        .lines()
-        .filter(|line| !line.starts_with("password_file"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("password_file")).collect();
+    let text = lines.join(
+        "
+",
+    );
     let printed = config(&text, &[]).unwrap();
     for line in [
         "endpoint = \"http://127.0.0.1:4566\"",

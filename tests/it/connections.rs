@@ -110,6 +110,7 @@ fn md5_over_tls() {
 
 #[test]
 fn what_the_server_or_the_certificate_does_not_allow_is_refused_clearly() {
+    type Case = (String, Vec<(String, String)>, &'static [&'static str]);
     let mut scene = guarded("scram-sha-256");
     let good = verified(&scene, "forebay");
     let other = tempfile::tempdir().unwrap();
@@ -118,7 +119,7 @@ fn what_the_server_or_the_certificate_does_not_allow_is_refused_clearly() {
     let ca = scene.postgres.tls().ca.display().to_string();
     let right = vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), PASSWORD.to_owned())];
     let wrong = vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), "PASSWORD_OF_TEST".to_owned())];
-    let cases: [(String, Vec<(String, String)>, &[&str]); 6] = [
+    let cases: [Case; 6] = [
         (good.clone(), wrong, &["28P01", "password authentication failed", "check the password"]),
         (good.clone(), vec![], &["password", "FOREBAY_SOURCE__PASSWORD"]),
         (scene.postgres.url("forebay") + "?sslmode=disable", right.clone(), &["pg_hba.conf", "28000"]),

@@ -73,15 +73,13 @@ impl From<ServerError> for Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(error) => ServerError::from(error).into(),
-            None => {
-                use std::error::Error as _;
-                let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-                let cause = io::Error::other(format!("{error}{reason}"));
-                Self::Network { target: "the SQL connection".to_owned(), cause }
-            }
+        use std::error::Error as _;
+        if let Some(error) = error.as_db_error() {
+            return ServerError::from(error).into();
         }
+        let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        let cause = io::Error::other(format!("{error}{reason}"));
+        Self::Network { target: "the SQL connection".to_owned(), cause }
     }
 }
 

@@ -32,7 +32,7 @@ impl Bulk {
         let stub = Stub::start(Config { keep, ..Config::default().stream("lab-events", 1) }).unwrap();
         let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
         settings.tables = vec!["lab.bulk".to_owned()];
-        settings.max_size = "8 GiB".to_owned();
+        "8 GiB".clone_into(&mut settings.max_size);
         let daemon = Daemon::start(settings);
         daemon.wait_for_log("receiving");
         Self { daemon, stub, postgres, began: Instant::now() }

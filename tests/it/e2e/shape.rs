@@ -1,4 +1,4 @@
-//! Every line is a CloudEvent of the documented shape: attributes and their order, ids, sequences, the line feed.
+//! Every line is a `CloudEvents` line of the documented shape: attributes and their order, ids, sequences, the line feed.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -53,7 +53,7 @@ pub fn assert_shape(records: &[StreamRecord]) {
     for record in records {
         assert_eq!(record.data.last(), Some(&b'\n'), "{record:?}");
         assert_eq!(
-            record.data.iter().filter(|&&byte| byte == b'\n').count(),
+            record.data.split_inclusive(|&byte| byte == b'\n').count(),
             1,
             "pack is off: one line a record"
         );
@@ -84,17 +84,13 @@ pub fn assert_shape(records: &[StreamRecord]) {
                 && sequence.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)),
             "{sequence}"
         );
-        match lines.insert(text("id"), &record.data) {
-            Some(first) => assert_eq!(first, record.data, "a repeat has other bytes"),
-            None => {
-                assert!(sequences.insert(sequence.clone()), "two events with the sequence {sequence}");
-                let before = last.insert(&record.key, sequence.clone());
-                assert!(
-                    before.as_ref().is_none_or(|before| *before < sequence),
-                    "{before:?}, then {sequence}"
-                );
-            }
+        if let Some(first) = lines.insert(text("id"), &record.data) {
+            assert_eq!(first, record.data, "a repeat has other bytes");
+            continue;
         }
+        assert!(sequences.insert(sequence.clone()), "two events with the sequence {sequence}");
+        let before = last.insert(&record.key, sequence.clone());
+        assert!(before.as_ref().is_none_or(|before| *before < sequence), "{before:?}, then {sequence}");
     }
 }
 
