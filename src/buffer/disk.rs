@@ -104,6 +104,19 @@ pub(super) fn replace_durably(target: &Path, bytes: &[u8]) -> Result<File, DiskE
     Ok(file)
 }
 
+/// Renames a file to one with this ending added; durable when it returns.
+pub(super) fn put_aside(path: &Path, ending: &str) -> Result<(), DiskError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the directory is fsynced, and the content is not ours to fsync"
+    )]
+    fs::rename(path, &name).map_err(failed("put aside", path))?;
+    sync_directory(parent(path))
+}
+
 /// Deletes a file; one that is not there is no error.
 pub(super) fn remove_file(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {

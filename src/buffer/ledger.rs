@@ -70,7 +70,7 @@ pub struct Published {
     pub lanes: Vec<(u8, FrameNo)>,
     /// Single records published beyond their lane's progress.
     pub answered: Vec<(FrameNo, u16)>,
-    /// The highest transaction of which any record is published.
+    /// The highest transaction of which any record is published; of this epoch.
     pub highest: Option<Transaction>,
     /// What low has passed since the last report, per event type.
     pub books: Vec<(String, Totals)>,
@@ -170,12 +170,29 @@ impl Ledger {
         highest(self.written.tip, self.tail.transaction)
     }
 
+    /// The checkpoint as this process would write it, had it to: with the tip of its own tail and the timeline of its last
+    /// connection. What a reconnect is judged by: judged by an older timeline, a server that was promoted once looks as if
+    /// it had left what this process has received since.
+    #[must_use]
+    pub fn known(&self) -> Checkpoint {
+        let mut known = self.written.clone();
+        known.tip = self.tip();
+        known.identity.timeline = self.timeline;
+        known
+    }
+
     /// Begins a new connection: what others delivered is no longer confirmed. Returns its number.
     pub fn connect(&mut self, timeline: u32) -> u64 {
         self.timeline = timeline;
         self.markers.clear();
         self.connection += 1;
         self.connection
+    }
+
+    /// Notes that the server of this connection is on another timeline now: a connection to a standby outlives its promotion,
+    /// and what it delivers from then on belongs to the new timeline. Unnoticed, the next start is refused for nothing.
+    pub const fn promoted(&mut self, timeline: u32) {
+        self.timeline = timeline;
     }
 
     /// Notes that the log has grown to `tail`.
@@ -299,13 +316,14 @@ impl Ledger {
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
         self.injected.retain(|(_, injection)| checkpoint.injections.contains(injection));
         self.written = checkpoint;
-        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`.
+        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`. A marker may
+        // have moved beyond that meanwhile (a keepalive); everything before it is settled none the less. To wait for one
+        // that stands still would confirm nothing while others write all the time.
         let settled = self.settled_frame(&self.written);
-        let told = self.written.told;
-        while self.markers.get(1).is_some_and(|next| next.frame <= settled && next.lsn <= told) {
+        while self.markers.get(1).is_some_and(|next| next.frame <= settled) {
             self.markers.pop_front();
         }
-        let lsn = self.markers.front().filter(|first| first.frame <= settled && first.lsn <= told)?.lsn;
+        let lsn = self.markers.front().filter(|first| first.frame <= settled)?.lsn.min(self.written.told);
         Some(Settled { lsn, connection: self.connection })
     }
 

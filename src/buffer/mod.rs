@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod log;
 pub mod reader;
+pub mod salvage;
 pub mod scan;
 pub mod segment;
 pub mod writer;

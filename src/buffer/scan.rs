@@ -73,6 +73,12 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Where a row would begin that has all segments in it.
+    pub fn before_first(&self) -> Mark {
+        let first = self.segments.first().map_or(1, |first| first.0);
+        Mark { frame: FrameNo(first.saturating_sub(1)), position: None }
+    }
+
     /// Whether the directory has any segments.
     pub fn any(&self) -> bool {
         !self.segments.is_empty()

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::pipeline::database::{self, Seen};
 use crate::pipeline::recover::{Slot, Wanted};
 use crate::pipeline::start::{self, Directory};
-use crate::position::{FrameNo, Lsn, Position};
+use crate::position::{Lsn, Position};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::sql::Session;
 
@@ -114,15 +114,16 @@ pub async fn adopt(config: &Config, settings: &Settings, order: &Order) -> Resul
     if let Some(named) = order.recreate_slot.as_ref().filter(|named| **named != wanted.slot) {
         return Err(AdoptError::OtherSlot { named: named.clone(), slot: wanted.slot }.into());
     }
-    let mut directory = Directory::open(config)?;
+    let mut directory = Directory::open_to_adopt(config)?;
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
     let confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
-    let adoption = plan(&directory, &wanted, &seen, confirmed, order);
-    audit(&config.buffer.dir, &adoption.1, order)?;
-    directory.file.write(&adoption.0)?;
-    Ok(adoption.1)
+    let lost = directory.salvage(&config.buffer.dir)?;
+    let (checkpoint, adopted) = plan(&directory, &wanted, &seen, (confirmed, lost), order);
+    audit(&config.buffer.dir, &adopted, order)?;
+    directory.file.write(&checkpoint)?;
+    Ok(adopted)
 }
 
 /// The slot to go on with: the one that is there, or a new one.
@@ -153,29 +154,29 @@ async fn slot(
     start::make(config, session, seen.publication.is_some(), found).await
 }
 
-/// The checkpoint that begins the new epoch.
+/// The checkpoint that begins the new epoch, at this position of the slot and with so many held frames given up.
 fn plan(
     directory: &Directory,
     wanted: &Wanted,
     seen: &Seen,
-    confirmed: Lsn,
+    (confirmed, lost): (Lsn, u64),
     order: &Order,
 ) -> (Checkpoint, Adopted) {
     let fresh = Checkpoint::fresh(wanted.identity(&seen.server), Phase::Running, 0, Lsn::ZERO);
     let old = directory.checkpoint.as_ref();
-    let mut next = old.cloned().unwrap_or(fresh.clone());
-    let held = next.held;
-    let kept_to =
-        if directory.scan.good.frame > next.low.frame { directory.scan.good.mark() } else { next.low };
+    let mut next = old.cloned().unwrap_or_else(|| {
+        // Without a checkpoint nobody knows what was published: all of the log is sent again.
+        let (low, held) = (directory.scan.low, directory.scan.good.mark());
+        let epoch = held.position.map_or(0, |position| position.epoch);
+        Checkpoint { epoch, low, held, ..fresh.clone() }
+    });
+    let from =
+        if next.held.frame > next.low.frame { directory.scan.good.position } else { next.low.position };
     next.identity = fresh.identity;
     next.phase = Phase::Running;
     next.epoch = next.epoch.saturating_add(1).max(wanted.epoch_least);
     next.told = confirmed;
     next.tip = None;
-    next.held = kept_to;
-    let from = kept_to.position;
-    next.lanes.retain(|(_, frame)| *frame <= kept_to.frame);
-    next.answered.retain(|(frame, _)| *frame <= kept_to.frame);
     next.injections.push(Injection::Gap {
         epoch: next.epoch,
         from,
@@ -183,14 +184,13 @@ fn plan(
         reason: order.reason.clone(),
         at: order.at,
     });
-    let frames = |from: FrameNo, to: FrameNo| to.0.saturating_sub(from.0);
     let adopted = Adopted {
         epoch: next.epoch,
         from,
         told: old.map(|old| old.told),
         to: confirmed,
-        kept: frames(next.low.frame, kept_to.frame),
-        lost: frames(kept_to.frame.max(next.low.frame), held.frame),
+        kept: next.held.frame.0.saturating_sub(next.low.frame.0).saturating_sub(lost),
+        lost,
     };
     (next, adopted)
 }

@@ -57,6 +57,23 @@ pub fn describe() {
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
     describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
+    begin();
+}
+
+/// Shows what has not happened yet as 0: an alert on a counter's increase would not see one that appears as 1.
+fn begin() {
+    for name in [UNTRANSLATABLE, SENT, ACCEPTED, ACCEPTED_BYTES, QUARANTINED] {
+        counter!(name).increment(0);
+    }
+    for reason in ["throttled", "failed", "unanswered"] {
+        counter!(REFUSED, "reason" => reason).increment(0);
+    }
+    for name in ["ingest", "publish"] {
+        counter!(RETRIES, "loop" => name).increment(0);
+    }
+    for name in [PAUSED, HALTED, CONNECTED, SERVICE] {
+        gauge!(name).set(0.0);
+    }
 }
 
 pub(super) fn untranslatable() {

@@ -276,7 +276,7 @@ impl<P: Publisher> Attempt<'_, P> {
                 );
                 return Ok(());
             }
-            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: see `forebay dlq list`");
+            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: dead_letters.jsonl in buffer.dir");
             self.loop_.dead_letters.append(&poison::entry(&dead, &reason))?;
             self.lanes.finish(dead.frame, dead.part);
             meters::quarantined();

@@ -370,6 +370,9 @@ fn cut_damage(next: &mut Checkpoint, log: &LogState, confirmed: Lsn) -> Result<(
     // The missing changes come after `good`; Postgres sends again every transaction that committed at or after `confirmed`.
     if good.position.is_some_and(|position| position.epoch == next.epoch && confirmed <= position.commit) {
         next.held = good;
+        // What was confirmed beyond the cut stands on this slot again. Should one come that stands further (a failover, and
+        // back), it does not have what is missing here: it is ahead of us.
+        next.told = next.told.min(confirmed);
         return Ok(());
     }
     Err(Refusal::Damaged {

@@ -7,6 +7,7 @@ use crate::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
 use crate::buffer::disk::{self, DirectoryLock};
 use crate::buffer::ledger::{Ledger, SharedLedger};
 use crate::buffer::log::{Log, LogConfig};
+use crate::buffer::salvage;
 use crate::buffer::scan::Scan;
 use crate::buffer::writer::Writer;
 use crate::config::{Config, ConfirmAfter};
@@ -53,6 +54,39 @@ impl Directory {
         let scan = Log::scan(path, low, held)?;
         let any = scan.any();
         Ok(Self { lock, file, checkpoint, scan, any, confirm_after })
+    }
+
+    /// As [`open`](Self::open), for a person who takes what is there: a checkpoint file without a valid slot is put aside,
+    /// and a log without a checkpoint is taken as far as it can be read.
+    ///
+    /// # Errors
+    /// Another process has it, or the disk refuses.
+    pub fn open_to_adopt(config: &Config) -> Result<Self, Failure> {
+        let path = &config.buffer.dir;
+        disk::create_directory(path)?;
+        {
+            let _lock = DirectoryLock::acquire(path)?;
+            CheckpointFile::put_damaged_aside(path)?;
+        }
+        let mut directory = Self::open(config)?;
+        if directory.checkpoint.is_none() && directory.any {
+            let low = directory.scan.before_first();
+            directory.scan = Log::scan(path, low, FrameNo(u64::MAX))?;
+        }
+        Ok(directory)
+    }
+
+    /// Makes what the checkpoint says is held readable again, and returns how many frames had to be given up.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn salvage(&mut self, path: &Path) -> Result<u64, Failure> {
+        let Some(found) = self.checkpoint.as_ref().filter(|_| self.scan.damage.is_some()) else {
+            return Ok(0);
+        };
+        let lost = salvage::salvage(path, found.low.frame, found.held.frame)?;
+        self.scan = Log::scan(path, found.low, found.held.frame)?;
+        Ok(lost)
     }
 
     /// Writes a checkpoint, if it says something new.

@@ -53,8 +53,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
         started = until_started(config, &settings, directory) => started?,
     };
     let wanted = start::wanted(config, &settings);
+    let ledger = started.ledger.clone();
     let running = Running::spawn(config, settings.clone(), started)?;
-    running.until(stop, watchdog::watch(&settings, &wanted)).await
+    running.until(stop, watchdog::watch(&settings, &wanted, &ledger)).await
 }
 
 async fn until_started(
@@ -325,7 +326,7 @@ impl IngestLoop {
         let admitted = {
             let ledger = self.ledger.lock();
             let tip = ledger::highest(ledger.tip(), self.appender.tip());
-            recover::admit(ledger.checkpoint(), tip, seen.slot.as_ref(), &seen.server)?
+            recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
         };
         let source = PostgresSource::start(&self.settings, &self.stream).await?;
         let system = source.system();

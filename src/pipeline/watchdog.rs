@@ -1,11 +1,14 @@
 //! Looks at the catalogue regularly, beside the loops: what Postgres does not say on the stream.
 //!
 //! A table that left the publication is an ERROR and a metric: its changes are no longer sent, and nothing else would tell.
-//! A publication that is gone stops the process. How much write-ahead log the slot keeps is a metric.
+//! A publication that is gone stops the process. How much write-ahead log the slot keeps is a metric. A standby that is
+//! promoted under a living connection goes on sending: its new timeline is noted, else the next start would take it for
+//! another history.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::buffer::ledger::SharedLedger;
 use crate::failure::Failure;
 use crate::pipeline::recover::Wanted;
 use crate::pipeline::{database, meters};
@@ -19,12 +22,12 @@ const EVERY: Duration = Duration::from_secs(30);
 type Tables = BTreeSet<String>;
 
 /// Watches until something is found that must stop the process; that it returns.
-pub async fn watch(settings: &Settings, wanted: &Wanted) -> Failure {
+pub async fn watch(settings: &Settings, wanted: &Wanted, ledger: &SharedLedger) -> Failure {
     let mut session = None;
     let mut known: Option<Tables> = None;
     let mut reported = Tables::new();
     loop {
-        match look(settings, wanted, &mut session).await {
+        match look(settings, wanted, ledger, &mut session).await {
             Ok(tables) => {
                 let known = known.get_or_insert_with(|| tables.clone());
                 let gone: Tables = known.difference(&tables).cloned().collect();
@@ -54,6 +57,7 @@ pub async fn watch(settings: &Settings, wanted: &Wanted) -> Failure {
 async fn look(
     settings: &Settings,
     wanted: &Wanted,
+    ledger: &SharedLedger,
     session: &mut Option<Session>,
 ) -> Result<Tables, Failure> {
     let session = match session {
@@ -66,6 +70,10 @@ async fn look(
         let from =
             |lsn: Option<crate::position::Lsn>| lsn.map_or(0, |lsn| seen.server.wal_end.bytes_since(lsn));
         meters::slot(from(slot.restart_lsn), from(slot.confirmed_flush));
+        // Only the server that our stream comes from has somebody reading the slot.
+        if slot.active_pid.is_some() {
+            ledger.lock().promoted(seen.server.timeline);
+        }
     }
     let tables = seen.publication.map(|publication| publication.tables).unwrap_or_default();
     Ok(tables.into_iter().map(|table| table.name.to_string()).collect())

@@ -18,7 +18,9 @@ mod e2e;
 mod history;
 mod json;
 mod lanes;
+mod model;
 mod postgres;
+mod readme;
 mod refusals;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;

@@ -151,6 +151,18 @@ impl CheckpointFile {
         }
     }
 
+    /// Renames a file without a valid slot to `checkpoint.damaged`, so that a person can go on without it. One that can be
+    /// read, or was written by a newer version, stays.
+    pub fn put_damaged_aside(directory: &Path) -> Result<(), CheckpointError> {
+        match Self::open(directory) {
+            Err(CheckpointError::NoValidSlot { path } | CheckpointError::Payload { path, .. }) => {
+                Ok(disk::put_aside(&path, "damaged")?)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn read(mut self, file: File, directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
         let bytes = read_slots(&file).map_err(failed("read", &self.path))?;
         let (first, second) = bytes.split_at(SLOT_SIZE);

@@ -80,6 +80,20 @@ fn what_is_published_while_the_checkpoint_is_written_waits_for_the_next_one() {
 }
 
 #[test]
+fn a_marker_that_moves_while_the_checkpoint_is_written_does_not_hold_back_the_confirm() {
+    let mut ledger = three_received(AFTER);
+    ledger.publish(low(1));
+    tick(&mut ledger);
+    ledger.publish(low(3));
+    for keepalive in [200, 300, 400] {
+        let next = ledger.prepare().unwrap();
+        let told = next.told;
+        ledger.mark(FrameNo(3), Lsn::new(keepalive));
+        assert_eq!(ledger.written(next).unwrap().lsn(), told);
+    }
+}
+
+#[test]
 fn what_waits_too_long_is_held_and_then_confirmed() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();
@@ -146,6 +160,29 @@ fn the_tip_names_the_highest_transaction_of_low_held_and_lanes() {
     ledger.publish(Published { highest: reached(3).transaction, lanes: vec![(7, FrameNo(3))], ..low(1) });
     tick(&mut ledger);
     assert_eq!(ledger.checkpoint().tip, reached(3).transaction);
+}
+
+#[test]
+fn what_is_left_of_an_older_epoch_never_becomes_the_tip() {
+    let adopted = Checkpoint { epoch: 1, held: reached(3).mark, ..checkpoint() };
+    let mut ledger = Ledger::new(adopted, AFTER);
+    ledger.received(reached(3));
+    ledger.synced(reached(4));
+    ledger.publish(low(3));
+    assert_eq!(ledger.tip(), None);
+    assert_eq!(ledger.prepare().unwrap().tip, None);
+}
+
+#[test]
+fn what_this_process_knows_is_its_own_tail_and_the_timeline_of_its_connection() {
+    let mut ledger = three_received(AFTER);
+    ledger.connect(2);
+    let known = ledger.known();
+    assert_eq!((known.identity.timeline, known.tip), (2, reached(3).transaction));
+    assert_eq!((known.told, ledger.checkpoint().identity.timeline), (ledger.checkpoint().told, 1));
+    ledger.promoted(3);
+    assert_eq!(ledger.known().identity.timeline, 3);
+    assert_eq!(ledger.prepare().unwrap().identity.timeline, 3, "the checkpoint says so with the next write");
 }
 
 #[test]

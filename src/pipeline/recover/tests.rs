@@ -102,6 +102,15 @@ fn damage_in_what_is_held_is_cut_if_postgres_still_has_it() {
 }
 
 #[test]
+fn after_a_cut_a_slot_that_stands_further_than_the_one_that_had_the_rest_is_refused() {
+    let cut = start(&found(), &log(mark(7, 700)), &slot(700), &server()).unwrap().checkpoint;
+    assert_eq!(cut.told, Lsn::new(700));
+    assert!(admit(&cut, cut.tip, Some(&slot(700)), &server()).is_ok());
+    let refusal = admit(&cut, cut.tip, Some(&slot(910)), &server()).unwrap_err();
+    assert!(matches!(refusal, Refusal::SlotAhead { .. }), "{refusal}");
+}
+
+#[test]
 fn damage_in_what_is_held_is_refused_if_postgres_has_forgotten_it() {
     let refusal = start(&found(), &log(mark(7, 700)), &slot(701), &server()).unwrap_err();
     assert!(matches!(refusal, Refusal::Damaged { first: FrameNo(8), last: FrameNo(9), .. }), "{refusal}");

@@ -169,7 +169,10 @@ pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
                     current_setting('max_replication_slots'),
                     (SELECT count(*) FROM pg_replication_slots),
                     current_setting('max_wal_senders'),
-                    current_database()::text, current_user::text, r.rolsuper, r.rolreplication,
+                    current_database()::text, current_user::text, r.rolsuper,
+                    -- Amazon RDS gives membership in a role of its own instead of the attribute.
+                    r.rolreplication OR EXISTS (SELECT FROM pg_roles g WHERE g.rolname = 'rds_replication'
+                                                AND pg_has_role(r.oid, g.oid, 'MEMBER')),
                     has_database_privilege(current_database(), 'CREATE'),
                     CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END
              FROM pg_roles r WHERE r.rolname = current_user",

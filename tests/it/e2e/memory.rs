@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kinesis_stub::{Config, Stub};
+use kinesis_stub::{Config, Fault, Stub};
 
 use crate::support::daemon::{Daemon, Settings};
 use crate::support::postgres::{Postgres, Version};
@@ -144,4 +144,24 @@ fn rows_of_ten_and_of_twenty_megabytes_neither_stop_it_nor_swell_it() {
     assert_eq!(dead, 1, "a file of dead letters");
     bulk.assert_small();
     bulk.daemon.assert_quiet(&["dead letter", "dead_letter", "quarantine"]);
+}
+
+#[test]
+fn many_rows_of_nearly_a_megabyte_through_a_slow_stream_fit() {
+    let bulk = Bulk::start(false);
+    bulk.stub.set(Fault::Slow { millis: 200 }).unwrap();
+    // 900 kB of plain text; 150 kB of control characters, each of which JSON writes in six bytes.
+    bulk.postgres
+        .execute("insert into lab.bulk select i, repeat('x', 900000) from generate_series(1, 150) i");
+    bulk.postgres
+        .execute("insert into lab.bulk select i, repeat(e'\\x01', 150000) from generate_series(151, 300) i");
+    bulk.wait_until_accepted(300);
+    bulk.wait_until_confirmed();
+    // Far too large once escaped: 60 MB of JSON are never made.
+    bulk.postgres.execute(
+        "insert into lab.bulk select i, repeat(e'\\x01', 10000000) from generate_series(301, 303) i",
+    );
+    bulk.insert(400, 400);
+    bulk.wait_until_accepted(301);
+    bulk.assert_small();
 }

@@ -1,0 +1,260 @@
+//! The five steps of the README, taken as written by a role that may do nothing else, up to an event in a stream.
+
+use std::process::{Command, Output};
+
+use forebay::source::postgres::slot::server_facts;
+use kinesis_stub::{Config, Stub};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::python;
+use super::{blocks, document, quoted, table};
+use crate::support::postgres::{Postgres, Stop, Version};
+use crate::support::process::{Process, Signal};
+use crate::support::session::runtime;
+use crate::support::{SOON, eventually, port};
+
+/// The statements of the README, by what they are for.
+struct Statements {
+    wal_level: String,
+    role: String,
+    publication: String,
+    grants: String,
+    revokes: String,
+}
+
+impl Statements {
+    fn read() -> Self {
+        let [wal_level, role, publication, grants, revokes] =
+            <[String; 5]>::try_from(blocks(&document("README.md"), "sql")).unwrap();
+        Self { wal_level, role, publication, grants, revokes }
+    }
+}
+
+/// Both ends, and a directory with the README's `forebay.toml`.
+struct Scene {
+    // First: it ends before its directory goes.
+    daemon: Option<Process>,
+    stub: Stub,
+    postgres: Postgres,
+    home: TempDir,
+    listen: u16,
+    statements: Statements,
+}
+
+impl Scene {
+    /// A database as somebody might have it, after steps 1 and 2.
+    fn start() -> Self {
+        let statements = Statements::read();
+        let mut postgres = Postgres::builder(Version::usual())
+            .without_fsync()
+            .setting("wal_level=replica")
+            .hba("host lab forebay 127.0.0.1/32 scram-sha-256")
+            .start();
+        postgres.create_lab();
+        // The tests' own role may too much.
+        postgres.execute(
+            "revoke lab from forebay; revoke create on database lab from forebay; drop role forebay",
+        );
+        postgres.execute(&statements.wal_level);
+        postgres.stop(Stop::Fast);
+        postgres.start_again();
+        assert_eq!(postgres.value("show wal_level"), "logical");
+        postgres.execute(&statements.role);
+        let stub = Stub::start(Config::default().stream("lab-events", 2)).unwrap();
+        let home =
+            tempfile::Builder::new().prefix("fb-readme-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let [toml] = <[String; 1]>::try_from(blocks(&document("README.md"), "toml")).unwrap();
+        std::fs::write(home.path().join("forebay.toml"), toml).unwrap();
+        Self { daemon: None, stub, postgres, home, listen: port::free(), statements }
+    }
+
+    /// A line of the README in a shell. The file is the README's; only the addresses and the directory are a test's own.
+    fn shell(&self, line: &str) -> Command {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_forebay"));
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let password = self.statements.role.split('\'').nth(1).unwrap();
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(line).current_dir(self.home.path()).env_clear().env("PATH", path);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").env("NO_COLOR", "1");
+        command.env("FOREBAY_SOURCE__URL", format!("{}?sslmode=disable", self.postgres.url("forebay")));
+        command.env("FOREBAY_SOURCE__PASSWORD", password);
+        command.env("FOREBAY_KINESIS__ENDPOINT", self.stub.endpoint());
+        command.env("FOREBAY_BUFFER__DIR", self.home.path().join("buffer"));
+        command.env("FOREBAY_HTTP__LISTEN", format!("127.0.0.1:{}", self.listen));
+        command
+    }
+
+    fn run(&mut self, line: &str, variable: Option<(&str, &str)>) {
+        let mut command = self.shell(&format!("exec {line}"));
+        command.envs(variable);
+        let daemon = Process::spawn("forebay", &mut command);
+        let ready = daemon.log().wait(0, SOON, |line| line.contains("receiving") || line.contains("ERROR"));
+        assert!(
+            ready.as_ref().is_some_and(|line| line.contains("receiving")),
+            "{ready:?}\n{}",
+            daemon.tail()
+        );
+        self.daemon = Some(daemon);
+    }
+
+    fn stop(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.signal(Signal::TERM);
+        assert!(daemon.wait(SOON).success());
+    }
+
+    /// Inserts a plate and waits for its event.
+    fn plate(&self, id: u32) -> Value {
+        self.postgres
+            .execute(&format!("insert into lab.plates (plate_id, barcode) values ({id}, 'PLT-{id}')"));
+        eventually(&format!("the event of plate {id}"), SOON, || {
+            self.events().into_iter().find(|event| event["subject"] == id.to_string().as_str())
+        })
+    }
+
+    /// Each metric of the README is there before anything has gone wrong, so that an alert sees it change.
+    fn shows_every_metric(&self) {
+        for row in table(&document("README.md"), "metric") {
+            let name = quoted(&row[0])[0];
+            eventually(&format!("{name} is shown"), SOON, || {
+                let page = super::get(self.listen, "/metrics");
+                page.lines()
+                    .any(|line| {
+                        line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+                    })
+                    .then_some(())
+            });
+        }
+        assert!(super::get(self.listen, "/health/live").starts_with("HTTP/1.1 200"));
+        assert!(super::get(self.listen, "/health/ready").starts_with("HTTP/1.1 200"));
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let parse = |record: kinesis_stub::Record| serde_json::from_slice(&record.data).unwrap();
+        self.stub.records().into_iter().map(parse).collect()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// The lines of the README that begin with `forebay`.
+fn commands() -> [String; 3] {
+    let blocks = blocks(&document("README.md"), "sh");
+    let lines: Vec<_> = blocks.iter().flat_map(|block| block.lines()).map(str::to_owned).collect();
+    let ours: Vec<_> = lines.into_iter().filter(|line| line.starts_with("forebay ")).collect();
+    ours.try_into().unwrap()
+}
+
+#[test]
+fn the_five_steps_lead_to_an_event() {
+    let [config, adopt, run] = commands();
+    let mut scene = Scene::start();
+    // Step 3, as the owner of the tables.
+    scene.postgres.execute("grant create on database lab to lab");
+    scene.postgres.execute(&format!("set role lab; {}", scene.statements.publication));
+    let shown = scene.shell(&config).output().unwrap();
+    assert!(shown.status.success(), "{}", said(&shown));
+    assert!(said(&shown).contains("stream = \"lab-events\"") && !said(&shown).contains("change me"));
+    // Why `adopt` is among the commands.
+    let refused = scene.shell(&run).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("forebay adopt --reason"), "{}", said(&refused));
+    let adopted = scene.shell(&adopt).output().unwrap();
+    assert!(adopted.status.success() && said(&adopted).contains("Epoch 1 begins"), "{}", said(&adopted));
+    scene.postgres.query("select pg_create_logical_replication_slot('beside', 'pgoutput')");
+    scene.run(&run, None);
+    let event = scene.plate(7);
+    assert_eq!(event["type"], "lab.plates.inserted.v1");
+    assert_eq!(event["source"], "urn:forebay:lab");
+    assert_eq!(event["data"]["barcode"], "PLT-7");
+    assert_eq!(event["id"], recomputed(&scene.postgres).as_str());
+    scene.shows_every_metric();
+    let gap = scene.events().remove(0);
+    let [documented] = <[String; 1]>::try_from(blocks(&document("docs/EVENTS.md"), "json")).unwrap();
+    let documented: Value = serde_json::from_str(&documented).unwrap();
+    assert_eq!(gap["type"], "forebay.gap.v1");
+    assert_eq!(
+        gap["data"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        documented.as_object().unwrap().keys().collect::<Vec<_>>()
+    );
+    scene.stop();
+}
+
+/// The id of the only insert that another slot has seen, by the recipe of docs/EVENTS.md.
+fn recomputed(postgres: &Postgres) -> String {
+    let messages = postgres.query(
+        "select lsn::text, xid::text, encode(data, 'hex') from pg_logical_slot_peek_binary_changes('beside', null, null, \
+         'proto_version', '1', 'publication_names', 'forebay_lab')",
+    );
+    let cell = |row: &Vec<Option<String>>, column: usize| row[column].clone().unwrap();
+    let with_tag =
+        |tag: &str| messages.iter().filter(|row| cell(row, 2).starts_with(tag)).collect::<Vec<_>>();
+    // B: tag, LSN (8 bytes), commit time in microseconds since 2000 (8 bytes), xid. I: the insert.
+    let (begin, insert) = (with_tag("42"), with_tag("49"));
+    assert_eq!((begin.len(), insert.len()), (1, 1));
+    let commit = i64::from_str_radix(&cell(begin[0], 2)[18..34], 16).unwrap() + 946_684_800_000_000;
+    let (lsn, xid) = (cell(insert[0], 0), cell(insert[0], 1));
+    python::print(&format!("event_id('urn:forebay:lab', 'lab.plates.inserted.v1', {commit}, {xid}, '{lsn}')"))
+}
+
+#[test]
+fn forebay_makes_the_publication_and_needs_the_right_to_it_only_once() {
+    let [_, _, run] = commands();
+    let mut scene = Scene::start();
+    let tables = ("FOREBAY_SOURCE__TABLES", "lab.plates, lab.samples");
+    let refused = scene.shell(&run).envs([tables]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("CREATE PUBLICATION \"forebay_lab\" FOR TABLE"), "{}", said(&refused));
+    scene.postgres.execute(&scene.statements.grants);
+    scene.run(&run, Some(tables));
+    scene.plate(1);
+    scene.stop();
+    scene.postgres.execute(&scene.statements.revokes);
+    scene.run(&run, None);
+    scene.plate(2);
+    scene.stop();
+    let types: Vec<_> = scene.events().iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(types, ["lab.plates.inserted.v1"; 2], "no gap, and no repeat after a clean stop");
+}
+
+#[test]
+fn on_rds_membership_in_its_role_is_the_right_to_replicate() {
+    let postgres = Postgres::start(Version::usual());
+    postgres.execute("create role forebay login; create role rds_replication");
+    let may_replicate = || {
+        runtime().block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&postgres.url("forebay"), tokio_postgres::NoTls).await.unwrap();
+            let facts = async move { server_facts(&client).await.unwrap().may_replicate };
+            tokio::join!(facts, async { connection.await.unwrap() }).0
+        })
+    };
+    assert!(!may_replicate());
+    postgres.execute("grant rds_replication to forebay");
+    assert!(may_replicate());
+}
+
+#[test]
+fn the_statement_of_the_runbook_is_understood() {
+    let postgres = Postgres::start(Version::usual());
+    postgres.query("select pg_create_logical_replication_slot('s', 'pgoutput')");
+    let [statement] = <[String; 1]>::try_from(blocks(&document("docs/OPERATIONS.md"), "sql")).unwrap();
+    assert_eq!(postgres.query(&statement).len(), 1);
+}
+
+#[test]
+fn the_same_id_comes_out_of_sql() {
+    let postgres = Postgres::start(Version::usual());
+    if postgres.value("select 1 from pg_available_extensions where name = 'uuid-ossp'").is_empty() {
+        crate::support::missing("the extension uuid-ossp");
+        return;
+    }
+    postgres.execute("create extension \"uuid-ossp\"");
+    let [statement] = <[String; 1]>::try_from(blocks(&document("docs/EVENTS.md"), "sql")).unwrap();
+    let id = postgres.value(&statement);
+    let recipe = python::blocks_of_events().concat();
+    assert!(!id.is_empty() && recipe.contains(&id), "{id} is not the id that the Python recipe asserts");
+}
