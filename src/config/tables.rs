@@ -25,14 +25,15 @@ impl TableName {
 
     pub(super) fn list(keys: &mut Keys, key: &str) -> Option<Vec<Self>> {
         let mut names = Vec::new();
-        for text in keys.list(key)? {
+        let texts = keys.list(key)?;
+        if texts.is_empty() {
+            keys.error(key, "names no table; leave the key out for every table with a key");
+        }
+        for text in texts {
             match Self::parse(&text) {
                 Ok(name) => names.push(name),
                 Err(error) => keys.error(key, error),
             }
-        }
-        if names.is_empty() {
-            keys.error(key, "names no table; leave the key out for every table with a key");
         }
         Some(names)
     }

@@ -73,6 +73,17 @@ pub enum AdoptError {
         /// Its name.
         slot: String,
     },
+    /// The slot is older than the publication that would be made.
+    #[error(
+        "the publication {publication:?} is missing, but the slot {slot:?} exists: a slot that is older than its publication cannot \
+         read what was written between them. Add --recreate-slot {slot}, which gives up what the slot still holds"
+    )]
+    PublicationMissing {
+        /// Its name.
+        publication: String,
+        /// The slot's name.
+        slot: String,
+    },
     /// The audit file could not be read or written.
     #[error("cannot use the audit file {path}: {source}")]
     Audit {
@@ -86,9 +97,10 @@ pub enum AdoptError {
 impl From<AdoptError> for Failure {
     fn from(error: AdoptError) -> Self {
         match error {
-            AdoptError::OtherSlot { .. } | AdoptError::SlotUnusable { .. } | AdoptError::Audit { .. } => {
-                Self::stop(error)
-            }
+            AdoptError::OtherSlot { .. }
+            | AdoptError::SlotUnusable { .. }
+            | AdoptError::PublicationMissing { .. }
+            | AdoptError::Audit { .. } => Self::stop(error),
         }
     }
 }
@@ -132,12 +144,11 @@ async fn slot(
             return Err(AdoptError::SlotUnusable { why: why.clone(), slot: wanted.slot.clone() }.into());
         }
         (Some(_), None) if seen.publication.is_none() => {
-            let why = format!(
-                "The publication {:?} is missing, and a slot that is older than its publication cannot read what was written \
-                 between them.",
-                wanted.publication
-            );
-            return Err(AdoptError::SlotUnusable { why, slot: wanted.slot.clone() }.into());
+            return Err(AdoptError::PublicationMissing {
+                publication: wanted.publication.clone(),
+                slot: wanted.slot.clone(),
+            }
+            .into());
         }
         (found, _) => found.as_ref(),
     };

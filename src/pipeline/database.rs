@@ -13,7 +13,7 @@ use crate::source::postgres::sql::Session;
 /// The database cannot be used as it is; each finding has the command that mends it.
 #[derive(Debug, thiserror::Error)]
 #[error("the database cannot be used as it is:{}", list(.0))]
-pub struct Unfit(Vec<Finding>);
+pub struct Unfit(pub(super) Vec<Finding>);
 
 fn list(findings: &[Finding]) -> String {
     let mut text = String::new();
@@ -41,6 +41,8 @@ pub struct Seen {
     pub facts: ServerFacts,
     /// The publication, if it exists.
     pub publication: Option<PublicationFacts>,
+    /// Tables, leaves of partitioned ones too, on which it makes the application's own UPDATE or DELETE fail.
+    pub broken: Vec<Finding>,
 }
 
 /// The connection settings: the URL, and the password from wherever it is.
@@ -71,15 +73,18 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
 /// # Errors
 /// The connection, or a role that may not look.
 pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -> Result<Seen, Failure> {
-    let (facts, slot, publication) = session
+    let (facts, slot, publication, broken) = session
         .run(async |client| -> Result<_, crate::source::postgres::error::Error> {
             let facts = slot::server_facts(client).await?;
             let slot = slot::slot_facts(client, &wanted.slot).await?;
             let publication = publication::publication_facts(client, &wanted.publication).await?;
-            Ok((facts, slot, publication))
+            let broken = publication::broken_by(client, &wanted.publication).await?;
+            Ok((facts, slot, publication, broken))
         })
         .await?;
-    let (timeline, switches) = timeline(settings).await?;
+    // Where no stream is possible at all, that is found and told before the timeline matters.
+    let (timeline, switches) =
+        if facts.may_stream() { timeline(settings).await? } else { (facts.timeline, Vec::new()) };
     let server = Server {
         system_id: facts.system_id.clone(),
         timeline,
@@ -88,12 +93,12 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
         in_recovery: facts.in_recovery,
         publication_exists: publication.is_some(),
     };
-    let usable = slot.as_ref().map(|found| usable(found, wanted));
-    Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication })
+    let usable = slot.as_ref().map(|found| usable(found, wanted, facts.in_recovery));
+    Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication, broken })
 }
 
-fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
-    let findings = found.findings(&wanted.slot, &wanted.database);
+fn usable(found: &SlotFacts, wanted: &Wanted, in_recovery: bool) -> Slot {
+    let findings = found.findings(&wanted.slot, &wanted.database, in_recovery);
     let unusable = findings.first().map(|finding| finding.message.clone());
     Slot { confirmed: found.confirmed_flush.unwrap_or(Lsn::ZERO), unusable }
 }
@@ -149,7 +154,7 @@ impl Seen {
             );
         }
         if let Some(publication) = &self.publication {
-            findings.extend(publication.broken());
+            findings.extend(self.broken.iter().cloned());
             if publication.tables.is_empty() {
                 findings.push(Finding {
                     message: format!(

@@ -12,7 +12,7 @@ use crate::buffer::scan::Scan;
 use crate::buffer::writer::Writer;
 use crate::config::{Config, ConfirmAfter};
 use crate::failure::Failure;
-use crate::pipeline::database;
+use crate::pipeline::database::{self, Unfit};
 use crate::pipeline::recover::{self, LogState, Slot, Wanted};
 use crate::position::{FrameNo, Lsn};
 use crate::source::postgres::conninfo::Settings;
@@ -200,7 +200,14 @@ pub async fn make(
     let source = &config.source;
     if !publication_exists {
         let tables = match source.tables.clone() {
-            Some(tables) => tables,
+            Some(tables) => {
+                let findings =
+                    session.run(async |client| publication::unfit_tables(client, &tables).await).await?;
+                if !findings.is_empty() {
+                    return Err(Failure::stop(Unfit(findings)));
+                }
+                tables
+            }
             None => session.run(publication::candidate_tables).await?,
         };
         let made = session

@@ -12,13 +12,18 @@
 )]
 
 mod buffer;
+mod configuration;
+mod connections;
 mod crash;
+mod e2e;
+mod history;
 mod json;
 mod lanes;
 mod model;
+mod outage;
 mod postgres;
 mod readme;
-mod outage;
+mod refusals;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

@@ -17,7 +17,8 @@ use super::socket::Socket;
 /// PostgreSQL 18 only warns when a publication is gone.
 const SESSION: &str = "-c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC \
     -c extra_float_digits=3 -c bytea_output=hex -c client_min_messages=warning -c lc_monetary=C \
-    -c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0";
+    -c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 \
+    -c default_transaction_read_only=off";
 
 /// The session's command-line options: the user's, then ours, which win.
 pub fn session_options(settings: &Settings) -> String {
@@ -183,14 +184,17 @@ impl<'a> LogIn<'a> {
     }
 
     fn password(&self) -> Result<&'a Password, Error> {
-        self.settings.password.as_ref().ok_or_else(|| {
-            Error::Authentication(format!(
-                "the server wants a password for {:?} and there is none; put it into FOREBAY_SOURCE__PASSWORD, password_file, \
-                 PGPASSFILE or the URL",
-                self.settings.user
-            ))
-        })
+        self.settings.password.as_ref().ok_or_else(|| no_password(self.settings))
     }
+}
+
+/// The server wants a password, and we have none.
+pub(super) fn no_password(settings: &Settings) -> Error {
+    Error::Authentication(format!(
+        "the server wants a password for {:?} and there is none; put it into FOREBAY_SOURCE__PASSWORD, password_file, \
+         PGPASSFILE or the URL",
+        settings.user
+    ))
 }
 
 fn out_of_order(what: &str) -> Error {

@@ -54,7 +54,8 @@ pub enum Error {
     /// The server has stopped to send changes of our publication, and goes on without them.
     #[error(
         "the server skips publication {publication:?}: {notice}. Changes committed meanwhile are not sent. \
-         Make the publication again, then run `forebay adopt`"
+         Make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: a slot that is older than its \
+         publication cannot read what was written between them"
     )]
     PublicationSkipped {
         /// The publication we asked for.
@@ -72,10 +73,13 @@ impl From<ServerError> for Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(error) => ServerError::from(error).into(),
-            None => Self::Network { target: "the SQL connection".to_owned(), cause: io::Error::other(error) },
+        use std::error::Error as _;
+        if let Some(error) = error.as_db_error() {
+            return ServerError::from(error).into();
         }
+        let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        let cause = io::Error::other(format!("{error}{reason}"));
+        Self::Network { target: "the SQL connection".to_owned(), cause }
     }
 }
 
@@ -160,13 +164,19 @@ impl ServerError {
             "42501" => {
                 "ALTER ROLE … REPLICATION for the stream, GRANT SELECT for the tables, ownership for a publication"
             }
-            "42704" => "the slot or publication is missing: the next start says which",
+            "42704" => {
+                "if it was dropped, make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: \
+                 a slot that is older than its publication cannot read what was written between them"
+            }
             "3D000" => "check the database in the URL",
             "55006" => "another process reads the slot; it is free when that one has gone",
-            "55000" => "the next start says what is wrong with the slot; a lost slot needs `forebay adopt`",
+            "55000" => {
+                "if the slot is lost, `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
+            }
             "53300" => "raise max_connections or max_wal_senders, or close other connections",
             "58P01" => {
-                "a file that the server needs is gone; if it is a WAL segment, the slot needs `forebay adopt`"
+                "a file that the server needs is gone; if it is a WAL segment, the slot is lost: \
+                 `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
             }
             _ => return None,
         })

@@ -51,17 +51,6 @@ pub struct PublishedTable {
     pub is_partitioned: bool,
 }
 
-impl PublicationFacts {
-    /// Tables on which this publication makes the application's own UPDATE or DELETE fail, each with what mends it.
-    pub fn broken(&self) -> Vec<Finding> {
-        if !self.update && !self.delete {
-            return Vec::new();
-        }
-        let broken = self.tables.iter().filter(|table| !table.has_usable_identity && !table.is_partitioned);
-        broken.map(|table| no_identity(&table.name)).collect()
-    }
-}
-
 fn no_identity(table: &TableName) -> Finding {
     let quoted = quoted(table);
     Finding {
@@ -157,6 +146,33 @@ pub async fn broken_by(client: &Client, name: &str) -> Result<Vec<Finding>, Erro
         .iter()
         .map(|row| Ok(no_identity(&TableName { schema: row.try_get(0)?, table: row.try_get(1)? })));
     broken.collect()
+}
+
+/// Which of the tables that the configuration names cannot be published: they do not exist, or their UPDATEs would fail.
+///
+/// # Errors
+/// The connection broke.
+pub async fn unfit_tables(client: &Client, tables: &[TableName]) -> Result<Vec<Finding>, Error> {
+    let query = format!(
+        "SELECT (SELECT coalesce(bool_and({USABLE}), true)
+                 FROM (SELECT r.oid UNION SELECT relid FROM pg_partition_tree(r.oid)) m (oid)
+                 JOIN pg_catalog.pg_class c ON c.oid = m.oid AND c.relkind = 'r')
+         FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+         WHERE n.nspname = $1::text::name AND r.relname = $2::text::name AND r.relkind IN ('r', 'p')"
+    );
+    let mut findings = Vec::new();
+    for name in tables {
+        let usable = client.query_opt(&query, &[&name.schema, &name.table]).await?;
+        match usable.map(|row| row.try_get::<_, bool>(0)).transpose()? {
+            Some(true) => {}
+            Some(false) => findings.push(no_identity(name)),
+            None => findings.push(Finding {
+                message: format!("source.tables names {name}, and there is no such table."),
+                mend: Some("a correction of source.tables, or CREATE TABLE".to_owned()),
+            }),
+        }
+    }
+    Ok(findings)
 }
 
 /// What Forebay publishes by default: every permanent table with a usable identity in the users' schemas; of a

@@ -81,6 +81,13 @@ pub struct SlotFacts {
     pub synced: bool,
 }
 
+impl ServerFacts {
+    /// Whether this role can stream from this server.
+    pub fn may_stream(&self) -> bool {
+        self.may_replicate && self.wal_level == "logical"
+    }
+}
+
 /// Something that stands in the way, and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -91,8 +98,8 @@ pub struct Finding {
 }
 
 impl SlotFacts {
-    /// What keeps this slot from being streamed from, in this database.
-    pub fn findings(&self, name: &str, database: &str) -> Vec<Finding> {
+    /// What keeps this slot from being streamed from, in this database; `in_recovery`: on a standby.
+    pub fn findings(&self, name: &str, database: &str, in_recovery: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |message: String, mend: &str| {
             findings.push(Finding { message, mend: Some(mend.to_owned()).filter(|mend| !mend.is_empty()) });
@@ -124,7 +131,8 @@ impl SlotFacts {
         if self.temporary {
             find(format!("Slot {name:?} is temporary: it goes with the session that made it."), "");
         }
-        if self.synced {
+        // After a promotion the mark stays, and means nothing.
+        if self.synced && in_recovery {
             find(format!("Slot {name:?} is a copy on a standby: it can be read only after a promotion."), "");
         }
         if self.two_phase {
@@ -259,7 +267,11 @@ mod tests {
         let mut facts: SlotFacts = serde_json::from_str(text).unwrap();
         assert_eq!(facts.confirmed_flush, Some(Lsn::new(0x153_C5E0)));
         change(&mut facts);
-        facts.findings("s", "lab")
+        assert_eq!(
+            facts.findings("s", "lab", false).len(),
+            facts.findings("s", "lab", true).len() - usize::from(facts.synced)
+        );
+        facts.findings("s", "lab", true)
     }
 
     type Case = (fn(&mut SlotFacts), &'static str);

@@ -53,7 +53,8 @@ async fn log_in(settings: &Settings, attempt: Attempt) -> Result<(Client, Driver
         // the same settings, refuses that.
         config.password(password.reveal());
     }
-    let (client, mut connection) = config.connect_raw(socket, Agreed).await?;
+    let (client, mut connection) =
+        config.connect_raw(socket, Agreed).await.map_err(|error| refused(settings, error))?;
     let driver = async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -67,6 +68,17 @@ async fn log_in(settings: &Settings, attempt: Attempt) -> Result<(Client, Driver
         }
     };
     Ok((client, Box::pin(driver)))
+}
+
+/// What the client says when it cannot log in: it gives its kind only as a text.
+fn refused(settings: &Settings, error: tokio_postgres::Error) -> Error {
+    let kind = error.to_string();
+    let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    match kind.as_str() {
+        "invalid configuration" if reason == "password missing" => auth::no_password(settings),
+        "invalid configuration" | "authentication error" => Error::Authentication(reason),
+        _ => error.into(),
+    }
 }
 
 /// A client together with its driver, for whoever has no task to spare.

@@ -109,6 +109,8 @@ pub struct Daemon {
     process: Option<Process>,
     settings: Settings,
     home: TempDir,
+    /// `buffer.dir`; `None`: in its home.
+    buffer: Option<PathBuf>,
     listen: u16,
 }
 
@@ -117,7 +119,12 @@ impl Daemon {
     pub fn prepare(settings: Settings) -> Self {
         // Not in /tmp: where that is a tmpfs, the daemon rightly keeps nothing there (`confirm_after` becomes `never`).
         let home = tempfile::Builder::new().prefix("fb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Self { settings, home, listen: port::free(), process: None }
+        Self { settings, home, buffer: None, listen: port::free(), process: None }
+    }
+
+    /// As [`prepare`](Self::prepare), with the buffer directory of another one.
+    pub fn prepare_on(settings: Settings, buffer: &Path) -> Self {
+        Self { buffer: Some(buffer.to_owned()), ..Self::prepare(settings) }
     }
 
     /// Makes the directory and starts `forebay run`.
@@ -146,7 +153,7 @@ impl Daemon {
 
     /// `buffer.dir`.
     pub fn buffer_directory(&self) -> PathBuf {
-        self.home.path().join("buffer")
+        self.buffer.clone().unwrap_or_else(|| self.home.path().join("buffer"))
     }
 
     /// Throws the buffer away, as a container's end does.

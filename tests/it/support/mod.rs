@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod scene;
 pub mod session;
 pub mod standby;
 pub mod tls;

@@ -1,0 +1,167 @@
+//! Memory does not depend on how much there is: a huge transaction, a long backlog, large rows.
+
+use std::time::{Duration, Instant};
+
+use kinesis_stub::{Config, Fault, Stub};
+
+use crate::support::daemon::{Daemon, Settings};
+use crate::support::postgres::{Postgres, Version};
+use crate::support::{SOON, eventually};
+
+/// What the issue allows; the goal is 64.
+const RESIDENT_MAX: u64 = 96 << 20;
+/// A million rows of any speed of machine.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// A database with one wide table, and a stream that keeps nothing.
+struct Bulk {
+    daemon: Daemon,
+    stub: Stub,
+    postgres: Postgres,
+    began: Instant,
+}
+
+impl Bulk {
+    fn start(keep: bool) -> Self {
+        let mut postgres = Postgres::builder(Version::usual()).without_fsync().start();
+        postgres.create_lab();
+        postgres.execute(
+            "create table lab.bulk (id bigint primary key, payload text); alter table lab.bulk owner to lab; \
+             alter table lab.bulk alter column payload set storage external",
+        );
+        let stub = Stub::start(Config { keep, ..Config::default().stream("lab-events", 1) }).unwrap();
+        let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
+        settings.tables = vec!["lab.bulk".to_owned()];
+        "8 GiB".clone_into(&mut settings.max_size);
+        let daemon = Daemon::start(settings);
+        daemon.wait_for_log("receiving");
+        Self { daemon, stub, postgres, began: Instant::now() }
+    }
+
+    fn insert(&self, from: u64, to: u64) {
+        let sql = format!(
+            "insert into lab.bulk select i, lpad(i::text, 230, 'row of the bulk ') from generate_series({from}, {to}) i"
+        );
+        self.postgres.execute(&sql);
+    }
+
+    /// Waits until this many records were accepted since the stub was last started.
+    fn wait_until_accepted(&self, count: u64) {
+        eventually("everything is accepted", PATIENCE, || {
+            (self.stub.requests().stored >= count).then_some(())
+        });
+        self.say(&format!("{count} accepted"));
+    }
+
+    /// Waits until the slot has confirmed everything, so that it is held or published.
+    fn wait_until_confirmed(&self) {
+        let target = self.postgres.value("select pg_current_wal_flush_lsn()");
+        let sql = format!("select confirmed_flush_lsn >= '{target}' from pg_replication_slots");
+        eventually("everything is confirmed", PATIENCE, || (self.postgres.value(&sql) == "t").then_some(()));
+        self.say("all confirmed");
+    }
+
+    /// Resident memory now and at its highest, in bytes.
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    fn say(&self, what: &str) {
+        let mib = |name: &str| self.status(name) >> 20;
+        println!(
+            "{:6.1} s  {what}: now {} MiB ({} anonymous, {} of files), highest {} MiB",
+            self.began.elapsed().as_secs_f64(),
+            mib("VmRSS"),
+            mib("RssAnon"),
+            mib("RssFile"),
+            mib("VmHWM"),
+        );
+    }
+
+    #[track_caller]
+    fn assert_small(&self) {
+        self.say("at the end");
+        let highest = self.status("VmHWM");
+        assert!(highest <= RESIDENT_MAX, "{} MiB resident at the highest", highest >> 20);
+    }
+}
+
+fn long() -> bool {
+    std::env::var("LONG").is_ok_and(|value| value == "1")
+}
+
+#[test]
+fn a_transaction_of_a_million_rows_fits() {
+    let bulk = Bulk::start(false);
+    bulk.insert(1, 1_000_000);
+    bulk.say("committed");
+    bulk.wait_until_accepted(1_000_000);
+    bulk.wait_until_confirmed();
+    bulk.assert_small();
+    assert_eq!(bulk.stub.requests().stored, 1_000_000);
+}
+
+#[test]
+fn a_backlog_of_a_million_events_fits_and_drains() {
+    let rows: u64 = if long() { 5_000_000 } else { 1_000_000 };
+    let mut bulk = Bulk::start(false);
+    bulk.stub.stop();
+    for chunk in 0..rows / 10_000 {
+        bulk.insert(chunk * 10_000 + 1, (chunk + 1) * 10_000);
+    }
+    bulk.say("committed");
+    bulk.wait_until_confirmed();
+    bulk.assert_small();
+    // Started again over the backlog: recovery must not read it into memory either.
+    assert!(bulk.daemon.terminate().success());
+    bulk.stub.restart().unwrap();
+    bulk.daemon.start_again();
+    bulk.daemon.wait_for_log("receiving");
+    bulk.say("started again");
+    bulk.wait_until_accepted(rows);
+    bulk.assert_small();
+    bulk.daemon.assert_quiet(&[]);
+}
+
+#[test]
+fn rows_of_ten_and_of_twenty_megabytes_neither_stop_it_nor_swell_it() {
+    let bulk = Bulk::start(true);
+    bulk.insert(1, 1);
+    // Larger than the stream takes (1 MiB): received whole, to the dead letter.
+    bulk.postgres.execute("insert into lab.bulk values (2, repeat('x', 10000000))");
+    // Larger than max_row_size (16 MiB): not received whole.
+    bulk.postgres.execute("insert into lab.bulk values (3, repeat('x', 20000000))");
+    bulk.postgres.execute("insert into lab.bulk values (4, repeat('x', 1000000))");
+    bulk.insert(5, 5);
+    let key = |key: &str| bulk.stub.records().iter().any(|record| record.key == key);
+    eventually("what fits is published", SOON * 2, || (key("1") && key("4") && key("5")).then_some(()));
+    assert!(!key("2") && !key("3"));
+    bulk.wait_until_confirmed();
+    let dead = std::fs::read_dir(bulk.daemon.buffer_directory()).unwrap().flatten();
+    let dead = dead.filter(|entry| entry.file_name().to_string_lossy().contains("dead")).count();
+    assert_eq!(dead, 1, "a file of dead letters");
+    bulk.assert_small();
+    bulk.daemon.assert_quiet(&["dead letter", "dead_letter", "quarantine"]);
+}
+
+#[test]
+fn many_rows_of_nearly_a_megabyte_through_a_slow_stream_fit() {
+    let bulk = Bulk::start(false);
+    bulk.stub.set(Fault::Slow { millis: 200 }).unwrap();
+    // 900 kB of plain text; 150 kB of control characters, each of which JSON writes in six bytes.
+    bulk.postgres
+        .execute("insert into lab.bulk select i, repeat('x', 900000) from generate_series(1, 150) i");
+    bulk.postgres
+        .execute("insert into lab.bulk select i, repeat(e'\\x01', 150000) from generate_series(151, 300) i");
+    bulk.wait_until_accepted(300);
+    bulk.wait_until_confirmed();
+    // Far too large once escaped: 60 MB of JSON are never made.
+    bulk.postgres.execute(
+        "insert into lab.bulk select i, repeat(e'\\x01', 10000000) from generate_series(301, 303) i",
+    );
+    bulk.insert(400, 400);
+    bulk.wait_until_accepted(301);
+    bulk.assert_small();
+}

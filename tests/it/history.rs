@@ -1,0 +1,9 @@
+//! Databases, slots and directories that do not tell one story: refused with a reason and a way out, never skipped; and
+//! after `forebay adopt` everything of the new history is told.
+
+mod damage;
+mod identity;
+mod publication;
+mod restored;
+mod slot;
+mod standby;
