@@ -54,7 +54,7 @@ pub enum Error {
     /// The server has stopped to send changes of our publication, and goes on without them.
     #[error(
         "the server skips publication {publication:?}: {notice}. Changes committed meanwhile are not sent. \
-         Make the publication again, then run `forebay adopt`"
+         Make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: this slot cannot read past them"
     )]
     PublicationSkipped {
         /// The publication we asked for.
