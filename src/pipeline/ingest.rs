@@ -103,12 +103,15 @@ impl Appender {
     }
 
     fn quarantine(&mut self, change: &Unreadable<'_>) {
+        self.records.clear();
+        if change.relation.is_some_and(|relation| !self.translator.wants(relation)) {
+            return;
+        }
         tracing::error!(
             table = change.table, position = %change.place.position(self.epoch), reason = change.reason, size = change.size,
             "a change cannot be read and goes to the dead letter"
         );
         meters::untranslatable();
-        self.records.clear();
         DeadLetter::unreadable(change, self.epoch).push(&mut self.records);
     }
 
@@ -354,7 +357,7 @@ mod tests {
     use crate::buffer::checkpoint::{Checkpoint, Identity, Mark, Phase as Made};
     use crate::buffer::ledger::Ledger;
     use crate::buffer::log::LogConfig;
-    use crate::change::Place;
+    use crate::change::{Place, Relation, ReplicaIdentity};
     use crate::config::{ConfirmAfter, Tables};
 
     /// Delivers one change that cannot be read, and breaks.
@@ -373,6 +376,7 @@ mod tests {
                 1 => Ok(Some(Delivery::Begin(transaction))),
                 2 => Ok(Some(Delivery::Unreadable(Unreadable {
                     place,
+                    relation: None,
                     table: None,
                     reason: "x",
                     size: 1,
@@ -395,12 +399,39 @@ mod tests {
         }
     }
 
+    fn appender(directory: &std::path::Path, tables: Tables) -> Appender {
+        let scan = Log::scan(directory, Mark::default(), FrameNo(0)).unwrap();
+        let (log, writer) = Log::open(LogConfig::new(directory, 16 << 20), FrameNo(0), scan).unwrap();
+        Appender::new(log, writer, Translator::new("urn:forebay:lab", 0, tables))
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_read_is_no_dead_letter_where_nobody_wants_the_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let tables = Tables { exclude: vec!["lab.blobs".into()], ..Tables::default() };
+        let mut appender = appender(directory.path(), tables);
+        for (table, letters) in [("blobs", 0), ("plates", 1)] {
+            let relation = Relation {
+                oid: 5,
+                schema: "lab".into(),
+                table: table.into(),
+                identity: ReplicaIdentity::Default,
+                columns: Vec::new(),
+                primary_key: Vec::new(),
+            };
+            let place =
+                Place { transaction: Transaction::default(), index: 0, lsn: Lsn::new(400), nth: 0 };
+            let relation = Some(&relation);
+            appender.quarantine(&Unreadable { place, relation, table: None, reason: "x", size: 1, raw: b"x" });
+            assert_eq!(appender.records.len(), letters, "{table}");
+        }
+    }
+
     #[tokio::test]
     async fn what_a_broken_connection_has_brought_is_shown_to_the_publisher() {
         let directory = tempfile::tempdir().unwrap();
-        let scan = Log::scan(directory.path(), Mark::default(), FrameNo(0)).unwrap();
-        let config = LogConfig::new(directory.path(), 16 << 20);
-        let (log, writer) = Log::open(config, FrameNo(0), scan).unwrap();
+        let mut appender = appender(directory.path(), Tables::default());
+        let log = Arc::clone(&appender.log);
         let identity = Identity {
             system_id: "7".into(),
             timeline: 1,
@@ -413,8 +444,6 @@ mod tests {
         };
         let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, Lsn::ZERO);
         let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
-        let translator = Translator::new("urn:forebay:lab", 0, Tables::default());
-        let mut appender = Appender::new(Arc::clone(&log), writer, translator);
         let (_settled, settled) = watch::channel(None);
         let (_phase, phase) = watch::channel(Phase::Running);
         let ingest = Ingest {
