@@ -13,7 +13,7 @@ use crate::source::postgres::sql::Session;
 /// The database cannot be used as it is; each finding has the command that mends it.
 #[derive(Debug, thiserror::Error)]
 #[error("the database cannot be used as it is:{}", list(.0))]
-pub struct Unfit(Vec<Finding>);
+pub struct Unfit(pub(super) Vec<Finding>);
 
 fn list(findings: &[Finding]) -> String {
     let mut text = String::new();

@@ -183,6 +183,12 @@ pub async fn make(
             Some(tables) => tables,
             None => session.run(publication::candidate_tables).await?,
         };
+        // From that moment on the application's own UPDATE and DELETE would fail.
+        let broken =
+            session.run(async |client| publication::broken_once_published(client, &tables).await).await?;
+        if !broken.is_empty() {
+            return Err(Failure::stop(database::Unfit(broken)));
+        }
         let made = session
             .run(async |client| {
                 Ok::<_, Error>(publication::create_publication(client, &source.publication, &tables).await)

@@ -302,6 +302,8 @@ async fn look_at_the_catalogue(server: &Server, major: u32) {
             let broken = publication::broken_by(client, "Pub's").await?;
             assert_eq!(broken.len(), 1, "{broken:?}");
             assert_eq!(broken, published.broken());
+            let log = [TableName { schema: "lab".to_owned(), table: "log".to_owned() }];
+            assert_eq!(publication::broken_once_published(client, &log).await?, broken);
             let mend = broken[0].mend.as_ref().unwrap();
             assert_eq!(mend, "ALTER TABLE \"lab\".\"log\" REPLICA IDENTITY FULL;");
             client.batch_execute(mend).await?;

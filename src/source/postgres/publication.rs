@@ -159,6 +159,29 @@ pub async fn broken_by(client: &Client, name: &str) -> Result<Vec<Finding>, Erro
     broken.collect()
 }
 
+/// Those of these tables whose own UPDATE or DELETE would fail once they are published; leaves of partitioned tables count.
+///
+/// # Errors
+/// The connection broke.
+pub async fn broken_once_published(client: &Client, tables: &[TableName]) -> Result<Vec<Finding>, Error> {
+    let query = format!(
+        "SELECT DISTINCT n.nspname::text, c.relname::text
+         FROM unnest($1::text[], $2::text[]) w (schema, name)
+         JOIN pg_catalog.pg_namespace tn ON tn.nspname = w.schema
+         JOIN pg_catalog.pg_class tc ON tc.relnamespace = tn.oid AND tc.relname = w.name
+         CROSS JOIN LATERAL (SELECT tc.oid UNION SELECT relid FROM pg_partition_tree(tc.oid)) m (oid)
+         JOIN pg_catalog.pg_class c ON c.oid = m.oid AND c.relkind = 'r'
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT {USABLE} ORDER BY 1, 2"
+    );
+    let schemas: Vec<&str> = tables.iter().map(|name| name.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|name| name.table.as_str()).collect();
+    let rows = client.query(&query, &[&schemas, &names]).await?;
+    rows.iter()
+        .map(|row| Ok(no_identity(&TableName { schema: row.try_get(0)?, table: row.try_get(1)? })))
+        .collect()
+}
+
 /// What Forebay publishes by default: every permanent table with a usable identity in the users' schemas; of a
 /// partitioned table the root; nothing that belongs to an extension.
 ///
