@@ -6,6 +6,7 @@ use crate::pipeline::recover::{Server, Slot, Wanted};
 use crate::position::Lsn;
 use crate::source::postgres::connection::Connection;
 use crate::source::postgres::conninfo::{Password, Settings, SettingsError};
+use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::{self, PublicationFacts};
 use crate::source::postgres::slot::{self, Finding, ServerFacts, SlotFacts};
 use crate::source::postgres::sql::Session;
@@ -70,7 +71,7 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
 /// The connection, or a role that may not look.
 pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -> Result<Seen, Failure> {
     let (facts, slot, publication) = session
-        .run(async |client| -> Result<_, crate::source::postgres::error::Error> {
+        .run(async |client| -> Result<_, Error> {
             let facts = slot::server_facts(client).await?;
             let slot = slot::slot_facts(client, &wanted.slot).await?;
             let publication = publication::publication_facts(client, &wanted.publication).await?;
@@ -101,13 +102,20 @@ fn usable(found: &SlotFacts, wanted: &Wanted) -> Slot {
 async fn timeline(settings: &Settings) -> Result<(u32, Vec<(u32, Lsn)>), Failure> {
     // A history file is small: one line for each timeline.
     const ANSWER_MAX: usize = 1 << 20;
+    /// `undefined_file`.
+    const FILE_MISSING: &str = "58P01";
     let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
     let timeline = connection.identify_system().await?.timeline;
     if timeline <= 1 {
         return Ok((timeline, Vec::new()));
     }
-    let history = connection.timeline_history(timeline).await?;
-    Ok((timeline, parse_history(&history)))
+    match connection.timeline_history(timeline).await {
+        Ok(history) => Ok((timeline, parse_history(&history))),
+        // A restored server may not have the file. On the timeline that we know, nothing hangs on it; another one is then
+        // refused, because nobody knows where it comes from.
+        Err(Error::Server(error)) if error.code == FILE_MISSING => Ok((timeline, Vec::new())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lines of `timeline <tab> LSN of the switch <tab> reason`.
