@@ -107,7 +107,8 @@ pub async fn adopt(config: &Config, settings: &Settings, order: &Order) -> Resul
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
     let confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
-    let adoption = plan(&directory, &wanted, &seen.server, (confirmed, audited_epoch(&config.buffer.dir)?), order);
+    let adoption =
+        plan(&directory, &wanted, &seen.server, (confirmed, audited_epoch(&config.buffer.dir)?), order);
     audit(&config.buffer.dir, &adoption.1, order)?;
     directory.file.write(&adoption.0)?;
     Ok(adoption.1)

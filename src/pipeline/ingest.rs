@@ -419,10 +419,16 @@ mod tests {
                 columns: Vec::new(),
                 primary_key: Vec::new(),
             };
-            let place =
-                Place { transaction: Transaction::default(), index: 0, lsn: Lsn::new(400), nth: 0 };
+            let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::new(400), nth: 0 };
             let relation = Some(&relation);
-            appender.quarantine(&Unreadable { place, relation, table: None, reason: "x", size: 1, raw: b"x" });
+            appender.quarantine(&Unreadable {
+                place,
+                relation,
+                table: None,
+                reason: "x",
+                size: 1,
+                raw: b"x",
+            });
             assert_eq!(appender.records.len(), letters, "{table}");
         }
     }

@@ -252,7 +252,8 @@ mod tests {
         };
         assert!(reveals(&message(b"secret"), b"secret"));
         let hash = md5_hash(b"u", b"secret", [1, 2, 3, 4]);
-        for other in [&message(hash.as_bytes())[..], &message(b"secrets"), b"", b"p", b"Q\0\0\0\x0bsecret\0"] {
+        for other in [&message(hash.as_bytes())[..], &message(b"secrets"), b"", b"p", b"Q\0\0\0\x0bsecret\0"]
+        {
             assert!(!reveals(other, b"secret"), "{other:?}");
         }
     }
