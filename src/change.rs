@@ -188,7 +188,9 @@ impl Place {
 pub struct Unreadable<'a> {
     /// Where it stands.
     pub place: Place,
-    /// The table, `schema.table`, if that much could be read.
+    /// The table, if that much could be read.
+    pub relation: Option<&'a Relation>,
+    /// Its name, `schema.table`.
     pub table: Option<&'a str>,
     /// Why it cannot be read; never contains row values.
     pub reason: &'a str,

@@ -303,8 +303,10 @@ impl Ledger {
         next.identity.stream.clone_from(&self.stream);
         next.identity.timeline = self.timeline;
         let settled = self.settled_frame(&next);
+        // Not only held: damage in what is held may be cut, and Postgres sends changes again, but no injections.
+        let next_low = next.low.frame;
         next.injections.retain(|injection| {
-            !self.injected.iter().any(|(frame, appended)| *frame <= settled && appended == injection)
+            !self.injected.iter().any(|(frame, appended)| *frame <= next_low && appended == injection)
         });
         if let Some(lsn) = self.confirmable(settled) {
             next.told = next.told.max(lsn);

@@ -36,6 +36,7 @@ impl Keys {
             }
         }
         let dict: Dict = figment.extract().map_err(|error| {
+            let error = without_excerpt(&error.to_string());
             format!("the configuration file {} is not valid TOML: {error}", path.display())
         })?;
         let mut leaves = BTreeMap::new();
@@ -48,7 +49,10 @@ impl Keys {
         match self.leaves.remove(key)? {
             Value::String(_, text) => Some(text),
             other => {
-                self.error(key, format!("expected a text in quotes, found {}", other.to_actual()));
+                // The value itself may be a password of digits.
+                let actual = other.to_actual().to_string();
+                let kind = actual.split('`').next().unwrap_or_default().trim_end();
+                self.error(key, format!("expected a text in quotes, found {kind}"));
                 None
             }
         }
@@ -134,6 +138,15 @@ impl Keys {
         }
         self.errors
     }
+}
+
+/// A TOML error without the lines of the file that it quotes, which may hold a password.
+fn without_excerpt(error: &str) -> String {
+    let own = |line: &&str| {
+        let rest = line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit());
+        !rest.trim_start().starts_with('|')
+    };
+    error.lines().filter(own).collect::<Vec<_>>().join("; ")
 }
 
 fn flatten(prefix: &str, dict: Dict, leaves: &mut BTreeMap<String, Value>) {

@@ -18,6 +18,11 @@ fn list<T: ToString>(items: &[T]) -> String {
 /// The URL with its password, in the user part or as a parameter, replaced.
 fn without_password(url: &str) -> String {
     let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
+    let first = query.and_then(|query| query.split(['&', '=']).next()).unwrap_or_default();
+    if !head.contains('@') && first.contains('@') {
+        // A password with a `?` that is not escaped: where it ends is anybody's guess.
+        return "(hidden)".to_owned();
+    }
     let authority = head.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = head.split_at_checked(authority).unwrap_or(("", head));
     let shown = match rest.rsplit_once('@') {
@@ -102,6 +107,8 @@ mod tests {
             ),
             ("postgres://h/d?sslpassword=x", "postgres://h/d?sslpassword=(hidden)"),
             ("postgres:///d", "postgres:///d"),
+            ("postgres://u:p?ss@h/d", "(hidden)"),
+            ("postgres://h/d?user=a@b", "postgres://h/d?user=a@b"),
         ] {
             assert_eq!(without_password(url), shown);
         }

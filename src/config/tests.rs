@@ -84,3 +84,14 @@ fn where_the_directory_may_vanish_a_poison_stops() {
     let both = [never[0], ("FOREBAY_ON_POISON", "quarantine")];
     assert_eq!(read(LEAST, &both).unwrap().on_poison, OnPoison::Quarantine);
 }
+
+#[test]
+fn no_error_quotes_a_secret() {
+    let broken = "[source]\nurl = \"postgres://u:hunter2@h/d\nslot = 3\n";
+    let number = LEAST.replace("[kinesis]", "password = 40961234\n[kinesis]");
+    for (text, named) in [(broken, "line 2"), (number.as_str(), "source.password")] {
+        let error = read(text, &[]).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("40961234"), "{error}");
+    }
+}

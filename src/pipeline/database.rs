@@ -6,6 +6,7 @@ use crate::pipeline::recover::{Server, Slot, Wanted};
 use crate::position::Lsn;
 use crate::source::postgres::connection::Connection;
 use crate::source::postgres::conninfo::{Password, Settings, SettingsError};
+use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::{self, PublicationFacts};
 use crate::source::postgres::slot::{self, Finding, ServerFacts, SlotFacts};
 use crate::source::postgres::sql::Session;
@@ -74,7 +75,7 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
 /// The connection, or a role that may not look.
 pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -> Result<Seen, Failure> {
     let (facts, slot, publication, broken) = session
-        .run(async |client| -> Result<_, crate::source::postgres::error::Error> {
+        .run(async |client| -> Result<_, Error> {
             let facts = slot::server_facts(client).await?;
             let slot = slot::slot_facts(client, &wanted.slot).await?;
             let publication = publication::publication_facts(client, &wanted.publication).await?;
@@ -108,13 +109,20 @@ fn usable(found: &SlotFacts, wanted: &Wanted, in_recovery: bool) -> Slot {
 async fn timeline(settings: &Settings) -> Result<(u32, Vec<(u32, Lsn)>), Failure> {
     // A history file is small: one line for each timeline.
     const ANSWER_MAX: usize = 1 << 20;
+    /// `undefined_file`.
+    const FILE_MISSING: &str = "58P01";
     let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
     let timeline = connection.identify_system().await?.timeline;
     if timeline <= 1 {
         return Ok((timeline, Vec::new()));
     }
-    let history = connection.timeline_history(timeline).await?;
-    Ok((timeline, parse_history(&history)))
+    match connection.timeline_history(timeline).await {
+        Ok(history) => Ok((timeline, parse_history(&history))),
+        // A restored server may not have the file. On the timeline that we know, nothing hangs on it; another one is then
+        // refused, because nobody knows where it comes from.
+        Err(Error::Server(error)) if error.code == FILE_MISSING => Ok((timeline, Vec::new())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lines of `timeline <tab> LSN of the switch <tab> reason`.
@@ -127,11 +135,18 @@ fn parse_history(text: &str) -> Vec<(u32, Lsn)> {
 }
 
 impl Seen {
-    /// Whether the stream can be received at all.
+    /// Whether a process should start on this.
     ///
     /// # Errors
     /// Everything that stands in the way, each with the command that mends it.
     pub fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let mut findings = self.hindrances();
+        findings.extend(self.doubts(wanted));
+        if findings.is_empty() { Ok(()) } else { Err(Failure::stop(Unfit(findings))) }
+    }
+
+    /// What makes receiving impossible.
+    fn hindrances(&self) -> Vec<Finding> {
         let facts = &self.facts;
         let mut findings = Vec::new();
         let mut find =
@@ -153,39 +168,43 @@ impl Seen {
                 &format!("ALTER ROLE \"{role}\" REPLICATION;"),
             );
         }
-        if let Some(publication) = &self.publication {
-            findings.extend(self.broken.iter().cloned());
-            if publication.tables.is_empty() {
-                findings.push(Finding {
-                    message: format!(
-                        "The publication {:?} is empty: nothing would ever be published.",
-                        wanted.publication
-                    ),
-                    mend: Some(format!("ALTER PUBLICATION \"{}\" ADD TABLE …;", wanted.publication)),
-                });
-            }
-        }
-        if findings.is_empty() { Ok(()) } else { Err(Failure::stop(Unfit(findings))) }
+        findings
     }
 
-    /// As [`check`](Self::check), for a database in which everything should exist by now.
+    /// What a start refuses, and a running process only reports: it would help nobody to stop receiving for it.
+    pub fn doubts(&self, wanted: &Wanted) -> Vec<Finding> {
+        let Some(publication) = &self.publication else { return Vec::new() };
+        let mut findings = self.broken.clone();
+        if publication.tables.is_empty() {
+            findings.push(Finding {
+                message: format!(
+                    "The publication {:?} is empty: nothing would ever be published.",
+                    wanted.publication
+                ),
+                mend: Some(format!("ALTER PUBLICATION \"{}\" ADD TABLE …;", wanted.publication)),
+            });
+        }
+        findings
+    }
+
+    /// Whether a process may go on, or go on again, on this: everything should exist by now.
     ///
     /// # Errors
-    /// Also a publication that is gone: Postgres 18 would go on without it and skip every change.
-    pub fn check_again(&self, wanted: &Wanted) -> Result<(), Failure> {
-        self.check(wanted)?;
-        if self.publication.is_some() {
-            return Ok(());
+    /// Receiving is impossible, or the publication is gone: Postgres 18 would go on without it and skip every change.
+    pub fn check_running(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let mut findings = self.hindrances();
+        if self.publication.is_none() {
+            let name = &wanted.publication;
+            findings.push(Finding {
+                message: format!("The publication {name:?} is missing: changes would be skipped."),
+                mend: Some(format!(
+                    "CREATE PUBLICATION \"{name}\" FOR TABLE …; then `forebay adopt --reason \"…\" --recreate-slot {}`, \
+                     because a slot that is older than its publication cannot read what was written between them",
+                    wanted.slot
+                )),
+            });
         }
-        let name = &wanted.publication;
-        Err(Failure::stop(Unfit(vec![Finding {
-            message: format!("The publication {name:?} is missing: changes would be skipped."),
-            mend: Some(format!(
-                "CREATE PUBLICATION \"{name}\" FOR TABLE …; then `forebay adopt --reason \"…\" --recreate-slot {}`, because a \
-                 slot that is older than its publication cannot read what was written between them",
-                wanted.slot
-            )),
-        }])))
+        if findings.is_empty() { Ok(()) } else { Err(Failure::stop(Unfit(findings))) }
     }
 }
 

@@ -103,12 +103,15 @@ impl Appender {
     }
 
     fn quarantine(&mut self, change: &Unreadable<'_>) {
+        self.records.clear();
+        if change.relation.is_some_and(|relation| !self.translator.wants(relation)) {
+            return;
+        }
         tracing::error!(
             table = change.table, position = %change.place.position(self.epoch), reason = change.reason, size = change.size,
             "a change cannot be read and goes to the dead letter"
         );
         meters::untranslatable();
-        self.records.clear();
         DeadLetter::unreadable(change, self.epoch).push(&mut self.records);
     }
 
@@ -170,7 +173,12 @@ impl<S: Source> Ingest<'_, S> {
     pub async fn run(mut self) -> Result<(), Failure> {
         self.inject()?;
         loop {
-            self.drain().await?;
+            if let Err(failure) = self.drain().await {
+                // The next connection may be long in coming: what this one has brought is published meanwhile. What finds
+                // no room stays staged.
+                self.appender.flush(&self.ledger)?;
+                return Err(failure);
+            }
             if !self.appender.flush(&self.ledger)? {
                 self.make_room().await?;
             }
@@ -338,5 +346,122 @@ async fn settled(receiver: &mut watch::Receiver<Option<Settled>>) -> Settled {
         if let Some(settled) = settled {
             return settled;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::buffer::checkpoint::{Checkpoint, Identity, Mark, Phase as Made};
+    use crate::buffer::ledger::Ledger;
+    use crate::buffer::log::LogConfig;
+    use crate::change::{Place, Relation, ReplicaIdentity};
+    use crate::config::{ConfirmAfter, Tables};
+
+    /// Delivers one change that cannot be read, and breaks.
+    struct Broken(u32);
+
+    impl Source for Broken {
+        fn receive(&mut self) -> impl Future<Output = Result<(), Failure>> {
+            pending()
+        }
+
+        fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure> {
+            self.0 += 1;
+            let transaction = Transaction { commit: Lsn::new(500), xid: 7, time: 1 };
+            let place = Place { transaction, index: 0, lsn: Lsn::new(400), nth: 0 };
+            match self.0 {
+                1 => Ok(Some(Delivery::Begin(transaction))),
+                2 => Ok(Some(Delivery::Unreadable(Unreadable {
+                    place,
+                    relation: None,
+                    table: None,
+                    reason: "x",
+                    size: 1,
+                    raw: b"x",
+                }))),
+                _ => Err(Failure::retry("the connection broke")),
+            }
+        }
+
+        fn confirm(&mut self, _: Settled) -> impl Future<Output = Result<(), Failure>> {
+            ready(Ok(()))
+        }
+
+        fn keep_alive(&mut self) -> impl Future<Output = Result<(), Failure>> {
+            pending()
+        }
+
+        fn close(&mut self) -> impl Future<Output = Result<(), Failure>> {
+            ready(Ok(()))
+        }
+    }
+
+    fn appender(directory: &std::path::Path, tables: Tables) -> Appender {
+        let scan = Log::scan(directory, Mark::default(), FrameNo(0)).unwrap();
+        let (log, writer) = Log::open(LogConfig::new(directory, 16 << 20), FrameNo(0), scan).unwrap();
+        Appender::new(log, writer, Translator::new("urn:forebay:lab", 0, tables))
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_read_is_no_dead_letter_where_nobody_wants_the_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let tables = Tables { exclude: vec!["lab.blobs".into()], ..Tables::default() };
+        let mut appender = appender(directory.path(), tables);
+        for (table, letters) in [("blobs", 0), ("plates", 1)] {
+            let relation = Relation {
+                oid: 5,
+                schema: "lab".into(),
+                table: table.into(),
+                identity: ReplicaIdentity::Default,
+                columns: Vec::new(),
+                primary_key: Vec::new(),
+            };
+            let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::new(400), nth: 0 };
+            let relation = Some(&relation);
+            appender.quarantine(&Unreadable {
+                place,
+                relation,
+                table: None,
+                reason: "x",
+                size: 1,
+                raw: b"x",
+            });
+            assert_eq!(appender.records.len(), letters, "{table}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_broken_connection_has_brought_is_shown_to_the_publisher() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut appender = appender(directory.path(), Tables::default());
+        let log = Arc::clone(&appender.log);
+        let identity = Identity {
+            system_id: "7".into(),
+            timeline: 1,
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+            source: "urn:forebay:lab".into(),
+            stream: None,
+            lane_hash: "x".into(),
+        };
+        let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, Lsn::ZERO);
+        let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
+        let (_settled, settled) = watch::channel(None);
+        let (_phase, phase) = watch::channel(Phase::Running);
+        let ingest = Ingest {
+            source: Broken(0),
+            appender: &mut appender,
+            ledger: ledger.clone(),
+            settled,
+            phase,
+            connection: 1,
+            history: History::default(),
+        };
+        assert!(matches!(ingest.run().await, Err(Failure::Retry(_))));
+        assert_eq!((log.tail().frame, ledger.lock().tail().mark.frame), (FrameNo(1), FrameNo(1)));
     }
 }

@@ -181,7 +181,7 @@ pub async fn decide(
         checkpoint.phase = Phase::Running;
         directory.note(&checkpoint)?;
     } else {
-        seen.check_again(&wanted)?;
+        seen.check_running(&wanted)?;
     }
     Ok(Decided { checkpoint, cut_after: start.cut_after })
 }

@@ -322,7 +322,7 @@ impl IngestLoop {
     async fn open(&mut self) -> Result<(PostgresSource, History, u64), Failure> {
         let mut session = Session::open(&self.settings).await?;
         let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
-        seen.check_again(&self.wanted)?;
+        seen.check_running(&self.wanted)?;
         let admitted = {
             let ledger = self.ledger.lock();
             let tip = ledger::highest(ledger.tip(), self.appender.tip());

@@ -1,6 +1,7 @@
 //! Looks at the catalogue regularly, beside the loops: what Postgres does not say on the stream.
 //!
 //! A table that left the publication is an ERROR and a metric: its changes are no longer sent, and nothing else would tell.
+//! What a start would refuse of a publication, such as a table whose own UPDATEs fail now, is an ERROR as well.
 //! A publication that is gone stops the process. How much write-ahead log the slot keeps is a metric. A standby that is
 //! promoted under a living connection goes on sending: its new timeline is noted, else the next start would take it for
 //! another history.
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 use crate::pipeline::recover::Wanted;
 use crate::pipeline::{database, meters};
 use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::slot::Finding;
 use crate::source::postgres::sql::Session;
 
 /// How often: rarely enough to cost nothing, often enough that an alert on the slot's size comes in time.
@@ -26,9 +28,14 @@ pub async fn watch(settings: &Settings, wanted: &Wanted, ledger: &SharedLedger) 
     let mut session = None;
     let mut known: Option<Tables> = None;
     let mut reported = Tables::new();
+    let mut doubts = Vec::new();
     loop {
         match look(settings, wanted, ledger, &mut session).await {
-            Ok(tables) => {
+            Ok((tables, found)) => {
+                for doubt in found.iter().filter(|doubt| !doubts.contains(*doubt)) {
+                    tracing::error!(mend = doubt.mend, "{}", doubt.message);
+                }
+                doubts = found;
                 let known = known.get_or_insert_with(|| tables.clone());
                 let gone: Tables = known.difference(&tables).cloned().collect();
                 for table in gone.difference(&reported) {
@@ -59,13 +66,13 @@ async fn look(
     wanted: &Wanted,
     ledger: &SharedLedger,
     session: &mut Option<Session>,
-) -> Result<Tables, Failure> {
+) -> Result<(Tables, Vec<Finding>), Failure> {
     let session = match session {
         Some(open) if open.is_open() => open,
         other => other.insert(Session::open(settings).await?),
     };
     let seen = database::look(session, settings, wanted).await?;
-    seen.check_again(wanted)?;
+    seen.check_running(wanted)?;
     if let Some(slot) = &seen.slot_facts {
         let from =
             |lsn: Option<crate::position::Lsn>| lsn.map_or(0, |lsn| seen.server.wal_end.bytes_since(lsn));
@@ -75,6 +82,7 @@ async fn look(
             ledger.lock().promoted(seen.server.timeline);
         }
     }
+    let doubts = seen.doubts(wanted);
     let tables = seen.publication.map(|publication| publication.tables).unwrap_or_default();
-    Ok(tables.into_iter().map(|table| table.name.to_string()).collect())
+    Ok((tables.into_iter().map(|table| table.name.to_string()).collect(), doubts))
 }

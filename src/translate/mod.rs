@@ -70,6 +70,11 @@ impl Translator {
         self.envelope.source()
     }
 
+    /// Whether any rule wants changes of this table.
+    pub fn wants(&self, relation: &Relation) -> bool {
+        self.tables.wants(&relation.schema, &relation.table)
+    }
+
     /// Adds the records of a change; none if no rule wants it.
     ///
     /// # Errors
@@ -81,7 +86,7 @@ impl Translator {
             if self.plans.len() >= self.plans_max {
                 self.plans.clear();
             }
-            let wanted = self.tables.wants(&relation.schema, &relation.table);
+            let wanted = self.wants(relation);
             let plan = wanted.then(|| Plan::new(relation, &self.tables, self.envelope.source()));
             self.plans.insert(relation.oid, (Arc::clone(relation), plan));
         }

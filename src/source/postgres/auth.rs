@@ -20,6 +20,10 @@ const SESSION: &str = "-c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle
     -c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 \
     -c default_transaction_read_only=off";
 
+/// Why a password is not given to a server that asks for it.
+pub(super) const CLEAR_TEXT: &str = "the server wants the password in clear text over a network without TLS; use \
+    sslmode=verify-full, or scram-sha-256 in its pg_hba.conf";
+
 /// The session's command-line options: the user's, then ours, which win.
 pub fn session_options(settings: &Settings) -> String {
     match &settings.options {
@@ -104,11 +108,7 @@ impl<'a> LogIn<'a> {
             Message::AuthenticationCleartextPassword => {
                 self.demand_binding()?;
                 if !self.private {
-                    return Err(Error::Authentication(
-                        "the server wants the password in clear text over a network without TLS; use sslmode=verify-full, \
-                         or scram-sha-256 in its pg_hba.conf"
-                            .to_owned(),
-                    ));
+                    return Err(Error::Authentication(CLEAR_TEXT.to_owned()));
                 }
                 frontend::password_message(self.password()?.reveal(), out).map_err(unusable)?;
             }

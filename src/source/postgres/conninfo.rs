@@ -156,6 +156,13 @@ impl Settings {
         )?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let first = query.split(['&', '=']).next().unwrap_or_default();
+        if !authority.contains('@') && (path.contains('@') || first.contains('@')) {
+            // Most likely a password with `/` or `?` in it: what follows must not be repeated as a port or a parameter.
+            let text = "has an `@` behind its first `/` or `?`; in user and password write %2F for `/` and %3F for `?`, elsewhere \
+                        %40 for `@`";
+            return Err(SettingsError::Url(text.to_owned()));
+        }
         let (userinfo, address) = match authority.rsplit_once('@') {
             Some((userinfo, address)) => (Some(userinfo), address),
             None => (None, authority),

@@ -90,3 +90,12 @@ fn a_target_can_be_read_back() {
     assert_eq!(read("postgres://u@h/d").target(), "h:5432");
     assert_eq!(read("postgres://u@/d?host=/run").target(), "/run/.s.PGSQL.5432");
 }
+
+#[test]
+fn a_password_that_is_not_escaped_is_never_part_of_the_error() {
+    for url in ["postgres://u:s3cr/et@h/d", "postgres://u:s3cr?et@h/d", "postgres://u:s3cr/e?t@h/d"] {
+        let error = Settings::from_url(url).unwrap_err().to_string();
+        assert!(!error.contains("s3cr") && !error.contains("et@") && !error.contains("t@h"), "{error}");
+    }
+    assert!(Settings::from_url("postgres://h/d?user=me@server").is_ok());
+}

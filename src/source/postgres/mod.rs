@@ -157,6 +157,11 @@ impl PostgresSource {
     pub async fn start(settings: &Settings, stream: &Stream) -> Result<Self, Failure> {
         let mut connection = Connection::connect(settings, stream.max_row_size + WAL_HEADER).await?;
         let system = connection.identify_system().await?;
+        if connection.show("server_encoding").await? == "SQL_ASCII" {
+            // Such a database holds any bytes. Told to send UTF-8, the server would end the stream before the first value
+            // that is none, at every attempt; sent as it is, such a value is a dead letter.
+            connection.query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
         let sender_timeout = status::parse_duration(&connection.show("wal_sender_timeout").await?);
         connection.start_replication(&stream.slot, &stream.publication, stream.from).await?;
         Ok(Self {

@@ -48,13 +48,23 @@ async fn log_in(settings: &Settings, attempt: Attempt) -> Result<(Client, Driver
             ChannelBinding::Prefer => SqlBinding::Prefer,
             ChannelBinding::Require => SqlBinding::Require,
         });
+    let private = socket.is_private();
     if let Some(password) = &settings.password {
-        // The client would send it in clear text over any connection; the replication connection, which is made with
-        // the same settings, refuses that.
         config.password(password.reveal());
     }
-    let (client, mut connection) =
-        config.connect_raw(socket, Agreed).await.map_err(|error| refused(settings, error))?;
+    // The client would send it in clear text over any connection that asks for it.
+    let guarded = settings.password.as_ref().filter(|_| !private).map(|password| password.reveal().to_vec());
+    let socket = Guarded { socket, guarded };
+    let connected = config.connect_raw(socket, Agreed).await;
+    let (client, mut connection) = connected.map_err(|error| {
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause {
+            Some(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Error::Authentication(auth::CLEAR_TEXT.to_owned())
+            }
+            _ => refused(settings, error),
+        }
+    })?;
     let driver = async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -157,25 +167,62 @@ fn closed() -> Error {
     Error::Network { target: "the SQL connection".to_owned(), cause }
 }
 
+/// A socket, and the password that must not go over it in clear text.
+pub(super) struct Guarded {
+    socket: Socket,
+    guarded: Option<Vec<u8>>,
+}
+
+/// Whether these bytes, as the client gives them to the socket, are a message that shows the password.
+fn reveals(bytes: &[u8], password: &[u8]) -> bool {
+    // Tag, length, the text and its zero byte.
+    let shown = bytes.strip_prefix(b"p").and_then(|rest| rest.get(4..));
+    shown.and_then(|rest| rest.strip_prefix(password)).is_some_and(|rest| rest.first() == Some(&0))
+}
+
 /// Hands the stream on as it is: TLS was agreed on before.
 struct Agreed;
 
 /// A socket of which the client knows that it may be TLS.
-pub(super) struct AgreedStream(Socket);
+pub(super) struct AgreedStream(Guarded);
 
-impl TlsConnect<Socket> for Agreed {
+impl TlsConnect<Guarded> for Agreed {
     type Stream = AgreedStream;
     type Error = io::Error;
     type Future = Ready<io::Result<AgreedStream>>;
 
-    fn connect(self, stream: Socket) -> Self::Future {
+    fn connect(self, stream: Guarded) -> Self::Future {
         ready(Ok(AgreedStream(stream)))
     }
 }
 
 impl TlsStream for AgreedStream {
     fn channel_binding(&self) -> Bound {
-        self.0.server_end_point().map_or_else(Bound::none, Bound::tls_server_end_point)
+        self.0.socket.server_end_point().map_or_else(Bound::none, Bound::tls_server_end_point)
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.guarded.as_ref().is_some_and(|password| reveals(buf, password)) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::PermissionDenied, auth::CLEAR_TEXT)));
+        }
+        Pin::new(&mut this.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
 
@@ -196,5 +243,29 @@ impl AsyncWrite for AgreedStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use postgres_protocol::authentication::md5_hash;
+    use postgres_protocol::message::frontend;
+
+    use super::*;
+
+    #[test]
+    fn only_a_message_that_shows_the_password_is_held_back() {
+        let message = |secret: &[u8]| {
+            let mut out = BytesMut::new();
+            frontend::password_message(secret, &mut out).unwrap();
+            out
+        };
+        assert!(reveals(&message(b"secret"), b"secret"));
+        let hash = md5_hash(b"u", b"secret", [1, 2, 3, 4]);
+        for other in [&message(hash.as_bytes())[..], &message(b"secrets"), b"", b"p", b"Q\0\0\0\x0bsecret\0"]
+        {
+            assert!(!reveals(other, b"secret"), "{other:?}");
+        }
     }
 }

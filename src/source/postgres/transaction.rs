@@ -211,6 +211,9 @@ impl Assembler {
             Step::Message(place) => Delivery::Message(place),
             Step::Unreadable(place) => Delivery::Unreadable(Unreadable {
                 place,
+                relation: pgoutput::relation_of(received.bytes)
+                    .and_then(|oid| self.relations.get(&oid))
+                    .map(Arc::as_ref),
                 table: (!self.table.is_empty()).then_some(self.table.as_str()),
                 reason: &self.reason,
                 size: received.size,
