@@ -246,7 +246,7 @@ impl Config {
                 .and_then(|epoch| u16::try_from(epoch).ok())
                 .unwrap_or(0),
             max_row_size: keys
-                .parsed("source.max_row_size", |text| bounded_size(text, 64 << 10, 64 << 20))
+                .parsed("source.max_row_size", |text| bounded_size(text, MIB, 64 * MIB))
                 .unwrap_or(16 * MIB),
             failover: keys.flag("source.failover").unwrap_or(false),
         }

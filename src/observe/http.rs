@@ -59,16 +59,13 @@ fn routes(metrics: PrometheusHandle) -> Router {
         .route("/health/ready", get(move || async move { readiness(&ready) }))
 }
 
-/// Ready: the slot is read or the log has room, and Kinesis answers.
+/// Ready: changes are received, and Kinesis answers. A full log alone is not "not ready": it drains.
 fn readiness(metrics: &PrometheusHandle) -> (StatusCode, String) {
     let rendered = metrics.render();
     let is_one = |name: &str| rendered.lines().any(|line| line.split(' ').eq([name, "1"]));
     let mut missing = Vec::new();
     if !is_one(meters::CONNECTED) {
         missing.push("the replication stream is not open");
-    }
-    if is_one(meters::PAUSED) {
-        missing.push("the log is full");
     }
     if !is_one(meters::SERVICE) {
         missing.push("Kinesis does not answer");

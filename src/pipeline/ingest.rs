@@ -4,7 +4,7 @@
 //! alive, and goes on when there is room; meanwhile Postgres keeps the rest.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -26,6 +26,9 @@ use crate::translate::dead_letter::DeadLetter;
 /// How often a paused loop tells the server that it is there, and looks whether the disk has room again.
 const PAUSED_TICK: Duration = Duration::from_secs(1);
 
+/// How often a full log is mentioned at most.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+
 /// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
 #[derive(Debug)]
 pub struct Appender {
@@ -39,6 +42,8 @@ pub struct Appender {
     log: Arc<Log>,
     /// Why the last flush found no room.
     full: Option<String>,
+    /// When that was last said: while a full log drains, room comes and goes every second.
+    said_full: Option<Instant>,
 }
 
 /// Room must be made before the change can be appended.
@@ -56,6 +61,7 @@ impl Appender {
             last: tail.position.filter(|position| position.epoch == epoch),
             frame: tail.frame,
             full: None,
+            said_full: None,
             translator,
             writer,
             log,
@@ -266,10 +272,16 @@ impl<S: Source> Ingest<'_, S> {
     async fn make_room(&mut self) -> Result<(), Failure> {
         meters::paused(true);
         let reason = self.appender.full.take().unwrap_or_else(|| "the log is full".to_owned());
-        tracing::error!(
-            reason,
-            "the source is paused and Postgres keeps its write-ahead log; publishing goes on"
-        );
+        let now = Instant::now();
+        let say = self.appender.said_full.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN);
+        if say {
+            self.appender.said_full = Some(now);
+            tracing::error!(
+                reason,
+                "the source is paused and Postgres keeps its write-ahead log; publishing goes on, and so does the source as soon \
+                 as there is room"
+            );
+        }
         loop {
             tokio::select! {
                 biased;
@@ -280,7 +292,9 @@ impl<S: Source> Ingest<'_, S> {
                 () = tokio::time::sleep(PAUSED_TICK) => {}
             }
             if self.appender.flush(&self.ledger)? {
-                tracing::info!("the log has room again: the source goes on");
+                if say {
+                    tracing::info!("the log has room again: the source goes on");
+                }
                 break;
             }
         }

@@ -7,8 +7,7 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
-/// 1 while the log is full.
-pub const PAUSED: &str = "forebay_source_paused";
+const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 /// 1 while the replication stream is open.
 pub const CONNECTED: &str = "forebay_source_connected";

@@ -312,16 +312,14 @@ impl<P: Publisher> Attempt<'_, P> {
     /// Says that something is being retried, but not more often than a person can read.
     fn complain(&mut self, settlement: &Settlement) {
         let refused = settlement.throttled + settlement.failed + settlement.unanswered;
+        // Whether it answers, not whether it takes everything: a throttled shard is no outage.
+        meters::service(settlement.error.is_none());
         if refused == 0 {
             if settlement.accepted > 0 && self.complaint.is_some() && self.lanes.paused_lanes() == 0 {
                 self.complaint = None;
-                meters::service(true);
                 tracing::info!("the stream takes everything again");
             }
             return;
-        }
-        if settlement.error.is_some() {
-            meters::service(false);
         }
         let now = Instant::now();
         if self.complaint.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {

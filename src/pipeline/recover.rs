@@ -153,8 +153,8 @@ pub enum Refusal {
     },
     /// A slot that gives nothing any more.
     #[error(
-        "the replication slot {slot} cannot be used: {why}. `forebay adopt --reason \"…\" --recreate-slot {slot}` makes a new \
-         one and publishes the gap"
+        "the replication slot {slot} cannot be used: {why}. If it is somebody else's, choose another name with source.slot; if it \
+         may be dropped, `forebay adopt --reason \"…\" --recreate-slot {slot}` makes a new one and publishes the gap"
     )]
     SlotUnusable {
         /// Its name.

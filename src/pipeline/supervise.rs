@@ -150,7 +150,13 @@ impl Running {
                 region: kinesis.region,
                 endpoint: kinesis.endpoint,
             };
-            let publisher = KinesisPublisher::new(&settings).await.map_err(Failure::stop)?;
+            let mut stopping = phase_.clone();
+            let publisher = tokio::select! {
+                biased;
+                // Credentials can take their time to be found.
+                _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+                made = KinesisPublisher::new(&settings) => made.map_err(Failure::stop)?,
+            };
             let publish = Publish { publisher, log, ledger, dead_letters, on_poison, phase: phase_ };
             publish_loop(publish).await
         })?);

@@ -68,16 +68,18 @@ struct Texts {
 #[derive(Clone, Copy)]
 struct Row<'a> {
     tuple: Tuple<'a>,
-    /// The whole old row, for values that the new one leaves out.
-    old: Option<Tuple<'a>>,
+    /// The old row, or its key, for values that the new one leaves out.
+    old: Option<OldRow<'a>>,
     /// Only the replica identity's columns are known.
     key_only: bool,
 }
 
 impl<'a> Row<'a> {
-    fn get(&self, column: usize) -> Value<'a> {
+    /// The value of a column, which is or is not part of the replica identity.
+    fn get(&self, column: usize, in_identity: bool) -> Value<'a> {
         match (self.tuple.get(column), self.old) {
-            (Value::Unavailable, Some(old)) => old.get(column),
+            (Value::Unavailable, Some(OldRow::Full(old))) => old.get(column),
+            (Value::Unavailable, Some(OldRow::Key(old))) if in_identity => old.get(column),
             (value, _) => value,
         }
     }
@@ -152,12 +154,9 @@ impl Plan {
                 writer.row(&self.inserted, &row, subject)
             }
             Operation::Update { old, new } => {
-                let old_row = old.map(Row::of_old);
-                let whole = old_row.filter(|row| !row.key_only).map(|row| row.tuple);
-                let known = old_row.map(|row| row.tuple);
-                self.subject(&Row { tuple: new, old: known, key_only: false }, subject)?;
-                let row = Row { tuple: new, old: whole, key_only: false };
-                if let Some(old_row) = old_row {
+                let row = Row { tuple: new, old, key_only: false };
+                self.subject(&row, subject)?;
+                if let Some(old_row) = old.map(Row::of_old) {
                     self.subject(&old_row, old_subject)?;
                     if subject != old_subject {
                         writer.row(&self.deleted, &old_row, old_subject)?;
@@ -187,7 +186,8 @@ impl Plan {
                 out.push('/');
             }
             let name = || self.columns.get(column).map(|column| column.name.clone()).unwrap_or_default();
-            let text = match row.get(column) {
+            let in_identity = self.columns.get(column).is_some_and(|column| column.in_identity);
+            let text = match row.get(column, in_identity) {
                 Value::Text(text) => std::str::from_utf8(text).map_err(|_| TranslateError::Value {
                     column: name(),
                     reason: "the value is not UTF-8".to_owned(),
@@ -212,7 +212,7 @@ impl Plan {
             if column.dropped || (row.key_only && !column.in_identity) {
                 continue;
             }
-            let value = row.get(at);
+            let value = row.get(at, column.in_identity);
             if value == Value::Unavailable {
                 continue;
             }
@@ -239,7 +239,7 @@ impl Plan {
     fn unavailable(&self, row: &Row<'_>, out: &mut String) {
         out.clear();
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped || row.get(at) != Value::Unavailable {
+            if column.dropped || row.get(at, column.in_identity) != Value::Unavailable {
                 continue;
             }
             if !out.is_empty() {

@@ -49,7 +49,7 @@ use transaction::{Assembler, Received, Step};
 pub const MAX_ROW_SIZE: usize = 16 << 20;
 
 /// How long [`Source::close`] waits for the server to read our last word.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Kind, start, end, time: what stands before a pgoutput message.
 const WAL_HEADER: usize = 25;
 /// Kind, end, time, reply: all of a keepalive.
@@ -196,7 +196,8 @@ impl PostgresSource {
         if !self.skipped {
             self.confirmed = self.confirmed.max(settled.min(self.delivered));
         }
-        self.say(false).await
+        // Confirms must not put off the question whether anybody is still there.
+        self.say(self.heartbeat.must_ask()).await
     }
 
     /// Sends a status now.

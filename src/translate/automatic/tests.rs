@@ -131,7 +131,7 @@ fn an_update_is_the_new_row_and_a_changed_key_is_deleted_then_inserted() {
         &table,
         Some((false, &[Some("7"), None, None])),
         Some(&[Some("?"), Some("x"), None]),
-        &[r#"lab.plates.updated.v1 7 {"code":"x","note":null} !id"#],
+        &[r#"lab.plates.updated.v1 7 {"code":"x","id":7,"note":null}"#],
     );
 }
 

@@ -22,7 +22,7 @@ const MAX_NESTING: usize = 32;
 
 /// Bytes that one value may take, as text and as JSON (which is checked from element to element). A stream's largest
 /// record is 10 MiB; this leaves room for hex and white space, and stops composites that multiply their field names.
-pub const MAX_LENGTH: usize = 64 << 20;
+pub const MAX_LENGTH: usize = 24 << 20;
 
 /// Why a value has no JSON form. Never contains the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
