@@ -26,6 +26,7 @@ fn finish(mut flow: Flow) {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
+    flow.daemon.assert_quiet(&["the source is paused", "are sent again", "cannot be described"]);
     assert!(flow.daemon.terminate().success());
 }
 
