@@ -34,7 +34,7 @@ use crate::translate::Translator;
 /// From a blip to what a person would call patient.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// An attempt that lived this long was no failure to start: the next pause is short again.
+/// An attempt that lived this long, or that brought something new, was no failure to start: the next pause is short again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 /// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
@@ -280,6 +280,7 @@ impl IngestLoop {
         let mut pauses = Pauses::default();
         loop {
             let began = tokio::time::Instant::now();
+            let tail = self.ledger.lock().tail().mark.frame;
             let outcome = self.attempt().await;
             meters::connected(false);
             let error = match outcome {
@@ -289,7 +290,7 @@ impl IngestLoop {
             if *self.phase.borrow() != Phase::Running {
                 return Err(error);
             }
-            if began.elapsed() >= HEALTHY_AFTER {
+            if began.elapsed() >= HEALTHY_AFTER || self.ledger.lock().tail().mark.frame > tail {
                 pauses = Pauses::default();
             }
             let pause = pauses.next();

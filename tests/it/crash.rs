@@ -18,6 +18,8 @@ use self::promise::{Kept, Witness};
 
 /// In one round of so many, Kinesis is away.
 const OUTAGE_EVERY: usize = 10;
+/// How long a round waits for a confirm.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What becomes of the directory at a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,30 +57,25 @@ fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
     let mut flow = Flow::prepare(seed, |settings| settings.confirm_after = Some(confirm_after.to_owned()));
     let mut witness = Witness::swear(&flow);
     flow.start();
-    let load = Running::start(&flow.postgres, 3, 20, seed);
     let mut kept = Kept::default();
     for round in 0..rounds {
+        let load = Running::start(&flow.postgres, 3, 20, random.bits());
         if round % OUTAGE_EVERY == OUTAGE_EVERY / 2 && directory == Directory::Stays {
             live_without_kinesis(&flow);
         } else {
             trouble(&flow, &mut random);
             live(&flow, &mut random);
         }
-        println!("round {round}: lived at {:?}, {:?}", began.elapsed(), flow.stub.stats());
-        let t = Instant::now();
         flow.daemon.kill9();
-        println!("killed {:?}", t.elapsed());
+        load.stop();
         kept += promise::check(&mut flow, &mut witness);
         if directory == Directory::IsWiped && flow.daemon.buffer_directory().exists() {
             flow.daemon.wipe();
         }
-        println!("checked {:?}", t.elapsed());
         flow.stub.restart().unwrap();
-        println!("restarted {:?}", t.elapsed());
         flow.daemon.start_again();
     }
     flow.stub.heal();
-    load.stop();
     flow.wait_until_told();
     assert!(flow.daemon.terminate().success());
     let held_at_a_kill = kept.only_held;
@@ -98,22 +95,46 @@ fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
     }
 }
 
+/// What can be seen from outside, and how.
+type Step<'a> = (&'a str, &'a dyn Fn(&Flow) -> bool);
+
+#[test]
+fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cannot_go_on_from() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    let exists = |flow: &Flow, sql: &str| flow.postgres.value(sql) == "1";
+    let file = |flow: &Flow, name: &str| flow.daemon.buffer_directory().join(name).exists();
+    let steps: [Step<'_>; 6] = [
+        ("the directory is there", &|flow| flow.daemon.buffer_directory().exists()),
+        ("it is locked", &|flow| {
+            std::fs::read_dir(flow.daemon.buffer_directory()).is_ok_and(|d| d.count() > 0)
+        }),
+        ("the intent is written", &|flow| file(flow, "checkpoint")),
+        ("the publication is there", &|flow| exists(flow, "select count(*) from pg_publication")),
+        ("the slot is there", &|flow| exists(flow, "select count(*) from pg_replication_slots")),
+        ("it receives", &|flow| flow.daemon.log().iter().any(|line| line.contains("receiving"))),
+    ];
+    for (step, reached) in steps {
+        flow.daemon.start_again();
+        eventually(step, SOON, || reached(&flow).then_some(()));
+        flow.daemon.kill9();
+        flow.start();
+        flow.wait_until_it_moves(step);
+        flow.daemon.assert_quiet(&["cannot start yet", "is opened again"]);
+        assert!(flow.daemon.terminate().success());
+        flow.wait_until_slot_is_free();
+        flow.postgres.execute("drop publication forebay_lab; select pg_drop_replication_slot('forebay_lab')");
+        flow.daemon.wipe();
+    }
+    flow.check().assert_clean();
+}
+
 /// Lets the daemon live for a random time, also less than a start takes; or until it has confirmed something, and a random
 /// part of the keeper's second longer.
 fn live(flow: &Flow, random: &mut Random) {
     if random.once_in(2) {
         let before = flow.confirmed();
-        if poll(SOON, || (flow.confirmed() > before).then_some(())).is_none() {
-            println!(
-                "NOTHING CONFIRMED beyond {before:?}: {:?}\n{}",
-                flow.stub.stats(),
-                flow.daemon.log().join("\n")
-            );
-            println!("{:?}", flow.postgres.query("select * from pg_stat_replication"));
-            println!("{:?}", flow.postgres.query("select * from pg_replication_slots"));
-            println!("{:?}", flow.postgres.query("select pg_current_wal_lsn(), count(*) from audit.changes"));
-            println!("{:?}", flow.daemon.get("/metrics"));
-        }
+        // With a service that is this bad, it need not happen.
+        poll(PATIENCE, || (flow.confirmed() > before).then_some(()));
     }
     let most = *random.pick(&[50, 300, 1_100]);
     let time = Duration::from_millis(random.below(most) as u64);
@@ -146,8 +167,6 @@ fn trouble(flow: &Flow, random: &mut Random) {
         Rule::new(Fault::Shuffle),
     ];
     for _ in 0..random.below(4) {
-        let f = random.pick(&faults).clone();
-        println!("{f:?}");
-        flow.stub.add(f).unwrap();
+        flow.stub.add(random.pick(&faults).clone()).unwrap();
     }
 }

@@ -41,14 +41,13 @@ impl Witness {
         let mut open = Vec::new();
         for row in rows {
             let [lsn, nr] = <[_; 2]>::try_from(row).unwrap();
-            match nr {
-                Some(nr) => open.push(nr.parse().unwrap()),
-                // The line of a commit has the place where its record ends.
-                None => {
-                    let end: Lsn = lsn.unwrap().parse().unwrap();
-                    self.beyond.extend(open.drain(..).map(|nr| (end, nr)));
-                }
+            if let Some(nr) = nr {
+                open.push(nr.parse().unwrap());
+                continue;
             }
+            // The line of a commit has the place where its record ends.
+            let end: Lsn = lsn.unwrap().parse().unwrap();
+            self.beyond.extend(open.drain(..).map(|nr| (end, nr)));
         }
         let (forgotten, beyond) = self.beyond.drain(..).partition(|(end, _)| *end <= confirmed);
         self.beyond = beyond;

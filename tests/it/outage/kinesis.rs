@@ -79,6 +79,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
          {drained:?}: {report}"
     );
     report.assert_clean();
+    flow.daemon.assert_quiet(&["are sent again"]);
     assert!(flow.daemon.terminate().success());
 }
 
