@@ -5,7 +5,7 @@
 //! - *published*: accepted by the stream *and* written in the checkpoint.
 //! - *settled*: published or held (with `confirm_after = "never"`: published).
 //!
-//! A [`Marker`] says which LSN may be confirmed once a frame is settled. Markers belong to one connection: what another
+//! A `Marker` says which LSN may be confirmed once a frame is settled. Markers belong to one connection: what another
 //! connection delivered is never confirmed on this one. [`Ledger::prepare`] makes the next checkpoint, with `told` raised
 //! to what is about to be confirmed; only [`Ledger::written`], called after its fsync, gives out the [`Settled`].
 

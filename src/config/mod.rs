@@ -1,6 +1,6 @@
 //! File and environment become checked settings.
 //!
-//! Two stages: [`keys`] holds what was typed; [`Config`] holds what it means, every limit checked. All errors are
+//! Two stages: `keys` holds what was typed; [`Config`] holds what it means, every limit checked. All errors are
 //! reported together, each with the path of its key. Secrets never reach `Debug`, `Display` or a log.
 
 mod keys;

@@ -13,7 +13,7 @@ use crate::buffer::checkpoint::{Checkpoint, Injection, Phase};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::database::{self, Seen};
-use crate::pipeline::recover::{Slot, Wanted};
+use crate::pipeline::recover::{Server, Slot, Wanted};
 use crate::pipeline::start::{self, Directory};
 use crate::position::{Lsn, Position};
 use crate::source::postgres::conninfo::Settings;
@@ -73,6 +73,7 @@ pub enum AdoptError {
         /// Its name.
         slot: String,
     },
+<<<<<<< HEAD
     /// The slot is older than the publication that would be made.
     #[error(
         "the publication {publication:?} is missing, but the slot {slot:?} exists: a slot that is older than its publication cannot \
@@ -86,6 +87,10 @@ pub enum AdoptError {
     },
     /// The audit file could not be written.
     #[error("cannot write the audit file {path}: {source}")]
+=======
+    /// The audit file could not be read or written.
+    #[error("cannot use the audit file {path}: {source}")]
+>>>>>>> main
     Audit {
         /// The file.
         path: String,
@@ -120,7 +125,8 @@ pub async fn adopt(config: &Config, settings: &Settings, order: &Order) -> Resul
     seen.check(&wanted)?;
     let confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
     let lost = directory.salvage(&config.buffer.dir)?;
-    let (checkpoint, adopted) = plan(&directory, &wanted, &seen, (confirmed, lost), order);
+    let audited = audited_epoch(&config.buffer.dir)?;
+    let (checkpoint, adopted) = plan(&directory, &wanted, &seen.server, (confirmed, audited, lost), order);
     audit(&config.buffer.dir, &adopted, order)?;
     directory.file.write(&checkpoint)?;
     Ok(adopted)
@@ -143,14 +149,26 @@ async fn slot(
             return Err(AdoptError::SlotUnusable { why: why.clone(), slot: wanted.slot.clone() }.into());
         }
         (Some(_), None) if seen.publication.is_none() => {
+<<<<<<< HEAD
             return Err(AdoptError::PublicationMissing {
                 publication: wanted.publication.clone(),
                 slot: wanted.slot.clone(),
             }
             .into());
+=======
+            let why = format!(
+                "The publication {:?} is missing, and a slot that is older than its publication cannot read what was written \
+                 between them.",
+                wanted.publication
+            );
+            return Err(AdoptError::SlotUnusable { why, slot: wanted.slot.clone() }.into());
+>>>>>>> main
         }
         (found, _) => found.as_ref(),
     };
+    if let Some(found) = found {
+        found.check(&wanted.slot)?;
+    }
     start::make(config, session, seen.publication.is_some(), found).await
 }
 
@@ -158,11 +176,11 @@ async fn slot(
 fn plan(
     directory: &Directory,
     wanted: &Wanted,
-    seen: &Seen,
-    (confirmed, lost): (Lsn, u64),
+    server: &Server,
+    (confirmed, audited, lost): (Lsn, u16, u64),
     order: &Order,
 ) -> (Checkpoint, Adopted) {
-    let fresh = Checkpoint::fresh(wanted.identity(&seen.server), Phase::Running, 0, Lsn::ZERO);
+    let fresh = Checkpoint::fresh(wanted.identity(server), Phase::Running, 0, Lsn::ZERO);
     let old = directory.checkpoint.as_ref();
     let mut next = old.cloned().unwrap_or_else(|| {
         // Without a checkpoint nobody knows what was published: all of the log is sent again.
@@ -174,7 +192,7 @@ fn plan(
         if next.held.frame > next.low.frame { directory.scan.good.position } else { next.low.position };
     next.identity = fresh.identity;
     next.phase = Phase::Running;
-    next.epoch = next.epoch.saturating_add(1).max(wanted.epoch_least);
+    next.epoch = next.epoch.max(audited).saturating_add(1).max(wanted.epoch_least);
     next.told = confirmed;
     next.tip = None;
     next.injections.push(Injection::Gap {
@@ -195,6 +213,22 @@ fn plan(
     (next, adopted)
 }
 
+/// The highest epoch of the audit file: a checkpoint that is lost cannot tell it, and an epoch that comes again would sort
+/// new events before old ones.
+fn audited_epoch(directory: &Path) -> Result<u16, AdoptError> {
+    let path = directory.join(AUDIT_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => return Err(AdoptError::Audit { path: path.display().to_string(), source }),
+    };
+    let epoch = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        u16::try_from(entry.get("epoch")?.as_u64()?).ok()
+    };
+    Ok(text.lines().filter_map(epoch).max().unwrap_or(0))
+}
+
 fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), AdoptError> {
     let path = directory.join(AUDIT_FILE);
     let failed = |source| AdoptError::Audit { path: path.display().to_string(), source };
@@ -212,4 +246,56 @@ fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), Adopt
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
     file.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(directory: &Path) -> Config {
+        let file = directory.join("forebay.toml");
+        let text = format!(
+            "name = \"lab\"\nsource.url = \"postgres://u@h/lab\"\nkinesis.stream = \"s\"\nbuffer.dir = {:?}\n",
+            directory.join("buffer")
+        );
+        std::fs::write(&file, text).unwrap();
+        Config::read(&file, std::iter::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_adopted_and_the_epoch_does_not_come_again() {
+        let root = tempfile::tempdir().unwrap();
+        let config = config(root.path());
+        let wanted = Wanted {
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+            source: "urn:forebay:lab".into(),
+            never_written: false,
+            epoch_least: 0,
+        };
+        let server = Server {
+            system_id: "7".into(),
+            timeline: 1,
+            switches: Vec::new(),
+            wal_end: Lsn::new(900),
+            in_recovery: false,
+            publication_exists: true,
+        };
+        let order = Order { reason: "x".into(), recreate_slot: None, at: 0 };
+        let adopt = || -> u16 {
+            let mut directory = Directory::open_to_adopt(&config).unwrap();
+            let audited = audited_epoch(&config.buffer.dir).unwrap();
+            let (next, adopted) = plan(&directory, &wanted, &server, (Lsn::new(500), audited, 0), &order);
+            audit(&config.buffer.dir, &adopted, &order).unwrap();
+            directory.file.write(&next).unwrap();
+            adopted.epoch
+        };
+        assert_eq!((adopt(), adopt()), (1, 2));
+        let checkpoint = config.buffer.dir.join("checkpoint");
+        std::fs::write(&checkpoint, vec![0; 4 << 20]).unwrap();
+        assert!(Directory::open(&config).is_err(), "a daemon does not go on");
+        assert_eq!(adopt(), 3);
+        assert_eq!(Directory::open(&config).unwrap().checkpoint.map(|found| found.epoch), Some(3));
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
-use crate::buffer::dead_letter::DeadLetterFile;
+use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
 use crate::buffer::frame::FrameKind;
 use crate::buffer::ledger::{Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
@@ -33,6 +33,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const DESCRIBE_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for requests that are out.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// When a dead letter is tried again that found no room.
+const BURY_AGAIN: Duration = Duration::from_secs(5);
 /// How often a service that keeps failing is mentioned at most.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -105,6 +107,7 @@ impl<P: Publisher> Publish<P> {
             reported: Instant::now(),
             complaint: None,
             halted: false,
+            bury_after: None,
             epoch,
             loop_: self,
         };
@@ -177,6 +180,8 @@ struct Attempt<'a, P> {
     complaint: Option<Instant>,
     /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
     halted: bool,
+    /// The dead-letter file had no room: not before this.
+    bury_after: Option<Instant>,
     /// Transactions of earlier epochs are of another history and never the tip.
     epoch: u16,
 }
@@ -262,8 +267,13 @@ impl<P: Publisher> Attempt<'_, P> {
         Ok(())
     }
 
-    /// Writes records that cannot leave to the dead-letter file, each when its turn has come.
+    /// Writes records that cannot leave to the dead-letter file, each when its turn has come. Without room there, their keys
+    /// wait and the others go on: ending the attempt would send again what is still under way.
     fn bury(&mut self) -> Result<(), Failure> {
+        if self.bury_after.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        self.bury_after = None;
         while let Some(dead) = self.lanes.next_dead_letter() {
             let reason = poison::reason(&dead);
             if self.loop_.on_poison == OnPoison::Stop {
@@ -276,8 +286,17 @@ impl<P: Publisher> Attempt<'_, P> {
                 );
                 return Ok(());
             }
-            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record goes to the dead letter: dead_letters.jsonl in buffer.dir");
-            self.loop_.dead_letters.append(&poison::entry(&dead, &reason))?;
+            match self.loop_.dead_letters.append(&poison::entry(&dead, &reason)) {
+                Ok(()) => {}
+                Err(error @ DeadLetterError::Full { .. }) => {
+                    tracing::error!(%error, retry_in = ?BURY_AGAIN, "make room: events of the same key wait for it, others go on");
+                    self.lanes.put_back(dead.frame, dead.part);
+                    self.bury_after = Some(Instant::now() + BURY_AGAIN);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record went to the dead letter: dead_letters.jsonl in buffer.dir");
             self.lanes.finish(dead.frame, dead.part);
             meters::quarantined();
         }

@@ -53,6 +53,21 @@ pub struct Slot {
     pub unusable: Option<String>,
 }
 
+impl Slot {
+    /// Whether it can be read from. A slot without a confirmed position is still being made.
+    ///
+    /// # Errors
+    /// It cannot, or not yet.
+    pub fn check(&self, name: &str) -> Result<(), Refusal> {
+        let slot = name.to_owned();
+        match &self.unusable {
+            Some(why) => Err(Refusal::SlotUnusable { slot, why: why.clone() }),
+            None if self.confirmed == Lsn::ZERO => Err(Refusal::SlotInTheMaking { slot }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What was found in the log between `low` and `held`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogState {
@@ -147,6 +162,15 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// A session, perhaps of a process of ours that has ended, is still making the slot.
+    #[error(
+        "the replication slot {slot} is still being made, which waits for running transactions to end: waiting for it. If no \
+         session makes it, drop it with pg_drop_replication_slot"
+    )]
+    SlotInTheMaking {
+        /// Its name.
+        slot: String,
+    },
     /// Someone else has confirmed on our slot.
     #[error(
         "the replication slot {slot} stands at {confirmed}, but this directory has only ever confirmed {told}: changes between \
@@ -195,7 +219,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it passes by itself.
     pub const fn passes(&self) -> bool {
-        matches!(self, Self::StandbyBehind { .. })
+        matches!(self, Self::StandbyBehind { .. } | Self::SlotInTheMaking { .. })
     }
 }
 
@@ -226,7 +250,9 @@ pub fn recover(
         next.answered.clear();
     }
     if found.phase == Phase::Creating {
-        // The intent is ours, and nothing was received yet: whatever of the two exists by now, this process's predecessor made.
+        // The intent is ours, and nothing was received yet: whatever of the two exists by now, this process's predecessor made,
+        // or its session still makes: that goes on when the process has gone.
+        slot.map_or(Ok(()), |slot| slot.check(&wanted.slot))?;
         return Ok(Start { create: true, cut_after: FrameNo(0), checkpoint: next, expect: None });
     }
     let admitted = admit(found, found.tip, slot, server)?;
@@ -265,9 +291,7 @@ pub fn admit(
     let Some(slot) = slot else {
         return Err(Refusal::SlotMissing { slot: found.identity.slot.clone(), told: found.told });
     };
-    if let Some(why) = &slot.unusable {
-        return Err(Refusal::SlotUnusable { slot: found.identity.slot.clone(), why: why.clone() });
-    }
+    slot.check(&found.identity.slot)?;
     if slot.confirmed > found.told {
         return Err(Refusal::SlotAhead {
             slot: found.identity.slot.clone(),
@@ -344,15 +368,12 @@ fn first_start(
             checkpoint: fresh(Phase::Creating, Lsn::ZERO),
             expect: None,
         }),
-        Some(slot) if wanted.never_written => match &slot.unusable {
-            Some(why) => Err(Refusal::SlotUnusable { slot: wanted.slot.clone(), why: why.clone() }),
-            None => Ok(Start {
-                create: false,
-                cut_after: FrameNo(0),
-                checkpoint: fresh(Phase::Running, slot.confirmed),
-                expect: None,
-            }),
-        },
+        Some(slot) if wanted.never_written => slot.check(&wanted.slot).map(|()| Start {
+            create: false,
+            cut_after: FrameNo(0),
+            checkpoint: fresh(Phase::Running, slot.confirmed),
+            expect: None,
+        }),
         Some(_) => Err(Refusal::UsedBefore { what: format!("the replication slot {}", wanted.slot) }),
         None => Err(Refusal::UsedBefore {
             what: format!("the publication {} (without its slot)", wanted.publication),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
+use crate::buffer::checkpoint::{Checkpoint, CheckpointError, CheckpointFile, Phase};
 use crate::buffer::disk::{self, DirectoryLock};
 use crate::buffer::ledger::{Ledger, SharedLedger};
 use crate::buffer::log::{Log, LogConfig};
@@ -44,16 +44,7 @@ impl Directory {
     /// # Errors
     /// Another process has it, the disk refuses, or the checkpoint is damaged.
     pub fn open(config: &Config) -> Result<Self, Failure> {
-        let path = &config.buffer.dir;
-        disk::create_directory(path)?;
-        let lock = DirectoryLock::acquire(path)?;
-        let confirm_after = confirm_after(config, path);
-        let (file, checkpoint) = CheckpointFile::open(path)?;
-        let (low, held) =
-            checkpoint.as_ref().map_or_else(Default::default, |found| (found.low, found.held.frame));
-        let scan = Log::scan(path, low, held)?;
-        let any = scan.any();
-        Ok(Self { lock, file, checkpoint, scan, any, confirm_after })
+        Self::open_with(config, CheckpointFile::open)
     }
 
     /// As [`open`](Self::open), for a person who takes what is there: a checkpoint file without a valid slot is put aside,
@@ -62,18 +53,31 @@ impl Directory {
     /// # Errors
     /// Another process has it, or the disk refuses.
     pub fn open_to_adopt(config: &Config) -> Result<Self, Failure> {
-        let path = &config.buffer.dir;
-        disk::create_directory(path)?;
-        {
-            let _lock = DirectoryLock::acquire(path)?;
+        let mut directory = Self::open_with(config, |path| {
             CheckpointFile::put_damaged_aside(path)?;
-        }
-        let mut directory = Self::open(config)?;
+            CheckpointFile::open(path)
+        })?;
         if directory.checkpoint.is_none() && directory.any {
             let low = directory.scan.before_first();
-            directory.scan = Log::scan(path, low, FrameNo(u64::MAX))?;
+            directory.scan = Log::scan(&config.buffer.dir, low, FrameNo(u64::MAX))?;
         }
         Ok(directory)
+    }
+
+    fn open_with(
+        config: &Config,
+        checkpoint: impl FnOnce(&Path) -> Result<(CheckpointFile, Option<Checkpoint>), CheckpointError>,
+    ) -> Result<Self, Failure> {
+        let path = &config.buffer.dir;
+        disk::create_directory(path)?;
+        let lock = DirectoryLock::acquire(path)?;
+        let confirm_after = confirm_after(config, path);
+        let (file, checkpoint) = checkpoint(path)?;
+        let (low, held) =
+            checkpoint.as_ref().map_or_else(Default::default, |found| (found.low, found.held.frame));
+        let scan = Log::scan(path, low, held)?;
+        let any = scan.any();
+        Ok(Self { lock, file, checkpoint, scan, any, confirm_after })
     }
 
     /// Makes what the checkpoint says is held readable again, and returns how many frames had to be given up.

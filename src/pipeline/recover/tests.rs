@@ -238,3 +238,19 @@ fn a_living_process_takes_its_own_tail_where_it_is_higher() {
         Err(Refusal::OtherHistory { .. })
     ));
 }
+
+#[test]
+fn a_slot_that_a_session_still_makes_is_waited_for() {
+    let creating = Checkpoint { phase: Phase::Creating, ..found() };
+    let in_the_making = slot(0);
+    for checkpoint in [&creating, &found()] {
+        let refused = recover(&wanted(), Some(checkpoint), &whole(), Some(&in_the_making), &server());
+        assert!(refused.unwrap_err().passes(), "its position is not known yet");
+    }
+    let never = Wanted { never_written: true, ..wanted() };
+    let empty = LogState { good: Mark::default(), damage: None, any: false };
+    assert!(recover(&never, None, &empty, Some(&in_the_making), &server()).unwrap_err().passes());
+    let lost = Slot { unusable: Some("lost".into()), ..in_the_making };
+    let refused = recover(&wanted(), Some(&creating), &whole(), Some(&lost), &server()).unwrap_err();
+    assert!(!refused.passes(), "{refused}");
+}

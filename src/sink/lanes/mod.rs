@@ -325,6 +325,19 @@ impl Lanes {
         }
     }
 
+    /// A record given by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter file: it is given again,
+    /// and its key waits.
+    pub fn put_back(&mut self, frame: FrameNo, part: u16) {
+        let seq = self.window.seq_of(frame, part);
+        if let Some(seq) = seq
+            && let Some(entry) = self.window.entry_mut(seq)
+            && entry.state == State::Taken
+        {
+            entry.state = State::Dead;
+            self.dead.push_front(seq);
+        }
+    }
+
     /// A record given by [`next_dead_letter`](Self::next_dead_letter) is in the dead-letter file.
     ///
     /// # Panics
@@ -432,5 +445,38 @@ impl Lanes {
     /// Whether every admitted record is finished.
     pub fn is_empty(&self) -> bool {
         self.window.low().frame == self.window.head()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {
+        let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
+        let letters = [
+            (RecordKind::DeadLetter, "poisoned"),
+            (RecordKind::Event, "poisoned"),
+            (RecordKind::Event, "other"),
+        ];
+        for (number, (kind, key)) in (1..).zip(letters) {
+            let frame = Frame { number: FrameNo(number), ..Frame::default() };
+            let (hash, event_type) = (KeyHash::of(key), "t");
+            let (key, line) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(b"line\n"));
+            lanes.admit(&frame, [Admission { kind, hash, event_type, key, line }]);
+        }
+        let now = Instant::now();
+        for _ in 0..2 {
+            let dead = lanes.next_dead_letter().unwrap();
+            assert_eq!((dead.frame, lanes.next_dead_letter().map(|_| ())), (FrameNo(1), None));
+            lanes.put_back(dead.frame, dead.part);
+        }
+        let request = lanes.fill(now).unwrap();
+        let keys: Vec<_> = request.records.iter().map(|record| &record.key[..]).collect();
+        assert_eq!(keys, [b"other"]);
+        let dead = lanes.next_dead_letter().unwrap();
+        lanes.finish(dead.frame, dead.part);
+        assert_eq!(lanes.low().frame, FrameNo(1));
     }
 }

@@ -22,7 +22,9 @@ pub mod status;
 pub mod tls;
 pub mod transaction;
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -32,6 +34,7 @@ use crate::change::Delivery;
 use crate::failure::Failure;
 use crate::position::Lsn;
 use crate::source::Source;
+use crate::types::Kind;
 
 use connection::{Connection, SystemIdentity};
 use conninfo::Settings;
@@ -81,7 +84,6 @@ impl Stream {
 }
 
 /// One connection to a slot.
-#[derive(Debug)]
 pub struct PostgresSource {
     connection: Connection,
     settings: Settings,
@@ -93,6 +95,8 @@ pub struct PostgresSource {
     heartbeat: Heartbeat,
     /// A table that was announced and is not looked up yet; nothing is taken before.
     announced: Option<pgoutput::Announced>,
+    /// The look-up of that table, as far as it has come; it has the session meanwhile.
+    looking_up: Option<LookUp>,
     /// A TRUNCATE whose other tables are not given yet: its place in the buffer.
     truncating: Option<(Lsn, Range<usize>)>,
     confirmed: Lsn,
@@ -100,6 +104,49 @@ pub struct PostgresSource {
     delivered: Lsn,
     /// The server leaves out our publication: nothing may be confirmed any more.
     skipped: bool,
+}
+
+impl std::fmt::Debug for PostgresSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSource")
+            .field("connection", &self.connection)
+            .field("confirmed", &self.confirmed)
+            .field("delivered", &self.delivered)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the catalogue says of a table, and the session that it was asked on.
+type Known = (Session, (HashMap<u32, Kind>, Vec<String>));
+type LookUp = Pin<Box<dyn Future<Output = Result<Known, Error>>>>;
+
+/// Asks the catalogue for the kinds of these types and the table's primary key, on a session that may be open already.
+async fn ask(
+    settings: Settings,
+    mut kept: Option<Session>,
+    table: u32,
+    types: Vec<u32>,
+) -> Result<Known, Error> {
+    loop {
+        let kept_open = kept.take().filter(Session::is_open);
+        let again = kept_open.is_some();
+        let mut session = match kept_open {
+            Some(session) => session,
+            None => Session::open(&settings).await?,
+        };
+        let answer = session
+            .run(async |client| -> Result<_, Error> {
+                let kinds = catalog::kinds(client, &types).await?;
+                Ok((kinds, catalog::primary_key(client, table).await?))
+            })
+            .await;
+        match answer {
+            Ok(known) => return Ok((session, known)),
+            // A kept connection may have been closed while it idled; a fresh one tells the truth.
+            Err(_) if again => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 impl PostgresSource {
@@ -121,6 +168,7 @@ impl PostgresSource {
             assembler: Assembler::default(),
             heartbeat: Heartbeat::new(sender_timeout, stream.silence_max, Instant::now()),
             announced: None,
+            looking_up: None,
             truncating: None,
             confirmed: Lsn::ZERO,
             delivered: Lsn::ZERO,
@@ -161,34 +209,19 @@ impl PostgresSource {
         self.say(self.heartbeat.must_ask()).await
     }
 
-    /// Looks up the announced table. If it is cancelled, the next call begins it again.
+    /// Looks up the announced table. Cancel-safe: the next call goes on, so that a slow catalogue is slow and not hopeless.
     async fn look_up(&mut self) -> Result<(), Error> {
         while let Some(announced) = &self.announced {
-            let again = self.session.as_ref().is_some_and(Session::is_open);
-            if !again {
-                self.session = Some(Session::open(&self.settings).await?);
-            }
-            let Some(session) = &mut self.session else { break };
-            let types: Vec<u32> = announced.columns.iter().map(|column| column.type_oid).collect();
-            let oid = announced.oid;
-            let looked_up = session
-                .run(async |client| -> Result<_, Error> {
-                    let kinds = catalog::kinds(client, &types).await?;
-                    Ok((kinds, catalog::primary_key(client, oid).await?))
-                })
-                .await;
-            match looked_up {
-                Ok((kinds, key)) => {
-                    if let Some(announced) = self.announced.take() {
-                        self.assembler.learn(announced, &kinds, &key);
-                    }
-                }
-                // A kept connection may have been closed while it idled; a fresh one tells the truth.
-                Err(Error::Network { .. }) if again => self.session = None,
-                Err(error) => {
-                    self.session = None;
-                    return Err(error);
-                }
+            let looking = self.looking_up.get_or_insert_with(|| {
+                let types = announced.columns.iter().map(|column| column.type_oid).collect();
+                Box::pin(ask(self.settings.clone(), self.session.take(), announced.oid, types))
+            });
+            let looked_up = looking.await;
+            self.looking_up = None;
+            let (session, (kinds, key)) = looked_up?;
+            self.session = Some(session);
+            if let Some(announced) = self.announced.take() {
+                self.assembler.learn(announced, &kinds, &key);
             }
         }
         Ok(())

@@ -56,6 +56,28 @@ fn a_reader_on_another_thread_sees_every_frame_once_and_in_order() {
 }
 
 #[test]
+fn a_reader_that_asks_while_the_next_frame_is_written_gets_it_or_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, mut writer) = new_log(tiny(directory.path(), 4_000_000));
+    let mut reader = Reader::new(&log, FrameNo(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=FRAMES {
+                Content::simple(number).append(&mut writer).unwrap();
+                writer.flush().unwrap();
+            }
+        });
+        let mut last = 0;
+        while last < FRAMES {
+            for (number, _) in reader.next_chunk().unwrap().iter().flat_map(contents) {
+                last += 1;
+                assert_eq!(number, FrameNo(last));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_reader_waits_for_more_than_it_has_read() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = filled(directory.path(), 300, 3);

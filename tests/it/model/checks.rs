@@ -17,6 +17,7 @@ impl Sim {
             Refusal::Damaged { first, last, .. } => {
                 self.disk.frames.iter().any(|frame| frame.damaged && (*first..=*last).contains(&frame.number))
             }
+            Refusal::SlotInTheMaking { .. } => false,
             Refusal::UsedBefore { .. }
             | Refusal::CheckpointMissing
             | Refusal::Identity { .. }

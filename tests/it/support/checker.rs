@@ -173,6 +173,16 @@ fn parse(line: &[u8], place: &str) -> Option<(String, Option<Event>)> {
     Some((id, Some(event)))
 }
 
+/// The change that a line tells; `None` for a notice, or for what is no event.
+pub fn change(line: &[u8]) -> Option<Change> {
+    parse(line, "")?.1.map(|event| event.change)
+}
+
+/// The `sequence` of a record of one line.
+pub fn sequence(line: &[u8]) -> Option<String> {
+    parse(line, "")?.1.map(|event| event.sequence)
+}
+
 fn check_order_of_sequences(events: &[Event], report: &mut Report) {
     let mut highest: HashMap<&str, &Event> = HashMap::new();
     let mut owner: HashMap<&str, &Event> = HashMap::new();

@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod daemon;
+pub mod flow;
 pub mod history;
 pub mod kinesis;
 pub mod port;

@@ -1,0 +1,158 @@
+//! What must be true at any moment of a kill: everything that the slot will not send again is published, or is in the
+//! readable log up to `held`.
+//!
+//! Which commits those are, a second slot tells (`test_decoding`), so that no word of ours is trusted. The directory is
+//! read through the library, but from a copy: what is looked at is not changed.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
+use forebay::buffer::log::{Log, LogConfig};
+use forebay::buffer::reader::Reader;
+use forebay::position::Lsn;
+use tempfile::TempDir;
+
+use crate::support::checker;
+use crate::support::flow::Flow;
+use crate::support::history::{Change, Op};
+
+/// A second slot, and what it has told: where each change ends that the audit table notes.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// Audit number and where its commit record ends, beyond what was confirmed when last looked.
+    beyond: Vec<(Lsn, u64)>,
+}
+
+impl Witness {
+    /// Makes the slot. To be called before the first commit.
+    pub fn swear(flow: &Flow) -> Self {
+        flow.postgres.query("select pg_create_logical_replication_slot('witness', 'test_decoding')");
+        Self::default()
+    }
+
+    /// The changes of commits that end at or before `confirmed`, and that were not given before.
+    fn forgotten(&mut self, flow: &Flow, confirmed: Lsn) -> Vec<Change> {
+        let rows = flow.postgres.query(&format!(
+            r"select lsn, substring(data from 'nr\[bigint\]:(\d+)')
+              from pg_logical_slot_get_changes('witness', '{confirmed}', null, 'skip-empty-xacts', '1')
+              where data like 'table audit.changes: INSERT:%' or data like 'COMMIT%'"
+        ));
+        let mut open = Vec::new();
+        for row in rows {
+            let [lsn, nr] = <[_; 2]>::try_from(row).unwrap();
+            match nr {
+                Some(nr) => open.push(nr.parse().unwrap()),
+                // The line of a commit has the place where its record ends.
+                None => {
+                    let end: Lsn = lsn.unwrap().parse().unwrap();
+                    self.beyond.extend(open.drain(..).map(|nr| (end, nr)));
+                }
+            }
+        }
+        let (forgotten, beyond) = self.beyond.drain(..).partition(|(end, _)| *end <= confirmed);
+        self.beyond = beyond;
+        changes(flow, &forgotten)
+    }
+}
+
+fn changes(flow: &Flow, numbers: &[(Lsn, u64)]) -> Vec<Change> {
+    let wanted: Vec<String> = numbers.iter().map(|(_, nr)| nr.to_string()).collect();
+    let rows = flow.postgres.query(&format!(
+        "select table_name, key, op, version from audit.changes where nr = any('{{{}}}') order by nr",
+        wanted.join(",")
+    ));
+    let change = |row: Vec<Option<String>>| {
+        let [table, key, op, version] = <[_; 4]>::try_from(row).unwrap();
+        Change {
+            table: table.unwrap(),
+            key: key.unwrap(),
+            op: Op::parse(&op.unwrap()).unwrap(),
+            version: version.map(|version| version.parse().unwrap()),
+        }
+    };
+    rows.into_iter().map(change).collect()
+}
+
+/// What a directory of a dead process is worth.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub checkpoint: Option<Checkpoint>,
+    /// What the frames from `low` to `held` tell.
+    pub held: HashSet<Change>,
+}
+
+impl Found {
+    /// Reads a copy of the directory; all of `(low, held]` must be readable.
+    pub fn look(directory: &Path) -> Self {
+        if !directory.exists() {
+            return Self::default();
+        }
+        let copy = copy(directory);
+        let (_, checkpoint) = CheckpointFile::open(copy.path()).unwrap();
+        let Some(checkpoint) = checkpoint else { return Self::default() };
+        let (low, held) = (checkpoint.low, checkpoint.held);
+        let scan = Log::scan(copy.path(), low, held.frame).unwrap();
+        assert_eq!(scan.damage, None, "low {low:?}, held {held:?}");
+        let end = low.frame.max(held.frame);
+        assert_eq!(scan.good.frame, end, "low {low:?}, held {held:?}");
+        let (log, _writer) = Log::open(LogConfig::new(copy.path(), 1 << 40), end, scan).unwrap();
+        let mut reader = Reader::new(&log, low.frame);
+        let mut found = HashSet::new();
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            let records = chunk.frames().flat_map(|frame| frame.records().collect::<Vec<_>>());
+            found.extend(records.filter_map(|record| checker::change(&record.line)));
+        }
+        assert_eq!(reader.last(), end);
+        Self { checkpoint: Some(checkpoint), held: found }
+    }
+}
+
+fn copy(directory: &Path) -> TempDir {
+    let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+/// What was checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// Changes that the slot will not send again.
+    pub promised: usize,
+    /// How many of them only the log had.
+    pub only_held: usize,
+}
+
+impl std::ops::AddAssign for Kept {
+    fn add_assign(&mut self, other: Self) {
+        self.promised += other.promised;
+        self.only_held += other.only_held;
+    }
+}
+
+/// What the slot has confirmed since the last look, against stream and directory. The daemon is dead.
+#[track_caller]
+pub fn check(flow: &mut Flow, witness: &mut Witness) -> Kept {
+    flow.wait_until_slot_is_free();
+    let Some(confirmed) = flow.confirmed() else { return Kept::default() };
+    let found = Found::look(&flow.daemon.buffer_directory());
+    if let Some(checkpoint) = &found.checkpoint
+        && checkpoint.phase == Phase::Running
+    {
+        let told = checkpoint.told;
+        assert!(confirmed <= told, "the slot stands at {confirmed}, the checkpoint knows of {told}");
+    }
+    let promised = witness.forgotten(flow, confirmed);
+    let published = flow.told();
+    let unpublished: Vec<_> = promised.iter().filter(|change| !published.contains(change)).collect();
+    let lost: Vec<_> = unpublished.iter().filter(|change| !found.held.contains(change)).collect();
+    assert!(
+        lost.is_empty(),
+        "confirmed up to {confirmed}, neither published nor held: {lost:#?}\n{:?}",
+        found.checkpoint
+    );
+    Kept { promised: promised.len(), only_held: unpublished.len() }
+}

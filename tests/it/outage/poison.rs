@@ -1,0 +1,93 @@
+//! What cannot leave: a record too large for the stream, a change that cannot be read. The dead-letter file has it, the
+//! rest goes on, and the key keeps its order; or publishing stops before it.
+
+use serde_json::Value;
+
+use crate::support::daemon::Settings;
+use crate::support::flow::Flow;
+use crate::support::history::{Change, Op};
+use crate::support::random::seed;
+use crate::support::{SOON, eventually};
+
+/// Version 2 of plate 5 has 1.5 MB of notes, versions 1 and 3 little; another plate comes after it.
+fn poison(flow: &Flow) {
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (5, 'P5')");
+    flow.postgres.execute("update lab.plates set notes = repeat('long ', 300000) where plate_id = 5");
+    flow.postgres.execute("update lab.plates set notes = 'short' where plate_id = 5");
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (6, 'P6')");
+}
+
+fn version(key: &str, version: i64) -> Change {
+    let op = if version == 1 { Op::Inserted } else { Op::Updated };
+    Change { table: "lab.plates".to_owned(), key: key.to_owned(), op, version: Some(version) }
+}
+
+fn dead_letters(flow: &Flow) -> Vec<Value> {
+    let path = flow.daemon.buffer_directory().join("dead_letters.jsonl");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[track_caller]
+fn wait_for(flow: &mut Flow, key: &str, number: i64) {
+    let wanted = version(key, number);
+    eventually(&format!("{wanted:?} is told"), SOON, || flow.told().contains(&wanted).then_some(()));
+}
+
+/// All but version 2 is told, in order; version 2 is the one dead letter.
+fn check_quarantined(mut flow: Flow, reason: &str) {
+    wait_for(&mut flow, "5", 3);
+    wait_for(&mut flow, "6", 1);
+    let letters = dead_letters(&flow);
+    assert_eq!(letters.len(), 1, "{letters:#?}");
+    let text = letters[0].to_string();
+    assert!(text.contains(reason), "{}", text.get(..500).unwrap_or(&text));
+    assert!(flow.daemon.terminate().success());
+    let report = flow.check();
+    assert_eq!(report.lost, [r#"lab.plates "5" Updated, version 2"#]);
+    assert!(report.reordered.is_empty() && report.altered.is_empty(), "{report}");
+    // It is settled: the next start does not come back to it.
+    flow.start();
+    flow.wait_until_it_moves("after a restart");
+    assert_eq!(dead_letters(&flow).len(), 1);
+}
+
+fn lab(change: impl FnOnce(&mut Settings)) -> Flow {
+    let mut flow = Flow::prepare(seed(), change);
+    flow.start();
+    flow
+}
+
+#[test]
+fn a_record_too_large_for_the_stream_goes_to_the_dead_letter() {
+    let flow = lab(|_| {});
+    poison(&flow);
+    check_quarantined(flow, "the stream takes at most");
+}
+
+#[test]
+fn a_row_too_large_to_be_read_goes_to_the_dead_letter() {
+    let flow = lab(|settings| {
+        settings.more.push(("source".to_owned(), "max_row_size = \"64 KiB\"".to_owned()));
+    });
+    poison(&flow);
+    check_quarantined(flow, "lab.plates");
+}
+
+#[test]
+fn publishing_stops_before_a_poison_where_the_configuration_says_so() {
+    let mut flow = lab(|settings| settings.more.push((String::new(), "on_poison = \"stop\"".to_owned())));
+    poison(&flow);
+    flow.daemon.wait_for_log("publishing stops before");
+    // Ingest goes on into the buffer: Postgres may forget what is held.
+    let end = flow.wal_end();
+    eventually("the slot moves on", SOON, || (flow.confirmed()? >= end).then_some(()));
+    assert!(flow.daemon.is_running());
+    assert!(flow.told().contains(&version("5", 1)));
+    assert!(!flow.told().contains(&version("5", 3)));
+    assert!(dead_letters(&flow).is_empty());
+    assert!(flow.daemon.terminate().success());
+    flow.daemon.settings().more.clear();
+    flow.start();
+    check_quarantined(flow, "the stream takes at most");
+}

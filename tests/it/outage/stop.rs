@@ -1,0 +1,109 @@
+//! A stop in order: within 5 s whatever the ends do, and the next start repeats nothing that was answered.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use kinesis_stub::{Fault, Refusal, Rule};
+
+use crate::support::SOON;
+use crate::support::flow::Flow;
+use crate::support::postgres::{Postgres, Stop, Version};
+use crate::support::process::Signal;
+use crate::support::proxy::{Proxy, Target};
+use crate::support::random::seed;
+use crate::support::workload::Running;
+
+/// What it promises, and what a busy machine may add.
+const STOPS_WITHIN: Duration = Duration::from_secs(6);
+
+#[track_caller]
+fn terminate(flow: &mut Flow) -> Duration {
+    let began = Instant::now();
+    let status = flow.daemon.terminate();
+    let took = began.elapsed();
+    assert!(status.success(), "{status}");
+    assert!(took < STOPS_WITHIN, "it took {took:?}\n{}", flow.daemon.log().join("\n"));
+    took
+}
+
+#[test]
+fn a_restart_in_order_repeats_nothing_that_was_answered() {
+    let seed = seed();
+    let mut flow = Flow::prepare(seed, |_| {});
+    flow.start();
+    let refused_for_ever = flow.mark();
+    let refuse = Fault::Reject { code: Refusal::Throttled };
+    flow.stub.add(Rule::new(refuse.clone()).keys([&refused_for_ever])).unwrap();
+    flow.stub.add(Rule::new(refuse).share(0.1)).unwrap();
+    flow.stub.add(Rule::new(Fault::Slow { millis: 20 }).share(0.3)).unwrap();
+    let load = Running::start(&flow.postgres, 3, 30, seed);
+    for round in 0..6 {
+        let target = flow.stub.stats().records + 300;
+        assert!(flow.stub.wait(SOON, |stats| stats.records >= target), "nothing comes");
+        let took = terminate(&mut flow);
+        println!("round {round}: {} records, stopped in {took:?}", flow.stub.stats().records);
+        flow.daemon.wait_for_log("everything answered is noted");
+        flow.start();
+    }
+    assert!(!flow.told().iter().any(|change| change.key == refused_for_ever));
+    load.stop();
+    flow.stub.heal();
+    flow.wait_until_told();
+    terminate(&mut flow);
+    let report = flow.check();
+    println!("{report}");
+    report.assert_clean();
+    assert_eq!(report.duplicates, 0, "no answer was lost, so nothing is repeated");
+}
+
+#[test]
+fn a_second_interrupt_ends_it_at_once() {
+    let seed = seed();
+    let mut flow = Flow::prepare(seed, |_| {});
+    flow.start();
+    flow.stub.set(Fault::HoldAnswer).unwrap();
+    flow.mark();
+    assert!(flow.stub.wait(SOON, |stats| stats.held > 0), "nothing was sent");
+    flow.daemon.signal(Signal::INT);
+    flow.daemon.wait_for_log("stopping");
+    let began = Instant::now();
+    flow.daemon.signal(Signal::INT);
+    let status = flow.daemon.wait();
+    println!("ended after {:?}", began.elapsed());
+    assert_eq!(status.code(), Some(130));
+    // A first one alone would have waited 3 s for the answer.
+    assert!(began.elapsed() < Duration::from_secs(2));
+    flow.stub.heal();
+    flow.start();
+    flow.wait_until_told();
+    flow.check().assert_clean();
+}
+
+#[test]
+fn it_stops_in_time_when_neither_end_answers() {
+    let seed = seed();
+    let postgres = Postgres::lab(Version::usual());
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres.port()));
+    let proxy = Proxy::start(Target::Tcp(target)).unwrap();
+    let through = format!("postgres://forebay@{}/lab", proxy.address());
+    let mut flow = Flow::over(postgres, seed, |settings| settings.url = through);
+    flow.start();
+    flow.stub.set(Rule::new(Fault::Hang).operations(["*"])).unwrap();
+    flow.mark();
+    assert!(flow.stub.wait(SOON, |stats| stats.requests.faults > 0), "nothing was sent");
+    proxy.stall();
+    println!("both silent: stopped in {:?}", terminate(&mut flow));
+    // And before it has ever been connected.
+    flow.daemon.start_again();
+    flow.daemon.wait_for_log("forebay starts");
+    println!("not connected: stopped in {:?}", terminate(&mut flow));
+    proxy.resume();
+    proxy.cut();
+    flow.stub.heal();
+    flow.start();
+    flow.wait_until_told();
+    flow.postgres.stop(Stop::Fast);
+    println!("Postgres gone: stopped in {:?}", terminate(&mut flow));
+    flow.postgres.start_again();
+    flow.check().assert_clean();
+}

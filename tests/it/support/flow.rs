@@ -1,0 +1,159 @@
+//! The whole flow of one test: the lab's database, the daemon, and the scriptable Kinesis, whose records stay whatever
+//! happens to the other two.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use forebay::position::Lsn;
+use kinesis_stub::{Config, Record, Stub};
+
+use super::checker::{self, Report};
+use super::daemon::{Daemon, Settings};
+use super::eventually;
+use super::history::Change;
+use super::kinesis::StreamRecord;
+use super::postgres::{Postgres, Version};
+
+/// Long enough for a backlog of a minute to leave through a service that refuses, on a busy machine.
+pub const DRAINED_WITHIN: Duration = Duration::from_mins(3);
+
+/// See the module. The daemon is dropped first.
+#[derive(Debug)]
+pub struct Flow {
+    pub daemon: Daemon,
+    pub stub: Stub,
+    pub postgres: Postgres,
+    told: HashSet<Change>,
+    /// How many of the stub's records are in `told`.
+    seen: usize,
+}
+
+impl Flow {
+    /// A lab, a stub with four shards, and a daemon between them that is not started.
+    pub fn prepare(seed: u64, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(Postgres::lab(Version::usual()), seed, change)
+    }
+
+    /// The same over a lab that a test has made its own way.
+    pub fn over(postgres: Postgres, seed: u64, change: impl FnOnce(&mut Settings)) -> Self {
+        let stub = Stub::start(Config { seed, ..Config::default().stream("lab-events", 4) }).unwrap();
+        let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
+        change(&mut settings);
+        let daemon = Daemon::prepare(settings);
+        Self { daemon, stub, postgres, told: HashSet::new(), seen: 0 }
+    }
+
+    /// Starts the daemon and waits until it receives.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.daemon.start_again();
+        self.daemon.wait_for_log("receiving");
+    }
+
+    /// What a reader of the stream has been given so far, in the order of storing.
+    pub fn records(&self) -> Vec<StreamRecord> {
+        self.stub.records().iter().map(as_read).collect()
+    }
+
+    /// The changes that the stream tells of so far.
+    pub fn told(&mut self) -> &HashSet<Change> {
+        let records = self.stub.records();
+        for record in records.get(self.seen..).unwrap_or_default() {
+            let lines = record.data.split_inclusive(|byte| *byte == b'\n');
+            self.told.extend(lines.filter_map(checker::change));
+        }
+        self.seen = records.len();
+        &self.told
+    }
+
+    /// Waits until the stream tells every change that is committed now.
+    #[track_caller]
+    pub fn wait_until_told(&mut self) {
+        let history = self.postgres.history();
+        let mut missing = 0;
+        let all = super::poll(DRAINED_WITHIN, || {
+            let told = self.told();
+            missing = history.iter().filter(|change| !told.contains(change)).count();
+            (missing == 0).then_some(())
+        });
+        let log = self.daemon.log();
+        let tail = log.get(log.len().saturating_sub(30)..).unwrap_or_default().join("\n");
+        let total = history.len();
+        assert!(
+            all.is_some(),
+            "{missing} of {total} changes have not come within {DRAINED_WITHIN:?}; log:\n{tail}"
+        );
+    }
+
+    /// Waits until the stream tells a change that was not committed before the call.
+    #[track_caller]
+    pub fn wait_until_it_moves(&mut self, what: &str) {
+        let marker = self.mark();
+        let deadline = DRAINED_WITHIN;
+        eventually(&format!("{what}: plate {marker} is told"), deadline, || {
+            self.told().iter().any(|change| change.key == marker).then_some(())
+        });
+    }
+
+    /// Commits a plate that nobody else touches; its key.
+    pub fn mark(&self) -> String {
+        self.postgres.value(
+            "insert into lab.plates (plate_id, barcode) select -n, 'M' || n from \
+             (select 1 + count(*) as n from lab.plates where plate_id < 0) as next returning plate_id",
+        )
+    }
+
+    /// What the slot has confirmed; `None` if there is no slot.
+    pub fn confirmed(&self) -> Option<Lsn> {
+        let slots = self
+            .postgres
+            .query("select confirmed_flush_lsn from pg_replication_slots where slot_name = 'forebay_lab'");
+        slots.into_iter().flatten().next().flatten().map(|lsn| lsn.parse().unwrap())
+    }
+
+    /// Where the write-ahead log ends now.
+    pub fn wal_end(&self) -> Lsn {
+        self.postgres.value("select pg_current_wal_lsn()").parse().unwrap()
+    }
+
+    /// Waits until nobody reads the slot, so that what it has confirmed is final.
+    #[track_caller]
+    pub fn wait_until_slot_is_free(&self) {
+        eventually("nobody reads the slot", super::SOON, || {
+            let active =
+                "select count(*) from pg_replication_slots where slot_name = 'forebay_lab' and active";
+            (self.postgres.value(active) == "0").then_some(())
+        });
+    }
+
+    /// Compares everything that was committed with everything that a reader got.
+    pub fn check(&self) -> Report {
+        checker::check(&self.postgres.history(), &self.records())
+    }
+
+    /// The same for a reader that follows the contract: it drops what is not beyond the last `sequence` of the key.
+    pub fn check_as_consumer(&self) -> Report {
+        let mut last: BTreeMap<String, String> = BTreeMap::new();
+        let mut records = self.records();
+        records.retain(|record| {
+            let Some(sequence) = checker::sequence(&record.data) else { return true };
+            match last.get(&record.key) {
+                Some(seen) if *seen >= sequence => false,
+                _ => {
+                    last.insert(record.key.clone(), sequence);
+                    true
+                }
+            }
+        });
+        checker::check(&self.postgres.history(), &records)
+    }
+}
+
+fn as_read(record: &Record) -> StreamRecord {
+    StreamRecord {
+        shard: record.shard.to_string(),
+        sequence: record.sequence.clone(),
+        key: record.key.clone(),
+        data: record.data.to_vec(),
+    }
+}
