@@ -73,7 +73,6 @@ pub enum AdoptError {
         /// Its name.
         slot: String,
     },
-<<<<<<< HEAD
     /// The slot is older than the publication that would be made.
     #[error(
         "the publication {publication:?} is missing, but the slot {slot:?} exists: a slot that is older than its publication cannot \
@@ -85,12 +84,8 @@ pub enum AdoptError {
         /// The slot's name.
         slot: String,
     },
-    /// The audit file could not be written.
-    #[error("cannot write the audit file {path}: {source}")]
-=======
     /// The audit file could not be read or written.
     #[error("cannot use the audit file {path}: {source}")]
->>>>>>> main
     Audit {
         /// The file.
         path: String,

@@ -12,24 +12,18 @@
 )]
 
 mod buffer;
-<<<<<<< HEAD
 mod configuration;
 mod connections;
+mod crash;
 mod e2e;
 mod history;
-=======
-mod crash;
->>>>>>> main
 mod json;
 mod lanes;
 mod model;
+mod outage;
 mod postgres;
 mod readme;
-<<<<<<< HEAD
 mod refusals;
-=======
-mod outage;
->>>>>>> main
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;
