@@ -144,20 +144,11 @@ async fn slot(
             return Err(AdoptError::SlotUnusable { why: why.clone(), slot: wanted.slot.clone() }.into());
         }
         (Some(_), None) if seen.publication.is_none() => {
-<<<<<<< HEAD
             return Err(AdoptError::PublicationMissing {
                 publication: wanted.publication.clone(),
                 slot: wanted.slot.clone(),
             }
             .into());
-=======
-            let why = format!(
-                "The publication {:?} is missing, and a slot that is older than its publication cannot read what was written \
-                 between them.",
-                wanted.publication
-            );
-            return Err(AdoptError::SlotUnusable { why, slot: wanted.slot.clone() }.into());
->>>>>>> main
         }
         (found, _) => found.as_ref(),
     };
