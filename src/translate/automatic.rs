@@ -222,6 +222,7 @@ impl Plan {
             first = false;
             out.extend_from_slice(&column.label);
             match value {
+                Value::Text(text) if is_surely_too_large(text) => return Err(TranslateError::TooLarge),
                 Value::Text(text) => json::write_value(out, &column.kind, text).map_err(|error| {
                     TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
                 })?,
@@ -264,6 +265,14 @@ impl<'a> Row<'a> {
             OldRow::Full(tuple) => Self { tuple, old: None, key_only: false },
         }
     }
+}
+
+/// Whether a value would surely be larger as JSON than a line may be: JSON writes most control characters in six bytes, so
+/// that a row of ten megabytes could become sixty in memory before it is found too large.
+fn is_surely_too_large(text: &[u8]) -> bool {
+    const ESCAPED: usize = 6;
+    let is_long = |byte: &&u8| matches!(**byte, 0..=7 | 11 | 14..=31);
+    text.len() > LINE_MAX / ESCAPED && text.iter().filter(is_long).count() > LINE_MAX / ESCAPED
 }
 
 /// Writes the events of one change.
