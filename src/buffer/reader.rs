@@ -110,8 +110,10 @@ impl Reader {
     /// The next whole frames, as many as fit into about 256 KiB; `None` when everything is read. Blocks for the disk.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
+        // Looked at first: what is published after it is not there yet, which must not be taken for released.
+        let tail = self.log.tail().frame;
         let Some(extent) = self.log.extent(wanted)? else {
-            return if wanted <= self.log.tail().frame { Err(self.released()) } else { Ok(None) };
+            return if wanted <= tail { Err(self.released()) } else { Ok(None) };
         };
         if self.open.as_ref().is_none_or(|open| open.first != extent.first) {
             self.open = Some(self.open_segment(extent, wanted)?);

@@ -56,6 +56,24 @@ fn a_reader_on_another_thread_sees_every_frame_once_and_in_order() {
 }
 
 #[test]
+fn a_reader_that_asks_at_the_very_tail_is_told_there_is_nothing_yet_and_not_that_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, mut writer) = new_log(tiny(directory.path(), 1 << 20));
+    let mut reader = Reader::new(&log, FrameNo(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=FRAMES {
+                Content::simple(number).append(&mut writer).unwrap();
+                writer.flush().unwrap();
+            }
+        });
+        while reader.last() < FrameNo(FRAMES) {
+            reader.next_chunk().expect("nothing is released");
+        }
+    });
+}
+
+#[test]
 fn a_reader_waits_for_more_than_it_has_read() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = filled(directory.path(), 300, 3);
