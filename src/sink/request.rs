@@ -233,7 +233,10 @@ mod tests {
             let waiting = Waiting { records: waiting, bytes: waiting * 300 };
             let leaves = |after| flight.allowance(&limits, OPEN, waiting, start + after).is_some();
             assert!(leaves(wait), "{records} {waiting:?}");
-            assert!(wait.is_zero() || !leaves(wait.saturating_sub(Duration::from_micros(1))), "{records} {waiting:?}");
+            assert!(
+                wait.is_zero() || !leaves(wait.saturating_sub(Duration::from_micros(1))),
+                "{records} {waiting:?}"
+            );
         }
     }
 
