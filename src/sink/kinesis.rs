@@ -1,7 +1,8 @@
 //! Amazon Kinesis behind the trait [`Publisher`], by the AWS SDK.
 //!
-//! The SDK is used for what it is good at: credentials, regions, signatures, one TLS stack. Its retries are off, because an
-//! attempt that nobody counts may still be running when the next one is accepted, and would then land behind newer events.
+//! The SDK is used for what it is good at: credentials, regions, signatures, one TLS stack. The body of a put is
+//! written by [`body`]. The SDK's retries are off, because an attempt that nobody counts may still be running when the next
+//! one is accepted, and would then land behind newer events.
 //! For the same reason an attempt is given 10 s: nothing is sent again sooner than an answer can be expected.
 //!
 //! Every error is sorted into [`PutError`] by its code and HTTP status, with code and request id in the text.
@@ -17,13 +18,13 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::RequestId as _;
-use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{
-    PutRecordsRequestEntry, PutRecordsResultEntry, RecordDistributionStrategy, StreamDescriptionSummary,
-    StreamStatus,
+    PutRecordsResultEntry, RecordDistributionStrategy, StreamDescriptionSummary, StreamStatus,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use bytes::Bytes;
 
+use super::body::{self, Target};
 use super::{Answer, Outgoing, Publisher, PutError, StreamFacts};
 
 /// How long one attempt may take, until the answer is read: 4 MiB at 4 Mbit/s.
@@ -111,11 +112,17 @@ fn region_of(stream: &str) -> Option<&str> {
 impl Publisher for KinesisPublisher {
     fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
+        let body = body::put_records(Target { name, arn: arn.as_deref() }, &records);
+        // The SDK gets no records, only a stream (its endpoint may depend on it), and sends our body.
         let request = self.client.put_records().stream_name(name).set_stream_arn(arn.clone());
+        let request = request.set_records(Some(Vec::new())).customize();
         async move {
-            let entries = records.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-            let output =
-                request.set_records(Some(entries)).send().await.map_err(|error| put_error(&error))?;
+            let body = Bytes::from(body.map_err(|error| PutError::Refused(error.to_string()))?);
+            let request = request.mutate_request(move |request| {
+                request.headers_mut().insert("content-length", body.len().to_string());
+                *request.body_mut() = body.clone().into();
+            });
+            let output = request.send().await.map_err(|error| put_error(&error))?;
             Ok(output.records.into_iter().map(answer).collect())
         }
     }
@@ -131,16 +138,6 @@ impl Publisher for KinesisPublisher {
             }
         }
     }
-}
-
-fn entry(record: Outgoing) -> Result<PutRecordsRequestEntry, PutError> {
-    let key = String::from_utf8(record.key.into())
-        .map_err(|_| PutError::Refused("a partition key is not UTF-8".to_owned()))?;
-    PutRecordsRequestEntry::builder()
-        .data(Blob::new(record.data))
-        .partition_key(key)
-        .build()
-        .map_err(|error| PutError::Refused(error.to_string()))
 }
 
 fn answer(entry: PutRecordsResultEntry) -> Answer {

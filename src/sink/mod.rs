@@ -1,5 +1,6 @@
 //! Where events go. The trait [`Publisher`] is one of the program's two network ends.
 
+pub mod body;
 pub mod kinesis;
 pub mod lanes;
 pub mod request;

@@ -3,7 +3,8 @@
 //! The policy serves latency and cost at once, without a timer that holds anything back for company:
 //!
 //! - nothing in flight: whatever is ready leaves at once. What becomes ready while a request is out is the next one, so
-//!   under load requests grow by themselves and the cost per record falls;
+//!   under load requests grow by themselves and the cost per record falls. Where answers come faster than that, [`PACE`]
+//!   lets them grow;
 //! - something in flight: another one leaves if it is full, so that a long round trip does not limit throughput (16
 //!   requests of 500 at 20 ms are 400,000 records a second);
 //! - or if the last one left [`SPACING`] ago and few are out, so that a record waits for the line at most that long, not
@@ -26,6 +27,11 @@ pub const REQUEST_BYTES_MAX: usize = 10 << 20;
 /// Least distance between two requests that are not full, while one is out: far below a round trip within a region and
 /// back, far above what a request costs.
 pub const SPACING: Duration = Duration::from_millis(5);
+/// Least distance, for each record of the last request, of one that is not full, while none is out; at most [`SPACING`]. A
+/// request costs as much as 50 records: beyond 50,000 records a second only full ones leave, and below nobody feels it.
+pub const PACE: Duration = Duration::from_micros(20);
+/// What follows a smaller request than this is not paced: single events of many transactions leave at once.
+const PACED_MIN: usize = 32;
 
 /// What bounds requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +116,8 @@ pub(super) struct Flight {
     pub(super) requests: usize,
     pub(super) bytes: usize,
     last_sent: Option<Instant>,
+    /// Distance from the last request.
+    pace: Duration,
 }
 
 /// What is ready to go.
@@ -137,7 +145,9 @@ impl Allowance {
 
 impl Flight {
     /// Takes note that a request has left.
-    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+    pub(super) fn sent(&mut self, records: usize, bytes: usize, now: Instant) {
+        let paced = u32::try_from(records).ok().filter(|_| records >= PACED_MIN);
+        self.pace = paced.map_or(Duration::ZERO, |records| (PACE * records).min(SPACING));
         self.requests += 1;
         self.bytes += bytes;
         self.last_sent = Some(now);
@@ -166,11 +176,13 @@ impl Flight {
             Pass::Open => {}
         }
         let bytes = cap(limits, budget);
+        let full = waiting.records >= limits.request_records || waiting.bytes >= bytes;
         if self.requests == 0 {
-            return Some(Allowance { records: limits.request_records, bytes, first: usize::MAX });
+            let due = self.next_partial(limits).is_none_or(|at| at <= now);
+            let allowance = Allowance { records: limits.request_records, bytes, first: usize::MAX };
+            return (full || due).then_some(allowance);
         }
         let room = budget.saturating_sub(self.bytes);
-        let full = waiting.records >= limits.request_records || waiting.bytes >= bytes;
         let due = self.next_partial(limits).is_some_and(|at| at <= now);
         ((full || due) && room >= bytes.min(waiting.bytes)).then_some(Allowance {
             records: limits.request_records,
@@ -179,8 +191,11 @@ impl Flight {
         })
     }
 
-    /// When a request that is not full may leave although others are out; `None` if too many are.
+    /// When a request that is not full may leave, if nothing else happens; `None` if too many are out, or none ever was.
     pub(super) fn next_partial(&self, limits: &Limits) -> Option<Instant> {
+        if self.requests == 0 {
+            return self.last_sent.map(|at| at + self.pace);
+        }
         let few = self.requests < limits.in_flight_requests.div_ceil(2);
         self.last_sent.filter(|_| few).map(|at| at + SPACING)
     }
@@ -198,7 +213,31 @@ mod tests {
     const OPEN: (Pass, usize) = (Pass::Open, 8 << 20);
 
     fn flight(requests: usize, bytes: usize, last_sent: Instant) -> Flight {
-        Flight { requests, bytes, last_sent: Some(last_sent) }
+        Flight { requests, bytes, last_sent: Some(last_sent), pace: Duration::ZERO }
+    }
+
+    #[test]
+    fn behind_a_large_request_a_small_one_waits_its_time_and_a_full_one_does_not() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        for (records, waiting, wait) in [
+            (1, 1, Duration::ZERO),
+            (31, 1, Duration::ZERO),
+            (32, 1, PACE * 32),
+            (100, 499, PACE * 100),
+            (100, 500, Duration::ZERO),
+            (499, 1, SPACING),
+        ] {
+            let mut flight = Flight::default();
+            flight.sent(records, records * 300, start);
+            flight.over(records * 300);
+            let waiting = Waiting { records: waiting, bytes: waiting * 300 };
+            let leaves = |after| flight.allowance(&limits, OPEN, waiting, start + after).is_some();
+            assert!(leaves(wait), "{records} {waiting:?}");
+            assert!(
+                wait.is_zero() || !leaves(wait.saturating_sub(Duration::from_micros(1))),
+                "{records} {waiting:?}"
+            );
+        }
     }
 
     #[test]

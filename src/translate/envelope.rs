@@ -14,8 +14,7 @@
 //! - `unavailable`: names of the columns whose unchanged TOASTed value the server did not send, separated by commas and
 //!   quoted as SQL identifiers are; left out when there are none.
 
-use std::io::Write as _;
-
+use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
 use crate::change::Place;
@@ -70,7 +69,7 @@ impl Envelope {
     pub fn new(source: &str, epoch: u16) -> Self {
         Self {
             source: source.to_owned(),
-            namespace: Uuid::new_v5(&Uuid::NAMESPACE_URL, source.as_bytes()),
+            namespace: uuid_v5(&Uuid::NAMESPACE_URL, source.as_bytes()),
             epoch,
             identity: Vec::new(),
             time: (i64::MIN, Vec::new()),
@@ -101,7 +100,7 @@ impl Envelope {
             write_integer(id, i64::from(head.ordinal));
         }
         let mut text = [0; 36];
-        Uuid::new_v5(&self.namespace, id).hyphenated().encode_lower(&mut text);
+        uuid_v5(&self.namespace, id).hyphenated().encode_lower(&mut text);
         text
     }
 
@@ -172,21 +171,52 @@ pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {
     scratch
 }
 
-/// Appends a whole number in decimal.
-pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
-    // Writing to a Vec cannot fail.
-    write!(out, "{value}").unwrap_or_default();
+/// RFC 9562's name-based UUID. The crate `uuid` makes the same, but with a SHA-1 that does not use the processor's
+/// instructions for it: 0.3 µs an event.
+fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
+    let digest: [u8; 20] = Sha1::new_with_prefix(namespace).chain_update(name).finalize().into();
+    let [bytes @ .., _, _, _, _] = digest;
+    uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
+/// Appends a whole number in decimal.
+pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends the last `width` hex digits of a number, 16 at most.
 fn write_hex(out: &mut Vec<u8>, value: u64, width: usize) {
-    // Writing to a Vec cannot fail.
-    write!(out, "{value:0width$X}").unwrap_or_default();
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble };
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(value.to_be_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 0xF)];
+    }
+    out.extend_from_slice(digits.get(16 - width..).unwrap_or(&digits));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::position::{Lsn, Transaction};
+
+    #[test]
+    fn numbers_are_written_in_full_width_or_in_decimal() {
+        for (value, width, expected) in [
+            (0, 4, "0000"),
+            (0xBEEF, 4, "BEEF"),
+            (0x1_A2B3_C4D8, 16, "00000001A2B3C4D8"),
+            (u64::MAX, 8, "FFFFFFFF"),
+        ] {
+            let mut out = Vec::new();
+            write_hex(&mut out, value, width);
+            assert_eq!(out, expected.as_bytes());
+        }
+        for value in [0, -1, 1_790_848_800_123_456, i64::MIN, i64::MAX] {
+            let mut out = Vec::new();
+            write_integer(&mut out, value);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn a_long_or_empty_subject_becomes_its_hash() {

@@ -217,7 +217,7 @@ impl Lanes {
             self.spare.push(seqs);
             return None;
         }
-        self.flight.sent(bytes, now);
+        self.flight.sent(records.len(), bytes, now);
         let probe = pass == Pass::Probe;
         if probe {
             self.gate.probe_sent();
