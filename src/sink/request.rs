@@ -28,10 +28,10 @@ pub const REQUEST_BYTES_MAX: usize = 10 << 20;
 /// back, far above what a request costs.
 pub const SPACING: Duration = Duration::from_millis(5);
 /// Least distance, for each record of the last request, of one that is not full, while none is out; at most [`SPACING`]. A
-/// request costs as much as 50 records: beyond 50,000 records a second only full ones leave, and below nobody feels it.
-pub const PACE: Duration = Duration::from_micros(20);
+/// request costs as much as 50 records: beyond 20,000 records a second they grow, up to full ones, and below nobody feels it.
+pub const PACE: Duration = Duration::from_micros(50);
 /// What follows a smaller request than this is not paced: single events of many transactions leave at once.
-const PACED_MIN: usize = 32;
+const PACED_MIN: usize = 8;
 
 /// What bounds requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,8 +221,8 @@ mod tests {
         let (limits, start) = (Limits::default(), Instant::now());
         for (records, waiting, wait) in [
             (1, 1, Duration::ZERO),
-            (31, 1, Duration::ZERO),
-            (32, 1, PACE * 32),
+            (7, 1, Duration::ZERO),
+            (8, 1, PACE * 8),
             (100, 499, PACE * 100),
             (100, 500, Duration::ZERO),
             (499, 1, SPACING),
