@@ -68,7 +68,7 @@ fn a_record_too_large_for_the_stream_goes_to_the_dead_letter() {
 #[test]
 fn a_row_too_large_to_be_read_goes_to_the_dead_letter() {
     let flow = lab(|settings| {
-        settings.more.push(("source".to_owned(), "max_row_size = \"64 KiB\"".to_owned()));
+        settings.more.push(("source".to_owned(), "max_row_size = \"1 MiB\"".to_owned()));
     });
     poison(&flow);
     check_quarantined(flow, "lab.plates");
