@@ -197,7 +197,15 @@ impl Daemon {
     /// Waits until it has ended by itself, such as by refusing to start.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        self.process_mut().wait(SOON)
+        let status = self.process_mut().wait(SOON);
+        self.wait_for_last_words();
+        status
+    }
+
+    /// Its end is known before all that it wrote has been read: two threads do that, each with the log in its hands.
+    fn wait_for_last_words(&self) {
+        let read = || (std::sync::Arc::strong_count(self.process().log()) == 1).then_some(());
+        super::eventually("its last words are read", SOON, read);
     }
 
     /// Kills it at once.
@@ -210,7 +218,9 @@ impl Daemon {
     pub fn terminate(&mut self) -> ExitStatus {
         let process = self.process_mut();
         process.signal(Signal::TERM);
-        process.wait(STOPS_WITHIN)
+        let status = process.wait(STOPS_WITHIN);
+        self.wait_for_last_words();
+        status
     }
 
     /// Sends any signal.
