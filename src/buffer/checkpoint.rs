@@ -81,7 +81,7 @@ pub struct Identity {
 pub struct StreamIdentity {
     /// ARN.
     pub arn: String,
-    /// Creation time, whole seconds since the Unix epoch.
+    /// Creation time, milliseconds since the Unix epoch.
     pub created: i64,
 }
 

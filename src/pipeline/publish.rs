@@ -50,7 +50,7 @@ pub enum StreamRefusal {
     Other {
         /// ARN in the checkpoint.
         found: String,
-        /// Its creation time, seconds since the Unix epoch.
+        /// Its creation time, milliseconds since the Unix epoch.
         found_created: i64,
         /// ARN now.
         now: String,

@@ -156,7 +156,7 @@ fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {
     let kib = summary.max_record_size_in_kib.and_then(|kib| usize::try_from(kib).ok()).filter(|kib| *kib > 0);
     StreamFacts {
         arn: summary.stream_arn.clone(),
-        created: summary.stream_creation_timestamp.secs(),
+        created: summary.stream_creation_timestamp.to_millis().unwrap_or_default(),
         max_record_size: kib.map_or(MAX_RECORD_SIZE_DEFAULT, |kib| kib << 10),
         shards: summary.open_shard_count,
         writable: matches!(summary.stream_status, StreamStatus::Active | StreamStatus::Updating),

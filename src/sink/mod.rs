@@ -57,7 +57,7 @@ pub enum PutError {
 pub struct StreamFacts {
     /// ARN of the stream.
     pub arn: String,
-    /// When it was created, whole seconds since the Unix epoch: tells a recreated stream from the old one.
+    /// When it was created, milliseconds since the Unix epoch, as exactly as the service says it: tells a recreated stream from the old one.
     pub created: i64,
     /// Largest record in bytes, data and key together.
     pub max_record_size: usize,

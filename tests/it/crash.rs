@@ -77,6 +77,8 @@ fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
     }
     flow.stub.heal();
     flow.wait_until_told();
+    // What came before may have been told by a daemon that was killed: this one must live before it is stopped.
+    flow.wait_until_it_moves("the last daemon");
     assert!(flow.daemon.terminate().success());
     let held_at_a_kill = kept.only_held;
     kept += promise::check(&mut flow, &mut witness);

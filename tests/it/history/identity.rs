@@ -1,5 +1,7 @@
 //! A directory belongs to one database, slot, publication, name and stream; and to one process at a time.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::support::daemon::{Daemon, Settings};
 use crate::support::kinesis::Kinesis;
 use crate::support::postgres::{Postgres, Version};
@@ -108,6 +110,10 @@ fn a_stream_recreated_under_a_running_daemon_is_noticed_before_anything_of_it_is
     scene.plates(0..5);
     scene.wait_until_told().assert_clean();
     scene.kinesis.delete_stream("lab-events");
+    // kinesalite says the time of creation in whole seconds.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let deleted = second();
+    crate::support::eventually("another second", crate::support::SOON, || (second() > deleted).then_some(()));
     scene.kinesis.create_stream("lab-events", 2);
     // It looks once a minute.
     let ended = || (!scene.daemon.is_running()).then_some(());

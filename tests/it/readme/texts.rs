@@ -17,9 +17,6 @@ const DOCUMENTS: [&str; 6] = [
     "docs/OPERATIONS.md",
 ];
 
-/// Test files that ARCHITECTURE.md names and that other branches bring.
-const COMING: [&str; 4] = ["crash.rs", "outage.rs", "e2e.rs", "history"];
-
 #[test]
 fn every_command_of_the_readme_is_run_by_a_test_or_is_one_of_the_two_long_ones() {
     for line in blocks(&document("README.md"), "sh").iter().flat_map(|block| block.lines()) {
@@ -113,14 +110,12 @@ fn every_test_and_file_that_the_architecture_names_exists() {
     let invariants = text.split("## ").find(|part| part.starts_with("Invariants")).unwrap();
     let mut checked = 0;
     for item in invariants.split("\n\n").flat_map(|part| part.split(". *")) {
-        let mut coming = false;
         for name in quoted(item) {
             if name.ends_with('/') || Path::new(name).extension().is_some() {
                 let places = ["", "tests/it/"].map(|folder| repository().join(folder).join(name));
                 let exists = places.iter().any(|path| path.exists());
-                coming = !exists && COMING.iter().any(|file| name.starts_with(file));
-                assert!(exists || coming, "no {name}");
-            } else if name.matches('_').count() >= 2 && !coming {
+                assert!(exists, "no {name}");
+            } else if name.matches('_').count() >= 2 {
                 assert!(functions.contains(name), "no test {name}");
                 checked += 1;
             }
