@@ -88,16 +88,18 @@ fn another_database_of_the_cluster_is_refused() {
     scene.refuses(&["another database", "\"lab\"", "\"other\"", "forebay adopt --reason"]);
 }
 
+/// kinesalite says the time of creation in whole seconds: waits until a stream that is made now has another.
+fn another_second() {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let began = second();
+    crate::support::eventually("another second", crate::support::SOON, || (second() > began).then_some(()));
+}
+
 #[test]
 fn a_recreated_stream_is_refused() {
     let mut scene = stopped();
     scene.kinesis.delete_stream("lab-events");
-    // Creation times are whole seconds: the new one must be another.
-    let second = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let began = second();
-    crate::support::eventually("another second", crate::support::SOON, || {
-        (second() > began + 1).then_some(())
-    });
+    another_second();
     scene.kinesis.create_stream("lab-events", 2);
     scene.refuses(&["belongs to the stream", "recreated", "forebay adopt --reason"]);
     scene.adopt(&[]);
@@ -110,10 +112,7 @@ fn a_stream_recreated_under_a_running_daemon_is_noticed_before_anything_of_it_is
     scene.plates(0..5);
     scene.wait_until_told().assert_clean();
     scene.kinesis.delete_stream("lab-events");
-    // kinesalite says the time of creation in whole seconds.
-    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let deleted = second();
-    crate::support::eventually("another second", crate::support::SOON, || (second() > deleted).then_some(()));
+    another_second();
     scene.kinesis.create_stream("lab-events", 2);
     // It looks once a minute.
     let ended = || (!scene.daemon.is_running()).then_some(());
