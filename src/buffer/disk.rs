@@ -84,7 +84,7 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
 }
 
 /// Makes the entries of a directory durable: files made, renamed and deleted in it.
-pub(super) fn sync_directory(path: &Path) -> Result<(), DiskError> {
+pub fn sync_directory(path: &Path) -> Result<(), DiskError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("fsync the directory", path))
 }
 

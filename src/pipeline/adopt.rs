@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::buffer::checkpoint::{Checkpoint, Injection, Phase};
+use crate::buffer::disk;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::database::{self, Seen};
@@ -215,7 +216,7 @@ fn audited_epoch(directory: &Path) -> Result<u16, AdoptError> {
     Ok(text.lines().filter_map(epoch).max().unwrap_or(0))
 }
 
-fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), AdoptError> {
+fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), Failure> {
     let path = directory.join(AUDIT_FILE);
     let failed = |source| AdoptError::Audit { path: path.display().to_string(), source };
     let line = serde_json::json!({
@@ -231,7 +232,9 @@ fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), Adopt
     });
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
     file.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)
+    file.sync_all().map_err(failed)?;
+    disk::sync_directory(directory)?;
+    Ok(())
 }
 
 #[cfg(test)]

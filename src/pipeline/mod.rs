@@ -3,6 +3,8 @@
 //! Each attempt of either loop starts from what the buffer says, so start-up, reconnect and crash recovery are one path.
 
 pub mod adopt;
+pub mod append;
+pub mod attempts;
 pub mod database;
 pub mod history;
 pub mod ingest;

@@ -1,41 +1,33 @@
 //! The life of the process: start, two loops and a keeper on threads of their own, stop.
 //!
 //! Each loop has a thread with a runtime of its own, so that neither waits for the other's work on a core. This is the only
-//! place where threads and tasks are started, and where a loop is started again: a failure that passes is a WARN and a
-//! pause, any other ends the process.
+//! place where threads and tasks are started. A failure that passes is tried again ([`attempts`](super::attempts)); any other
+//! ends the process.
 //!
 //! A stop has no drain protocol: receiving ends, requests that are out are waited for, the keeper writes the last
 //! checkpoint, and what it has settled is confirmed as the last word to Postgres.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use backon::BackoffBuilder as _;
 use tokio::sync::watch;
 
-use crate::buffer::Settled;
 use crate::buffer::dead_letter::DeadLetterFile;
+use crate::buffer::disk::DirectoryLock;
 use crate::buffer::keeper::{Keeper, Request};
-use crate::buffer::ledger::{self, SharedLedger};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::pipeline::history::History;
-use crate::pipeline::ingest::{Appender, Ingest};
+use crate::pipeline::append::Appender;
+use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
-use crate::pipeline::{Phase, database, meters, recover, watchdog};
+use crate::pipeline::{Phase, database, watchdog};
 use crate::sink::kinesis::{self, KinesisPublisher};
+use crate::source::postgres::Stream;
 use crate::source::postgres::conninfo::Settings;
-use crate::source::postgres::sql::Session;
-use crate::source::postgres::{PostgresSource, Stream};
 use crate::translate::Translator;
 
-/// From a blip to what a person would call patient.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// An attempt that lived this long, or that brought something new, was no failure to start: the next pause is short again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 /// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
 
@@ -77,28 +69,8 @@ async fn until_started(
     }
 }
 
-/// Growing pauses with jitter.
-#[derive(Debug)]
-struct Pauses(backon::ExponentialBackoff);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        let builder = backon::ExponentialBuilder::default()
-            .with_min_delay(PAUSE_MIN)
-            .with_max_delay(PAUSE_MAX)
-            .with_jitter()
-            .without_max_times();
-        Self(builder.build())
-    }
-}
-
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        self.0.next().unwrap_or(PAUSE_MAX)
-    }
-}
-
-type Outcome = Result<(), Failure>;
+/// How a thread ended.
+pub(super) type Outcome = Result<(), Failure>;
 
 /// The threads, and the ends that the supervisor holds.
 struct Running {
@@ -106,7 +78,7 @@ struct Running {
     ended: tokio::sync::mpsc::Receiver<(&'static str, Outcome)>,
     keeper: mpsc::Sender<Request>,
     threads: Vec<JoinHandle<()>>,
-    _lock: crate::buffer::disk::DirectoryLock,
+    _lock: DirectoryLock,
 }
 
 impl Running {
@@ -118,8 +90,7 @@ impl Running {
         let (keeper_sender, keeper_requests) = mpsc::channel();
         let mut threads = Vec::new();
 
-        let keeper =
-            Keeper::new(ledger.clone(), std::sync::Arc::clone(&log), file, confirm_after, settled_sender);
+        let keeper = Keeper::new(ledger.clone(), Arc::clone(&log), file, confirm_after, settled_sender);
         let keeper_end = end.clone();
         threads.push(thread("keeper", move || {
             report(&keeper_end, "keeper", keeper.run(&keeper_requests).map_err(Into::into));
@@ -134,7 +105,7 @@ impl Running {
             },
             wanted: start::wanted(config, &settings),
             settings,
-            appender: Appender::new(std::sync::Arc::clone(&log), writer, translator),
+            appender: Appender::new(Arc::clone(&log), writer, translator),
             ledger: ledger.clone(),
             settled,
             phase: phase.subscribe(),
@@ -262,109 +233,4 @@ fn loop_thread<F: Future<Output = Outcome>>(
         let outcome = runtime.block_on(work());
         report(&end, name, outcome);
     })
-}
-
-/// Everything that outlives the attempts of the ingest loop.
-struct IngestLoop {
-    settings: Settings,
-    stream: Stream,
-    wanted: recover::Wanted,
-    appender: Appender,
-    ledger: SharedLedger,
-    settled: watch::Receiver<Option<Settled>>,
-    phase: watch::Receiver<Phase>,
-}
-
-impl IngestLoop {
-    async fn run(mut self) -> Outcome {
-        let mut pauses = Pauses::default();
-        loop {
-            let began = tokio::time::Instant::now();
-            let tail = self.ledger.lock().tail().mark.frame;
-            let outcome = self.attempt().await;
-            meters::connected(false);
-            let error = match outcome {
-                Err(Failure::Retry(error)) => Failure::Retry(error),
-                other => return other,
-            };
-            if *self.phase.borrow() != Phase::Running {
-                return Err(error);
-            }
-            if began.elapsed() >= HEALTHY_AFTER || self.ledger.lock().tail().mark.frame > tail {
-                pauses = Pauses::default();
-            }
-            let pause = pauses.next();
-            meters::restarted("ingest");
-            tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
-            tokio::select! {
-                biased;
-                _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Err(error),
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    /// Looks at the database as at a start, and receives until the connection ends.
-    async fn attempt(&mut self) -> Outcome {
-        let mut phase = self.phase.clone();
-        let opened = tokio::select! {
-            biased;
-            _ = phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
-            opened = self.open() => opened?,
-        };
-        let (source, history, connection) = opened;
-        meters::connected(true);
-        let ingest = Ingest {
-            source,
-            appender: &mut self.appender,
-            ledger: self.ledger.clone(),
-            settled: self.settled.clone(),
-            phase: self.phase.clone(),
-            connection,
-            history,
-        };
-        ingest.run().await
-    }
-
-    async fn open(&mut self) -> Result<(PostgresSource, History, u64), Failure> {
-        let mut session = Session::open(&self.settings).await?;
-        let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
-        seen.check_running(&self.wanted)?;
-        let admitted = {
-            let ledger = self.ledger.lock();
-            let tip = ledger::highest(ledger.tip(), self.appender.tip());
-            recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
-        };
-        let source = PostgresSource::start(&self.settings, &self.stream).await?;
-        let system = source.system();
-        if system.system_id != seen.server.system_id || system.timeline != seen.server.timeline {
-            return Err(Failure::retry("the server behind the address changed while it was looked at"));
-        }
-        let connection = self.ledger.lock().connect(seen.server.timeline);
-        tracing::info!(
-            slot = self.stream.slot,
-            at = %seen.slot.map(|slot| slot.confirmed).unwrap_or_default(),
-            version = seen.facts.version, standby = seen.facts.in_recovery,
-            "receiving"
-        );
-        Ok((source, History::new(admitted.expect), connection))
-    }
-}
-
-async fn publish_loop(mut publish: Publish<KinesisPublisher>) -> Outcome {
-    let mut pauses = Pauses::default();
-    loop {
-        let error = match publish.run().await {
-            Err(Failure::Retry(error)) => Failure::Retry(error),
-            other => return other,
-        };
-        let pause = pauses.next();
-        meters::restarted("publish");
-        tracing::warn!(%error, retry_in = ?pause, "publishing is started again");
-        tokio::select! {
-            biased;
-            _ = publish.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
 }

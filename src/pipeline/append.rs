@@ -1,0 +1,190 @@
+//! Changes become frames of the log: translated, staged, written; what was received before is dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::buffer::frame::{FrameKind, MAX_BODY};
+use crate::buffer::ledger::SharedLedger;
+use crate::buffer::log::Log;
+use crate::buffer::writer::Writer;
+use crate::change::{Change, Place, Unreadable};
+use crate::event::Records;
+use crate::failure::Failure;
+use crate::pipeline::{meters, notice};
+use crate::position::{FrameNo, Position, Transaction};
+use crate::translate::Translator;
+use crate::translate::dead_letter::DeadLetter;
+
+/// How often a full log is mentioned at most.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+
+/// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
+#[derive(Debug)]
+pub struct Appender {
+    writer: Writer,
+    translator: Translator,
+    records: Records,
+    epoch: u16,
+    /// The last change appended, staged or written: the tail. What is received again at or below it is dropped.
+    last: Option<Position>,
+    frame: FrameNo,
+    log: Arc<Log>,
+    /// Why the last flush found no room.
+    full: Option<String>,
+    /// When that was last said: while a full log drains, room comes and goes every second.
+    said_full: Option<Instant>,
+}
+
+/// Room must be made before the change can be appended.
+#[derive(Debug)]
+pub(super) struct Full;
+
+impl Appender {
+    /// Appends after `tail`, where recovery has cut the log.
+    pub fn new(log: Arc<Log>, writer: Writer, translator: Translator) -> Self {
+        let tail = writer.tail();
+        let epoch = translator.epoch();
+        Self {
+            records: Records::default(),
+            epoch,
+            last: tail.position.filter(|position| position.epoch == epoch),
+            frame: tail.frame,
+            full: None,
+            said_full: None,
+            translator,
+            writer,
+            log,
+        }
+    }
+
+    /// The transaction of the last change appended, staged ones included: the server must still have it.
+    pub fn tip(&self) -> Option<Transaction> {
+        self.last.and(self.writer.tail().transaction)
+    }
+
+    /// Whether a change was appended before: by this process, or by the one whose log it goes on with.
+    pub(super) fn is_known(&self, place: &Place) -> bool {
+        let position = place.position(self.epoch);
+        self.last.is_some_and(|last| position <= last)
+    }
+
+    /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
+    pub(super) fn translate(&mut self, change: &Change<'_>) {
+        self.records.clear();
+        let reason = match self.translator.translate(change, &mut self.records) {
+            Ok(()) if self.records.size() <= self.frame_max() => return,
+            Ok(()) => "its events together are larger than the log may be (buffer.max_size)".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let relation = change.relation;
+        let table = format!("{}.{}", relation.schema, relation.table);
+        let position = change.place.position(self.epoch);
+        tracing::error!(table, %position, reason, "a change cannot be translated and goes to the dead letter");
+        meters::untranslatable();
+        self.records.clear();
+        DeadLetter {
+            epoch: self.epoch,
+            place: change.place,
+            table: Some(&table),
+            reason: &reason,
+            size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
+            raw: change.raw,
+        }
+        .push(&mut self.records);
+    }
+
+    /// Most bytes of records that surely fit into a frame, and the frame into an empty log.
+    fn frame_max(&self) -> usize {
+        const AROUND: usize = 64 << 10;
+        usize::try_from(self.log.config().max_size).unwrap_or(usize::MAX).min(MAX_BODY) - AROUND
+    }
+
+    /// Makes the dead letter of a change that cannot be read, unless nobody wants its table.
+    pub(super) fn quarantine(&mut self, change: &Unreadable<'_>) {
+        self.records.clear();
+        if change.relation.is_some_and(|relation| !self.translator.wants(relation)) {
+            return;
+        }
+        tracing::error!(
+            table = change.table, position = %change.place.position(self.epoch), reason = change.reason, size = change.size,
+            "a change cannot be read and goes to the dead letter"
+        );
+        meters::untranslatable();
+        DeadLetter::unreadable(change, self.epoch).push(&mut self.records);
+    }
+
+    /// Stages the records of a change as one frame.
+    pub(super) fn append(&mut self, place: &Place) -> Result<Result<(), Full>, Failure> {
+        let (position, transaction) = (place.position(self.epoch), place.transaction);
+        if self.records.is_empty() {
+            return Ok(Ok(()));
+        }
+        match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
+            Ok(frame) => {
+                self.frame = frame;
+                self.last = Some(position);
+                Ok(Ok(()))
+            }
+            Err(error) if error.is_full() => Ok(Err(Full)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what is staged and reports the tail. `false`: the log is full.
+    pub(super) fn flush(&mut self, ledger: &SharedLedger) -> Result<bool, Failure> {
+        let outcome = self.writer.flush();
+        ledger.lock().received(self.log.tail().into());
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends what is not a change and is not in the log yet. To be called at a transaction boundary: no transaction is
+    /// open at the begin of the first attempt, and later attempts find nothing to inject.
+    pub(super) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
+        let pending = ledger.lock().to_inject();
+        for injection in pending {
+            self.records.clear();
+            let position = notice::write(&injection, self.translator.source(), &mut self.records);
+            let frame =
+                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records)?;
+            self.frame = frame;
+            ledger.lock().injected(frame, injection);
+        }
+        Ok(())
+    }
+
+    /// The last frame appended, staged or written.
+    pub(super) const fn frame(&self) -> FrameNo {
+        self.frame
+    }
+
+    /// Waits until segments were deleted since the last flush. Cancel-safe.
+    pub(super) async fn room(&mut self) {
+        self.writer.room().await;
+    }
+
+    /// Says that the log is full, unless it was said lately; whether it did.
+    pub(super) fn say_full(&mut self) -> bool {
+        let reason = self.full.take().unwrap_or_else(|| "the log is full".to_owned());
+        let now = Instant::now();
+        let say = self.said_full.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN);
+        if say {
+            self.said_full = Some(now);
+            tracing::error!(
+                reason,
+                "the source is paused and Postgres keeps its write-ahead log; publishing goes on, and so does the source as soon \
+                 as there is room"
+            );
+        }
+        say
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

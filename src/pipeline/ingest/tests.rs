@@ -1,0 +1,81 @@
+//! What an attempt leaves behind, over a scripted source.
+
+use std::future::{pending, ready};
+
+use super::*;
+use crate::buffer::checkpoint::{Checkpoint, Identity, Phase as Made};
+use crate::buffer::ledger::Ledger;
+use crate::change::{Place, Unreadable};
+use crate::config::{ConfirmAfter, Tables};
+use crate::pipeline::append::tests::appender;
+use crate::position::{FrameNo, Transaction};
+
+/// Delivers one change that cannot be read, and breaks.
+struct Broken(u32);
+
+impl Source for Broken {
+    fn receive(&mut self) -> impl Future<Output = Result<(), Failure>> {
+        pending()
+    }
+
+    fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure> {
+        self.0 += 1;
+        let transaction = Transaction { commit: Lsn::new(500), xid: 7, time: 1 };
+        let place = Place { transaction, index: 0, lsn: Lsn::new(400), nth: 0 };
+        match self.0 {
+            1 => Ok(Some(Delivery::Begin(transaction))),
+            2 => Ok(Some(Delivery::Unreadable(Unreadable {
+                place,
+                relation: None,
+                table: None,
+                reason: "x",
+                size: 1,
+                raw: b"x",
+            }))),
+            _ => Err(Failure::retry("the connection broke")),
+        }
+    }
+
+    fn confirm(&mut self, _: Settled) -> impl Future<Output = Result<(), Failure>> {
+        ready(Ok(()))
+    }
+
+    fn keep_alive(&mut self) -> impl Future<Output = Result<(), Failure>> {
+        pending()
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Failure>> {
+        ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_a_broken_connection_has_brought_is_shown_to_the_publisher() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, mut appender) = appender(directory.path(), Tables::default());
+    let identity = Identity {
+        system_id: "7".into(),
+        timeline: 1,
+        database: "lab".into(),
+        slot: "s".into(),
+        publication: "p".into(),
+        source: "urn:forebay:lab".into(),
+        stream: None,
+        lane_hash: "x".into(),
+    };
+    let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, Lsn::ZERO);
+    let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
+    let (_settled, settled) = watch::channel(None);
+    let (_phase, phase) = watch::channel(Phase::Running);
+    let ingest = Ingest {
+        source: Broken(0),
+        appender: &mut appender,
+        ledger: ledger.clone(),
+        settled,
+        phase,
+        connection: 1,
+        history: History::default(),
+    };
+    assert!(matches!(ingest.run().await, Err(Failure::Retry(_))));
+    assert_eq!((log.tail().frame, ledger.lock().tail().mark.frame), (FrameNo(1), FrameNo(1)));
+}
