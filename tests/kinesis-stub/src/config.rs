@@ -9,7 +9,8 @@ pub struct Config {
     pub port: u16,
     /// Streams that exist from the start: name and number of shards (1 to 10,000).
     pub streams: Vec<(String, u32)>,
-    /// Whether records are kept. If not (a null sink), they are only counted, and `GetRecords` finds none.
+    /// Whether records are kept. If not (a null sink), they are only counted, `GetRecords` finds none, and the streams of the
+    /// start have a fixed time of creation.
     pub keep: bool,
     /// Whether a shard takes no more than 1,000 records and 1 MiB a second.
     pub limits: bool,

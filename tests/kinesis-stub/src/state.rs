@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -122,8 +122,11 @@ impl State {
     /// The state at the start.
     pub(crate) fn new(config: Config) -> Result<Self, ApiError> {
         let mut streams = BTreeMap::new();
+        // A null sink has nothing to lose: one that was started again is still the same stream to its producer.
+        let created =
+            if config.keep { SystemTime::now() } else { UNIX_EPOCH + Duration::from_hours(500_000) };
         for (name, shards) in &config.streams {
-            streams.insert(name.clone(), Stream::new(name, *shards, SystemTime::now())?);
+            streams.insert(name.clone(), Stream::new(name, *shards, created)?);
         }
         Ok(Self {
             dice: Dice::new(config.seed),
