@@ -335,14 +335,14 @@ mod tests {
     #[test]
     fn bytes_pass_until_the_connection_is_cut_and_new_ones_pass_again() {
         let proxy = Proxy::start(echo()).unwrap();
-        let mut one = client(&proxy, 5_000);
+        let mut one = client(&proxy, 60_000);
         assert_eq!(say(&mut one, b"hello").unwrap(), b"hello");
         assert_eq!(proxy.connections(), 1);
         proxy.cut();
         assert!(say(&mut one, b"hello").is_err());
-        assert_eq!(say(&mut client(&proxy, 5_000), b"again").unwrap(), b"again");
+        assert_eq!(say(&mut client(&proxy, 60_000), b"again").unwrap(), b"again");
         proxy.refuse(true);
-        assert!(say(&mut client(&proxy, 5_000), b"refused").is_err());
+        assert!(say(&mut client(&proxy, 60_000), b"refused").is_err());
         assert_eq!(proxy.accepted(), 2);
     }
 
@@ -354,7 +354,7 @@ mod tests {
         let error = say(&mut stream, b"hello").unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
         proxy.resume();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut heard = [0; 5];
         stream.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"hello");
@@ -364,8 +364,12 @@ mod tests {
     fn a_half_open_connection_takes_bytes_and_returns_none() {
         for direction in [Direction::ToTarget, Direction::ToClient] {
             let proxy = Proxy::start(echo()).unwrap();
+            // The first echo waits until the connection stands: on a busy machine that alone may outlast the patience below.
+            let mut stream = client(&proxy, 60_000);
+            say(&mut stream, b"hello").unwrap();
             proxy.half_open(Some(direction));
-            let error = say(&mut client(&proxy, 100), b"hello").unwrap_err();
+            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            let error = say(&mut stream, b"hello").unwrap_err();
             assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
             assert_eq!(proxy.connections(), 1);
         }
@@ -376,7 +380,7 @@ mod tests {
         let proxy = Proxy::start(echo()).unwrap();
         // Twelve bytes go there, seven come back.
         proxy.cut_after(19);
-        let mut stream = client(&proxy, 5_000);
+        let mut stream = client(&proxy, 60_000);
         stream.write_all(b"hello, world").unwrap();
         let mut heard = Vec::new();
         // The cut may be seen as an end or as a reset; what came before it counts.
@@ -389,7 +393,7 @@ mod tests {
     fn a_slow_connection_keeps_to_its_rate() {
         let proxy = Proxy::start(echo()).unwrap();
         proxy.slow(Some(10_000));
-        let mut stream = client(&proxy, 10_000);
+        let mut stream = client(&proxy, 60_000);
         let start = Instant::now();
         say(&mut stream, &[7; 2_000]).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
@@ -404,7 +408,7 @@ mod tests {
             io::copy(&mut stream.try_clone().unwrap(), &mut { stream })
         });
         let proxy = Proxy::start(Target::Unix(path.clone())).unwrap();
-        let heard = say(&mut client(&proxy, 5_000), b"hello");
+        let heard = say(&mut client(&proxy, 60_000), b"hello");
         std::fs::remove_file(path).unwrap();
         assert_eq!(heard.unwrap(), b"hello");
     }
@@ -412,7 +416,7 @@ mod tests {
     #[test]
     fn dropping_the_proxy_closes_the_port() {
         let proxy = Proxy::start(echo()).unwrap();
-        let mut stream = client(&proxy, 5_000);
+        let mut stream = client(&proxy, 60_000);
         say(&mut stream, b"hello").unwrap();
         drop(proxy);
         assert!(say(&mut stream, b"hello").is_err());
