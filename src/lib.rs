@@ -25,6 +25,7 @@ pub mod failure;
 pub mod observe;
 pub mod pipeline;
 pub mod position;
+pub mod rules;
 pub mod sink;
 pub mod source;
 pub mod translate;

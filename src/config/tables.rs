@@ -14,7 +14,7 @@ pub struct TableName {
 }
 
 impl TableName {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text.split_once('.') {
             Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {
                 Ok(Self { schema: schema.to_owned(), table: table.to_owned() })

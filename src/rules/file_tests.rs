@@ -1,0 +1,118 @@
+use super::*;
+
+fn parsed(text: &str) -> Result<Rules, String> {
+    let file = Arc::new(SourceFile { path: "events/a.toml".into(), text: text.to_owned() });
+    let (mut rules, mut errors) = (Rules::default(), Vec::new());
+    parse(&file, &mut rules, &mut errors);
+    across(&rules, &mut errors);
+    if errors.is_empty() { Ok(rules) } else { Err(RuleErrors(errors).to_string()) }
+}
+
+#[test]
+fn a_rule_reads_as_it_is_written() {
+    let rules = parsed(
+        r#"
+[[event]]
+type  = "lab.plate_completed.v2"
+about = "A plate has passed its last step."
+owner = "lab-automation"
+consumers = ["lims", "billing"]
+from  = "lab.plates"
+on    = "update of status, delete"
+when  = "new.status = 'completed'"
+key   = "plate_id"
+time  = "completed_at"
+id    = "key"
+data  = """
+  plate_id,
+  old.status as previous_status   -- what the plate was before
+"""
+
+[[event]]
+type       = "lab.plate_completed.v1"
+from_event = "lab.plate_completed.v2"
+data       = "plate_id"
+deprecated = { since = "2026-11-01", sunset = 2027-05-01, use = "lab.plate_completed.v2" }
+"#,
+    )
+    .unwrap();
+    let [new, old] = &rules.events[..] else { panic!("{rules:?}") };
+    let of = Trigger::Update { of: vec!["status".into()] };
+    let from = TableName { schema: "lab".into(), table: "plates".into() };
+    assert_eq!(new.origin, Origin::Table { from, on: vec![of, Trigger::Delete] });
+    assert_eq!(
+        (new.owner.as_deref(), &new.consumers[..]),
+        (Some("lab-automation"), &["lims".to_owned(), "billing".into()][..])
+    );
+    assert!(matches!(new.id, Id::Key));
+    let data = new.data.as_ref().unwrap();
+    assert_eq!(data.place_of(data.text.find("old").unwrap()).line_and_column(), (15, 3));
+    assert_eq!(old.origin, Origin::Event(new.event_type.clone()));
+    let deprecated = old.deprecated.as_ref().unwrap();
+    assert_eq!((&*deprecated.since, deprecated.sunset.as_deref()), ("2026-11-01", Some("2027-05-01")));
+}
+
+#[test]
+fn every_error_is_told_with_its_place() {
+    let event = |rest: &str| format!("[[event]]\ntype = \"lab.a.v1\"\n{rest}\n");
+    for (text, place, message) in [
+        ("[[event\n".to_owned(), "1:8", "expected"),
+        ("[event]\ntype = \"a.v1\"\n".to_owned(), "1:1", "double brackets"),
+        ("[[events]]\n".to_owned(), "1:3", "unknown key \"events\""),
+        ("[[event]]\nfrom = \"lab.a\"\n".to_owned(), "1:1", "needs a type"),
+        (event(""), "2:1", "where it comes from"),
+        (event("from = \"plates\""), "3:9", "schema.table"),
+        (event("from = \"lab.a\"\nfrom_event = \"lab.b.v1\""), "4:15", "not both"),
+        (event("from = \"lab.a\"\non = \"update off x\""), "4:14", "expected a comma"),
+        (event("from = \"lab.a\"\nwen = \"x\""), "4:1", "did you mean \"when\""),
+        (event("from = \"lab.a\"\nwhen = true"), "4:1", "must be a text in quotes, not boolean"),
+        (event("from = \"lab.a\"\nwhen = \" \""), "4:1", "is empty"),
+        (event("from = \"lab.a\"\nconsumers = \"x\""), "4:1", "list of texts"),
+        (event("from = \"lab.a\"\ndeprecated = \"x\""), "4:1", "write deprecated"),
+        (event("from = \"lab.a\"\ndeprecated = { since = \"soon\" }"), "4:1", "not a day"),
+        (
+            event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-01\", sunset = \"2026-01-01\" }"),
+            "4:1",
+            "before",
+        ),
+        (event("from = \"lab.a\"\ndeprecated = { until = \"2026-01-01\" }"), "4:1", "unknown key \"until\""),
+        (event("from_event = \"lab.b.v1\""), "2:9", "which no rule makes"),
+        (event("from_event = \"lab.a.v1\""), "2:9", "made from"),
+        (
+            event("from = \"lab.a\"\n[[event]]\ntype = \"lab.b.v1\"\nfrom_event = \"lab.a.v1\"\nkey = \"x\""),
+            "7:1",
+            "leave it out",
+        ),
+        (
+            event(
+                "from = \"lab.a\"\n[[event]]\ntype = \"lab.b.v1\"\nfrom_event = \"lab.a.v1\"\non = \"insert\"",
+            ),
+            "7:1",
+            "leave `on` out",
+        ),
+    ] {
+        let errors = parsed(&text).unwrap_err();
+        assert!(
+            errors.contains(&format!("events/a.toml:{place}: ")) && errors.contains(message),
+            "{text}\n{errors}"
+        );
+    }
+    let two = parsed("[[event]]\ntype = \"x\"\nfrom = \"y\"\n").unwrap_err();
+    assert!(two.starts_with("the rules have 2 errors:"), "{two}");
+}
+
+#[test]
+fn files_come_by_name_and_a_pattern_without_files_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, event_type) in [("b.toml", "lab.b.v1"), ("a.toml", "lab.a.v1"), ("c.txt", "lab.c.v1")] {
+        let text = format!("[[event]]\ntype = \"{event_type}\"\nfrom = \"lab.plates\"\n");
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let rules = load("*.toml", directory.path()).unwrap();
+    let types: Vec<_> = rules.events.iter().map(|rule| rule.event_type.as_str()).collect();
+    assert_eq!(types, ["lab.a.v1", "lab.b.v1"]);
+    assert!(load("events/*.toml", directory.path()).unwrap_err().to_string().contains("names no file"));
+    std::fs::write(directory.path().join("d.toml"), vec![b'#'; usize::try_from(FILE_MAX).unwrap() + 1])
+        .unwrap();
+    assert!(load("*.toml", directory.path()).unwrap_err().to_string().contains("at most"));
+}
