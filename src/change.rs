@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::position::{Lsn, Position, Transaction};
-use crate::types::Kind;
+use crate::types::{Kind, SqlType};
 
 /// A table as the source described it before its first change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct Column {
     pub name: String,
     /// How its values become JSON.
     pub kind: Kind,
+    /// Its SQL type, for expressions.
+    pub data_type: SqlType,
+    /// Whether today's catalogue says `NOT NULL`. Rows may be older than that.
+    pub not_null: bool,
     /// Whether the relation message flags it as part of the replica identity (with `Full`: all are).
     pub in_identity: bool,
 }

@@ -1,9 +1,13 @@
-//! The type of a column, as far as its JSON form is concerned.
+//! The type of a column: how its values become JSON ([`Kind`]), and what expressions may do with them ([`SqlType`]).
 //!
 //! PostgreSQL's `to_jsonb()` sorts all types into a few kinds; [`Kind`] names them. Which kind a type is comes from the
 //! catalogue (`source::postgres::catalog`), how a kind is written from `translate::json`.
 
+mod sql;
+
 use std::sync::Arc;
+
+pub use sql::{Base, Enumeration, Named, SqlType};
 
 /// How the text form of a value becomes JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ pub mod automatic;
 pub mod dead_letter;
 pub mod envelope;
 pub mod json;
+pub mod sql;
 pub mod time;
 
 use std::collections::HashMap;

@@ -4,13 +4,40 @@
 //! database's. A type of the server itself is known without asking: their OIDs never change. Never fails for a type it
 //! does not understand: that is text.
 
+mod data_types;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::types::{Kind as BuiltinKind, Type};
 use tokio_postgres::{Client, Error, Row};
 
-use crate::types::Kind;
+use crate::types::{Kind, SqlType};
+
+pub use data_types::{data_types, not_null};
+
+/// What the catalogue says of a table and of the types of its columns.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// How values become JSON, by type.
+    pub kinds: HashMap<u32, Kind>,
+    /// What expressions may know, by type.
+    pub data_types: HashMap<u32, SqlType>,
+    /// Names of the primary key's columns.
+    pub primary_key: Vec<String>,
+    /// Names of the columns that cannot be NULL.
+    pub not_null: Vec<String>,
+}
+
+/// Asks for all of it.
+pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, Error> {
+    Ok(Known {
+        kinds: kinds(client, types).await?,
+        data_types: data_types(client, types).await?,
+        primary_key: primary_key(client, table).await?,
+        not_null: not_null(client, table).await?,
+    })
+}
 
 /// Types inside each other that are followed, each level being one query: arrays, domains, composites. What lies deeper
 /// is text. Half of what `translate::json` follows, so that no kind made here is too deep for it.

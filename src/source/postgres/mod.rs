@@ -22,7 +22,6 @@ pub mod status;
 pub mod tls;
 pub mod transaction;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
@@ -34,7 +33,6 @@ use crate::change::Delivery;
 use crate::failure::Failure;
 use crate::position::Lsn;
 use crate::source::Source;
-use crate::types::Kind;
 
 use connection::{Connection, SystemIdentity};
 use conninfo::Settings;
@@ -117,16 +115,15 @@ impl std::fmt::Debug for PostgresSource {
 }
 
 /// What the catalogue says of a table, and the session that it was asked on.
-type Known = (Session, (HashMap<u32, Kind>, Vec<String>));
-type LookUp = Pin<Box<dyn Future<Output = Result<Known, Error>>>>;
+type LookUp = Pin<Box<dyn Future<Output = Result<(Session, catalog::Known), Error>>>>;
 
-/// Asks the catalogue for the kinds of these types and the table's primary key, on a session that may be open already.
+/// Asks the catalogue for what there is to know of these types and of the table, on a session that may be open already.
 async fn ask(
     settings: Settings,
     mut kept: Option<Session>,
     table: u32,
     types: Vec<u32>,
-) -> Result<Known, Error> {
+) -> Result<(Session, catalog::Known), Error> {
     loop {
         let kept_open = kept.take().filter(Session::is_open);
         let again = kept_open.is_some();
@@ -135,10 +132,7 @@ async fn ask(
             None => Session::open(&settings).await?,
         };
         let answer = session
-            .run(async |client| -> Result<_, Error> {
-                let kinds = catalog::kinds(client, &types).await?;
-                Ok((kinds, catalog::primary_key(client, table).await?))
-            })
+            .run(async |client| -> Result<_, Error> { Ok(catalog::known(client, table, &types).await?) })
             .await;
         match answer {
             Ok(known) => return Ok((session, known)),
@@ -224,10 +218,10 @@ impl PostgresSource {
             });
             let looked_up = looking.await;
             self.looking_up = None;
-            let (session, (kinds, key)) = looked_up?;
+            let (session, known) = looked_up?;
             self.session = Some(session);
             if let Some(announced) = self.announced.take() {
-                self.assembler.learn(announced, &kinds, &key);
+                self.assembler.learn(announced, &known);
             }
         }
         Ok(())

@@ -96,6 +96,8 @@ pub struct AnnouncedColumn {
     pub name: String,
     /// `pg_type.oid`.
     pub type_oid: u32,
+    /// `atttypmod`; -1 if there is none.
+    pub modifier: i32,
     /// Whether it is flagged as part of the replica identity.
     pub in_identity: bool,
 }
@@ -254,8 +256,8 @@ impl<'a> Reader<'a> {
             let in_identity = self.u8()? & 1 != 0;
             let name = self.text()?.to_owned();
             let type_oid = self.u32()?;
-            self.u32()?;
-            columns.push(AnnouncedColumn { name, type_oid, in_identity });
+            let modifier = self.u32()?.cast_signed();
+            columns.push(AnnouncedColumn { name, type_oid, modifier, in_identity });
         }
         Ok(Announced { oid, schema, table, identity, columns })
     }

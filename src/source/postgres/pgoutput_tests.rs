@@ -88,8 +88,8 @@ fn messages_are_decoded() {
             table: "plates".to_owned(),
             identity: ReplicaIdentity::Default,
             columns: vec![
-                AnnouncedColumn { name: "id".to_owned(), type_oid: 25, in_identity: true },
-                AnnouncedColumn { name: "name".to_owned(), type_oid: 25, in_identity: false },
+                AnnouncedColumn { name: "id".to_owned(), type_oid: 25, modifier: -1, in_identity: true },
+                AnnouncedColumn { name: "name".to_owned(), type_oid: 25, modifier: -1, in_identity: false },
             ],
         }),
         Message::Insert { relation: 5 },

@@ -11,10 +11,11 @@ use crate::change::{
     Change, Column, Delivery, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Unreadable,
 };
 use crate::position::{Lsn, Transaction};
-use crate::types::Kind;
+use crate::types::{Base, Kind, Named, SqlType};
 
+use super::catalog::Known;
 use super::connection::POSTGRES_EPOCH;
-use super::pgoutput::{self, Announced, Cells, DecodeError, Message, Old};
+use super::pgoutput::{self, Announced, AnnouncedColumn, Cells, DecodeError, Message, Old};
 
 /// Kinds of message that are changes: insert, update, delete, truncate, logical.
 const KINDS: usize = 5;
@@ -178,15 +179,17 @@ impl Assembler {
     }
 
     /// Remembers a table, with what the catalogue says of its types and its primary key.
-    pub fn learn(&mut self, announced: Announced, kinds: &HashMap<u32, Kind>, primary_key: &[String]) {
+    pub fn learn(&mut self, announced: Announced, known: &Known) {
         let Announced { oid, schema, table, identity, columns } = announced;
         let position = |name: &String| columns.iter().position(|column| &column.name == name);
-        let primary_key: Option<Vec<usize>> = primary_key.iter().map(position).collect();
+        let primary_key: Option<Vec<usize>> = known.primary_key.iter().map(position).collect();
         let full = identity == ReplicaIdentity::Full;
         let columns = columns
             .into_iter()
             .map(|column| Column {
-                kind: kinds.get(&column.type_oid).cloned().unwrap_or(Kind::Text),
+                kind: known.kinds.get(&column.type_oid).cloned().unwrap_or(Kind::Text),
+                data_type: data_type(known, &column),
+                not_null: known.not_null.contains(&column.name),
                 in_identity: column.in_identity || full,
                 name: column.name,
             })
@@ -320,6 +323,21 @@ impl Assembler {
             index.checked_add(1).ok_or_else(|| order(lsn, "more than 2^32 changes in one transaction"))?;
         Ok(Place { transaction, index, lsn, nth })
     }
+}
+
+/// The column's own modifier, or that of its domain.
+fn data_type(known: &Known, column: &AnnouncedColumn) -> SqlType {
+    let mut data_type = known.data_types.get(&column.type_oid).cloned().unwrap_or_else(|| {
+        let oid = column.type_oid;
+        SqlType::plain(
+            Base::builtin(oid)
+                .unwrap_or_else(|| Base::Other(Arc::new(Named { oid, name: format!("type {oid}") }))),
+        )
+    });
+    if column.modifier >= 0 {
+        data_type.modifier = column.modifier;
+    }
+    data_type
 }
 
 fn order(lsn: Lsn, what: &'static str) -> StreamError {

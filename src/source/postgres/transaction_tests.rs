@@ -10,7 +10,12 @@ fn assembler() -> Assembler {
     let Ok(Step::LookUp(announced)) = feed(&mut assembler, 0x10, &relation(OID, &["id", "name"])) else {
         panic!("a relation is looked up");
     };
-    assembler.learn(announced, &HashMap::from([(25, Kind::Text)]), &["id".to_owned()]);
+    let known = Known {
+        kinds: HashMap::from([(25, Kind::Text)]),
+        primary_key: vec!["id".to_owned()],
+        ..Known::default()
+    };
+    assembler.learn(announced, &known);
     assembler
 }
 
@@ -163,7 +168,7 @@ fn a_key_that_is_not_wholly_published_is_no_key() {
             panic!("a relation is looked up");
         };
         let key: Vec<String> = key.into_iter().map(str::to_owned).collect();
-        assembler.learn(announced, &HashMap::new(), &key);
+        assembler.learn(announced, &Known { primary_key: key, ..Known::default() });
         assert_eq!(assembler.relations[&OID].primary_key, expected);
     }
 }

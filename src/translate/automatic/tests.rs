@@ -5,12 +5,15 @@ use std::sync::Arc;
 use super::*;
 use crate::change::{Cell, Column};
 use crate::position::{Lsn, Transaction};
+use crate::types::{Base, SqlType};
 
 /// A table `lab.plates` of (id integer, code text, note text); the identity's columns are flagged as the server does.
 fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize]) -> Arc<Relation> {
     let column = |at: usize, name: &str, kind: Kind| Column {
         name: name.to_owned(),
         kind,
+        data_type: SqlType::plain(Base::Text),
+        not_null: false,
         in_identity: identity == ReplicaIdentity::Full || flagged.contains(&at),
     };
     Arc::new(Relation {

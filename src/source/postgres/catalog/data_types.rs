@@ -1,0 +1,125 @@
+//! The SQL types of columns, for expressions: enums with their labels, domains with what they stand on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
+
+use crate::types::{Base, Enumeration, Named, SqlType};
+
+/// Domains over arrays of domains of …: each level is one query. What lies deeper is opaque.
+const MAX_DEPTH: usize = 16;
+
+/// What expressions may know of these types, all of them: a type that was dropped meanwhile is opaque.
+pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, SqlType>, Error> {
+    let mut shapes = HashMap::new();
+    let mut wanted: Vec<u32> = oids.to_vec();
+    for _ in 0..MAX_DEPTH {
+        wanted.retain(|oid| Base::builtin(*oid).is_none() && !shapes.contains_key(oid));
+        if wanted.is_empty() {
+            break;
+        }
+        let found = load(client, &wanted).await?;
+        // A type that is not there must not be asked for again.
+        shapes.extend(wanted.drain(..).map(|oid| (oid, Shape::Base(other(oid, format!("type {oid}"))))));
+        wanted.extend(found.iter().filter_map(|(_, shape)| match shape {
+            Shape::Domain { base: part, .. } | Shape::Array { element: part } => Some(*part),
+            Shape::Base(_) => None,
+        }));
+        shapes.extend(found);
+    }
+    Ok(oids.iter().map(|&oid| (oid, resolve(&shapes, oid, 0))).collect())
+}
+
+/// Names of the table's columns that cannot be NULL.
+pub async fn not_null(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
+    const QUERY: &str = "
+        SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = $1 AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped";
+    let rows = client.query_typed(QUERY, &[(&relation_oid, Type::OID)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// A type by reference to its parts.
+enum Shape {
+    Base(Base),
+    Domain { base: u32, modifier: i32 },
+    Array { element: u32 },
+}
+
+impl Shape {
+    fn of(row: &Row) -> Result<Self, Error> {
+        let (oid, name): (u32, String) = (row.try_get("oid")?, row.try_get("name")?);
+        Ok(match row.try_get("shape")? {
+            "domain" => Self::Domain { base: row.try_get("part")?, modifier: row.try_get("modifier")? },
+            "array" => Self::Array { element: row.try_get("part")? },
+            "enum" => {
+                let labels = row.try_get("labels")?;
+                Self::Base(Base::Enum(Arc::new(Enumeration { oid, name, labels })))
+            }
+            _ => Self::Base(other(oid, name)),
+        })
+    }
+}
+
+fn other(oid: u32, name: String) -> Base {
+    Base::Other(Arc::new(Named { oid, name }))
+}
+
+async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
+    const QUERY: &str = "
+        SELECT t.oid,
+               CASE WHEN t.typtype = 'd' THEN 'domain'
+                    WHEN t.typtype = 'e' THEN 'enum'
+                    WHEN t.typtype = 'b' AND t.typelem <> 0 AND t.typdelim = ','
+                         AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
+                    ELSE 'other' END AS shape,
+               CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END AS part,
+               t.typtypmod AS modifier,
+               pg_catalog.format_type(t.oid, NULL) AS name,
+               (SELECT coalesce(pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder), '{}')
+                FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) AS labels
+        FROM pg_catalog.pg_type t
+        WHERE t.oid = ANY ($1)";
+    let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
+    rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
+}
+
+fn resolve(shapes: &HashMap<u32, Shape>, oid: u32, depth: usize) -> SqlType {
+    if let Some(base) = Base::builtin(oid) {
+        return SqlType::plain(base);
+    }
+    match shapes.get(&oid) {
+        _ if depth > MAX_DEPTH => SqlType::plain(other(oid, format!("type {oid}"))),
+        Some(Shape::Base(base)) => SqlType::plain(base.clone()),
+        Some(Shape::Domain { base, modifier }) => {
+            let inner = resolve(shapes, *base, depth + 1);
+            SqlType { modifier: if *modifier >= 0 { *modifier } else { inner.modifier }, ..inner }
+        }
+        Some(Shape::Array { element }) => {
+            SqlType::plain(Base::Array(Arc::new(resolve(shapes, *element, depth + 1).base)))
+        }
+        None => SqlType::plain(other(oid, format!("type {oid}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_what_it_stands_on_with_its_modifier() {
+        let shapes = HashMap::from([
+            (1_000_001, Shape::Domain { base: 1_000_002, modifier: -1 }),
+            (1_000_002, Shape::Domain { base: 1043, modifier: 24 }),
+            (1_000_003, Shape::Array { element: 1_000_001 }),
+            (1_000_004, Shape::Array { element: 1_000_004 }),
+        ]);
+        assert_eq!(resolve(&shapes, 1_000_001, 0), SqlType { base: Base::Varchar, modifier: 24 });
+        let array = Base::Array(Arc::new(Base::Varchar));
+        assert_eq!(resolve(&shapes, 1_000_003, 0), SqlType::plain(array));
+        assert_eq!(resolve(&shapes, 1_000_005, 0).base.to_string(), "type 1000005");
+        resolve(&shapes, 1_000_004, 0);
+    }
+}

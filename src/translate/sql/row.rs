@@ -1,0 +1,95 @@
+//! A changed row as expressions see it, and what they need besides it.
+
+use std::fmt;
+
+use crate::change::{OldRow, Operation, Tuple, Value};
+
+/// A changed row: what `x`, `new.x` and `old.x` read.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    operation: &'static str,
+    new: Option<Tuple<'a>>,
+    old: Option<OldRow<'a>>,
+}
+
+impl<'a> Row<'a> {
+    /// The row of a change; none for a truncation, which has none.
+    pub fn of(operation: &Operation<'a>) -> Option<Self> {
+        Some(match *operation {
+            Operation::Insert { new } => Self { operation: "insert", new: Some(new), old: None },
+            Operation::Update { old, new } => Self { operation: "update", new: Some(new), old },
+            Operation::Delete { old } => Self { operation: "delete", new: None, old: Some(old) },
+            Operation::Truncate { .. } => return None,
+        })
+    }
+
+    /// `op`: `insert`, `update` or `delete`.
+    pub const fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// `x`: of the new row; in a delete, of the old one.
+    pub fn current(&self, column: usize, in_identity: bool) -> Value<'a> {
+        if self.new.is_some() { self.new(column, in_identity) } else { self.old(column, in_identity) }
+    }
+
+    /// `new.x`: NULL in a delete. An unchanged TOASTed value is taken from the old row, where that has it.
+    pub fn new(&self, column: usize, in_identity: bool) -> Value<'a> {
+        let Some(new) = self.new else { return Value::Null };
+        match (new.get(column), self.old) {
+            (Value::Unavailable, Some(OldRow::Full(old))) => old.get(column),
+            (Value::Unavailable, Some(OldRow::Key(old))) if in_identity => old.get(column),
+            (value, _) => value,
+        }
+    }
+
+    /// `old.x`: NULL in an insert; unavailable where the replica identity does not give it.
+    pub fn old(&self, column: usize, in_identity: bool) -> Value<'a> {
+        match (self.old, self.new) {
+            (Some(OldRow::Full(old)), _) => old.get(column),
+            (Some(OldRow::Key(old)), _) if in_identity => old.get(column),
+            // An update that gives no old row has not changed the replica identity.
+            (None, Some(new)) if in_identity && self.operation == "update" => new.get(column),
+            (None, _) if self.operation == "insert" => Value::Null,
+            _ => Value::Unavailable,
+        }
+    }
+}
+
+/// The key of `hmac()`. Is never printed.
+#[derive(Clone)]
+pub struct HmacKey(Vec<u8>);
+
+impl HmacKey {
+    /// The shortest key that is worth the name, in bytes: half of what SHA-256 can make use of.
+    pub const LENGTH_MIN: usize = 16;
+
+    /// A key of these bytes; none if they are too few.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() >= Self::LENGTH_MIN).then(|| Self(bytes.to_vec()))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HmacKey(..)")
+    }
+}
+
+/// What expressions need besides the row; used again for every row.
+#[derive(Debug, Default)]
+pub struct Context {
+    pub(super) key: Option<HmacKey>,
+    pub(super) text: String,
+}
+
+impl Context {
+    /// With the key of `hmac()`, if there is one.
+    pub fn new(key: Option<HmacKey>) -> Self {
+        Self { key, text: String::new() }
+    }
+}
