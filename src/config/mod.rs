@@ -3,6 +3,7 @@
 //! Two stages: `keys` holds what was typed; [`Config`] holds what it means, every limit checked. All errors are
 //! reported together, each with the path of its key. Secrets never reach `Debug`, `Display` or a log.
 
+mod events;
 mod keys;
 mod print;
 mod tables;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::events::{Automatic, Events, Pii};
 use self::keys::Keys;
 pub use self::tables::{TableName, Tables};
 
@@ -31,6 +33,10 @@ pub struct Config {
     pub http: Http,
     /// Which tables make automatic events, and without which columns.
     pub tables: Tables,
+    /// Rules.
+    pub events: Events,
+    /// What must not leave.
+    pub pii: Pii,
     /// What happens to an event that cannot leave.
     pub on_poison: OnPoison,
     /// How it logs.
@@ -207,6 +213,7 @@ impl Config {
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9187))),
         };
         let tables = Tables::read(&mut keys);
+        let (events, pii) = (Events::read(&mut keys, path), Pii::read(&mut keys));
         let on_poison_written = keys.parsed("on_poison", |text| match text {
             "quarantine" => Ok(OnPoison::Quarantine),
             "stop" => Ok(OnPoison::Stop),
@@ -221,7 +228,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
-        Ok(Self { name, source, kinesis, buffer, http, tables, on_poison, log })
+        Ok(Self { name, source, kinesis, buffer, http, tables, events, pii, on_poison, log })
     }
 
     /// The CloudEvents source of every event.

@@ -66,12 +66,30 @@ impl fmt::Display for Config {
         writeln!(f, "\n[http]\nlisten = {}", quoted(&self.http.listen.to_string()))?;
         writeln!(f, "\n[tables]\ninclude = {}", list(&self.tables.include))?;
         writeln!(f, "exclude = {}\ndrop = {}", list(&self.tables.exclude), list(&self.tables.drop))?;
+        self.print_events(f)?;
         let format = if self.log.json { "json" } else { "human" };
         write!(f, "\n[log]\nformat = {}\nfilter = {}", quoted(format), quoted(&self.log.filter))
     }
 }
 
 impl Config {
+    fn print_events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n[events]")?;
+        match &self.events.rules {
+            Some(rules) => writeln!(f, "rules = {}", quoted(rules))?,
+            None => writeln!(f, "# rules: none")?,
+        }
+        writeln!(f, "automatic = {}", quoted(self.events.automatic.as_str()))?;
+        writeln!(f, "\n[pii]\ncolumns = {}", list(&self.pii.columns))?;
+        if self.pii.hmac_key.is_some() {
+            writeln!(f, "hmac_key = \"(hidden)\"")?;
+        }
+        match &self.pii.hmac_key_file {
+            Some(file) => writeln!(f, "hmac_key_file = {}", quoted(&file.to_string_lossy())),
+            None => Ok(()),
+        }
+    }
+
     fn print_source(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n[source]\nurl = {}", quoted(&without_password(self.source.url.expose())))?;
         if self.source.password.is_some() {

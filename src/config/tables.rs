@@ -58,19 +58,10 @@ pub struct Tables {
 
 impl Tables {
     pub(super) fn read(keys: &mut Keys) -> Self {
-        let mut patterns = |key: &str, parts: usize, example: &str| {
-            let list = keys.list(key).unwrap_or_default();
-            for text in &list {
-                if text.split('.').count() != parts || text.split('.').any(str::is_empty) {
-                    keys.error(key, format!("{text:?} does not have the form {example}"));
-                }
-            }
-            list
-        };
         Self {
-            include: patterns("tables.include", 2, "schema.table or schema.*"),
-            exclude: patterns("tables.exclude", 2, "schema.table or schema.*"),
-            drop: patterns("tables.drop", 3, "schema.table.column, where each part may be *"),
+            include: patterns(keys, "tables.include", 2, "schema.table or schema.*"),
+            exclude: patterns(keys, "tables.exclude", 2, "schema.table or schema.*"),
+            drop: patterns(keys, "tables.drop", 3, "schema.table.column, where each part may be *"),
         }
     }
 
@@ -86,7 +77,18 @@ impl Tables {
     }
 }
 
-fn matches(pattern: &str, names: &[&str]) -> bool {
+/// A list of patterns with so many parts.
+pub(super) fn patterns(keys: &mut Keys, key: &str, parts: usize, form: &str) -> Vec<String> {
+    let list = keys.list(key).unwrap_or_default();
+    for text in &list {
+        if text.split('.').count() != parts || text.split('.').any(str::is_empty) {
+            keys.error(key, format!("{text:?} does not have the form {form}"));
+        }
+    }
+    list
+}
+
+pub(super) fn matches(pattern: &str, names: &[&str]) -> bool {
     let mut parts = pattern.split('.');
     names.iter().all(|name| parts.next().is_some_and(|part| part == "*" || part == *name))
         && parts.next().is_none()

@@ -5,7 +5,7 @@
 //! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
 
 use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
-use crate::config::Tables;
+use crate::config::{Pii, Tables};
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
@@ -87,7 +87,7 @@ impl<'a> Row<'a> {
 
 impl Plan {
     /// Compiles a relation.
-    pub fn new(relation: &Relation, tables: &Tables, source: &str) -> Self {
+    pub fn new(relation: &Relation, tables: &Tables, pii: &Pii, source: &str) -> Self {
         let columns: Vec<_> = relation
             .columns
             .iter()
@@ -100,7 +100,8 @@ impl Plan {
                     label,
                     kind: column.kind.clone(),
                     in_identity: column.in_identity,
-                    dropped: tables.drops(&relation.schema, &relation.table, &column.name),
+                    dropped: tables.drops(&relation.schema, &relation.table, &column.name)
+                        || pii.tags(&relation.schema, &relation.table, &column.name),
                 }
             })
             .collect();
@@ -291,13 +292,9 @@ impl Writer<'_> {
         let keyless = self.plan.key.is_empty();
         let head = self.head(event_type, (!keyless).then_some(subject));
         let id = self.envelope.id(&head);
-        let key = if keyless {
-            std::str::from_utf8(&id).unwrap_or_default()
-        } else {
-            partition_key(subject, &mut self.texts.hashed)
-        };
+        let key = if keyless { text_of(&id) } else { partition_key(subject, &mut self.texts.hashed) };
         let (plan, envelope) = (self.plan, &mut *self.envelope);
-        let rest = Rest { id: &id, key, unavailable: &self.texts.unavailable };
+        let rest = Rest { id: text_of(&id), key, unavailable: &self.texts.unavailable };
         self.records.push(RecordKind::Event, &event_type.name, key, |out| {
             envelope.write(out, &head, &rest);
             plan.write_data(out, row)
@@ -313,7 +310,7 @@ impl Writer<'_> {
         let envelope = &mut *self.envelope;
         let written: Result<(), std::convert::Infallible> =
             self.records.push(RecordKind::Event, &event_type.name, key, |out| {
-                envelope.write(out, &head, &Rest { id: &id, key, unavailable: "" });
+                envelope.write(out, &head, &Rest { id: text_of(&id), key, unavailable: "" });
                 out.extend_from_slice(
                     format!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity}}}}}\n")
                         .as_bytes(),
@@ -332,11 +329,17 @@ impl Writer<'_> {
             event_type: &event_type.name,
             attributes: &event_type.attributes,
             subject,
+            time: None,
             place: self.place,
             part,
             ordinal: 0,
         }
     }
+}
+
+/// An id is ASCII.
+fn text_of(id: &[u8; 36]) -> &str {
+    std::str::from_utf8(id).unwrap_or_default()
 }
 
 #[cfg(test)]

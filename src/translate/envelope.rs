@@ -45,6 +45,8 @@ pub struct Head<'a> {
     pub attributes: &'a [u8],
     /// The entity; `None`: the event id, for tables without a key.
     pub subject: Option<&'a str>,
+    /// When it happened, RFC 3339; `None`: when it was committed.
+    pub time: Option<&'a [u8]>,
     /// Where the change stands.
     pub place: Place,
     /// Ordinal of the event among its change's events.
@@ -57,7 +59,7 @@ pub struct Head<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Rest<'a> {
     /// The event's id.
-    pub id: &'a [u8; 36],
+    pub id: &'a str,
     /// Partition key.
     pub key: &'a str,
     /// Columns whose value the server did not send; empty if there are none.
@@ -95,9 +97,26 @@ impl Envelope {
         write_hex(id, lsn.get(), 16);
         id.push(b'|');
         write_integer(id, i64::from(nth));
-        if head.ordinal > 0 {
+        self.hashed_with(head.ordinal)
+    }
+
+    /// The id of what happens once to a row, whatever change tells of it: over `<type>|key|<schema.table>|<key as JSON>`.
+    pub fn id_of_key(&mut self, head: &Head<'_>, table: &str, key: &[u8]) -> [u8; 36] {
+        let id = &mut self.identity;
+        id.clear();
+        id.extend_from_slice(head.event_type.as_bytes());
+        id.extend_from_slice(b"|key|");
+        id.extend_from_slice(table.as_bytes());
+        id.push(b'|');
+        id.extend_from_slice(key);
+        self.hashed_with(head.ordinal)
+    }
+
+    fn hashed_with(&mut self, ordinal: u16) -> [u8; 36] {
+        let id = &mut self.identity;
+        if ordinal > 0 {
             id.push(b'|');
-            write_integer(id, i64::from(head.ordinal));
+            write_integer(id, i64::from(ordinal));
         }
         let mut text = [0; 36];
         uuid_v5(&self.namespace, id).hyphenated().encode_lower(&mut text);
@@ -107,8 +126,8 @@ impl Envelope {
     /// Appends everything up to and including `"data":`. What follows is the data, `}` and a line feed.
     pub fn write(&mut self, out: &mut Vec<u8>, head: &Head<'_>, rest: &Rest<'_>) {
         let &Rest { id, key, unavailable } = rest;
-        out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":\"");
-        out.extend_from_slice(id);
+        out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":");
+        json::write_string(out, id);
         out.extend_from_slice(head.attributes);
         json::write_string(out, head.subject.unwrap_or(key));
         let commit_time = head.place.transaction.time;
@@ -118,7 +137,7 @@ impl Envelope {
             write_rfc3339(&mut self.time.1, commit_time);
         }
         out.extend_from_slice(b",\"time\":\"");
-        out.extend_from_slice(&self.time.1);
+        out.extend_from_slice(head.time.unwrap_or(&self.time.1));
         out.extend_from_slice(b"\",\"recordedtime\":\"");
         out.extend_from_slice(&self.time.1);
         out.extend_from_slice(b"\",\"partitionkey\":");
@@ -145,10 +164,27 @@ impl Envelope {
 
 /// The part of the envelope that is the same for all events of a type, see [`Head::attributes`].
 pub fn type_attributes(source: &str, event_type: &str) -> Vec<u8> {
-    let mut out = b"\",\"source\":".to_vec();
+    let mut out = b",\"source\":".to_vec();
     json::write_string(&mut out, source);
     out.extend_from_slice(b",\"type\":");
     json::write_string(&mut out, event_type);
+    out.extend_from_slice(b",\"subject\":");
+    out
+}
+
+/// The same for an event that is deprecated: CloudEvents' deprecation extension, with days as points in time.
+pub fn deprecated_attributes(source: &str, event_type: &str, since: &str, sunset: Option<&str>) -> Vec<u8> {
+    let mut out = type_attributes(source, event_type);
+    let subject = b",\"subject\":".len();
+    out.truncate(out.len() - subject);
+    out.extend_from_slice(b",\"deprecated\":true,\"deprecationfrom\":\"");
+    out.extend_from_slice(since.as_bytes());
+    out.extend_from_slice(b"T00:00:00Z\"");
+    if let Some(sunset) = sunset {
+        out.extend_from_slice(b",\"deprecationsunset\":\"");
+        out.extend_from_slice(sunset.as_bytes());
+        out.extend_from_slice(b"T00:00:00Z\"");
+    }
     out.extend_from_slice(b",\"subject\":");
     out
 }
@@ -248,6 +284,7 @@ mod tests {
             event_type: "lab.plates.inserted.v1",
             attributes: &attributes,
             subject: Some("PLT-7"),
+            time: None,
             place,
             part: 0,
             ordinal: 0,
@@ -259,7 +296,11 @@ mod tests {
         let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
         assert_eq!(std::str::from_utf8(&id).unwrap(), Uuid::new_v5(&namespace, name.as_bytes()).to_string());
         let mut out = Vec::new();
-        envelope.write(&mut out, &head, &Rest { id: &id, key: "PLT-7", unavailable: "note" });
+        envelope.write(
+            &mut out,
+            &head,
+            &Rest { id: std::str::from_utf8(&id).unwrap(), key: "PLT-7", unavailable: "note" },
+        );
         let expected = format!(
             "{{\"specversion\":\"1.0\",\"id\":\"{}\",\"source\":\"urn:forebay:lab\",\"type\":\"lab.plates.inserted.v1\",\
              \"subject\":\"PLT-7\",\"time\":\"2026-10-01T10:00:00.123456Z\",\"recordedtime\":\"2026-10-01T10:00:00.123456Z\",\

@@ -6,6 +6,7 @@ pub mod automatic;
 pub mod dead_letter;
 pub mod envelope;
 pub mod json;
+pub mod mapped;
 pub mod sql;
 pub mod time;
 
@@ -13,11 +14,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::change::{Change, Relation};
-use crate::config::Tables;
+use crate::config::{Automatic, Pii, Tables};
 use crate::event::Records;
+use crate::rules::{RuleErrors, Rules};
 
-use self::automatic::Plan;
 use self::envelope::Envelope;
+use self::mapped::Outcome;
+use self::sql::{Context, HmacKey};
 
 /// Largest record of any Kinesis stream; the stream's own limit may be lower and is looked at when its turn comes.
 const LINE_MAX: usize = 10 << 20;
@@ -36,6 +39,9 @@ pub enum TranslateError {
     /// The event would be larger than any stream takes.
     #[error("the event would be larger than {} MiB, the most that any Kinesis stream takes", LINE_MAX >> 20)]
     TooLarge,
+    /// The table is not what its rules were written for.
+    #[error("the table has changed under its rules: {0}")]
+    Drift(String),
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {
@@ -44,21 +50,50 @@ pub enum TranslateError {
     },
 }
 
-/// Turns changes into records. A relation is compiled into a plan once and the plan is used for all its rows.
+/// What translation is told by the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Which tables make automatic events, and without which columns.
+    pub tables: Tables,
+    /// Which changes have an automatic event beside their rules.
+    pub automatic: Automatic,
+    /// The rules.
+    pub rules: Arc<Rules>,
+    /// Which columns hold personal data.
+    pub pii: Pii,
+    /// The key of `hmac()`.
+    pub hmac_key: Option<HmacKey>,
+}
+
+/// Turns changes into records. A relation is compiled into plans once and they are used for all its rows.
 #[derive(Debug)]
 pub struct Translator {
-    tables: Tables,
+    settings: Settings,
     envelope: Envelope,
-    /// By relation oid, with the description the plan was made from: a table may change in mid-stream.
-    plans: HashMap<u32, (Arc<Relation>, Option<Plan>)>,
+    context: Context,
+    /// By relation oid, with the description the plans were made from: a table may change in mid-stream.
+    plans: HashMap<u32, (Arc<Relation>, Plans)>,
     /// Plans kept at most; a database with more tables compiles again what it has not seen for a while.
     plans_max: usize,
 }
 
+/// What becomes of the changes of one table.
+#[derive(Debug)]
+struct Plans {
+    automatic: Option<automatic::Plan>,
+    mapped: Option<Result<mapped::Plan, RuleErrors>>,
+}
+
 impl Translator {
     /// For this CloudEvents source (`urn:forebay:<name>`) and epoch.
-    pub fn new(source: &str, epoch: u16, tables: Tables) -> Self {
-        Self { tables, envelope: Envelope::new(source, epoch), plans: HashMap::new(), plans_max: 10_000 }
+    pub fn new(source: &str, epoch: u16, settings: Settings) -> Self {
+        Self {
+            envelope: Envelope::new(source, epoch),
+            context: Context::new(settings.hmac_key.clone()),
+            settings,
+            plans: HashMap::new(),
+            plans_max: 10_000,
+        }
     }
 
     /// Epoch of the positions in its events.
@@ -71,29 +106,75 @@ impl Translator {
         self.envelope.source()
     }
 
-    /// Whether any rule wants changes of this table.
+    /// Whether any rule, or the automatic events, want changes of this table.
     pub fn wants(&self, relation: &Relation) -> bool {
-        self.tables.wants(&relation.schema, &relation.table)
+        self.wants_automatic(relation) || mapped::has_rules(&self.settings.rules, relation)
     }
 
-    /// Adds the records of a change; none if no rule wants it.
+    fn wants_automatic(&self, relation: &Relation) -> bool {
+        self.settings.automatic != Automatic::Off
+            && self.settings.tables.wants(&relation.schema, &relation.table)
+    }
+
+    /// Checks the rules of a table against its description.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn check(&self, relation: &Relation) -> Result<(), RuleErrors> {
+        self.compile(relation).map(drop)
+    }
+
+    fn compile(&self, relation: &Relation) -> Result<Option<mapped::Plan>, RuleErrors> {
+        let catalog = mapped::Catalog {
+            source: self.envelope.source(),
+            pii: &self.settings.pii,
+            has_hmac_key: self.settings.hmac_key.is_some(),
+            automatic: self.settings.automatic,
+        };
+        mapped::compile(&self.settings.rules, relation, &catalog)
+    }
+
+    fn plan(&self, relation: &Relation) -> Plans {
+        let automatic = self.wants_automatic(relation).then(|| {
+            automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, self.envelope.source())
+        });
+        Plans { automatic, mapped: self.compile(relation).transpose() }
+    }
+
+    /// Adds the records of a change; none if no rule wants it. What single rules failed at is told in `outcome`.
     ///
     /// # Errors
     /// The change cannot be translated; `records` may hold a part of it and must be cleared.
-    pub fn translate(&mut self, change: &Change<'_>, records: &mut Records) -> Result<(), TranslateError> {
+    pub fn translate(
+        &mut self,
+        change: &Change<'_>,
+        records: &mut Records,
+        outcome: &mut Outcome,
+    ) -> Result<(), TranslateError> {
         let relation = change.relation;
         let known = self.plans.get(&relation.oid).is_some_and(|(planned, _)| Arc::ptr_eq(planned, relation));
         if !known {
             if self.plans.len() >= self.plans_max {
                 self.plans.clear();
             }
-            let wanted = self.wants(relation);
-            let plan = wanted.then(|| Plan::new(relation, &self.tables, self.envelope.source()));
-            self.plans.insert(relation.oid, (Arc::clone(relation), plan));
+            let plans = self.plan(relation);
+            self.plans.insert(relation.oid, (Arc::clone(relation), plans));
         }
-        match self.plans.get_mut(&relation.oid) {
-            Some((_, Some(plan))) => plan.translate(change, &mut self.envelope, records),
-            _ => Ok(()),
+        let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
+        let mut mapped = match &mut plans.mapped {
+            Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
+            Some(Ok(plan)) => Some(plan),
+            None => None,
+        };
+        let replaced = mapped.as_ref().is_some_and(|plan| plan.maps(&change.operation))
+            && self.settings.automatic != Automatic::Also;
+        if let (Some(plan), false) = (&mut plans.automatic, replaced) {
+            plan.translate(change, &mut self.envelope, records)?;
         }
+        if let Some(plan) = &mut mapped {
+            let first = u16::try_from(records.len()).unwrap_or(u16::MAX);
+            plan.translate(change, first, (&mut self.context, &mut self.envelope), records, outcome);
+        }
+        Ok(())
     }
 }

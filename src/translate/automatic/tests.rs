@@ -50,7 +50,7 @@ fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
 /// The events as `type key data` lines, with `!` and the columns that are unavailable.
 fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
     let mut envelope = Envelope::new("urn:forebay:lab", 0);
-    let mut plan = Plan::new(relation, tables, "urn:forebay:lab");
+    let mut plan = Plan::new(relation, tables, &Pii::default(), "urn:forebay:lab");
     let place = Place {
         transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 0 },
         index: 0,
@@ -200,7 +200,7 @@ fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
 fn a_key_the_server_did_not_send_is_an_error() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&[Some("?"), Some("A"), None]);
-    let mut plan = Plan::new(&table, &Tables::default(), "s");
+    let mut plan = Plan::new(&table, &Tables::default(), &Pii::default(), "s");
     let change = Change {
         place: Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 },
         relation: &table,

@@ -1,0 +1,389 @@
+//! Rules meet a table: names, types and tags are checked, every mistake is told with its place in the rule file.
+
+use crate::change::{Relation, ReplicaIdentity};
+use crate::config::{Automatic, Pii};
+use crate::rules::{
+    Deprecated, Id as RuleId, Origin, Place, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger,
+};
+use crate::translate::envelope::{deprecated_attributes, type_attributes};
+use crate::translate::json;
+use crate::translate::sql::{Expression, Mistakes, Name, Scope};
+use crate::types::Base;
+
+use super::{Event, Field, Id, Operations, Plan, write};
+
+/// What compiling needs to know beside rule and table.
+#[derive(Debug)]
+pub struct Catalog<'a> {
+    /// The CloudEvents source.
+    pub source: &'a str,
+    /// Which columns hold personal data.
+    pub pii: &'a Pii,
+    /// Whether there is a key for `hmac()`.
+    pub has_hmac_key: bool,
+    /// Which changes have an automatic event beside their rules.
+    pub automatic: Automatic,
+}
+
+/// Compiles the rules of a table; `None` if there are none.
+///
+/// # Errors
+/// All that is wrong.
+pub fn compile(
+    rules: &Rules,
+    relation: &Relation,
+    catalog: &Catalog<'_>,
+) -> Result<Option<Plan>, RuleErrors> {
+    if !super::has_rules(rules, relation) {
+        return Ok(None);
+    }
+    let tagged = |column: &str| catalog.pii.tags(&relation.schema, &relation.table, column);
+    let scope = Scope::of_relation(relation, tagged);
+    let mut compiler = Compiler { relation, catalog, scope, errors: Vec::new() };
+    let (mut events, mut mapped) = (Vec::new(), Operations::default());
+    for rule in &rules.events {
+        let Some(root) = root_of(rules, rule) else { continue };
+        let Origin::Table { from, on } = &root.origin else { continue };
+        if from.schema != relation.schema || from.table != relation.table {
+            continue;
+        }
+        for trigger in on {
+            match trigger {
+                Trigger::Insert => mapped.insert = true,
+                Trigger::Update { .. } => mapped.update = true,
+                Trigger::Delete => mapped.delete = true,
+            }
+        }
+        events.extend(compiler.event(rule, root, on));
+    }
+    if compiler.errors.is_empty() {
+        Ok(Some(Plan { events, mapped, scratch: write::Scratch::default() }))
+    } else {
+        Err(RuleErrors(compiler.errors))
+    }
+}
+
+/// The rule that reads the table: the rule itself, or the one that its event is made from.
+fn root_of<'a>(rules: &'a Rules, rule: &'a Rule) -> Option<&'a Rule> {
+    match &rule.origin {
+        Origin::Table { .. } => Some(rule),
+        Origin::Event(parent) => rules.events.iter().find(|other| other.event_type == *parent),
+    }
+}
+
+struct Compiler<'a> {
+    relation: &'a Relation,
+    catalog: &'a Catalog<'a>,
+    scope: Scope,
+    errors: Vec<RuleError>,
+}
+
+/// What an expression is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It decides, and leaves nothing.
+    Condition,
+    /// It leaves.
+    Leaves,
+}
+
+impl Compiler<'_> {
+    fn wrong(&mut self, rule: &Rule, place: Place, message: impl Into<String>) {
+        let event = Some(rule.event_type.to_string());
+        self.errors.push(RuleError { place: Some(place), event, message: message.into() });
+    }
+
+    fn event(&mut self, rule: &Rule, root: &Rule, on: &[Trigger]) -> Option<Event> {
+        let before = self.errors.len();
+        let fields = self.fields(rule, root);
+        let mut when = Vec::new();
+        when.extend(self.optional(root, root.when.as_ref(), Use::Condition));
+        let made_from_event = !std::ptr::eq(rule, root);
+        if made_from_event && let Some(text) = &rule.when {
+            let scope = self.scope_of_event(root);
+            let condition = Expression::parse_condition(&text.text, &scope);
+            when.extend(self.checked(rule, text, condition));
+        }
+        let of = self.of(root, on);
+        let key = self.key(root);
+        let subject = self.optional(root, root.subject.as_ref(), Use::Leaves);
+        let time = self.time(root);
+        let id = self.id(root);
+        let operations = Operations {
+            insert: on.contains(&Trigger::Insert),
+            update: on.iter().any(|trigger| matches!(trigger, Trigger::Update { .. })),
+            delete: on.contains(&Trigger::Delete),
+        };
+        self.old_rows(root, &of, &fields, &when);
+        self.not_automatic(rule);
+        let name = rule.event_type.to_string();
+        let source = self.catalog.source;
+        let attributes = match &rule.deprecated {
+            None => type_attributes(source, &name),
+            Some(Deprecated { since, sunset, .. }) => {
+                deprecated_attributes(source, &name, since, sunset.as_deref())
+            }
+        };
+        let event = Event { name, attributes, operations, of, when, key, subject, time, fields, id };
+        (self.errors.len() == before).then_some(event)
+    }
+
+    /// The names that a rule made from this event may use: its fields.
+    fn scope_of_event(&mut self, root: &Rule) -> Scope {
+        let fields = self.list(root, root.data.as_ref(), &self.scope.clone());
+        let names = fields
+            .into_iter()
+            .map(|(name, value)| Name { name, meaning: crate::translate::sql::Meaning::Field(value) });
+        Scope { of: root.event_type.to_string(), names: names.collect() }
+    }
+
+    fn fields(&mut self, rule: &Rule, root: &Rule) -> Vec<Field> {
+        let scope = if std::ptr::eq(rule, root) { self.scope.clone() } else { self.scope_of_event(root) };
+        let list = self.list(rule, rule.data.as_ref(), &scope);
+        let mut fields: Vec<Field> = Vec::with_capacity(list.len());
+        for (name, value) in list {
+            if fields.iter().any(|field| field.name == name) {
+                let place = rule.data.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
+                self.wrong(
+                    rule,
+                    place,
+                    format!("two fields are called {name:?}; name one of them with `as`"),
+                );
+            }
+            let mut label = Vec::new();
+            json::write_string(&mut label, &name);
+            label.push(b':');
+            fields.push(Field { name, label, value });
+        }
+        fields
+    }
+
+    /// The fields of a select list; without one, every column that may leave.
+    fn list(&mut self, rule: &Rule, text: Option<&SourceText>, scope: &Scope) -> Vec<(String, Expression)> {
+        let Some(text) = text else { return self.all(rule, scope) };
+        let list = match Expression::parse_list(&text.text, scope) {
+            Ok(list) => list,
+            Err(mistakes) => {
+                self.mistakes(rule, text, mistakes);
+                return Vec::new();
+            }
+        };
+        let mut fields = Vec::with_capacity(list.len());
+        for field in list {
+            self.may_leave(rule, text.place_of(field.place.start), &field.expression);
+            fields.push((field.name, field.expression));
+        }
+        fields
+    }
+
+    fn all(&mut self, rule: &Rule, scope: &Scope) -> Vec<(String, Expression)> {
+        let mut fields = Vec::new();
+        for name in &scope.names {
+            let quoted = format!("\"{}\"", name.name.replace('"', "\"\""));
+            match Expression::parse(&quoted, scope) {
+                Ok(value) if value.tagged().is_none() => fields.push((name.name.clone(), value)),
+                Ok(_) => {}
+                Err(mistakes) => self.wrong(rule, rule.place.clone(), mistakes.to_string()),
+            }
+        }
+        fields
+    }
+
+    fn of(&mut self, rule: &Rule, on: &[Trigger]) -> Vec<(usize, bool)> {
+        let mut columns = Vec::new();
+        for name in on
+            .iter()
+            .filter_map(|trigger| if let Trigger::Update { of } = trigger { Some(of) } else { None })
+            .flatten()
+        {
+            let found = self.relation.columns.iter().enumerate().find(|(_, column)| column.name == *name);
+            match found {
+                Some((index, column)) => columns.push((index, column.in_identity)),
+                None => {
+                    let message = format!("update of {name}: {} has no such column", self.scope.of);
+                    self.wrong(rule, rule.place.clone(), message);
+                }
+            }
+        }
+        columns
+    }
+
+    fn key(&mut self, rule: &Rule) -> Vec<Expression> {
+        if let Some(text) = &rule.key {
+            return match Expression::parse_list(&text.text, &self.scope) {
+                Ok(list) => {
+                    for field in &list {
+                        self.may_leave(rule, text.place_of(field.place.start), &field.expression);
+                    }
+                    list.into_iter().map(|field| field.expression).collect()
+                }
+                Err(mistakes) => {
+                    self.mistakes(rule, text, mistakes);
+                    Vec::new()
+                }
+            };
+        }
+        let columns = self.primary_key();
+        if columns.is_empty() {
+            let message = format!("{} has no primary key, so the event needs a key = \"…\"", self.scope.of);
+            self.wrong(rule, rule.place.clone(), message);
+        }
+        let tagged = columns.iter().find_map(|(_, column)| column.tagged().map(str::to_owned));
+        if let Some(column) = tagged {
+            let message = format!(
+                "the key would be {column}, which holds personal data; write key = \"hmac({column})\""
+            );
+            self.wrong(rule, rule.place.clone(), message);
+        }
+        columns.into_iter().map(|(_, column)| column).collect()
+    }
+
+    /// The key's columns: the replica identity's; with `FULL`, which says nothing of a key, the primary key.
+    fn primary_key(&self) -> Vec<(String, Expression)> {
+        let columns: Vec<usize> = match self.relation.identity {
+            ReplicaIdentity::Default | ReplicaIdentity::Index => (0..self.relation.columns.len())
+                .filter(|&at| self.relation.columns.get(at).is_some_and(|c| c.in_identity))
+                .collect(),
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => self.relation.primary_key.clone(),
+        };
+        let named = columns.into_iter().filter_map(|at| self.relation.columns.get(at));
+        named
+            .filter_map(|column| {
+                let quoted = format!("\"{}\"", column.name.replace('"', "\"\""));
+                Some((column.name.clone(), Expression::parse(&quoted, &self.scope).ok()?))
+            })
+            .collect()
+    }
+
+    fn time(&mut self, rule: &Rule) -> Option<Expression> {
+        let time = self.optional(rule, rule.time.as_ref(), Use::Leaves)?;
+        if !matches!(time.data_type().base, Base::TimestampTz) {
+            let place = rule.time.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
+            let message = format!(
+                "time is of type {}; it must be a timestamp with time zone, for example by `at time zone 'UTC'`",
+                time.data_type()
+            );
+            self.wrong(rule, place, message);
+        }
+        Some(time)
+    }
+
+    fn id(&mut self, rule: &Rule) -> Id {
+        match &rule.id {
+            RuleId::Change => Id::Change,
+            RuleId::Given(text) => self.optional(rule, Some(text), Use::Leaves).map_or(Id::Change, Id::Given),
+            RuleId::Key => {
+                let columns = self.primary_key();
+                if columns.is_empty() {
+                    let message = format!("id = \"key\" needs a primary key, and {} has none", self.scope.of);
+                    self.wrong(rule, rule.place.clone(), message);
+                }
+                let labelled = columns.into_iter().map(|(name, value)| {
+                    let mut label = Vec::new();
+                    json::write_string(&mut label, &name);
+                    label.push(b':');
+                    (label, value)
+                });
+                Id::Key { table: self.scope.of.clone(), columns: labelled.collect() }
+            }
+        }
+    }
+
+    fn optional(&mut self, rule: &Rule, text: Option<&SourceText>, purpose: Use) -> Option<Expression> {
+        let text = text?;
+        let parsed = match purpose {
+            Use::Condition => Expression::parse_condition(&text.text, &self.scope),
+            Use::Leaves => Expression::parse(&text.text, &self.scope),
+        };
+        let expression = self.checked(rule, text, parsed)?;
+        if purpose == Use::Leaves {
+            self.may_leave(rule, text.place.clone(), &expression);
+        }
+        Some(expression)
+    }
+
+    fn checked(
+        &mut self,
+        rule: &Rule,
+        text: &SourceText,
+        parsed: Result<Expression, Mistakes>,
+    ) -> Option<Expression> {
+        match parsed {
+            Ok(expression) => {
+                if expression.uses_hmac() && !self.catalog.has_hmac_key {
+                    let message = "hmac() needs a key: set FOREBAY_PII__HMAC_KEY, or pii.hmac_key_file";
+                    self.wrong(rule, text.place.clone(), message);
+                }
+                Some(expression)
+            }
+            Err(mistakes) => {
+                self.mistakes(rule, text, mistakes);
+                None
+            }
+        }
+    }
+
+    fn may_leave(&mut self, rule: &Rule, place: Place, expression: &Expression) {
+        if expression.uses_hmac() && !self.catalog.has_hmac_key {
+            let message = "hmac() needs a key: set FOREBAY_PII__HMAC_KEY, or pii.hmac_key_file";
+            self.wrong(rule, place.clone(), message);
+        }
+        if let Some(column) = expression.tagged() {
+            let message = format!(
+                "this tells something of {column}, which holds personal data; only hmac({column}) may leave"
+            );
+            self.wrong(rule, place, message);
+        }
+    }
+
+    fn mistakes(&mut self, rule: &Rule, text: &SourceText, mistakes: Mistakes) {
+        for mistake in mistakes.0 {
+            let hint = mistake.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            self.wrong(rule, text.place_of(mistake.place.start), format!("{}{hint}", mistake.message));
+        }
+    }
+
+    /// Refuses a type that an automatic event of the table has too: their ids would be the same.
+    fn not_automatic(&mut self, rule: &Rule) {
+        let automatic = rule.event_type.major() == 1
+            && rule
+                .event_type
+                .stem()
+                .strip_prefix(&self.scope.of)
+                .is_some_and(|rest| matches!(rest, ".inserted" | ".updated" | ".deleted" | ".truncated"));
+        if automatic && self.catalog.automatic == Automatic::Also {
+            let message =
+                "is the type of the automatic event too, and events.automatic is \"also\"; name it otherwise";
+            self.wrong(rule, rule.place.clone(), message);
+        }
+    }
+
+    /// Refuses rules that hang on old values which the replica identity does not give.
+    fn old_rows(&mut self, rule: &Rule, of: &[(usize, bool)], fields: &[Field], when: &[Expression]) {
+        if self.relation.identity == ReplicaIdentity::Full {
+            return;
+        }
+        let gives =
+            |name: &str| self.relation.columns.iter().any(|column| column.name == name && column.in_identity);
+        let read = fields.iter().map(|field| &field.value).chain(when).flat_map(Expression::reads_old);
+        let mut missing: Vec<String> = read.filter(|name| !gives(name)).cloned().collect();
+        let not_given = of.iter().filter(|(_, in_identity)| !in_identity);
+        missing.extend(not_given.filter_map(|(at, _)| Some(self.relation.columns.get(*at)?.name.clone())));
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            let (of, columns) = (&self.scope.of, missing.join(", "));
+            let message = format!(
+                "needs the old value of {columns}, which the replica identity of {of} does not give; run\n    \
+                 ALTER TABLE {} REPLICA IDENTITY FULL;",
+                quoted_table(self.relation)
+            );
+            self.wrong(rule, rule.place.clone(), message);
+        }
+    }
+}
+
+fn quoted_table(relation: &Relation) -> String {
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quote(&relation.schema), quote(&relation.table))
+}

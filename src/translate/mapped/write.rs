@@ -1,0 +1,221 @@
+//! One event of a rule, written.
+
+use crate::change::Place;
+use crate::event::{RecordKind, Records};
+use crate::translate::LINE_MAX;
+use crate::translate::envelope::{Envelope, Head, Rest, partition_key};
+use crate::translate::sql::{Context, Expression, Outcome, Row};
+
+use super::{Event, Id};
+
+/// Buffers that are used again for every row.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    key: String,
+    subject: String,
+    part: String,
+    hashed: String,
+    id: String,
+    time: Vec<u8>,
+    data: Vec<u8>,
+    unavailable: String,
+}
+
+/// Which event of which change it is.
+pub(super) struct Slot {
+    pub(super) place: Place,
+    pub(super) part: u16,
+    pub(super) ordinal: u16,
+}
+
+/// What writing needs beside the row.
+pub(super) struct Tools<'a> {
+    pub(super) context: &'a mut Context,
+    pub(super) envelope: &'a mut Envelope,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Event {
+    /// Adds the event. The error says why there is none, without values of the row; then nothing was added.
+    pub(super) fn write(
+        &self,
+        row: &Row<'_>,
+        slot: &Slot,
+        tools: &mut Tools<'_>,
+        records: &mut Records,
+    ) -> Result<(), String> {
+        let Tools { context, envelope, scratch } = tools;
+        self.write_key(row, context, scratch)?;
+        self.write_subject(row, context, scratch)?;
+        let has_time = self.write_time(row, context, scratch)?;
+        self.write_data(row, context, scratch)?;
+        let head = Head {
+            event_type: &self.name,
+            attributes: &self.attributes,
+            subject: Some(&scratch.subject),
+            time: has_time.then_some(scratch.time.as_slice()),
+            place: slot.place,
+            part: slot.part,
+            ordinal: slot.ordinal,
+        };
+        write_id(&self.id, &head, row, (context, envelope), &mut scratch.id)?;
+        let key = partition_key(&scratch.key, &mut scratch.hashed);
+        let rest = Rest { id: &scratch.id, key, unavailable: &scratch.unavailable };
+        let data = &scratch.data;
+        records.push(RecordKind::Event, &self.name, key, |out| {
+            let start = out.len();
+            envelope.write(out, &head, &rest);
+            out.extend_from_slice(data);
+            out.extend_from_slice(b"}\n");
+            if out.len() - start > LINE_MAX {
+                Err(crate::translate::TranslateError::TooLarge.to_string())
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Several parts are joined as those of a composite primary key: `~` and `/` inside a part are written `~0` and `~1`.
+    fn write_key(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), String> {
+        let Scratch { key, part, .. } = scratch;
+        key.clear();
+        for (nth, expression) in self.key.iter().enumerate() {
+            if nth > 0 {
+                key.push('/');
+            }
+            part.clear();
+            needed(expression, row, context, part, "the key")?;
+            if self.key.len() == 1 || !part.contains(['/', '~']) {
+                key.push_str(part);
+            } else {
+                key.push_str(&part.replace('~', "~0").replace('/', "~1"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_subject(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        scratch: &mut Scratch,
+    ) -> Result<(), String> {
+        let Scratch { subject, key, .. } = scratch;
+        subject.clear();
+        match &self.subject {
+            Some(expression) => needed(expression, row, context, subject, "the subject"),
+            None => {
+                subject.push_str(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the event has a time of its own; NULL means the commit's.
+    fn write_time(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        scratch: &mut Scratch,
+    ) -> Result<bool, String> {
+        let Some(expression) = &self.time else { return Ok(false) };
+        let time = &mut scratch.time;
+        time.clear();
+        match expression.write_json(row, context, time).map_err(|error| error.to_string())? {
+            Outcome::Null => Ok(false),
+            Outcome::Unavailable => Err("the time hangs on a value that the server did not send".to_owned()),
+            // CloudEvents wants RFC 3339: four digits of a year, and no infinity.
+            Outcome::Value if time.len() >= 22 && time.get(5) == Some(&b'-') => {
+                time.pop();
+                time.remove(0);
+                Ok(true)
+            }
+            Outcome::Value => Err("the time is infinite, or beyond the years 0001 to 9999".to_owned()),
+        }
+    }
+
+    fn write_data(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), String> {
+        let Scratch { data, unavailable, .. } = scratch;
+        data.clear();
+        data.shrink_to(1 << 20);
+        unavailable.clear();
+        data.push(b'{');
+        for field in &self.fields {
+            let start = data.len();
+            if start > 1 {
+                data.push(b',');
+            }
+            data.extend_from_slice(&field.label);
+            let written = field
+                .value
+                .write_json(row, context, data)
+                .map_err(|error| format!("{}: {error}", field.name))?;
+            if written == Outcome::Unavailable {
+                data.truncate(start);
+                if !unavailable.is_empty() {
+                    unavailable.push(',');
+                }
+                unavailable.push_str(&field.name);
+            }
+            if data.len() > LINE_MAX {
+                return Err(crate::translate::TranslateError::TooLarge.to_string());
+            }
+        }
+        data.push(b'}');
+        Ok(())
+    }
+}
+
+/// Appends a value that must be there.
+fn needed(
+    expression: &Expression,
+    row: &Row<'_>,
+    context: &mut Context,
+    out: &mut String,
+    what: &str,
+) -> Result<(), String> {
+    match expression.write_text(row, context, out).map_err(|error| format!("{what}: {error}"))? {
+        Outcome::Value => Ok(()),
+        Outcome::Null => Err(format!("{what} is NULL")),
+        Outcome::Unavailable => Err(format!("{what} hangs on a value that the server did not send")),
+    }
+}
+
+fn write_id(
+    id: &Id,
+    head: &Head<'_>,
+    row: &Row<'_>,
+    (context, envelope): (&mut Context, &mut Envelope),
+    out: &mut String,
+) -> Result<(), String> {
+    out.clear();
+    match id {
+        Id::Change => {
+            let id = envelope.id(head);
+            out.push_str(std::str::from_utf8(&id).unwrap_or_default());
+            Ok(())
+        }
+        Id::Given(expression) => {
+            needed(expression, row, context, out, "the id")?;
+            if out.is_empty() { Err("the id is empty".to_owned()) } else { Ok(()) }
+        }
+        Id::Key { table, columns } => {
+            let mut key = vec![b'{'];
+            for (label, value) in columns {
+                if key.len() > 1 {
+                    key.push(b',');
+                }
+                key.extend_from_slice(label);
+                let written =
+                    value.write_json(row, context, &mut key).map_err(|error| format!("the id: {error}"))?;
+                if written == Outcome::Unavailable {
+                    return Err("the id hangs on a value that the server did not send".to_owned());
+                }
+            }
+            key.push(b'}');
+            let id = envelope.id_of_key(head, table, &key);
+            out.push_str(std::str::from_utf8(&id).unwrap_or_default());
+            Ok(())
+        }
+    }
+}
