@@ -12,8 +12,8 @@ use crate::event::Records;
 use crate::failure::Failure;
 use crate::pipeline::{meters, notice};
 use crate::position::{FrameNo, Position, Transaction};
-use crate::translate::Translator;
 use crate::translate::dead_letter::DeadLetter;
+use crate::translate::{Failed, Outcome, Translator};
 
 /// How often a full log is mentioned at most.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
@@ -71,8 +71,12 @@ impl Appender {
     /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
     pub(super) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
-        let reason = match self.translator.translate(change, &mut self.records) {
-            Ok(()) if self.records.size() <= self.frame_max() => return,
+        let mut outcome = Outcome::default();
+        let reason = match self.translator.translate(change, &mut self.records, &mut outcome) {
+            Ok(()) if self.records.size() <= self.frame_max() => {
+                self.failed_rules(change, &outcome);
+                return;
+            }
             Ok(()) => "its events together are larger than the log may be (buffer.max_size)".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -91,6 +95,27 @@ impl Appender {
             raw: change.raw,
         }
         .push(&mut self.records);
+    }
+
+    /// Adds a dead letter for each rule that failed at this change; the events of the others leave.
+    fn failed_rules(&mut self, change: &Change<'_>, outcome: &Outcome) {
+        meters::undecided(outcome.undecided);
+        let relation = change.relation;
+        for Failed { event_type, reason } in &outcome.failed {
+            let table = format!("{}.{}", relation.schema, relation.table);
+            let position = change.place.position(self.epoch);
+            tracing::error!(event_type, table, %position, reason, "a rule failed at a change, which goes to the dead letter");
+            meters::untranslatable();
+            DeadLetter {
+                epoch: self.epoch,
+                place: change.place,
+                table: Some(&table),
+                reason: &format!("{event_type}: {reason}"),
+                size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
+                raw: change.raw,
+            }
+            .push(&mut self.records);
+        }
     }
 
     /// Most bytes of records that surely fit into a frame, and the frame into an empty log.

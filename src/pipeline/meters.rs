@@ -7,6 +7,7 @@ use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
+const UNDECIDED: &str = "forebay_rules_undecided_total";
 const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 /// 1 while the replication stream is open.
@@ -33,6 +34,10 @@ pub fn describe() {
     describe_counter!(
         UNTRANSLATABLE,
         "Changes that became dead letters because they could not be read or translated"
+    );
+    describe_counter!(
+        UNDECIDED,
+        "Conditions of rules that hung on a value the server did not send: no event was made"
     );
     describe_gauge!(PAUSED, "1 while the log is full and Postgres keeps its write-ahead log");
     describe_gauge!(CONFIRMED, "Highest log sequence number confirmed to Postgres, as a byte address");
@@ -61,7 +66,7 @@ pub fn describe() {
 
 /// Shows what has not happened yet as 0: an alert on a counter's increase would not see one that appears as 1.
 fn begin() {
-    for name in [UNTRANSLATABLE, SENT, ACCEPTED, ACCEPTED_BYTES, QUARANTINED] {
+    for name in [UNTRANSLATABLE, UNDECIDED, SENT, ACCEPTED, ACCEPTED_BYTES, QUARANTINED] {
         counter!(name).increment(0);
     }
     for reason in ["throttled", "failed", "unanswered"] {
@@ -77,6 +82,12 @@ fn begin() {
 
 pub(super) fn untranslatable() {
     counter!(UNTRANSLATABLE).increment(1);
+}
+
+pub(super) fn undecided(conditions: u64) {
+    if conditions > 0 {
+        counter!(UNDECIDED).increment(conditions);
+    }
 }
 
 pub(super) fn paused(paused: bool) {

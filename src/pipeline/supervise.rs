@@ -26,7 +26,7 @@ use crate::pipeline::{Phase, database, watchdog};
 use crate::sink::kinesis::{self, KinesisPublisher};
 use crate::source::postgres::Stream;
 use crate::source::postgres::conninfo::Settings;
-use crate::translate::Translator;
+use crate::translate::{self, Translator};
 
 /// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
@@ -38,6 +38,7 @@ const STOP_MAX: Duration = Duration::from_millis(4_500);
 pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     tokio::pin!(stop);
     let settings = database::settings(config).map_err(Failure::stop)?;
+    let translation = translate::Settings::load(config).map_err(Failure::stop)?;
     let directory = Directory::open(config)?;
     let started = tokio::select! {
         biased;
@@ -46,7 +47,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
     };
     let wanted = start::wanted(config, &settings);
     let ledger = started.ledger.clone();
-    let running = Running::spawn(config, settings.clone(), started)?;
+    let running = Running::spawn(config, (settings.clone(), translation), started)?;
     running.until(stop, watchdog::watch(&settings, &wanted, &ledger)).await
 }
 
@@ -82,7 +83,11 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(config: &Config, settings: Settings, started: Started) -> Result<Self, Failure> {
+    fn spawn(
+        config: &Config,
+        (settings, translation): (Settings, translate::Settings),
+        started: Started,
+    ) -> Result<Self, Failure> {
         let Started { lock, file, ledger, log, writer, confirm_after } = started;
         let (phase, _) = watch::channel(Phase::Running);
         let (settled_sender, settled) = watch::channel(None);
@@ -97,7 +102,7 @@ impl Running {
         })?);
 
         let epoch = ledger.lock().checkpoint().epoch;
-        let translator = Translator::new(&config.source_urn(), epoch, config.tables.clone());
+        let translator = Translator::new(&config.source_urn(), epoch, translation);
         let ingest = IngestLoop {
             stream: Stream {
                 max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),

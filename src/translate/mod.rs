@@ -7,6 +7,7 @@ pub mod dead_letter;
 pub mod envelope;
 pub mod json;
 pub mod mapped;
+mod settings;
 pub mod sql;
 pub mod time;
 
@@ -14,13 +15,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::change::{Change, Relation};
-use crate::config::{Automatic, Pii, Tables};
+use crate::config::Automatic;
 use crate::event::Records;
-use crate::rules::{RuleErrors, Rules};
+use crate::rules::RuleErrors;
 
 use self::envelope::Envelope;
-use self::mapped::Outcome;
-use self::sql::{Context, HmacKey};
+pub use self::mapped::{Failed, Outcome};
+pub use self::settings::{Settings, SettingsError};
+
+use self::sql::Context;
 
 /// Largest record of any Kinesis stream; the stream's own limit may be lower and is looked at when its turn comes.
 const LINE_MAX: usize = 10 << 20;
@@ -48,21 +51,6 @@ pub enum TranslateError {
         /// Column name.
         column: String,
     },
-}
-
-/// What translation is told by the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Which tables make automatic events, and without which columns.
-    pub tables: Tables,
-    /// Which changes have an automatic event beside their rules.
-    pub automatic: Automatic,
-    /// The rules.
-    pub rules: Arc<Rules>,
-    /// Which columns hold personal data.
-    pub pii: Pii,
-    /// The key of `hmac()`.
-    pub hmac_key: Option<HmacKey>,
 }
 
 /// Turns changes into records. A relation is compiled into plans once and they are used for all its rows.

@@ -8,12 +8,14 @@ use crate::buffer::log::LogConfig;
 use crate::change::{Relation, ReplicaIdentity};
 use crate::config::Tables;
 use crate::position::Lsn;
+use crate::translate::Settings;
 
 /// An appender over an empty log.
 pub(in crate::pipeline) fn appender(directory: &Path, tables: Tables) -> (Arc<Log>, Appender) {
     let scan = Log::scan(directory, Mark::default(), FrameNo(0)).unwrap();
+    let settings = Settings { tables, ..Settings::default() };
     let (log, writer) = Log::open(LogConfig::new(directory, 16 << 20), FrameNo(0), scan).unwrap();
-    (Arc::clone(&log), Appender::new(log, writer, Translator::new("urn:forebay:lab", 0, tables)))
+    (Arc::clone(&log), Appender::new(log, writer, Translator::new("urn:forebay:lab", 0, settings)))
 }
 
 #[test]
