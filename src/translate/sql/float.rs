@@ -154,6 +154,7 @@ fn on_a_bound(value: f64, single: bool, digits: &str, exponent: i32) -> bool {
     if mantissa % 2 == 1 {
         return false; // A reader would round the middle to the even neighbour: the shortest text is not there.
     }
+    let lowest = mantissa == if single { 1 << 23 } else { 1 << 52 };
     // |decimal - mantissa·2^power| = 2^power / 2 (or a quarter of it below a power of two), all times 4·10^k·2^j.
     let scale = exponent - i32::try_from(digits.len()).unwrap_or_default() + 1;
     let Ok(decimal) = digits.parse::<BigInt>() else { return false };
@@ -173,9 +174,10 @@ fn on_a_bound(value: f64, single: bool, digits: &str, exponent: i32) -> bool {
         left *= &twos;
     }
     let distance: BigInt = left - right;
+    let below = lowest && distance.sign() == num_bigint::Sign::Minus;
     let distance = distance.magnitude().clone();
     let half: BigInt = &unit * 2;
-    distance == *half.magnitude() || distance == *unit.magnitude()
+    distance == *half.magnitude() || below && distance == *unit.magnitude()
 }
 
 #[cfg(test)]

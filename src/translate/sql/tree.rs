@@ -280,13 +280,21 @@ pub(super) enum Function {
     Arithmetic(Arithmetic, Class),
     Negate(Class),
     Absolute(Class),
-    AddDays { subtract: bool },
+    AddDays {
+        subtract: bool,
+    },
     DateDifference,
     MomentDifference,
     TimeDifference,
-    AddInterval { subtract: bool },
-    AddIntervalToTime { subtract: bool },
-    IntervalSum { subtract: bool },
+    AddInterval {
+        subtract: bool,
+    },
+    AddIntervalToTime {
+        subtract: bool,
+    },
+    IntervalSum {
+        subtract: bool,
+    },
     NegateInterval,
     DateAndTime,
     Join,
@@ -295,7 +303,10 @@ pub(super) enum Function {
     Length,
     LengthOfBlanks,
     LengthOfBytes,
-    Trim { leading: bool, trailing: bool },
+    Trim {
+        leading: bool,
+        trailing: bool,
+    },
     Left,
     Right,
     Substring,
@@ -303,15 +314,37 @@ pub(super) enum Function {
     SplitPart,
     Rounded(Rounding, Class),
     Truncated(Unit),
-    Extracted { unit: Unit, of: Of, float: bool },
-    Like { fold: bool, escape: Option<char> },
-    JsonKey { as_text: bool },
-    JsonElement { as_text: bool },
-    JsonPath { path: Arc<[Option<String>]>, as_text: bool },
+    Extracted {
+        unit: Unit,
+        of: Of,
+        float: bool,
+    },
+    Like {
+        fold: bool,
+        escape: Option<char>,
+    },
+    JsonKey {
+        as_text: bool,
+    },
+    /// Of jsonb, a scalar is its own only element.
+    JsonElement {
+        as_text: bool,
+        scalars: bool,
+    },
+    JsonPath {
+        path: Arc<[Option<String>]>,
+        as_text: bool,
+    },
     JsonHas,
-    Md5 { bytes: bool },
-    Encode { base64: bool },
-    Decode { base64: bool },
+    Md5 {
+        bytes: bool,
+    },
+    Encode {
+        base64: bool,
+    },
+    Decode {
+        base64: bool,
+    },
     Hmac,
     Cardinality,
     ArrayLength,

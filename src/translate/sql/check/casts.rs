@@ -113,6 +113,8 @@ pub(super) fn cast(from: &Base, to: &Base) -> Option<Vec<Cast>> {
             steps.extend(numbers(&Base::Numeric, to)?);
             Some(steps)
         }
+        // Its text has a mask that its output has not.
+        (Base::Other(named), _) if named.name == "inet" => None,
         (from, Base::Text | Base::Varchar | Base::Bpchar) => one(Cast::ToText(from.clone())),
         (
             Base::Text | Base::Varchar | Base::Name | Base::Bpchar,

@@ -253,8 +253,14 @@ impl Checker<'_, '_> {
                 self.coerce(left.clone(), &right.base().cloned().unwrap_or(Base::Text), Some("nullif"))?
             }
         };
-        // The result has the left side's type as the operator takes it: an integer beside a bigint stays one.
         let (how, sides) = self.comparable(left, right, Test::Equal, place)?;
+        // The left side as the operator takes it: an integer beside a bigint stays one, beside a numeric it does not.
+        let [taken, _] = &sides;
+        let result = if family(&taken.data_type.base) == family(&result.data_type.base) {
+            result
+        } else {
+            taken.clone()
+        };
         let data_type = result.data_type.clone();
         let op = Op::NullIf { how, sides: Box::new(sides), result: Box::new(result) };
         let mut node = self.over(op, data_type.base.clone(), place);
@@ -502,6 +508,21 @@ impl Checker<'_, '_> {
         let mut node = self.over(Op::Changed(columns.into()), text_array, place);
         (node.nullable, node.unavailable) = (true, unavailable);
         Some(Term::Node(node))
+    }
+}
+
+/// Types that have comparisons between each other.
+const fn family(base: &Base) -> u8 {
+    match base {
+        Base::Int2 | Base::Int4 | Base::Int8 => 0,
+        Base::Float4 | Base::Float8 => 1,
+        Base::Date | Base::Timestamp | Base::TimestampTz => 2,
+        Base::Numeric => 3,
+        Base::Varchar => 4,
+        Base::Bpchar => 5,
+        Base::Interval => 6,
+        Base::Time => 7,
+        _ => 8,
     }
 }
 

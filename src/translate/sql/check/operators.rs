@@ -118,6 +118,12 @@ impl Checker<'_, '_> {
         if let Some(result) = self.numbers(operator, &left, &right, place) {
             return result;
         }
+        let swapped = operator == Arithmetic::Add
+            && matches!(bases.0, Some(Base::Interval | Base::Time | Base::Int2 | Base::Int4))
+            && matches!(bases.1, Some(Base::Date | Base::Timestamp | Base::TimestampTz | Base::Time))
+            && bases.0 != bases.1;
+        let (left, right, bases) =
+            if swapped { (right, left, (bases.1, bases.0)) } else { (left, right, bases) };
         let (function, to, result) = match moments(operator, bases.0.as_ref(), bases.1.as_ref()) {
             Some(found) => found,
             None => {
@@ -237,7 +243,7 @@ impl Checker<'_, '_> {
             BinaryOperator::Question => {
                 return self.wrong(place, "? looks into jsonb only", "cast it: (…)::jsonb");
             }
-            _ if is_number => (Function::JsonElement { as_text }, Base::Int4),
+            _ if is_number => (Function::JsonElement { as_text, scalars: base == Base::Jsonb }, Base::Int4),
             _ => (Function::JsonKey { as_text }, Base::Text),
         };
         let has = matches!(function, Function::JsonHas);

@@ -245,7 +245,10 @@ fn with_text<'a>(
             text::like(&text::lower(&a), &text::lower(of_b()?), *escape).map(Datum::Bool)
         }
         Function::JsonKey { as_text } => json(&a, Some(Step::Key(of_b()?)), *as_text),
-        Function::JsonElement { as_text } => json(&a, number(b).map(Step::Element), *as_text),
+        Function::JsonElement { as_text, scalars } => match number(b) {
+            Some(0 | -1) if *scalars && !a.starts_with(['{', '[']) => shown(Some(&a), *as_text),
+            nth => json(&a, nth.map(Step::Element), *as_text),
+        },
         Function::JsonPath { path, as_text } => json_path(&a, path, *as_text),
         Function::JsonHas => Ok(Datum::Bool(document::has(&a, of_b()?))),
         Function::Md5 { bytes } => {

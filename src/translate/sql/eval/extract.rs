@@ -20,12 +20,10 @@ pub(super) fn extract<'a>(unit: Unit, of: Of, float: bool, from: &Datum<'_>) -> 
         (Of::Date, Datum::Int(days)) if unit == Unit::Epoch => (i128::from(*days) * 86_400 + UNIX, 0),
         (Of::Date, Datum::Int(days)) => of_date(unit, *days),
         (Of::Timestamp, Datum::Int(at)) => match unit {
-            Unit::Microsecond
-            | Unit::Millisecond
-            | Unit::Second
-            | Unit::Minute
-            | Unit::Hour
-            | Unit::Epoch => of_day(unit, at.rem_euclid(DAY), *at),
+            Unit::Microsecond | Unit::Millisecond | Unit::Second | Unit::Minute | Unit::Hour => {
+                of_day(unit, at.rem_euclid(DAY), *at)
+            }
+            Unit::Epoch => (i128::from(*at) + UNIX * i128::from(SECOND), 6),
             _ => of_date(unit, at.div_euclid(DAY)),
         },
         _ => return Err(CELL),

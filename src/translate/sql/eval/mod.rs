@@ -12,7 +12,7 @@ use crate::change::Value;
 
 use super::fault::{Computed, Fault, TOO_MUCH};
 use super::number::Numeric;
-use super::tree::{Asked, ColumnRead, Datum, How, Node, Op, Side, Test};
+use super::tree::{Asked, ColumnRead, Datum, Function, How, Node, Op, Side, Test};
 use super::{Context, Place, Row, array, document, float, text, value};
 
 /// A fault, and where in the text.
@@ -107,6 +107,9 @@ impl<'a> Evaluator<'a> {
                     *slot = self.evaluate(argument)?;
                     null |= matches!(slot, Datum::Null);
                     unavailable |= matches!(slot, Datum::Unavailable);
+                    if null && matches!(function, Function::Element(_)) {
+                        return Ok(Datum::Null); // The server does not look at a subscript of no array.
+                    }
                 }
                 match (null, unavailable) {
                     (true, _) => Ok(Datum::Null),
@@ -239,29 +242,32 @@ impl<'a> Evaluator<'a> {
     fn concat(&self, separator: bool, items: &'a [Node], place: Place) -> Evaluated<'a> {
         let mut out = String::new();
         let mut items = items.iter();
-        let mut between = Cow::Borrowed("");
+        let mut between = Datum::Text(Cow::Borrowed(""));
         if separator && let Some(first) = items.next() {
-            match self.evaluate(first)? {
-                Datum::Text(text) => between = text,
-                empty => return Ok(empty),
-            }
+            between = self.evaluate(first)?;
         }
-        let mut first = true;
+        let (mut first, mut unavailable) = (true, matches!(between, Datum::Unavailable));
         for item in items {
-            match self.evaluate(item)? {
-                Datum::Text(text) => {
+            match (self.evaluate(item)?, &between) {
+                (Datum::Text(text), Datum::Text(between)) => {
                     if !first {
-                        out.push_str(&between);
+                        out.push_str(between);
                     }
                     first = false;
                     out.push_str(&text);
                 }
-                Datum::Unavailable => return Ok(Datum::Unavailable),
+                (Datum::Unavailable, _) => unavailable = true,
                 _ => {}
             }
             if out.len() > text::LENGTH_MAX {
                 return Err(Failure { fault: TOO_MUCH, place });
             }
+        }
+        if matches!(between, Datum::Null) {
+            return Ok(Datum::Null);
+        }
+        if unavailable {
+            return Ok(Datum::Unavailable);
         }
         Ok(Datum::Text(Cow::Owned(out)))
     }
