@@ -90,7 +90,7 @@ pub(super) fn write(out: &mut String, value: f64, single: bool) {
             out.push_str(rest);
         }
         let sign = if exponent < 0 { '-' } else { '+' };
-        out.push_str(&format!("e{sign}{:02}", exponent.unsigned_abs()));
+        super::moment::write(out, format_args!("e{sign}{:02}", exponent.unsigned_abs()));
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod array;
 mod check;
+mod digits;
 mod document;
 mod eval;
 mod expression;

@@ -156,7 +156,7 @@ pub(super) fn add_interval(moment: i64, interval: Interval) -> Computed<i64> {
 }
 
 /// Takes decimal digits, `count` or more.
-fn number<'a>(text: &'a str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &'a str)> {
+fn number(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &str)> {
     let length = text.bytes().take_while(u8::is_ascii_digit).count();
     if !count.contains(&length) {
         return None;

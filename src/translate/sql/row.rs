@@ -33,11 +33,11 @@ impl<'a> Row<'a> {
 
     /// `x`: of the new row; in a delete, of the old one.
     pub fn current(&self, column: usize, in_identity: bool) -> Value<'a> {
-        if self.new.is_some() { self.new(column, in_identity) } else { self.old(column, in_identity) }
+        if self.new.is_some() { self.after(column, in_identity) } else { self.before(column, in_identity) }
     }
 
     /// `new.x`: NULL in a delete. An unchanged TOASTed value is taken from the old row, where that has it.
-    pub fn new(&self, column: usize, in_identity: bool) -> Value<'a> {
+    pub fn after(&self, column: usize, in_identity: bool) -> Value<'a> {
         let Some(new) = self.new else { return Value::Null };
         match (new.get(column), self.old) {
             (Value::Unavailable, Some(OldRow::Full(old))) => old.get(column),
@@ -52,7 +52,7 @@ impl<'a> Row<'a> {
     }
 
     /// `old.x`: NULL in an insert; unavailable where the replica identity does not give it.
-    pub fn old(&self, column: usize, in_identity: bool) -> Value<'a> {
+    pub fn before(&self, column: usize, in_identity: bool) -> Value<'a> {
         match (self.old, self.new) {
             (Some(OldRow::Full(old)), _) => old.get(column),
             (Some(OldRow::Key(old)), _) if in_identity => old.get(column),

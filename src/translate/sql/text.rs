@@ -42,7 +42,8 @@ pub(super) fn upper(text: &str) -> String {
 
 /// Characters, bounded by what an integer counts.
 pub(super) fn length(text: &str) -> i64 {
-    if text.is_ascii() { text.len() as i64 } else { text.chars().count() as i64 }
+    let count = if text.is_ascii() { text.len() } else { text.chars().count() };
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Byte where a character begins, the end if there are fewer.

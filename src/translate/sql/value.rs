@@ -116,13 +116,22 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Digit by digit as the server does: what does not fit is out of range, whatever comes behind.
 fn integer(text: &str, width: Width) -> Computed<i64> {
     let text = text.trim_matches(text::is_space);
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let mut negated = 0_i64;
+    let mut count = 0;
+    for digit in digits.bytes().take_while(u8::is_ascii_digit) {
+        let next = negated.checked_mul(10).and_then(|ten| ten.checked_sub(i64::from(digit - b'0')));
+        negated = fit(next.ok_or(out_of_range(width))?, width)?;
+        count += 1;
+    }
+    if count == 0 || count < digits.len() {
         return Err(TEXT_SYNTAX);
     }
-    fit(text.parse().map_err(|_| out_of_range(width))?, width)
+    let value = if text.starts_with('-') { Some(negated) } else { negated.checked_neg() };
+    fit(value.ok_or(out_of_range(width))?, width)
 }
 
 /// Thirty-two hexadecimal digits, hyphens after any group of four, perhaps in braces.

@@ -99,13 +99,14 @@ pub(super) fn cast(from: &Base, to: &Base) -> Option<Vec<Cast>> {
         (Base::Bool, Base::Int4) => one(Cast::BoolToInt),
         (Base::Int4, Base::Bool) => one(Cast::IntToBool),
         (Base::Date, Base::Timestamp | Base::TimestampTz) => one(Cast::DateToTimestamp),
-        (Base::Timestamp, Base::TimestampTz) | (Base::TimestampTz, Base::Timestamp) => one(Cast::Relabel),
+        (Base::Timestamp, Base::TimestampTz)
+        | (Base::TimestampTz, Base::Timestamp)
+        | (Base::Jsonb, Base::Json) => one(Cast::Relabel),
         (Base::Timestamp | Base::TimestampTz, Base::Date) => one(Cast::TimestampToDate),
         (Base::Timestamp | Base::TimestampTz, Base::Time) => one(Cast::TimestampToTime),
         (Base::Time, Base::Interval) => one(Cast::TimeToInterval),
         (Base::Interval, Base::Time) => one(Cast::IntervalToTime),
         (Base::Json, Base::Jsonb) => one(Cast::Jsonb),
-        (Base::Jsonb, Base::Json) => one(Cast::Relabel),
         (Base::Jsonb, Base::Bool) => one(Cast::JsonbToBool),
         (Base::Jsonb, Base::Numeric) => one(Cast::JsonbToNumeric),
         (Base::Jsonb, to) if rank(to).is_some() => {

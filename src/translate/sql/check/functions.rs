@@ -10,12 +10,10 @@ use crate::types::Base;
 use super::super::Place;
 use super::super::parse::identifier;
 use super::super::scope::Meaning;
-use super::super::tree::{
-    Arithmetic, Cast, ColumnRead, Datum, Function, Node, Of, Op, Rounding, Side, Test, Unit,
-};
-use super::casts::{Category, category, rank};
+use super::super::tree::{Cast, ColumnRead, Datum, Function, Node, Op, Rounding, Side, Test};
+use super::casts::{Category, category};
+use super::measures::field_name;
 use super::meet::agreed;
-use super::operators::class;
 use super::{Checked, Checker, Term, names};
 
 /// Functions that would break a promise, and which one.
@@ -106,17 +104,7 @@ impl Checker<'_, '_> {
                     }
                     _ => return self.unknown_function(&name, place),
                 };
-                let mut terms = Vec::new();
-                let mut wrong = false;
-                for argument in arguments {
-                    let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else {
-                        return self.wrong(place, "arguments are given one by one, without names", "");
-                    };
-                    let term = self.term(argument, place);
-                    wrong |= term.is_none();
-                    terms.extend(term);
-                }
-                if wrong { None } else { self.named(&name, terms, place) }
+                self.listed(&name, arguments, place)
             }
             Expr::Extract { field, expr, .. } => {
                 let term = self.term(expr, place)?;
@@ -157,6 +145,20 @@ impl Checker<'_, '_> {
             }
             _ => self.unknown_function("this function", place),
         }
+    }
+
+    fn listed(&mut self, name: &str, arguments: &[FunctionArg], place: Place) -> Checked<Term> {
+        let mut terms = Vec::new();
+        let mut wrong = false;
+        for argument in arguments {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else {
+                return self.wrong(place, "arguments are given one by one, without names", "");
+            };
+            let term = self.term(argument, place);
+            wrong |= term.is_none();
+            terms.extend(term);
+        }
+        if wrong { None } else { self.named(name, terms, place) }
     }
 
     fn one(&mut self, place: Place) -> Node {
@@ -216,7 +218,7 @@ impl Checker<'_, '_> {
         Some(self.node(Op::Call { function, arguments }, result, place))
     }
 
-    fn count_is_wrong(&mut self, name: &str, place: Place) -> Checked<Term> {
+    pub(super) fn count_is_wrong(&mut self, name: &str, place: Place) -> Checked<Term> {
         self.wrong(place, format!("{name}() does not take so many arguments"), "")
     }
 
@@ -293,130 +295,6 @@ impl Checker<'_, '_> {
         };
         let argument = self.coerce(term, &to, Some("the argument of length()"))?;
         Some(self.node(Op::Call { function, arguments: vec![argument] }, Base::Int4, place))
-    }
-
-    /// Of an integer, the server takes the function over double precision, unless places are given.
-    fn rounding(&mut self, rounding: Rounding, terms: Vec<Term>, place: Place) -> Checked<Term> {
-        let mut terms = terms.into_iter();
-        let (Some(value), places, None) = (terms.next(), terms.next(), terms.next()) else {
-            return self.count_is_wrong("a rounding function", place);
-        };
-        let Some(base) = value.base().filter(|base| rank(base).is_some()).cloned() else {
-            return self.wrong(place, "only numbers are rounded", "cast it: (…)::numeric");
-        };
-        let takes_places = matches!(rounding, Rounding::Round | Rounding::Truncate);
-        let to = match (&base, &places) {
-            (_, Some(_)) if !takes_places => return self.count_is_wrong("this function", place),
-            (Base::Float4 | Base::Float8, Some(_)) => {
-                return self.wrong(place, "only numeric is rounded to places", "cast it: (…)::numeric");
-            }
-            (_, Some(_)) | (Base::Numeric, None) => Base::Numeric,
-            (_, None) => Base::Float8,
-        };
-        let Some(class) = class(&to) else { return None };
-        let mut arguments = vec![self.coerce(value, &to, Some("the number"))?];
-        if let Some(places) = places {
-            arguments.push(self.coerce(places, &Base::Int4, Some("the number of places"))?);
-        }
-        Some(self.node(Op::Call { function: Function::Rounded(rounding, class), arguments }, to, place))
-    }
-
-    fn number_function(&mut self, name: &str, terms: Vec<Term>, place: Place) -> Checked<Term> {
-        let bases: Vec<_> = terms.iter().filter_map(Term::base).cloned().collect();
-        let highest = bases.iter().max_by_key(|base| rank(base)).filter(|base| rank(base).is_some()).cloned();
-        let (Some(base), true) = (highest, bases.iter().all(|base| rank(base).is_some())) else {
-            return self.wrong(place, format!("{name}() takes numbers"), "cast a text: (…)::numeric");
-        };
-        let Some(class) = class(&base) else { return None };
-        match (name, <[Term; 2]>::try_from(terms)) {
-            ("mod", Ok(sides)) if !matches!(base, Base::Float4 | Base::Float8) => {
-                self.computed(Function::Arithmetic(Arithmetic::Modulo, class), base, sides, place)
-            }
-            ("mod", Ok(_)) => self.wrong(place, "mod() takes integers and numeric", "cast it: (…)::numeric"),
-            ("abs", Err(terms)) if terms.len() == 1 => {
-                let term = terms.into_iter().next()?;
-                let argument = self.coerce(term, &base, Some("the number"))?;
-                Some(self.node(
-                    Op::Call { function: Function::Absolute(class), arguments: vec![argument] },
-                    base,
-                    place,
-                ))
-            }
-            _ => self.count_is_wrong(name, place),
-        }
-    }
-
-    /// A literal that names a field.
-    fn field(&mut self, term: &Term) -> Checked<String> {
-        match term {
-            Term::Unknown { text: Some(text), .. } => Some(text.to_ascii_lowercase()),
-            _ => self.wrong(term.place(), "the field is a literal, as in 'day'", ""),
-        }
-    }
-
-    fn date_trunc(&mut self, terms: Vec<Term>, place: Place) -> Checked<Term> {
-        let Ok([field, moment]) = <[Term; 2]>::try_from(terms) else {
-            return self.count_is_wrong("date_trunc", place);
-        };
-        let name = self.field(&field)?;
-        let unit = unit_of(&name).filter(|unit| {
-            !matches!(
-                unit,
-                Unit::Epoch | Unit::DayOfWeek | Unit::IsoDayOfWeek | Unit::DayOfYear | Unit::IsoYear
-            )
-        });
-        let Some(unit) = unit else {
-            return self.wrong(field.place(), format!("date_trunc() has no field {name}"), "");
-        };
-        let to = match moment.base() {
-            Some(Base::Timestamp) => Base::Timestamp,
-            Some(Base::TimestampTz | Base::Date) => Base::TimestampTz,
-            _ => return self.wrong(place, "date_trunc() takes a timestamp or a date", ""),
-        };
-        let argument = self.coerce(moment, &to, Some("the moment"))?;
-        Some(self.node(
-            Op::Call { function: Function::Truncated(unit), arguments: vec![argument] },
-            to,
-            place,
-        ))
-    }
-
-    fn date_part(&mut self, terms: Vec<Term>, place: Place) -> Checked<Term> {
-        let Ok([field, moment]) = <[Term; 2]>::try_from(terms) else {
-            return self.count_is_wrong("date_part", place);
-        };
-        let name = self.field(&field)?;
-        self.extract(&name, moment, true, place)
-    }
-
-    fn extract(&mut self, name: &str, moment: Term, float: bool, place: Place) -> Checked<Term> {
-        let of = match moment.base() {
-            // date_part() has no date of its own.
-            Some(Base::Date) if float => Of::Timestamp,
-            Some(Base::Date) => Of::Date,
-            Some(Base::Time) => Of::Time,
-            Some(Base::Timestamp | Base::TimestampTz) => Of::Timestamp,
-            Some(Base::Interval) => Of::Interval,
-            _ => {
-                return self.wrong(
-                    place,
-                    "a field is taken of a date, time, timestamp or interval",
-                    "cast the text",
-                );
-            }
-        };
-        let Some(unit) = unit_of(name).filter(|unit| has_field(of, *unit)) else {
-            return self.wrong(place, format!("there is no field {name} of it here"), "");
-        };
-        let Term::Node(mut argument) = moment else { return None };
-        if of == Of::Timestamp && argument.data_type.base == Base::Date {
-            argument = self.stepped(argument, &Base::Timestamp)?;
-        }
-        let nullable = argument.nullable || matches!(of, Of::Date | Of::Timestamp);
-        let function = Function::Extracted { unit, of, float };
-        let result = if float { Base::Float8 } else { Base::Numeric };
-        let op = Op::Call { function, arguments: vec![argument] };
-        Some(self.node_nullable(op, result, place, nullable))
     }
 
     fn bytes_function(&mut self, name: &str, terms: Vec<Term>, place: Place) -> Checked<Term> {
@@ -523,56 +401,5 @@ const fn family(base: &Base) -> u8 {
         Base::Interval => 6,
         Base::Time => 7,
         _ => 8,
-    }
-}
-
-fn field_name(field: &DateTimeField) -> String {
-    let name = field.to_string().to_ascii_lowercase();
-    name.trim_matches('\'').to_owned()
-}
-
-fn unit_of(name: &str) -> Option<Unit> {
-    Some(match name {
-        "microsecond" | "microseconds" => Unit::Microsecond,
-        "millisecond" | "milliseconds" => Unit::Millisecond,
-        "second" | "seconds" => Unit::Second,
-        "minute" | "minutes" => Unit::Minute,
-        "hour" | "hours" => Unit::Hour,
-        "day" | "days" => Unit::Day,
-        "week" | "weeks" => Unit::Week,
-        "month" | "months" => Unit::Month,
-        "quarter" => Unit::Quarter,
-        "year" | "years" => Unit::Year,
-        "decade" | "decades" => Unit::Decade,
-        "century" | "centuries" => Unit::Century,
-        "millennium" | "millennia" => Unit::Millennium,
-        "epoch" => Unit::Epoch,
-        "dow" => Unit::DayOfWeek,
-        "isodow" => Unit::IsoDayOfWeek,
-        "doy" => Unit::DayOfYear,
-        "isoyear" => Unit::IsoYear,
-        _ => return None,
-    })
-}
-
-const fn has_field(of: Of, unit: Unit) -> bool {
-    let within_day =
-        matches!(unit, Unit::Microsecond | Unit::Millisecond | Unit::Second | Unit::Minute | Unit::Hour);
-    match of {
-        Of::Timestamp => true,
-        Of::Date => !within_day,
-        Of::Time => within_day || matches!(unit, Unit::Epoch),
-        Of::Interval => within_day || matches!(unit, Unit::Epoch | Unit::Day | Unit::Month | Unit::Year),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_belong_to_what_has_them() {
-        assert!(has_field(Of::Date, Unit::Week) && !has_field(Of::Date, Unit::Hour));
-        assert!(has_field(Of::Time, Unit::Epoch) && !has_field(Of::Time, Unit::Day));
     }
 }

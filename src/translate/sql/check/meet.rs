@@ -1,5 +1,7 @@
 //! Where types meet: comparisons, and the common type of several values (`select_common_type` of the server).
 
+use std::sync::Arc;
+
 use crate::types::{Base, SqlType};
 
 use super::super::Place;
@@ -17,17 +19,16 @@ impl Checker<'_, '_> {
         place: Place,
     ) -> Checked<(How, [Node; 2])> {
         let base = match (left.base(), right.base()) {
-            (None, None) => Base::Text,
             // Of a varchar, the operators are those of text.
-            (Some(Base::Varchar), None) | (None, Some(Base::Varchar)) => Base::Text,
+            (None | Some(Base::Varchar), None) | (None, Some(Base::Varchar)) => Base::Text,
             (Some(base), None) | (None, Some(base)) => base.clone(),
-            (Some(a), Some(b)) => match meeting(a, b) {
-                Some(base) => base,
-                None => {
+            (Some(a), Some(b)) => {
+                let Some(base) = meeting(a, b) else {
                     let message = format!("{a} and {b} are not compared with each other");
                     return self.wrong(place, message, "cast one of them: (…)::type");
-                }
-            },
+                };
+                base
+            }
         };
         let (left, right) = (self.brought(left, &base)?, self.brought(right, &base)?);
         let how = self.how(&base, test, place)?;
@@ -74,7 +75,7 @@ impl Checker<'_, '_> {
             Base::Interval => How::Interval,
             Base::Text | Base::Varchar | Base::Name | Base::Uuid | Base::Bytea => How::Text,
             Base::Bpchar => How::Blanks,
-            Base::Enum(enumeration) => How::Enum(enumeration.clone()),
+            Base::Enum(enumeration) => How::Enum(Arc::clone(enumeration)),
             Base::Jsonb if equality => How::Json,
             Base::Jsonb => {
                 return self.wrong(

@@ -4,6 +4,7 @@
 mod casts;
 mod forms;
 mod functions;
+mod measures;
 mod meet;
 mod names;
 mod operators;
@@ -272,7 +273,7 @@ impl<'a, 'r> Checker<'a, 'r> {
             _ => match value::parse(&to.base, &text) {
                 Ok(datum) => names::detached(datum),
                 Err(fault) => {
-                    let hint = self.literal_hint(&to.base, &text);
+                    let hint = names::literal_hint(&to.base, &text);
                     let message = format!("{} ({}: '{text}')", fault.message, to.base);
                     return self.wrong(place, message, &hint);
                 }

@@ -204,19 +204,18 @@ impl Checker<'_, '_> {
         let op = Op::Call { function, arguments: vec![list, index] };
         Some(self.node_nullable(op, (*element).clone(), place, true))
     }
+}
 
-    /// What to say of a literal that is none of its type.
-    pub(super) fn literal_hint(&self, base: &Base, text: &str) -> String {
-        match base {
-            Base::Enum(enumeration) => label_hint(enumeration, text),
-            Base::Date | Base::Time | Base::Timestamp | Base::TimestampTz => {
-                "write it as in 2026-10-01 12:00:00; words such as now are not part of the language"
-                    .to_owned()
-            }
-            Base::Interval => "write it as in 1 year 2 mons 3 days 04:05:06".to_owned(),
-            Base::Bytea => "write bytes in hexadecimal: \\x6869".to_owned(),
-            _ => String::new(),
+/// What to say of a literal that is none of its type.
+pub(super) fn literal_hint(base: &Base, text: &str) -> String {
+    match base {
+        Base::Enum(enumeration) => label_hint(enumeration, text),
+        Base::Date | Base::Time | Base::Timestamp | Base::TimestampTz => {
+            "write it as in 2026-10-01 12:00:00; words such as now are not part of the language".to_owned()
         }
+        Base::Interval => "write it as in 1 year 2 mons 3 days 04:05:06".to_owned(),
+        Base::Bytea => "write bytes in hexadecimal: \\x6869".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -124,15 +124,12 @@ impl Checker<'_, '_> {
             && bases.0 != bases.1;
         let (left, right, bases) =
             if swapped { (right, left, (bases.1, bases.0)) } else { (left, right, bases) };
-        let (function, to, result) = match moments(operator, bases.0.as_ref(), bases.1.as_ref()) {
-            Some(found) => found,
-            None => {
-                let name =
-                    |base: Option<Base>| base.map_or_else(|| "a literal".to_owned(), |base| base.to_string());
-                let message =
-                    format!("there is no such arithmetic over {} and {} here", name(bases.0), name(bases.1));
-                return self.wrong(place, message, "say which types are meant: (…)::type, interval '…'");
-            }
+        let Some((function, to, result)) = moments(operator, bases.0.as_ref(), bases.1.as_ref()) else {
+            let name =
+                |base: Option<Base>| base.map_or_else(|| "a literal".to_owned(), |base| base.to_string());
+            let message =
+                format!("there is no such arithmetic over {} and {} here", name(bases.0), name(bases.1));
+            return self.wrong(place, message, "say which types are meant: (…)::type, interval '…'");
         };
         let left = self.coerce(left, &to.0, Some("the left side"))?;
         let right = self.coerce(right, &to.1, Some("the right side"))?;

@@ -191,7 +191,7 @@ fn intervals<'a>(function: &Function, a: &Datum<'_>, b: &Datum<'_>) -> Computed<
 }
 
 /// Part of a text, without copying it where it is borrowed.
-fn part<'a>(text: Cow<'a, str>, cut: impl Fn(&str) -> Computed<&str>) -> Computed<Datum<'a>> {
+fn part(text: Cow<'_, str>, cut: impl Fn(&str) -> Computed<&str>) -> Computed<Datum<'_>> {
     Ok(Datum::Text(match text {
         Cow::Borrowed(text) => {
             let found = cut(text)?;

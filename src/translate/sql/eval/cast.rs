@@ -13,11 +13,11 @@ use super::super::{float, moment, value};
 /// Casts a value that is one.
 pub(super) fn apply<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
     Ok(match (cast, from) {
-        (Cast::Relabel | Cast::Collate, value) => value,
         (Cast::ToText(_), Datum::Bool(value)) => {
             Datum::Text(Cow::Borrowed(if value { "true" } else { "false" }))
         }
-        (Cast::ToText(_) | Cast::Output(_), value @ Datum::Text(_)) => value,
+        (Cast::Relabel | Cast::Collate, value)
+        | (Cast::ToText(_) | Cast::Output(_), value @ Datum::Text(_)) => value,
         (Cast::ToText(base) | Cast::Output(base), value) => {
             let mut out = String::new();
             value::write(&mut out, base, &value);

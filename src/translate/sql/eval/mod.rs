@@ -37,8 +37,8 @@ impl ColumnRead {
         let Some(index) = self.index else { return Value::Null };
         match self.side {
             Side::Current => row.current(index, self.in_identity),
-            Side::New => row.new(index, self.in_identity),
-            Side::Old => row.old(index, self.in_identity),
+            Side::New => row.after(index, self.in_identity),
+            Side::Old => row.before(index, self.in_identity),
         }
     }
 }
@@ -138,7 +138,7 @@ impl<'a> Evaluator<'a> {
         for column in columns {
             let Some(index) = column.index else { continue };
             let (new, old) =
-                (self.row.new(index, column.in_identity), self.row.old(index, column.in_identity));
+                (self.row.after(index, column.in_identity), self.row.before(index, column.in_identity));
             if self.row.is_untouched(index) || new == old && new != Value::Unavailable {
                 continue;
             }
@@ -232,9 +232,8 @@ impl<'a> Evaluator<'a> {
         let [left, right] = sides;
         let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
         match (&left, tested(how, Test::Equal, &left, &right)) {
-            (Datum::Null, _) => Ok(Datum::Null),
+            (Datum::Null, _) | (_, Datum::Bool(true)) => Ok(Datum::Null),
             (_, Datum::Unavailable) => Ok(Datum::Unavailable),
-            (_, Datum::Bool(true)) => Ok(Datum::Null),
             _ => self.evaluate(result),
         }
     }
