@@ -11,7 +11,7 @@ use super::check::Checker;
 use super::eval::{Evaluator, Failure};
 use super::parse::{Item, Report};
 use super::tree::{Datum, Function, Node, Op, Side};
-use super::{Context, EvalError, Field, Mistakes, Outcome, Row, Scope, Truth, value};
+use super::{Context, EvalError, Field, Mistakes, Outcome, Place, Row, Scope, Truth, value};
 
 /// A compiled expression. Belongs to the columns that its [`Scope`] named: with another relation message it is compiled again.
 #[derive(Clone, Debug)]
@@ -43,17 +43,19 @@ impl Expression {
     fn one(
         text: &str,
         scope: &Scope,
-        check: impl FnOnce(&mut Checker<'_, '_>, &sqlparser::ast::Expr, &Item) -> Option<Node>,
+        check: impl FnOnce(&mut Checker<'_, '_>, &sqlparser::ast::Expr, &Item) -> Option<Node> + Send,
     ) -> Result<Self, Mistakes> {
-        let mut report = Report::new(text);
-        let node = report.expression().and_then(|item| {
-            let expression = report.parse(&item)?;
-            check(&mut Checker::new(scope, &mut report), &expression, &item)
-        });
-        match (node, report.mistakes.is_empty()) {
-            (Some(node), true) => Ok(Self::new(node)),
-            _ => Err(Mistakes(report.mistakes)),
-        }
+        with_room(text, || {
+            let mut report = Report::new(text);
+            let node = report.expression().and_then(|item| {
+                let expression = report.parse(&item)?;
+                check(&mut Checker::new(scope, &mut report), &expression, &item)
+            });
+            match (node, report.mistakes.is_empty()) {
+                (Some(node), true) => Ok(Self::new(node)),
+                _ => Err(Mistakes(report.mistakes)),
+            }
+        })
     }
 
     /// Compiles a select list: `a, b as c, expression as name -- comment`.
@@ -61,6 +63,10 @@ impl Expression {
     /// # Errors
     /// All that is wrong with the text.
     pub fn parse_list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
+        with_room(text, || Self::list(text, scope))
+    }
+
+    fn list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
         let mut report = Report::new(text);
         let mut fields: Vec<Field> = Vec::new();
         for item in report.list() {
@@ -249,6 +255,26 @@ impl Expression {
             }
         }
     }
+}
+
+/// Stack for `sqlparser`'s tree, which is as deep as a sum is long. Only what is used is memory.
+const STACK: usize = 64 << 20;
+
+/// Compiles on a thread with room for any text that is short enough to be read.
+fn with_room<T: Send>(
+    text: &str,
+    compile: impl FnOnce() -> Result<T, Mistakes> + Send,
+) -> Result<T, Mistakes> {
+    let compiled = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("compile".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, compile).ok().and_then(|thread| thread.join().ok())
+    });
+    compiled.unwrap_or_else(|| {
+        let mut report = Report::new(text);
+        let place = Place { line: 1, column: 1, ..Place::default() };
+        report.add(place, "there is no memory to compile the text", None);
+        Err(Mistakes(report.mistakes))
+    })
 }
 
 fn told(Failure { fault, place }: Failure) -> EvalError {

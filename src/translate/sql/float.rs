@@ -26,17 +26,43 @@ pub(super) fn parse(text: &str, single: bool) -> Computed<f64> {
     if !unsigned.bytes().next().is_some_and(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(TEXT_SYNTAX);
     }
+    // The number is judged before what comes behind it, as the server does.
+    let (number, rest) = unsigned.split_at(numeral(unsigned));
     let value = if single {
-        unsigned.parse::<f32>().map_err(|_| TEXT_SYNTAX)?.into()
+        number.parse::<f32>().map_err(|_| TEXT_SYNTAX)?.into()
     } else {
-        unsigned.parse::<f64>().map_err(|_| TEXT_SYNTAX)?
+        number.parse::<f64>().map_err(|_| TEXT_SYNTAX)?
     };
-    let mantissa = unsigned.split(['e', 'E']).next().unwrap_or_default();
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     let vanished = value == 0.0 && mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
     if value.is_infinite() || vanished {
         return Err(FLOAT_RANGE);
     }
+    if !rest.is_empty() {
+        return Err(TEXT_SYNTAX);
+    }
     Ok(signed(value))
+}
+
+/// Length of the decimal number that a text begins with.
+fn numeral(text: &str) -> usize {
+    let digits = |from: usize| {
+        let rest = text.as_bytes().get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    };
+    let at = |position: usize| text.as_bytes().get(position).copied();
+    let mut end = digits(0);
+    if at(end) == Some(b'.') {
+        end = digits(end + 1);
+    }
+    if let Some(b'e' | b'E') = at(end) {
+        let sign = usize::from(matches!(at(end + 1), Some(b'+' | b'-')));
+        let exponent = digits(end + 1 + sign);
+        if exponent > end + 1 + sign {
+            end = exponent;
+        }
+    }
+    end
 }
 
 /// To `real`, of which it must not fall out.
