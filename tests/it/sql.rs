@@ -23,7 +23,7 @@ const BATCH: u64 = 500;
 const ROWS: usize = 80;
 
 /// Evaluates each text on a row; an error is its SQLSTATE, and ends nothing else.
-const ASK: &str = r#"
+const ASK: &str = "
     CREATE FUNCTION ask(texts text[], ids int[], OUT nth int, OUT value text, OUT state text, OUT type oid)
     RETURNS SETOF record LANGUAGE plpgsql AS $$
     BEGIN
@@ -38,7 +38,7 @@ const ASK: &str = r#"
             END;
             RETURN NEXT;
         END LOOP;
-    END $$"#;
+    END $$";
 
 #[tokio::test]
 async fn expressions_mean_what_they_mean_in_postgres() {
@@ -102,7 +102,7 @@ async fn compare(client: &Client, seed: u64, cases: u64) {
                 data_type: answer.get("type"),
             };
             let row = &rows[usize::try_from(*id).unwrap()];
-            judge(&mut tally, text, *id, &scope, row, &theirs);
+            judge(&mut tally, (text, *id), &scope, row, &theirs);
         }
         asked += texts.len() as u64;
     }
@@ -145,7 +145,7 @@ struct Answer {
     data_type: Option<u32>,
 }
 
-fn judge(tally: &mut Tally, text: &str, id: i32, scope: &Scope, row: &Stored, theirs: &Answer) {
+fn judge(tally: &mut Tally, (text, id): (&str, i32), scope: &Scope, row: &Stored, theirs: &Answer) {
     let expression = match Expression::parse(text, scope) {
         Ok(expression) => expression,
         Err(_) if theirs.state.is_some() => {

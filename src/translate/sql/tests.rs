@@ -352,7 +352,7 @@ fn what_is_not_in_the_language_is_refused_with_a_reason() {
     }
     let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(Expression::parse(&deep, &scope(true)).is_err());
-    assert!(Expression::parse(&"1+".repeat(900).trim_end_matches('+').to_owned(), &scope(true)).is_err());
+    assert!(Expression::parse("1+".repeat(900).trim_end_matches('+'), &scope(true)).is_err());
     assert!(Expression::parse(&"x".repeat(40_000), &scope(true)).is_err());
     let long = vec!["n = 1"; 400].join(" or ");
     assert!(Expression::parse(&long, &scope(true)).is_ok());
@@ -486,7 +486,7 @@ fn whatever_the_text_and_the_row_nothing_panics() {
     let scope = scope(true);
     let mut compiled = 0;
     for _ in 0..5_000 {
-        let text: Vec<&str> = (0..1 + random.below(9)).map(|_| words[random.below(words.len())]).collect();
+        let text: Vec<&str> = (0..=random.below(9)).map(|_| words[random.below(words.len())]).collect();
         let text = text.join(" ");
         let row: Vec<&str> = (0..COLUMNS.len()).map(|_| values[random.below(values.len())]).collect();
         let (new, old) = (message(&row), message(&ROW));
