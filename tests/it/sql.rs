@@ -4,7 +4,9 @@
 //! `SEED=` repeats a run, `CASES=` sets how many expressions are compared (default 4000, the long form 100000),
 //! `FOREBAY_PG_BIN=` is the directory of another Postgres's programs.
 
+mod columns;
 mod generate;
+mod templates;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::json::generate::Random;
 use crate::json::{SETTINGS, number_from_environment, rand_seed, server};
-use generate::{COLUMNS, Generator, SCHEMA};
+use columns::{COLUMNS, SCHEMA};
+use generate::Generator;
 
 /// Expressions in one question.
 const BATCH: u64 = 500;
@@ -81,7 +84,7 @@ async fn compare(client: &Client, seed: u64, cases: u64) {
     let mut random = Random(seed);
     client.batch_execute(SCHEMA).await.unwrap();
     client.batch_execute(ASK).await.unwrap();
-    client.batch_execute(&generate::table(&mut random, ROWS)).await.unwrap();
+    client.batch_execute(&columns::table(&mut random, ROWS)).await.unwrap();
     let scope = scope(client).await;
     let rows = rows(client).await;
     let mut tally = Tally::default();
