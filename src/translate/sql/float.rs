@@ -145,7 +145,8 @@ fn shortest(value: f64, single: bool) -> (String, i32) {
     let text = if single { format!("{:e}", value as f32) } else { format!("{value:e}") };
     let places = split(&text).0.len() - 1;
     // Of two texts of this length that are equally near, the one with the even digit.
-    let text = if single { format!("{:.places$e}", value as f32) } else { format!("{value:.places$e}") };
+    let even = if single { format!("{:.places$e}", value as f32) } else { format!("{value:.places$e}") };
+    let text = if parse(&even, single) == Ok(value) { even } else { text };
     let (digits, exponent) = split(&text);
     if !on_a_bound(value, single, &digits, exponent) {
         return (digits, exponent);
@@ -227,6 +228,7 @@ mod tests {
             (f64::from(0.1_f32), true, "0.1"),
             (1_000_000.0, true, "1e+06"),
             (3_355_443.25, true, "3.3554432e+06"),
+            (2.0_f64.powi(87), true, "1.5474251e+26"),
             (-0.0, false, "-0"),
         ] {
             let mut out = String::new();

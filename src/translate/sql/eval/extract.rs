@@ -12,6 +12,9 @@ const UNIX: i128 = 946_684_800;
 /// `extract` gives numeric, `date_part` a float. Of an infinite moment: infinite where the field only grows, else NULL.
 pub(super) fn extract<'a>(unit: Unit, of: Of, float: bool, from: &Datum<'_>) -> Computed<Datum<'a>> {
     let (whole, scale) = match (of, from) {
+        (Of::Interval, Datum::Interval(interval)) if float && unit == Unit::Epoch => {
+            return Ok(Datum::Float(float_epoch(*interval)));
+        }
         (Of::Interval, Datum::Interval(interval)) => of_interval(unit, *interval),
         (Of::Time, Datum::Int(micros)) => of_day(unit, *micros, *micros),
         (Of::Date | Of::Timestamp, Datum::Int(at)) if moment::is_infinite(*at) => {
@@ -85,6 +88,16 @@ fn of_interval(unit: Unit, interval: Interval) -> (i128, u32) {
         }
         _ => of_day(unit, interval.micros, interval.micros),
     }
+}
+
+/// Summed up in the server's order.
+#[expect(clippy::cast_precision_loss, reason = "a float was asked for")]
+fn float_epoch(interval: Interval) -> f64 {
+    const DAY_SECONDS: f64 = 86_400.0;
+    let mut seconds = interval.micros as f64 / 1_000_000.0;
+    seconds += 365.25 * DAY_SECONDS * f64::from(interval.months / 12);
+    seconds += 30.0 * DAY_SECONDS * f64::from(interval.months % 12);
+    seconds + DAY_SECONDS * f64::from(interval.days)
 }
 
 fn of_date(unit: Unit, days: i64) -> (i128, u32) {
