@@ -11,9 +11,9 @@
 )]
 
 mod compare;
-mod generate;
+pub(crate) mod generate;
 mod samples;
-mod server;
+pub(crate) mod server;
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,10 +28,10 @@ use generate::{Column, Random, columns};
 use samples::{NOT_COLUMNS, SAMPLES};
 
 /// The session settings that `write_value` asks for.
-const SETTINGS: &str = "-c client_encoding=UTF8 -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
+pub(crate) const SETTINGS: &str = "-c client_encoding=UTF8 -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
                         -c extra_float_digits=3 -c bytea_output=hex -c lc_monetary=C";
 
-fn number_from_environment(name: &str, default: impl FnOnce() -> u64) -> u64 {
+pub(crate) fn number_from_environment(name: &str, default: impl FnOnce() -> u64) -> u64 {
     std::env::var(name).map_or_else(|_| default(), |text| text.parse().unwrap())
 }
 
@@ -57,7 +57,7 @@ async fn values_look_as_to_jsonb_prints_them() {
     }
 }
 
-fn rand_seed() -> u64 {
+pub(crate) fn rand_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::from(now.subsec_nanos())
 }

@@ -13,19 +13,29 @@
 //! `ILIKE` change letters one by one, as a database with a UTF-8 `LC_CTYPE` does; text becomes date, time and interval only
 //! from ISO 8601 and from what Postgres itself prints; JSON documents are bounded in depth.
 
+mod array;
+mod check;
+mod digits;
+mod document;
+mod eval;
+mod expression;
+mod fault;
+mod float;
+mod interval;
 mod mistake;
+mod moment;
+mod number;
+mod parse;
 mod row;
 mod scope;
+mod text;
+mod tree;
+mod value;
 
+pub use expression::Expression;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use row::{Context, HmacKey, Row};
 pub use scope::{Column, Meaning, Name, Scope};
-
-use crate::types::SqlType;
-
-/// A compiled expression. Belongs to the columns that its [`Scope`] named: with another relation message it is compiled again.
-#[derive(Clone, Debug)]
-pub struct Expression {}
 
 /// One field of a select list.
 #[derive(Clone, Debug)]
@@ -74,102 +84,5 @@ pub struct EvalError {
     pub place: Place,
 }
 
-impl Expression {
-    /// Compiles a text that is one expression.
-    ///
-    /// # Errors
-    /// All that is wrong with the text.
-    pub fn parse(_text: &str, _scope: &Scope) -> Result<Self, Mistakes> {
-        Err(Mistakes::default())
-    }
-
-    /// Compiles a text that must be a condition: of type boolean.
-    ///
-    /// # Errors
-    /// All that is wrong with the text.
-    pub fn parse_condition(_text: &str, _scope: &Scope) -> Result<Self, Mistakes> {
-        Err(Mistakes::default())
-    }
-
-    /// Compiles a select list: `a, b as c, expression as name -- comment`.
-    ///
-    /// # Errors
-    /// All that is wrong with the text.
-    pub fn parse_list(_text: &str, _scope: &Scope) -> Result<Vec<Field>, Mistakes> {
-        Err(Mistakes::default())
-    }
-
-    /// Its type, as Postgres describes it.
-    pub fn data_type(&self) -> &SqlType {
-        const { &SqlType::plain(crate::types::Base::Text) }
-    }
-
-    /// Whether it can be NULL.
-    pub fn is_nullable(&self) -> bool {
-        true
-    }
-
-    /// Whether it can be unavailable, as it reads a value that may be TOASTed or that belongs to the old row.
-    pub fn may_be_unavailable(&self) -> bool {
-        true
-    }
-
-    /// A tagged column of which it tells something; `None` if it may leave.
-    pub fn tagged(&self) -> Option<&str> {
-        None
-    }
-
-    /// Names of the columns of the new row (or, in a delete, of the old one) that it reads.
-    pub fn reads_new(&self) -> &[String] {
-        &[]
-    }
-
-    /// Names of the columns that it reads of the old row by `old.`; `changed()` reads all.
-    pub fn reads_old(&self) -> &[String] {
-        &[]
-    }
-
-    /// Whether it reads nothing of the change.
-    pub fn is_constant(&self) -> bool {
-        false
-    }
-
-    /// Whether it asks for the key of `hmac()`.
-    pub fn uses_hmac(&self) -> bool {
-        false
-    }
-
-    /// Whether a condition holds.
-    ///
-    /// # Errors
-    /// As Postgres.
-    pub fn holds(&self, _row: &Row<'_>, _context: &mut Context) -> Result<Truth, EvalError> {
-        Ok(Truth::False)
-    }
-
-    /// Appends its value as JSON, as `to_jsonb()` prints it with the exceptions of `translate::json`.
-    ///
-    /// # Errors
-    /// As Postgres; then `out` is as it was.
-    pub fn write_json(
-        &self,
-        _row: &Row<'_>,
-        _context: &mut Context,
-        _out: &mut Vec<u8>,
-    ) -> Result<Outcome, EvalError> {
-        Ok(Outcome::Null)
-    }
-
-    /// Appends its value in Postgres' text form.
-    ///
-    /// # Errors
-    /// As Postgres; then `out` is as it was.
-    pub fn write_text(
-        &self,
-        _row: &Row<'_>,
-        _context: &mut Context,
-        _out: &mut String,
-    ) -> Result<Outcome, EvalError> {
-        Ok(Outcome::Null)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit as _};
+use sha2::Sha256;
+
 use crate::change::{OldRow, Operation, Tuple, Value};
 
 /// A changed row: what `x`, `new.x` and `old.x` read.
@@ -30,11 +33,11 @@ impl<'a> Row<'a> {
 
     /// `x`: of the new row; in a delete, of the old one.
     pub fn current(&self, column: usize, in_identity: bool) -> Value<'a> {
-        if self.new.is_some() { self.new(column, in_identity) } else { self.old(column, in_identity) }
+        if self.new.is_some() { self.after(column, in_identity) } else { self.before(column, in_identity) }
     }
 
     /// `new.x`: NULL in a delete. An unchanged TOASTed value is taken from the old row, where that has it.
-    pub fn new(&self, column: usize, in_identity: bool) -> Value<'a> {
+    pub fn after(&self, column: usize, in_identity: bool) -> Value<'a> {
         let Some(new) = self.new else { return Value::Null };
         match (new.get(column), self.old) {
             (Value::Unavailable, Some(OldRow::Full(old))) => old.get(column),
@@ -43,8 +46,13 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Whether an update left this TOASTed value as it was and did not send it: it is not NULL.
+    pub fn is_untouched(&self, column: usize) -> bool {
+        self.new.is_some_and(|new| new.get(column) == Value::Unavailable)
+    }
+
     /// `old.x`: NULL in an insert; unavailable where the replica identity does not give it.
-    pub fn old(&self, column: usize, in_identity: bool) -> Value<'a> {
+    pub fn before(&self, column: usize, in_identity: bool) -> Value<'a> {
         match (self.old, self.new) {
             (Some(OldRow::Full(old)), _) => old.get(column),
             (Some(OldRow::Key(old)), _) if in_identity => old.get(column),
@@ -68,10 +76,6 @@ impl HmacKey {
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (bytes.len() >= Self::LENGTH_MIN).then(|| Self(bytes.to_vec()))
     }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl fmt::Debug for HmacKey {
@@ -81,15 +85,23 @@ impl fmt::Debug for HmacKey {
 }
 
 /// What expressions need besides the row; used again for every row.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Context {
-    pub(super) key: Option<HmacKey>,
+    pub(super) mac: Option<Hmac<Sha256>>,
     pub(super) text: String,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("has_key", &self.mac.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Context {
     /// With the key of `hmac()`, if there is one.
     pub fn new(key: Option<HmacKey>) -> Self {
-        Self { key, text: String::new() }
+        // HMAC takes keys of any length.
+        let mac = key.and_then(|key| Hmac::new_from_slice(&key.0).ok());
+        Self { mac, text: String::new() }
     }
 }

@@ -1,7 +1,7 @@
 //! What names mean in an expression: the columns of a table, or the fields of another event.
 
 use crate::change::Relation;
-use crate::types::SqlType;
+use crate::types::{Base, Kind, SqlType};
 
 use super::Expression;
 
@@ -37,6 +37,8 @@ pub enum Meaning {
 pub struct Column {
     /// Its place in the tuples; `None` if the relation message does not know it yet: reads as NULL.
     pub index: Option<usize>,
+    /// How its values become JSON.
+    pub kind: Kind,
     /// Its type.
     pub data_type: SqlType,
     /// Whether it is `NOT NULL`.
@@ -54,6 +56,7 @@ impl Scope {
             name: column.name.clone(),
             meaning: Meaning::Column(Column {
                 index: Some(index),
+                kind: column.kind.clone(),
                 data_type: column.data_type.clone(),
                 not_null: column.not_null,
                 in_identity: column.in_identity,
@@ -64,5 +67,15 @@ impl Scope {
             of: format!("{}.{}", relation.schema, relation.table),
             names: relation.columns.iter().enumerate().map(name).collect(),
         }
+    }
+}
+
+impl Scope {
+    /// The types of its names.
+    pub(super) fn bases(&self) -> impl Iterator<Item = Base> {
+        self.names.iter().map(|name| match &name.meaning {
+            Meaning::Column(column) => column.data_type.base.clone(),
+            Meaning::Field(expression) => expression.data_type().base.clone(),
+        })
     }
 }

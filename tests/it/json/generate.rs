@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::samples::{SAMPLES, SPECIALS, Sample};
 
 /// A seeded sequence (`SplitMix64`).
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -17,20 +17,20 @@ impl Random {
     }
 
     /// Below `limit`.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    pub(super) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[usize::try_from(self.below(from.len() as u64)).unwrap()]
     }
 
     /// Of every magnitude, not only the largest.
-    pub(super) fn signed(&mut self) -> i64 {
+    pub(crate) fn signed(&mut self) -> i64 {
         let shift = self.below(64);
         self.next().cast_signed() >> shift
     }

@@ -8,13 +8,13 @@ use tempfile::TempDir;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
-pub(super) struct Server {
+pub(crate) struct Server {
     directory: TempDir,
     programs: PathBuf,
 }
 
 /// Starts it; as the user `postgres` where we are root, since Postgres refuses to be.
-pub(super) fn start() -> Server {
+pub(crate) fn start() -> Server {
     let programs =
         std::env::var_os("FOREBAY_PG_BIN").map_or("/usr/lib/postgresql/15/bin".into(), PathBuf::from);
     let server = Server { directory: tempfile::tempdir().unwrap(), programs };
@@ -23,7 +23,22 @@ pub(super) fn start() -> Server {
         assert!(Command::new("chown").args(["postgres", &path]).status().unwrap().success());
     }
     let data = format!("{path}/data");
-    server.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "--no-locale", "-E", "UTF8", "-N"]);
+    server.run(
+        "initdb",
+        &[
+            "-D",
+            &data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-locale",
+            "--lc-ctype=C.UTF-8",
+            "-E",
+            "UTF8",
+            "-N",
+        ],
+    );
     let options = format!("-c listen_addresses= -c unix_socket_directories={path} -c fsync=off");
     server.run("pg_ctl", &["-D", &data, "-l", &format!("{path}/log"), "-o", &options, "-w", "start"]);
     server
@@ -44,7 +59,7 @@ impl Server {
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         user: &str,
         options: &str,

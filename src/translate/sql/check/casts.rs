@@ -1,0 +1,260 @@
+//! Which casts there are, which of them Postgres makes by itself, and how types meet.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, ObjectNamePart, TimezoneInfo,
+};
+
+use crate::types::{Base, SqlType};
+
+use super::super::tree::{Cast, Width};
+use super::Scope;
+
+/// Whether values of these types are compared with each other at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Category {
+    Bool,
+    Number,
+    Text,
+    Moment,
+    Interval,
+    Enum,
+    Array,
+    Other,
+}
+
+pub(in super::super) const fn category(base: &Base) -> Category {
+    match base {
+        Base::Bool => Category::Bool,
+        Base::Int2 | Base::Int4 | Base::Int8 | Base::Numeric | Base::Float4 | Base::Float8 => {
+            Category::Number
+        }
+        Base::Text | Base::Varchar | Base::Bpchar | Base::Name => Category::Text,
+        Base::Date | Base::Time | Base::Timestamp | Base::TimestampTz => Category::Moment,
+        Base::Interval => Category::Interval,
+        Base::Enum(_) => Category::Enum,
+        Base::Array(_) => Category::Array,
+        Base::Uuid | Base::Json | Base::Jsonb | Base::Bytea | Base::Other(_) => Category::Other,
+    }
+}
+
+/// The type that Postgres prefers within a category.
+pub(super) const fn is_preferred(base: &Base) -> bool {
+    matches!(base, Base::Bool | Base::Float8 | Base::Text | Base::TimestampTz | Base::Interval)
+}
+
+pub(super) const fn width(base: &Base) -> Option<Width> {
+    match base {
+        Base::Int2 => Some(Width::Two),
+        Base::Int4 => Some(Width::Four),
+        Base::Int8 => Some(Width::Eight),
+        _ => None,
+    }
+}
+
+/// Rank of a number type; each is cast to a higher one without being asked.
+pub(super) const fn rank(base: &Base) -> Option<u8> {
+    match base {
+        Base::Int2 => Some(0),
+        Base::Int4 => Some(1),
+        Base::Int8 => Some(2),
+        Base::Numeric => Some(3),
+        Base::Float4 => Some(4),
+        Base::Float8 => Some(5),
+        _ => None,
+    }
+}
+
+/// Whether Postgres casts by itself.
+pub(super) fn is_implicit(from: &Base, to: &Base) -> bool {
+    if from == to {
+        return true;
+    }
+    match (from, to) {
+        (Base::Text | Base::Varchar, Base::Text | Base::Varchar | Base::Bpchar | Base::Name)
+        | (Base::Bpchar, Base::Text | Base::Varchar | Base::Name)
+        | (Base::Name, Base::Text)
+        | (Base::Date, Base::Timestamp | Base::TimestampTz)
+        | (Base::Timestamp, Base::TimestampTz)
+        | (Base::Time, Base::Interval) => true,
+        _ => matches!((rank(from), rank(to)), (Some(from), Some(to)) if from < to),
+    }
+}
+
+/// The steps of a cast that is asked for; none if there is no such cast here.
+pub(super) fn cast(from: &Base, to: &Base) -> Option<Vec<Cast>> {
+    let one = |cast| Some(vec![cast]);
+    if from == to {
+        return Some(Vec::new());
+    }
+    if let Some(steps) = numbers(from, to) {
+        return Some(steps);
+    }
+    match (from, to) {
+        (Base::Bpchar, Base::Text | Base::Varchar | Base::Name) => one(Cast::TrimBlanks),
+        (Base::Text | Base::Varchar | Base::Name, Base::Text | Base::Varchar | Base::Bpchar) => {
+            one(Cast::Relabel)
+        }
+        (Base::Bool, Base::Int4) => one(Cast::BoolToInt),
+        (Base::Int4, Base::Bool) => one(Cast::IntToBool),
+        (Base::Date, Base::Timestamp | Base::TimestampTz) => one(Cast::DateToTimestamp),
+        (Base::Timestamp, Base::TimestampTz)
+        | (Base::TimestampTz, Base::Timestamp)
+        | (Base::Jsonb, Base::Json) => one(Cast::Relabel),
+        (Base::Timestamp | Base::TimestampTz, Base::Date) => one(Cast::TimestampToDate),
+        (Base::Timestamp | Base::TimestampTz, Base::Time) => one(Cast::TimestampToTime),
+        (Base::Time, Base::Interval) => one(Cast::TimeToInterval),
+        (Base::Interval, Base::Time) => one(Cast::IntervalToTime),
+        (Base::Json, Base::Jsonb) => one(Cast::Jsonb),
+        (Base::Jsonb, Base::Bool) => one(Cast::JsonbToBool),
+        (Base::Jsonb, Base::Numeric) => one(Cast::JsonbToNumeric),
+        (Base::Jsonb, to) if rank(to).is_some() => {
+            let mut steps = vec![Cast::JsonbToNumeric];
+            steps.extend(numbers(&Base::Numeric, to)?);
+            Some(steps)
+        }
+        // Its text has a mask that its output has not.
+        (Base::Other(named), _) if named.name == "inet" => None,
+        (from, Base::Text | Base::Varchar | Base::Bpchar) => one(Cast::ToText(from.clone())),
+        (
+            Base::Text | Base::Varchar | Base::Name | Base::Bpchar,
+            Base::Interval | Base::Bytea | Base::Array(_) | Base::Other(_) | Base::Name,
+        ) => None,
+        (Base::Text | Base::Varchar | Base::Name | Base::Bpchar, to) => one(Cast::FromText(to.clone())),
+        _ => None,
+    }
+}
+
+fn numbers(from: &Base, to: &Base) -> Option<Vec<Cast>> {
+    let single = *to == Base::Float4;
+    let cast = match (width(from), width(to), from, to) {
+        (Some(_), Some(to), ..) => Cast::IntToInt(to),
+        (Some(_), None, _, Base::Numeric) => Cast::IntToNumeric,
+        (Some(_), None, _, Base::Float4 | Base::Float8) => Cast::IntToFloat { single },
+        (None, Some(to), Base::Numeric, _) => Cast::NumericToInt(to),
+        (None, None, Base::Numeric, Base::Float4 | Base::Float8) => Cast::NumericToFloat { single },
+        (None, Some(to), Base::Float4 | Base::Float8, _) => Cast::FloatToInt(to),
+        (None, None, Base::Float4 | Base::Float8, Base::Numeric) => {
+            Cast::FloatToNumeric { single: *from == Base::Float4 }
+        }
+        (None, None, Base::Float8, Base::Float4) => Cast::FloatToSingle,
+        (None, None, Base::Float4, Base::Float8) => Cast::Relabel,
+        _ => return None,
+    };
+    Some(vec![cast])
+}
+
+/// What a modifier of the type does to a value.
+pub(super) fn fit(data_type: &SqlType) -> Option<Cast> {
+    let length = data_type.modifier.checked_sub(4).filter(|length| *length >= 0)?;
+    let characters = usize::try_from(length).unwrap_or_default();
+    match data_type.base {
+        Base::Numeric => {
+            let scale = ((length & 0x7FF) ^ 1024) - 1024;
+            Some(Cast::NumericFit { precision: (length >> 16 & 0xFFFF).into(), scale: scale.into() })
+        }
+        Base::Varchar => Some(Cast::TextFit(characters)),
+        Base::Bpchar => Some(Cast::BlankFit(characters)),
+        _ => None,
+    }
+}
+
+/// A type as it is written; the error says what to write.
+pub(super) fn named(data_type: &DataType, scope: &Scope) -> Result<SqlType, String> {
+    let plain = |base| Ok(SqlType::plain(base));
+    match data_type {
+        DataType::Bool | DataType::Boolean => plain(Base::Bool),
+        DataType::SmallInt(None) | DataType::Int2(None) => plain(Base::Int2),
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => plain(Base::Int4),
+        DataType::BigInt(None) | DataType::Int8(None) => plain(Base::Int8),
+        DataType::Numeric(info) | DataType::Decimal(info) | DataType::Dec(info) => decimal(*info),
+        DataType::Real | DataType::Float4 => plain(Base::Float4),
+        DataType::Float8
+        | DataType::DoublePrecision
+        | DataType::Double(ExactNumberInfo::None)
+        | DataType::Float(ExactNumberInfo::None) => plain(Base::Float8),
+        DataType::Text => plain(Base::Text),
+        DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
+            characters(Base::Varchar, length.as_ref())
+        }
+        DataType::Character(length) | DataType::Char(length) => {
+            let one = CharacterLength::IntegerLength { length: 1, unit: None };
+            characters(Base::Bpchar, Some(length.as_ref().unwrap_or(&one)))
+        }
+        DataType::Date => plain(Base::Date),
+        DataType::Time(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => plain(Base::Time),
+        DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            plain(Base::Timestamp)
+        }
+        DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => plain(Base::TimestampTz),
+        DataType::Time(Some(_), _) | DataType::Timestamp(Some(_), _) => {
+            Err("types of a limited precision are not part of the language; use date_trunc()".to_owned())
+        }
+        DataType::Interval { fields: None, precision: None } => plain(Base::Interval),
+        DataType::Uuid => plain(Base::Uuid),
+        DataType::JSON => plain(Base::Json),
+        DataType::JSONB => plain(Base::Jsonb),
+        DataType::Bytea => plain(Base::Bytea),
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, None)) => {
+            let element = named(element, scope)?;
+            if matches!(element.base, Base::Array(_)) || element.modifier >= 0 {
+                return Err("write the array's type as type[]".to_owned());
+            }
+            plain(Base::Array(Arc::new(element.base)))
+        }
+        DataType::Custom(name, modifiers) if modifiers.is_empty() => {
+            let parts: Vec<_> = name.0.iter().filter_map(ObjectNamePart::as_ident).collect();
+            let name: Vec<_> =
+                parts.iter().map(|part| super::parse::identifier(&part.value, part.quote_style)).collect();
+            custom(&name.join("."), scope)
+        }
+        other => Err(format!("type {other} is not part of the language")),
+    }
+}
+
+fn decimal(info: ExactNumberInfo) -> Result<SqlType, String> {
+    let (precision, scale) = match info {
+        ExactNumberInfo::None => return Ok(SqlType::plain(Base::Numeric)),
+        ExactNumberInfo::Precision(precision) => (precision, 0),
+        ExactNumberInfo::PrecisionAndScale(precision, scale) => (precision, scale),
+    };
+    let precision = i32::try_from(precision).ok().filter(|precision| (1..=1000).contains(precision));
+    let scale = i32::try_from(scale).ok();
+    match (precision, scale) {
+        // Postgres 14 knows no other scales.
+        (Some(precision), Some(scale)) if (0..=precision).contains(&scale) => {
+            Ok(SqlType { base: Base::Numeric, modifier: (precision << 16 | scale) + 4 })
+        }
+        _ => Err("a numeric has 1 to 1000 digits, and at most as many behind the point".to_owned()),
+    }
+}
+
+fn characters(base: Base, length: Option<&CharacterLength>) -> Result<SqlType, String> {
+    const LONGEST: u64 = 10_485_760;
+    match length {
+        None => Ok(SqlType::plain(base)),
+        Some(CharacterLength::IntegerLength { length: length @ 1..=LONGEST, unit: None }) => {
+            Ok(SqlType { base, modifier: i32::try_from(*length).unwrap_or_default() + 4 })
+        }
+        Some(_) => Err(format!("a length is 1 to {LONGEST} characters")),
+    }
+}
+
+fn custom(name: &str, scope: &Scope) -> Result<SqlType, String> {
+    if let Some(builtin) = match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+        "bpchar" => Some(Base::Bpchar),
+        "timestamptz" => Some(Base::TimestampTz),
+        "bool" => Some(Base::Bool),
+        _ => None,
+    } {
+        return Ok(SqlType::plain(builtin));
+    }
+    let same = |base: &Base| {
+        let Base::Enum(enumeration) = base else { return false };
+        enumeration.name == name || enumeration.name.rsplit('.').next() == Some(name)
+    };
+    scope.bases().find(|base| same(base)).map(SqlType::plain).ok_or_else(|| {
+        format!("type {name} is not part of the language; an enum must be that of a column of {}", scope.of)
+    })
+}

@@ -1,0 +1,103 @@
+//! Whole numbers of any size, in base ten where it matters: the digits of a decimal.
+
+use std::cmp::Ordering;
+
+use num_bigint::{BigInt, Sign};
+
+/// A whole number: in a register as long as it fits.
+#[derive(Clone, Debug)]
+pub(super) enum Digits {
+    Small(i128),
+    Large(Box<BigInt>),
+}
+
+/// 10^`exponent`, if it fits.
+fn power(exponent: u32) -> Option<i128> {
+    10_i128.checked_pow(exponent)
+}
+
+fn large_power(exponent: u32) -> BigInt {
+    BigInt::from(10).pow(exponent)
+}
+
+impl Digits {
+    pub(super) fn large(&self) -> BigInt {
+        match self {
+            Self::Small(small) => BigInt::from(*small),
+            Self::Large(large) => (**large).clone(),
+        }
+    }
+
+    pub(super) fn of(large: BigInt) -> Self {
+        i128::try_from(&large).map_or_else(|_| Self::Large(Box::new(large)), Self::Small)
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        matches!(self, Self::Small(0))
+    }
+
+    pub(super) fn is_negative(&self) -> bool {
+        match self {
+            Self::Small(small) => *small < 0,
+            Self::Large(large) => large.sign() == Sign::Minus,
+        }
+    }
+
+    /// Times 10^`exponent`.
+    pub(super) fn shifted(&self, exponent: u32) -> Self {
+        match self {
+            Self::Small(0) => Self::Small(0),
+            Self::Small(small) => power(exponent)
+                .and_then(|power| small.checked_mul(power))
+                .map_or_else(|| Self::of(self.large() * large_power(exponent)), Self::Small),
+            Self::Large(large) => Self::of(&**large * large_power(exponent)),
+        }
+    }
+
+    /// Divided by a divisor that is not zero, halves away from zero, or cut.
+    pub(super) fn divided(&self, by: &Self, round: bool) -> Self {
+        if let (Self::Small(a), Self::Small(b)) = (self, by)
+            && let (Some(quotient), Some(rest)) = (a.checked_div(*b), a.checked_rem(*b))
+        {
+            let away = round && rest.unsigned_abs() >= b.unsigned_abs() - rest.unsigned_abs();
+            let one = if (*a < 0) == (*b < 0) { 1 } else { -1 };
+            return Self::Small(if away { quotient + one } else { quotient });
+        }
+        let (a, b) = (self.large(), by.large());
+        let (quotient, rest) = (&a / &b, &a % &b);
+        let away = round && rest.magnitude() * 2_u32 >= *b.magnitude();
+        let one = if (a.sign() == Sign::Minus) == (b.sign() == Sign::Minus) { 1 } else { -1 };
+        Self::of(if away { quotient + one } else { quotient })
+    }
+
+    pub(super) fn rest(&self, by: &Self) -> Self {
+        match (self, by) {
+            (Self::Small(a), Self::Small(b)) => Self::Small(a.checked_rem(*b).unwrap_or_default()),
+            _ => Self::of(self.large() % by.large()),
+        }
+    }
+
+    /// How many decimal digits; 1 for zero.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Small(small) => u64::from(small.unsigned_abs().checked_ilog10().unwrap_or(0)) + 1,
+            Self::Large(large) => {
+                // log10(2) = 0.30103, from below; then at most a step or two.
+                let mut count = (large.bits().saturating_sub(1) * 30_102 / 100_000) + 1;
+                while u32::try_from(count)
+                    .is_ok_and(|digits| *large.magnitude() >= *large_power(digits).magnitude())
+                {
+                    count += 1;
+                }
+                count
+            }
+        }
+    }
+
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Small(a), Self::Small(b)) => a.cmp(b),
+            _ => self.large().cmp(&other.large()),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A typed tree over a row becomes a value. No recursion deeper than the tree, no work beyond the row's length times the
+//! text's, no allocation where a column is copied or compared.
+
+mod call;
+mod cast;
+mod extract;
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::change::Value;
+
+use super::fault::{Computed, Fault, TOO_MUCH};
+use super::number::Numeric;
+use super::tree::{Asked, ColumnRead, Datum, Function, How, Node, Op, Side, Test};
+use super::{Context, Place, Row, array, document, float, text, value};
+
+/// A fault, and where in the text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    pub(super) place: Place,
+}
+
+type Evaluated<'a> = Result<Datum<'a>, Failure>;
+
+/// What is needed besides the tree.
+#[derive(Clone, Copy)]
+pub(super) struct Evaluator<'a> {
+    pub(super) row: &'a Row<'a>,
+    pub(super) context: &'a Context,
+}
+
+impl ColumnRead {
+    /// The column's text.
+    pub(super) fn cell<'a>(&self, row: &Row<'a>) -> Value<'a> {
+        let Some(index) = self.index else { return Value::Null };
+        match self.side {
+            Side::Current => row.current(index, self.in_identity),
+            Side::New => row.after(index, self.in_identity),
+            Side::Old => row.before(index, self.in_identity),
+        }
+    }
+}
+
+/// Three-valued truth as a datum.
+const fn truth<'a>(value: bool) -> Datum<'a> {
+    Datum::Bool(value)
+}
+
+impl<'a> Evaluator<'a> {
+    pub(super) fn evaluate(&self, node: &'a Node) -> Evaluated<'a> {
+        let at =
+            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: node.place });
+        match &node.op {
+            Op::Constant(constant) => Ok(borrowed(constant)),
+            Op::Column(column) => at(self.column(column, node)),
+            Op::Operation => Ok(Datum::Text(Cow::Borrowed(self.row.operation()))),
+            Op::Changed(columns) => Ok(self.changed(columns)),
+            Op::Not(value) => Ok(match self.evaluate(value)? {
+                Datum::Bool(value) => truth(!value),
+                other => other,
+            }),
+            Op::And(nodes) => self.all(nodes, false),
+            Op::Or(nodes) => self.all(nodes, true),
+            Op::Is { asked, negated, value } => self.is(*asked, *negated, value),
+            Op::Compare { how, test, sides } => {
+                let [left, right] = &**sides;
+                let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+                Ok(tested(how, *test, &left, &right))
+            }
+            Op::Distinct { how, negated, sides } => {
+                let [left, right] = &**sides;
+                let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+                Ok(match (&left, &right) {
+                    (Datum::Unavailable, _) | (_, Datum::Unavailable) => Datum::Unavailable,
+                    (Datum::Null, Datum::Null) => truth(*negated),
+                    (Datum::Null, _) | (_, Datum::Null) => truth(!negated),
+                    _ => truth(compare(how, &left, &right).is_eq() == *negated),
+                })
+            }
+            Op::In { how, value, items } => self.is_in(how, value, items),
+            Op::AnyOf { how, test, value, array, element } => {
+                let (left, list) = (self.evaluate(value)?, self.evaluate(array)?);
+                at(any_of(how, *test, &left, &list, element))
+            }
+            Op::Case { arms, otherwise } => self.case(arms, otherwise.as_deref()),
+            Op::Coalesce(nodes) => {
+                for node in nodes {
+                    match self.evaluate(node)? {
+                        Datum::Null => {}
+                        found => return Ok(found),
+                    }
+                }
+                Ok(Datum::Null)
+            }
+            Op::Extreme { how, greatest, items } => self.extreme(how, *greatest, items),
+            Op::NullIf { how, sides, result } => self.null_if(how, sides, result),
+            Op::Cast { cast, value } => match self.evaluate(value)? {
+                empty @ (Datum::Null | Datum::Unavailable) => Ok(empty),
+                value => at(cast::apply(cast, value)),
+            },
+            Op::Call { function, arguments } => {
+                let mut values = [Datum::Null, Datum::Null, Datum::Null];
+                let (mut null, mut unavailable) = (false, false);
+                for (slot, argument) in values.iter_mut().zip(arguments) {
+                    *slot = self.evaluate(argument)?;
+                    null |= matches!(slot, Datum::Null);
+                    unavailable |= matches!(slot, Datum::Unavailable);
+                    if null && matches!(function, Function::Element(_)) {
+                        return Ok(Datum::Null); // The server does not look at a subscript of no array.
+                    }
+                }
+                match (null, unavailable) {
+                    (true, _) => Ok(Datum::Null),
+                    (_, true) => Ok(Datum::Unavailable),
+                    _ => at(call::apply(function, values, self.context)),
+                }
+            }
+            Op::Concat { separator, items } => self.concat(*separator, items, node.place),
+        }
+    }
+
+    fn column(&self, column: &ColumnRead, node: &'a Node) -> Computed<Datum<'a>> {
+        match column.cell(self.row) {
+            Value::Null => Ok(Datum::Null),
+            Value::Unavailable => Ok(Datum::Unavailable),
+            Value::Text(text) => value::read(&node.data_type.base, text),
+        }
+    }
+
+    /// Names of the columns whose text differs. An insert and a delete have nothing to compare.
+    fn changed(&self, columns: &[ColumnRead]) -> Datum<'a> {
+        if self.row.operation() != "update" {
+            return Datum::Null;
+        }
+        let mut out = String::from("{");
+        for column in columns {
+            let Some(index) = column.index else { continue };
+            let (new, old) =
+                (self.row.after(index, column.in_identity), self.row.before(index, column.in_identity));
+            if self.row.is_untouched(index) || new == old && new != Value::Unavailable {
+                continue;
+            }
+            if new == Value::Unavailable || old == Value::Unavailable {
+                return Datum::Unavailable;
+            }
+            if out.len() > 1 {
+                out.push(',');
+            }
+            array::write_element(&mut out, Some(&column.name));
+        }
+        out.push('}');
+        Datum::Text(Cow::Owned(out))
+    }
+
+    /// AND ends at the first false, OR at the first true.
+    fn all(&self, nodes: &'a [Node], decisive: bool) -> Evaluated<'a> {
+        let mut result = truth(!decisive);
+        for node in nodes {
+            match self.evaluate(node)? {
+                Datum::Bool(value) if value == decisive => return Ok(truth(decisive)),
+                Datum::Bool(_) => {}
+                Datum::Null if matches!(result, Datum::Unavailable) => {}
+                other => result = other,
+            }
+        }
+        Ok(result)
+    }
+
+    fn is(&self, asked: Asked, negated: bool, node: &'a Node) -> Evaluated<'a> {
+        if let (Asked::Null, Op::Column(column)) = (asked, &node.op) {
+            // Nothing is decoded; and a TOASTed value that was not sent is one.
+            return Ok(match column.cell(self.row) {
+                Value::Null => truth(!negated),
+                Value::Text(_) => truth(negated),
+                Value::Unavailable if column.is_toasted(self.row) => truth(negated),
+                Value::Unavailable => Datum::Unavailable,
+            });
+        }
+        let value = self.evaluate(node)?;
+        let holds = match (asked, value) {
+            (_, Datum::Unavailable) => return Ok(Datum::Unavailable),
+            (Asked::Null, value) => matches!(value, Datum::Null),
+            (Asked::True, value) => matches!(value, Datum::Bool(true)),
+            (Asked::False, value) => matches!(value, Datum::Bool(false)),
+        };
+        Ok(truth(holds != negated))
+    }
+
+    fn is_in(&self, how: &How, value: &'a Node, items: &'a [Node]) -> Evaluated<'a> {
+        let value = self.evaluate(value)?;
+        let mut result = truth(false);
+        for item in items {
+            match tested(how, Test::Equal, &value, &self.evaluate(item)?) {
+                Datum::Bool(true) => return Ok(truth(true)),
+                Datum::Bool(false) => {}
+                Datum::Null if matches!(result, Datum::Unavailable) => {}
+                other => result = other,
+            }
+        }
+        Ok(result)
+    }
+
+    fn case(&self, arms: &'a [(Node, Node)], otherwise: Option<&'a Node>) -> Evaluated<'a> {
+        for (when, then) in arms {
+            match self.evaluate(when)? {
+                Datum::Bool(true) => return self.evaluate(then),
+                Datum::Unavailable => return Ok(Datum::Unavailable),
+                _ => {}
+            }
+        }
+        otherwise.map_or(Ok(Datum::Null), |node| self.evaluate(node))
+    }
+
+    fn extreme(&self, how: &How, greatest: bool, items: &'a [Node]) -> Evaluated<'a> {
+        let mut best = Datum::Null;
+        let wanted = if greatest { Ordering::Greater } else { Ordering::Less };
+        let mut unavailable = false;
+        for item in items {
+            match self.evaluate(item)? {
+                Datum::Unavailable => unavailable = true,
+                Datum::Null => {}
+                value if matches!(best, Datum::Null) || compare(how, &value, &best) == wanted => best = value,
+                _ => {}
+            }
+        }
+        Ok(if unavailable { Datum::Unavailable } else { best })
+    }
+
+    fn null_if(&self, how: &How, sides: &'a [Node; 2], result: &'a Node) -> Evaluated<'a> {
+        let [left, right] = sides;
+        let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+        match (&left, tested(how, Test::Equal, &left, &right)) {
+            (Datum::Null, _) | (_, Datum::Bool(true)) => Ok(Datum::Null),
+            (_, Datum::Unavailable) => Ok(Datum::Unavailable),
+            _ => self.evaluate(result),
+        }
+    }
+
+    fn concat(&self, separator: bool, items: &'a [Node], place: Place) -> Evaluated<'a> {
+        let mut out = String::new();
+        let mut items = items.iter();
+        let mut between = Datum::Text(Cow::Borrowed(""));
+        if separator && let Some(first) = items.next() {
+            between = self.evaluate(first)?;
+        }
+        let (mut first, mut unavailable) = (true, matches!(between, Datum::Unavailable));
+        for item in items {
+            match (self.evaluate(item)?, &between) {
+                (Datum::Text(text), Datum::Text(between)) => {
+                    if !first {
+                        out.push_str(between);
+                    }
+                    first = false;
+                    out.push_str(&text);
+                }
+                (Datum::Unavailable, _) => unavailable = true,
+                _ => {}
+            }
+            if out.len() > text::LENGTH_MAX {
+                return Err(Failure { fault: TOO_MUCH, place });
+            }
+        }
+        if matches!(between, Datum::Null) {
+            return Ok(Datum::Null);
+        }
+        if unavailable {
+            return Ok(Datum::Unavailable);
+        }
+        Ok(Datum::Text(Cow::Owned(out)))
+    }
+}
+
+impl ColumnRead {
+    /// Whether its value is there and was only not sent.
+    fn is_toasted(&self, row: &Row<'_>) -> bool {
+        self.side != Side::Old && self.index.is_some_and(|index| row.is_untouched(index))
+    }
+}
+
+/// A constant without copying its text.
+fn borrowed<'a>(constant: &'a Datum<'static>) -> Datum<'a> {
+    match constant {
+        Datum::Text(text) => Datum::Text(Cow::Borrowed(text)),
+        other => other.clone(),
+    }
+}
+
+/// A comparison with SQL's third value, and ours.
+fn tested<'a>(how: &How, test: Test, left: &Datum<'_>, right: &Datum<'_>) -> Datum<'a> {
+    match (left, right) {
+        (Datum::Null, _) | (_, Datum::Null) => Datum::Null,
+        (Datum::Unavailable, _) | (_, Datum::Unavailable) => Datum::Unavailable,
+        _ => {
+            let order = compare(how, left, right);
+            truth(match test {
+                Test::Equal => order.is_eq(),
+                Test::NotEqual => order.is_ne(),
+                Test::Less => order.is_lt(),
+                Test::LessOrEqual => order.is_le(),
+                Test::Greater => order.is_gt(),
+                Test::GreaterOrEqual => order.is_ge(),
+            })
+        }
+    }
+}
+
+/// Compares two values that are values, of the representation that `how` asks for.
+fn compare(how: &How, left: &Datum<'_>, right: &Datum<'_>) -> Ordering {
+    match (left, right) {
+        (Datum::Bool(a), Datum::Bool(b)) => a.cmp(b),
+        (Datum::Int(a), Datum::Int(b)) => a.cmp(b),
+        (Datum::Numeric(a), Datum::Numeric(b)) => Numeric::compare(a, b),
+        (Datum::Float(a), Datum::Float(b)) => float::compare(*a, *b),
+        (Datum::Interval(a), Datum::Interval(b)) => a.compare(*b),
+        (Datum::Text(a), Datum::Text(b)) => match how {
+            How::Blanks => a.trim_end_matches(' ').cmp(b.trim_end_matches(' ')),
+            How::Json if document::equal(a, b) => Ordering::Equal,
+            How::Enum(enumeration) if a != b => {
+                let place = |wanted: &str| enumeration.labels.iter().position(|label| label == wanted);
+                place(a).cmp(&place(b))
+            }
+            _ => a.cmp(b),
+        },
+        _ => Ordering::Less,
+    }
+}
+
+fn any_of<'a>(
+    how: &How,
+    test: Test,
+    value: &Datum<'_>,
+    list: &Datum<'_>,
+    element: &crate::types::Base,
+) -> Computed<Datum<'a>> {
+    let list = match list {
+        Datum::Text(list) => list,
+        Datum::Unavailable => return Ok(Datum::Unavailable),
+        _ => return Ok(Datum::Null),
+    };
+    let mut result = truth(false);
+    let mut fault = None;
+    array::walk(list, |item| {
+        let item = item.map_or(Ok(Datum::Null), |item| value::read(element, item.as_bytes()));
+        match item.map(|item| tested(how, test, value, &item)) {
+            Ok(Datum::Bool(false)) => {}
+            Ok(found) => result = found,
+            Err(found) => fault = Some(found),
+        }
+        fault.is_none() && !matches!(result, Datum::Bool(true))
+    })?;
+    fault.map_or(Ok(result), Err)
+}

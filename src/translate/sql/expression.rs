@@ -1,0 +1,336 @@
+//! A compiled expression: what is known of it, and its value for a row.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::change::Value;
+use crate::translate::json;
+use crate::types::{Base, Kind, SqlType};
+
+use super::check::Checker;
+use super::eval::{Evaluator, Failure};
+use super::parse::{Item, Report};
+use super::tree::{Datum, Function, Node, Op, Side};
+use super::{Context, EvalError, Field, Mistakes, Outcome, Place, Row, Scope, Truth, value};
+
+/// A compiled expression. Belongs to the columns that its [`Scope`] named: with another relation message it is compiled again.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    node: Arc<Node>,
+    kind: Kind,
+    reads_new: Vec<String>,
+    reads_old: Vec<String>,
+    uses_hmac: bool,
+}
+
+impl Expression {
+    /// Compiles a text that is one expression.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    pub fn parse(text: &str, scope: &Scope) -> Result<Self, Mistakes> {
+        Self::one(text, scope, |checker, expression, item| checker.whole(expression, item.place))
+    }
+
+    /// Compiles a text that must be a condition: of type boolean.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    pub fn parse_condition(text: &str, scope: &Scope) -> Result<Self, Mistakes> {
+        Self::one(text, scope, |checker, expression, item| checker.condition(expression, item.place))
+    }
+
+    fn one(
+        text: &str,
+        scope: &Scope,
+        check: impl FnOnce(&mut Checker<'_, '_>, &sqlparser::ast::Expr, &Item) -> Option<Node> + Send,
+    ) -> Result<Self, Mistakes> {
+        with_room(text, || {
+            let mut report = Report::new(text);
+            let node = report.expression().and_then(|item| {
+                let expression = report.parse(&item)?;
+                check(&mut Checker::new(scope, &mut report), &expression, &item)
+            });
+            match (node, report.mistakes.is_empty()) {
+                (Some(node), true) => Ok(Self::new(node)),
+                _ => Err(Mistakes(report.mistakes)),
+            }
+        })
+    }
+
+    /// Compiles a select list: `a, b as c, expression as name -- comment`.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    pub fn parse_list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
+        with_room(text, || Self::list(text, scope))
+    }
+
+    fn list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
+        let mut report = Report::new(text);
+        let mut fields: Vec<Field> = Vec::new();
+        for item in report.list() {
+            let Some(expression) = report.parse(&item) else { continue };
+            let node = Checker::new(scope, &mut report).whole(&expression, item.place);
+            let name = item.alias.clone().or_else(|| super::parse::own_name(&expression));
+            match (node, name) {
+                (Some(_), None) => {
+                    report.add(item.place, "this field has no name", Some("write … as name".to_owned()));
+                }
+                (_, Some(name)) if fields.iter().any(|field| field.name == name) => {
+                    report.add(
+                        item.place,
+                        format!("the name {name} is given twice"),
+                        Some("write … as name".to_owned()),
+                    );
+                }
+                (Some(node), Some(name)) => {
+                    let Item { comment, place, .. } = item;
+                    fields.push(Field { name, expression: Self::new(node), comment, place });
+                }
+                (None, _) => {}
+            }
+        }
+        report.mistakes.sort_by_key(|mistake| mistake.place.start);
+        if report.mistakes.is_empty() { Ok(fields) } else { Err(Mistakes(report.mistakes)) }
+    }
+
+    fn new(node: Node) -> Self {
+        let mut facts = Facts::default();
+        facts.gather(&node);
+        let kind = match &node.op {
+            Op::Column(column) => column.kind.clone(),
+            _ => kind_of(&node.data_type.base),
+        };
+        Self {
+            node: Arc::new(node),
+            kind,
+            reads_new: facts.new.into_iter().collect(),
+            reads_old: facts.old.into_iter().collect(),
+            uses_hmac: facts.hmac,
+        }
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Its type, as Postgres describes it.
+    pub fn data_type(&self) -> &SqlType {
+        &self.node.data_type
+    }
+
+    /// How its value becomes JSON.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Whether it can be NULL.
+    pub fn is_nullable(&self) -> bool {
+        self.node.nullable
+    }
+
+    /// Whether it can be unavailable, as it reads a value that may be TOASTed or that belongs to the old row.
+    pub fn may_be_unavailable(&self) -> bool {
+        self.node.unavailable
+    }
+
+    /// A tagged column of which it tells something; `None` if it may leave.
+    pub fn tagged(&self) -> Option<&str> {
+        self.node.tagged.as_deref()
+    }
+
+    /// The column that it is and nothing else: `x` or `new.x`.
+    pub fn column(&self) -> Option<&str> {
+        match &self.node.op {
+            Op::Column(column) if column.side != Side::Old => Some(&column.name),
+            _ => None,
+        }
+    }
+
+    /// Names of the columns of the new row (or, in a delete, of the old one) that it reads.
+    pub fn reads_new(&self) -> &[String] {
+        &self.reads_new
+    }
+
+    /// Names of the columns that it reads of the old row by `old.`; `changed()` reads all.
+    pub fn reads_old(&self) -> &[String] {
+        &self.reads_old
+    }
+
+    /// Whether it reads nothing of the change.
+    pub fn is_constant(&self) -> bool {
+        super::check::is_constant(&self.node)
+    }
+
+    /// Whether it asks for the key of `hmac()`.
+    pub fn uses_hmac(&self) -> bool {
+        self.uses_hmac
+    }
+
+    /// Whether a condition holds.
+    ///
+    /// # Errors
+    /// As Postgres.
+    pub fn holds(&self, row: &Row<'_>, context: &mut Context) -> Result<Truth, EvalError> {
+        match (Evaluator { row, context }).evaluate(&self.node).map_err(told)? {
+            Datum::Bool(true) => Ok(Truth::True),
+            Datum::Unavailable => Ok(Truth::Unavailable),
+            _ => Ok(Truth::False),
+        }
+    }
+
+    /// Appends its value as JSON, as `to_jsonb()` prints it with the exceptions of `translate::json`.
+    ///
+    /// # Errors
+    /// As Postgres; then `out` is as it was.
+    pub fn write_json(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, EvalError> {
+        if let Op::Column(column) = &self.node.op {
+            return match column.cell(row) {
+                Value::Text(text) => self.write_kind(text, out),
+                Value::Null => {
+                    out.extend_from_slice(b"null");
+                    Ok(Outcome::Null)
+                }
+                Value::Unavailable => Ok(Outcome::Unavailable),
+            };
+        }
+        let mut text = std::mem::take(&mut context.text);
+        text.clear();
+        let written = self.write_text(row, context, &mut text).and_then(|outcome| match outcome {
+            Outcome::Value => self.write_kind(text.as_bytes(), out),
+            Outcome::Null => {
+                out.extend_from_slice(b"null");
+                Ok(Outcome::Null)
+            }
+            Outcome::Unavailable => Ok(Outcome::Unavailable),
+        });
+        context.text = text;
+        written
+    }
+
+    fn write_kind(&self, text: &[u8], out: &mut Vec<u8>) -> Result<Outcome, EvalError> {
+        json::write_value(out, &self.kind, text).map_err(|error| EvalError {
+            sqlstate: "XX000",
+            message: error.to_string(),
+            place: self.node.place,
+        })?;
+        Ok(Outcome::Value)
+    }
+
+    /// Appends its value in Postgres' text form.
+    ///
+    /// # Errors
+    /// As Postgres; then `out` is as it was.
+    pub fn write_text(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        out: &mut String,
+    ) -> Result<Outcome, EvalError> {
+        if let Op::Column(column) = &self.node.op {
+            return match column.cell(row) {
+                Value::Text(text) => match std::str::from_utf8(text) {
+                    Ok(text) => {
+                        out.push_str(text);
+                        Ok(Outcome::Value)
+                    }
+                    Err(_) => Err(told(Failure { fault: super::fault::CELL, place: self.node.place })),
+                },
+                Value::Null => Ok(Outcome::Null),
+                Value::Unavailable => Ok(Outcome::Unavailable),
+            };
+        }
+        match (Evaluator { row, context }).evaluate(&self.node).map_err(told)? {
+            Datum::Null => Ok(Outcome::Null),
+            Datum::Unavailable => Ok(Outcome::Unavailable),
+            value => {
+                value::write(out, &self.node.data_type.base, &value);
+                Ok(Outcome::Value)
+            }
+        }
+    }
+}
+
+/// Stack for `sqlparser`'s tree, which is as deep as a sum is long. Only what is used is memory.
+const STACK: usize = 64 << 20;
+
+/// Compiles on a thread with room for any text that is short enough to be read.
+fn with_room<T: Send>(
+    text: &str,
+    compile: impl FnOnce() -> Result<T, Mistakes> + Send,
+) -> Result<T, Mistakes> {
+    let compiled = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("compile".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, compile).ok().and_then(|thread| thread.join().ok())
+    });
+    compiled.unwrap_or_else(|| {
+        let mut report = Report::new(text);
+        let place = Place { line: 1, column: 1, ..Place::default() };
+        report.add(place, "there is no memory to compile the text", None);
+        Err(Mistakes(report.mistakes))
+    })
+}
+
+fn told(Failure { fault, place }: Failure) -> EvalError {
+    EvalError { sqlstate: fault.sqlstate, message: fault.message.to_owned(), place }
+}
+
+/// How values of a type become JSON, where no catalogue says more.
+fn kind_of(base: &Base) -> Kind {
+    match base {
+        Base::Bool => Kind::Bool,
+        Base::Int2 | Base::Int4 | Base::Int8 | Base::Numeric => Kind::Number,
+        Base::Float4 | Base::Float8 => Kind::Float,
+        Base::Date => Kind::Date,
+        Base::Timestamp => Kind::Timestamp,
+        Base::TimestampTz => Kind::TimestampTz,
+        Base::Bytea => Kind::Bytea,
+        Base::Json | Base::Jsonb => Kind::Json,
+        Base::Array(element) => Kind::Array { element: Arc::new(kind_of(element)), delimiter: b',' },
+        Base::Text
+        | Base::Varchar
+        | Base::Bpchar
+        | Base::Name
+        | Base::Time
+        | Base::Interval
+        | Base::Uuid
+        | Base::Enum(_)
+        | Base::Other(_) => Kind::Text,
+    }
+}
+
+/// What a tree reads.
+#[derive(Default)]
+struct Facts {
+    new: BTreeSet<String>,
+    old: BTreeSet<String>,
+    hmac: bool,
+}
+
+impl Facts {
+    fn gather(&mut self, node: &Node) {
+        match &node.op {
+            Op::Column(column) if column.side == Side::Old => {
+                self.old.insert(column.name.to_string());
+            }
+            Op::Column(column) => {
+                self.new.insert(column.name.to_string());
+            }
+            Op::Changed(columns) => {
+                self.new.extend(columns.iter().map(|column| column.name.to_string()));
+                self.old.extend(columns.iter().map(|column| column.name.to_string()));
+            }
+            Op::Call { function: Function::Hmac, .. } => self.hmac = true,
+            _ => {}
+        }
+        for child in node.children() {
+            self.gather(child);
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! `numeric`: exact decimals with Postgres' scales. What fits 38 digits is computed in registers, the rest in big integers.
+
+use std::cmp::Ordering;
+use std::fmt::{self, Write as _};
+
+use num_bigint::BigInt;
+
+use super::digits::Digits;
+use super::fault::{Computed, DIVISION_BY_ZERO, NOT_FINITE, NUMERIC_FIELD, NUMERIC_FORMAT, TEXT_SYNTAX};
+
+/// Most digits behind the point (`NUMERIC_DSCALE_MAX`), and before it.
+const SCALE_MAX: u32 = 16_383;
+const WHOLE_MAX: u64 = 131_072;
+
+/// Digits behind the point that a division gives at most (`NUMERIC_MAX_DISPLAY_SCALE`).
+const DIVISION_SCALE_MAX: i64 = 1000;
+
+/// A value of type numeric.
+#[derive(Clone, Debug)]
+pub(super) enum Numeric {
+    NaN,
+    Infinity { negative: bool },
+    Finite(Decimal),
+}
+
+/// `digits` · 10^-`scale`.
+#[derive(Clone, Debug)]
+pub(super) struct Decimal {
+    digits: Digits,
+    scale: u32,
+}
+
+impl Decimal {
+    const fn small(digits: i128, scale: u32) -> Self {
+        Self { digits: Digits::Small(digits), scale }
+    }
+
+    fn checked(self) -> Computed<Numeric> {
+        if let Digits::Large(_) = self.digits
+            && self.digits.count().saturating_sub(u64::from(self.scale)) > WHOLE_MAX
+        {
+            return Err(NUMERIC_FORMAT);
+        }
+        Ok(Numeric::Finite(self))
+    }
+
+    fn aligned(&self, other: &Self) -> (Digits, Digits, u32) {
+        let scale = self.scale.max(other.scale);
+        (self.digits.shifted(scale - self.scale), other.digits.shifted(scale - other.scale), scale)
+    }
+
+    fn add(&self, other: &Self) -> Computed<Numeric> {
+        let (a, b, scale) = self.aligned(other);
+        let digits = match (&a, &b) {
+            (Digits::Small(a), Digits::Small(b)) if a.checked_add(*b).is_some() => Digits::Small(a + b),
+            _ => Digits::of(a.large() + b.large()),
+        };
+        Self { digits, scale }.checked()
+    }
+
+    fn negated(&self) -> Self {
+        let digits = match &self.digits {
+            Digits::Small(small) if *small != i128::MIN => Digits::Small(-small),
+            other => Digits::of(-other.large()),
+        };
+        Self { digits, scale: self.scale }
+    }
+
+    fn multiply(&self, other: &Self) -> Computed<Numeric> {
+        let digits = match (&self.digits, &other.digits) {
+            (Digits::Small(a), Digits::Small(b)) if a.checked_mul(*b).is_some() => Digits::Small(a * b),
+            (a, b) => Digits::of(a.large() * b.large()),
+        };
+        Self { digits, scale: self.scale + other.scale }.rescaled_to_max().checked()
+    }
+
+    fn rescaled_to_max(self) -> Self {
+        if self.scale > SCALE_MAX { self.rounded(i64::from(SCALE_MAX), true) } else { self }
+    }
+
+    /// Exponent in base 10,000, and the first digit in that base, as Postgres keeps its numbers.
+    fn weight(&self) -> (i64, u32) {
+        if self.digits.is_zero() {
+            return (0, 0);
+        }
+        let count = self.digits.count().cast_signed();
+        let exponent = count - 1 - i64::from(self.scale);
+        let wanted = exponent.rem_euclid(4) + 1;
+        let first = if count > wanted {
+            let cut = Digits::Small(1).shifted(u32::try_from(count - wanted).unwrap_or(u32::MAX));
+            self.digits.divided(&cut, false)
+        } else {
+            self.digits.shifted(u32::try_from(wanted - count).unwrap_or_default())
+        };
+        let first = match first {
+            Digits::Small(first) => u32::try_from(first.unsigned_abs()).unwrap_or_default(),
+            Digits::Large(_) => 0,
+        };
+        (exponent.div_euclid(4), first)
+    }
+
+    /// `select_div_scale` of the server's numeric.c: at least sixteen significant digits.
+    fn division_scale(&self, by: &Self) -> u32 {
+        let ((weight, first), (by_weight, by_first)) = (self.weight(), by.weight());
+        let quotient_weight = weight - by_weight - i64::from(first <= by_first);
+        let scale = (16 - quotient_weight * 4).max(i64::from(self.scale)).max(i64::from(by.scale));
+        u32::try_from(scale.clamp(0, DIVISION_SCALE_MAX)).unwrap_or_default()
+    }
+
+    fn divide(&self, by: &Self) -> Computed<Numeric> {
+        if by.digits.is_zero() {
+            return Err(DIVISION_BY_ZERO);
+        }
+        let scale = self.division_scale(by);
+        let exponent = i64::from(scale) + i64::from(by.scale) - i64::from(self.scale);
+        let size = u32::try_from(exponent.unsigned_abs()).unwrap_or(u32::MAX);
+        let digits = if exponent >= 0 {
+            self.digits.shifted(size).divided(&by.digits, true)
+        } else {
+            // The scale of an operand above a thousand digits is cut to that.
+            self.digits.divided(&by.digits.shifted(size), true)
+        };
+        Self { digits, scale }.checked()
+    }
+
+    fn modulo(&self, by: &Self) -> Computed<Numeric> {
+        if by.digits.is_zero() {
+            return Err(DIVISION_BY_ZERO);
+        }
+        let (a, b, scale) = self.aligned(by);
+        Ok(Numeric::Finite(Self { digits: a.rest(&b), scale }))
+    }
+
+    /// To `places` behind the point, which may lie before it.
+    fn rounded(&self, places: i64, round: bool) -> Self {
+        let scale = u32::try_from(places.max(0)).unwrap_or_default();
+        let cut = i64::from(self.scale) - places;
+        let Ok(cut) = u32::try_from(cut) else {
+            return Self { digits: self.digits.shifted(scale - self.scale), scale };
+        };
+        let digits = self.digits.divided(&Digits::Small(1).shifted(cut), round);
+        // With places before the point the digits are put back.
+        let digits = digits.shifted(u32::try_from(-places.min(0)).unwrap_or_default());
+        Self { digits, scale }
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        if self.scale == other.scale {
+            return self.digits.compare(&other.digits);
+        }
+        let (a, b, _) = self.aligned(other);
+        a.compare(&b)
+    }
+}
+
+impl Numeric {
+    pub(super) const fn from_int(int: i64) -> Self {
+        Self::Finite(Decimal::small(int as i128, 0))
+    }
+
+    /// `int` · 10^-`scale`.
+    pub(super) const fn scaled(int: i128, scale: u32) -> Self {
+        Self::Finite(Decimal::small(int, scale))
+    }
+
+    /// As Postgres' input function: white space around it, `.5`, `5.`, `1e3`, NaN and infinities.
+    pub(super) fn parse(text: &str) -> Computed<Self> {
+        let text = text.trim_matches(super::text::is_space);
+        let (negative, unsigned) = match text.as_bytes().first() {
+            Some(b'-') => (true, text.get(1..).unwrap_or_default()),
+            Some(b'+') => (false, text.get(1..).unwrap_or_default()),
+            _ => (false, text),
+        };
+        if text.eq_ignore_ascii_case("nan") {
+            return Ok(Self::NaN);
+        }
+        if unsigned.eq_ignore_ascii_case("infinity") || unsigned.eq_ignore_ascii_case("inf") {
+            return Ok(Self::Infinity { negative });
+        }
+        let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+            Some(at) => {
+                let (mantissa, exponent) = unsigned.split_at(at);
+                (mantissa, exponent_of(exponent.get(1..).unwrap_or_default())?)
+            }
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if (whole.is_empty() && fraction.is_empty()) || !is_digits(whole) || !is_digits(fraction) {
+            return Err(TEXT_SYNTAX);
+        }
+        let digits = digits_of(whole, fraction, negative)?;
+        let scale = i64::try_from(fraction.len()).map_err(|_| NUMERIC_FORMAT)? - exponent;
+        if scale > i64::from(SCALE_MAX) || -scale > WHOLE_MAX.cast_signed() {
+            return Err(NUMERIC_FORMAT);
+        }
+        let size = u32::try_from(scale.unsigned_abs()).map_err(|_| NUMERIC_FORMAT)?;
+        let decimal = if scale >= 0 {
+            Decimal { digits, scale: size }
+        } else {
+            Decimal { digits: digits.shifted(size), scale: 0 }
+        };
+        decimal.checked()
+    }
+
+    fn sign(&self) -> i8 {
+        match self {
+            Self::NaN => 0,
+            Self::Infinity { negative } => {
+                if *negative {
+                    -1
+                } else {
+                    1
+                }
+            }
+            Self::Finite(decimal) if decimal.digits.is_zero() => 0,
+            Self::Finite(decimal) => {
+                if decimal.digits.is_negative() {
+                    -1
+                } else {
+                    1
+                }
+            }
+        }
+    }
+
+    pub(super) fn signum(&self) -> Self {
+        if matches!(self, Self::NaN) { Self::NaN } else { Self::from_int(i64::from(self.sign())) }
+    }
+
+    pub(super) fn negated(&self) -> Self {
+        match self {
+            Self::NaN => Self::NaN,
+            Self::Infinity { negative } => Self::Infinity { negative: !negative },
+            Self::Finite(decimal) => Self::Finite(decimal.negated()),
+        }
+    }
+
+    pub(super) fn abs(&self) -> Self {
+        if self.sign() < 0 { self.negated() } else { self.clone() }
+    }
+
+    pub(super) fn add(&self, other: &Self) -> Computed<Self> {
+        match (self, other) {
+            (Self::Finite(a), Self::Finite(b)) => a.add(b),
+            (Self::NaN, _) | (_, Self::NaN) => Ok(Self::NaN),
+            (Self::Infinity { negative: a }, Self::Infinity { negative: b }) if a != b => Ok(Self::NaN),
+            (Self::Infinity { negative }, _) | (_, Self::Infinity { negative }) => {
+                Ok(Self::Infinity { negative: *negative })
+            }
+        }
+    }
+
+    pub(super) fn multiply(&self, other: &Self) -> Computed<Self> {
+        match (self, other) {
+            (Self::Finite(a), Self::Finite(b)) => a.multiply(b),
+            (Self::NaN, _) | (_, Self::NaN) => Ok(Self::NaN),
+            _ if self.sign() == 0 || other.sign() == 0 => Ok(Self::NaN),
+            _ => Ok(Self::Infinity { negative: self.sign() != other.sign() }),
+        }
+    }
+
+    pub(super) fn divide(&self, by: &Self) -> Computed<Self> {
+        match (self, by) {
+            (Self::Finite(a), Self::Finite(b)) => a.divide(b),
+            (Self::NaN, _) | (_, Self::NaN) | (Self::Infinity { .. }, Self::Infinity { .. }) => Ok(Self::NaN),
+            (Self::Infinity { .. }, _) if by.sign() == 0 => Err(DIVISION_BY_ZERO),
+            (Self::Infinity { .. }, _) => Ok(Self::Infinity { negative: self.sign() != by.sign() }),
+            (Self::Finite(_), Self::Infinity { .. }) => Ok(Self::from_int(0)),
+        }
+    }
+
+    pub(super) fn modulo(&self, by: &Self) -> Computed<Self> {
+        match (self, by) {
+            (Self::Finite(a), Self::Finite(b)) => a.modulo(b),
+            (Self::NaN, _) | (_, Self::NaN) => Ok(Self::NaN),
+            (Self::Infinity { .. }, _) if by.sign() == 0 => Err(DIVISION_BY_ZERO),
+            (Self::Infinity { .. }, _) => Ok(Self::NaN),
+            (Self::Finite(a), Self::Infinity { .. }) => Ok(Self::Finite(a.clone())),
+        }
+    }
+
+    /// To `places` behind the point; halves away from zero, or cut.
+    pub(super) fn rounded(&self, places: i64, round: bool) -> Computed<Self> {
+        match self {
+            Self::Finite(decimal) => decimal.rounded(places.clamp(-2000, 2000), round).checked(),
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// To the next whole number above or below.
+    pub(super) fn whole(&self, up: bool) -> Computed<Self> {
+        let cut = self.rounded(0, false)?;
+        match (cut.compare(self), up) {
+            (Ordering::Less, true) => cut.add(&Self::from_int(1)),
+            (Ordering::Greater, false) => cut.add(&Self::from_int(-1)),
+            _ => Ok(cut),
+        }
+    }
+
+    /// As `numeric(precision, scale)`.
+    pub(super) fn fitted(&self, precision: i64, scale: i64) -> Computed<Self> {
+        let Self::Finite(decimal) = self else {
+            return if matches!(self, Self::NaN) { Ok(Self::NaN) } else { Err(NUMERIC_FIELD) };
+        };
+        let rounded = decimal.rounded(scale, true);
+        let whole = rounded.digits.count().cast_signed() - i64::from(rounded.scale);
+        if !rounded.digits.is_zero() && whole > precision - scale {
+            return Err(NUMERIC_FIELD);
+        }
+        Ok(Self::Finite(rounded))
+    }
+
+    /// Rounded to an integer; `None` beyond a bigint.
+    pub(super) fn to_int(&self) -> Computed<Option<i64>> {
+        let Self::Finite(decimal) = self else { return Err(NOT_FINITE) };
+        Ok(match decimal.rounded(0, true).digits {
+            Digits::Small(small) => i64::try_from(small).ok(),
+            Digits::Large(_) => None,
+        })
+    }
+
+    /// NaN is equal to itself and above all others.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Finite(a), Self::Finite(b)) => a.compare(b),
+            (Self::NaN, Self::NaN) => Ordering::Equal,
+            (Self::NaN, _) => Ordering::Greater,
+            (_, Self::NaN) => Ordering::Less,
+            (Self::Infinity { .. }, Self::Infinity { .. }) => self.sign().cmp(&other.sign()),
+            (Self::Infinity { .. }, _) => self.sign().cmp(&0),
+            (_, Self::Infinity { .. }) => 0.cmp(&other.sign()),
+        }
+    }
+}
+
+fn exponent_of(text: &str) -> Computed<i64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(TEXT_SYNTAX);
+    }
+    let size: i64 = unsigned.parse().map_err(|_| NUMERIC_FORMAT)?;
+    Ok(if text.starts_with('-') { -size } else { size })
+}
+
+fn digits_of(whole: &str, fraction: &str, negative: bool) -> Computed<Digits> {
+    if whole.len() + fraction.len() <= 38 {
+        let digits = whole.bytes().chain(fraction.bytes());
+        let size = digits.fold(0_i128, |size, byte| size * 10 + i128::from(byte - b'0'));
+        return Ok(Digits::Small(if negative { -size } else { size }));
+    }
+    let digits = BigInt::parse_bytes(format!("{whole}{fraction}").as_bytes(), 10).ok_or(TEXT_SYNTAX)?;
+    Ok(Digits::of(if negative { -digits } else { digits }))
+}
+
+impl fmt::Display for Numeric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NaN => f.write_str("NaN"),
+            Self::Infinity { negative } => f.write_str(if *negative { "-Infinity" } else { "Infinity" }),
+            Self::Finite(decimal) => decimal.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = match &self.digits {
+            Digits::Small(small) if self.scale == 0 => return small.fmt(f),
+            Digits::Small(small) => small.unsigned_abs().to_string(),
+            Digits::Large(large) => large.magnitude().to_string(),
+        };
+        if self.digits.is_negative() {
+            f.write_char('-')?;
+        }
+        let scale = self.scale as usize;
+        if scale == 0 {
+            return f.write_str(&digits);
+        }
+        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
+        write!(f, "{}.{fraction:0>scale$}", if whole.is_empty() { "0" } else { whole })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(text: &str) -> Numeric {
+        Numeric::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_division_has_postgres_scale() {
+        for (a, b, expected) in [
+            ("12.5", "1000", "0.01250000000000000000"),
+            ("1", "3", "0.33333333333333333333"),
+            ("10", "4", "2.5000000000000000"),
+            ("100000000", "3", "33333333.333333333333"),
+            ("0", "7", "0.00000000000000000000"),
+            ("-7", "2", "-3.5000000000000000"),
+        ] {
+            assert_eq!(number(a).divide(&number(b)).unwrap().to_string(), expected, "{a} / {b}");
+        }
+        assert_eq!(number("1").divide(&number("0.00")).err(), Some(DIVISION_BY_ZERO));
+    }
+
+    #[test]
+    fn large_numbers_are_exact() {
+        let large = number("123456789012345678901234567890123456789012345678.5");
+        let square = large.multiply(&large).unwrap();
+        assert_eq!(square.divide(&large).unwrap().compare(&large), Ordering::Equal);
+        assert_eq!(large.add(&large.negated()).unwrap().to_string(), "0.0");
+        assert_eq!(
+            number("1e30").multiply(&number("1e30")).unwrap().to_string(),
+            format!("1{}", "0".repeat(60))
+        );
+    }
+
+    #[test]
+    fn rounding_goes_away_from_zero_also_before_the_point() {
+        for (text, places, expected) in [
+            ("2.5", 0, "3"),
+            ("-2.5", 0, "-3"),
+            ("1.005", 2, "1.01"),
+            ("155", -1, "160"),
+            ("1.5", 3, "1.500"),
+            ("44", -2, "0"),
+        ] {
+            assert_eq!(number(text).rounded(places, true).unwrap().to_string(), expected, "{text} {places}");
+        }
+    }
+}

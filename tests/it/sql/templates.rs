@@ -1,0 +1,224 @@
+//! What random expressions are made of.
+
+/// Result, and templates for it, separated by `;;`. A hole names a type; `N` is one numeric type throughout, `A` any one
+/// type throughout.
+pub(super) const TEMPLATES: &[(&str, &str)] = &[
+    (
+        "bool",
+        "{N} = {N} ;; {N} <> {N} ;; {N} < {N} ;; {N} >= {N} ;; {int4} = {numeric} ;; \
+         {int8} > {float8} ;; {float4} < {float8} ;; {float4} = {int4} ;; {int2} <= {int8} ;; \
+         {numeric} > {float4} ;; {text} = {text} ;; {varchar} = {text} ;; {bpchar} = {bpchar} ;; \
+         {bpchar} = {text} ;; {varchar} <> {bpchar} ;; {bpchar} = {varchar} ;; m1 = {text} ;; \
+         {text} < {text} collate \"C\" ;; {varchar} >= {text} collate \"C\" ;; \
+         {bpchar} < {bpchar} collate \"C\" ;; {date} < {date} ;; {date} >= {timestamp} ;; \
+         {timestamptz} > {date} ;; {timestamp} <> {timestamptz} ;; {time} < {time} ;; \
+         {interval} > {interval} ;; {time} < {interval} ;; {uuid} = {uuid} ;; {uuid} < {uuid} ;; \
+         {bytea} >= {bytea} ;; {mood} < {mood} ;; {mood} = 'ok' ;; {jsonb} = {jsonb} ;; \
+         {jsonb} <> {jsonb} ;; {bool} = {bool} ;; {bool} and {bool} ;; {bool} or {bool} ;; \
+         not {bool} ;; {bool} and {bool} or {bool} ;; {bool} is true ;; {bool} is not false ;; \
+         {bool} is unknown ;; {A} is null ;; {A} is not null ;; {N} is distinct from {N} ;; \
+         {text} is not distinct from {text} ;; {mood} is distinct from {mood} ;; \
+         {int4} in ({int4}, {int4}, 5) ;; {int4} in (1, 2.5, 3000000000) ;; \
+         {float4} in (0.1, 1.1) ;; {float4} in (1.1) ;; {text} not in ('a', {text}, 'b') ;; \
+         {bpchar} in ('abc', 'x ') ;; {mood} in ('sad', 'glad') ;; \
+         {varchar} in ('abc', {text}) ;; {date} in ('2026-10-01', {date}) ;; \
+         {int2} not in (1, 7) ;; {N} between {N} and {N} ;; \
+         {date} not between {date} and {date} ;; {timestamp} between {date} and {timestamp} ;; \
+         {text} like {text} ;; {text} not like 'a%' ;; {bpchar} like 'abc%' ;; \
+         {varchar} ilike {text} ;; {text} like '%!_%' escape '!' ;; {text} ilike '%B%' ;; \
+         {text} like '\\' ;; {int4} = any ({int4[]}) ;; {text} <> any ({text[]}) ;; \
+         'a' = any ({text[]}) ;; {int4} = any ('{1,2,3}') ;; {mood} = any (ea1) ;; \
+         {int4} > any ({int4[]}) ;; {text}::bool ;; ({int4})::bool ;; {jsonb} ? 'a' ;; \
+         {jsonb} ? {text} ;; ({jsonb} -> 'x')::bool ;; \
+         case when {bool} then {bool} else {bool} end ;; coalesce({bool}, {bool}) ;; \
+         {int4} + 1 > {int4} ;; {int4} = 1 is true ;; - {int4} < i1 * 2 + 1 ;; not {int4} = 1 ;; \
+         {text} || 'x' like {text} || '%' ;; ({text})::text = {bpchar}::text ;; \
+         greatest({bool}, {bool}) ;; nullif({bool}, {bool})",
+    ),
+    (
+        "int2",
+        "{int2} + {int2} ;; {int2} - {int2} ;; {int2} * {int2} ;; {int2} / {int2} ;; \
+         {int2} % {int2} ;; - {int2} ;; abs({int2}) ;; ({int4})::int2 ;; ({float4})::int2 ;; \
+         ({numeric})::smallint ;; {text}::int2 ;; mod({int2}, {int2}) ;; \
+         coalesce({int2}, {int2}) ;; nullif({int2}, {int4}) ;; greatest({int2}, {int2}) ;; \
+         {int2} + '1' ;; ({jsonb})::int2",
+    ),
+    (
+        "int4",
+        "{int4} + {int4} ;; {int4} - {int2} ;; {int4} * {int4} ;; {int4} / {int4} ;; \
+         {int4} % {int4} ;; - {int4} ;; - {int4} + {int4} * {int4} ;; abs({int4}) ;; \
+         mod({int4}, {int2}) ;; ({int8})::int4 ;; ({numeric})::int ;; ({float8})::integer ;; \
+         ({float4})::int ;; {text}::int ;; ({bool})::int ;; length({text}) ;; \
+         char_length({varchar}) ;; length({bpchar}) ;; length({bytea}) ;; \
+         ({jsonb} -> 'a')::int ;; ({jsonb})::int ;; cardinality({int4[]}) ;; \
+         array_length({int4[]}, 1) ;; array_length({int4[]}, 2) ;; ({int4[]})[{int4}] ;; \
+         ia1[1] ;; {date} - {date} ;; case when {bool} then {int4} else {int2} end ;; \
+         case {int4} when 1 then {int4} when {int4} then 3 end ;; coalesce({int4}, {int2}, 0) ;; \
+         nullif({int4}, {int8}) ;; nullif({int4}, 1) ;; {int4} + {date} - {date} ;; \
+         greatest({int4}, {int2}, {int4}) ;; least({int4}, {int4}) ;; {int2} + {int4} ;; \
+         {int4} / '2' ;; cast({text} as int) ;; {int4} - {int4} - {int4} ;; \
+         {int4} / {int4} * {int4} ;; {int4} % {int4} + {int4} ;; (- {int4})::int2 + 1",
+    ),
+    (
+        "int8",
+        "{int8} + {int4} ;; {int8} - {int8} ;; {int8} * {int2} ;; {int8} / {int4} ;; \
+         {int4} % {int8} ;; - {int8} ;; abs({int8}) ;; ({numeric})::bigint ;; \
+         ({float8})::int8 ;; ({int4})::bigint ;; {text}::bigint ;; coalesce({int8}, {int4}) ;; \
+         case when {bool} then {int4} else {int8} end ;; greatest({int4}, {int8}) ;; \
+         ({jsonb} ->> 'a')::int8 ;; mod({int8}, {int4}) ;; ({jsonb})::bigint ;; \
+         nullif({int8}, {int2})",
+    ),
+    (
+        "numeric",
+        "{numeric} + {numeric} ;; {numeric} - {int4} ;; {numeric} * {numeric} ;; \
+         {numeric} / {numeric} ;; {numeric} % {numeric} ;; {int4} / {numeric} ;; \
+         {numeric} / {int8} ;; {int8} % {numeric} ;; - {numeric} ;; abs({numeric}) ;; \
+         round({numeric}) ;; round({numeric}, {int4} % 30) ;; round({numeric}, -2) ;; \
+         round({int4}, 1) ;; trunc({numeric}) ;; trunc({numeric}, 2) ;; ceil({numeric}) ;; \
+         floor({numeric}) ;; sign({numeric}) ;; mod({numeric}, {int4}) ;; ({int8})::numeric ;; \
+         ({float8})::numeric ;; ({float4})::numeric ;; {text}::numeric ;; \
+         ({numeric})::numeric(8,2) ;; ({float8})::numeric(5) ;; ({jsonb})::numeric ;; \
+         ({jsonb} -> 'a')::numeric(6,1) ;; extract(epoch from {timestamp}) ;; \
+         extract(year from {date}) ;; extract(second from {timestamptz}) ;; \
+         extract(dow from {date}) ;; extract(week from {date}) ;; \
+         extract(isoyear from {timestamp}) ;; extract(decade from {date}) ;; \
+         extract(century from {timestamp}) ;; extract(millennium from {date}) ;; \
+         extract(doy from {timestamp}) ;; extract(isodow from {timestamptz}) ;; \
+         extract(quarter from {date}) ;; extract(epoch from {date}) ;; \
+         extract(epoch from {interval}) ;; extract(day from {interval}) ;; \
+         extract(hour from {time}) ;; extract(milliseconds from {time}) ;; \
+         extract(microseconds from {timestamp}) ;; extract(month from {interval}) ;; \
+         extract(minute from {interval}) ;; extract(year from {interval}) ;; \
+         case when {bool} then {numeric} else {int4} end ;; coalesce({numeric}, {int4}, 0.0) ;; \
+         nullif({numeric}, {int4}) ;; greatest({numeric}, {int8}) ;; \
+         least({numeric}, {numeric}) ;; {numeric} * {int4} + {numeric} / 3 ;; \
+         {numeric} / 1000 ;; {numeric} - {numeric} - {numeric}",
+    ),
+    (
+        "float4",
+        "{float4} + {float4} ;; {float4} - {float4} ;; {float4} * {float4} ;; \
+         {float4} / {float4} ;; - {float4} ;; abs({float4}) ;; ({float8})::real ;; \
+         ({numeric})::float4 ;; ({int4})::float4 ;; {text}::float4 ;; \
+         coalesce({float4}, {int4}) ;; ({int8})::real ;; nullif({float4}, {float8}) ;; \
+         ({jsonb})::float4",
+    ),
+    (
+        "float8",
+        "{float8} + {float8} ;; {float8} - {float4} ;; {float8} * {int4} ;; \
+         {float8} / {float8} ;; {float4} + {int4} ;; {float4} * {numeric} ;; \
+         {numeric} / {float8} ;; - {float8} ;; abs({float8}) ;; round({float8}) ;; \
+         trunc({float8}) ;; ceil({float8}) ;; floor({float8}) ;; sign({float8}) ;; \
+         round({int4}) ;; floor({int8}) ;; ceil({float4}) ;; ({numeric})::float8 ;; \
+         ({float4})::float8 ;; ({int8})::float8 ;; {text}::float8 ;; \
+         date_part('epoch', {timestamp}) ;; date_part('second', {timestamptz}) ;; \
+         date_part('year', {date}) ;; date_part('milliseconds', {time}) ;; \
+         date_part('epoch', {interval}) ;; date_part('hour', {timestamp}) ;; \
+         case when {bool} then {int4} else {float8} end ;; coalesce({float8}, {numeric}) ;; \
+         greatest({float8}, {float4}) ;; least({float8}, {float8}) ;; ({jsonb})::float8 ;; \
+         nullif({float8}, {float8})",
+    ),
+    (
+        "text",
+        "{text} || {text} ;; {text} || {int4} ;; {bool} || {text} ;; {numeric} || {text} ;; \
+         {bpchar} || {text} ;; {varchar} || {varchar} ;; {text} || {date} ;; \
+         {text} || {float8} ;; {mood} || '' ;; {text} || 'x' || {int4} ;; {uuid} || {text} ;; \
+         {interval} || {text} ;; {timestamptz} || '' ;; concat({A}, {text}, {bool}) ;; \
+         concat_ws(',', {text}, {int4}, {bpchar}) ;; concat_ws({text}, {text}, {A}) ;; \
+         lower({text}) ;; upper({text}) ;; lower({bpchar}) ;; btrim({text}) ;; \
+         trim(both 'a' from {text}) ;; trim({text}) ;; ltrim({text}, {text}) ;; \
+         rtrim({text}, 'bc') ;; trim(leading 'x ' from {text}) ;; left({text}, {int4} % 5) ;; \
+         right({text}, {int4} % 5) ;; left({bpchar}, 2) ;; \
+         substring({text} from {int4} % 4 for {int4} % 4) ;; substring({text}, {int4} % 4) ;; \
+         substr({text}, 2, 1) ;; substring({text} for 2) ;; replace({text}, {text}, {text}) ;; \
+         replace({text}, 'a', 'xy') ;; split_part({text}, ',', {int4} % 4) ;; \
+         split_part({text}, {text}, 1) ;; ({A})::text ;; cast({A} as text) ;; \
+         ({varchar})::text ;; ({bpchar})::text ;; ({jsonb})::text ;; ({float4})::text ;; \
+         pt::text ;; concat(net) ;; {jsonb} ->> 'a' ;; {jsonb} ->> {int4} ;; {json} ->> 'a' ;; \
+         {json} ->> 0 ;; {jsonb} #>> '{b,1,c}' ;; {json} #>> '{a,1}' ;; \
+         {jsonb} -> 'b' -> 1 ->> 'c' ;; {jsonb} ->> {text} ;; md5({text}) ;; md5({bytea}) ;; \
+         encode({bytea}, 'hex') ;; encode({bytea}, 'base64') ;; ({text[]})[2] ;; ta1[1] ;; \
+         case when {bool} then {text} else 'x' end ;; \
+         case {text} when 'a' then 'A' else {varchar} end ;; \
+         coalesce({text}, {varchar}, 'none') ;; coalesce({varchar}, {text}) ;; \
+         nullif({text}, {text}) ;; nullif({text}, 'abc') ;; ({text}::int)::text ;; 'lit' ;; \
+         coalesce({bpchar}, {text})",
+    ),
+    (
+        "varchar",
+        "({text})::varchar ;; ({text})::varchar(3) ;; ({int4})::varchar(2) ;; \
+         coalesce({varchar}, {varchar}) ;; case when {bool} then {varchar} end ;; \
+         nullif({varchar}, {varchar}) ;; ({bpchar})::varchar(4)",
+    ),
+    (
+        "bpchar",
+        "({text})::char(4) ;; ({text})::bpchar ;; ({varchar})::char ;; \
+         coalesce({bpchar}, 'x') ;; ({int4})::char(3) ;; \
+         case when {bool} then {bpchar} else 'ab  ' end ;; nullif({bpchar}, 'abc')",
+    ),
+    (
+        "date",
+        "{date} + {int4} % 1000 ;; {date} - {int2} % 100 ;; ({timestamp})::date ;; \
+         ({timestamptz})::date ;; coalesce({date}, {date}) ;; greatest({date}, {date}) ;; \
+         nullif({date}, {timestamp}) ;; case when {bool} then {date} end ;; {date} + {int4}",
+    ),
+    (
+        "time",
+        "{time} + {interval} ;; {time} - {interval} ;; ({timestamp})::time ;; \
+         ({interval})::time ;; coalesce({time}, {time}) ;; least({time}, {time})",
+    ),
+    (
+        "timestamp",
+        "{timestamp} + {interval} ;; {timestamp} - {interval} ;; {date} + {interval} ;; \
+         {interval} + {date} ;; {time} + {date} ;; {interval} + {timestamp} ;; \
+         {date} - {interval} ;; {date} + {time} ;; ({date})::timestamp ;; \
+         ({timestamptz})::timestamp ;; {timestamptz} at time zone 'UTC' ;; \
+         date_trunc('month', {timestamp}) ;; date_trunc('week', {timestamp}) ;; \
+         date_trunc('century', {timestamp}) ;; date_trunc('hour', {timestamp}) ;; \
+         date_trunc('milliseconds', {timestamp}) ;; date_trunc('decade', {timestamp}) ;; \
+         date_trunc('quarter', {timestamp}) ;; date_trunc('millennium', {timestamp}) ;; \
+         coalesce({timestamp}, {date}) ;; greatest({timestamp}, {timestamp}) ;; \
+         case when {bool} then {date} else {timestamp} end ;; date_trunc('year', {timestamp})",
+    ),
+    (
+        "timestamptz",
+        "{timestamptz} + {interval} ;; {timestamptz} - {interval} ;; ({date})::timestamptz ;; \
+         ({timestamp})::timestamptz ;; {timestamp} at time zone 'utc' ;; \
+         date_trunc('day', {timestamptz}) ;; date_trunc('month', {date}) ;; \
+         {interval} + {timestamptz} ;; coalesce({timestamptz}, {timestamp}) ;; \
+         greatest({timestamptz}, {date}) ;; least({timestamptz}, {timestamptz}) ;; \
+         date_trunc('second', {timestamptz})",
+    ),
+    (
+        "interval",
+        "{interval} + {interval} ;; {interval} - {interval} ;; - {interval} ;; \
+         {timestamp} - {timestamp} ;; {timestamptz} - {timestamptz} ;; {timestamp} - {date} ;; \
+         {time} - {time} ;; ({time})::interval ;; coalesce({interval}, {interval}) ;; \
+         greatest({interval}, {interval}) ;; {timestamptz} - {date} ;; \
+         nullif({interval}, {interval})",
+    ),
+    (
+        "uuid",
+        "coalesce({uuid}, {uuid}) ;; nullif({uuid}, {uuid}) ;; least({uuid}, {uuid}) ;; \
+         {text}::uuid ;; (({uuid})::text)::uuid",
+    ),
+    ("json", "{json} -> 'a' ;; {json} -> 0 ;; {json} #> '{a,1}' ;; ({jsonb})::json ;; {json} -> -1"),
+    (
+        "jsonb",
+        "{jsonb} -> 'a' ;; {jsonb} -> {int4} % 3 ;; {jsonb} #> '{b,1}' ;; ({json})::jsonb ;; \
+         coalesce({jsonb}, {jsonb}) ;; case when {bool} then {jsonb} end ;; {jsonb} -> {text} ;; \
+         nullif({jsonb}, {jsonb}) ;; {text}::jsonb",
+    ),
+    (
+        "bytea",
+        "coalesce({bytea}, {bytea}) ;; nullif({bytea}, {bytea}) ;; decode(md5({text}), 'hex') ;; \
+         decode(encode({bytea}, 'base64'), 'base64') ;; greatest({bytea}, {bytea})",
+    ),
+    (
+        "mood",
+        "coalesce({mood}, 'ok') ;; case when {bool} then {mood} else 'glad' end ;; \
+         greatest({mood}, {mood}) ;; nullif({mood}, 'sad') ;; {text}::mood ;; (ea1)[1] ;; \
+         least({mood}, {mood})",
+    ),
+    ("int4[]", "coalesce({int4[]}, {int4[]}) ;; case when {bool} then {int4[]} end"),
+    ("text[]", "coalesce({text[]}, {text[]}) ;; case when {bool} then {text[]} else '{}' end"),
+];
