@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Outgoing;
+use super::lanes::FeedId;
 use super::throttle::Pass;
 
 /// Most records of a request; the service's limit.
@@ -47,6 +48,9 @@ pub struct Limits {
     pub in_flight_bytes: usize,
     /// Largest record the stream takes, data and key; see [`super::StreamFacts`].
     pub max_record_size: usize,
+    /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
+    /// seconds before it is noticed, and what is resident stays below 64 MiB.
+    pub window_bytes: usize,
 }
 
 impl Default for Limits {
@@ -57,6 +61,7 @@ impl Default for Limits {
             in_flight_requests: 16,
             in_flight_bytes: 8 << 20,
             max_record_size: 1 << 20,
+            window_bytes: 16 << 20,
         }
     }
 }
@@ -71,6 +76,7 @@ impl Limits {
             in_flight_requests: self.in_flight_requests.max(1),
             in_flight_bytes: self.in_flight_bytes.max(1),
             max_record_size: self.max_record_size,
+            window_bytes: self.window_bytes.max(1),
         }
     }
 }
@@ -88,15 +94,17 @@ pub struct Request {
 #[derive(Debug)]
 #[must_use = "the records of an unsettled request, and their keys, wait for ever"]
 pub struct Ticket {
-    pub(super) seqs: Vec<u64>,
+    pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
+    /// Whether any of it comes from behind the front.
+    pub(super) rear: bool,
 }
 
 impl Ticket {
     /// Records of the request.
     pub fn records(&self) -> usize {
-        self.seqs.len()
+        self.sent.len()
     }
 
     /// Bytes of the request, data and keys.
@@ -108,6 +116,13 @@ impl Ticket {
     pub fn is_probe(&self) -> bool {
         self.probe
     }
+}
+
+/// One record of a request: whose it is, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) feed: FeedId,
+    pub(super) seq: u64,
 }
 
 /// What is out.
@@ -140,6 +155,11 @@ impl Allowance {
     /// Whether a record of `size` bytes fits into a request that holds `records` of `bytes`.
     pub(super) fn fits(&self, records: usize, bytes: usize, size: usize) -> bool {
         if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
+    }
+
+    /// Whether `records` of `bytes` are all that one of `feeds` may put into a request while the others have something too.
+    pub(super) fn is_share(&self, records: usize, bytes: usize, feeds: usize) -> bool {
+        records > 0 && (records >= self.records.div_ceil(feeds) || bytes >= self.bytes / feeds)
     }
 }
 
