@@ -46,6 +46,8 @@ pub(crate) struct Put {
     single: bool,
     dry_run: bool,
     shuffle: bool,
+    /// The answer's numbers fall.
+    falling: bool,
 }
 
 /// What became of an entry.
@@ -73,6 +75,7 @@ impl State {
             match fault {
                 Fault::Slow { millis } => delay += Duration::from_millis(millis),
                 Fault::Shuffle => put.shuffle = true,
+                Fault::FallingNumbers => put.falling = true,
                 Fault::Accept => {}
                 other => {
                     decisive.get_or_insert(other);
@@ -101,8 +104,10 @@ impl State {
         self.requests.entries += records as u64;
         self.requests.stored += records as u64;
         self.requests.bytes += bytes as u64;
+        let request = null::request(stream.next);
+        stream.next = null::after(request);
         let shard = stream.shards.at(stream.shards.turn(0))?;
-        Some(Reply::json(self.templates.answer(records, self.requests.puts, &shard.id)))
+        Some(Reply::json(self.templates.answer(records, request, &shard.id)))
     }
 
     fn run(&mut self, put: Put, fault: Option<&Fault>, delay: Duration, now: Now) -> Course {
@@ -157,7 +162,11 @@ impl State {
                 "The security token included in the request is expired",
             ),
             Fault::Error { status, code } => ApiError::new(*status, code, "told by the test"),
-            Fault::Accept | Fault::Reject { .. } | Fault::AcceptSome { .. } | Fault::Shuffle => {
+            Fault::Accept
+            | Fault::Reject { .. }
+            | Fault::AcceptSome { .. }
+            | Fault::Shuffle
+            | Fault::FallingNumbers => {
                 return Course::answer(otherwise());
             }
         };
@@ -180,7 +189,7 @@ impl State {
     }
 
     fn store_one(&mut self, put: Put, now: Now) -> Reply {
-        let Put { stream, entries, single, dry_run, shuffle } = put;
+        let Put { stream, entries, single, dry_run, shuffle, falling } = put;
         let mut order: Vec<usize> = (0..entries.len()).collect();
         if shuffle {
             order.sort_by_cached_key(|_| self.dice.next());
@@ -194,7 +203,13 @@ impl State {
                 *outcome = Some(self.store_entry(&stream, entry, dry_run, now));
             }
         }
-        answer(outcomes.into_iter().flatten(), single)
+        let fall = |outcome| match outcome {
+            Outcome::Stored(sequence, shard) if falling => {
+                Outcome::Stored(sequence::falling(sequence::parse(&sequence).unwrap_or_default()), shard)
+            }
+            outcome => outcome,
+        };
+        answer(outcomes.into_iter().flatten().map(fall), single)
     }
 
     fn store_entry(&mut self, name: &Arc<str>, entry: Entry, dry_run: bool, now: Now) -> Outcome {

@@ -93,7 +93,7 @@ impl State {
         if entries.iter().map(Entry::size).sum::<usize>() > MAX_REQUEST {
             return Err(ApiError::argument("Records size exceeds 10 MB limit"));
         }
-        Ok(Put { stream, entries, single, dry_run, shuffle: false })
+        Ok(Put { stream, entries, single, dry_run, shuffle: false, falling: false })
     }
 }
 
