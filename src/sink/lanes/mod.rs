@@ -24,6 +24,7 @@ mod books;
 mod feed;
 mod load;
 mod nouns;
+mod pack;
 mod progress;
 mod ready;
 mod window;
@@ -34,14 +35,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use self::feed::FeedId;
-pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement};
+pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
 pub use self::progress::{Detail, Progress, Start};
 
 use self::books::Books;
 use self::feed::{Feed, LANES, Rules};
 use self::load::Load;
+use self::pack::Contents;
 use self::progress::Finished;
 use self::window::Window;
+use super::order::{OrderCheck, Place};
 use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
 use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, PutError};
@@ -79,6 +82,7 @@ pub struct Lanes {
     pauses: Pauses,
     gate: Gate,
     jitter: Jitter,
+    order: OrderCheck,
     /// Which feed is first in the next request.
     turn: usize,
     /// When `fill` was last called.
@@ -99,6 +103,7 @@ impl Lanes {
             pauses: Pauses::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
+            order: OrderCheck::default(),
             turn: 0,
             asked: None,
             spare: Vec::new(),
@@ -148,6 +153,7 @@ impl Lanes {
             records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
             bytes: 0,
             allowance,
+            pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
         };
         self.load(&mut load);
         let Load { sent, records, bytes, .. } = load;
@@ -236,17 +242,24 @@ impl Lanes {
         let mut accepted_lanes = [false; LANES];
         for (one, answer) in sent.iter().zip(answers) {
             let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
-            let entry = feed.window.entry(one.seq);
-            let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
+            let Some(entry) = feed.window.entry(one.seq) else { continue };
+            let (key, lane, frame, event_type) =
+                (entry.hash, entry.hash.lane(), entry.frame, entry.event_type);
             match answer {
-                Answer::Accepted { .. } => {
+                Answer::Accepted { sequence, shard } => {
+                    let Contents { events, bytes } = feed.contents(one.seq);
                     told.accepted += 1;
-                    told.accepted_bytes += size;
+                    told.accepted_events += events;
+                    told.accepted_bytes += bytes;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
                         *seen = true;
                     }
                     let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
-                    feed.finish(one.seq, Outcome::Published, rules);
+                    let more = feed.finish(one.seq, Outcome::Published, rules);
+                    if let Some(fall) = self.order.accepted(key, Place { shard, sequence }, more) {
+                        let event_type = self.books.name(event_type);
+                        told.violated(Violation { fall, frame, event_type, lane });
+                    }
                     continue;
                 }
                 Answer::Throttled => told.throttled += 1,
@@ -278,6 +291,7 @@ impl Lanes {
         for one in sent {
             if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
                 feed.untake(one.seq);
+                feed.unpack(one.seq);
                 feed.make_ready(one.seq, rules);
             }
         }
@@ -309,7 +323,12 @@ impl Lanes {
         let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
         assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
         if let Some((feed, seq)) = taken {
-            feed.finish(seq, Outcome::Quarantined, rules);
+            let key = feed.window.entry(seq).map(|entry| entry.hash);
+            if !feed.finish(seq, Outcome::Quarantined, rules)
+                && let Some(key) = key
+            {
+                self.order.forget(key);
+            }
             self.advance();
         }
     }

@@ -100,6 +100,7 @@ impl World {
             in_flight_requests: 1 + usize::try_from(random.below(6)).unwrap(),
             in_flight_bytes: 2000 + usize::try_from(random.below(20_000)).unwrap(),
             max_record_size: 600,
+            pack_bytes: 0,
         };
         let start = Start::default();
         Self {
