@@ -36,6 +36,8 @@ pub const PACE: Duration = Duration::from_micros(50);
 /// dearer. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
 /// at the end of the last is less than an event), on-demand by 1 KB.
 pub const PACK_BYTES: usize = 100_000;
+/// Most events of a packed record: Firehose, where it takes records apart, takes no more out of one.
+pub const PACK_EVENTS: usize = 500;
 /// What follows a smaller request than this is not paced: single events of many transactions leave at once.
 const PACED_MIN: usize = 8;
 

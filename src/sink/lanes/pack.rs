@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::window::{Entry, NONE, State};
 use crate::event::RecordKind;
 use crate::sink::Outgoing;
+use crate::sink::request::PACK_EVENTS;
 
 /// What a record on its way consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,16 +32,17 @@ impl Feed {
     pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
         let Some(head) = self.window.entry(first) else { return (None, 0) };
         let (key, line, mut size) = (head.key.clone(), head.line.clone(), head.size());
-        let mut next = head.next;
-        while let Some(entry) = self.window.entry_mut(next).filter(|_| size < room)
+        let (mut next, mut events) = (head.next, 1);
+        while let Some(entry) = self.window.entry_mut(next).filter(|_| size < room && events < PACK_EVENTS)
             && may_follow(entry, &key, &line)
             && size + entry.line.len() <= room
         {
             entry.state = State::Packed;
             size += entry.line.len();
             next = entry.next;
+            events += 1;
         }
-        let data = if size == key.len() + line.len() { line } else { self.join(first, size - key.len()) };
+        let data = if events == 1 { line } else { self.join(first, size - key.len()) };
         (Some(Outgoing { key, data }), size)
     }
 
