@@ -16,7 +16,7 @@ pub(super) fn packed(settings: &mut Settings, pack: &str) {
 fn lines_of(flow: &Flow, key: &str) -> Vec<usize> {
     let records = flow.records();
     let of_key = records.iter().filter(|record| record.key == key);
-    of_key.map(|record| record.data.iter().filter(|byte| **byte == b'\n').count()).collect()
+    of_key.map(|record| record.data.split_inclusive(|byte| *byte == b'\n').count()).collect()
 }
 
 #[test]

@@ -189,6 +189,11 @@ fn a_null_sink_counts_and_the_short_way_answers_like_the_long_one() {
     }
 }
 
+/// The first sequence number of an answer.
+fn number_of(body: &str) -> String {
+    body.split("\"SequenceNumber\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
 #[test]
 fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
     let mut last = String::new();
@@ -202,9 +207,9 @@ fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
                 stub.script([Fault::Shuffle]).unwrap();
             }
             let (_, _, body) = ask(&stub, "PutRecords", ONE).unwrap();
-            let number = body.split("\"SequenceNumber\":\"").nth(1).unwrap().split('"').next().unwrap();
-            assert!(number.len() == 56 && number > last.as_str(), "{number} after {last}");
-            number.clone_into(&mut last);
+            let number = number_of(&body);
+            assert!(number.len() == 56 && number > last, "{number} after {last}");
+            last = number;
         }
     }
 }
@@ -212,12 +217,11 @@ fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
 #[test]
 fn falling_numbers_are_told_and_the_records_keep_their_own() {
     let stub = stub(1);
-    let number = |body: &str| body.split("\"SequenceNumber\":\"").nth(1).unwrap()[..56].to_owned();
-    let first = number(&ask(&stub, "PutRecords", ONE).unwrap().2);
+    let first = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
     stub.set(Rule::new(Fault::FallingNumbers).times(2)).unwrap();
-    let told = [0; 2].map(|_| number(&ask(&stub, "PutRecords", ONE).unwrap().2));
+    let told = [0; 2].map(|_| number_of(&ask(&stub, "PutRecords", ONE).unwrap().2));
     assert!(told[0] < first && told[1] < told[0], "{first} {told:?}");
-    let last = number(&ask(&stub, "PutRecords", ONE).unwrap().2);
+    let last = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
     assert!(last > first, "{last}");
     assert!(stub.records().is_sorted_by(|one, other| one.sequence < other.sequence));
 }

@@ -45,6 +45,13 @@ pub(crate) struct Put {
     /// `PutRecord`: its answer has another shape.
     single: bool,
     dry_run: bool,
+    tricks: Tricks,
+}
+
+/// What is played on a request that is stored and answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tricks {
+    /// It is stored in another order.
     shuffle: bool,
     /// The answer's numbers fall.
     falling: bool,
@@ -74,8 +81,8 @@ impl State {
         for fault in faults {
             match fault {
                 Fault::Slow { millis } => delay += Duration::from_millis(millis),
-                Fault::Shuffle => put.shuffle = true,
-                Fault::FallingNumbers => put.falling = true,
+                Fault::Shuffle => put.tricks.shuffle = true,
+                Fault::FallingNumbers => put.tricks.falling = true,
                 Fault::Accept => {}
                 other => {
                     decisive.get_or_insert(other);
@@ -189,9 +196,9 @@ impl State {
     }
 
     fn store_one(&mut self, put: Put, now: Now) -> Reply {
-        let Put { stream, entries, single, dry_run, shuffle, falling } = put;
+        let Put { stream, entries, single, dry_run, tricks } = put;
         let mut order: Vec<usize> = (0..entries.len()).collect();
-        if shuffle {
+        if tricks.shuffle {
             order.sort_by_cached_key(|_| self.dice.next());
         }
         let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
@@ -204,7 +211,7 @@ impl State {
             }
         }
         let fall = |outcome| match outcome {
-            Outcome::Stored(sequence, shard) if falling => {
+            Outcome::Stored(sequence, shard) if tricks.falling => {
                 Outcome::Stored(sequence::falling(sequence::parse(&sequence).unwrap_or_default()), shard)
             }
             outcome => outcome,
