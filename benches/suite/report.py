@@ -19,6 +19,8 @@ How it is done:
 - **one transaction**: the same number of rows in a single transaction.
 - **backlog**: {backlog_rows:,} rows are received while the stream is away, then it comes back. Peaks are counted apart.
 - **latency**: {rate:,} transactions of one row a second for {seconds} s; from the commit time to the arrival at the stub.
+- **one key**: {hot_events:,} changes of one row wait; the stub answers after 20 ms. With a shard's limits it takes 1 MiB a second,
+  which is then what there is to have.
 - Resident memory is `VmHWM`, the program's own pages included.
 """
 
@@ -54,6 +56,10 @@ def lines(results):
             ("… cores", f"{figures['cores']:.3f}", "", "≤ 0.15"),
             ("… load of the machine", f"{figures['load']:.1f}", "", ""),
         ]
+    for label, figures in results.get("hotkey", {}).items():
+        refused = f", {figures['refused']:.1%} of records refused" if "limits" in label else ""
+        table.append((f"one key at 20 ms, {label}: events/s",
+                      f"{figures['events/s']:,.0f} ({figures['events a record']:.1f} a record{refused})", "", ""))
     return table
 
 

@@ -16,6 +16,8 @@ pub const SERVICE: &str = "forebay_kinesis_available";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
+const ACCEPTED_EVENTS: &str = "forebay_events_accepted_total";
+const VIOLATIONS: &str = "forebay_order_violations_total";
 const REFUSED: &str = "forebay_records_refused_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
 /// 1 while publishing stands before a record that cannot leave.
@@ -43,6 +45,14 @@ pub fn describe() {
     describe_counter!(SENT, "Records sent to Kinesis, repeats included");
     describe_counter!(ACCEPTED, "Records accepted by Kinesis");
     describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
+    describe_counter!(
+        ACCEPTED_EVENTS,
+        "Events in accepted records: more than records where records are packed"
+    );
+    describe_counter!(
+        VIOLATIONS,
+        "Records that Kinesis did not number above the record before of the same key and shard"
+    );
     describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
     describe_counter!(QUARANTINED, "Records written to the dead-letter file");
     describe_gauge!(HALTED, "1 while publishing stands before a record that cannot leave (on_poison = stop)");
@@ -61,7 +71,8 @@ pub fn describe() {
 
 /// Shows what has not happened yet as 0: an alert on a counter's increase would not see one that appears as 1.
 fn begin() {
-    for name in [UNTRANSLATABLE, SENT, ACCEPTED, ACCEPTED_BYTES, QUARANTINED] {
+    let counted = [UNTRANSLATABLE, SENT, ACCEPTED, ACCEPTED_BYTES, ACCEPTED_EVENTS, VIOLATIONS, QUARANTINED];
+    for name in counted {
         counter!(name).increment(0);
     }
     for reason in ["throttled", "failed", "unanswered"] {
@@ -106,6 +117,10 @@ pub(super) fn sent(records: usize) {
 pub(super) fn settled(settlement: &Settlement) {
     counter!(ACCEPTED).increment(wide(settlement.accepted));
     counter!(ACCEPTED_BYTES).increment(wide(settlement.accepted_bytes));
+    counter!(ACCEPTED_EVENTS).increment(wide(settlement.accepted_events));
+    if settlement.violations > 0 {
+        counter!(VIOLATIONS).increment(wide(settlement.violations));
+    }
     for (reason, records) in [
         ("throttled", settlement.throttled),
         ("failed", settlement.failed),

@@ -16,12 +16,12 @@ use crate::buffer::checkpoint::StreamIdentity;
 use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
 use crate::buffer::ledger::{Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
-use crate::config::OnPoison;
+use crate::config::{OnPoison, Pack};
 use crate::failure::Failure;
 use crate::pipeline::readers::Readers;
 use crate::pipeline::{Phase, meters, poison};
-use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start};
-use crate::sink::request::{Limits, Ticket};
+use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start, Violation};
+use crate::sink::request::{Limits, PACK_BYTES, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
 /// How often lanes and books are reported; the checkpoint is not written more often either.
@@ -75,6 +75,8 @@ pub struct Publish<P> {
     pub dead_letters: DeadLetterFile,
     /// What to do with them.
     pub on_poison: OnPoison,
+    /// How many events a record holds.
+    pub pack: Pack,
     /// Whether to go on.
     pub phase: watch::Receiver<Phase>,
 }
@@ -97,13 +99,18 @@ impl<P: Publisher> Publish<P> {
             }
         };
         let epoch = self.ledger.lock().checkpoint().epoch;
-        let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
+        let pack_bytes = match self.pack {
+            Pack::Off => 0,
+            Pack::Lines => PACK_BYTES,
+        };
+        let limits = Limits { max_record_size: facts.max_record_size, pack_bytes, ..Limits::default() };
         let lanes = Lanes::new(&start, limits, seed());
         let mut attempt = Attempt {
             readers: Readers::new(&self.log, &lanes, epoch),
             lanes,
             reported: Instant::now(),
             complaint: None,
+            violation: None,
             halted: false,
             bury_after: None,
             loop_: self,
@@ -175,6 +182,8 @@ struct Attempt<'a, P> {
     lanes: Lanes,
     reported: Instant,
     complaint: Option<Instant>,
+    /// When a violation of the order was last told.
+    violation: Option<Instant>,
     /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
     halted: bool,
     /// The dead-letter file had no room: not before this.
@@ -270,7 +279,22 @@ impl<P: Publisher> Attempt<'_, P> {
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
+        self.accuse(&settlement);
         self.complain(&settlement);
+    }
+
+    /// Says that the service has not kept the order of a key, but not more often than a person can read.
+    fn accuse(&mut self, settlement: &Settlement) {
+        let Some(Violation { fall, frame, event_type, lane }) = &settlement.violation else { return };
+        let now = Instant::now();
+        if self.violation.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            return;
+        }
+        self.violation = Some(now);
+        tracing::error!(
+            shard = fall.shard, before = fall.before, after = fall.after, event_type = &**event_type, %frame, lane,
+            "Kinesis gave a record a sequence number that is not above that of the record before it of the same key: readers of the              shard get the two in the wrong order. A person must compare what they have with the table"
+        );
     }
 
     /// Says that something is being retried, but not more often than a person can read.

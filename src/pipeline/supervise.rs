@@ -128,7 +128,8 @@ impl Running {
                 _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
                 made = KinesisPublisher::new(&settings) => made.map_err(Failure::stop)?,
             };
-            let publish = Publish { publisher, log, ledger, dead_letters, on_poison, phase: phase_ };
+            let pack = kinesis.pack;
+            let publish = Publish { publisher, log, ledger, dead_letters, on_poison, pack, phase: phase_ };
             publish_loop(publish).await
         })?);
         Ok(Self { phase, ended, keeper: keeper_sender, threads, _lock: lock })

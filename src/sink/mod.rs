@@ -3,6 +3,7 @@
 pub mod body;
 pub mod kinesis;
 pub mod lanes;
+pub mod order;
 pub mod request;
 pub mod throttle;
 

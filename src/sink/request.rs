@@ -31,6 +31,13 @@ pub const SPACING: Duration = Duration::from_millis(5);
 /// Least distance, for each record of the last request, of one that is not full, while none is out; at most [`SPACING`]. A
 /// request costs as much as 50 records: beyond 20,000 records a second they grow, up to full ones, and below nobody feels it.
 pub const PACE: Duration = Duration::from_micros(50);
+/// Most bytes of a packed record, data and key. A key lives on one shard, which takes 1 MiB a second: at one record a round
+/// trip this is enough for all of it up to 95 ms away, so that more would only make the shard's load come in lumps and a refusal
+/// dearer. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
+/// at the end of the last is less than an event), on-demand by 1 KB.
+pub const PACK_BYTES: usize = 100_000;
+/// Most events of a packed record: Firehose, where it takes records apart, takes no more out of one.
+pub const PACK_EVENTS: usize = 500;
 /// What follows a smaller request than this is not paced: single events of many transactions leave at once.
 const PACED_MIN: usize = 8;
 
@@ -51,6 +58,8 @@ pub struct Limits {
     /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
     /// seconds before it is noticed, and what is resident stays below 64 MiB.
     pub window_bytes: usize,
+    /// Bytes up to which events of one key share a record, see [`PACK_BYTES`]; 0: each has its own.
+    pub pack_bytes: usize,
 }
 
 impl Default for Limits {
@@ -62,6 +71,7 @@ impl Default for Limits {
             in_flight_bytes: 8 << 20,
             max_record_size: 1 << 20,
             window_bytes: 16 << 20,
+            pack_bytes: 0,
         }
     }
 }
@@ -77,6 +87,7 @@ impl Limits {
             in_flight_bytes: self.in_flight_bytes.max(1),
             max_record_size: self.max_record_size,
             window_bytes: self.window_bytes.max(1),
+            pack_bytes: self.pack_bytes,
         }
     }
 }
@@ -155,6 +166,12 @@ impl Allowance {
     /// Whether a record of `size` bytes fits into a request that holds `records` of `bytes`.
     pub(super) fn fits(&self, records: usize, bytes: usize, size: usize) -> bool {
         if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
+    }
+
+    /// How large a packed record may become in a request that holds `bytes`: it never exceeds them, as a single large event
+    /// may. A probe is not packed: the less it asks for, the more an answer tells.
+    pub(super) fn room(&self, bytes: usize) -> usize {
+        self.bytes.saturating_sub(bytes)
     }
 
     /// Whether `records` of `bytes` are all that one of `feeds` may put into a request while the others have something too.

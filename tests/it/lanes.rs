@@ -2,6 +2,7 @@
 //! and crashes. `SEED=` repeats one round.
 
 mod model;
+mod pack;
 
 use std::time::Duration;
 

@@ -5,6 +5,8 @@
 
 mod full;
 mod kinesis;
+mod order;
+mod pack;
 mod poison;
 mod postgres;
 mod refusals;

@@ -180,15 +180,22 @@ impl Feed {
         }
     }
 
-    /// Finishes a record that was [taken](Self::take); the next of its key becomes ready.
-    pub(super) fn finish(&mut self, seq: u64, outcome: Outcome, rules: Rules<'_>) {
+    /// Finishes a record that was [taken](Self::take), and what was packed into it; the next of its key becomes ready. Whether
+    /// there is one.
+    pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
         self.untake(seq);
-        let Some((hash, next)) = self.window.finish(seq, outcome) else { return };
-        if next == NONE {
-            self.tails.remove(&hash);
-        } else {
-            self.make_ready(next, rules);
+        while let Some((hash, next)) = self.window.finish(seq, outcome) {
+            if next == NONE {
+                self.tails.remove(&hash);
+                return false;
+            }
+            if !self.is_packed(next) {
+                self.make_ready(next, rules);
+                return true;
+            }
+            seq = next;
         }
+        false
     }
 
     /// The next record for the dead-letter file; see [`Lanes::next_dead_letter`](super::Lanes::next_dead_letter).

@@ -11,6 +11,8 @@ pub(super) struct Load {
     pub(super) records: Vec<Outgoing>,
     pub(super) bytes: usize,
     pub(super) allowance: Allowance,
+    /// Bytes up to which lines of one key share a record.
+    pub(super) pack_bytes: usize,
 }
 
 impl Load {
@@ -37,8 +39,10 @@ impl Load {
             if share.is_some_and(enough) {
                 break;
             }
-            self.records.push(Outgoing { key: entry.key.clone(), data: entry.line.clone() });
             feed.send(seq, size);
+            let room = self.pack_bytes.min(self.allowance.room(bytes));
+            let (record, size) = feed.pack(seq, room);
+            self.records.extend(record);
             self.sent.push(Sent { feed: feed.id, seq });
             self.bytes += size;
         }

@@ -13,6 +13,7 @@
 //! 1. **At most one record of a key (by its 64-bit hash) is unanswered.** Records of a key form a chain; only the first one
 //!    is ready, sent, or a dead letter that may be taken; the next becomes ready when the first is finished. A refused
 //!    record stays first, so it is retried before anything of its key, while other keys go on.
+//!    A record may hold several events, which are one link then: see [`pack`].
 //! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
 //! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**, which the caller bounds before it admits more.
@@ -26,6 +27,7 @@ mod books;
 mod feed;
 mod load;
 mod nouns;
+mod pack;
 mod progress;
 mod ready;
 mod window;
@@ -37,7 +39,7 @@ use tokio::time::Instant;
 
 pub use self::apart::Change;
 pub use self::feed::FeedId;
-pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement};
+pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
 pub use self::progress::{Detail, Progress, Start};
 
 use self::apart::Leaving;
@@ -45,7 +47,9 @@ use self::audit::Audit;
 use self::books::Books;
 use self::feed::{Feed, LANES, Rules};
 use self::load::Load;
+use self::pack::Contents;
 use self::progress::Origin;
+use super::order::{OrderCheck, Place};
 use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
 use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, PutError};
@@ -96,6 +100,7 @@ pub struct Lanes {
     pauses: Pauses,
     gate: Gate,
     jitter: Jitter,
+    order: OrderCheck,
     /// Which feed is first in the next request.
     turn: usize,
     /// Requests without an answer that hold records from behind the front.
@@ -125,6 +130,7 @@ impl Lanes {
             pauses: Pauses::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
+            order: OrderCheck::default(),
             turn: 0,
             asked: None,
             rear_out: 0,
@@ -179,6 +185,7 @@ impl Lanes {
             records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
             bytes: 0,
             allowance,
+            pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
         };
         self.load(&mut load);
         let Load { sent, records, bytes, .. } = load;
@@ -279,21 +286,28 @@ impl Lanes {
         let mut accepted_lanes = [false; LANES];
         for (one, answer) in sent.iter().zip(answers) {
             let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
-            let entry = feed.window.entry(one.seq);
-            let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
+            let Some(entry) = feed.window.entry(one.seq) else { continue };
+            let (key, lane, frame, event_type) =
+                (entry.hash, entry.hash.lane(), entry.frame, entry.event_type);
             match answer {
-                Answer::Accepted { shard, .. } => {
+                Answer::Accepted { sequence, shard } => {
                     if let Some(last) = self.shards.get_mut(usize::from(lane)).filter(|last| **last != shard)
                     {
-                        *last = shard;
+                        last.clone_from(&shard);
                     }
+                    let Contents { events, bytes } = feed.contents(one.seq);
                     told.accepted += 1;
-                    told.accepted_bytes += size;
+                    told.accepted_events += events;
+                    told.accepted_bytes += bytes;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
                         *seen = true;
                     }
                     let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
-                    feed.finish(one.seq, Outcome::Published, rules);
+                    let more = feed.finish(one.seq, Outcome::Published, rules);
+                    if let Some(fall) = self.order.accepted(key, Place { shard, sequence }, more) {
+                        let event_type = self.books.name(event_type);
+                        told.violated(Violation { fall, frame, event_type, lane });
+                    }
                     continue;
                 }
                 Answer::Throttled => told.throttled += 1,
@@ -325,6 +339,7 @@ impl Lanes {
         for one in sent {
             if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
                 feed.untake(one.seq);
+                feed.unpack(one.seq);
                 feed.make_ready(one.seq, rules);
             }
         }
@@ -356,7 +371,12 @@ impl Lanes {
         let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
         assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
         if let Some((feed, seq)) = taken {
-            feed.finish(seq, Outcome::Quarantined, rules);
+            let key = feed.window.entry(seq).map(|entry| entry.hash);
+            if !feed.finish(seq, Outcome::Quarantined, rules)
+                && let Some(key) = key
+            {
+                self.order.forget(key);
+            }
             self.advance();
         }
     }

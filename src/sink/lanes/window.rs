@@ -25,6 +25,8 @@ pub(super) enum State {
     Ready,
     /// In a request that has no answer yet.
     Sent,
+    /// In the record of an earlier one of its key, which is [`Sent`](Self::Sent).
+    Packed,
     /// First of its key, and waits to be taken as a dead letter.
     Dead,
     /// Taken as a dead letter.

@@ -125,6 +125,7 @@ impl World {
             in_flight_bytes: 2000 + usize::try_from(random.below(20_000)).unwrap(),
             max_record_size: 600,
             window_bytes: 3000 + usize::try_from(random.below(60_000)).unwrap(),
+            pack_bytes: 0,
         };
         let start = Start::default();
         Self {

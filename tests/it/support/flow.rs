@@ -1,7 +1,7 @@
 //! The whole flow of one test: the lab's database, the daemon, and the scriptable Kinesis, whose records stay whatever
 //! happens to the other two.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use forebay::position::Lsn;
@@ -138,19 +138,7 @@ impl Flow {
 
     /// The same for a reader that follows the contract: it drops what is not beyond the last `sequence` of the key.
     pub fn check_as_consumer(&self) -> Report {
-        let mut last: BTreeMap<String, String> = BTreeMap::new();
-        let mut records = self.records();
-        records.retain(|record| {
-            let Some(sequence) = checker::sequence(&record.data) else { return true };
-            match last.get(&record.key) {
-                Some(seen) if *seen >= sequence => false,
-                _ => {
-                    last.insert(record.key.clone(), sequence);
-                    true
-                }
-            }
-        });
-        checker::check(&self.postgres.history(), &records)
+        checker::check(&self.postgres.history(), &checker::as_consumer(&self.records()))
     }
 }
 

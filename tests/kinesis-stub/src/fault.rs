@@ -53,6 +53,8 @@ pub enum Fault {
     },
     /// Stores the entries of the request in an order drawn from the seed; the answers stand in the request's order.
     Shuffle,
+    /// Stores everything, and answers with sequence numbers that are lower than any before, and fall.
+    FallingNumbers,
     /// Answers 500 `InternalFailure` and stores nothing.
     ServerErrorBefore,
     /// Stores everything and answers 500 `InternalFailure`.

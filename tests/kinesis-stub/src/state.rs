@@ -126,7 +126,13 @@ impl State {
         let created =
             if config.keep { SystemTime::now() } else { UNIX_EPOCH + Duration::from_hours(500_000) };
         for (name, shards) in &config.streams {
-            streams.insert(name.clone(), Stream::new(name, *shards, created)?);
+            let mut stream = Stream::new(name, *shards, created)?;
+            if !config.keep {
+                // For the same reason its numbers go on: the clock has gone further than it has counted.
+                let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                stream.next = u64::try_from(clock.as_nanos()).unwrap_or(stream.next);
+            }
+            streams.insert(name.clone(), stream);
         }
         Ok(Self {
             dice: Dice::new(config.seed),

@@ -25,7 +25,7 @@ fn history() -> Vec<Change> {
 fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
     let op = format!("{:?}", change.op).to_lowercase();
     let line = serde_json::json!({
-        "id": format!("{epoch}-{nr}"), "type": format!("lab.plates.{op}.v1"), "subject": change.key,
+        "id": format!("{epoch}-{nr}"), "source": "urn:forebay:lab", "type": format!("lab.plates.{op}.v1"), "subject": change.key,
         "partitionkey": change.key, "sequence": format!("{epoch:04X}{nr:016X}{:08X}{:04X}", 0, 0),
         "data": { "version": change.version },
     });
@@ -75,6 +75,41 @@ fn a_new_epoch_may_tell_again_what_an_older_one_told() {
     let mut records = stream();
     records.extend(history().iter().enumerate().skip(2).map(|(nr, change)| record(1, nr, change)));
     check(&history(), &records).assert_clean();
+}
+
+/// As a request that was given up lands after all: the events of "a" again, in one record, after newer ones of it.
+#[test]
+fn a_reader_that_follows_the_contract_is_left_with_each_event_once_and_in_order() {
+    let faithful = stream();
+    let mut records = stream();
+    let mut repeat = records[0].clone();
+    repeat.data.extend(&records[2].data);
+    records.insert(5, repeat);
+    assert_eq!((late(&faithful), late(&records)), (0, 2));
+    let report = check(&history(), &records);
+    report.assert_clean();
+    assert_eq!(report.duplicates, 2, "the raw stream has them");
+    let kept = as_consumer(&records);
+    assert_eq!(kept, as_consumer(&kept));
+    assert_eq!(kept, faithful);
+}
+
+#[test]
+fn what_was_overtaken_is_late_and_lost_to_a_reader_that_follows_the_contract() {
+    let mut records = stream();
+    records.swap(2, 3);
+    assert_eq!(late(&records), 1);
+    let report = check(&history(), &as_consumer(&records));
+    assert_eq!(report.lost.len(), 1, "{report}");
+}
+
+#[test]
+fn another_source_has_its_own_order() {
+    let mut records = stream();
+    let mut other = records[0].clone();
+    edit(&mut other, "urn:forebay:lab", "urn:forebay:other");
+    records.push(other);
+    assert_eq!(late(&records), 0);
 }
 
 #[test]

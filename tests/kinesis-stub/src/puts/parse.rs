@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Entry, MAX_ENTRIES, Put};
+use super::{Entry, MAX_ENTRIES, Put, Tricks};
 use crate::error::ApiError;
 use crate::null::decoded_len;
 use crate::shard::hash_of;
@@ -93,7 +93,7 @@ impl State {
         if entries.iter().map(Entry::size).sum::<usize>() > MAX_REQUEST {
             return Err(ApiError::argument("Records size exceeds 10 MB limit"));
         }
-        Ok(Put { stream, entries, single, dry_run, shuffle: false })
+        Ok(Put { stream, entries, single, dry_run, tricks: Tricks::default() })
     }
 }
 
