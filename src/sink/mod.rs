@@ -3,7 +3,9 @@
 pub mod body;
 pub mod kinesis;
 pub mod lanes;
+pub mod rate;
 pub mod request;
+pub mod shards;
 pub mod throttle;
 
 use std::future::Future;

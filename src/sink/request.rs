@@ -91,6 +91,8 @@ pub struct Ticket {
     pub(super) seqs: Vec<u64>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
+    /// When it was filled.
+    pub(super) sent: Instant,
 }
 
 impl Ticket {
@@ -125,6 +127,13 @@ pub(super) struct Flight {
 pub(super) struct Waiting {
     pub(super) records: usize,
     pub(super) bytes: usize,
+}
+
+impl Waiting {
+    /// Both together.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// What the next request may hold.

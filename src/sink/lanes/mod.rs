@@ -22,6 +22,7 @@
 
 mod books;
 mod nouns;
+mod paced;
 mod progress;
 mod ready;
 mod window;
@@ -37,11 +38,13 @@ pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlem
 pub use self::progress::{Detail, Progress, Start};
 
 use self::books::Books;
+use self::paced::Paced;
 use self::progress::Resumed;
 use self::ready::ReadySet;
 use self::window::{Entry, NONE, State, Window};
 use super::request::{Flight, Limits, Request, Ticket, Waiting};
-use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
+use super::shards::{Place, Shards, Summary};
+use super::throttle::{self, Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, Outgoing, PutError};
 use crate::buffer::checkpoint::{Mark, Totals};
 use crate::event::{KeyHash, RecordKind};
@@ -80,6 +83,9 @@ pub struct Lanes {
     waiting: Waiting,
     /// Ready records of lanes that pause.
     parked: Box<[Vec<u64>]>,
+    /// Ready records of shards with a rate in force.
+    paced: Paced,
+    shards: Shards,
     dead: VecDeque<u64>,
     flight: Flight,
     pauses: Pauses,
@@ -103,6 +109,8 @@ impl Lanes {
             ready: ReadySet::default(),
             waiting: Waiting::default(),
             parked: vec![Vec::new(); 1 << u8::BITS].into(),
+            paced: Paced::default(),
+            shards: Shards::default(),
             dead: VecDeque::new(),
             flight: Flight::default(),
             pauses: Pauses::default(),
@@ -156,7 +164,8 @@ impl Lanes {
     fn make_ready(&mut self, seq: u64) {
         let limit = self.limits.max_record_size;
         let Some(entry) = self.window.entry_mut(seq) else { return };
-        let (size, lane) = (entry.size(), entry.hash.lane());
+        let (size, hash) = (entry.size(), entry.hash);
+        let lane = hash.lane();
         if entry.kind == RecordKind::DeadLetter || size > limit {
             entry.state = State::Dead;
             self.dead.push_back(seq);
@@ -167,40 +176,61 @@ impl Lanes {
             parked.push(seq);
             return;
         }
+        if let Some(place) = self.shards.limited(hash) {
+            self.paced.push(place, seq, size, self.window.first());
+            return;
+        }
         self.ready.insert(seq);
         self.waiting.records += 1;
         self.waiting.bytes += size;
     }
 
-    /// Takes a record out of those that may be sent.
-    fn unready(&mut self, seq: u64, size: usize) {
+    /// Takes a record out of those that may be sent; `more` of its shard may leave with it.
+    fn unready(&mut self, (seq, place): (u64, Option<Place>), size: usize, more: bool) {
+        if place.is_some() {
+            self.paced.pop(size, more);
+            return;
+        }
         self.ready.remove(seq);
         self.waiting.records -= 1;
         self.waiting.bytes -= size;
+    }
+
+    /// The oldest record that may be sent, and its shard if that has a rate in force.
+    fn oldest(&mut self) -> Option<(u64, Option<Place>)> {
+        let paced = self.paced.oldest().map(|(seq, place)| (seq, Some(place)));
+        let free = self.ready.oldest().map(|seq| (seq, None));
+        [paced, free].into_iter().flatten().min()
+    }
+
+    /// Lets go what waited for lanes and shards that wait no more.
+    fn release(&mut self, now: Instant) {
+        while let Some(lane) = self.pauses.release(now) {
+            let parked = self.parked.get_mut(usize::from(lane)).map(std::mem::take).unwrap_or_default();
+            parked.into_iter().for_each(|seq| self.make_ready(seq));
+        }
+        for place in self.paced.begin(&mut self.shards, now) {
+            self.paced.drain(place).into_iter().for_each(|seq| self.make_ready(seq));
+        }
     }
 
     /// The next request, if one should leave now: oldest records first, none of a key or a lane that must wait. To be
     /// called again until it gives none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
         self.asked = Some(now);
-        while let Some(lane) = self.pauses.release(now) {
-            let parked = self.parked.get_mut(usize::from(lane)).map(std::mem::take).unwrap_or_default();
-            for seq in parked {
-                self.make_ready(seq);
-            }
-        }
-        let pass = self.gate.pass(now);
-        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), self.waiting, now)?;
+        self.release(now);
+        let (pass, waiting) = (self.gate.pass(now), self.waiting.and(self.paced.open()));
+        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
         let mut seqs = self.spare.pop().unwrap_or_default();
-        let mut records = Vec::with_capacity(self.waiting.records.min(self.limits.request_records));
+        let mut records = Vec::with_capacity(waiting.records.min(self.limits.request_records));
         let mut bytes = 0;
-        while let Some(seq) = self.ready.oldest() {
+        while let Some((seq, place)) = self.oldest() {
             let Some(entry) = self.window.entry_mut(seq) else { break };
-            let (size, lane) = (entry.size(), entry.hash.lane());
+            let (size, hash) = (entry.size(), entry.hash);
             let too_large = size > self.limits.max_record_size;
-            if too_large || self.pauses.is_paused(lane) {
-                // The limit has fallen, or the lane has been paused, since the record became ready.
-                self.unready(seq, size);
+            if too_large || self.pauses.is_paused(hash.lane()) || self.shards.limited(hash) != place {
+                // The limit has fallen, the lane has been paused, or the shard is another one, since the record became ready.
+                self.unready((seq, place), size, true);
                 self.make_ready(seq);
                 continue;
             }
@@ -209,7 +239,8 @@ impl Lanes {
             }
             records.push(Outgoing { key: entry.key.clone(), data: entry.line.clone() });
             entry.state = State::Sent;
-            self.unready(seq, size);
+            let more = place.is_some_and(|place| self.shards.take(place, size, now));
+            self.unready((seq, place), size, more);
             seqs.push(seq);
             bytes += size;
         }
@@ -222,7 +253,7 @@ impl Lanes {
         if probe {
             self.gate.probe_sent();
         }
-        Some(Request { ticket: Ticket { seqs, bytes, probe }, records })
+        Some(Request { ticket: Ticket { seqs, bytes, probe, sent: now }, records })
     }
 
     /// Takes the result of a request: accepted records are finished, refused ones wait for their lane, and a request
@@ -243,6 +274,7 @@ impl Lanes {
             Ok(answers) => {
                 self.gate.answered();
                 self.settle_each(&ticket.seqs, answers, now, &mut settlement);
+                settlement.cuts = self.shards.answered(ticket.sent, now, &mut self.jitter);
             }
             Err(error) => {
                 settlement.unanswered = ticket.seqs.len();
@@ -261,13 +293,15 @@ impl Lanes {
     }
 
     fn settle_each(&mut self, seqs: &[u64], answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
-        let mut refused = Vec::new();
+        let (mut refused, mut impatient) = (Vec::new(), Vec::new());
         let mut accepted_lanes = [false; 1 << u8::BITS];
         for (seq, answer) in seqs.iter().copied().zip(answers) {
             let entry = self.window.entry(seq);
-            let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
+            let Some((hash, size)) = entry.map(|entry| (entry.hash, entry.size())) else { continue };
+            let lane = hash.lane();
             match answer {
-                Answer::Accepted { .. } => {
+                Answer::Accepted { shard, .. } => {
+                    self.shards.accepted(hash, &shard, size);
                     told.accepted += 1;
                     told.accepted_bytes += size;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
@@ -276,10 +310,18 @@ impl Lanes {
                     self.finish_seq(seq, Outcome::Published);
                     continue;
                 }
-                Answer::Throttled => told.throttled += 1,
+                Answer::Throttled => {
+                    told.throttled += 1;
+                    // The shard of a lane that is never taken has other troubles than its rate.
+                    let stubborn = self.pauses.is_stubborn(lane);
+                    if stubborn || self.shards.refused(hash).is_none() {
+                        impatient.push(lane);
+                    }
+                }
                 Answer::Failed { reason } => {
                     told.failed += 1;
                     told.reason.get_or_insert(reason);
+                    impatient.push(lane);
                 }
             }
             told.lanes.push(lane);
@@ -294,7 +336,8 @@ impl Lanes {
                 (true, true) => LaneNews::Partly,
                 (false, true) => LaneNews::Refused,
             };
-            self.pauses.note(lane, news, now, &mut self.jitter);
+            let patience = if impatient.contains(&lane) { 0 } else { throttle::PATIENCE };
+            self.pauses.note(lane, (news, patience), now, &mut self.jitter);
         }
         for seq in refused {
             self.make_ready(seq);
@@ -366,6 +409,7 @@ impl Lanes {
         let books = &mut self.books;
         self.window.advance(|entry, outcome| books.close(entry.event_type, outcome == Outcome::Quarantined));
         self.ready.advance(self.window.first());
+        self.paced.advance(self.window.first());
     }
 
     /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
@@ -375,7 +419,8 @@ impl Lanes {
             return None;
         }
         let released = self.pauses.next_release();
-        let ready = self.waiting.records > 0;
+        let released = [released, self.paced.next_start(&self.shards, now)].into_iter().flatten().min();
+        let ready = self.waiting.and(self.paced.open()).records > 0;
         let times = if self.gate.is_open() {
             [self.flight.next_partial(&self.limits).filter(|_| ready), released]
         } else {
@@ -435,6 +480,11 @@ impl Lanes {
     /// Lanes that wait after a refusal.
     pub fn paused_lanes(&self) -> usize {
         self.pauses.len()
+    }
+
+    /// The rates of shards that are in force.
+    pub fn rates(&mut self, now: Instant) -> Summary {
+        self.shards.summary(now)
     }
 
     /// Whether the service answers, as far as is known.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::sink::PutError;
+use crate::sink::shards::Cut;
 
 /// What the window must know of a frame beside its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,4 +99,6 @@ pub struct Settlement {
     pub error: Option<PutError>,
     /// How long nothing but a probe is sent from now on, if this request shut the gate or kept it shut.
     pub pause: Option<Duration>,
+    /// Shards that are sent to more slowly from now on.
+    pub cuts: Vec<Cut>,
 }

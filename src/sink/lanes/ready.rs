@@ -52,10 +52,9 @@ impl ReadySet {
 
     /// Forgets everything below `seq`; there is no member there.
     pub(super) fn advance(&mut self, seq: u64) {
-        while self.first_word < seq / BITS {
-            self.first_word += 1;
-            self.words.pop_front();
-        }
+        let words = usize::try_from((seq / BITS).saturating_sub(self.first_word)).unwrap_or(usize::MAX);
+        self.words.drain(..words.min(self.words.len()));
+        self.first_word = self.first_word.max(seq / BITS);
         self.hint = self.hint.max(self.first_word * BITS);
     }
 
