@@ -155,6 +155,8 @@ pub struct Told {
     pub accepted: Amount,
     /// Records refused for throughput.
     pub refused: u32,
+    /// Records refused of lanes that are refused again and again: they count where the whole shard is like that.
+    pub stubborn: u32,
 }
 
 /// The rate of one shard.
@@ -206,7 +208,7 @@ impl Rate {
                 limit.barren = 0;
             }
         }
-        if told.refused == 0 {
+        if told.refused == 0 && !(self.is_stuck() && told.stubborn > 0) {
             return None;
         }
         let goodput = self.meter.per_second(now);

@@ -2,10 +2,11 @@
 //!
 //! Every accepted record names its shard; the map of the stream is not asked for. A lane lies in one shard, or over the
 //! boundary of two: then the hash where the second one begins is learned as well, each wrong guess moving it. Resharding is
-//! no special case: answers name the new shards, and a shard that no lane names is forgotten together with its rate. Of a
+//! no special case: answers name the new shards, and one that is closed is forgotten together with its rate. Of a
 //! lane that has not been answered nothing is known, and nothing is limited.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,6 +15,9 @@ use super::throttle::Jitter;
 use crate::event::KeyHash;
 
 const LANES: usize = 256;
+
+/// A shard that has taken nothing for so long, and whose keys another one takes, is closed.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// A shard's place; used again when it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +74,8 @@ struct Shard {
     /// Sides of lanes that name it.
     named: u32,
     rate: Rate,
+    /// When it last took something.
+    alive: Option<Instant>,
     told: Told,
     is_told: bool,
 }
@@ -155,13 +161,16 @@ impl Shards {
     }
 
     /// A shard has taken a record.
-    pub fn accepted(&mut self, hash: KeyHash, id: &str, size: usize) {
+    pub fn accepted(&mut self, hash: KeyHash, id: &str, size: usize, now: Instant) {
         let expected = self.of(hash);
         let right = |place: &Place| self.shards.get(place.index()).is_some_and(|shard| *shard.id == *id);
         let place = match expected.filter(right) {
             Some(place) => place,
-            None => self.learn(hash, id),
+            None => self.learn(hash, id, now),
         };
+        if let Some(shard) = self.shards.get_mut(place.index()) {
+            shard.alive = Some(now);
+        }
         self.note(place, |told| {
             let [records, bytes] = told.accepted;
             told.accepted = [records + 1.0, bytes + float(size)];
@@ -169,10 +178,10 @@ impl Shards {
     }
 
     /// A record was refused for throughput; whether its shard is known.
-    pub fn refused(&mut self, hash: KeyHash) -> Option<Place> {
-        let place = self.of(hash)?;
-        self.note(place, |told| told.refused += 1);
-        Some(place)
+    pub fn refused(&mut self, hash: KeyHash, stubborn: bool) -> bool {
+        let Some(place) = self.of(hash) else { return false };
+        self.note(place, |told| if stubborn { told.stubborn += 1 } else { told.refused += 1 });
+        true
     }
 
     fn note(&mut self, place: Place, add: impl FnOnce(&mut Told)) {
@@ -200,7 +209,14 @@ impl Shards {
         cuts
     }
 
-    fn learn(&mut self, hash: KeyHash, id: &str) -> Place {
+    fn learn(&mut self, hash: KeyHash, id: &str, now: Instant) -> Place {
+        let unheard = !self.places.contains_key(id);
+        if let Some(expected) = self.of(hash)
+            && (unheard || self.is_silent(expected, now))
+        {
+            // A child answers in its parent's place, and the parent will never again.
+            self.forget(expected);
+        }
         let place = self.place(id);
         let Some(lane) = self.lanes.get_mut(usize::from(hash.lane())) else { return place };
         let before = *lane;
@@ -214,6 +230,20 @@ impl Shards {
             self.name(named, -1);
         }
         place
+    }
+
+    fn is_silent(&self, place: Place, now: Instant) -> bool {
+        let alive = self.shards.get(place.index()).and_then(|shard| shard.alive);
+        alive.is_none_or(|alive| now.saturating_duration_since(alive) >= SILENT)
+    }
+
+    /// Takes a shard's name out of all lanes, and with it its rate.
+    fn forget(&mut self, place: Place) {
+        let mut sides = 0;
+        for side in self.lanes.iter_mut().flat_map(|lane| [&mut lane.below, &mut lane.above]) {
+            sides += i32::from(side.take_if(|side| *side == place).is_some());
+        }
+        self.name(place, -sides);
     }
 
     fn place(&mut self, id: &str) -> Place {

@@ -301,7 +301,7 @@ impl Lanes {
             let lane = hash.lane();
             match answer {
                 Answer::Accepted { shard, .. } => {
-                    self.shards.accepted(hash, &shard, size);
+                    self.shards.accepted(hash, &shard, size, now);
                     told.accepted += 1;
                     told.accepted_bytes += size;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
@@ -314,7 +314,7 @@ impl Lanes {
                     told.throttled += 1;
                     // The shard of a lane that is never taken has other troubles than its rate.
                     let stubborn = self.pauses.is_stubborn(lane);
-                    if stubborn || self.shards.refused(hash).is_none() {
+                    if !self.shards.refused(hash, stubborn) || stubborn {
                         impatient.push(lane);
                     }
                 }

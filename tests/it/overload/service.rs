@@ -25,6 +25,7 @@ struct Shard {
     counted: Option<Instant>,
     accepted: u64,
     refused: u64,
+    bytes: f64,
 }
 
 /// See the module.
@@ -40,6 +41,13 @@ pub struct Service {
 pub struct Done {
     pub accepted: u64,
     pub refused: u64,
+}
+
+impl Done {
+    /// Of what it was asked.
+    pub fn refused_share(self) -> f64 {
+        self.refused as f64 / (self.accepted + self.refused).max(1) as f64
+    }
 }
 
 /// As a provisioned shard.
@@ -63,6 +71,7 @@ impl Service {
             counted: None,
             accepted: 0,
             refused: 0,
+            bytes: 0.0,
         };
         self.shards = (0..count).map(shard).collect();
         self.made += count;
@@ -113,7 +122,13 @@ impl Service {
             *left -= cost;
         }
         shard.accepted += 1;
+        shard.bytes += cost[1];
         Answer::Accepted { sequence: "1".to_owned(), shard: shard.id.clone() }
+    }
+
+    /// Bytes that each shard has ever taken.
+    pub fn bytes(&self) -> Vec<f64> {
+        self.shards.iter().map(|shard| shard.bytes).collect()
     }
 
     /// What each shard has done since this was last asked.
