@@ -56,6 +56,8 @@ const FORGET: Duration = Duration::from_secs(30);
 const DEPTH: f64 = 0.5;
 /// What is waited for, in seconds of the rate: records leave in company, 50 requests a second at most.
 const CHUNK: f64 = 0.02;
+/// A shard that refused everything for so long is not overloaded but has another trouble: its rate says nothing.
+const STUCK: Duration = Duration::from_secs(5);
 /// First hold.
 const HOLD_FIRST: Duration = Duration::from_millis(100);
 /// Longest hold: a shard that was mended is noticed within it.
@@ -114,8 +116,8 @@ struct Meter {
 impl Meter {
     const BINS: usize = 8;
     const BIN: Duration = Duration::from_millis(125);
-    /// What was accepted within less time is a burst.
-    const SPAN_MIN: f64 = 0.25;
+    /// What was accepted within less time may be a burst.
+    const SPAN_MIN: f64 = 1.0;
 
     fn roll(&mut self, now: Instant) {
         let newest = *self.newest.get_or_insert(now);
@@ -169,7 +171,10 @@ pub struct Rate {
 #[derive(Clone, Debug)]
 struct Limit {
     taps: [Tap; 2],
+    made: Instant,
     filled: Instant,
+    /// When it last took something.
+    alive: Instant,
     cut: Instant,
     /// When the last refusal was known.
     refused: Instant,
@@ -201,11 +206,17 @@ impl Rate {
     pub fn tell(&mut self, told: Told, sent: Instant, now: Instant, jitter: &mut Jitter) -> Option<Amount> {
         let [records, _] = told.accepted;
         self.meter.add(told.accepted, now);
+        if records > 0.0 && self.limit.take_if(|limit| limit.was_stuck(now)).is_some() {
+            return None;
+        }
         if let Some(limit) = &mut self.limit {
             limit.accepted_since_cut += records;
             limit.refused_since_cut += f64::from(told.refused);
             if records > 0.0 {
-                limit.barren = 0;
+                (limit.barren, limit.alive) = (0, now);
+            }
+            if now.saturating_duration_since(limit.made) < CUT_EVERY {
+                limit.raise(self.meter.per_second(now));
             }
         }
         if told.refused == 0 && !(self.is_stuck() && told.stubborn > 0) {
@@ -256,18 +267,20 @@ impl Rate {
         may && limit.hold <= now
     }
 
-    /// Takes the tokens of one record. Returns whether another one may leave with it.
+    /// Takes the tokens of one record, if there are any. After [`may_start`](Self::may_start).
     pub fn take(&mut self, size: f64, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
+        if limit.hold > now || limit.taps.iter().any(|tap| tap.tokens < 1.0) {
+            return false;
+        }
         for (tap, cost) in limit.taps.iter_mut().zip([1.0, size]) {
             tap.tokens -= cost;
         }
         if limit.barren >= BARREN {
             // This one tries. Should its answer never come, another one may after the same time.
             limit.hold = now + limit.pause;
-            return false;
         }
-        limit.taps.iter().all(|tap| tap.tokens >= 1.0)
+        true
     }
 
     /// How much may leave now, of what is queued.
@@ -297,7 +310,9 @@ impl Limit {
         let [good_records, good_bytes] = goodput.map(|rate| rate * CUT_GOODPUT);
         Self {
             taps: [Tap::new(good_records.max(records)), Tap::new(good_bytes.max(bytes))],
+            made: now,
             filled: now,
+            alive: now,
             cut: now,
             refused: now,
             accepted_since_cut: 0.0,
@@ -316,6 +331,18 @@ impl Limit {
         self.filled = now;
         for tap in &mut self.taps {
             tap.tokens = tap.tokens.min(0.0);
+        }
+    }
+
+    fn was_stuck(&self, now: Instant) -> bool {
+        self.barren >= BARREN && now.saturating_duration_since(self.alive) >= STUCK
+    }
+
+    /// What was accepted before the refusal was known but answered later.
+    fn raise(&mut self, goodput: Amount) {
+        for (tap, goodput) in self.taps.iter_mut().zip(goodput) {
+            tap.rate = tap.rate.max(goodput * CUT_GOODPUT);
+            tap.base = tap.rate;
         }
     }
 

@@ -155,7 +155,7 @@ impl Shards {
         limited
     }
 
-    /// A record leaves for a shard; whether another one may leave with it.
+    /// A record leaves for a shard, if it has tokens.
     pub fn take(&mut self, place: Place, size: usize, now: Instant) -> bool {
         self.shards.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
     }
@@ -201,8 +201,10 @@ impl Shards {
             let told = std::mem::take(&mut shard.told);
             shard.is_told = false;
             let first = !shard.rate.is_limited();
-            if let Some(rate) = shard.rate.tell(told, sent, now, jitter) {
-                self.limited += usize::from(first);
+            let cut = shard.rate.tell(told, sent, now, jitter);
+            self.limited += usize::from(shard.rate.is_limited());
+            self.limited -= usize::from(!first);
+            if let Some(rate) = cut {
                 cuts.push(Cut { shard: shard.id.to_string(), rate, first });
             }
         }

@@ -38,14 +38,14 @@ pub(super) struct Paced {
 
 impl Paced {
     /// Adds a record; `first` is the window's first one.
-    pub(super) fn push(&mut self, place: Place, seq: u64, size: usize, first: u64) {
+    pub(super) fn push(&mut self, (place, seq): (Place, u64), size: usize, first: u64) {
         if self.queues.len() <= place.index() {
             self.queues.resize_with(place.index() + 1, Queue::default);
         }
         let Some(queue) = self.queues.get_mut(place.index()) else { return };
         queue.set.advance(first);
         queue.set.insert(seq);
-        if queue.records == 0 {
+        if queue.records == 0 && !self.used.contains(&place) {
             self.used.push(place);
         }
         queue.records += 1;
@@ -95,15 +95,27 @@ impl Paced {
         self.due.peek().map(|Reverse(oldest)| *oldest)
     }
 
-    /// Takes out the record that [`oldest`](Self::oldest) gave; with `more`, the next one of its shard may leave too.
-    pub(super) fn pop(&mut self, size: usize, more: bool) {
-        let Some(Reverse((seq, place))) = self.due.pop() else { return };
-        let Some(queue) = self.queues.get_mut(place.index()) else { return };
-        queue.set.remove(seq);
-        queue.records = queue.records.saturating_sub(1);
-        queue.bytes = queue.bytes.saturating_sub(size);
-        if more && let Some(seq) = queue.set.oldest() {
+    /// The record that [`oldest`](Self::oldest) gave has been taken out or may not leave; with `more`, the next one of its
+    /// shard may.
+    pub(super) fn next(&mut self, more: bool) {
+        let Some(Reverse((_, place))) = self.due.pop() else { return };
+        let queue = self.queues.get_mut(place.index()).filter(|_| more);
+        if let Some(seq) = queue.and_then(|queue| queue.set.oldest()) {
             self.due.push(Reverse((seq, place)));
+        }
+    }
+
+    /// Takes a record out, wherever it is.
+    pub(super) fn remove(&mut self, seq: u64, size: usize) {
+        let queues = &mut self.queues;
+        let holder = self
+            .used
+            .iter()
+            .find(|place| queues.get(place.index()).is_some_and(|queue| queue.set.contains(seq)));
+        if let Some(queue) = holder.and_then(|place| queues.get_mut(place.index())) {
+            queue.set.remove(seq);
+            queue.records = queue.records.saturating_sub(1);
+            queue.bytes = queue.bytes.saturating_sub(size);
         }
     }
 

@@ -37,6 +37,13 @@ impl ReadySet {
         }
     }
 
+    /// Whether it is a member.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        // What is below the first word would be mistaken for what is in it.
+        seq / BITS >= self.first_word
+            && self.words.get(self.index(seq)).is_some_and(|word| word & (1 << (seq % BITS)) != 0)
+    }
+
     /// The oldest member.
     pub(super) fn oldest(&mut self) -> Option<u64> {
         let start = self.index(self.hint);
@@ -102,6 +109,9 @@ mod tests {
                 }
             }
             assert_eq!(set.oldest(), model.first().copied());
+            assert!(
+                (base.saturating_sub(100)..base + 500).all(|seq| set.contains(seq) == model.contains(&seq))
+            );
         }
         assert!(set.words.len() < 20, "{} words for a window of 500", set.words.len());
     }
