@@ -3,7 +3,7 @@
 //! A shard is limited in records and in bytes a second, by figures that depend on the stream's mode, on resharding and on
 //! other producers. So none is assumed: a shard is unlimited until it refuses for throughput. Then:
 //!
-//! - **a cut**: the rate falls to what the shard has accepted in the last second, less 5 %, but to no less than 0.7 and no
+//! - **a cut**: the rate falls to what the shard has accepted in its best second of late, less 5 %, but to no less than 0.7 and no
 //!   more than 0.9 of what it was (half where it refuses much: the first figure may have been a burst). Once a second at most, because the
 //!   service counts by the second, and never for a request that was under way before the last refusal was known;
 //! - **growth**: 5 % of the rate after the cut, each second, and twice that after every 5 s without a refusal, so that a
@@ -28,7 +28,7 @@ pub type Amount = [f64; 2];
 const FLOOR: Amount = [50.0, 51_200.0];
 /// Least distance of two cuts.
 const CUT_EVERY: Duration = Duration::from_secs(1);
-/// A cut leaves this much of what was accepted in the last second …
+/// A cut leaves this much of what was accepted in the best second since the last one …
 const CUT_GOODPUT: f64 = 0.95;
 /// … but no more than this of the rate …
 const CUT_LEAST: f64 = 0.9;
@@ -178,6 +178,8 @@ struct Limit {
     cut: Instant,
     /// When the last refusal was known.
     refused: Instant,
+    /// Most that was accepted in any second since the last cut: a shard that counts by the second may take all of it at once.
+    best: Amount,
     accepted_since_cut: f64,
     refused_since_cut: f64,
     /// Refusals in a row without any acceptance.
@@ -215,16 +217,17 @@ impl Rate {
             if records > 0.0 {
                 (limit.barren, limit.alive) = (0, now);
             }
+            let goodput = self.meter.per_second(now);
+            limit.best = largest(limit.best, goodput);
             if now.saturating_duration_since(limit.made) < CUT_EVERY {
-                limit.raise(self.meter.per_second(now));
+                limit.raise(goodput);
             }
         }
         if told.refused == 0 && !(self.is_stuck() && told.stubborn > 0) {
             return None;
         }
-        let goodput = self.meter.per_second(now);
         let Some(limit) = &mut self.limit else {
-            let limit = self.limit.insert(Limit::new(goodput, now));
+            let limit = self.limit.insert(Limit::new(self.meter.per_second(now), now));
             limit.hold(records > 0.0, now, jitter);
             return Some(limit.taps.map(|tap| tap.rate));
         };
@@ -233,7 +236,7 @@ impl Rate {
         }
         limit.hold(records > 0.0, now, jitter);
         let due = limit.barren < BARREN && now.saturating_duration_since(limit.cut) >= CUT_EVERY;
-        due.then(|| limit.cut(goodput, now))
+        due.then(|| limit.cut(now))
     }
 
     /// Counts tokens and growth up to now, and gives the limit up when it is no longer needed.
@@ -315,6 +318,7 @@ impl Limit {
             alive: now,
             cut: now,
             refused: now,
+            best: goodput,
             accepted_since_cut: 0.0,
             refused_since_cut: 0.0,
             barren: 0,
@@ -346,7 +350,8 @@ impl Limit {
         }
     }
 
-    fn cut(&mut self, goodput: Amount, now: Instant) -> Amount {
+    fn cut(&mut self, now: Instant) -> Amount {
+        let goodput = std::mem::take(&mut self.best);
         let share = self.refused_since_cut / (self.refused_since_cut + self.accepted_since_cut).max(1.0);
         let most = if share > MUCH { CUT_DEEP } else { CUT_MOST };
         let near = |(tap, goodput): (&Tap, f64)| goodput >= IDLE * tap.rate;
@@ -359,4 +364,8 @@ impl Limit {
         (self.cut, self.accepted_since_cut, self.refused_since_cut) = (now, 0.0, 0.0);
         self.taps.map(|tap| tap.rate)
     }
+}
+
+fn largest([records, bytes]: Amount, [more_records, more_bytes]: Amount) -> Amount {
+    [records.max(more_records), bytes.max(more_bytes)]
 }

@@ -35,6 +35,7 @@ struct Load {
 
 struct World {
     random: Random,
+    began: Instant,
     now: Instant,
     lanes: Lanes,
     service: Service,
@@ -72,6 +73,7 @@ impl World {
             lanes: Lanes::new(&Start::default(), Limits::default(), seed),
             rtt: Duration::from_millis(5 + random.below(60) as u64),
             random,
+            began: now,
             now,
             service,
             load,
@@ -133,7 +135,10 @@ impl World {
                 let Some(Reverse((_, id))) = self.out.pop() else { break };
                 let (ticket, answers) = self.tickets.remove(&id).unwrap();
                 let result = if self.away { Err(PutError::Unanswered("away".into())) } else { Ok(answers) };
-                self.lanes.settle(ticket, result, self.now);
+                let told = self.lanes.settle(ticket, result, self.now);
+                if std::env::var_os("OVERLOAD_CUTS").is_some() {
+                    told.cuts.iter().for_each(|cut| println!("{:?} {cut:?}", self.now - self.began));
+                }
             }
             while let Some(request) = self.lanes.fill(self.now) {
                 self.requests += 1;
@@ -175,7 +180,7 @@ fn load(rates: [f64; 4]) -> Load {
 /// `SEED=n` alone, or the first ones, under both ways to count.
 fn worlds(load: Load) -> impl Iterator<Item = World> {
     let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-    let seeds = given.map_or(1..=2, |seed: u64| seed..=seed);
+    let seeds = given.map_or(1..=1, |seed: u64| seed..=seed);
     let both = |seed| [(seed, Counting::Bucket), (seed, Counting::Seconds)];
     seeds.flat_map(both).map(move |(seed, counting)| World::new(seed, counting, load))
 }
@@ -192,7 +197,7 @@ fn sustained_overload_of_every_shard_settles_near_the_limit_with_few_refusals() 
 
 #[test]
 fn a_shard_at_its_limit_of_bytes_settles_as_well() {
-    for mut world in worlds(Load { rates: [60.0; 4], size: (10_000, 90_000), every: 0.005 }) {
+    for mut world in worlds(Load { rates: [120.0; 4], size: (5_000, 45_000), every: 0.005 }) {
         world.run(Duration::from_secs(10));
         let before: Vec<f64> = world.service.bytes();
         for (done, (before, after)) in
@@ -288,9 +293,9 @@ fn a_shard_that_refuses_everything_is_tried_by_single_records_ever_more_rarely()
         assert!(done[2].accepted == 0 && (4..=9).contains(&done[2].refused), "{done:?}");
         assert!([0, 1, 3].iter().all(|&shard| done[shard].accepted > 2200), "{done:?}");
         world.service.limit(2, SHARD);
-        world.run(Duration::from_secs(10));
-        let done = world.measure(5)[2];
-        assert!(done.accepted as f64 >= 0.9 * SHARD[0] * 5.0, "it has a backlog: {done:?}");
+        // It is noticed within 5 s, and its backlog of 35 s leaves at full speed.
+        let done = world.measure(12)[2];
+        assert!(done.accepted as f64 >= 0.98 * 120.0 * (35.0 + 12.0), "{done:?}");
     }
 }
 
