@@ -24,8 +24,8 @@ use super::throttle::{Jitter, backoff};
 /// Records and bytes.
 pub type Amount = [f64; 2];
 
-/// The least rate: a twentieth of a shard of 2026. Less is the business of holds.
-const FLOOR: Amount = [50.0, 51_200.0];
+/// The least rate: a tenth of a shard of 2026. Less is the business of holds.
+const FLOOR: Amount = [100.0, 102_400.0];
 /// Least distance of two cuts.
 const CUT_EVERY: Duration = Duration::from_secs(1);
 /// A cut leaves this much of what was accepted in the best second since the last one …

@@ -3,5 +3,6 @@
 //!
 //! `OVERLOAD_SECONDS=n` overloads for longer, `SEED=n` repeats the choices.
 
+mod daemon;
 mod service;
 mod simulation;
