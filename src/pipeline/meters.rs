@@ -5,6 +5,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
 use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
+use crate::sink::shards::Summary;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
 const PAUSED: &str = "forebay_source_paused";
@@ -28,6 +29,10 @@ const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";
 const PAUSED_LANES: &str = "forebay_lanes_paused";
+const SHARDS_LIMITED: &str = "forebay_shards_limited";
+const SHARDS_REFUSING: &str = "forebay_shards_refusing";
+const RATE_RECORDS: &str = "forebay_shard_rate_lowest_records";
+const RATE_BYTES: &str = "forebay_shard_rate_lowest_bytes";
 const RETRIES: &str = "forebay_loop_restarts_total";
 
 /// Tells the exporter what each name means.
@@ -65,6 +70,13 @@ pub fn describe() {
     describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
+    describe_gauge!(
+        SHARDS_LIMITED,
+        "Shards sent to at a limited rate, because they have refused for throughput of late"
+    );
+    describe_gauge!(SHARDS_REFUSING, "Shards that refuse everything, and are tried by single records");
+    describe_gauge!(RATE_RECORDS, "Lowest rate in force for any shard, in records a second; 0 while none is");
+    describe_gauge!(RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is");
     describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
     begin();
 }
@@ -81,7 +93,9 @@ fn begin() {
     for name in ["ingest", "publish"] {
         counter!(RETRIES, "loop" => name).increment(0);
     }
-    for name in [PAUSED, HALTED, CONNECTED, SERVICE] {
+    for name in
+        [PAUSED, HALTED, CONNECTED, SERVICE, SHARDS_LIMITED, SHARDS_REFUSING, RATE_RECORDS, RATE_BYTES]
+    {
         gauge!(name).set(0.0);
     }
 }
@@ -156,6 +170,16 @@ pub(super) fn window(bytes: usize, in_flight: usize, paused_lanes: usize) {
     gauge!(WINDOW).set(bytes as f64);
     gauge!(IN_FLIGHT).set(in_flight as f64);
     gauge!(PAUSED_LANES).set(paused_lanes as f64);
+}
+
+/// Rates of shards, without names: shards come and go, so one series for each would never end. The log names them.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn rates(rates: &Summary) {
+    let [records, bytes] = rates.lowest.unwrap_or_default();
+    gauge!(SHARDS_LIMITED).set(rates.limited as f64);
+    gauge!(SHARDS_REFUSING).set(rates.stuck as f64);
+    gauge!(RATE_RECORDS).set(records);
+    gauge!(RATE_BYTES).set(bytes);
 }
 
 pub(super) fn restarted(name: &'static str) {

@@ -3,6 +3,7 @@
 //! It never looks at a change, and no error of the service ends it: what is refused or unanswered is sent again, key by key
 //! and in order, for ever. What it knows is the window; everything else is in the ledger.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::pipeline::readers::Readers;
 use crate::pipeline::{Phase, meters, poison};
 use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start, Violation};
 use crate::sink::request::{Limits, PACK_BYTES, Ticket};
+use crate::sink::shards::Summary;
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
 /// How often lanes and books are reported; the checkpoint is not written more often either.
@@ -32,6 +34,8 @@ const DESCRIBE_EVERY: Duration = Duration::from_mins(1);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a dead letter is tried again that found no room.
 const BURY_AGAIN: Duration = Duration::from_secs(5);
+/// Most overloaded shards that a line of the log names.
+const NAMED_MAX: usize = 8;
 /// How often a service that keeps failing is mentioned at most.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -111,6 +115,8 @@ impl<P: Publisher> Publish<P> {
             reported: Instant::now(),
             complaint: None,
             violation: None,
+            rates: Summary::default(),
+            overloaded: BTreeSet::new(),
             halted: false,
             bury_after: None,
             loop_: self,
@@ -184,6 +190,10 @@ struct Attempt<'a, P> {
     complaint: Option<Instant>,
     /// When a violation of the order was last told.
     violation: Option<Instant>,
+    /// Of shards, as last reported.
+    rates: Summary,
+    /// Shards that have got a rate since the last complaint.
+    overloaded: BTreeSet<String>,
     /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
     halted: bool,
     /// The dead-letter file had no room: not before this.
@@ -299,11 +309,14 @@ impl<P: Publisher> Attempt<'_, P> {
 
     /// Says that something is being retried, but not more often than a person can read.
     fn complain(&mut self, settlement: &Settlement) {
+        let newly = settlement.cuts.iter().filter(|cut| cut.first).map(|cut| cut.shard.clone());
+        self.overloaded.extend(newly.take(NAMED_MAX.saturating_sub(self.overloaded.len())));
         let refused = settlement.throttled + settlement.failed + settlement.unanswered;
         // Whether it answers, not whether it takes everything: a throttled shard is no outage.
         meters::service(settlement.error.is_none());
         if refused == 0 {
-            if settlement.accepted > 0 && self.complaint.is_some() && self.lanes.paused_lanes() == 0 {
+            let calm = self.lanes.paused_lanes() == 0 && self.rates.limited == 0;
+            if settlement.accepted > 0 && self.complaint.is_some() && calm {
                 self.complaint = None;
                 tracing::info!("the stream takes everything again");
             }
@@ -314,11 +327,13 @@ impl<P: Publisher> Attempt<'_, P> {
             return;
         }
         self.complaint = Some(now);
+        let overloaded = std::mem::take(&mut self.overloaded).into_iter().collect::<Vec<_>>().join(" ");
         let error = settlement.error.as_ref().map(ToString::to_string).or_else(|| settlement.reason.clone());
         tracing::warn!(
             throttled = settlement.throttled,
             failed = settlement.failed,
             unanswered = settlement.unanswered,
+            shards = (!overloaded.is_empty()).then_some(overloaded),
             error,
             "records are sent again until the stream takes them"
         );
@@ -354,6 +369,8 @@ impl<P: Publisher> Attempt<'_, P> {
         self.reported = Instant::now();
         let progress = self.lanes.progress(detail);
         let books = self.lanes.take_books();
+        self.rates = self.lanes.rates(self.reported);
+        meters::rates(&self.rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },

@@ -4,7 +4,9 @@ pub mod body;
 pub mod kinesis;
 pub mod lanes;
 pub mod order;
+pub mod rate;
 pub mod request;
+pub mod shards;
 pub mod throttle;
 
 use std::future::Future;

@@ -110,6 +110,8 @@ pub struct Ticket {
     pub(super) probe: bool,
     /// Whether any of it comes from behind the front.
     pub(super) rear: bool,
+    /// When it was filled.
+    pub(super) at: Instant,
 }
 
 impl Ticket {
@@ -151,6 +153,13 @@ pub(super) struct Flight {
 pub(super) struct Waiting {
     pub(super) records: usize,
     pub(super) bytes: usize,
+}
+
+impl Waiting {
+    /// Both together.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// What the next request may hold.

@@ -21,6 +21,7 @@ mod json;
 mod lanes;
 mod model;
 mod outage;
+mod overload;
 mod postgres;
 mod readme;
 mod refusals;

@@ -164,8 +164,7 @@ impl Lanes {
     }
 
     fn shard_of(&self, lanes: &[u8]) -> Option<String> {
-        let shards = lanes.iter().filter_map(|lane| self.shards.get(usize::from(*lane)));
-        shards.filter(|shard| !shard.is_empty()).max().cloned()
+        lanes.iter().filter_map(|lane| self.shards.of_lane(*lane)).max().map(str::to_owned)
     }
 
     fn lanes_of(&self, id: FeedId) -> Vec<u8> {
@@ -220,8 +219,7 @@ impl Lanes {
             (0..=u8::MAX).zip(all).filter(|(lane, _)| of(*lane)).map(|(_, at)| at).min().unwrap_or_default();
         let refused = lanes.iter().all(|lane| self.pauses.is_refused(*lane));
         let Some(to) = self.room_for(id, base, refused) else {
-            let rules = self.limits.max_record_size;
-            let rules = super::Rules { max_record_size: rules, pauses: &self.pauses };
+            let rules = super::Rules::new(&self.limits, &self.pauses, &self.shards);
             if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) {
                 feed.let_go(&lanes, rules);
                 feed.watch.full = Some((now, feed.low().frame, feed.window.head()));
@@ -343,7 +341,7 @@ impl Lanes {
             let lanes = self.lanes_of(id);
             self.feeds.retain(|feed| feed.id != id);
             self.set_owner(&lanes, FeedId::FRONT);
-            let rules = super::Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+            let rules = super::Rules::new(&self.limits, &self.pauses, &self.shards);
             if let Some(front) = self.feeds.first_mut() {
                 front.let_go(&lanes, rules);
             }

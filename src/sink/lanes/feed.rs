@@ -10,9 +10,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::apart::Watch;
 use super::books::Books;
+use super::paced::Paced;
 use super::progress::{ELSEWHERE, Finished};
 use super::ready::ReadySet;
 use super::window::{Entry, NONE, State, Window};
@@ -20,7 +22,8 @@ use super::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome};
 use crate::buffer::checkpoint::Mark;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::FrameNo;
-use crate::sink::request::Waiting;
+use crate::sink::request::{Limits, Waiting};
+use crate::sink::shards::{Place, Shards};
 use crate::sink::throttle::Pauses;
 
 pub(super) const LANES: usize = 1 << u8::BITS;
@@ -41,6 +44,13 @@ impl FeedId {
 pub(super) struct Rules<'a> {
     pub(super) max_record_size: usize,
     pub(super) pauses: &'a Pauses,
+    pub(super) shards: &'a Shards,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(limits: &Limits, pauses: &'a Pauses, shards: &'a Shards) -> Self {
+        Self { max_record_size: limits.max_record_size, pauses, shards }
+    }
 }
 
 /// See the module.
@@ -52,7 +62,10 @@ pub(super) struct Feed {
     /// The last unfinished record of each key that has any.
     tails: HashMap<KeyHash, u64, BuildHasherDefault<AsItIs>>,
     pub(super) ready: ReadySet,
+    /// What may be sent of shards without a rate.
     pub(super) waiting: Waiting,
+    /// Ready records of shards with a rate in force.
+    pub(super) paced: Paced,
     /// Ready records of lanes that pause or are held.
     parked: Box<[Vec<u64>]>,
     /// Lanes of which nothing may be sent from here for now.
@@ -74,6 +87,7 @@ impl Feed {
             tails: HashMap::default(),
             ready: ReadySet::default(),
             waiting: Waiting::default(),
+            paced: Paced::default(),
             parked: vec![Vec::new(); LANES].into(),
             held: vec![false; LANES].into(),
             dead: VecDeque::new(),
@@ -125,7 +139,8 @@ impl Feed {
     /// A record has become the first of its key, or may be sent again.
     pub(super) fn make_ready(&mut self, seq: u64, rules: Rules<'_>) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
-        let (size, lane) = (entry.size(), entry.hash.lane());
+        let (size, hash) = (entry.size(), entry.hash);
+        let lane = hash.lane();
         entry.state = State::Ready;
         let held = self.held.get(usize::from(lane)).copied().unwrap_or_default();
         let dead = entry.kind == RecordKind::DeadLetter || size > rules.max_record_size;
@@ -136,6 +151,10 @@ impl Feed {
         }
         if held || rules.pauses.is_paused(lane) {
             self.park(lane, seq);
+            return;
+        }
+        if let Some(place) = rules.shards.limited(hash) {
+            self.paced.push((place, seq), size, self.window.first());
             return;
         }
         self.ready.insert(seq);
@@ -149,8 +168,33 @@ impl Feed {
         }
     }
 
+    /// What may be sent, as far as its shards have tokens.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting.and(self.paced.open())
+    }
+
+    /// The oldest record that may be sent, and its shard if that has a rate in force.
+    pub(super) fn oldest(&mut self) -> Option<(u64, Option<Place>)> {
+        let paced = self.paced.oldest().map(|(seq, place)| (seq, Some(place)));
+        let free = self.ready.oldest().map(|seq| (seq, None));
+        [paced, free].into_iter().flatten().min()
+    }
+
+    /// Finds out which shards have tokens, and lets go what waited for those that have no rate any more.
+    pub(super) fn pace(&mut self, limits: &Limits, pauses: &Pauses, shards: &mut Shards, now: Instant) {
+        for place in self.paced.begin(shards, now) {
+            for seq in self.paced.drain(place) {
+                self.make_ready(seq, Rules::new(limits, pauses, shards));
+            }
+        }
+    }
+
     /// Takes a record out of those that may be sent.
     pub(super) fn unready(&mut self, seq: u64, size: usize) {
+        if !self.ready.contains(seq) {
+            self.paced.remove(seq, size);
+            return;
+        }
         self.ready.remove(seq);
         self.waiting.records -= 1;
         self.waiting.bytes -= size;
@@ -265,6 +309,7 @@ impl Feed {
     pub(super) fn advance(&mut self, mut leaving: impl FnMut(&Entry, Outcome)) {
         self.window.advance(&mut leaving);
         self.ready.advance(self.window.first());
+        self.paced.advance(self.window.first());
     }
 
     /// Sends nothing of these lanes until they are let go.
@@ -303,7 +348,7 @@ impl Feed {
             if matches!(state, State::Done(_)) || !lanes.contains(&entry.hash.lane()) {
                 continue;
             }
-            if state == State::Ready && self.ready.contains(seq) {
+            if state == State::Ready {
                 self.unready(seq, size);
             }
             if let Some((hash, _)) = self.window.finish(seq, Outcome::Published) {

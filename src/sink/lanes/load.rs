@@ -1,8 +1,21 @@
 //! A request while it is filled.
 
+use tokio::time::Instant;
+
 use super::feed::{Feed, Rules};
 use crate::sink::Outgoing;
-use crate::sink::request::{Allowance, Sent};
+use crate::sink::request::{Allowance, Limits, Sent};
+use crate::sink::shards::Shards;
+use crate::sink::throttle::Pauses;
+
+/// What decides which records leave.
+#[derive(Debug)]
+pub(super) struct Takes<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) pauses: &'a Pauses,
+    pub(super) shards: &'a mut Shards,
+    pub(super) now: Instant,
+}
 
 /// What is in it so far.
 #[derive(Debug)]
@@ -18,16 +31,20 @@ pub(super) struct Load {
 impl Load {
     /// Takes the oldest ready records of a feed, as many as fit; of several feeds, only one's share. Whether a record was left
     /// because it did not fit.
-    pub(super) fn take_from(&mut self, feed: &mut Feed, share: Option<usize>, rules: Rules<'_>) -> bool {
+    pub(super) fn take_from(&mut self, feed: &mut Feed, share: Option<usize>, with: &mut Takes<'_>) -> bool {
         let (records_before, bytes_before) = (self.records.len(), self.bytes);
-        while let Some(seq) = feed.ready.oldest() {
+        while let Some((seq, place)) = feed.oldest() {
             let Some(entry) = feed.window.entry(seq) else { break };
-            let (size, lane) = (entry.size(), entry.hash.lane());
-            let too_large = size > rules.max_record_size;
-            if too_large || rules.pauses.is_paused(lane) || feed.is_held(lane) {
-                // The limit has fallen, or the lane has been paused, since the record became ready.
+            let (size, hash) = (entry.size(), entry.hash);
+            let too_large = size > with.limits.max_record_size;
+            let waits = with.pauses.is_paused(hash.lane()) || feed.is_held(hash.lane());
+            if too_large || waits || with.shards.limited(hash) != place {
+                // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
                 feed.unready(seq, size);
-                feed.make_ready(seq, rules);
+                if place.is_some() {
+                    feed.paced.next(true);
+                }
+                feed.make_ready(seq, Rules::new(with.limits, with.pauses, with.shards));
                 continue;
             }
             let (records, bytes) = (self.records.len(), self.bytes);
@@ -39,9 +56,21 @@ impl Load {
             if share.is_some_and(enough) {
                 break;
             }
+            // Another feed may have taken the tokens.
+            if place.is_some_and(|place| !with.shards.take(place, size, with.now)) {
+                feed.paced.next(false);
+                continue;
+            }
             feed.send(seq, size);
+            if place.is_some() {
+                feed.paced.next(true);
+            }
             let room = self.pack_bytes.min(self.allowance.room(bytes));
+            let alone = size;
             let (record, size) = feed.pack(seq, room);
+            if let Some(place) = place {
+                with.shards.spend(place, size.saturating_sub(alone));
+            }
             self.records.extend(record);
             self.sent.push(Sent { feed: feed.id, seq });
             self.bytes += size;

@@ -27,6 +27,7 @@ mod books;
 mod feed;
 mod load;
 mod nouns;
+mod paced;
 mod pack;
 mod progress;
 mod ready;
@@ -46,12 +47,13 @@ use self::apart::Leaving;
 use self::audit::Audit;
 use self::books::Books;
 use self::feed::{Feed, LANES, Rules};
-use self::load::Load;
+use self::load::{Load, Takes};
 use self::pack::Contents;
 use self::progress::Origin;
-use super::order::{OrderCheck, Place};
+use super::order::{self, OrderCheck};
 use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
-use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
+use super::shards::{Shards, Summary};
+use super::throttle::{self, Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, PutError};
 use crate::buffer::checkpoint::{Mark, Totals};
 use crate::position::{FrameNo, Transaction};
@@ -93,11 +95,10 @@ pub struct Lanes {
     changes: Vec<Change>,
     /// When the feeds were last looked at.
     tended: Option<Instant>,
-    /// Which shard took the last record of each lane; empty before the first.
-    shards: Box<[String]>,
     books: Books,
     flight: Flight,
     pauses: Pauses,
+    shards: Shards,
     gate: Gate,
     jitter: Jitter,
     order: OrderCheck,
@@ -124,10 +125,10 @@ impl Lanes {
             leaving: None,
             changes: Vec::new(),
             tended: None,
-            shards: vec![String::new(); LANES].into(),
             books: Books::default(),
             flight: Flight::default(),
             pauses: Pauses::default(),
+            shards: Shards::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
             order: OrderCheck::default(),
@@ -163,7 +164,7 @@ impl Lanes {
         frame: &Frame,
         records: impl IntoIterator<Item = Admission<'a>>,
     ) {
-        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
         if let Some(audit) = self.audit.as_mut().filter(|_| feed == FeedId::BOOKS) {
             audit.count(frame, records, &mut self.books, rules);
         } else if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
@@ -187,7 +188,7 @@ impl Lanes {
             allowance,
             pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
         };
-        self.load(&mut load);
+        self.load(&mut load, now);
         let Load { sent, records, bytes, .. } = load;
         if records.is_empty() {
             self.spare.push(sent);
@@ -200,15 +201,14 @@ impl Lanes {
         }
         let rear = sent.iter().any(|one| one.feed != FeedId::FRONT);
         self.rear_out += usize::from(rear);
-        Some(Request { ticket: Ticket { sent, bytes, probe, rear }, records })
+        Some(Request { ticket: Ticket { sent, bytes, probe, rear, at: now }, records })
     }
 
     /// Takes from each feed its share, then from each what still fits. Each feed is first in its turn, so that a record that
     /// needs all the room gets it.
-    fn load(&mut self, load: &mut Load) {
-        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+    fn load(&mut self, load: &mut Load, now: Instant) {
         let rear_may = self.rear_may();
-        let may = |feed: &Feed| feed.waiting.records > 0 && (rear_may || feed.id == FeedId::FRONT);
+        let may = |feed: &Feed| feed.waiting().records > 0 && (rear_may || feed.id == FeedId::FRONT);
         let busy = self.feeds.iter().filter(|feed| may(feed)).count();
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % self.feeds.len();
@@ -217,7 +217,9 @@ impl Lanes {
         let shares = if busy > 1 { [Some(busy), None] } else { [None, None] };
         for share in shares.into_iter().take(busy) {
             for feed in &mut order {
-                let blocked = load.take_from(feed, share, rules);
+                let mut with =
+                    Takes { limits: &self.limits, pauses: &self.pauses, shards: &mut self.shards, now };
+                let blocked = load.take_from(feed, share, &mut with);
                 if blocked && load.records.is_empty() {
                     return;
                 }
@@ -234,17 +236,15 @@ impl Lanes {
     /// What waits in all feeds that may send.
     fn waiting(&self) -> Waiting {
         let feeds = if self.rear_may() { self.feeds.len() } else { 1 };
-        self.feeds.iter().take(feeds).fold(Waiting::default(), |sum, feed| Waiting {
-            records: sum.records + feed.waiting.records,
-            bytes: sum.bytes + feed.waiting.bytes,
-        })
+        self.feeds.iter().take(feeds).fold(Waiting::default(), |sum, feed| sum.and(feed.waiting()))
     }
 
     fn end_pauses(&mut self, now: Instant) {
         while let Some(lane) = self.pauses.release(now) {
-            let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+            let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
             self.feeds.iter_mut().for_each(|feed| feed.unpark(lane, rules));
         }
+        self.feeds.iter_mut().for_each(|feed| feed.pace(&self.limits, &self.pauses, &mut self.shards, now));
     }
 
     /// Takes the result of a request: accepted records are finished, refused ones wait for their lane, and a request
@@ -265,7 +265,7 @@ impl Lanes {
         match result {
             Ok(answers) => {
                 self.gate.answered();
-                self.settle_each(&ticket.sent, answers, now, &mut settlement);
+                self.settle_each(&ticket, answers, now, &mut settlement);
             }
             Err(error) => {
                 settlement.unanswered = ticket.sent.len();
@@ -281,39 +281,44 @@ impl Lanes {
         settlement
     }
 
-    fn settle_each(&mut self, sent: &[Sent], answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
-        let mut refused = Vec::new();
+    fn settle_each(&mut self, ticket: &Ticket, answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
+        let (mut refused, mut impatient) = (Vec::new(), Vec::new());
         let mut accepted_lanes = [false; LANES];
-        for (one, answer) in sent.iter().zip(answers) {
+        for (one, answer) in ticket.sent.iter().zip(answers) {
             let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
             let Some(entry) = feed.window.entry(one.seq) else { continue };
-            let (key, lane, frame, event_type) =
-                (entry.hash, entry.hash.lane(), entry.frame, entry.event_type);
+            let (hash, frame, event_type) = (entry.hash, entry.frame, entry.event_type);
+            let lane = hash.lane();
             match answer {
                 Answer::Accepted { sequence, shard } => {
-                    if let Some(last) = self.shards.get_mut(usize::from(lane)).filter(|last| **last != shard)
-                    {
-                        last.clone_from(&shard);
-                    }
                     let Contents { events, bytes } = feed.contents(one.seq);
+                    self.shards.accepted(hash, &shard, bytes, now);
                     told.accepted += 1;
                     told.accepted_events += events;
                     told.accepted_bytes += bytes;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
                         *seen = true;
                     }
-                    let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+                    let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
                     let more = feed.finish(one.seq, Outcome::Published, rules);
-                    if let Some(fall) = self.order.accepted(key, Place { shard, sequence }, more) {
+                    if let Some(fall) = self.order.accepted(hash, order::Place { shard, sequence }, more) {
                         let event_type = self.books.name(event_type);
                         told.violated(Violation { fall, frame, event_type, lane });
                     }
                     continue;
                 }
-                Answer::Throttled => told.throttled += 1,
+                Answer::Throttled => {
+                    told.throttled += 1;
+                    // The shard of a lane that is never taken has other troubles than its rate.
+                    let stubborn = self.pauses.is_stubborn(lane);
+                    if !self.shards.refused(hash, stubborn) || stubborn {
+                        impatient.push(lane);
+                    }
+                }
                 Answer::Failed { reason } => {
                     told.failed += 1;
                     told.reason.get_or_insert(reason);
+                    impatient.push(lane);
                 }
             }
             told.lanes.push(lane);
@@ -328,14 +333,16 @@ impl Lanes {
                 (true, true) => LaneNews::Partly,
                 (false, true) => LaneNews::Refused,
             };
-            self.pauses.note(lane, news, now, &mut self.jitter);
+            let patience = if impatient.contains(&lane) { 0 } else { throttle::PATIENCE };
+            self.pauses.note(lane, (news, patience), now, &mut self.jitter);
         }
+        told.cuts = self.shards.answered(ticket.at, now, &mut self.jitter);
         self.again(&refused);
     }
 
     /// These records were not taken: they wait to be sent again, each before anything of its key.
     fn again(&mut self, sent: &[Sent]) {
-        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
         for one in sent {
             if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
                 feed.untake(one.seq);
@@ -347,7 +354,7 @@ impl Lanes {
 
     /// The next record for the dead-letter file, if it is the turn of one in its key's order. Each is given once.
     pub fn next_dead_letter(&mut self) -> Option<DeadLetter> {
-        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
         let books = &self.books;
         self.feeds.iter_mut().find_map(|feed| feed.next_dead_letter(books, rules))
     }
@@ -367,7 +374,7 @@ impl Lanes {
     /// # Panics
     /// If it was not given: a record that is only waiting, or out in a request, must not be finished from elsewhere.
     pub fn finish(&mut self, frame: FrameNo, part: u16) {
-        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
         let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
         assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
         if let Some((feed, seq)) = taken {
@@ -402,7 +409,8 @@ impl Lanes {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
         }
-        let released = self.pauses.next_release();
+        let paced = self.feeds.iter().filter_map(|feed| feed.paced.next_start(&self.shards, now));
+        let released = self.pauses.next_release().into_iter().chain(paced).min();
         let ready = self.waiting().records > 0;
         let times = if self.gate.is_open() {
             [self.flight.next_partial(&self.limits).filter(|_| ready), released]
@@ -464,6 +472,11 @@ impl Lanes {
     /// Lanes that wait after a refusal.
     pub fn paused_lanes(&self) -> usize {
         self.pauses.len()
+    }
+
+    /// The rates of shards that are in force.
+    pub fn rates(&mut self, now: Instant) -> Summary {
+        self.shards.summary(now)
     }
 
     /// Whether the service answers, as far as is known.

@@ -9,6 +9,7 @@ use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::sink::PutError;
 use crate::sink::order::Fall;
+use crate::sink::shards::Cut;
 
 /// What the window must know of a frame beside its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct Settlement {
     pub error: Option<PutError>,
     /// How long nothing but a probe is sent from now on, if this request shut the gate or kept it shut.
     pub pause: Option<Duration>,
+    /// Shards that are sent to more slowly from now on.
+    pub cuts: Vec<Cut>,
 }
 
 impl Settlement {

@@ -244,6 +244,7 @@ impl World {
             request_bytes: 500 + random.below(2000),
             in_flight_requests: 1 + random.below(4),
             in_flight_bytes: 1000 + random.below(4000),
+            window_bytes: 16 << 20,
             max_record_size: 400 + random.below(400),
             pack_bytes: random.below(1000),
         };
