@@ -125,7 +125,10 @@ impl Appender {
                 self.last = Some(position);
                 Ok(Ok(()))
             }
-            Err(error) if error.is_full() => Ok(Err(Full)),
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(Err(Full))
+            }
             Err(error) => Err(error.into()),
         }
     }

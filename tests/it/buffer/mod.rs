@@ -2,8 +2,10 @@
 
 mod checkpoint;
 mod damage;
+mod format;
 mod full;
 mod model;
+mod powercut;
 mod threads;
 
 use std::path::Path;

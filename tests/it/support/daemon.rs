@@ -41,6 +41,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// The largest file it may write, in KiB (`ulimit -f`): a full disk without root.
     pub largest_file_kib: Option<u64>,
+    /// A program with its arguments that runs it as its own process, such as `strace -D`; empty: none.
+    pub through: Vec<String>,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Settings {
             more: Vec::new(),
             environment: Vec::new(),
             largest_file_kib: None,
+            through: Vec::new(),
         }
     }
 
@@ -267,16 +270,18 @@ impl Daemon {
         let file = self.home.path().join("forebay.toml");
         std::fs::write(&file, self.settings.toml(&self.buffer_directory(), self.listen)).unwrap();
         let program = env!("CARGO_BIN_EXE_forebay");
-        let mut command = match self.settings.largest_file_kib {
-            // Without the trap, SIGXFSZ would kill it; with it, a write fails as on a full disk.
-            Some(kib) => {
+        let mut command = match (self.settings.largest_file_kib, self.settings.through.split_first()) {
+            (Some(kib), _) => {
                 let mut shell = Command::new("bash");
-                shell
-                    .args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"")])
-                    .arg(program);
+                shell.args(["-c", &format!("ulimit -f {kib}; exec \"$0\" \"$@\"")]).arg(program);
                 shell
             }
-            None => Command::new(program),
+            (None, Some((outer, arguments))) => {
+                let mut command = Command::new(outer);
+                command.args(arguments).arg(program);
+                command
+            }
+            (None, None) => Command::new(program),
         };
         command.args(arguments).arg("--config").arg(&file);
         // Nothing of the developer's own settings reaches it.
