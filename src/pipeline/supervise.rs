@@ -63,7 +63,8 @@ async fn until_started(
     loop {
         let asked = start::decide(config, settings, &mut directory);
         let decided = if alone.is_some() {
-            let silent = || Failure::retry(format!("the database has not answered within {ANSWERS_WITHIN:?}"));
+            let silent =
+                || Failure::retry(format!("the database has not answered within {ANSWERS_WITHIN:?}"));
             tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
         } else {
             asked.await
