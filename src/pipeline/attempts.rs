@@ -12,6 +12,7 @@ use crate::buffer::Settled;
 use crate::buffer::ledger::{self, SharedLedger};
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
+use crate::pipeline::health::{self, End};
 use crate::pipeline::history::History;
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::publish::Publish;
@@ -84,6 +85,7 @@ impl IngestLoop {
             }
             let pause = pauses.next();
             meters::restarted("ingest");
+            health::trouble(End::Database, &error);
             if self.asked {
                 tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
             } else {

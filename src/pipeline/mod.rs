@@ -6,6 +6,7 @@ pub mod adopt;
 pub mod append;
 pub mod attempts;
 pub mod database;
+pub mod health;
 pub mod history;
 pub mod ingest;
 pub mod meters;
@@ -14,6 +15,7 @@ pub mod poison;
 pub mod publish;
 pub mod recover;
 pub mod start;
+mod stream;
 pub mod supervise;
 pub mod watchdog;
 

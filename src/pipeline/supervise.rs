@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
 use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
+use crate::pipeline::health::{self, End};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
 use crate::pipeline::{Phase, database, watchdog};
@@ -73,6 +74,7 @@ async fn until_started(
             Ok(decided) => return start::open(config, directory, decided),
             Err(Failure::Retry(error)) => {
                 let error = Failure::Retry(error);
+                health::trouble(End::Database, &error);
                 if let Some(start) = alone.take() {
                     tracing::warn!(%error, "the database cannot be asked yet: what is held is published meanwhile");
                     let decided = start::decide_alone(&mut directory, start)?;
