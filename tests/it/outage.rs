@@ -8,4 +8,6 @@ mod kinesis;
 mod poison;
 mod postgres;
 mod refusals;
+mod start;
+mod states;
 mod stop;
