@@ -127,12 +127,11 @@ impl StreamWatch {
 
     fn say_whether_available(&self) {
         let doubt = self.undescribed.as_ref().filter(|_| !self.may_send());
-        match doubt.or(self.refused.as_ref()) {
-            Some(reason) => unavailable(reason),
-            None => {
-                meters::service(true);
-                health::well(End::Kinesis);
-            }
+        if let Some(reason) = doubt.or(self.refused.as_ref()) {
+            unavailable(reason);
+        } else {
+            meters::service(true);
+            health::well(End::Kinesis);
         }
     }
 }

@@ -69,7 +69,9 @@ impl Standing {
             PutError::Throttled(_) => return,
             PutError::Unanswered(_) | PutError::Refused(_) if stale => Doubt::Stale,
             PutError::Unanswered(_) | PutError::Refused(_) => {
-                self.due = self.due.min(self.described + STALE);
+                if self.doubt.is_none() {
+                    self.due = self.due.min(self.described + STALE);
+                }
                 return;
             }
         };
@@ -114,8 +116,8 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn facts(closed: Option<&'static str>) -> Result<StreamFacts, PutError> {
-        Ok(StreamFacts {
+    fn facts(closed: Option<&'static str>) -> StreamFacts {
+        StreamFacts {
             arn: "arn".to_owned(),
             created: 1,
             max_record_size: 1 << 20,
@@ -123,7 +125,7 @@ mod tests {
             closed,
             mode: "PROVISIONED".to_owned(),
             ignores_keys: false,
-        })
+        }
     }
 
     fn missing() -> PutError {
@@ -163,13 +165,13 @@ mod tests {
     fn a_doubt_ends_with_a_description_or_where_the_service_does_not_want_to_say() {
         let now = Instant::now() + Duration::from_secs(30);
         for (failed, described, may_send) in [
-            (missing(), facts(None), true),
-            (missing(), facts(Some("CREATING")), false),
+            (missing(), Ok(facts(None)), true),
+            (missing(), Ok(facts(Some("CREATING"))), false),
             (missing(), Err(refused()), false),
             (missing(), Err(silent()), false),
             (missing(), Err(missing()), false),
-            (silent(), facts(None), true),
-            (silent(), facts(Some("DELETING")), false),
+            (silent(), Ok(facts(None)), true),
+            (silent(), Ok(facts(Some("DELETING"))), false),
             (silent(), Err(refused()), true),
             (silent(), Err(PutError::Throttled("x".to_owned())), true),
             (silent(), Err(silent()), false),
@@ -198,7 +200,7 @@ mod tests {
             (now, last) = (standing.due(), pause);
         }
         assert_eq!(last, PAUSE_CAP);
-        standing.described(&facts(None), now);
+        standing.described(&Ok(facts(None)), now);
         assert!(standing.may_send() && standing.due() == now + EVERY);
     }
 
