@@ -104,6 +104,10 @@ impl StreamWatch {
             }
             return;
         };
+        // An outage of everything is said by the records that wait.
+        if self.may_send() && self.refused.is_some() {
+            return;
+        }
         let now = Instant::now();
         if self.said.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
             return;
