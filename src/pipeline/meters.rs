@@ -3,6 +3,7 @@
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
+use crate::pipeline::health::{self, End};
 use crate::position::Lsn;
 use crate::sink::lanes::Settlement;
 use crate::sink::shards::Summary;
@@ -14,6 +15,7 @@ const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 pub const CONNECTED: &str = "forebay_source_connected";
 /// 1 while Kinesis answers.
 pub const SERVICE: &str = "forebay_kinesis_available";
+const DESCRIBED: &str = "forebay_kinesis_described";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
@@ -46,7 +48,11 @@ pub fn describe() {
     describe_gauge!(LOG_BYTES, "Bytes of the log on disk");
     describe_gauge!(LOG_UNPUBLISHED, "Frames received and not published");
     describe_gauge!(CONNECTED, "1 while the replication stream is open");
-    describe_gauge!(SERVICE, "1 while Kinesis answers");
+    describe_gauge!(SERVICE, "1 while Kinesis takes records");
+    describe_gauge!(
+        DESCRIBED,
+        "1 while the stream's settings can be read: a recreated stream would be noticed"
+    );
     describe_counter!(SENT, "Records sent to Kinesis, repeats included");
     describe_counter!(ACCEPTED, "Records accepted by Kinesis");
     describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
@@ -93,9 +99,17 @@ fn begin() {
     for name in ["ingest", "publish"] {
         counter!(RETRIES, "loop" => name).increment(0);
     }
-    for name in
-        [PAUSED, HALTED, CONNECTED, SERVICE, SHARDS_LIMITED, SHARDS_REFUSING, RATE_RECORDS, RATE_BYTES]
-    {
+    for name in [
+        PAUSED,
+        HALTED,
+        CONNECTED,
+        SERVICE,
+        DESCRIBED,
+        SHARDS_LIMITED,
+        SHARDS_REFUSING,
+        RATE_RECORDS,
+        RATE_BYTES,
+    ] {
         gauge!(name).set(0.0);
     }
 }
@@ -105,10 +119,14 @@ pub(super) fn untranslatable() {
 }
 
 pub(super) fn paused(paused: bool) {
+    health::full(paused);
     gauge!(PAUSED).set(f64::from(u8::from(paused)));
 }
 
 pub(super) fn connected(connected: bool) {
+    if connected {
+        health::well(End::Database);
+    }
     gauge!(CONNECTED).set(f64::from(u8::from(connected)));
 }
 
@@ -117,11 +135,16 @@ pub(super) fn connected(connected: bool) {
     reason = "a gauge is a float; 2^53 bytes of write-ahead log are exact enough"
 )]
 pub(super) fn confirmed(lsn: Lsn) {
+    health::confirmed();
     gauge!(CONFIRMED).set(lsn.get() as f64);
 }
 
 pub(super) fn service(available: bool) {
     gauge!(SERVICE).set(f64::from(u8::from(available)));
+}
+
+pub(super) fn described(described: bool) {
+    gauge!(DESCRIBED).set(f64::from(u8::from(described)));
 }
 
 pub(super) fn sent(records: usize) {

@@ -6,6 +6,7 @@ pub mod adopt;
 pub mod append;
 pub mod attempts;
 pub mod database;
+pub mod health;
 pub mod history;
 pub mod ingest;
 pub mod meters;
@@ -15,6 +16,7 @@ pub mod publish;
 mod readers;
 pub mod recover;
 pub mod start;
+mod stream;
 pub mod supervise;
 pub mod watchdog;
 

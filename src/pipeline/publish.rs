@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,6 +19,7 @@ use crate::buffer::log::Log;
 use crate::config::{OnPoison, Pack};
 use crate::failure::Failure;
 use crate::pipeline::readers::Readers;
+use crate::pipeline::stream::{self, StreamWatch};
 use crate::pipeline::{Phase, meters, poison};
 use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start, Violation};
 use crate::sink::request::{Limits, PACK_BYTES, Ticket};
@@ -28,8 +28,6 @@ use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
 /// How often lanes and books are reported; the checkpoint is not written more often either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// How often the stream's settings are read.
-const DESCRIBE_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for requests that are out.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a dead letter is tried again that found no room.
@@ -119,6 +117,7 @@ impl<P: Publisher> Publish<P> {
             overloaded: BTreeSet::new(),
             halted: false,
             bury_after: None,
+            stream: StreamWatch::new(facts),
             loop_: self,
         };
         attempt.run().await
@@ -133,23 +132,25 @@ impl<P: Publisher> Publish<P> {
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
                 described = self.publisher.describe() => described,
             };
-            match described {
+            let error = match described {
                 Ok(facts) => {
                     self.check_stream(&facts)?;
-                    tracing::info!(
-                        stream = facts.arn,
-                        shards = facts.shards,
-                        max_record_size = facts.max_record_size,
-                        "the stream answers"
-                    );
-                    meters::service(true);
-                    return Ok(Some(facts));
+                    let Some(closed) = stream::closed(&facts) else {
+                        tracing::info!(
+                            stream = facts.arn,
+                            shards = facts.shards,
+                            mode = facts.mode,
+                            max_record_size = facts.max_record_size,
+                            "the stream answers"
+                        );
+                        return Ok(Some(facts));
+                    };
+                    closed
                 }
-                Err(error) => {
-                    meters::service(false);
-                    tracing::warn!(%error, retry_in = ?pause, "the stream cannot be described");
-                }
-            }
+                Err(error) => error.to_string(),
+            };
+            stream::unavailable(&error);
+            tracing::warn!(error, retry_in = ?pause, "the stream cannot be described, or takes nothing: nothing is sent before it does");
             tokio::select! {
                 biased;
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
@@ -174,7 +175,9 @@ impl<P: Publisher> Publish<P> {
             })),
             Some(_) => Ok(()),
             None => {
-                ledger.meet_stream(now);
+                if facts.closed.is_none() {
+                    ledger.meet_stream(now);
+                }
                 Ok(())
             }
         }
@@ -198,20 +201,28 @@ struct Attempt<'a, P> {
     halted: bool,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
+    stream: StreamWatch,
 }
 
 impl<P: Publisher> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let mut describe = self.describe_later();
+        let mut describing = FuturesUnordered::new();
         loop {
             if !self.halted {
-                self.lanes.tend(Instant::now());
+                // While nothing may be sent, no lane is slower than another.
+                if self.stream.may_send() {
+                    self.lanes.tend(Instant::now());
+                }
                 self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
+            if describing.is_empty() && self.stream.due() <= Instant::now() {
+                describing.push(self.loop_.publisher.describe());
+            }
             while !self.halted
+                && self.stream.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
@@ -219,21 +230,25 @@ impl<P: Publisher> Attempt<'_, P> {
                 let ticket = request.ticket;
                 out.push(async move { (ticket, answer.await) });
             }
-            let wake = self.lanes.wake_at(Instant::now()).unwrap_or_else(|| Instant::now() + REPORT_EVERY);
+            let mut wake = self.reported + REPORT_EVERY;
+            if self.stream.may_send() {
+                wake = self.lanes.wake_at(Instant::now()).map_or(wake, |at| at.min(wake));
+            }
+            if describing.is_empty() {
+                wake = wake.min(self.stream.due());
+            }
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+                // At most once a minute while all is well; what it says decides whether anything is sent.
+                Some(described) = describing.next(), if !describing.is_empty() => self.described(described)?,
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
                 () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !self.halted => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
-                () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
-                described = &mut describe => {
-                    self.described(described)?;
-                    describe = self.describe_later();
-                }
+                () = tokio::time::sleep_until(wake) => {}
             }
             self.report(Detail::Lanes);
         }
@@ -290,6 +305,7 @@ impl<P: Publisher> Attempt<'_, P> {
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
         self.accuse(&settlement);
+        self.stream.settled(settlement.error.as_ref());
         self.complain(&settlement);
     }
 
@@ -312,8 +328,6 @@ impl<P: Publisher> Attempt<'_, P> {
         let newly = settlement.cuts.iter().filter(|cut| cut.first).map(|cut| cut.shard.clone());
         self.overloaded.extend(newly.take(NAMED_MAX.saturating_sub(self.overloaded.len())));
         let refused = settlement.throttled + settlement.failed + settlement.unanswered;
-        // Whether it answers, not whether it takes everything: a throttled shard is no outage.
-        meters::service(settlement.error.is_none());
         if refused == 0 {
             let calm = self.lanes.paused_lanes() == 0 && self.rates.limited == 0;
             if settlement.accepted > 0 && self.complaint.is_some() && calm {
@@ -334,28 +348,19 @@ impl<P: Publisher> Attempt<'_, P> {
             failed = settlement.failed,
             unanswered = settlement.unanswered,
             shards = (!overloaded.is_empty()).then_some(overloaded),
+            stream = self.stream.arn(),
             error,
             "records are sent again until the stream takes them"
         );
     }
 
-    /// Reads the stream's settings after a while. It borrows nothing, so that answers go on meanwhile.
-    fn describe_later(&self) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
-        let described = self.loop_.publisher.describe();
-        Box::pin(async move {
-            tokio::time::sleep(DESCRIBE_EVERY).await;
-            described.await
-        })
-    }
-
+    /// The stream's settings: whether it is still the same one, and what it takes.
     fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
-        match described {
-            Ok(facts) => {
-                self.loop_.check_stream(&facts)?;
-                self.lanes.set_max_record_size(facts.max_record_size);
-            }
-            Err(error) => tracing::debug!(%error, "the stream's settings cannot be read now"),
+        if let Ok(facts) = &described {
+            self.loop_.check_stream(facts)?;
+            self.lanes.set_max_record_size(facts.max_record_size);
         }
+        self.stream.described(described);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
 use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
+use crate::pipeline::health::{self, End};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
 use crate::pipeline::{Phase, database, watchdog};
@@ -30,6 +31,9 @@ use crate::translate::Translator;
 
 /// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
+
+/// How long the database may take to answer before what is held is published without it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` resolves or something fails for good.
 ///
@@ -55,13 +59,29 @@ async fn until_started(
     settings: &Settings,
     mut directory: Directory,
 ) -> Result<Started, Failure> {
+    let mut alone = start::alone(config, settings, &directory)?;
     let mut pauses = Pauses::default();
     loop {
-        match start::decide(config, settings, &mut directory).await {
+        let asked = start::decide(config, settings, &mut directory);
+        let decided = if alone.is_some() {
+            let silent =
+                || Failure::retry(format!("the database has not answered within {ANSWERS_WITHIN:?}"));
+            tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
+        } else {
+            asked.await
+        };
+        match decided {
             Ok(decided) => return start::open(config, directory, decided),
             Err(Failure::Retry(error)) => {
+                let error = Failure::Retry(error);
+                health::trouble(End::Database, &error);
+                if let Some(start) = alone.take() {
+                    tracing::warn!(%error, "the database cannot be asked yet: what is held is published meanwhile");
+                    let decided = start::decide_alone(&mut directory, start)?;
+                    return start::open(config, directory, decided);
+                }
                 let pause = pauses.next();
-                tracing::warn!(error = %Failure::Retry(error), retry_in = ?pause, "cannot start yet");
+                tracing::warn!(%error, retry_in = ?pause, "cannot start yet");
                 tokio::time::sleep(pause).await;
             }
             Err(failure) => return Err(failure),
@@ -83,7 +103,7 @@ struct Running {
 
 impl Running {
     fn spawn(config: &Config, settings: Settings, started: Started) -> Result<Self, Failure> {
-        let Started { lock, file, ledger, log, writer, confirm_after } = started;
+        let Started { lock, file, ledger, log, writer, confirm_after, asked } = started;
         let (phase, _) = watch::channel(Phase::Running);
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(4);
@@ -109,6 +129,7 @@ impl Running {
             ledger: ledger.clone(),
             settled,
             phase: phase.subscribe(),
+            asked,
         };
         let ingest_end = end.clone();
         threads.push(loop_thread("ingest", ingest_end, move || ingest.run())?);

@@ -121,7 +121,12 @@ fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cann
         flow.daemon.kill9();
         flow.start();
         flow.wait_until_it_moves(step);
-        flow.daemon.assert_quiet(&["cannot start yet", "is opened again"]);
+        flow.daemon.assert_quiet(&[
+            "cannot start yet",
+            "cannot be asked yet",
+            "cannot receive yet",
+            "is opened again",
+        ]);
         assert!(flow.daemon.terminate().success());
         flow.wait_until_slot_is_free();
         flow.postgres.execute("drop publication forebay_lab; select pg_drop_replication_slot('forebay_lab')");

@@ -10,4 +10,6 @@ mod pack;
 mod poison;
 mod postgres;
 mod refusals;
+mod start;
+mod states;
 mod stop;

@@ -79,7 +79,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
          {drained:?}: {report}"
     );
     report.assert_clean();
-    flow.daemon.assert_quiet(&["are sent again"]);
+    flow.daemon.assert_quiet(&["are sent again", "has been described again"]);
     assert!(flow.daemon.terminate().success());
 }
 

@@ -242,6 +242,18 @@ impl Daemon {
 
     /// The text of a page of its HTTP server, such as `/metrics`; `None` when it does not answer with 200.
     pub fn get(&self, path: &str) -> Option<String> {
+        let (head, body) = self.page(path)?;
+        head.starts_with("HTTP/1.1 200").then_some(body)
+    }
+
+    /// Whether it says that it is ready, or why not.
+    #[track_caller]
+    pub fn ready(&self) -> Result<(), String> {
+        let (head, body) = self.page("/health/ready").expect("its HTTP server answers");
+        if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body) }
+    }
+
+    fn page(&self, path: &str) -> Option<(String, String)> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.listen)).ok()?;
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -249,7 +261,7 @@ impl Daemon {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+        Some((head.to_owned(), body.to_owned()))
     }
 
     /// The value of a metric, with its labels as printed: `forebay_x_total{type="a"}`.

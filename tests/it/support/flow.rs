@@ -105,6 +105,30 @@ impl Flow {
         });
     }
 
+    /// Waits until the daemon says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        let mut reason = String::new();
+        let ready = || match self.daemon.ready() {
+            Ok(()) => Some(()),
+            Err(why) => {
+                reason = why;
+                None
+            }
+        };
+        assert!(super::poll(super::SOON, ready).is_some(), "not ready: {reason}");
+    }
+
+    /// Waits until the daemon has said this twice more, each time without having told of the marker.
+    #[track_caller]
+    pub fn wait_until_told_never(&mut self, marker: &str, text: &str) {
+        for _ in 0..2 {
+            let log = self.daemon.mark();
+            self.daemon.wait_for_log_since(log, text);
+            assert!(!self.told().iter().any(|change| change.key == marker), "{marker} is told");
+        }
+    }
+
     /// Commits a plate that nobody else touches; its key.
     pub fn mark(&self) -> String {
         self.postgres.value(

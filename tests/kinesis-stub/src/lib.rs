@@ -44,12 +44,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::error::ApiError;
+
 pub use crate::config::Config;
 pub use crate::fault::{Fault, Refusal, Rule};
 pub use crate::latency::Latency;
 pub use crate::state::Record;
 use crate::state::{Now, State};
 pub use crate::stats::{Requests, Stats};
+pub use crate::stream::Status;
 
 /// What the tests' thread and the server's thread share.
 #[derive(Debug)]
@@ -183,6 +186,44 @@ impl Stub {
         self.shared
             .change(|state| state.stream(Some(stream), None)?.reshard(shards))
             .map_err(|error| error.message)
+    }
+
+    /// Deletes a stream at once. Its records are still in [`Stub::records`].
+    pub fn delete_stream(&self, stream: &str) -> Result<(), String> {
+        self.shared.change(|state| state.delete(stream)).map_err(|error| error.message)
+    }
+
+    /// Makes a stream. One that was deleted under this name is older by at least a second.
+    pub fn create_stream(&self, stream: &str, shards: u32) -> Result<(), String> {
+        let now = Now::read().system;
+        self.shared.change(|state| state.make(stream, shards, now).map(drop)).map_err(|error| error.message)
+    }
+
+    /// Sets what the stream says of itself: while it is [`Status::Creating`], puts do not find it.
+    pub fn set_status(&self, stream: &str, status: Status) -> Result<(), String> {
+        self.set_up(stream, |stream| {
+            stream.status = status;
+            Ok(())
+        })
+    }
+
+    /// `UpdateMaxRecordSize`.
+    pub fn set_max_record_kib(&self, stream: &str, kib: u32) -> Result<(), String> {
+        self.set_up(stream, |stream| stream.set_max_record_kib(kib))
+    }
+
+    /// `UpdateStreamRecordDistributionStrategy`: `AUTO` or `USER_PARTITION_KEY`.
+    pub fn set_strategy(&self, stream: &str, strategy: &str) -> Result<(), String> {
+        self.set_up(stream, |stream| stream.set_strategy(strategy))
+    }
+
+    fn set_up(
+        &self,
+        stream: &str,
+        change: impl FnOnce(&mut stream::Stream) -> Result<(), ApiError>,
+    ) -> Result<(), String> {
+        let changed = self.shared.change(|state| change(state.stream(Some(stream), None)?));
+        changed.map_err(|error| error.message)
     }
 
     /// All stored records, in the order of their storing.

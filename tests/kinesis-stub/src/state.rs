@@ -106,6 +106,10 @@ pub(crate) struct Late {
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) streams: BTreeMap<String, Stream>,
+    /// When streams were created that are deleted: the next one of that name is younger by a second at least.
+    pub(crate) graves: BTreeMap<String, SystemTime>,
+    /// Access key id of the request that is being answered.
+    pub(crate) caller: String,
     /// All records in the order of their storing.
     pub(crate) records: Vec<Record>,
     pub(crate) rules: Vec<Active>,
@@ -138,6 +142,8 @@ impl State {
             dice: Dice::new(config.seed),
             config,
             streams,
+            graves: BTreeMap::new(),
+            caller: String::new(),
             records: Vec::new(),
             rules: Vec::new(),
             script: VecDeque::new(),
@@ -169,6 +175,26 @@ impl State {
         self.streams.get_mut(name).ok_or_else(|| {
             ApiError::not_found(format!("Stream {name} under account 000000000000 not found."))
         })
+    }
+
+    /// Deletes a stream at once.
+    pub(crate) fn delete(&mut self, name: &str) -> Result<(), ApiError> {
+        let created = self.stream(Some(name), None)?.created;
+        self.graves.insert(name.to_owned(), created);
+        self.streams.remove(name);
+        Ok(())
+    }
+
+    /// Makes a stream.
+    pub(crate) fn make(&mut self, name: &str, shards: u32, now: SystemTime) -> Result<&mut Stream, ApiError> {
+        if self.streams.contains_key(name) {
+            return Err(ApiError::in_use(format!(
+                "Stream {name} under account 000000000000 already exists."
+            )));
+        }
+        let after = self.graves.get(name).map(|created| *created + Duration::from_secs(1));
+        let stream = Stream::new(name, shards, after.map_or(now, |after| after.max(now)))?;
+        Ok(self.streams.entry(name.to_owned()).or_insert(stream))
     }
 
     /// Lets everything go that a test holds back, in the order it came.

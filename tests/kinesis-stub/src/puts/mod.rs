@@ -168,7 +168,7 @@ impl State {
                 "ExpiredTokenException",
                 "The security token included in the request is expired",
             ),
-            Fault::Error { status, code } => ApiError::new(*status, code, "told by the test"),
+            Fault::Error { status, code } => ApiError::of_the_service(*status, code),
             Fault::Accept
             | Fault::Reject { .. }
             | Fault::AcceptSome { .. }

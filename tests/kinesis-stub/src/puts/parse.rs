@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::null::decoded_len;
 use crate::shard::hash_of;
 use crate::state::State;
+use crate::stream::Status;
 
 const MAX_REQUEST: usize = 10 << 20;
 const MAX_KEY_CHARS: usize = 256;
@@ -80,6 +81,12 @@ impl State {
             )));
         }
         let stream = self.stream(name.as_deref(), arn.as_deref())?;
+        if stream.status == Status::Creating {
+            return Err(ApiError::not_found(format!(
+                "Stream {} under account 000000000000 not found.",
+                stream.name
+            )));
+        }
         if stream.auto && ordered {
             return Err(ApiError::argument(
                 "SequenceNumberForOrdering is not supported with AUTO distribution.",
