@@ -26,6 +26,8 @@ const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const WINDOW: &str = "forebay_window_bytes";
 const IN_FLIGHT: &str = "forebay_requests_in_flight";
 const PAUSED_LANES: &str = "forebay_lanes_paused";
+const DETACHED: &str = "forebay_lanes_detached";
+const BEHIND: &str = "forebay_lanes_behind_frames";
 const RETRIES: &str = "forebay_loop_restarts_total";
 
 /// Tells the exporter what each name means.
@@ -55,6 +57,8 @@ pub fn describe() {
     describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
     describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
     describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
+    describe_gauge!(DETACHED, "Lanes that cannot keep up and are fed apart from the others");
+    describe_gauge!(BEHIND, "Frames that the others have read beyond the last of the detached lanes");
     describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
     begin();
 }
@@ -70,7 +74,7 @@ fn begin() {
     for name in ["ingest", "publish"] {
         counter!(RETRIES, "loop" => name).increment(0);
     }
-    for name in [PAUSED, HALTED, CONNECTED, SERVICE] {
+    for name in [PAUSED, HALTED, CONNECTED, SERVICE, DETACHED, BEHIND] {
         gauge!(name).set(0.0);
     }
 }
@@ -141,6 +145,12 @@ pub(super) fn window(bytes: usize, in_flight: usize, paused_lanes: usize) {
     gauge!(WINDOW).set(bytes as f64);
     gauge!(IN_FLIGHT).set(in_flight as f64);
     gauge!(PAUSED_LANES).set(paused_lanes as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn detached(lanes: usize, behind: u64) {
+    gauge!(DETACHED).set(lanes as f64);
+    gauge!(BEHIND).set(behind as f64);
 }
 
 pub(super) fn restarted(name: &'static str) {

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
 use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
-use crate::buffer::ledger::{Published, Reached, SharedLedger};
+use crate::buffer::ledger::{Behind, Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
 use crate::config::OnPoison;
 use crate::failure::Failure;
 use crate::pipeline::readers::Readers;
 use crate::pipeline::{Phase, meters, poison};
-use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start};
+use crate::sink::lanes::{Change, Detail, FeedId, Lanes, Settlement, Start};
 use crate::sink::request::{Limits, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
@@ -188,7 +188,6 @@ impl<P: Publisher> Attempt<'_, P> {
         let mut describe = self.describe_later();
         loop {
             if !self.halted {
-                self.lanes.tend(Instant::now());
                 self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
@@ -199,6 +198,10 @@ impl<P: Publisher> Attempt<'_, P> {
                 let answer = self.loop_.publisher.put(request.records);
                 let ticket = request.ticket;
                 out.push(async move { (ticket, answer.await) });
+            }
+            if self.lanes.tend(Instant::now()) {
+                self.tell_changes();
+                continue;
             }
             let wake = self.lanes.wake_at(Instant::now()).unwrap_or_else(|| Instant::now() + REPORT_EVERY);
             tokio::select! {
@@ -300,6 +303,23 @@ impl<P: Publisher> Attempt<'_, P> {
         );
     }
 
+    /// Says which lanes have left the others, and which are back.
+    fn tell_changes(&mut self) {
+        for change in self.lanes.take_changes() {
+            match change {
+                Change::Detached { lanes, behind, shard } => tracing::warn!(
+                    lanes = ranges(&lanes),
+                    behind,
+                    shard,
+                    "lanes cannot keep up and are fed apart, so that the others go on; behind is in frames of the log"
+                ),
+                Change::Back { lanes } => {
+                    tracing::info!(lanes = ranges(&lanes), "lanes are with the others again");
+                }
+            }
+        }
+    }
+
     /// Reads the stream's settings after a while. It borrows nothing, so that answers go on meanwhile.
     fn describe_later(&self) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
         let described = self.loop_.publisher.describe();
@@ -331,18 +351,45 @@ impl<P: Publisher> Attempt<'_, P> {
         let progress = self.lanes.progress(detail);
         let books = self.lanes.take_books();
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
+        let (detached, behind) = self.lanes.behind();
+        meters::detached(detached, behind);
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },
             lanes: progress.lanes,
             answered: progress.answered,
             highest: progress.tip,
             books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+            behind: self.lanes.behind_whom().map(|(lanes, shard)| Behind { lanes: ranges(&lanes), shard }),
         });
     }
+}
+
+/// Lanes as a person reads them: `0-63, 200`.
+fn ranges(lanes: &[u8]) -> String {
+    let runs = lanes.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let text = runs.filter_map(|run| match (run.first()?, run.last()?) {
+        (first, last) if first == last => Some(first.to_string()),
+        (first, last) => Some(format!("{first}-{last}")),
+    });
+    text.collect::<Vec<_>>().join(", ")
 }
 
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_named_by_their_ranges() {
+        for (lanes, text) in
+            [(vec![], ""), (vec![7], "7"), (vec![0, 1, 2, 9], "0-2, 9"), (vec![3, 254, 255], "3, 254-255")]
+        {
+            assert_eq!(ranges(&lanes), text);
+        }
+    }
 }

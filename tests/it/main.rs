@@ -17,6 +17,7 @@ mod connections;
 mod crash;
 mod e2e;
 mod history;
+mod isolation;
 mod json;
 mod lanes;
 mod model;

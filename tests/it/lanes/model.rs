@@ -219,7 +219,12 @@ impl World {
     }
 
     fn tend(&mut self) {
-        self.lanes.tend(self.now);
+        if self.random.percent(50) {
+            self.send();
+        }
+        if !self.lanes.tend(self.now) {
+            return;
+        }
         for change in self.lanes.take_changes() {
             match change {
                 Change::Detached { lanes, .. } => {

@@ -38,7 +38,8 @@ impl Flow {
     pub fn over(postgres: Postgres, seed: u64, change: impl FnOnce(&mut Settings)) -> Self {
         // Beyond the keys of the workload, which has at most 53 bits and looks at the lowest ones.
         postgres.execute(&format!("create sequence public.marks start {}", 1_u64 << 60));
-        let stub = Stub::start(Config { seed, ..Config::default().stream("lab-events", 4) }).unwrap();
+        let stub =
+            Stub::start(Config { seed, measure: true, ..Config::default().stream("lab-events", 4) }).unwrap();
         let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
         change(&mut settings);
         let daemon = Daemon::prepare(settings);
