@@ -74,6 +74,17 @@ pub struct Published {
     pub highest: Option<Transaction>,
     /// What low has passed since the last report, per event type.
     pub books: Vec<(String, Totals)>,
+    /// Who holds low back, if some cannot keep up with the others.
+    pub behind: Option<Behind>,
+}
+
+/// Lanes that are fed apart because they cannot keep up; for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Such as `0-63`.
+    pub lanes: String,
+    /// The shard that took the last records of them, if this process knows of one.
+    pub shard: Option<String>,
 }
 
 /// Markers kept at most. Beyond it every second one is forgotten, which only makes confirms coarser.
@@ -123,6 +134,7 @@ impl Ledger {
                 answered: written.answered.clone(),
                 highest: None,
                 books: Vec::new(),
+                behind: None,
             },
             books: written.books.clone(),
             stream: written.identity.stream.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::frame::{FrameKind, MAX_BODY};
-use crate::buffer::ledger::SharedLedger;
+use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::writer::Writer;
 use crate::change::{Change, Place, Unreadable};
@@ -172,8 +172,8 @@ impl Appender {
         self.writer.room().await;
     }
 
-    /// Says that the log is full, unless it was said lately; whether it did.
-    pub(super) fn say_full(&mut self) -> bool {
+    /// Says that the log is full, and because of whom if that is known, unless it was said lately; whether it did.
+    pub(super) fn say_full(&mut self, behind: Option<&Behind>) -> bool {
         let reason = self.full.take().unwrap_or_else(|| "the log is full".to_owned());
         let now = Instant::now();
         let say = self.said_full.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN);
@@ -181,6 +181,8 @@ impl Appender {
             self.said_full = Some(now);
             tracing::error!(
                 reason,
+                lanes = behind.map(|behind| behind.lanes.as_str()),
+                shard = behind.and_then(|behind| behind.shard.as_deref()),
                 "the source is paused and Postgres keeps its write-ahead log; publishing goes on, and so does the source as soon \
                  as there is room"
             );

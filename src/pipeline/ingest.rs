@@ -134,7 +134,8 @@ impl<S: Source> Ingest<'_, S> {
     /// The log is full: the source is paused until there is room. Publishing goes on, and so do confirms.
     async fn make_room(&mut self) -> Result<(), Failure> {
         meters::paused(true);
-        let say = self.appender.say_full();
+        let behind = self.ledger.lock().published().behind.clone();
+        let say = self.appender.say_full(behind.as_ref());
         loop {
             tokio::select! {
                 biased;

@@ -35,6 +35,8 @@ const SHARDS_LIMITED: &str = "forebay_shards_limited";
 const SHARDS_REFUSING: &str = "forebay_shards_refusing";
 const RATE_RECORDS: &str = "forebay_shard_rate_lowest_records";
 const RATE_BYTES: &str = "forebay_shard_rate_lowest_bytes";
+const DETACHED: &str = "forebay_lanes_detached";
+const BEHIND: &str = "forebay_lanes_behind_frames";
 const RETRIES: &str = "forebay_loop_restarts_total";
 
 /// Tells the exporter what each name means.
@@ -83,6 +85,8 @@ pub fn describe() {
     describe_gauge!(SHARDS_REFUSING, "Shards that refuse everything, and are tried by single records");
     describe_gauge!(RATE_RECORDS, "Lowest rate in force for any shard, in records a second; 0 while none is");
     describe_gauge!(RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is");
+    describe_gauge!(DETACHED, "Lanes that cannot keep up and are fed apart from the others");
+    describe_gauge!(BEHIND, "Frames that the others have read beyond the last of the detached lanes");
     describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
     begin();
 }
@@ -109,6 +113,8 @@ fn begin() {
         SHARDS_REFUSING,
         RATE_RECORDS,
         RATE_BYTES,
+        DETACHED,
+        BEHIND,
     ] {
         gauge!(name).set(0.0);
     }
@@ -203,6 +209,12 @@ pub(super) fn rates(rates: &Summary) {
     gauge!(SHARDS_REFUSING).set(rates.stuck as f64);
     gauge!(RATE_RECORDS).set(records);
     gauge!(RATE_BYTES).set(bytes);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn detached(lanes: usize, behind: u64) {
+    gauge!(DETACHED).set(lanes as f64);
+    gauge!(BEHIND).set(behind as f64);
 }
 
 pub(super) fn restarted(name: &'static str) {

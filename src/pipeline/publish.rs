@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
 use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
-use crate::buffer::ledger::{Published, Reached, SharedLedger};
+use crate::buffer::ledger::{Behind, Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
 use crate::config::{OnPoison, Pack};
 use crate::failure::Failure;
 use crate::pipeline::readers::Readers;
 use crate::pipeline::stream::{self, StreamWatch};
 use crate::pipeline::{Phase, meters, poison};
-use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start, Violation};
+use crate::sink::lanes::{Change, Detail, FeedId, Lanes, Settlement, Start, Violation};
 use crate::sink::request::{Limits, PACK_BYTES, Ticket};
 use crate::sink::shards::Summary;
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
@@ -211,10 +211,6 @@ impl<P: Publisher> Attempt<'_, P> {
         let mut describing = FuturesUnordered::new();
         loop {
             if !self.halted {
-                // While nothing may be sent, no lane is slower than another.
-                if self.stream.may_send() {
-                    self.lanes.tend(Instant::now());
-                }
                 self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
@@ -229,6 +225,11 @@ impl<P: Publisher> Attempt<'_, P> {
                 let answer = self.loop_.publisher.put(request.records);
                 let ticket = request.ticket;
                 out.push(async move { (ticket, answer.await) });
+            }
+            // While nothing may be sent, no lane is slower than another.
+            if self.stream.may_send() && self.lanes.tend(Instant::now()) {
+                self.tell_changes();
+                continue;
             }
             let mut wake = self.reported + REPORT_EVERY;
             if self.stream.may_send() {
@@ -354,6 +355,23 @@ impl<P: Publisher> Attempt<'_, P> {
         );
     }
 
+    /// Says which lanes have left the others, and which are back.
+    fn tell_changes(&mut self) {
+        for change in self.lanes.take_changes() {
+            match change {
+                Change::Detached { lanes, behind, shard } => tracing::warn!(
+                    lanes = ranges(&lanes),
+                    behind,
+                    shard,
+                    "lanes cannot keep up and are fed apart, so that the others go on; behind is in frames of the log"
+                ),
+                Change::Back { lanes } => {
+                    tracing::info!(lanes = ranges(&lanes), "lanes are with the others again");
+                }
+            }
+        }
+    }
+
     /// The stream's settings: whether it is still the same one, and what it takes.
     fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
         if let Ok(facts) = &described {
@@ -377,18 +395,45 @@ impl<P: Publisher> Attempt<'_, P> {
         self.rates = self.lanes.rates(self.reported);
         meters::rates(&self.rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
+        let (detached, behind) = self.lanes.behind();
+        meters::detached(detached, behind);
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },
             lanes: progress.lanes,
             answered: progress.answered,
             highest: progress.tip,
             books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+            behind: self.lanes.behind_whom().map(|(lanes, shard)| Behind { lanes: ranges(&lanes), shard }),
         });
     }
+}
+
+/// Lanes as a person reads them: `0-63, 200`.
+fn ranges(lanes: &[u8]) -> String {
+    let runs = lanes.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let text = runs.filter_map(|run| match (run.first()?, run.last()?) {
+        (first, last) if first == last => Some(first.to_string()),
+        (first, last) => Some(format!("{first}-{last}")),
+    });
+    text.collect::<Vec<_>>().join(", ")
 }
 
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_named_by_their_ranges() {
+        for (lanes, text) in
+            [(vec![], ""), (vec![7], "7"), (vec![0, 1, 2, 9], "0-2, 9"), (vec![3, 254, 255], "3, 254-255")]
+        {
+            assert_eq!(ranges(&lanes), text);
+        }
+    }
 }

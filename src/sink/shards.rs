@@ -173,6 +173,13 @@ impl Shards {
         self.shards.get(above.or(*below)?.index()).map(|shard| &*shard.id)
     }
 
+    /// Whether a shard of the lane takes nothing at all.
+    pub fn refuses(&self, lane: u8) -> bool {
+        let Some(Lane { below, above, .. }) = self.lanes.get(usize::from(lane)) else { return false };
+        let mut shards = [*below, *above].into_iter().flatten();
+        shards.any(|place| self.rate_of(place).is_some_and(Rate::is_stuck))
+    }
+
     /// A shard has taken a record.
     pub fn accepted(&mut self, hash: KeyHash, id: &str, size: usize, now: Instant) {
         let expected = self.of(hash);

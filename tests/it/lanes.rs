@@ -3,6 +3,7 @@
 
 mod model;
 mod pack;
+mod planted;
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use forebay::sink::lanes::{Admission, DeadReason, Detail, Frame, Lanes, Start};
 use forebay::sink::request::Limits;
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
+
+use self::planted::{Planted, Seen};
 
 fn record(kind: RecordKind, key: &str, line: &str) -> Admission<'static> {
     let (hash, key, line) =
@@ -186,7 +189,7 @@ fn a_finished_record_lets_its_bytes_go_although_low_stands_before_it() {
 fn whatever_the_service_does_nothing_is_lost_and_nothing_overtakes() {
     let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seeds = given.map_or(1..=100, |seed: u64| seed..=seed);
-    let mut all = model::Seen::default();
+    let mut all = Seen::default();
     for seed in seeds {
         println!("SEED={seed}");
         let mut world = model::World::new(seed, None);
@@ -202,9 +205,7 @@ fn whatever_the_service_does_nothing_is_lost_and_nothing_overtakes() {
 
 #[test]
 fn what_the_model_does_wrong_on_purpose_is_found() {
-    for planted in
-        [model::Planted::SendsWhatIsOut, model::Planted::CountsTwice, model::Planted::ResumesTooFar]
-    {
+    for planted in [Planted::SendsWhatIsOut, Planted::CountsTwice, Planted::ResumesTooFar] {
         let found = (1..=20).filter(|seed| {
             let run = || model::World::new(*seed, Some(planted)).run();
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()

@@ -18,6 +18,7 @@ mod crash;
 mod disk;
 mod e2e;
 mod history;
+mod isolation;
 mod json;
 mod lanes;
 mod model;

@@ -87,12 +87,19 @@ pub(super) struct Leaving {
 }
 
 impl Lanes {
-    /// Looks after the feeds: who leaves, who comes back. To be called often; it looks four times a second.
-    pub fn tend(&mut self, now: Instant) {
+    /// Looks after the feeds: who leaves, who comes back. To be called when [`fill`](Self::fill) has just given nothing, so that
+    /// what is ready then could not be sent; it looks four times a second. Whether there is something to
+    /// [tell](Self::take_changes), and then perhaps to read and to send.
+    pub fn tend(&mut self, now: Instant) -> bool {
         self.leave(now);
-        if self.tended.is_some_and(|last| now.duration_since(last) < TEND_EVERY) {
-            return;
+        let due = self.tended.is_none_or(|last| now.duration_since(last) >= TEND_EVERY);
+        if due {
+            self.look(now);
         }
+        !self.changes.is_empty()
+    }
+
+    fn look(&mut self, now: Instant) {
         self.tended = Some(now);
         self.watch_hand_overs(now);
         let ids: Vec<FeedId> = self.feeds.iter().map(|feed| feed.id).collect();
@@ -163,6 +170,11 @@ impl Lanes {
         (!lanes.is_empty()).then_some((lanes, shard))
     }
 
+    /// Whether nothing of the lane is taken at all: neither from it, nor from its shard.
+    fn is_refused(&self, lane: u8) -> bool {
+        self.pauses.is_refused(lane) || self.shards.refuses(lane)
+    }
+
     fn shard_of(&self, lanes: &[u8]) -> Option<String> {
         lanes.iter().filter_map(|lane| self.shards.of_lane(*lane)).max().map(str::to_owned)
     }
@@ -193,9 +205,9 @@ impl Lanes {
             Some(full) if standing && !moved(full.1) => full,
             _ => (now, low, head),
         };
-        let stuck = (standing && now.duration_since(full.0) >= STUCK_AFTER)
-            .then(|| oldest(feed, full.2, |lane| self.owner.get(usize::from(lane)) == Some(&id)))
-            .flatten();
+        let long = standing && now.duration_since(full.0) >= STUCK_AFTER;
+        let refused = |lane| self.is_refused(lane);
+        let stuck = long.then(|| oldest(feed, full.2, &self.lanes_of(id), refused)).flatten();
         self.feed_mut(id, |feed| feed.watch.full = standing.then_some(full));
         stuck
     }
@@ -217,7 +229,7 @@ impl Lanes {
         answered.extend(feed.finished.answered());
         let base =
             (0..=u8::MAX).zip(all).filter(|(lane, _)| of(*lane)).map(|(_, at)| at).min().unwrap_or_default();
-        let refused = lanes.iter().all(|lane| self.pauses.is_refused(*lane));
+        let refused = lanes.iter().all(|lane| self.is_refused(*lane));
         let Some(to) = self.room_for(id, base, refused) else {
             let rules = super::Rules::new(&self.limits, &self.pauses, &self.shards);
             if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) {
@@ -414,22 +426,23 @@ fn groups(reached: &[FrameNo; LANES], least: u64) -> Vec<Vec<u8>> {
 }
 
 /// The lanes of a window that stands whose first unfinished records are in its oldest quarter and were there when it was
-/// last seen to move; none, if next to no lane would gain by their leaving.
-fn oldest(feed: &Feed, head_then: FrameNo, owned: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
-    let mut first: [Option<Option<FrameNo>>; LANES] = [None; LANES];
-    for (_, entry) in feed.window.iter().filter(|(_, entry)| owned(entry.hash.lane())) {
-        let Some(seen) = first.get_mut(usize::from(entry.hash.lane())) else { continue };
-        let unfinished = (!matches!(entry.state, State::Done(_))).then_some(entry.frame);
-        *seen = Some(seen.flatten().or(unfinished));
+/// last seen to move; none, if next to no lane would gain by their leaving. One with nothing unfinished here would: there may
+/// be something of it behind the head.
+fn oldest(feed: &Feed, head_then: FrameNo, owned: &[u8], refused: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
+    let mut first: [Option<FrameNo>; LANES] = [None; LANES];
+    for (_, entry) in feed.window.iter().filter(|(_, entry)| !matches!(entry.state, State::Done(_))) {
+        if let Some(first) = first.get_mut(usize::from(entry.hash.lane())) {
+            first.get_or_insert(entry.frame);
+        }
     }
-    let active = first.iter().flatten().count();
-    let idle = first.iter().flatten().filter(|unfinished| unfinished.is_none()).count();
-    if idle == 0 || idle * 8 < active {
+    let first = |lane: u8| first.get(usize::from(lane)).copied().flatten();
+    let idle = owned.iter().filter(|lane| first(**lane).is_none() && !refused(**lane)).count();
+    if idle == 0 || idle * 8 < owned.len() {
         return None;
     }
     let quarter = FrameNo(feed.low().frame.0 + feed.window.frames() / 4 + 1).min(head_then);
-    let old = (0..=u8::MAX).zip(first).filter(|(_, first)| first.flatten().is_some_and(|at| at <= quarter));
-    let lanes: Vec<u8> = old.map(|(lane, _)| lane).collect();
+    let old = owned.iter().copied().filter(|lane| first(*lane).is_some_and(|at| at <= quarter));
+    let lanes: Vec<u8> = old.collect();
     (!lanes.is_empty()).then_some(lanes)
 }
 
@@ -441,7 +454,9 @@ mod tests {
     fn lanes_start_apart_where_the_distance_is_large() {
         let start = |lanes: &[(usize, u64)]| {
             let mut reached = [FrameNo(100_000); LANES];
-            lanes.iter().for_each(|(lane, frame)| reached[*lane] = FrameNo(*frame));
+            for (lane, frame) in lanes {
+                reached[*lane] = FrameNo(*frame);
+            }
             groups(&reached, 16_384).into_iter().skip(1).collect::<Vec<_>>()
         };
         for (what, lanes, expected) in [

@@ -16,7 +16,10 @@
 //!    A record may hold several events, which are one link then: see [`pack`].
 //! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
-//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**, which the caller bounds before it admits more.
+//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a feed that is full wants nothing more.
+//!
+//! Usually there is one window, the *front*. Lanes that cannot keep up get [feeds](apart) of their own, so that they delay
+//! only themselves; all of the above holds over all feeds together.
 //!
 //! A lane is a 256th of the hash: the unit of pauses and of progress beyond `low`. When requests leave is said in
 //! [`request`](super::request), when to try again in [`throttle`](super::throttle).
@@ -491,37 +494,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::event::{KeyHash, RecordKind};
-
-    #[test]
-    fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {
-        let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
-        let letters = [
-            (RecordKind::DeadLetter, "poisoned"),
-            (RecordKind::Event, "poisoned"),
-            (RecordKind::Event, "other"),
-        ];
-        for (number, (kind, key)) in (1..).zip(letters) {
-            let frame = Frame { number: FrameNo(number), ..Frame::default() };
-            let (hash, event_type) = (KeyHash::of(key), "t");
-            let (key, line) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(b"line\n"));
-            lanes.admit(&frame, [Admission { kind, hash, event_type, key, line }]);
-        }
-        let now = Instant::now();
-        for _ in 0..2 {
-            let dead = lanes.next_dead_letter().unwrap();
-            assert_eq!((dead.frame, lanes.next_dead_letter().map(|_| ())), (FrameNo(1), None));
-            lanes.put_back(dead.frame, dead.part);
-        }
-        let request = lanes.fill(now).unwrap();
-        let keys: Vec<_> = request.records.iter().map(|record| &record.key[..]).collect();
-        assert_eq!(keys, [b"other"]);
-        let dead = lanes.next_dead_letter().unwrap();
-        lanes.finish(dead.frame, dead.part);
-        assert_eq!(lanes.low().frame, FrameNo(1));
-    }
-}
+mod tests;

@@ -13,6 +13,8 @@ use forebay::sink::request::{Limits, Request, Ticket};
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
 
+use super::planted::{Planted, Seen};
+
 /// Frame and part.
 type Id = (u64, u16);
 
@@ -60,25 +62,6 @@ struct Out {
 struct Saved {
     start: Start,
     books: BTreeMap<String, (u64, u64)>,
-}
-
-/// What the model does wrong on purpose, so that it is known to find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Planted {
-    /// A request that is still out is settled as refused: its records are sent again beside themselves.
-    SendsWhatIsOut,
-    /// After a restart the books go on from what was counted, not from what was written with the progress.
-    CountsTwice,
-    /// A restart believes that a lane has come further than it has.
-    ResumesTooFar,
-}
-
-/// What has happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) detached: usize,
-    pub(super) back: usize,
-    pub(super) apart_at_start: usize,
 }
 
 pub(super) struct World {
@@ -220,7 +203,12 @@ impl World {
     }
 
     fn tend(&mut self) {
-        self.lanes.tend(self.now);
+        if self.random.percent(50) {
+            self.send();
+        }
+        if !self.lanes.tend(self.now) {
+            return;
+        }
         for change in self.lanes.take_changes() {
             match change {
                 Change::Detached { lanes, .. } => {

@@ -36,7 +36,11 @@ impl Flow {
 
     /// The same over a lab that a test has made its own way.
     pub fn over(postgres: Postgres, seed: u64, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::between(postgres, Config { seed, ..Config::default().stream("lab-events", 4) }, change)
+        Self::between(
+            postgres,
+            Config { seed, measure: true, ..Config::default().stream("lab-events", 4) },
+            change,
+        )
     }
 
     /// The same with a stub that a test has set up its own way.

@@ -246,6 +246,11 @@ impl Stub {
         self.shared.lock().stats()
     }
 
+    /// Begins to measure anew.
+    pub fn reset_latency(&self) {
+        self.shared.change(|state| state.latency = latency::Histogram::default());
+    }
+
     /// Blocks until the stub is as told, at most so long; returns whether it is. Must not be called where the thread also
     /// runs the client: see [`Stub::until`].
     pub fn wait(&self, timeout: Duration, mut done: impl FnMut(&Stats) -> bool) -> bool {
