@@ -12,6 +12,7 @@ pub mod meters;
 pub mod notice;
 pub mod poison;
 pub mod publish;
+mod readers;
 pub mod recover;
 pub mod start;
 pub mod supervise;

@@ -57,6 +57,9 @@ pub struct Limits {
     pub max_record_size: usize,
     /// Bytes up to which events of one key share a record, see [`PACK_BYTES`]; 0: each has its own.
     pub pack_bytes: usize,
+    /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
+    /// seconds before it is noticed, and what is resident stays below 64 MiB.
+    pub window_bytes: usize,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             in_flight_bytes: 8 << 20,
             max_record_size: 1 << 20,
             pack_bytes: 0,
+            window_bytes: 16 << 20,
         }
     }
 }
@@ -83,6 +87,7 @@ impl Limits {
             in_flight_bytes: self.in_flight_bytes.max(1),
             max_record_size: self.max_record_size,
             pack_bytes: self.pack_bytes,
+            window_bytes: self.window_bytes.max(1),
         }
     }
 }
@@ -103,6 +108,8 @@ pub struct Ticket {
     pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
+    /// Whether any of it comes from behind the front.
+    pub(super) rear: bool,
 }
 
 impl Ticket {

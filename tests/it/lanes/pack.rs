@@ -246,6 +246,7 @@ impl World {
             in_flight_bytes: 1000 + random.below(4000),
             max_record_size: 400 + random.below(400),
             pack_bytes: random.below(1000),
+            ..Limits::default()
         };
         Lanes::new(start, limits, 1)
     }
