@@ -13,7 +13,7 @@
 //! 1. **At most one record of a key (by its 64-bit hash) is unanswered.** Records of a key form a chain; only the first one
 //!    is ready, sent, or a dead letter that may be taken; the next becomes ready when the first is finished. A refused
 //!    record stays first, so it is retried before anything of its key, while other keys go on.
-//!    A record may hold several events, which are one link then: see [`pack`].
+//!    A record may hold several events, which are one link then: see `pack.rs`.
 //! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
 //! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**, which the caller bounds before it admits more.
