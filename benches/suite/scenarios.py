@@ -211,7 +211,7 @@ def latency(run):
 HOT_VARIANTS = {
     "pack off": ("off", ()), "pack lines": ("lines", ()), "pack lines, a shard's limits": ("lines", ("--limits",)),
 }
-HOT_EVENTS = 100_000
+HOT_EVENTS = 50_000
 
 
 def hot_key(run):

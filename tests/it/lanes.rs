@@ -1,6 +1,7 @@
 //! The lanes against a model of the service that refuses, loses answers, answers out of order, and of a process that stops
 //! and crashes. `SEED=` repeats one round.
 
+mod means;
 mod model;
 mod pack;
 mod planted;

@@ -13,7 +13,7 @@
 //! 1. **At most one record of a key (by its 64-bit hash) is unanswered.** Records of a key form a chain; only the first one
 //!    is ready, sent, or a dead letter that may be taken; the next becomes ready when the first is finished. A refused
 //!    record stays first, so it is retried before anything of its key, while other keys go on.
-//!    A record may hold several events, which are one link then: see [`pack`].
+//!    A record may hold several events, which are one link then: see `pack.rs`.
 //! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
 //! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a feed that is full wants nothing more.
@@ -36,14 +36,13 @@ mod progress;
 mod ready;
 mod window;
 
-use std::hash::Hasher;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 pub use self::apart::Change;
 pub use self::feed::FeedId;
-pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
+pub use self::nouns::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
 pub use self::progress::{Detail, Progress, Start};
 
 use self::apart::Leaving;
@@ -60,26 +59,6 @@ use super::throttle::{self, Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, PutError};
 use crate::buffer::checkpoint::{Mark, Totals};
 use crate::position::{FrameNo, Transaction};
-
-/// The key is a prefix of an MD5: hashing it again would only cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
-}
 
 /// What is shared by all feeds, and the feeds.
 #[derive(Debug)]

@@ -13,38 +13,11 @@ use forebay::sink::request::{Limits, Request, Ticket};
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
 
+use super::means::{Counted, Random};
 use super::planted::{Planted, Seen};
 
 /// Frame and part.
 type Id = (u64, u16);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-
-    fn percent(&mut self, n: u64) -> bool {
-        self.below(100) < n
-    }
-}
-
-/// Bytes that are counted as long as they live.
-struct Counted(Vec<u8>, Arc<AtomicUsize>);
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.1.fetch_sub(self.0.len(), Ordering::Relaxed);
-    }
-}
 
 struct Written {
     kind: RecordKind,
@@ -55,7 +28,8 @@ struct Written {
 
 struct Out {
     ticket: Ticket,
-    ids: Vec<Id>,
+    /// Of each record.
+    ids: Vec<Vec<Id>>,
 }
 
 /// What was written to the checkpoint: progress, and the books with it.
@@ -88,6 +62,8 @@ pub(super) struct World {
     seen: HashMap<KeyHash, Vec<Id>>,
     ever_seen: HashSet<Id>,
     live: Arc<AtomicUsize>,
+    /// The last sequence number.
+    number: u64,
     /// Low of the last check.
     checked: FrameNo,
 }
@@ -107,8 +83,9 @@ impl World {
             in_flight_requests: 1 + usize::try_from(random.below(6)).unwrap(),
             in_flight_bytes: 2000 + usize::try_from(random.below(20_000)).unwrap(),
             max_record_size: 600,
+            pack_bytes: usize::try_from(if seed.is_multiple_of(2) { 0 } else { 100 + seed * 37 % 1200 })
+                .unwrap(),
             window_bytes: 3000 + usize::try_from(random.below(60_000)).unwrap(),
-            pack_bytes: 0,
         };
         let start = Start::default();
         Self {
@@ -129,6 +106,7 @@ impl World {
             seen: HashMap::new(),
             ever_seen: HashSet::new(),
             live: Arc::default(),
+            number: 0,
             checked: FrameNo(0),
             random,
         }
@@ -229,19 +207,24 @@ impl World {
             let mut unanswered: HashSet<KeyHash> = self
                 .out
                 .iter()
-                .flat_map(|out| &out.ids)
+                .flat_map(|out| out.ids.iter().flatten())
                 .chain(&self.ghosts)
                 .map(|id| self.hash(*id))
                 .collect();
-            let ids: Vec<Id> = records.iter().map(|record| id_of(&record.data)).collect();
-            for (id, record) in ids.iter().zip(&records) {
-                assert!(unanswered.insert(self.hash(*id)), "two unanswered records of {:?}", record.key);
-                assert!(!self.known.contains(id), "{id:?} was finished, and is sent again");
-                let written = self.written(*id);
-                assert_eq!(
-                    (&record.key[..], &record.data[..]),
-                    (written.key.as_bytes(), written.line.as_bytes())
-                );
+            let mut ids = Vec::new();
+            for record in &records {
+                let lines: Vec<&[u8]> = record.data.split_inclusive(|byte| *byte == b'\n').collect();
+                let packed = record.key.len() + record.data.len() <= self.limits.pack_bytes;
+                assert!(lines.len() == 1 || packed, "{} lines in {record:?}", lines.len());
+                ids.push(lines.iter().map(|line| id_of(line)).collect::<Vec<_>>());
+                assert!(ids.last().unwrap().is_sorted_by(|one, other| one < other));
+                let hash = self.hash(ids.last().unwrap()[0]);
+                assert!(unanswered.insert(hash), "two unanswered records of {:?}", record.key);
+                for (id, line) in ids.last().unwrap().iter().zip(lines) {
+                    assert!(!self.known.contains(id), "{id:?} was finished, and is sent again");
+                    let written = self.written(*id);
+                    assert_eq!((&record.key[..], line), (written.key.as_bytes(), written.line.as_bytes()));
+                }
             }
             self.out.push(Out { ticket, ids });
             let total: usize = self.out.iter().map(|out| out.ticket.bytes()).sum();
@@ -260,7 +243,7 @@ impl World {
         if self.planted == Some(Planted::SendsWhatIsOut) && self.random.percent(5) {
             let refused = vec![Answer::Throttled; ids.len()];
             drop(self.lanes.settle(ticket, Ok(refused), self.now));
-            self.ghosts.extend(ids);
+            self.ghosts.extend(ids.into_iter().flatten());
             return;
         }
         self.now += Duration::from_millis(self.random.below(30));
@@ -269,20 +252,21 @@ impl World {
         let answers = result.as_ref().ok().filter(|answers| answers.len() == ids.len());
         for (id, answer) in ids.iter().zip(answers.into_iter().flatten()) {
             if matches!(answer, Answer::Accepted { .. }) {
-                self.finished.insert(*id);
-                self.known.insert(*id);
+                self.finished.extend(id);
+                self.known.extend(id);
             }
         }
         let told = self.lanes.settle(ticket, result, self.now);
+        assert_eq!((told.violations, told.violation), (0, None));
         assert_eq!(told.accepted + told.throttled + told.failed + told.unanswered, ids.len());
     }
 
     /// A request as a whole goes wrong; some of it may have been stored.
-    fn lost(&mut self, ids: &[Id]) -> Result<Vec<Answer>, PutError> {
+    fn lost(&mut self, ids: &[Vec<Id>]) -> Result<Vec<Answer>, PutError> {
         let stored = self.random.percent(50);
         for id in ids {
             if stored && self.random.percent(80) {
-                self.appear(*id);
+                self.appear_all(id);
             }
         }
         let text = "by the model".to_owned();
@@ -294,14 +278,15 @@ impl World {
         }
     }
 
-    fn each(&mut self, ids: &[Id]) -> Vec<Answer> {
+    fn each(&mut self, ids: &[Vec<Id>]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for id in ids {
-            let lane = self.hash(*id).lane();
+            let lane = self.hash(id[0]).lane();
             let stuck = self.stuck.is_some_and(|(first, last)| (first..=last).contains(&lane));
             if !stuck && !self.random.percent(self.trouble) {
-                self.appear(*id);
-                answers.push(Answer::Accepted { sequence: "1".to_owned(), shard: "s".to_owned() });
+                self.appear_all(id);
+                self.number += 1;
+                answers.push(Answer::Accepted { sequence: self.number.to_string(), shard: "s".to_owned() });
             } else if self.random.percent(70) {
                 answers.push(Answer::Throttled);
             } else {
@@ -327,6 +312,12 @@ impl World {
             self.finished.insert(id);
             self.known.insert(id);
             self.lanes.finish(letter.frame, letter.part);
+        }
+    }
+
+    fn appear_all(&mut self, ids: &[Id]) {
+        for id in ids {
+            self.appear(*id);
         }
     }
 
@@ -381,7 +372,7 @@ impl World {
         for out in std::mem::take(&mut self.out) {
             for id in out.ids {
                 if self.random.percent(50) {
-                    self.appear(id);
+                    self.appear_all(&id);
                 }
             }
         }

@@ -3,10 +3,10 @@
 use kinesis_stub::{Fault, Refusal, Rule};
 
 use crate::support::daemon::Settings;
-use crate::support::flow::Flow;
+use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::random::seed;
 use crate::support::workload::Running;
-use crate::support::{SOON, eventually};
+use crate::support::{SOON, eventually, poll};
 
 pub(super) fn packed(settings: &mut Settings, pack: &str) {
     settings.more.push(("kinesis".to_owned(), format!("pack = {pack:?}")));
@@ -71,13 +71,15 @@ fn packed_or_not_whatever_the_stream_answers_order_per_key_holds() {
         flow.stub.add(rule).unwrap();
     }
     let mut session = flow.postgres.session("postgres");
-    eventually("much went wrong, and records were packed", SOON * 2, || {
-        for _ in 0..20 {
-            session.execute("update lab.plates set volume_ul = volume_ul + 1 where plate_id = 0");
-        }
-        let packed = lines_of(&flow, "0").iter().filter(|lines| **lines > 1).count();
-        (flow.stub.stats().requests.faults >= 50 && packed >= 10).then_some(())
+    let update = "update lab.plates set volume_ul = volume_ul + 1 where plate_id = 0;";
+    let (mut faults, mut packed) = (0, 0);
+    let enough = poll(DRAINED_WITHIN, || {
+        session.execute(&format!("begin; {} commit;", update.repeat(20)));
+        packed = lines_of(&flow, "0").iter().filter(|lines| **lines > 1).count();
+        faults = flow.stub.stats().requests.faults;
+        (faults >= 30 && packed >= 5).then_some(())
     });
+    assert!(enough.is_some(), "{faults} faults, {packed} packed records: {:?}", flow.stub.stats());
     flow.stub.heal();
     flow.stub.reshard("lab-events", 7).unwrap();
     flow.wait_until_it_moves("after a resharding");
