@@ -108,7 +108,7 @@ mod tests {
                 }
             }
             assert_eq!(set.oldest(), model.first().copied());
-            assert_eq!(set.contains(seq), model.contains(&seq));
+            assert!(seq < base || set.contains(seq) == model.contains(&seq));
         }
         assert!(set.words.len() < 20, "{} words for a window of 500", set.words.len());
     }
