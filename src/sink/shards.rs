@@ -214,7 +214,7 @@ impl Shards {
     fn learn(&mut self, hash: KeyHash, id: &str, now: Instant) -> Place {
         let unheard = !self.places.contains_key(id);
         if let Some(expected) = self.of(hash)
-            && (unheard || self.is_silent(expected, now))
+            && (unheard && self.is_older(expected, id) || self.is_silent(expected, now))
         {
             // A child answers in its parent's place, and the parent will never again.
             self.forget(expected);
@@ -232,6 +232,11 @@ impl Shards {
             self.name(named, -1);
         }
         place
+    }
+
+    /// Kinesis numbers shards in the order of their making.
+    fn is_older(&self, place: Place, id: &str) -> bool {
+        self.shards.get(place.index()).is_some_and(|shard| *shard.id < *id)
     }
 
     fn is_silent(&self, place: Place, now: Instant) -> bool {
@@ -313,3 +318,6 @@ pub struct Summary {
 fn float(size: usize) -> f64 {
     size as f64
 }
+
+#[cfg(test)]
+mod tests;
