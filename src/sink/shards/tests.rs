@@ -31,7 +31,7 @@ impl Stream {
     }
 
     fn known(&self, hash: KeyHash) -> Option<&str> {
-        self.shards.of(hash).map(|place| &*self.shards.shards[place.index()].id)
+        self.shards.of(hash).map(|place| &*self.shards.all[place.index()].id)
     }
 
     fn refuse(&mut self, hash: KeyHash) -> Vec<Cut> {
@@ -104,13 +104,13 @@ fn shards_that_come_and_go_leave_nothing_behind() {
     let now = Instant::now();
     for round in 0..50 {
         for lane in 0..256 {
-            shards.accepted(hash(lane, 3), &format!("shardId-{round}-{lane}"), 1, now);
+            shards.accepted(hash(lane, 3), &format!("shardId-{round:06}-{lane:06}"), 1, now);
             shards.refused(hash(lane, 3), false);
         }
         shards.answered(now, now, &mut Jitter::new(1));
         assert_eq!(shards.limited, 256);
     }
-    assert!(shards.shards.len() <= 512 && shards.places.len() == 256, "{}", shards.shards.len());
+    assert!(shards.all.len() <= 512 && shards.places.len() == 256, "{}", shards.all.len());
     assert_eq!(shards.summary(now + Duration::from_mins(1)), Summary::default());
     assert_eq!(shards.limited, 0);
 }
