@@ -114,7 +114,8 @@ struct Meter {
 }
 
 impl Meter {
-    const BINS: usize = 8;
+    /// One more than a second, because the newest is not full.
+    const BINS: usize = 9;
     const BIN: Duration = Duration::from_millis(125);
     /// What was accepted within less time may be a burst.
     const SPAN_MIN: f64 = 1.0;
@@ -128,7 +129,7 @@ impl Meter {
         } else if passed > 0 || self.used == 0 {
             self.bins.rotate_right(passed as usize);
             self.bins.iter_mut().take(passed as usize).for_each(|bin| *bin = Amount::default());
-            self.used = (self.used + passed).clamp(1, 8);
+            self.used = (self.used + passed).clamp(1, 9);
             self.newest = Some(newest + Self::BIN * passed);
         }
     }
@@ -378,3 +379,6 @@ impl Limit {
 fn largest([records, bytes]: Amount, [more_records, more_bytes]: Amount) -> Amount {
     [records.max(more_records), bytes.max(more_bytes)]
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,7 @@ pub struct Cut {
 #[derive(Debug)]
 pub struct Shards {
     lanes: Box<[Lane]>,
-    shards: Vec<Shard>,
+    all: Vec<Shard>,
     places: HashMap<Box<str>, Place>,
     free: Vec<Place>,
     told: Vec<Place>,
@@ -107,7 +107,7 @@ impl Default for Shards {
     fn default() -> Self {
         Self {
             lanes: vec![Lane::default(); LANES].into(),
-            shards: Vec::new(),
+            all: Vec::new(),
             places: HashMap::new(),
             free: Vec::new(),
             told: Vec::new(),
@@ -132,22 +132,22 @@ impl Shards {
 
     /// Whether a rate is in force.
     pub fn is_limited(&self, place: Place) -> bool {
-        self.shards.get(place.index()).is_some_and(|shard| shard.rate.is_limited())
+        self.all.get(place.index()).is_some_and(|shard| shard.rate.is_limited())
     }
 
     /// A shard's rate.
     pub fn rate(&mut self, place: Place) -> Option<&mut Rate> {
-        self.shards.get_mut(place.index()).map(|shard| &mut shard.rate)
+        self.all.get_mut(place.index()).map(|shard| &mut shard.rate)
     }
 
     /// A shard's rate, to look at.
     pub fn rate_of(&self, place: Place) -> Option<&Rate> {
-        self.shards.get(place.index()).map(|shard| &shard.rate)
+        self.all.get(place.index()).map(|shard| &shard.rate)
     }
 
     /// Counts a shard's tokens up to now; whether a rate is in force then.
     pub fn advance(&mut self, place: Place, now: Instant) -> bool {
-        let Some(shard) = self.shards.get_mut(place.index()) else { return false };
+        let Some(shard) = self.all.get_mut(place.index()) else { return false };
         let before = shard.rate.is_limited();
         shard.rate.advance(now);
         let limited = shard.rate.is_limited();
@@ -157,7 +157,7 @@ impl Shards {
 
     /// A record leaves for a shard, if it has tokens.
     pub fn take(&mut self, place: Place, size: usize, now: Instant) -> bool {
-        self.shards.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
+        self.all.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
     }
 
     /// A record that was taken has become so many bytes larger.
@@ -183,12 +183,12 @@ impl Shards {
     /// A shard has taken a record.
     pub fn accepted(&mut self, hash: KeyHash, id: &str, size: usize, now: Instant) {
         let expected = self.of(hash);
-        let right = |place: &Place| self.shards.get(place.index()).is_some_and(|shard| *shard.id == *id);
+        let right = |place: &Place| self.all.get(place.index()).is_some_and(|shard| *shard.id == *id);
         let place = match expected.filter(right) {
             Some(place) => place,
             None => self.learn(hash, id, now),
         };
-        if let Some(shard) = self.shards.get_mut(place.index()) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
             shard.alive = Some(now);
         }
         self.note(place, |told| {
@@ -205,7 +205,7 @@ impl Shards {
     }
 
     fn note(&mut self, place: Place, add: impl FnOnce(&mut Told)) {
-        if let Some(shard) = self.shards.get_mut(place.index()) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
             add(&mut shard.told);
             if !std::mem::replace(&mut shard.is_told, true) {
                 self.told.push(place);
@@ -217,7 +217,7 @@ impl Shards {
     pub fn answered(&mut self, sent: Instant, now: Instant, jitter: &mut Jitter) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for place in std::mem::take(&mut self.told) {
-            let Some(shard) = self.shards.get_mut(place.index()) else { continue };
+            let Some(shard) = self.all.get_mut(place.index()) else { continue };
             let told = std::mem::take(&mut shard.told);
             shard.is_told = false;
             let first = !shard.rate.is_limited();
@@ -234,7 +234,7 @@ impl Shards {
     fn learn(&mut self, hash: KeyHash, id: &str, now: Instant) -> Place {
         let unheard = !self.places.contains_key(id);
         if let Some(expected) = self.of(hash)
-            && (unheard || self.is_silent(expected, now))
+            && (unheard && self.is_older(expected, id) || self.is_silent(expected, now))
         {
             // A child answers in its parent's place, and the parent will never again.
             self.forget(expected);
@@ -254,8 +254,13 @@ impl Shards {
         place
     }
 
+    /// Kinesis numbers shards in the order of their making.
+    fn is_older(&self, place: Place, id: &str) -> bool {
+        self.all.get(place.index()).is_some_and(|shard| *shard.id < *id)
+    }
+
     fn is_silent(&self, place: Place, now: Instant) -> bool {
-        let alive = self.shards.get(place.index()).and_then(|shard| shard.alive);
+        let alive = self.all.get(place.index()).and_then(|shard| shard.alive);
         alive.is_none_or(|alive| now.saturating_duration_since(alive) >= SILENT)
     }
 
@@ -273,11 +278,11 @@ impl Shards {
             return *place;
         }
         let place = self.free.pop().unwrap_or_else(|| {
-            self.shards.push(Shard::default());
+            self.all.push(Shard::default());
             // Each of 256 lanes names two at most.
-            Place(u16::try_from(self.shards.len() - 1).unwrap_or(u16::MAX))
+            Place(u16::try_from(self.all.len() - 1).unwrap_or(u16::MAX))
         });
-        if let Some(shard) = self.shards.get_mut(place.index()) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
             shard.id = id.into();
         }
         self.places.insert(id.into(), place);
@@ -285,7 +290,7 @@ impl Shards {
     }
 
     fn name(&mut self, place: Place, by: i32) {
-        let Some(shard) = self.shards.get_mut(place.index()) else { return };
+        let Some(shard) = self.all.get_mut(place.index()) else { return };
         shard.named = shard.named.saturating_add_signed(by);
         if shard.named == 0 {
             self.limited -= usize::from(shard.rate.is_limited());
@@ -303,7 +308,7 @@ impl Shards {
         for place in self.places.values().copied().collect::<Vec<_>>() {
             self.advance(place, now);
         }
-        let limited = self.shards.iter().filter(|shard| shard.named > 0);
+        let limited = self.all.iter().filter(|shard| shard.named > 0);
         for (rate, stuck) in
             limited.filter_map(|shard| Some((shard.rate.per_second()?, shard.rate.is_stuck())))
         {
@@ -333,3 +338,6 @@ pub struct Summary {
 fn float(size: usize) -> f64 {
     size as f64
 }
+
+#[cfg(test)]
+mod tests;

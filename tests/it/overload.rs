@@ -3,6 +3,12 @@
 //!
 //! `OVERLOAD_SECONDS=n` overloads for longer, `SEED=n` repeats the choices.
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts of a test are small and not negative"
+)]
+
 mod daemon;
 mod service;
 mod simulation;

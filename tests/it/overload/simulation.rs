@@ -79,7 +79,7 @@ impl World {
             load,
             due: [0.0; 4],
             next_go: now,
-            backlog: Default::default(),
+            backlog: VecDeque::default(),
             out: BinaryHeap::new(),
             tickets: HashMap::new(),
             requests: 0,
