@@ -24,6 +24,7 @@ mod outage;
 mod postgres;
 mod readme;
 mod refusals;
+mod soak;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;
