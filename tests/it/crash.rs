@@ -43,22 +43,22 @@ fn kills_lose_and_reorder_nothing() {
 
 #[test]
 fn kills_lose_and_reorder_nothing_when_everything_is_held_first() {
-    Kills { phase: "kills-0s", confirm_after: &["0s"], directory: Directory::Stays }.run(15);
+    Kills { phase: "kills-0s", confirm_after: &["0s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
 fn kills_lose_and_reorder_nothing_when_a_second_of_waiting_holds() {
-    Kills { phase: "kills-1s", confirm_after: &["1s"], directory: Directory::Stays }.run(15);
+    Kills { phase: "kills-1s", confirm_after: &["1s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
 fn kills_with_the_directory_wiped_lose_and_reorder_nothing_where_only_the_stream_counts() {
-    Kills { phase: "kills-never", confirm_after: &["never"], directory: Directory::IsWiped }.run(20);
+    Kills { phase: "kills-never", confirm_after: &["never"], directory: Directory::IsWiped }.run(15);
 }
 
 #[test]
 fn kills_with_another_patience_at_each_start_lose_and_reorder_nothing() {
-    Kills { phase: "kills", confirm_after: &["0s", "1s", "1s", "5s"], directory: Directory::Stays }.run(30);
+    Kills { phase: "kills", confirm_after: &["0s", "1s", "1s", "5s"], directory: Directory::Stays }.run(15);
 }
 
 /// A run of kills over one database, one stream and one directory.

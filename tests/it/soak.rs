@@ -29,7 +29,7 @@ const WINDOW: usize = 5;
 fn mixed_faults_at_both_ends_lose_and_reorder_nothing() {
     let seed = seed();
     let mut random = Random::new(seed);
-    let mut figures = Figures::new("mixed", seed, Extent::read(10));
+    let mut figures = Figures::new("mixed", seed, Extent::read(8));
     let mut world = World::prepare(seed);
     let mut witness = Witness::swear(&world.flow);
     figures.doing(world.choose(&mut random));
