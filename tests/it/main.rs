@@ -27,6 +27,7 @@ mod overload;
 mod postgres;
 mod readme;
 mod refusals;
+mod soak;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tidy;

@@ -18,6 +18,8 @@ use serde_json::Value;
 use super::history::{Change, Op};
 use super::kinesis::StreamRecord;
 
+pub mod past;
+
 /// What was found. Every list holds sentences for a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -64,6 +66,22 @@ impl Report {
             ("misfiled", &self.misfiled),
             ("malformed", &self.malformed),
         ]
+    }
+}
+
+impl std::ops::AddAssign for Report {
+    /// Two windows of one stream.
+    fn add_assign(&mut self, other: Self) {
+        self.committed += other.committed;
+        self.published += other.published;
+        self.duplicates += other.duplicates;
+        self.notices += other.notices;
+        self.lost.extend(other.lost);
+        self.unexpected.extend(other.unexpected);
+        self.reordered.extend(other.reordered);
+        self.altered.extend(other.altered);
+        self.misfiled.extend(other.misfiled);
+        self.malformed.extend(other.malformed);
     }
 }
 

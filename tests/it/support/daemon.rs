@@ -111,10 +111,29 @@ pub struct Daemon {
     // First: it ends before its directory goes.
     process: Option<Process>,
     settings: Settings,
-    home: TempDir,
+    home: Home,
     /// `buffer.dir`; `None`: in its home.
     buffer: Option<PathBuf>,
     listen: u16,
+}
+
+/// A directory that goes with its value; `FOREBAY_KEEP=1` keeps that of a test that fails.
+#[derive(Debug)]
+struct Home(TempDir);
+
+impl Home {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var("FOREBAY_KEEP").is_ok_and(|value| value == "1") {
+            self.0.disable_cleanup(true);
+            eprintln!("KEPT {}", self.path().display());
+        }
+    }
 }
 
 impl Daemon {
@@ -122,7 +141,7 @@ impl Daemon {
     pub fn prepare(settings: Settings) -> Self {
         // Not in /tmp: where that is a tmpfs, the daemon rightly keeps nothing there (`confirm_after` becomes `never`).
         let home = tempfile::Builder::new().prefix("fb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Self { settings, home, buffer: None, listen: port::free(), process: None }
+        Self { settings, home: Home(home), buffer: None, listen: port::free(), process: None }
     }
 
     /// As [`prepare`](Self::prepare), with the buffer directory of another one.
@@ -157,6 +176,20 @@ impl Daemon {
     /// `buffer.dir`.
     pub fn buffer_directory(&self) -> PathBuf {
         self.buffer.clone().unwrap_or_else(|| self.home.path().join("buffer"))
+    }
+
+    /// Bytes of the log's segments.
+    pub fn log_bytes(&self) -> u64 {
+        let entries = std::fs::read_dir(self.buffer_directory()).into_iter().flatten().flatten();
+        let segments =
+            entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
+        // One that is released meanwhile has none.
+        segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+
+    /// Where its file is, and what a failing test leaves there.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Throws the buffer away, as a container's end does.
@@ -273,9 +306,18 @@ impl Daemon {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        self.status("VmRSS:").expect("it is running")
+    }
+
+    /// The most that was resident since it was started; `None` if it has ended.
+    pub fn highest_resident(&self) -> Option<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

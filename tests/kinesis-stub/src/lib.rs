@@ -231,6 +231,21 @@ impl Stub {
         self.shared.lock().records.clone()
     }
 
+    /// The stored records from a place on, in the order of their storing.
+    pub fn records_from(&self, place: usize) -> Vec<Record> {
+        self.shared.lock().records.get(place..).unwrap_or_default().to_vec()
+    }
+
+    /// All stored records, which the stub forgets: for a test that runs for hours. Sequence numbers go on.
+    pub fn take_records(&self) -> Vec<Record> {
+        self.shared.change(State::take)
+    }
+
+    /// From now on a shard takes no more than 1,000 records and 1 MiB a second, or as much as comes.
+    pub fn limit(&self, limits: bool) {
+        self.shared.change(|state| state.config.limits = limits);
+    }
+
     /// Forgets the records; sequence numbers go on.
     pub fn forget_records(&self) {
         self.shared.change(State::forget);

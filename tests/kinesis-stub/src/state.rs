@@ -214,9 +214,14 @@ impl State {
 
     /// Forgets all records; sequence numbers go on.
     pub(crate) fn forget(&mut self) {
-        self.records.clear();
+        drop(self.take());
+    }
+
+    /// Gives all records and forgets them.
+    pub(crate) fn take(&mut self) -> Vec<Record> {
         for shard in self.streams.values_mut().flat_map(|stream| stream.shards.all_mut()) {
             shard.records.clear();
         }
+        std::mem::take(&mut self.records)
     }
 }

@@ -281,6 +281,24 @@ fn entry(key: &str, data: &str) -> PutRecordsRequestEntry {
     PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data)).build().unwrap()
 }
 
+#[test]
+fn records_that_are_taken_are_gone_and_those_after_them_are_counted_on() {
+    let stub = stub(1);
+    let put = || ask(&stub, "PutRecords", ONE).unwrap();
+    put();
+    put();
+    let second = stub.records_from(1);
+    assert_eq!((second.len(), stub.records_from(2).len(), stub.records_from(3).len()), (1, 0, 0));
+    assert_eq!(stub.take_records().get(1), second.first());
+    assert!(stub.records().is_empty() && stub.take_records().is_empty());
+    put();
+    assert_eq!((stub.records_from(0).len(), stub.stats().records), (1, 3));
+    assert!(
+        stub.take_records().first().map(|record| &record.sequence)
+            > second.first().map(|record| &record.sequence)
+    );
+}
+
 async fn read_all(client: &Client, shard: &str) -> (Vec<String>, usize) {
     let iterator = client.get_shard_iterator().stream_name("s").shard_id(shard);
     let answer = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();

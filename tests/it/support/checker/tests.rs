@@ -5,12 +5,12 @@ use super::*;
 type Plant = fn(&mut Vec<StreamRecord>);
 type Count = fn(&Report) -> usize;
 
-fn change(key: &str, op: Op, version: Option<i64>) -> Change {
+pub(super) fn change(key: &str, op: Op, version: Option<i64>) -> Change {
     Change { table: "lab.plates".to_owned(), key: key.to_owned(), op, version }
 }
 
 /// Two keys; "a" comes back after its deletion.
-fn history() -> Vec<Change> {
+pub(super) fn history() -> Vec<Change> {
     vec![
         change("a", Op::Inserted, Some(1)),
         change("b", Op::Inserted, Some(1)),
@@ -22,7 +22,7 @@ fn history() -> Vec<Change> {
     ]
 }
 
-fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
+pub(super) fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
     let op = format!("{:?}", change.op).to_lowercase();
     let line = serde_json::json!({
         "id": format!("{epoch}-{nr}"), "source": "urn:forebay:lab", "type": format!("lab.plates.{op}.v1"), "subject": change.key,
@@ -37,11 +37,11 @@ fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
     }
 }
 
-fn stream() -> Vec<StreamRecord> {
+pub(super) fn stream() -> Vec<StreamRecord> {
     history().iter().enumerate().map(|(nr, change)| record(0, nr, change)).collect()
 }
 
-fn edit(record: &mut StreamRecord, from: &str, to: &str) {
+pub(super) fn edit(record: &mut StreamRecord, from: &str, to: &str) {
     let text = String::from_utf8(record.data.clone()).unwrap();
     assert!(text.contains(from), "{from} is not in {text}");
     record.data = text.replace(from, to).into_bytes();
