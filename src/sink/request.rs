@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Outgoing;
+use super::lanes::FeedId;
 use super::throttle::Pass;
 
 /// Most records of a request; the service's limit.
@@ -88,7 +89,7 @@ pub struct Request {
 #[derive(Debug)]
 #[must_use = "the records of an unsettled request, and their keys, wait for ever"]
 pub struct Ticket {
-    pub(super) seqs: Vec<u64>,
+    pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
 }
@@ -96,7 +97,7 @@ pub struct Ticket {
 impl Ticket {
     /// Records of the request.
     pub fn records(&self) -> usize {
-        self.seqs.len()
+        self.sent.len()
     }
 
     /// Bytes of the request, data and keys.
@@ -108,6 +109,13 @@ impl Ticket {
     pub fn is_probe(&self) -> bool {
         self.probe
     }
+}
+
+/// One record of a request: whose it is, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) feed: FeedId,
+    pub(super) seq: u64,
 }
 
 /// What is out.
@@ -140,6 +148,11 @@ impl Allowance {
     /// Whether a record of `size` bytes fits into a request that holds `records` of `bytes`.
     pub(super) fn fits(&self, records: usize, bytes: usize, size: usize) -> bool {
         if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
+    }
+
+    /// Whether `records` of `bytes` are all that one of `feeds` may put into a request while the others have something too.
+    pub(super) fn is_share(&self, records: usize, bytes: usize, feeds: usize) -> bool {
+        records > 0 && (records >= self.records.div_ceil(feeds) || bytes >= self.bytes / feeds)
     }
 }
 

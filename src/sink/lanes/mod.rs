@@ -21,30 +21,31 @@
 //! [`request`](super::request), when to try again in [`throttle`](super::throttle).
 
 mod books;
+mod feed;
+mod load;
 mod nouns;
 mod progress;
 mod ready;
 mod window;
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
+pub use self::feed::FeedId;
 pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement};
 pub use self::progress::{Detail, Progress, Start};
 
 use self::books::Books;
-use self::progress::Resumed;
-use self::ready::ReadySet;
-use self::window::{Entry, NONE, State, Window};
-use super::request::{Flight, Limits, Request, Ticket, Waiting};
+use self::feed::{Feed, LANES, Rules};
+use self::load::Load;
+use self::progress::Finished;
+use self::window::Window;
+use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
 use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
-use super::{Answer, Outgoing, PutError};
+use super::{Answer, PutError};
 use crate::buffer::checkpoint::{Mark, Totals};
-use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Transaction};
 
 /// The key is a prefix of an MD5: hashing it again would only cost.
@@ -67,51 +68,46 @@ impl Hasher for AsItIs {
     }
 }
 
-/// The window.
+/// What is shared by all feeds, and the feeds.
 #[derive(Debug)]
 pub struct Lanes {
     limits: Limits,
-    window: Window,
-    resumed: Resumed,
+    /// The front first.
+    feeds: Vec<Feed>,
     books: Books,
-    /// The last unfinished record of each key that has any.
-    tails: HashMap<KeyHash, u64, BuildHasherDefault<AsItIs>>,
-    ready: ReadySet,
-    waiting: Waiting,
-    /// Ready records of lanes that pause.
-    parked: Box<[Vec<u64>]>,
-    dead: VecDeque<u64>,
     flight: Flight,
     pauses: Pauses,
     gate: Gate,
     jitter: Jitter,
+    /// Which feed is first in the next request.
+    turn: usize,
     /// When `fill` was last called.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
-    spare: Vec<Vec<u64>>,
+    spare: Vec<Vec<Sent>>,
 }
 
 impl Lanes {
     /// An empty window after `start.low`. The seed is for jitter only.
     pub fn new(start: &Start, limits: Limits, seed: u64) -> Self {
         let limits = limits.clamped();
+        let front = Feed::new(FeedId::FRONT, Window::new(start.low, None), Finished::new(start));
         Self {
-            window: Window::new(start.low, None),
-            resumed: Resumed::new(start),
+            feeds: vec![front],
             books: Books::default(),
-            tails: HashMap::default(),
-            ready: ReadySet::default(),
-            waiting: Waiting::default(),
-            parked: vec![Vec::new(); 1 << u8::BITS].into(),
-            dead: VecDeque::new(),
             flight: Flight::default(),
             pauses: Pauses::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
+            turn: 0,
             asked: None,
             spare: Vec::new(),
             limits,
         }
+    }
+
+    fn front(&self) -> &Feed {
+        self.feeds.first().expect("there is always a front")
     }
 
     /// Takes the records of the next frame, in log order. What was finished before the start is skipped.
@@ -119,102 +115,44 @@ impl Lanes {
     /// # Panics
     /// If the frame is not the one after the last: the reader checks that before.
     pub fn admit<'a>(&mut self, frame: &Frame, records: impl IntoIterator<Item = Admission<'a>>) {
-        self.window.begin(frame);
-        for (part, record) in records.into_iter().enumerate() {
-            let part = u16::try_from(part).unwrap_or(u16::MAX);
-            let done = self.resumed.has(record.hash.lane(), frame.number, part);
-            self.push(frame.number, record, done);
+        self.admit_to(FeedId::FRONT, frame, records);
+    }
+
+    /// The same for any feed; nothing happens if it is gone.
+    ///
+    /// # Panics
+    /// As [`admit`](Self::admit).
+    pub fn admit_to<'a>(
+        &mut self,
+        feed: FeedId,
+        frame: &Frame,
+        records: impl IntoIterator<Item = Admission<'a>>,
+    ) {
+        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
+            feed.admit(frame, records, &mut self.books, rules);
         }
         self.advance();
-    }
-
-    fn push(&mut self, frame: FrameNo, record: Admission<'_>, done: bool) {
-        let seq = self.window.next_seq();
-        let event_type = self.books.open(record.event_type);
-        let Admission { kind, hash, key, line, .. } = record;
-        let mut entry = Entry { key, line, hash, frame, next: NONE, event_type, kind, state: State::Behind };
-        if done {
-            // Nobody knows any more where a record went that is too large now; the dead-letter file is likelier.
-            let dead = kind == RecordKind::DeadLetter || entry.size() > self.limits.max_record_size;
-            entry.state = State::Done(if dead { Outcome::Quarantined } else { Outcome::Published });
-            (entry.key, entry.line) = (Bytes::new(), Bytes::new());
-            self.window.push(entry);
-            return;
-        }
-        self.window.push(entry);
-        match self.tails.insert(hash, seq) {
-            Some(tail) => {
-                if let Some(before) = self.window.entry_mut(tail) {
-                    before.next = seq;
-                }
-            }
-            None => self.make_ready(seq),
-        }
-    }
-
-    /// A record has become the first of its key, or may be sent again.
-    fn make_ready(&mut self, seq: u64) {
-        let limit = self.limits.max_record_size;
-        let Some(entry) = self.window.entry_mut(seq) else { return };
-        let (size, lane) = (entry.size(), entry.hash.lane());
-        if entry.kind == RecordKind::DeadLetter || size > limit {
-            entry.state = State::Dead;
-            self.dead.push_back(seq);
-            return;
-        }
-        entry.state = State::Ready;
-        if let Some(parked) = self.parked.get_mut(usize::from(lane)).filter(|_| self.pauses.is_paused(lane)) {
-            parked.push(seq);
-            return;
-        }
-        self.ready.insert(seq);
-        self.waiting.records += 1;
-        self.waiting.bytes += size;
-    }
-
-    /// Takes a record out of those that may be sent.
-    fn unready(&mut self, seq: u64, size: usize) {
-        self.ready.remove(seq);
-        self.waiting.records -= 1;
-        self.waiting.bytes -= size;
     }
 
     /// The next request, if one should leave now: oldest records first, none of a key or a lane that must wait. To be
     /// called again until it gives none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
         self.asked = Some(now);
-        while let Some(lane) = self.pauses.release(now) {
-            let parked = self.parked.get_mut(usize::from(lane)).map(std::mem::take).unwrap_or_default();
-            for seq in parked {
-                self.make_ready(seq);
-            }
-        }
+        self.end_pauses(now);
         let pass = self.gate.pass(now);
-        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), self.waiting, now)?;
-        let mut seqs = self.spare.pop().unwrap_or_default();
-        let mut records = Vec::with_capacity(self.waiting.records.min(self.limits.request_records));
-        let mut bytes = 0;
-        while let Some(seq) = self.ready.oldest() {
-            let Some(entry) = self.window.entry_mut(seq) else { break };
-            let (size, lane) = (entry.size(), entry.hash.lane());
-            let too_large = size > self.limits.max_record_size;
-            if too_large || self.pauses.is_paused(lane) {
-                // The limit has fallen, or the lane has been paused, since the record became ready.
-                self.unready(seq, size);
-                self.make_ready(seq);
-                continue;
-            }
-            if !allowance.fits(records.len(), bytes, size) {
-                break;
-            }
-            records.push(Outgoing { key: entry.key.clone(), data: entry.line.clone() });
-            entry.state = State::Sent;
-            self.unready(seq, size);
-            seqs.push(seq);
-            bytes += size;
-        }
+        let waiting = self.waiting();
+        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
+        let mut load = Load {
+            sent: self.spare.pop().unwrap_or_default(),
+            records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
+            bytes: 0,
+            allowance,
+        };
+        self.load(&mut load);
+        let Load { sent, records, bytes, .. } = load;
         if records.is_empty() {
-            self.spare.push(seqs);
+            self.spare.push(sent);
             return None;
         }
         self.flight.sent(records.len(), bytes, now);
@@ -222,7 +160,42 @@ impl Lanes {
         if probe {
             self.gate.probe_sent();
         }
-        Some(Request { ticket: Ticket { seqs, bytes, probe }, records })
+        Some(Request { ticket: Ticket { sent, bytes, probe }, records })
+    }
+
+    /// Takes from each feed its share, then from each what still fits. Each feed is first in its turn, so that a record that
+    /// needs all the room gets it.
+    fn load(&mut self, load: &mut Load) {
+        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let busy = self.feeds.iter().filter(|feed| feed.waiting.records > 0).count();
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % self.feeds.len();
+        let (before, after) = self.feeds.split_at_mut(first);
+        let mut order: Vec<&mut Feed> = after.iter_mut().chain(before).collect();
+        let shares = if busy > 1 { [Some(busy), None] } else { [None, None] };
+        for share in shares.into_iter().take(busy) {
+            for feed in &mut order {
+                let blocked = load.take_from(feed, share, rules);
+                if blocked && load.records.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What waits in all feeds.
+    fn waiting(&self) -> Waiting {
+        self.feeds.iter().fold(Waiting::default(), |sum, feed| Waiting {
+            records: sum.records + feed.waiting.records,
+            bytes: sum.bytes + feed.waiting.bytes,
+        })
+    }
+
+    fn end_pauses(&mut self, now: Instant) {
+        while let Some(lane) = self.pauses.release(now) {
+            let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+            self.feeds.iter_mut().for_each(|feed| feed.unpark(lane, rules));
+        }
     }
 
     /// Takes the result of a request: accepted records are finished, refused ones wait for their lane, and a request
@@ -234,7 +207,7 @@ impl Lanes {
         now: Instant,
     ) -> Settlement {
         self.flight.over(ticket.bytes);
-        let result = result.and_then(|answers| match (answers.len(), ticket.seqs.len()) {
+        let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
             (got, sent) if got == sent => Ok(answers),
             (got, sent) => Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records"))),
         });
@@ -242,29 +215,28 @@ impl Lanes {
         match result {
             Ok(answers) => {
                 self.gate.answered();
-                self.settle_each(&ticket.seqs, answers, now, &mut settlement);
+                self.settle_each(&ticket.sent, answers, now, &mut settlement);
             }
             Err(error) => {
-                settlement.unanswered = ticket.seqs.len();
+                settlement.unanswered = ticket.sent.len();
                 settlement.error = Some(error);
                 settlement.pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
-                for seq in &ticket.seqs {
-                    self.make_ready(*seq);
-                }
+                self.again(&ticket.sent);
             }
         }
-        let mut seqs = ticket.seqs;
-        seqs.clear();
-        self.spare.push(seqs);
+        let mut sent = ticket.sent;
+        sent.clear();
+        self.spare.push(sent);
         self.advance();
         settlement
     }
 
-    fn settle_each(&mut self, seqs: &[u64], answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
+    fn settle_each(&mut self, sent: &[Sent], answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
         let mut refused = Vec::new();
-        let mut accepted_lanes = [false; 1 << u8::BITS];
-        for (seq, answer) in seqs.iter().copied().zip(answers) {
-            let entry = self.window.entry(seq);
+        let mut accepted_lanes = [false; LANES];
+        for (one, answer) in sent.iter().zip(answers) {
+            let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
+            let entry = feed.window.entry(one.seq);
             let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
             match answer {
                 Answer::Accepted { .. } => {
@@ -273,7 +245,8 @@ impl Lanes {
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
                         *seen = true;
                     }
-                    self.finish_seq(seq, Outcome::Published);
+                    let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+                    feed.finish(one.seq, Outcome::Published, rules);
                     continue;
                 }
                 Answer::Throttled => told.throttled += 1,
@@ -283,7 +256,7 @@ impl Lanes {
                 }
             }
             told.lanes.push(lane);
-            refused.push(seq);
+            refused.push(*one);
         }
         told.lanes.sort_unstable();
         told.lanes.dedup();
@@ -296,45 +269,34 @@ impl Lanes {
             };
             self.pauses.note(lane, news, now, &mut self.jitter);
         }
-        for seq in refused {
-            self.make_ready(seq);
+        self.again(&refused);
+    }
+
+    /// These records were not taken: they wait to be sent again, each before anything of its key.
+    fn again(&mut self, sent: &[Sent]) {
+        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        for one in sent {
+            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
+                feed.untake(one.seq);
+                feed.make_ready(one.seq, rules);
+            }
         }
     }
 
     /// The next record for the dead-letter file, if it is the turn of one in its key's order. Each is given once.
     pub fn next_dead_letter(&mut self) -> Option<DeadLetter> {
-        let limit = self.limits.max_record_size;
-        loop {
-            let seq = self.dead.pop_front()?;
-            let Some(entry) = self.window.entry_mut(seq) else { continue };
-            let size = entry.size();
-            let reason = match entry.kind {
-                RecordKind::DeadLetter => DeadReason::Untranslated,
-                RecordKind::Event if size > limit => DeadReason::TooLarge { size, limit },
-                RecordKind::Event => {
-                    // The limit has been raised since.
-                    self.make_ready(seq);
-                    continue;
-                }
-            };
-            entry.state = State::Taken;
-            let (frame, event_type) = (entry.frame, entry.event_type);
-            let (key, line) = (entry.key.clone(), entry.line.clone());
-            let (part, event_type) = (self.window.part_of(seq, frame), self.books.name(event_type));
-            return Some(DeadLetter { frame, part, reason, event_type, key, line });
-        }
+        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let books = &self.books;
+        self.feeds.iter_mut().find_map(|feed| feed.next_dead_letter(books, rules))
     }
 
     /// A record given by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter file: it is given again,
     /// and its key waits.
     pub fn put_back(&mut self, frame: FrameNo, part: u16) {
-        let seq = self.window.seq_of(frame, part);
-        if let Some(seq) = seq
-            && let Some(entry) = self.window.entry_mut(seq)
-            && entry.state == State::Taken
-        {
-            entry.state = State::Dead;
-            self.dead.push_front(seq);
+        for feed in &mut self.feeds {
+            if let Some(seq) = feed.taken(frame, part) {
+                feed.put_back(seq);
+            }
         }
     }
 
@@ -343,29 +305,20 @@ impl Lanes {
     /// # Panics
     /// If it was not given: a record that is only waiting, or out in a request, must not be finished from elsewhere.
     pub fn finish(&mut self, frame: FrameNo, part: u16) {
-        let seq = self.window.seq_of(frame, part);
-        let taken =
-            seq.and_then(|seq| self.window.entry(seq)).is_some_and(|entry| entry.state == State::Taken);
-        assert!(taken, "record {part} of frame {frame} was not given as a dead letter");
-        if let Some(seq) = seq {
-            self.finish_seq(seq, Outcome::Quarantined);
+        let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
+        let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
+        assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
+        if let Some((feed, seq)) = taken {
+            feed.finish(seq, Outcome::Quarantined, rules);
             self.advance();
-        }
-    }
-
-    fn finish_seq(&mut self, seq: u64, outcome: Outcome) {
-        let Some((hash, next)) = self.window.finish(seq, outcome) else { return };
-        if next == NONE {
-            self.tails.remove(&hash);
-        } else {
-            self.make_ready(next);
         }
     }
 
     fn advance(&mut self) {
         let books = &mut self.books;
-        self.window.advance(|entry, outcome| books.close(entry.event_type, outcome == Outcome::Quarantined));
-        self.ready.advance(self.window.first());
+        for feed in &mut self.feeds {
+            feed.advance(|entry, outcome| books.close(entry.event_type, outcome == Outcome::Quarantined));
+        }
     }
 
     /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
@@ -375,7 +328,7 @@ impl Lanes {
             return None;
         }
         let released = self.pauses.next_release();
-        let ready = self.waiting.records > 0;
+        let ready = self.waiting().records > 0;
         let times = if self.gate.is_open() {
             [self.flight.next_partial(&self.limits).filter(|_| ready), released]
         } else {
@@ -389,27 +342,27 @@ impl Lanes {
 
     /// Bytes of log between `low` and the last admitted frame, and what the window itself keeps about them.
     pub fn window_bytes(&self) -> usize {
-        self.window.weight()
+        self.feeds.iter().map(|feed| feed.window.weight()).sum()
     }
 
     /// Everything up to this frame is finished.
     pub fn low(&self) -> Mark {
-        self.window.low()
+        self.front().low()
     }
 
     /// The transaction at or before `low`; `None` if none was read since the start.
     pub fn low_transaction(&self) -> Option<Transaction> {
-        self.window.low_transaction()
+        self.front().window.low_transaction()
     }
 
     /// The last frame admitted.
     pub fn head(&self) -> FrameNo {
-        self.window.head()
+        self.front().window.head()
     }
 
     /// What a checkpoint needs to know. Walks through the window: meant for once a second.
     pub fn progress(&self, detail: Detail) -> Progress {
-        self.resumed.progress(&self.window, detail)
+        self.front().finished.progress(&self.front().window, detail)
     }
 
     /// Counts per event type of what `low` has passed since this was last asked.
@@ -444,13 +397,16 @@ impl Lanes {
 
     /// Whether every admitted record is finished.
     pub fn is_empty(&self) -> bool {
-        self.window.low().frame == self.window.head()
+        self.low().frame == self.head()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::event::{KeyHash, RecordKind};
 
     #[test]
     fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {

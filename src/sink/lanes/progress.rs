@@ -50,14 +50,14 @@ pub enum Detail {
 
 /// What was finished before this start.
 #[derive(Debug)]
-pub(super) struct Resumed {
+pub(super) struct Finished {
     lanes: Box<[FrameNo]>,
     answered: HashSet<(FrameNo, u16)>,
     named: FrameNo,
     tip: Option<Transaction>,
 }
 
-impl Resumed {
+impl Finished {
     pub(super) fn new(start: &Start) -> Self {
         let mut lanes = vec![start.low.frame; LANES];
         for (lane, frame) in &start.lanes {
