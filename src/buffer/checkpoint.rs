@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::file::{CheckpointError, CheckpointFile, SLOT_SIZE};
+pub use self::file::{CheckpointError, CheckpointFile, Peeked, SLOT_SIZE};
 use super::dead_letter::LetterId;
 use crate::position::{FrameNo, Lsn, Position, Transaction};
 

@@ -260,7 +260,8 @@ impl Ledger {
     /// The retry of a letter, as far as it has come, and whether the checkpoint knows of it.
     pub fn retrying(&self, letter: &LetterId) -> Option<(&Retry, bool)> {
         let durable = self.retries().find(|retry| retry.letter == *letter).map(|retry| (retry, true));
-        durable.or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
+        durable
+            .or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
     }
 
     /// The retries in the checkpoint.
@@ -278,7 +279,9 @@ impl Ledger {
 
     /// Whether this frame brings a dead letter again.
     pub fn brings_retry(&self, frame: FrameNo) -> bool {
-        self.injected.iter().any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
+        self.injected
+            .iter()
+            .any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
     }
 
     /// Notes that the dead-letter file says what became of a settled retry: the checkpoint may forget it.
@@ -361,7 +364,8 @@ impl Ledger {
         let next_low = next.low.frame;
         next.injections.extend(self.asked.iter().cloned().map(Injection::Retry));
         next.injections.retain_mut(|injection| {
-            let appended = self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
+            let appended =
+                self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
             match injection {
                 Injection::Gap { .. } => appended.is_none_or(|frame| frame > next_low),
                 Injection::Retry(retry) if retry.settled => !self.closed.contains(&retry.letter),

@@ -178,8 +178,7 @@ impl Appender {
         }
         let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
         let directory = &self.log.config().directory;
-        let line =
-            desk::find_line(directory, letter.offset, &letter.letter).map_err(Failure::retry)?;
+        let line = desk::find_line(directory, letter.offset, &letter.letter).map_err(Failure::retry)?;
         let most = self.frame_max();
         let made = line.map(|line| retry::records(&line, &self.translator, most, &mut self.records));
         match made {

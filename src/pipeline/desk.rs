@@ -105,6 +105,7 @@ impl Desk {
         index.catch_up(&self.letters.path()).map_err(Failure::retry)?;
         self.close(&index, settled)?;
         index.catch_up(&self.letters.path()).map_err(Failure::retry)?;
+        index.settle(Some(self.ledger.lock().checkpoint()), |_| true);
         for filed in &filed {
             if *self.phase.borrow() != Phase::Running {
                 break;
@@ -119,7 +120,8 @@ impl Desk {
     fn close(&self, index: &Index, settled: Vec<Retry>) -> Result<(), Failure> {
         let mut lines = Vec::new();
         for retry in &settled {
-            let Some(letter) = index.get(&retry.letter).filter(|letter| letter.state == State::Retrying) else {
+            let Some(letter) = index.get(&retry.letter).filter(|letter| letter.state == State::Retrying)
+            else {
                 continue;
             };
             let failed = retry.frame.is_some_and(|frame| letter.frames.contains(&frame));
@@ -131,7 +133,9 @@ impl Desk {
             self.letters.append(&lines)?;
         }
         let mut ledger = self.ledger.lock();
-        settled.into_iter().for_each(|retry| ledger.close(retry.letter));
+        for retry in settled {
+            ledger.close(retry.letter);
+        }
         Ok(())
     }
 
@@ -187,6 +191,10 @@ impl Desk {
                 (State::Published | State::Discarded, _) => continue,
                 // In the file, but not in the checkpoint: a crash came between them.
                 (State::Retrying, None) => true,
+                (State::Waiting | State::Standing, None) if room == 0 => {
+                    progress = Progress::Pending;
+                    continue;
+                }
                 (State::Waiting, None) => self.can_begin(letter)?,
                 (State::Standing, None) => match self.standing(letter)? {
                     Some(Progress::Done) => continue,

@@ -84,6 +84,7 @@ impl<S: Source> Ingest<'_, S> {
                 }
                 Delivery::Commit { end } => {
                     self.commit(end);
+                    self.appender.inject(&self.ledger)?;
                     continue;
                 }
                 Delivery::Progress { wal_end } => {

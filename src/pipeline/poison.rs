@@ -10,6 +10,7 @@ use crate::buffer::disk::DiskError;
 use crate::buffer::ledger::SharedLedger;
 use crate::config::OnPoison;
 use crate::failure::Failure;
+use crate::pipeline::meters;
 use crate::position::FrameNo;
 use crate::sink::lanes::{DeadLetter, DeadReason};
 use crate::translate::json;
@@ -113,14 +114,16 @@ pub struct Undertaker {
     letters: Letters,
     ledger: SharedLedger,
     on_poison: OnPoison,
-    /// The record before which publishing has said that it stands.
+    /// The record that publishing stands before.
+    standing: Option<(FrameNo, u16)>,
+    /// The last one before which it has said so.
     said: Option<LetterId>,
 }
 
 impl Undertaker {
     /// With this rule.
     pub const fn new(letters: Letters, ledger: SharedLedger, on_poison: OnPoison) -> Self {
-        Self { letters, ledger, on_poison, said: None }
+        Self { letters, ledger, on_poison, standing: None, said: None }
     }
 
     /// Takes a record whose turn it is.
@@ -134,10 +137,7 @@ impl Undertaker {
         let state = if stands { self.known(&id, dead.frame)? } else { None };
         match state {
             Some((State::Standing, true)) => return Ok(self.stand(dead, id, &reason)),
-            Some((state, _)) if state != State::Standing => {
-                self.letters.stand(None);
-                return Ok(Laid::Away);
-            }
+            Some((state, _)) if state != State::Standing => return Ok(Laid::Away),
             Some(_) | None => {}
         }
         match self.letters.append(&entry(dead, &id, &reason, stands)) {
@@ -170,6 +170,8 @@ impl Undertaker {
         }
         self.said = Some(id.clone());
         self.letters.stand(Some(id));
+        self.standing = Some((dead.frame, dead.part));
+        meters::halted(true);
         Laid::Stands
     }
 
@@ -178,15 +180,19 @@ impl Undertaker {
         let verdict = self.letters.verdict()?;
         // Whatever comes of it is said.
         self.said = None;
-        if verdict == Verdict::PutAway {
-            self.letters.stand(None);
-        }
         Some(verdict)
     }
 
-    /// Publishing does not stand before anything any more, until it is told again.
-    pub fn go_on(&self) {
+    /// The record that publishing stands before: its frame, and its ordinal there.
+    pub const fn standing(&self) -> Option<(FrameNo, u16)> {
+        self.standing
+    }
+
+    /// Publishing does not stand before anything any more; before what it stood.
+    pub fn go_on(&mut self) -> Option<(FrameNo, u16)> {
         self.letters.stand(None);
+        meters::halted(false);
+        self.standing.take()
     }
 }
 
@@ -236,7 +242,10 @@ fn entry(dead: &DeadLetter, id: &LetterId, reason: &str, standing: bool) -> Vec<
     json::write_string(&mut line, &String::from_utf8_lossy(&dead.key));
     line.extend_from_slice(b",\"reason\":");
     let told = matches!(dead.reason, DeadReason::Untranslated).then(|| told_reason(dead)).flatten();
-    json::write_string(&mut line, &told.map_or_else(|| reason.to_owned(), |told| format!("{reason}: {told}")));
+    json::write_string(
+        &mut line,
+        &told.map_or_else(|| reason.to_owned(), |told| format!("{reason}: {told}")),
+    );
     line.extend_from_slice(b",\"at\":\"");
     crate::translate::time::write_rfc3339(&mut line, now());
     line.push(b'"');

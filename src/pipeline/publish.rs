@@ -13,14 +13,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
-use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
 use crate::buffer::frame::FrameKind;
 use crate::buffer::ledger::{Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::reader::Reader;
-use crate::config::OnPoison;
 use crate::failure::Failure;
-use crate::pipeline::{Phase, meters, poison};
+use crate::pipeline::poison::{Laid, Undertaker, Verdict};
+use crate::pipeline::{Phase, meters};
 use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
 use crate::sink::request::{Limits, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
@@ -74,10 +73,8 @@ pub struct Publish<P> {
     pub log: Arc<Log>,
     /// The account.
     pub ledger: SharedLedger,
-    /// Where records go that cannot leave.
-    pub dead_letters: DeadLetterFile,
-    /// What to do with them.
-    pub on_poison: OnPoison,
+    /// Who takes records that cannot leave.
+    pub undertaker: Undertaker,
     /// Whether to go on.
     pub phase: watch::Receiver<Phase>,
 }
@@ -101,12 +98,12 @@ impl<P: Publisher> Publish<P> {
         };
         let epoch = self.ledger.lock().checkpoint().epoch;
         let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
+        self.undertaker.go_on();
         let mut attempt = Attempt {
             reader: Reader::new(&self.log, start.low.frame),
             lanes: Lanes::new(&start, limits, seed()),
             reported: Instant::now(),
             complaint: None,
-            halted: false,
             bury_after: None,
             epoch,
             loop_: self,
@@ -178,8 +175,6 @@ struct Attempt<'a, P> {
     lanes: Lanes,
     reported: Instant,
     complaint: Option<Instant>,
-    /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
-    halted: bool,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
     /// Transactions of earlier epochs are of another history and never the tip.
@@ -190,13 +185,16 @@ impl<P: Publisher> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let mut describe = self.describe_later();
+        let mut describe = self.describe_after(DESCRIBE_EVERY);
         loop {
-            if !self.halted {
+            if self.decided() {
+                describe = self.describe_after(Duration::ZERO);
+            }
+            if !self.halted() {
                 self.read()?;
                 self.bury()?;
             }
-            while !self.halted
+            while !self.halted()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
@@ -204,7 +202,10 @@ impl<P: Publisher> Attempt<'_, P> {
                 let ticket = request.ticket;
                 out.push(async move { (ticket, answer.await) });
             }
-            let wake = self.lanes.wake_at(Instant::now()).unwrap_or_else(|| Instant::now() + REPORT_EVERY);
+            let halted = self.halted();
+            // Nothing is sent while it stands still, whatever a pause says.
+            let wake = self.lanes.wake_at(Instant::now()).filter(|_| !halted);
+            let wake = wake.unwrap_or_else(|| Instant::now() + REPORT_EVERY);
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
@@ -212,12 +213,12 @@ impl<P: Publisher> Attempt<'_, P> {
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.reader.grown(), if self.has_room() && !self.halted => {}
+                () = self.reader.grown(), if self.has_room() && !halted => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
                 described = &mut describe => {
                     self.described(described)?;
-                    describe = self.describe_later();
+                    describe = self.describe_after(DESCRIBE_EVERY);
                 }
             }
             self.report(Detail::Lanes);
@@ -275,32 +276,41 @@ impl<P: Publisher> Attempt<'_, P> {
         }
         self.bury_after = None;
         while let Some(dead) = self.lanes.next_dead_letter() {
-            let reason = poison::reason(&dead);
-            if self.loop_.on_poison == OnPoison::Stop {
-                self.halted = true;
-                meters::halted();
-                tracing::error!(
-                    frame = %dead.frame, event_type = &*dead.event_type, reason,
-                    "publishing stops before a record that cannot leave, because on_poison is \"stop\"; receiving goes on into the \
-                     buffer. Mend the cause, or let it go to the dead letter with on_poison = \"quarantine\", and start again"
-                );
-                return Ok(());
-            }
-            match self.loop_.dead_letters.append(&poison::entry(&dead, &reason)) {
-                Ok(()) => {}
-                Err(error @ DeadLetterError::Full { .. }) => {
+            match self.loop_.undertaker.lay(&dead)? {
+                Laid::Away => {
+                    self.lanes.finish(dead.frame, dead.part);
+                    meters::quarantined();
+                }
+                Laid::NoRoom(error) => {
                     tracing::error!(%error, retry_in = ?BURY_AGAIN, "make room: events of the same key wait for it, others go on");
                     self.lanes.put_back(dead.frame, dead.part);
                     self.bury_after = Some(Instant::now() + BURY_AGAIN);
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Laid::Stands => return Ok(()),
             }
-            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record went to the dead letter: dead_letters.jsonl in buffer.dir");
-            self.lanes.finish(dead.frame, dead.part);
-            meters::quarantined();
         }
         Ok(())
+    }
+
+    /// Whether publishing stands before a record that cannot leave.
+    fn halted(&self) -> bool {
+        self.loop_.undertaker.standing().is_some()
+    }
+
+    /// Does what a person has decided about that record. Returns whether the stream must be looked at first.
+    fn decided(&mut self) -> bool {
+        match self.loop_.undertaker.verdict() {
+            None => false,
+            Some(Verdict::TryAgain) => true,
+            Some(Verdict::PutAway) => {
+                if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                    self.lanes.finish(frame, part);
+                    meters::quarantined();
+                }
+                false
+            }
+        }
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
@@ -337,10 +347,10 @@ impl<P: Publisher> Attempt<'_, P> {
     }
 
     /// Reads the stream's settings after a while. It borrows nothing, so that answers go on meanwhile.
-    fn describe_later(&self) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
+    fn describe_after(&self, pause: Duration) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
         let described = self.loop_.publisher.describe();
         Box::pin(async move {
-            tokio::time::sleep(DESCRIBE_EVERY).await;
+            tokio::time::sleep(pause).await;
             described.await
         })
     }
@@ -350,6 +360,10 @@ impl<P: Publisher> Attempt<'_, P> {
             Ok(facts) => {
                 self.loop_.check_stream(&facts)?;
                 self.lanes.set_max_record_size(facts.max_record_size);
+                if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                    // Perhaps it leaves now; else it stands there again.
+                    self.lanes.put_back(frame, part);
+                }
             }
             Err(error) => tracing::debug!(%error, "the stream's settings cannot be read now"),
         }

@@ -19,7 +19,7 @@
 //! The last act counts. A letter that comes again (after a crash, or because a retry failed) adds its newer reason and
 //! content. What of a state can be derived from the checkpoint is not written: see [`Index::settle`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
@@ -197,12 +197,11 @@ impl Index {
         let offset = self.read_to;
         let id = line.id.clone().unwrap_or_else(|| line.derived_id());
         let fresh = line.into_letter(id, offset, length);
-        match self.by_id.get(&fresh.id).and_then(|at| self.letters.get_mut(*at)) {
-            Some(known) => known.comes_again(fresh),
-            None => {
-                self.by_id.insert(fresh.id.clone(), self.letters.len());
-                self.letters.push(fresh);
-            }
+        if let Some(known) = self.by_id.get(&fresh.id).and_then(|at| self.letters.get_mut(*at)) {
+            known.comes_again(fresh);
+        } else {
+            self.by_id.insert(fresh.id.clone(), self.letters.len());
+            self.letters.push(fresh);
         }
     }
 
@@ -231,15 +230,21 @@ impl Index {
 
     /// Corrects the states by what only the checkpoint (read before the file) and the requests know.
     pub fn settle(&mut self, checkpoint: Option<&Checkpoint>, requested: impl Fn(&LetterId) -> bool) {
+        let low = checkpoint.map_or(FrameNo(0), |found| found.low.frame);
+        let injections = checkpoint.map(|found| found.injections.as_slice()).unwrap_or_default();
+        let retried = injections.iter().filter_map(|injection| match injection {
+            Injection::Retry(retry) => Some(&retry.letter),
+            Injection::Gap { .. } => None,
+        });
+        let pending: HashSet<&LetterId> = retried.collect();
         for letter in &mut self.letters {
-            let low = checkpoint.map_or(FrameNo(0), |found| found.low.frame);
-            let is_pending = |injection: &Injection| matches!(injection, Injection::Retry(retry) if retry.letter == letter.id);
-            let pending = checkpoint.is_some_and(|found| found.injections.iter().any(is_pending));
             letter.state = match letter.state {
                 // Nothing passes it but itself, or an act that would have been written.
-                State::Standing if letter.frames.last().is_some_and(|frame| *frame <= low) => State::Published,
+                State::Standing if letter.frames.last().is_some_and(|frame| *frame <= low) => {
+                    State::Published
+                }
                 // Its checkpoint is gone: nobody retries it any more.
-                State::Retrying if !pending && !requested(&letter.id) => State::Waiting,
+                State::Retrying if !pending.contains(&letter.id) && !requested(&letter.id) => State::Waiting,
                 state => state,
             };
         }
@@ -259,9 +264,9 @@ impl Line {
 
     fn into_letter(self, id: LetterId, offset: u64, length: u64) -> Letter {
         let hopeless = match (&self.change, &self.event) {
-            (Some(change), _) if change.relation.is_none() => {
-                Some("its table's description was not kept: the change could not be read, or release 0.1.0 wrote the line")
-            }
+            (Some(change), _) if change.relation.is_none() => Some(
+                "its table's description was not kept: the change could not be read, or release 0.1.0 wrote the line",
+            ),
             (Some(change), _) if change.raw_kept < change.size => {
                 Some("only the beginning of its raw change was kept")
             }
@@ -296,7 +301,8 @@ impl Letter {
     /// A newer line: content and reason are the newer ones. Acts say more than coming again does.
     fn comes_again(&mut self, newer: Self) {
         let mut frames = std::mem::take(&mut self.frames);
-        frames.extend(newer.frames.iter().filter(|frame| !frames.contains(frame)).copied().collect::<Vec<_>>());
+        frames
+            .extend(newer.frames.iter().filter(|frame| !frames.contains(frame)).copied().collect::<Vec<_>>());
         let (state, since, note) = (self.state, self.since.take(), self.note.take());
         let at = self.at.take();
         *self = newer;

@@ -133,13 +133,15 @@ mod tests {
     fn what_is_filed_is_found_in_order_for_its_owner_only_and_forgotten_when_done() {
         let directory = tempfile::tempdir().unwrap();
         assert!(filed(directory.path()).unwrap().is_empty());
-        let request = |at| Request { act: Act::Discard, letters: vec![LetterId::of_text("x")], reason: None, at };
+        let request =
+            |at| Request { act: Act::Discard, letters: vec![LetterId::of_text("x")], reason: None, at };
         for at in [7, 3] {
             file(directory.path(), &request(at)).unwrap();
         }
         fs::write(directory.path().join("requests/9.json"), b"{").unwrap();
         let found = filed(directory.path()).unwrap();
-        let asked: Vec<_> = found.iter().map(|filed| filed.request.as_ref().map(|request| request.at)).collect();
+        let asked: Vec<_> =
+            found.iter().map(|filed| filed.request.as_ref().map(|request| request.at)).collect();
         assert_eq!(asked, [Some(3), Some(7), None]);
         let mode = fs::metadata(&found[0].path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);

@@ -86,7 +86,8 @@ pub(super) fn write_relation(out: &mut Vec<u8>, relation: &Relation) {
 struct Table {
     oid: u32,
     schema: String,
-    table: String,
+    #[serde(rename = "table")]
+    name: String,
     identity: Identity,
     columns: Vec<KeptColumn>,
     primary_key: Vec<usize>,
@@ -144,7 +145,7 @@ impl From<&Relation> for Table {
         Self {
             oid: relation.oid,
             schema: relation.schema.clone(),
-            table: relation.table.clone(),
+            name: relation.table.clone(),
             identity: match relation.identity {
                 ReplicaIdentity::Default => Identity::Default,
                 ReplicaIdentity::Nothing => Identity::Nothing,
@@ -167,7 +168,7 @@ impl From<Table> for Relation {
         Self {
             oid: table.oid,
             schema: table.schema,
-            table: table.table,
+            table: table.name,
             identity: match table.identity {
                 Identity::Default => ReplicaIdentity::Default,
                 Identity::Nothing => ReplicaIdentity::Nothing,
@@ -221,9 +222,9 @@ impl From<KeptKind> for Kind {
             KeptKind::Text => Self::Text,
             KeptKind::Array { element, delimiter } => Self::Array { element: shared(*element), delimiter },
             KeptKind::Vector { element } => Self::Vector { element: shared(*element) },
-            KeptKind::Composite { fields } => {
-                Self::Composite { fields: fields.into_iter().map(|(name, kind)| (name, kind.into())).collect() }
-            }
+            KeptKind::Composite { fields } => Self::Composite {
+                fields: fields.into_iter().map(|(name, kind)| (name, kind.into())).collect(),
+            },
         }
     }
 }
@@ -275,7 +276,10 @@ mod tests {
             record.line.to_vec()
         };
         let kept = Kept::read(&line(letter(9, true))).unwrap();
-        assert_eq!((kept.epoch, kept.place, &*kept.relation, &*kept.raw), (3, place, &relation, &b"raw\0bytes"[..]));
+        assert_eq!(
+            (kept.epoch, kept.place, &*kept.relation, &*kept.raw),
+            (3, place, &relation, &b"raw\0bytes"[..])
+        );
         assert!(matches!(Kept::read(&line(letter(10, true))), Err(NotKept::Incomplete)));
         assert!(matches!(Kept::read(&line(letter(9, false))), Err(NotKept::NoTable)));
         assert!(matches!(Kept::read(b"{}"), Err(NotKept::Malformed(_))));
