@@ -221,6 +221,9 @@ impl Desk {
         if !lines.is_empty() {
             self.letters.append(&lines)?;
         }
+        if !begun.is_empty() {
+            self.letters.look_at_stream();
+        }
         let mut ledger = self.ledger.lock();
         for letter in begun {
             ledger.retry(Retry {

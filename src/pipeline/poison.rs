@@ -27,6 +27,8 @@ pub struct Letters {
 struct Shared {
     file: DeadLetterFile,
     standing: Option<Standing>,
+    /// The stream's settings are to be read now: a retry may depend on them.
+    look: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Letters {
     /// The disk refuses.
     pub fn open(directory: PathBuf) -> Result<Self, DiskError> {
         let file = DeadLetterFile::open(&directory)?;
-        let shared = Arc::new(Mutex::new(Shared { file, standing: None }));
+        let shared = Arc::new(Mutex::new(Shared { file, standing: None, look: false }));
         Ok(Self { directory, shared })
     }
 
@@ -83,8 +85,17 @@ impl Letters {
         true
     }
 
+    /// Asks for the stream's settings to be read again: a person who retries may just have raised the limit.
+    pub fn look_at_stream(&self) {
+        self.lock().look = true;
+    }
+
+    fn wants_look(&self) -> bool {
+        std::mem::take(&mut self.lock().look)
+    }
+
     /// What was decided about the record that publishing stands before; given once.
-    pub fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<Verdict> {
         self.lock().standing.as_mut()?.verdict.take()
     }
 
@@ -175,12 +186,15 @@ impl Undertaker {
         Laid::Stands
     }
 
-    /// What a person has decided about the record that publishing stands before.
+    /// What a person has decided about the record that publishing stands before. To try again, the stream is looked at
+    /// first; that is asked for any retry.
     pub fn verdict(&mut self) -> Option<Verdict> {
-        let verdict = self.letters.verdict()?;
-        // Whatever comes of it is said.
-        self.said = None;
-        Some(verdict)
+        if let Some(verdict) = self.letters.verdict() {
+            // Whatever comes of it is said.
+            self.said = None;
+            return Some(verdict);
+        }
+        self.letters.wants_look().then_some(Verdict::TryAgain)
     }
 
     /// The record that publishing stands before: its frame, and its ordinal there.

@@ -15,6 +15,7 @@ mod buffer;
 mod configuration;
 mod connections;
 mod crash;
+mod dlq;
 mod e2e;
 mod history;
 mod json;

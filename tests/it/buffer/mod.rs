@@ -3,6 +3,7 @@
 mod checkpoint;
 mod damage;
 mod full;
+mod inspect;
 mod model;
 mod threads;
 
