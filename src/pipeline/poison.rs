@@ -172,6 +172,9 @@ impl Undertaker {
     }
 
     fn stand(&mut self, dead: &DeadLetter, id: LetterId, reason: &str) -> Laid {
+        self.letters.stand(Some(id.clone()));
+        self.standing = Some((dead.frame, dead.part));
+        meters::halted(true);
         if self.said.as_ref() != Some(&id) {
             tracing::error!(
                 letter = %id, frame = %dead.frame, event_type = &*dead.event_type, reason,
@@ -179,10 +182,7 @@ impl Undertaker {
                  buffer. Mend the cause and `forebay dlq retry`, or let it stay in the dead letter with `forebay dlq discard`"
             );
         }
-        self.said = Some(id.clone());
-        self.letters.stand(Some(id));
-        self.standing = Some((dead.frame, dead.part));
-        meters::halted(true);
+        self.said = Some(id);
         Laid::Stands
     }
 

@@ -47,7 +47,7 @@ fn set_limit(flow: &Flow, kib: u32) {
     write!(
         stream,
         "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
-         X-Amz-Target: Kinesis_20131202.UpdateMaxRecordSize\r\nContent-Length: {}\r\n\r\n{body}",
+         Authorization: AWS4-HMAC-SHA256 test\r\nX-Amz-Target: Kinesis_20131202.UpdateMaxRecordSize\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

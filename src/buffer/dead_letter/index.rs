@@ -264,12 +264,12 @@ impl Line {
 
     fn into_letter(self, id: LetterId, offset: u64, length: u64) -> Letter {
         let hopeless = match (&self.change, &self.event) {
-            (Some(change), _) if change.relation.is_none() => Some(
-                "its table's description was not kept: the change could not be read, or release 0.1.0 wrote the line",
-            ),
             (Some(change), _) if change.raw_kept < change.size => {
                 Some("only the beginning of its raw change was kept")
             }
+            (Some(change), _) if change.relation.is_none() => Some(
+                "its table's description was not kept: release 0.1.0 wrote the line, or the table was not known",
+            ),
             (None, None) => Some("neither a change nor an event was kept"),
             _ => None,
         };

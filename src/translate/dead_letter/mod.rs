@@ -42,7 +42,7 @@ impl<'a> DeadLetter<'a> {
             epoch,
             place: change.place,
             table: change.table,
-            relation: None,
+            relation: change.relation,
             reason: change.reason,
             size: change.size,
             raw: change.raw,
