@@ -37,7 +37,7 @@ fn large(flow: &Flow, plate: u64) {
         .execute(&format!("update lab.plates set notes = repeat('long ', 230000) where plate_id = {plate}"));
 }
 
-/// Sets the stream's MaxRecordSize, as `aws kinesis update-max-record-size` does.
+/// Sets the stream's `MaxRecordSize`, as `aws kinesis update-max-record-size` does.
 fn set_limit(flow: &Flow, kib: u32) {
     let endpoint = flow.stub.endpoint();
     let address = endpoint.trim_start_matches("http://").trim_end_matches('/');

@@ -14,8 +14,7 @@ const LIFE_MS: usize = 3_000;
 /// The letter that is waiting and that nobody has decided about.
 fn newest(flow: &Flow, known: &BTreeSet<String>) -> String {
     eventually("the new letter is listed", SOON, || {
-        let fresh = letters(flow).iter().map(id).find(|id| !known.contains(id));
-        fresh
+        letters(flow).iter().map(id).find(|id| !known.contains(id))
     })
 }
 
