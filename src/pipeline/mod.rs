@@ -13,6 +13,7 @@ pub mod meters;
 pub mod notice;
 pub mod poison;
 pub mod publish;
+mod readers;
 pub mod recover;
 pub mod retry;
 pub mod start;

@@ -13,19 +13,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
-use crate::buffer::frame::FrameKind;
 use crate::buffer::ledger::{Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
-use crate::buffer::reader::Reader;
 use crate::failure::Failure;
 use crate::pipeline::poison::{Laid, Undertaker, Verdict};
+use crate::pipeline::readers::Readers;
 use crate::pipeline::{Phase, meters};
-use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
+use crate::sink::lanes::{Detail, FeedId, Lanes, Settlement, Start};
 use crate::sink::request::{Limits, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
-/// Most bytes of log between low and the read head.
-const WINDOW_BYTES: usize = 16 << 20;
 /// How often lanes and books are reported; the checkpoint is not written more often either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How often the stream's settings are read.
@@ -98,14 +95,14 @@ impl<P: Publisher> Publish<P> {
         };
         let epoch = self.ledger.lock().checkpoint().epoch;
         let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
+        let lanes = Lanes::new(&start, limits, seed());
         self.undertaker.go_on();
         let mut attempt = Attempt {
-            reader: Reader::new(&self.log, start.low.frame),
-            lanes: Lanes::new(&start, limits, seed()),
+            readers: Readers::new(&self.log, &lanes, epoch),
+            lanes,
             reported: Instant::now(),
             complaint: None,
             bury_after: None,
-            epoch,
             loop_: self,
         };
         attempt.run().await
@@ -168,17 +165,15 @@ impl<P: Publisher> Publish<P> {
     }
 }
 
-/// One attempt: the reader and the window belong to it, so that nothing outlives a failure.
+/// One attempt: the readers and the windows belong to it, so that nothing outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
-    reader: Reader,
+    readers: Readers,
     lanes: Lanes,
     reported: Instant,
     complaint: Option<Instant>,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
-    /// Transactions of earlier epochs are of another history and never the tip.
-    epoch: u16,
 }
 
 impl<P: Publisher> Attempt<'_, P> {
@@ -191,7 +186,8 @@ impl<P: Publisher> Attempt<'_, P> {
                 describe = self.describe_after(Duration::ZERO);
             }
             if !self.halted() {
-                self.read()?;
+                self.lanes.tend(Instant::now());
+                self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
             while !self.halted()
@@ -213,7 +209,7 @@ impl<P: Publisher> Attempt<'_, P> {
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.reader.grown(), if self.has_room() && !halted => {}
+                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
                 described = &mut describe => {
@@ -233,38 +229,6 @@ impl<P: Publisher> Attempt<'_, P> {
             }
         }
         self.report_now(Detail::Records);
-        Ok(())
-    }
-
-    fn has_room(&self) -> bool {
-        self.lanes.window_bytes() < WINDOW_BYTES
-    }
-
-    /// Fills the window from the log.
-    fn read(&mut self) -> Result<(), Failure> {
-        while self.has_room() {
-            let Some(chunk) = self.reader.next_chunk()? else { return Ok(()) };
-            for frame in chunk.frames() {
-                let head = frame.head();
-                let change = head.kind == FrameKind::Change;
-                let admitted = Frame {
-                    number: head.number,
-                    position: change.then_some(head.position),
-                    transaction: (change && head.position.epoch == self.epoch).then_some(head.transaction),
-                    bytes: frame.size(),
-                };
-                self.lanes.admit(
-                    &admitted,
-                    frame.records().map(|record| Admission {
-                        kind: record.kind,
-                        hash: record.hash,
-                        event_type: record.event_type,
-                        key: record.key,
-                        line: record.line,
-                    }),
-                );
-            }
-        }
         Ok(())
     }
 

@@ -48,6 +48,9 @@ pub struct Limits {
     pub in_flight_bytes: usize,
     /// Largest record the stream takes, data and key; see [`super::StreamFacts`].
     pub max_record_size: usize,
+    /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
+    /// seconds before it is noticed, and what is resident stays below 64 MiB.
+    pub window_bytes: usize,
 }
 
 impl Default for Limits {
@@ -58,6 +61,7 @@ impl Default for Limits {
             in_flight_requests: 16,
             in_flight_bytes: 8 << 20,
             max_record_size: 1 << 20,
+            window_bytes: 16 << 20,
         }
     }
 }
@@ -72,6 +76,7 @@ impl Limits {
             in_flight_requests: self.in_flight_requests.max(1),
             in_flight_bytes: self.in_flight_bytes.max(1),
             max_record_size: self.max_record_size,
+            window_bytes: self.window_bytes.max(1),
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Ticket {
     pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
+    /// Whether any of it comes from behind the front.
+    pub(super) rear: bool,
 }
 
 impl Ticket {

@@ -97,6 +97,11 @@ impl Pauses {
         self.lanes.get(usize::from(lane)).is_some_and(|state| state.until.is_some())
     }
 
+    /// Whether nothing of the lane's last request was accepted.
+    pub fn is_refused(&self, lane: u8) -> bool {
+        self.lanes.get(usize::from(lane)).is_some_and(|state| state.refusals > 1)
+    }
+
     /// Takes note of what a request told. A lane that waits already is not set back by requests sent before.
     pub fn note(&mut self, lane: u8, news: LaneNews, now: Instant, jitter: &mut Jitter) {
         let Some(state) = self.lanes.get_mut(usize::from(lane)) else { return };

@@ -11,8 +11,9 @@ use std::hash::BuildHasherDefault;
 
 use bytes::Bytes;
 
+use super::apart::Watch;
 use super::books::Books;
-use super::progress::Finished;
+use super::progress::{ELSEWHERE, Finished};
 use super::ready::ReadySet;
 use super::window::{Entry, NONE, State, Window};
 use super::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome};
@@ -31,6 +32,8 @@ pub struct FeedId(pub(super) u64);
 impl FeedId {
     /// The feed that reads what is new. There is always one.
     pub const FRONT: Self = Self(0);
+    /// Not a feed that sends: it counts what all others have finished.
+    pub const BOOKS: Self = Self(u64::MAX);
 }
 
 /// What decides whether a record may be sent, beside its key.
@@ -57,6 +60,9 @@ pub(super) struct Feed {
     pub(super) dead: VecDeque<u64>,
     /// Records of each lane that are out in a request or taken as dead letters.
     busy: Box<[u32]>,
+    /// The front takes over what comes after this frame.
+    pub(super) until: Option<FrameNo>,
+    pub(super) watch: Watch,
 }
 
 impl Feed {
@@ -72,6 +78,8 @@ impl Feed {
             held: vec![false; LANES].into(),
             dead: VecDeque::new(),
             busy: vec![0; LANES].into(),
+            until: None,
+            watch: Watch::default(),
         }
     }
 
@@ -118,21 +126,27 @@ impl Feed {
     pub(super) fn make_ready(&mut self, seq: u64, rules: Rules<'_>) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         let (size, lane) = (entry.size(), entry.hash.lane());
-        if entry.kind == RecordKind::DeadLetter || size > rules.max_record_size {
+        entry.state = State::Ready;
+        let held = self.held.get(usize::from(lane)).copied().unwrap_or_default();
+        let dead = entry.kind == RecordKind::DeadLetter || size > rules.max_record_size;
+        if dead && !held {
             entry.state = State::Dead;
             self.dead.push_back(seq);
             return;
         }
-        entry.state = State::Ready;
-        if rules.pauses.is_paused(lane) || self.is_held(lane) {
-            if let Some(parked) = self.parked.get_mut(usize::from(lane)) {
-                parked.push(seq);
-            }
+        if held || rules.pauses.is_paused(lane) {
+            self.park(lane, seq);
             return;
         }
         self.ready.insert(seq);
         self.waiting.records += 1;
         self.waiting.bytes += size;
+    }
+
+    fn park(&mut self, lane: u8, seq: u64) {
+        if let Some(parked) = self.parked.get_mut(usize::from(lane)) {
+            parked.push(seq);
+        }
     }
 
     /// Takes a record out of those that may be sent.
@@ -185,7 +199,11 @@ impl Feed {
             let Some(entry) = self.window.entry(seq).filter(|entry| entry.state == State::Dead) else {
                 continue;
             };
-            let size = entry.size();
+            let (size, lane) = (entry.size(), entry.hash.lane());
+            if self.is_held(lane) {
+                self.make_ready(seq, rules);
+                continue;
+            }
             let reason = match entry.kind {
                 RecordKind::DeadLetter => DeadReason::Untranslated,
                 RecordKind::Event if size > limit => DeadReason::TooLarge { size, limit },
@@ -240,6 +258,58 @@ impl Feed {
     pub(super) fn advance(&mut self, mut leaving: impl FnMut(&Entry, Outcome)) {
         self.window.advance(&mut leaving);
         self.ready.advance(self.window.first());
+    }
+
+    /// Sends nothing of these lanes until they are let go.
+    pub(super) fn hold(&mut self, lanes: &[u8]) {
+        self.set_held(lanes, true);
+    }
+
+    /// Sends these lanes again.
+    pub(super) fn let_go(&mut self, lanes: &[u8], rules: Rules<'_>) {
+        self.set_held(lanes, false);
+        for lane in lanes {
+            self.unpark(*lane, rules);
+        }
+    }
+
+    fn set_held(&mut self, lanes: &[u8], to: bool) {
+        for lane in lanes {
+            if let Some(held) = self.held.get_mut(usize::from(*lane)) {
+                *held = to;
+            }
+        }
+    }
+
+    /// Whether nothing of these lanes is out.
+    pub(super) fn is_idle(&self, lanes: &[u8]) -> bool {
+        lanes.iter().all(|lane| self.busy.get(usize::from(*lane)) == Some(&0))
+    }
+
+    /// Gives the records of these lanes back, those beyond the head too: they are another feed's affair from now on. Nothing of
+    /// them may be out.
+    pub(super) fn give_away(&mut self, lanes: &[u8]) {
+        debug_assert!(self.is_idle(lanes), "records that are out cannot be given away");
+        for seq in self.window.first()..self.window.next_seq() {
+            let Some(entry) = self.window.entry(seq) else { continue };
+            let (size, state) = (entry.size(), entry.state);
+            if matches!(state, State::Done(_)) || !lanes.contains(&entry.hash.lane()) {
+                continue;
+            }
+            if state == State::Ready && self.ready.contains(seq) {
+                self.unready(seq, size);
+            }
+            if let Some((hash, _)) = self.window.finish(seq, Outcome::Published) {
+                self.tails.remove(&hash);
+            }
+        }
+        for lane in lanes {
+            if let Some(parked) = self.parked.get_mut(usize::from(*lane)) {
+                parked.clear();
+            }
+            self.finished.set(*lane, ELSEWHERE);
+        }
+        self.set_held(lanes, false);
     }
 
     pub(super) fn low(&self) -> Mark {

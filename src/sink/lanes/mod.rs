@@ -20,6 +20,8 @@
 //! A lane is a 256th of the hash: the unit of pauses and of progress beyond `low`. When requests leave is said in
 //! [`request`](super::request), when to try again in [`throttle`](super::throttle).
 
+mod apart;
+mod audit;
 mod books;
 mod feed;
 mod load;
@@ -33,15 +35,17 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use self::apart::Change;
 pub use self::feed::FeedId;
 pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement};
 pub use self::progress::{Detail, Progress, Start};
 
+use self::apart::Leaving;
+use self::audit::Audit;
 use self::books::Books;
 use self::feed::{Feed, LANES, Rules};
 use self::load::Load;
-use self::progress::Finished;
-use self::window::Window;
+use self::progress::Origin;
 use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
 use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
 use super::{Answer, PutError};
@@ -74,6 +78,19 @@ pub struct Lanes {
     limits: Limits,
     /// The front first.
     feeds: Vec<Feed>,
+    /// Number of the feed made last.
+    last_feed: u64,
+    /// Which feed serves each lane.
+    owner: Box<[FeedId]>,
+    /// While there is more than one feed.
+    audit: Option<Audit>,
+    origin: Origin,
+    leaving: Option<Leaving>,
+    changes: Vec<Change>,
+    /// When the feeds were last looked at.
+    tended: Option<Instant>,
+    /// Which shard took the last record of each lane; empty before the first.
+    shards: Box<[String]>,
     books: Books,
     flight: Flight,
     pauses: Pauses,
@@ -81,6 +98,8 @@ pub struct Lanes {
     jitter: Jitter,
     /// Which feed is first in the next request.
     turn: usize,
+    /// Requests without an answer that hold records from behind the front.
+    rear_out: usize,
     /// When `fill` was last called.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
@@ -91,9 +110,16 @@ impl Lanes {
     /// An empty window after `start.low`. The seed is for jitter only.
     pub fn new(start: &Start, limits: Limits, seed: u64) -> Self {
         let limits = limits.clamped();
-        let front = Feed::new(FeedId::FRONT, Window::new(start.low, None), Finished::new(start));
-        Self {
-            feeds: vec![front],
+        let mut lanes = Self {
+            feeds: Vec::new(),
+            last_feed: FeedId::FRONT.0,
+            owner: vec![FeedId::FRONT; LANES].into(),
+            audit: None,
+            origin: Origin::new(start),
+            leaving: None,
+            changes: Vec::new(),
+            tended: None,
+            shards: vec![String::new(); LANES].into(),
             books: Books::default(),
             flight: Flight::default(),
             pauses: Pauses::default(),
@@ -101,9 +127,12 @@ impl Lanes {
             jitter: Jitter::new(seed),
             turn: 0,
             asked: None,
+            rear_out: 0,
             spare: Vec::new(),
             limits,
-        }
+        };
+        lanes.begin(start);
+        lanes
     }
 
     fn front(&self) -> &Feed {
@@ -129,7 +158,9 @@ impl Lanes {
         records: impl IntoIterator<Item = Admission<'a>>,
     ) {
         let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
-        if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
+        if let Some(audit) = self.audit.as_mut().filter(|_| feed == FeedId::BOOKS) {
+            audit.count(frame, records, &mut self.books, rules);
+        } else if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
             feed.admit(frame, records, &mut self.books, rules);
         }
         self.advance();
@@ -160,18 +191,22 @@ impl Lanes {
         if probe {
             self.gate.probe_sent();
         }
-        Some(Request { ticket: Ticket { sent, bytes, probe }, records })
+        let rear = sent.iter().any(|one| one.feed != FeedId::FRONT);
+        self.rear_out += usize::from(rear);
+        Some(Request { ticket: Ticket { sent, bytes, probe, rear }, records })
     }
 
     /// Takes from each feed its share, then from each what still fits. Each feed is first in its turn, so that a record that
     /// needs all the room gets it.
     fn load(&mut self, load: &mut Load) {
         let rules = Rules { max_record_size: self.limits.max_record_size, pauses: &self.pauses };
-        let busy = self.feeds.iter().filter(|feed| feed.waiting.records > 0).count();
+        let rear_may = self.rear_may();
+        let may = |feed: &Feed| feed.waiting.records > 0 && (rear_may || feed.id == FeedId::FRONT);
+        let busy = self.feeds.iter().filter(|feed| may(feed)).count();
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % self.feeds.len();
         let (before, after) = self.feeds.split_at_mut(first);
-        let mut order: Vec<&mut Feed> = after.iter_mut().chain(before).collect();
+        let mut order: Vec<&mut Feed> = after.iter_mut().chain(before).filter(|feed| may(feed)).collect();
         let shares = if busy > 1 { [Some(busy), None] } else { [None, None] };
         for share in shares.into_iter().take(busy) {
             for feed in &mut order {
@@ -183,9 +218,16 @@ impl Lanes {
         }
     }
 
-    /// What waits in all feeds.
+    /// Whether records from behind the front may leave now: they may be in half of the requests that are out, so that what is
+    /// new finds a free one.
+    fn rear_may(&self) -> bool {
+        self.rear_out < (self.limits.in_flight_requests / 2).max(1)
+    }
+
+    /// What waits in all feeds that may send.
     fn waiting(&self) -> Waiting {
-        self.feeds.iter().fold(Waiting::default(), |sum, feed| Waiting {
+        let feeds = if self.rear_may() { self.feeds.len() } else { 1 };
+        self.feeds.iter().take(feeds).fold(Waiting::default(), |sum, feed| Waiting {
             records: sum.records + feed.waiting.records,
             bytes: sum.bytes + feed.waiting.bytes,
         })
@@ -207,6 +249,7 @@ impl Lanes {
         now: Instant,
     ) -> Settlement {
         self.flight.over(ticket.bytes);
+        self.rear_out -= usize::from(ticket.rear);
         let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
             (got, sent) if got == sent => Ok(answers),
             (got, sent) => Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records"))),
@@ -239,7 +282,11 @@ impl Lanes {
             let entry = feed.window.entry(one.seq);
             let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
             match answer {
-                Answer::Accepted { .. } => {
+                Answer::Accepted { shard, .. } => {
+                    if let Some(last) = self.shards.get_mut(usize::from(lane)).filter(|last| **last != shard)
+                    {
+                        *last = shard;
+                    }
                     told.accepted += 1;
                     told.accepted_bytes += size;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
@@ -316,9 +363,17 @@ impl Lanes {
 
     fn advance(&mut self) {
         let books = &mut self.books;
+        let audited = self.audit.is_some();
         for feed in &mut self.feeds {
-            feed.advance(|entry, outcome| books.close(entry.event_type, outcome == Outcome::Quarantined));
+            feed.advance(|entry, outcome| {
+                if audited {
+                    books.forget(entry.event_type);
+                } else {
+                    books.close(entry.event_type, outcome == Outcome::Quarantined);
+                }
+            });
         }
+        self.finish_hand_overs();
     }
 
     /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
@@ -347,12 +402,12 @@ impl Lanes {
 
     /// Everything up to this frame is finished.
     pub fn low(&self) -> Mark {
-        self.front().low()
+        self.audit.map_or_else(|| self.front().low(), |audit| audit.low)
     }
 
     /// The transaction at or before `low`; `None` if none was read since the start.
     pub fn low_transaction(&self) -> Option<Transaction> {
-        self.front().window.low_transaction()
+        self.audit.map_or_else(|| self.front().window.low_transaction(), |audit| audit.transaction)
     }
 
     /// The last frame admitted.
@@ -362,7 +417,8 @@ impl Lanes {
 
     /// What a checkpoint needs to know. Walks through the window: meant for once a second.
     pub fn progress(&self, detail: Detail) -> Progress {
-        self.front().finished.progress(&self.front().window, detail)
+        let low = (self.low(), self.low_transaction());
+        progress::progress(&self.feeds, &self.owner, low, self.origin, detail)
     }
 
     /// Counts per event type of what `low` has passed since this was last asked.
@@ -395,7 +451,7 @@ impl Lanes {
         self.gate.is_open()
     }
 
-    /// Whether every admitted record is finished.
+    /// Whether every record that the front was given is finished, by whomever.
     pub fn is_empty(&self) -> bool {
         self.low().frame == self.head()
     }

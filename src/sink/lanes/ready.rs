@@ -37,6 +37,11 @@ impl ReadySet {
         }
     }
 
+    /// Whether it is a member.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.words.get(self.index(seq)).is_some_and(|word| word & (1 << (seq % BITS)) != 0)
+    }
+
     /// The oldest member.
     pub(super) fn oldest(&mut self) -> Option<u64> {
         let start = self.index(self.hint);
@@ -103,6 +108,7 @@ mod tests {
                 }
             }
             assert_eq!(set.oldest(), model.first().copied());
+            assert_eq!(set.contains(seq), model.contains(&seq));
         }
         assert!(set.words.len() < 20, "{} words for a window of 500", set.words.len());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
 use forebay::position::{FrameNo, Lsn, Position, Transaction};
-use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Progress, Start};
+use forebay::sink::lanes::{Admission, Change, Detail, FeedId, Frame, Lanes, Progress, Start};
 use forebay::sink::request::{Limits, Request, Ticket};
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
@@ -62,15 +62,39 @@ struct Saved {
     books: BTreeMap<String, (u64, u64)>,
 }
 
+/// What the model does wrong on purpose, so that it is known to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// A request that is still out is settled as refused: its records are sent again beside themselves.
+    SendsWhatIsOut,
+    /// After a restart the books go on from what was counted, not from what was written with the progress.
+    CountsTwice,
+    /// A restart believes that a lane has come further than it has.
+    ResumesTooFar,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) detached: usize,
+    pub(super) back: usize,
+    pub(super) apart_at_start: usize,
+}
+
 pub(super) struct World {
+    planted: Option<Planted>,
+    pub(super) seen_changes: Seen,
+    /// Lanes of which nothing is taken now: first and last.
+    stuck: Option<(u8, u8)>,
     random: Random,
     log: Vec<Vec<Written>>,
     limits: Limits,
-    window: usize,
     trouble: u64,
     now: Instant,
     lanes: Lanes,
     out: Vec<Out>,
+    /// Records out whose request was settled already: only a planted fault makes any.
+    ghosts: Vec<Id>,
     saved: Saved,
     books: BTreeMap<String, (u64, u64)>,
     /// Known to the process as published or quarantined, in any life.
@@ -86,7 +110,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, planted: Option<Planted>) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xABCD);
         let keys = [3, 40, 2000][usize::try_from(random.below(3)).unwrap()];
         let mut frames = Vec::new();
@@ -100,16 +124,20 @@ impl World {
             in_flight_requests: 1 + usize::try_from(random.below(6)).unwrap(),
             in_flight_bytes: 2000 + usize::try_from(random.below(20_000)).unwrap(),
             max_record_size: 600,
+            window_bytes: 3000 + usize::try_from(random.below(60_000)).unwrap(),
         };
         let start = Start::default();
         Self {
+            planted,
+            seen_changes: Seen::default(),
+            stuck: None,
             log: frames,
             limits,
-            window: 3000 + usize::try_from(random.below(60_000)).unwrap(),
             trouble: [0, 5, 30, 60][usize::try_from(random.below(4)).unwrap()],
             now: Instant::now(),
             lanes: Lanes::new(&start, limits, seed),
             out: Vec::new(),
+            ghosts: Vec::new(),
             saved: Saved { start, books: BTreeMap::new() },
             books: BTreeMap::new(),
             finished: HashSet::new(),
@@ -132,11 +160,13 @@ impl World {
                 0 => self.checkpoint(Detail::Lanes),
                 1 if self.random.percent(15) => self.stop(),
                 2 if self.random.percent(15) => self.crash(),
-                3..40 => self.admit(),
+                3 => self.change_mood(),
+                4..40 => self.admit(),
                 40..70 => self.send(),
                 _ => self.answer_one(),
             }
             self.bury();
+            self.tend();
             self.wait_if_nothing_moves();
             self.check();
         }
@@ -144,30 +174,60 @@ impl World {
         self.check_end();
     }
 
+    /// Some lanes, or a quarter of them, are stuck from now on; or none.
+    fn change_mood(&mut self) {
+        let lane = u8::try_from(self.random.below(256)).unwrap();
+        self.stuck = match self.random.below(4) {
+            0 => Some((lane & 0xC0, lane | 0x3F)),
+            1 => Some((KeyHash::of("hot").lane(), KeyHash::of("hot").lane())),
+            _ => None,
+        };
+    }
+
     fn admit(&mut self) {
-        for _ in 0..self.random.below(20) {
-            let number = self.lanes.head().next();
-            let index = usize::try_from(number.0 - 1).unwrap();
-            if index >= self.log.len() || self.lanes.window_bytes() >= self.window {
-                return;
+        for feed in self.lanes.feeds() {
+            for _ in 0..self.random.below(20) {
+                let Some((after, until)) = self.lanes.wants(feed) else { break };
+                let number = after.next();
+                if number > until || !self.admit_to(feed, number) {
+                    break;
+                }
             }
-            let transaction = transaction(number.0);
-            let position = transaction.map(|of| Position { epoch: 1, commit: of.commit, index: 0 });
-            let size = |written: &Written| written.key.len() + written.line.len();
-            let bytes = self.log[index].iter().map(size).sum::<usize>() + 20;
-            let live = &self.live;
-            let lend = |text: &str| {
-                live.fetch_add(text.len(), Ordering::Relaxed);
-                Bytes::from_owner(Counted(text.as_bytes().to_vec(), Arc::clone(live)))
-            };
-            let records = self.log[index].iter().map(|written| Admission {
-                kind: written.kind,
-                hash: written.hash,
-                event_type: if written.key.len().is_multiple_of(2) { "even.v1" } else { "odd.v1" },
-                key: lend(&written.key),
-                line: lend(&written.line),
-            });
-            self.lanes.admit(&Frame { number, position, transaction, bytes }, records);
+        }
+    }
+
+    fn admit_to(&mut self, feed: FeedId, number: FrameNo) -> bool {
+        let index = usize::try_from(number.0 - 1).unwrap();
+        let Some(written) = self.log.get(index) else { return false };
+        let transaction = transaction(number.0);
+        let position = transaction.map(|of| Position { epoch: 1, commit: of.commit, index: 0 });
+        let bytes = written.iter().map(|written| written.key.len() + written.line.len()).sum::<usize>() + 20;
+        let live = &self.live;
+        let lend = |text: &str| {
+            live.fetch_add(text.len(), Ordering::Relaxed);
+            Bytes::from_owner(Counted(text.as_bytes().to_vec(), Arc::clone(live)))
+        };
+        let records = written.iter().map(|written| Admission {
+            kind: written.kind,
+            hash: written.hash,
+            event_type: if written.key.len().is_multiple_of(2) { "even.v1" } else { "odd.v1" },
+            key: lend(&written.key),
+            line: lend(&written.line),
+        });
+        self.lanes.admit_to(feed, &Frame { number, position, transaction, bytes }, records);
+        true
+    }
+
+    fn tend(&mut self) {
+        self.lanes.tend(self.now);
+        for change in self.lanes.take_changes() {
+            match change {
+                Change::Detached { lanes, .. } => {
+                    assert!(!lanes.is_empty() && lanes.len() < 256);
+                    self.seen_changes.detached += 1;
+                }
+                Change::Back { .. } => self.seen_changes.back += 1,
+            }
         }
     }
 
@@ -177,8 +237,13 @@ impl World {
             assert_eq!((ticket.records(), ticket.bytes()), (records.len(), bytes));
             assert!(!records.is_empty() && records.len() <= self.limits.request_records);
             assert!(bytes <= self.limits.request_bytes || records.len() == 1, "{bytes} bytes");
-            let mut unanswered: HashSet<KeyHash> =
-                self.out.iter().flat_map(|out| &out.ids).map(|id| self.hash(*id)).collect();
+            let mut unanswered: HashSet<KeyHash> = self
+                .out
+                .iter()
+                .flat_map(|out| &out.ids)
+                .chain(&self.ghosts)
+                .map(|id| self.hash(*id))
+                .collect();
             let ids: Vec<Id> = records.iter().map(|record| id_of(&record.data)).collect();
             for (id, record) in ids.iter().zip(&records) {
                 assert!(unanswered.insert(self.hash(*id)), "two unanswered records of {:?}", record.key);
@@ -203,6 +268,12 @@ impl World {
         }
         let index = usize::try_from(self.random.below(self.out.len() as u64)).unwrap();
         let Out { ticket, ids } = self.out.swap_remove(index);
+        if self.planted == Some(Planted::SendsWhatIsOut) && self.random.percent(5) {
+            let refused = vec![Answer::Throttled; ids.len()];
+            drop(self.lanes.settle(ticket, Ok(refused), self.now));
+            self.ghosts.extend(ids);
+            return;
+        }
         self.now += Duration::from_millis(self.random.below(30));
         let result =
             if self.random.percent(self.trouble / 4) { self.lost(&ids) } else { Ok(self.each(&ids)) };
@@ -237,7 +308,9 @@ impl World {
     fn each(&mut self, ids: &[Id]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for id in ids {
-            if !self.random.percent(self.trouble) {
+            let lane = self.hash(*id).lane();
+            let stuck = self.stuck.is_some_and(|(first, last)| (first..=last).contains(&lane));
+            if !stuck && !self.random.percent(self.trouble) {
                 self.appear(*id);
                 answers.push(Answer::Accepted { sequence: "1".to_owned(), shard: "s".to_owned() });
             } else if self.random.percent(70) {
@@ -280,10 +353,7 @@ impl World {
     fn checkpoint(&mut self, detail: Detail) {
         let Progress { low, lanes, answered, tip, .. } = self.lanes.progress(detail);
         assert_eq!(low, self.lanes.low());
-        for (name, totals) in self.lanes.take_books() {
-            let entry = self.books.entry(name.to_string()).or_default();
-            *entry = (entry.0 + totals.published, entry.1 + totals.quarantined);
-        }
+        self.count();
         let reached: HashMap<u8, FrameNo> = lanes.iter().copied().collect();
         for id in self.ids(self.log_end()) {
             let of_lane = reached.get(&self.hash(id).lane());
@@ -297,6 +367,13 @@ impl World {
         assert_eq!(tip, (1..=named.0).rev().find_map(transaction), "at {named}");
         let start = Start { low, tip, lanes, answered };
         self.saved = Saved { start, books: self.books.clone() };
+    }
+
+    fn count(&mut self) {
+        for (name, totals) in self.lanes.take_books() {
+            let entry = self.books.entry(name.to_string()).or_default();
+            *entry = (entry.0 + totals.published, entry.1 + totals.quarantined);
+        }
     }
 
     /// A clean stop: what is out is forgotten, what is known is written.
@@ -319,8 +396,17 @@ impl World {
                 }
             }
         }
-        self.books = self.saved.books.clone();
-        self.lanes = Lanes::new(&self.saved.start, self.limits, self.random.below(1000));
+        if self.planted == Some(Planted::CountsTwice) {
+            self.count();
+        } else {
+            self.books = self.saved.books.clone();
+        }
+        let mut start = self.saved.start.clone();
+        if self.planted == Some(Planted::ResumesTooFar) {
+            start.lanes.iter_mut().for_each(|(_, frame)| frame.0 = (frame.0 + 5).min(self.log.len() as u64));
+        }
+        self.lanes = Lanes::new(&start, self.limits, self.random.below(1000));
+        self.seen_changes.apart_at_start += usize::from(self.lanes.feeds().len() > 1);
     }
 
     /// When no request is out and none may leave, time must bring something, unless there is more to read.
@@ -329,6 +415,9 @@ impl World {
             return;
         }
         self.send();
+        if self.lanes.feeds().into_iter().any(|feed| self.wants_more(feed)) {
+            return;
+        }
         if self.out.is_empty() && !self.lanes.is_empty() {
             let wake =
                 self.lanes.wake_at(self.now).expect("something is unfinished, so something must happen");
@@ -340,6 +429,10 @@ impl World {
         }
     }
 
+    fn wants_more(&self, feed: FeedId) -> bool {
+        self.lanes.wants(feed).is_some_and(|(after, until)| after < until && after < self.log_end())
+    }
+
     fn check(&mut self) {
         let low = self.lanes.low();
         let passed = self.ids(low.frame).skip_while(|id| id.0 <= self.checked.0);
@@ -347,8 +440,8 @@ impl World {
         self.checked = low.frame;
         let position = (1..=low.frame.0).rev().find_map(transaction).map(|of| of.commit);
         assert_eq!(low.position.map(|position| position.commit), position);
-        // A frame more than the limit may be admitted, and an answered request's bytes are gone.
-        let bound = self.window + 5 * 1100;
+        // Of each feed a frame more than the limit may be admitted, and a new feed finds the front's window full, and an answered request's bytes are gone.
+        let bound = self.limits.window_bytes * 11 / 8 + 4 * 5 * 1100;
         assert!(self.lanes.window_bytes() <= bound, "{} bytes", self.lanes.window_bytes());
         let live = self.live.load(Ordering::Relaxed);
         assert!(live <= self.lanes.window_bytes(), "{live} bytes live in {}", self.lanes.window_bytes());
