@@ -267,6 +267,17 @@ impl DirectoryLock {
     }
 }
 
+/// The process that holds a directory, as far as the operating system shows; nothing is locked to find out, so that no
+/// daemon is ever kept from starting.
+pub fn held_by(directory: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = directory.join(LOCK_FILE);
+    let inode = fs::metadata(&path).ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().any(|line| line.contains(" FLOCK ") && line.contains(&format!(":{inode} ")));
+    held.then(|| fs::read_to_string(&path).unwrap_or_default().trim().to_owned())
+}
+
 /// The name of the file system that holds `path` (or that will, if it does not exist yet), if what is written there does
 /// not outlive the machine or the container.
 pub fn is_volatile(path: &Path) -> Option<&'static str> {

@@ -134,6 +134,11 @@ impl Walk {
         &self.path
     }
 
+    /// Its length in bytes when it was opened.
+    pub(super) const fn length(&self) -> u64 {
+        self.end
+    }
+
     /// The open file, for a reader that goes on from here.
     pub(super) fn into_file(self) -> File {
         self.file

@@ -179,6 +179,12 @@ fn plan(
     next.epoch = next.epoch.max(audited).saturating_add(1).max(wanted.epoch_least);
     next.told = confirmed;
     next.tip = None;
+    for injection in &mut next.injections {
+        if let Injection::Retry(retry) = injection {
+            // Its frame may be among those given up: a repeat is better than a loss.
+            retry.frame = retry.frame.filter(|_| retry.settled);
+        }
+    }
     next.injections.push(Injection::Gap {
         epoch: next.epoch,
         from,

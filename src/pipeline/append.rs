@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::buffer::checkpoint::Injection;
 use crate::buffer::frame::{FrameKind, MAX_BODY};
 use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
@@ -10,7 +11,7 @@ use crate::buffer::writer::Writer;
 use crate::change::{Change, Place, Unreadable};
 use crate::event::Records;
 use crate::failure::Failure;
-use crate::pipeline::{meters, notice};
+use crate::pipeline::{desk, meters, notice, retry};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::translate::Translator;
 use crate::translate::dead_letter::DeadLetter;
@@ -28,6 +29,8 @@ pub struct Appender {
     /// The last change appended, staged or written: the tail. What is received again at or below it is dropped.
     last: Option<Position>,
     frame: FrameNo,
+    /// A transaction has begun to arrive and is not complete.
+    open: bool,
     log: Arc<Log>,
     /// Why the last flush found no room.
     full: Option<String>,
@@ -49,6 +52,7 @@ impl Appender {
             epoch,
             last: tail.position.filter(|position| position.epoch == epoch),
             frame: tail.frame,
+            open: false,
             full: None,
             said_full: None,
             translator,
@@ -86,6 +90,7 @@ impl Appender {
             epoch: self.epoch,
             place: change.place,
             table: Some(&table),
+            relation: Some(relation),
             reason: &reason,
             size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
             raw: change.raw,
@@ -122,6 +127,7 @@ impl Appender {
         match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
             Ok(frame) => {
                 self.frame = frame;
+                self.open = true;
                 self.last = Some(position);
                 Ok(Ok(()))
             }
@@ -147,19 +153,51 @@ impl Appender {
         }
     }
 
-    /// Appends what is not a change and is not in the log yet. To be called at a transaction boundary: no transaction is
-    /// open at the begin of the first attempt, and later attempts find nothing to inject.
+    /// Appends what is not a change and is not in the log yet, if no transaction is open. What finds no room is tried again
+    /// at the next boundary.
     pub(super) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
+        if self.open || !ledger.lock().has_to_inject() {
+            return Ok(());
+        }
         let pending = ledger.lock().to_inject();
         for injection in pending {
             self.records.clear();
-            let position = notice::write(&injection, self.translator.source(), &mut self.records);
-            let frame =
-                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records)?;
-            self.frame = frame;
-            ledger.lock().injected(frame, injection);
+            let position = self.make(&injection)?;
+            let appended =
+                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records);
+            match appended {
+                Err(error) if error.is_full() => return Ok(()),
+                appended => self.frame = appended?,
+            }
+            ledger.lock().injected(self.frame, injection);
         }
         Ok(())
+    }
+
+    /// Makes the records of an injection. A letter that is gone, or cannot be read any more, has none: its frame is empty.
+    fn make(&mut self, injection: &Injection) -> Result<Position, Failure> {
+        if let Some(position) = notice::write(injection, self.translator.source(), &mut self.records) {
+            return Ok(position);
+        }
+        let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
+        let directory = &self.log.config().directory;
+        let line = desk::find_line(directory, letter.offset, &letter.letter).map_err(Failure::retry)?;
+        let most = self.frame_max();
+        let made = line.map(|line| retry::records(&line, &self.translator, most, &mut self.records));
+        match made {
+            Some(Ok(position)) => return Ok(position),
+            Some(Err(error)) => {
+                tracing::error!(letter = %letter.letter, %error, "a dead letter cannot be retried");
+            }
+            None => tracing::error!(letter = %letter.letter, "a dead letter that was to be retried is gone"),
+        }
+        self.records.clear();
+        Ok(Position::default())
+    }
+
+    /// The transaction that was arriving is complete: what is injected now stands between two of them.
+    pub(super) const fn complete(&mut self) {
+        self.open = false;
     }
 
     /// The last frame appended, staged or written.

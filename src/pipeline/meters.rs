@@ -186,8 +186,8 @@ pub(super) fn slot(retained: u64, unconfirmed: u64) {
     gauge!(SLOT_UNCONFIRMED).set(unconfirmed as f64);
 }
 
-pub(super) fn halted() {
-    gauge!(HALTED).set(1.0);
+pub(super) fn halted(halted: bool) {
+    gauge!(HALTED).set(f64::from(u8::from(halted)));
 }
 
 pub(super) fn quarantined() {

@@ -13,14 +13,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
-use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
 use crate::buffer::ledger::{Behind, Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
-use crate::config::{OnPoison, Pack};
+use crate::config::Pack;
 use crate::failure::Failure;
+use crate::pipeline::poison::{Laid, Undertaker, Verdict};
 use crate::pipeline::readers::Readers;
 use crate::pipeline::stream::{self, StreamWatch};
-use crate::pipeline::{Phase, meters, poison};
+use crate::pipeline::{Phase, meters};
 use crate::sink::lanes::{Change, Detail, FeedId, Lanes, Settlement, Start, Violation};
 use crate::sink::request::{Limits, PACK_BYTES, Ticket};
 use crate::sink::shards::Summary;
@@ -73,10 +73,8 @@ pub struct Publish<P> {
     pub log: Arc<Log>,
     /// The account.
     pub ledger: SharedLedger,
-    /// Where records go that cannot leave.
-    pub dead_letters: DeadLetterFile,
-    /// What to do with them.
-    pub on_poison: OnPoison,
+    /// Who takes records that cannot leave.
+    pub undertaker: Undertaker,
     /// How many events a record holds.
     pub pack: Pack,
     /// Whether to go on.
@@ -107,6 +105,7 @@ impl<P: Publisher> Publish<P> {
         };
         let limits = Limits { max_record_size: facts.max_record_size, pack_bytes, ..Limits::default() };
         let lanes = Lanes::new(&start, limits, seed());
+        self.undertaker.go_on();
         let mut attempt = Attempt {
             readers: Readers::new(&self.log, &lanes, epoch),
             lanes,
@@ -115,7 +114,6 @@ impl<P: Publisher> Publish<P> {
             violation: None,
             rates: Summary::default(),
             overloaded: BTreeSet::new(),
-            halted: false,
             bury_after: None,
             stream: StreamWatch::new(facts),
             loop_: self,
@@ -197,8 +195,6 @@ struct Attempt<'a, P> {
     rates: Summary,
     /// Shards that have got a rate since the last complaint.
     overloaded: BTreeSet<String>,
-    /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
-    halted: bool,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
     stream: StreamWatch,
@@ -210,15 +206,15 @@ impl<P: Publisher> Attempt<'_, P> {
         let mut phase = self.loop_.phase.clone();
         let mut describing = FuturesUnordered::new();
         loop {
-            if !self.halted {
+            self.decide();
+            if !self.halted() {
                 self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {
                 describing.push(self.loop_.publisher.describe());
             }
-            while !self.halted
-                && self.stream.may_send()
+            while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
@@ -227,17 +223,19 @@ impl<P: Publisher> Attempt<'_, P> {
                 out.push(async move { (ticket, answer.await) });
             }
             // While nothing may be sent, no lane is slower than another.
-            if self.stream.may_send() && self.lanes.tend(Instant::now()) {
+            let sends = self.may_send();
+            if sends && self.lanes.tend(Instant::now()) {
                 self.tell_changes();
                 continue;
             }
             let mut wake = self.reported + REPORT_EVERY;
-            if self.stream.may_send() {
+            if sends {
                 wake = self.lanes.wake_at(Instant::now()).map_or(wake, |at| at.min(wake));
             }
             if describing.is_empty() {
                 wake = wake.min(self.stream.due());
             }
+            let halted = self.halted();
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
@@ -247,7 +245,7 @@ impl<P: Publisher> Attempt<'_, P> {
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !self.halted => {}
+                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -274,32 +272,45 @@ impl<P: Publisher> Attempt<'_, P> {
         }
         self.bury_after = None;
         while let Some(dead) = self.lanes.next_dead_letter() {
-            let reason = poison::reason(&dead);
-            if self.loop_.on_poison == OnPoison::Stop {
-                self.halted = true;
-                meters::halted();
-                tracing::error!(
-                    frame = %dead.frame, event_type = &*dead.event_type, reason,
-                    "publishing stops before a record that cannot leave, because on_poison is \"stop\"; receiving goes on into the \
-                     buffer. Mend the cause, or let it go to the dead letter with on_poison = \"quarantine\", and start again"
-                );
-                return Ok(());
-            }
-            match self.loop_.dead_letters.append(&poison::entry(&dead, &reason)) {
-                Ok(()) => {}
-                Err(error @ DeadLetterError::Full { .. }) => {
+            match self.loop_.undertaker.lay(&dead)? {
+                Laid::Away => {
+                    self.lanes.finish(dead.frame, dead.part);
+                    meters::quarantined();
+                }
+                Laid::NoRoom(error) => {
                     tracing::error!(%error, retry_in = ?BURY_AGAIN, "make room: events of the same key wait for it, others go on");
                     self.lanes.put_back(dead.frame, dead.part);
                     self.bury_after = Some(Instant::now() + BURY_AGAIN);
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Laid::Stands => return Ok(()),
             }
-            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record went to the dead letter: dead_letters.jsonl in buffer.dir");
-            self.lanes.finish(dead.frame, dead.part);
-            meters::quarantined();
         }
         Ok(())
+    }
+
+    /// Whether publishing stands before a record that cannot leave.
+    fn halted(&self) -> bool {
+        self.loop_.undertaker.standing().is_some()
+    }
+
+    /// Whether records may leave at all.
+    fn may_send(&self) -> bool {
+        !self.halted() && self.stream.may_send()
+    }
+
+    /// Does what a person has decided about the record that stands.
+    fn decide(&mut self) {
+        match self.loop_.undertaker.verdict() {
+            None => {}
+            Some(Verdict::TryAgain) => self.stream.ask(),
+            Some(Verdict::PutAway) => {
+                if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                    self.lanes.finish(frame, part);
+                    meters::quarantined();
+                }
+            }
+        }
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
@@ -377,6 +388,10 @@ impl<P: Publisher> Attempt<'_, P> {
         if let Ok(facts) = &described {
             self.loop_.check_stream(facts)?;
             self.lanes.set_max_record_size(facts.max_record_size);
+            if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                // Perhaps it leaves now; else it stands there again.
+                self.lanes.put_back(frame, part);
+            }
         }
         self.stream.described(described);
         Ok(())

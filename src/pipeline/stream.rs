@@ -56,6 +56,11 @@ impl StreamWatch {
         self.standing.due()
     }
 
+    /// A person wants it to be looked at now.
+    pub(super) fn ask(&mut self) {
+        self.standing.ask(Instant::now());
+    }
+
     /// A request was answered, or failed as a whole.
     pub(super) fn settled(&mut self, error: Option<&PutError>) {
         if let Some(error) = error {

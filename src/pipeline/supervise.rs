@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::buffer::dead_letter::DeadLetterFile;
 use crate::buffer::disk::DirectoryLock;
 use crate::buffer::keeper::{Keeper, Request};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
 use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
+use crate::pipeline::desk::Desk;
 use crate::pipeline::health::{self, End};
+use crate::pipeline::poison::{Letters, Undertaker};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
 use crate::pipeline::{Phase, database, watchdog};
@@ -134,8 +135,12 @@ impl Running {
         let ingest_end = end.clone();
         threads.push(loop_thread("ingest", ingest_end, move || ingest.run())?);
 
-        let dead_letters = DeadLetterFile::open(&config.buffer.dir)?;
-        let (kinesis, on_poison, phase_) = (config.kinesis.clone(), config.on_poison, phase.subscribe());
+        let letters = Letters::open(config.buffer.dir.clone())?;
+        let translator = Translator::new(&config.source_urn(), epoch, config.tables.clone());
+        let desk = Desk::new(letters.clone(), ledger.clone(), translator, phase.subscribe());
+        threads.push(loop_thread("letters", end.clone(), move || desk.run())?);
+        let undertaker = Undertaker::new(letters, ledger.clone(), config.on_poison);
+        let (kinesis, phase_) = (config.kinesis.clone(), phase.subscribe());
         threads.push(loop_thread("publish", end, move || async move {
             let settings = kinesis::Settings {
                 stream: kinesis.stream,
@@ -150,7 +155,7 @@ impl Running {
                 made = KinesisPublisher::new(&settings) => made.map_err(Failure::stop)?,
             };
             let pack = kinesis.pack;
-            let publish = Publish { publisher, log, ledger, dead_letters, on_poison, pack, phase: phase_ };
+            let publish = Publish { publisher, log, ledger, undertaker, pack, phase: phase_ };
             publish_loop(publish).await
         })?);
         Ok(Self { phase, ended, keeper: keeper_sender, threads, _lock: lock })

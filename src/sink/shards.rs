@@ -162,7 +162,7 @@ impl Shards {
 
     /// A record that was taken has become so many bytes larger.
     pub fn spend(&mut self, place: Place, bytes: usize) {
-        if let Some(shard) = self.shards.get_mut(place.index()) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
             shard.rate.spend(float(bytes));
         }
     }
@@ -170,7 +170,7 @@ impl Shards {
     /// The shard that took a lane's records last, for a message.
     pub fn of_lane(&self, lane: u8) -> Option<&str> {
         let Lane { below, above, .. } = self.lanes.get(usize::from(lane))?;
-        self.shards.get(above.or(*below)?.index()).map(|shard| &*shard.id)
+        self.all.get(above.or(*below)?.index()).map(|shard| &*shard.id)
     }
 
     /// Whether a shard of the lane takes nothing at all.

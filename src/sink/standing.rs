@@ -61,6 +61,11 @@ impl Standing {
         self.due
     }
 
+    /// It is to be described now.
+    pub fn ask(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// A request failed as a whole.
     pub fn failed(&mut self, error: &PutError, now: Instant) {
         let stale = now.duration_since(self.described) >= STALE;

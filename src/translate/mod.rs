@@ -60,6 +60,12 @@ impl Translator {
         Self { tables, envelope: Envelope::new(source, epoch), plans: HashMap::new(), plans_max: 10_000 }
     }
 
+    /// The same rules for changes of another epoch: what is translated anew belongs to the history it came from.
+    #[must_use]
+    pub fn of_epoch(&self, epoch: u16) -> Self {
+        Self::new(self.source(), epoch, self.tables.clone())
+    }
+
     /// Epoch of the positions in its events.
     pub const fn epoch(&self) -> u16 {
         self.envelope.epoch()

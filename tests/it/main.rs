@@ -16,6 +16,7 @@ mod configuration;
 mod connections;
 mod crash;
 mod disk;
+mod dlq;
 mod e2e;
 mod history;
 mod isolation;

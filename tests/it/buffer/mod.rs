@@ -4,6 +4,7 @@ mod checkpoint;
 mod damage;
 mod format;
 mod full;
+mod inspect;
 mod model;
 mod powercut;
 mod threads;

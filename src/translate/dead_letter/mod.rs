@@ -1,10 +1,14 @@
 //! A change that cannot become events becomes a dead letter: one JSON line with everything needed to look into it.
 
+mod kept;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::change::{Place, Unreadable};
+use crate::change::{Place, Relation, Unreadable};
 use crate::event::{RecordKind, Records};
+
+pub use self::kept::{Kept, NotKept};
 
 use super::json;
 
@@ -21,6 +25,8 @@ pub struct DeadLetter<'a> {
     pub place: Place,
     /// `schema.table`, if that much is known.
     pub table: Option<&'a str>,
+    /// Its description, if the change can be decoded: what a retry needs beside the raw change.
+    pub relation: Option<&'a Relation>,
     /// Why it cannot leave; no row values.
     pub reason: &'a str,
     /// Size of the change as it was received, in bytes.
@@ -36,6 +42,7 @@ impl<'a> DeadLetter<'a> {
             epoch,
             place: change.place,
             table: change.table,
+            relation: change.relation,
             reason: change.reason,
             size: change.size,
             raw: change.raw,
@@ -79,6 +86,20 @@ impl<'a> DeadLetter<'a> {
         super::envelope::write_integer(out, i64::try_from(self.size).unwrap_or(i64::MAX));
         out.extend_from_slice(b",\"raw_kept\":");
         super::envelope::write_integer(out, i64::try_from(raw.len()).unwrap_or(i64::MAX));
+        let numbers = [
+            ("epoch", i64::from(self.epoch)),
+            ("index", i64::from(self.place.index)),
+            ("nth", i64::from(self.place.nth)),
+            ("time", transaction.time),
+        ];
+        for (name, number) in numbers {
+            out.extend_from_slice(format!(",\"{name}\":{number}").as_bytes());
+        }
+        out.extend_from_slice(format!(",\"commit\":\"{}\"", transaction.commit).as_bytes());
+        if let Some(relation) = self.relation {
+            out.extend_from_slice(b",\"relation\":");
+            kept::write_relation(out, relation);
+        }
         out.extend_from_slice(b",\"raw\":\"");
         let start = out.len();
         out.resize(start + raw.len().div_ceil(3) * 4, 0);
