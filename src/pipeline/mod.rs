@@ -16,6 +16,7 @@ pub mod poison;
 pub mod publish;
 mod readers;
 pub mod recover;
+mod remarks;
 pub mod retry;
 pub mod start;
 mod stream;

@@ -3,7 +3,6 @@
 //! It never looks at a change, and no error of the service ends it: what is refused or unanswered is sent again, key by key
 //! and in order, for ever. What it knows is the window; everything else is in the ledger.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ use crate::config::Pack;
 use crate::failure::Failure;
 use crate::pipeline::poison::{Laid, Undertaker, Verdict};
 use crate::pipeline::readers::Readers;
+use crate::pipeline::remarks::{Remarks, ranges};
 use crate::pipeline::stream::{self, StreamWatch};
 use crate::pipeline::{Phase, meters};
-use crate::sink::lanes::{Change, Detail, FeedId, Lanes, Settlement, Start, Violation};
+use crate::sink::lanes::{Detail, FeedId, Lanes, Start};
 use crate::sink::request::{Limits, PACK_BYTES, Ticket};
-use crate::sink::shards::Summary;
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
 /// How often lanes and books are reported; the checkpoint is not written more often either.
@@ -32,10 +31,6 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a dead letter is tried again that found no room.
 const BURY_AGAIN: Duration = Duration::from_secs(5);
-/// Most overloaded shards that a line of the log names.
-const NAMED_MAX: usize = 8;
-/// How often a service that keeps failing is mentioned at most.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// The stream is not the one this directory has published to, or cannot keep order.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +105,7 @@ impl<P: Publisher> Publish<P> {
             readers: Readers::new(&self.log, &lanes, epoch),
             lanes,
             reported: Instant::now(),
-            complaint: None,
-            violation: None,
-            rates: Summary::default(),
-            overloaded: BTreeSet::new(),
+            remarks: Remarks::default(),
             bury_after: None,
             stream: StreamWatch::new(facts),
             loop_: self,
@@ -188,13 +180,7 @@ struct Attempt<'a, P> {
     readers: Readers,
     lanes: Lanes,
     reported: Instant,
-    complaint: Option<Instant>,
-    /// When a violation of the order was last told.
-    violation: Option<Instant>,
-    /// Of shards, as last reported.
-    rates: Summary,
-    /// Shards that have got a rate since the last complaint.
-    overloaded: BTreeSet<String>,
+    remarks: Remarks,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
     stream: StreamWatch,
@@ -225,7 +211,7 @@ impl<P: Publisher> Attempt<'_, P> {
             // While nothing may be sent, no lane is slower than another.
             let sends = self.may_send();
             if sends && self.lanes.tend(Instant::now()) {
-                self.tell_changes();
+                Remarks::lanes_moved(self.lanes.take_changes());
                 continue;
             }
             let mut wake = self.reported + REPORT_EVERY;
@@ -316,71 +302,8 @@ impl<P: Publisher> Attempt<'_, P> {
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
-        self.accuse(&settlement);
         self.stream.settled(settlement.error.as_ref());
-        self.complain(&settlement);
-    }
-
-    /// Says that the service has not kept the order of a key, but not more often than a person can read.
-    fn accuse(&mut self, settlement: &Settlement) {
-        let Some(Violation { fall, frame, event_type, lane }) = &settlement.violation else { return };
-        let now = Instant::now();
-        if self.violation.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
-            return;
-        }
-        self.violation = Some(now);
-        tracing::error!(
-            shard = fall.shard, before = fall.before, after = fall.after, event_type = &**event_type, %frame, lane,
-            "Kinesis gave a record a sequence number that is not above that of the record before it of the same key: readers of the              shard get the two in the wrong order. A person must compare what they have with the table"
-        );
-    }
-
-    /// Says that something is being retried, but not more often than a person can read.
-    fn complain(&mut self, settlement: &Settlement) {
-        let newly = settlement.cuts.iter().filter(|cut| cut.first).map(|cut| cut.shard.clone());
-        self.overloaded.extend(newly.take(NAMED_MAX.saturating_sub(self.overloaded.len())));
-        let refused = settlement.throttled + settlement.failed + settlement.unanswered;
-        if refused == 0 {
-            let calm = self.lanes.paused_lanes() == 0 && self.rates.limited == 0;
-            if settlement.accepted > 0 && self.complaint.is_some() && calm {
-                self.complaint = None;
-                tracing::info!("the stream takes everything again");
-            }
-            return;
-        }
-        let now = Instant::now();
-        if self.complaint.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
-            return;
-        }
-        self.complaint = Some(now);
-        let overloaded = std::mem::take(&mut self.overloaded).into_iter().collect::<Vec<_>>().join(" ");
-        let error = settlement.error.as_ref().map(ToString::to_string).or_else(|| settlement.reason.clone());
-        tracing::warn!(
-            throttled = settlement.throttled,
-            failed = settlement.failed,
-            unanswered = settlement.unanswered,
-            shards = (!overloaded.is_empty()).then_some(overloaded),
-            stream = self.stream.arn(),
-            error,
-            "records are sent again until the stream takes them"
-        );
-    }
-
-    /// Says which lanes have left the others, and which are back.
-    fn tell_changes(&mut self) {
-        for change in self.lanes.take_changes() {
-            match change {
-                Change::Detached { lanes, behind, shard } => tracing::warn!(
-                    lanes = ranges(&lanes),
-                    behind,
-                    shard,
-                    "lanes cannot keep up and are fed apart, so that the others go on; behind is in frames of the log"
-                ),
-                Change::Back { lanes } => {
-                    tracing::info!(lanes = ranges(&lanes), "lanes are with the others again");
-                }
-            }
-        }
+        self.remarks.settled(&settlement, self.lanes.paused_lanes(), self.stream.arn());
     }
 
     /// The stream's settings: whether it is still the same one, and what it takes.
@@ -407,8 +330,9 @@ impl<P: Publisher> Attempt<'_, P> {
         self.reported = Instant::now();
         let progress = self.lanes.progress(detail);
         let books = self.lanes.take_books();
-        self.rates = self.lanes.rates(self.reported);
-        meters::rates(&self.rates);
+        let rates = self.lanes.rates(self.reported);
+        self.remarks.shards_limited(rates.limited);
+        meters::rates(&rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
         let (detached, behind) = self.lanes.behind();
         meters::detached(detached, behind);
@@ -423,32 +347,8 @@ impl<P: Publisher> Attempt<'_, P> {
     }
 }
 
-/// Lanes as a person reads them: `0-63, 200`.
-fn ranges(lanes: &[u8]) -> String {
-    let runs = lanes.chunk_by(|one, next| one.checked_add(1) == Some(*next));
-    let text = runs.filter_map(|run| match (run.first()?, run.last()?) {
-        (first, last) if first == last => Some(first.to_string()),
-        (first, last) => Some(format!("{first}-{last}")),
-    });
-    text.collect::<Vec<_>>().join(", ")
-}
-
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lanes_are_named_by_their_ranges() {
-        for (lanes, text) in
-            [(vec![], ""), (vec![7], "7"), (vec![0, 1, 2, 9], "0-2, 9"), (vec![3, 254, 255], "3, 254-255")]
-        {
-            assert_eq!(ranges(&lanes), text);
-        }
-    }
 }
