@@ -193,11 +193,16 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DiskError> {
 }
 
 /// Deletes a file and gives back its room at once, also where somebody still has it open: a reader that waits for more in
-/// it would keep the disk full, and nothing more could come. One that is not there is no error.
+/// it would keep the disk full, and nothing more could come. First the name goes, then the room, so that nobody ever finds
+/// it emptied. One that is not there is no error.
 pub(super) fn discard_file(path: &Path) -> Result<(), DiskError> {
-    match OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("empty", path)(error)),
-        Ok(()) | Err(_) => remove_file(path),
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => {
+            remove_file(path)?;
+            file.set_len(0).map_err(failed("empty", path))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("open", path)(error)),
     }
 }
 

@@ -105,10 +105,17 @@ pub fn verify(directory: &Path) -> Result<Verified, VerifyError> {
     let mut reading = Reading { directory, next: None, position: None, verified };
     for (at, first) in segments.iter().enumerate() {
         let following = segments.get(at + 1).copied();
+        let told = (reading.verified.findings.len(), reading.verified.more);
         match reading.segment(*first, following) {
             // Released since it was listed.
             Err(ScanError::Disk(error)) if segment::is_gone(&error) => reading.next = None,
             read => read?,
+        }
+        // Released while it was read: its name goes before its bytes do, so what was found in it means nothing.
+        if matches!(segment::path(directory, *first).try_exists(), Ok(false)) {
+            reading.verified.findings.truncate(told.0);
+            reading.verified.more = told.1;
+            reading.next = None;
         }
     }
     reading.end();

@@ -164,6 +164,8 @@ impl Rig {
             let forget = "drop publication forebay_lab; select pg_drop_replication_slot('forebay_lab')";
             self.flow.postgres.execute(forget);
             self.flow.daemon.wipe();
+            // Else the next cut may bring the old directory back, and a slot that was dropped is rightly missed.
+            self.volume.sync();
         }
         if refused.is_none() {
             self.flow.wait_until_it_moves("the last one");

@@ -76,6 +76,11 @@ impl Volume {
         Snapshot { image }
     }
 
+    /// Makes everything durable that was done in it.
+    pub fn sync(&self) {
+        run(Command::new("sync").arg("-f").arg(self.mount_point()));
+    }
+
     fn mount(&mut self) {
         // A damaged file system must not look like a working one.
         let options = "loop,errors=remount-ro";
