@@ -213,6 +213,7 @@ impl<P: Publisher> Attempt<'_, P> {
                 self.bury()?;
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {
+                self.stream.asks();
                 describing.push(self.loop_.publisher.describe());
             }
             while self.may_send()
