@@ -163,8 +163,7 @@ impl Lanes {
             self.end_pauses(now);
             let pass = self.gate.pass(now);
             let waiting = self.waiting();
-            let allowance =
-                self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
+            let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
             let mut load = Load {
                 sent: self.spare.pop().unwrap_or_default(),
                 records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),

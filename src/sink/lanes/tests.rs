@@ -79,12 +79,8 @@ fn what_was_ready_before_its_shard_got_a_rate_has_a_time_at_which_it_leaves() {
 #[test]
 fn a_large_record_of_one_feed_gets_its_room_while_another_has_always_something() {
     for (large, small, turns) in [(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)] {
-        let limits = Limits {
-            request_bytes: 400,
-            in_flight_bytes: 1000,
-            window_bytes: 8 << 10,
-            ..Limits::default()
-        };
+        let limits =
+            Limits { request_bytes: 400, in_flight_bytes: 1000, window_bytes: 8 << 10, ..Limits::default() };
         let reached = (0..=u8::MAX).map(|lane| (lane, FrameNo(if lane == 7 { 10 } else { 50 })));
         let start = Start { lanes: reached.collect(), ..Start::default() };
         let mut lanes = Lanes::new(&start, limits, 1);
@@ -110,4 +106,29 @@ fn a_large_record_of_one_feed_gets_its_room_while_another_has_always_something()
         });
         assert!(answered.is_some_and(|answered| answered <= 4), "{large} {turns}: {answered:?}");
     }
+}
+
+#[test]
+fn nobody_is_sent_away_for_a_time_in_which_nothing_could_be_sent() {
+    let mut now = Instant::now();
+    let limits = Limits { window_bytes: 4 << 10, ..Limits::default() };
+    let mut lanes = Lanes::new(&Start::default(), limits, 1);
+    admit(&mut lanes, FeedId::FRONT, vec![event(1, 0, 10)]);
+    let refused = lanes.fill(now).unwrap();
+    drop(lanes.settle(refused.ticket, Ok(vec![Answer::Failed { reason: "x".to_owned() }]), now));
+    for nth in 0.. {
+        if lanes.wants(FeedId::FRONT).is_none() {
+            break;
+        }
+        admit(&mut lanes, FeedId::FRONT, vec![event(2, nth, 10)]);
+        let request = lanes.fill(now).unwrap();
+        drop(lanes.settle(request.ticket, Ok(vec![accepted()]), now));
+    }
+    assert!(lanes.fill(now).is_none() && !lanes.tend(now));
+    now += std::time::Duration::from_hours(1);
+    let request = lanes.fill(now).unwrap();
+    lanes.tend(now);
+    drop(lanes.settle(request.ticket, Ok(vec![accepted()]), now));
+    assert!(!lanes.tend(now), "{:?}", lanes.take_changes());
+    assert!(lanes.is_empty());
 }
