@@ -193,11 +193,13 @@ impl<P: Publisher> Attempt<'_, P> {
         let mut describing = FuturesUnordered::new();
         loop {
             self.decide();
+            let mut more = false;
             if !self.halted() {
-                self.readers.read(&mut self.lanes)?;
+                more = self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {
+                self.stream.asks();
                 describing.push(self.loop_.publisher.describe());
             }
             while self.may_send()
@@ -231,9 +233,11 @@ impl<P: Publisher> Attempt<'_, P> {
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted => {}
+                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted && !more => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake) => {}
+                // PRIORITY 5: more to read, after a look at everything else.
+                () = tokio::task::yield_now(), if more => {}
             }
             self.report(Detail::Lanes);
         }

@@ -56,6 +56,11 @@ impl StreamWatch {
         self.standing.due()
     }
 
+    /// A look begins.
+    pub(super) fn asks(&mut self) {
+        self.standing.asks(Instant::now());
+    }
+
     /// A person wants it to be looked at now.
     pub(super) fn ask(&mut self) {
         self.standing.ask(Instant::now());

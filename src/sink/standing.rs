@@ -10,7 +10,11 @@
 //!   anything. Here a refusal to describe is no hindrance (the right to describe may be missing while the right to put is not);
 //! - such a request earlier than that: the next look comes sooner, because the largest record may have changed.
 //!
-//! Invariants: one look at a time, with growing pauses, whatever fails; a doubt never ends by time alone.
+//! A description tells of the moment when it was asked for: one that was on its way before a request failed ends no doubt, and
+//! is as old as its question.
+//!
+//! Invariants: one look at a time, with growing pauses, whatever fails; a doubt never ends by time alone, nor by what was
+//! asked before it arose.
 
 use std::time::Duration;
 
@@ -39,16 +43,26 @@ enum Doubt {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Standing {
+    /// When it was asked for the description known last.
     described: Instant,
     due: Instant,
     doubt: Option<Doubt>,
     failures: u32,
+    /// When the look began that is under way, or the last one.
+    asked: Instant,
+    /// Whether another one is wanted that begins later: there is a reason that it could not know.
+    again: bool,
 }
 
 impl Standing {
     /// The stream has just been described, and is ours.
     pub fn new(now: Instant) -> Self {
-        Self { described: now, due: now + EVERY, doubt: None, failures: 0 }
+        Self { described: now, due: now + EVERY, doubt: None, failures: 0, asked: now, again: false }
+    }
+
+    /// A look begins; [`described`](Self::described) will tell what came of it.
+    pub const fn asks(&mut self, now: Instant) {
+        (self.asked, self.again) = (now, false);
     }
 
     /// Whether records may be sent.
@@ -64,6 +78,7 @@ impl Standing {
     /// It is to be described now.
     pub fn ask(&mut self, now: Instant) {
         self.due = self.due.min(now);
+        self.again = true;
     }
 
     /// A request failed as a whole.
@@ -84,6 +99,7 @@ impl Standing {
         if self.doubt.is_none() {
             self.due = self.due.min(now);
         }
+        self.again = true;
         if self.doubt != Some(Doubt::Gone) {
             self.doubt = Some(doubt);
         }
@@ -92,7 +108,11 @@ impl Standing {
     /// The stream was described, and is the same one, or could not be.
     pub fn described(&mut self, result: &Result<StreamFacts, PutError>, now: Instant) {
         match result {
-            Ok(StreamFacts { closed: None, .. }) => *self = Self::new(now),
+            Ok(StreamFacts { closed: None, .. }) => {
+                let doubt = self.doubt.filter(|_| self.again);
+                let due = if self.again { now } else { self.asked + EVERY };
+                *self = Self { due, doubt, again: self.again, ..Self::new(self.asked) };
+            }
             Ok(StreamFacts { closed: Some(_), .. }) | Err(PutError::Missing(_)) => {
                 self.doubt = Some(Doubt::Gone);
                 self.pause(now);
@@ -101,6 +121,7 @@ impl Standing {
             Err(PutError::Refused(_) | PutError::Throttled(_)) if self.doubt == Some(Doubt::Gone) => {
                 self.pause(now);
             }
+            Err(PutError::Refused(_) | PutError::Throttled(_)) if self.again => self.due = now,
             // The service is there, and does not want to say: the next outage asks again.
             Err(PutError::Refused(_) | PutError::Throttled(_)) => {
                 self.doubt = None;
@@ -184,6 +205,7 @@ mod tests {
         ] {
             let mut standing = Standing::new(now - Duration::from_secs(30));
             standing.failed(&failed, now);
+            standing.asks(now);
             standing.described(&described, now);
             assert_eq!(standing.may_send(), may_send, "{failed}, then {described:?}");
         }
@@ -196,6 +218,7 @@ mod tests {
         standing.failed(&missing(), now);
         let mut last = Duration::ZERO;
         for _ in 0..40 {
+            standing.asks(now);
             standing.described(&Err(missing()), now);
             let pause = standing.due() - now;
             standing.failed(&missing(), now);
@@ -205,6 +228,7 @@ mod tests {
             (now, last) = (standing.due(), pause);
         }
         assert_eq!(last, PAUSE_CAP);
+        standing.asks(now);
         standing.described(&Ok(facts(None)), now);
         assert!(standing.may_send() && standing.due() == now + EVERY);
     }
@@ -214,9 +238,40 @@ mod tests {
         let now = Instant::now() + EVERY;
         for (error, due_in) in [(refused(), EVERY), (silent(), PAUSE_FIRST)] {
             let mut standing = Standing::new(now - EVERY);
+            standing.asks(now);
             standing.described(&Err(error), now);
             assert!(standing.may_send());
             assert_eq!(standing.due() - now, due_in);
         }
+    }
+
+    #[test]
+    fn a_description_that_was_asked_for_before_a_request_failed_ends_no_doubt() {
+        let start = Instant::now();
+        let (asked, failed) = (start + EVERY, start + EVERY + Duration::from_secs(1));
+        for error in [missing(), silent(), refused()] {
+            for late in [Ok(facts(None)), Err(refused())] {
+                let mut standing = Standing::new(start);
+                standing.asks(asked);
+                standing.failed(&error, failed);
+                let told = failed + Duration::from_secs(5);
+                standing.described(&late, told);
+                assert!(!standing.may_send(), "{error}, then {late:?}");
+                assert!(standing.due() <= told + PAUSE_CAP);
+                standing.asks(told);
+                standing.described(&Ok(facts(None)), told);
+                assert!(standing.may_send() && standing.due() == told + EVERY, "{error}, then {late:?}");
+            }
+        }
+        let mut standing = Standing::new(start);
+        standing.asks(start);
+        standing.described(&Ok(facts(None)), start + STALE);
+        standing.failed(&silent(), start + STALE);
+        assert!(!standing.may_send(), "a description is as old as its question");
+        let mut standing = Standing::new(start);
+        standing.asks(asked);
+        standing.ask(failed);
+        standing.described(&Ok(facts(None)), failed);
+        assert!(standing.may_send() && standing.due() == failed, "what a person asks for is not lost");
     }
 }

@@ -31,6 +31,8 @@ const FEEDS_MAX: usize = 4;
 const REAR_PART: usize = 8;
 /// How often feeds are looked at.
 const TEND_EVERY: Duration = Duration::from_millis(250);
+/// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any lane.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// A hand-over that takes longer is called off: the front holds records meanwhile.
@@ -100,7 +102,13 @@ impl Lanes {
     }
 
     fn look(&mut self, now: Instant) {
-        self.tended = Some(now);
+        let last = self.tended.replace(now);
+        if last.is_some_and(|last| now.duration_since(last) >= SEEN_WITHIN) {
+            for feed in &mut self.feeds {
+                (feed.watch.full, feed.watch.pace) = (None, None);
+                feed.watch.handing = feed.watch.handing.map(|_| now);
+            }
+        }
         self.watch_hand_overs(now);
         let ids: Vec<FeedId> = self.feeds.iter().map(|feed| feed.id).collect();
         for id in ids {

@@ -26,6 +26,8 @@ pub(super) struct Load {
     pub(super) allowance: Allowance,
     /// Bytes up to which lines of one key share a record.
     pub(super) pack_bytes: usize,
+    /// Whether a record was found to belong into the queue of a shard, or of another one.
+    pub(super) moved: bool,
 }
 
 impl Load {
@@ -38,7 +40,9 @@ impl Load {
             let (size, hash) = (entry.size(), entry.hash);
             let too_large = size > with.limits.max_record_size;
             let waits = with.pauses.is_paused(hash.lane()) || feed.is_held(hash.lane());
-            if too_large || waits || with.shards.limited(hash) != place {
+            let strays = with.shards.limited(hash) != place;
+            if too_large || waits || strays {
+                self.moved |= strays;
                 // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
                 feed.unready(seq, size);
                 if place.is_some() {

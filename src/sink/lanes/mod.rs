@@ -159,23 +159,29 @@ impl Lanes {
     /// called again until it gives none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
         self.asked = Some(now);
-        self.end_pauses(now);
-        let pass = self.gate.pass(now);
-        let waiting = self.waiting();
-        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
-        let mut load = Load {
-            sent: self.spare.pop().unwrap_or_default(),
-            records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
-            bytes: 0,
-            allowance,
-            pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
+        let (pass, Load { sent, records, bytes, .. }) = loop {
+            self.end_pauses(now);
+            let pass = self.gate.pass(now);
+            let waiting = self.waiting();
+            let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
+            let mut load = Load {
+                sent: self.spare.pop().unwrap_or_default(),
+                records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
+                bytes: 0,
+                allowance,
+                pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
+                moved: false,
+            };
+            self.load(&mut load, now);
+            if !load.records.is_empty() {
+                break (pass, load);
+            }
+            self.spare.push(load.sent);
+            // From the queue where a record belongs now it may leave at once.
+            if !load.moved {
+                return None;
+            }
         };
-        self.load(&mut load, now);
-        let Load { sent, records, bytes, .. } = load;
-        if records.is_empty() {
-            self.spare.push(sent);
-            return None;
-        }
         self.flight.sent(records.len(), bytes, now);
         let probe = pass == Pass::Probe;
         if probe {
@@ -203,6 +209,8 @@ impl Lanes {
                     Takes { limits: &self.limits, pauses: &self.pauses, shards: &mut self.shards, now };
                 let blocked = load.take_from(feed, share, &mut with);
                 if blocked && load.records.is_empty() {
+                    // It stays first until it has the room: the others would fill that again and again.
+                    self.turn = self.turn.wrapping_sub(1);
                     return;
                 }
             }
@@ -391,8 +399,10 @@ impl Lanes {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
         }
-        let paced = self.feeds.iter().filter_map(|feed| feed.paced.next_start(&self.shards, now));
-        let released = self.pauses.next_release().into_iter().chain(paced).min();
+        // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
+        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
+        let paced = self.feeds.iter().flat_map(|feed| feed.paced.starts(&self.shards, now));
+        let released = self.pauses.next_release().into_iter().chain(paced).filter(since).min();
         let ready = self.waiting().records > 0;
         let times = if self.gate.is_open() {
             [self.flight.next_partial(&self.limits).filter(|_| ready), released]
@@ -400,8 +410,6 @@ impl Lanes {
             let probe = self.gate.next_probe()?;
             [Some(probe).filter(|_| ready), released.map(|at| at.max(probe))]
         };
-        // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
-        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
         times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
     }
 

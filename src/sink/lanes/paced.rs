@@ -119,13 +119,12 @@ impl Paced {
         }
     }
 
-    /// When a shard may have tokens that had none, if nothing else happens.
-    pub(super) fn next_start(&self, shards: &Shards, now: Instant) -> Option<Instant> {
-        let next = |place: &Place| {
+    /// When each shard may have tokens that had none, if nothing else happens.
+    pub(super) fn starts(&self, shards: &Shards, now: Instant) -> impl Iterator<Item = Instant> {
+        self.used.iter().filter_map(move |place| {
             let queue = self.queues.get(place.index()).filter(|queue| queue.records > 0)?;
             Some(shards.rate_of(*place)?.next_start(queue.amount(), now))
-        };
-        self.used.iter().filter_map(next).min()
+        })
     }
 
     /// Forgets room below the window's first record.

@@ -7,24 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
-use forebay::position::{FrameNo, Lsn, Position, Transaction};
+use forebay::position::{FrameNo, Position};
 use forebay::sink::lanes::{Admission, Change, Detail, FeedId, Frame, Lanes, Progress, Start};
 use forebay::sink::request::{Limits, Request, Ticket};
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
 
-use super::means::{Counted, Random};
+use super::means::{Counted, Random, Written, id_of, transaction, written};
 use super::planted::{Planted, Seen};
 
 /// Frame and part.
 type Id = (u64, u16);
-
-struct Written {
-    kind: RecordKind,
-    hash: KeyHash,
-    key: String,
-    line: String,
-}
 
 struct Out {
     ticket: Ticket,
@@ -43,10 +36,14 @@ pub(super) struct World {
     pub(super) seen_changes: Seen,
     /// Lanes of which nothing is taken now: first and last.
     stuck: Option<(u8, u8)>,
+    /// Lanes of each shard, and how often they were divided anew.
+    shards: (u8, u32),
     random: Random,
     log: Vec<Vec<Written>>,
     limits: Limits,
     trouble: u64,
+    /// Whether the largest record changes: where one went that is read again is a guess then.
+    changes_limit: bool,
     now: Instant,
     lanes: Lanes,
     out: Vec<Out>,
@@ -92,9 +89,11 @@ impl World {
             planted,
             seen_changes: Seen::default(),
             stuck: None,
+            shards: (255, 0),
             log: frames,
             limits,
             trouble: [0, 5, 30, 60][usize::try_from(random.below(4)).unwrap()],
+            changes_limit: seed.is_multiple_of(5),
             now: Instant::now(),
             lanes: Lanes::new(&start, limits, seed),
             out: Vec::new(),
@@ -127,7 +126,7 @@ impl World {
                 40..70 => self.send(),
                 _ => self.answer_one(),
             }
-            self.bury();
+            self.bury(5);
             self.tend();
             self.wait_if_nothing_moves();
             self.check();
@@ -144,6 +143,19 @@ impl World {
             1 => Some((KeyHash::of("hot").lane(), KeyHash::of("hot").lane())),
             _ => None,
         };
+        if self.random.percent(30) {
+            self.shards =
+                ([16, 32, 64, 255][usize::try_from(self.random.below(4)).unwrap()], self.shards.1 + 1);
+        }
+        if self.changes_limit && self.random.percent(30) {
+            self.limits.max_record_size = [150, 600, 900][usize::try_from(self.random.below(3)).unwrap()];
+            self.lanes.set_max_record_size(self.limits.max_record_size);
+        }
+    }
+
+    fn shard_of(&self, lane: u8) -> String {
+        let (width, generation) = self.shards;
+        format!("shardId-{generation:06}{:06}", lane / width)
     }
 
     fn admit(&mut self) {
@@ -286,7 +298,8 @@ impl World {
             if !stuck && !self.random.percent(self.trouble) {
                 self.appear_all(id);
                 self.number += 1;
-                answers.push(Answer::Accepted { sequence: self.number.to_string(), shard: "s".to_owned() });
+                let (sequence, shard) = (self.number.to_string(), self.shard_of(lane));
+                answers.push(Answer::Accepted { sequence, shard });
             } else if self.random.percent(70) {
                 answers.push(Answer::Throttled);
             } else {
@@ -296,9 +309,13 @@ impl World {
         answers
     }
 
-    /// Writes what belongs in the dead-letter file.
-    fn bury(&mut self) {
+    /// Writes what belongs in the dead-letter file; in so many of a hundred cases there is no room.
+    fn bury(&mut self, no_room: u64) {
         while let Some(letter) = self.lanes.next_dead_letter() {
+            if self.random.percent(no_room) {
+                self.lanes.put_back(letter.frame, letter.part);
+                return;
+            }
             let id = (letter.frame.0, letter.part);
             let written = self.written(id);
             let size = written.key.len() + written.line.len();
@@ -394,6 +411,7 @@ impl World {
         if !self.out.is_empty() || self.lanes.is_empty() {
             return;
         }
+        self.bury(0);
         self.send();
         if self.lanes.feeds().into_iter().any(|feed| self.wants_more(feed)) {
             return;
@@ -404,7 +422,10 @@ impl World {
             assert!(wake > self.now && wake <= self.now + Duration::from_secs(30));
             self.now = wake;
             self.send();
-            let more = self.lanes.wake_at(self.now).is_some();
+            // What has become too large meanwhile is found when it would have left.
+            let known = self.known.len();
+            self.bury(0);
+            let more = self.known.len() > known || self.lanes.wake_at(self.now).is_some();
             assert!(!self.out.is_empty() || more, "woken for nothing");
         }
     }
@@ -438,6 +459,13 @@ impl World {
             let large = written.key.len() + written.line.len() > self.limits.max_record_size;
             if written.kind == RecordKind::DeadLetter || large { entry.1 += 1 } else { entry.0 += 1 }
         }
+        if self.changes_limit {
+            let sums = |books: &BTreeMap<String, (u64, u64)>| {
+                books.iter().map(|(name, (one, other))| (name.clone(), one + other)).collect::<Vec<_>>()
+            };
+            assert_eq!(sums(&self.books), sums(&books), "the books balance");
+            books.clone_from(&self.books);
+        }
         assert_eq!(self.books, books, "the books balance");
         assert_eq!(self.lanes.window_bytes(), 0);
         assert!(self.out.iter().all(|out| out.ids.is_empty()) && self.live.load(Ordering::Relaxed) == 0);
@@ -460,23 +488,4 @@ impl World {
     fn hash(&self, id: Id) -> KeyHash {
         self.written(id).hash
     }
-}
-
-/// Every fifth frame is injected.
-fn transaction(frame: u64) -> Option<Transaction> {
-    let xid = u32::try_from(frame / 3).unwrap();
-    (frame % 5 != 4).then(|| Transaction { commit: Lsn::new(u64::from(xid) * 16 + 8), xid, time: 0 })
-}
-
-fn written(random: &mut Random, keys: u64, frame: u64, part: u16) -> Written {
-    let key = if random.percent(30) { "hot".to_owned() } else { format!("k{}", random.below(keys)) };
-    let kind = if random.percent(4) { RecordKind::DeadLetter } else { RecordKind::Event };
-    let filling = if random.percent(3) { 700 } else { usize::try_from(random.below(200)).unwrap() };
-    let hash = KeyHash::of(&key);
-    Written { kind, hash, key, line: format!("{frame} {part} {}\n", "x".repeat(filling)) }
-}
-
-fn id_of(line: &[u8]) -> Id {
-    let mut words = std::str::from_utf8(line).unwrap().split(' ');
-    (words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap())
 }
