@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -410,8 +410,7 @@ impl<P: Publisher> Attempt<'_, P> {
         self.rates = self.lanes.rates(self.reported);
         meters::rates(&self.rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
-        let (detached, behind) = self.lanes.behind();
-        meters::detached(detached, behind);
+        meters::detached(&self.lanes.behind(), SystemTime::now());
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },
             lanes: progress.lanes,
@@ -435,7 +434,7 @@ fn ranges(lanes: &[u8]) -> String {
 
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
 }
 
