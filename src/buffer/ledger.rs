@@ -330,11 +330,14 @@ impl Ledger {
         if after.is_zero() {
             return unsettled(self.tail.mark.frame);
         }
+        // Progress of single lanes counts after a crash as far as the log is held: else everybody's events would be repeated.
+        let ahead = self.published.lanes.iter().map(|(_, frame)| *frame).max();
+        let apart = self.published.behind.is_some() && ahead.is_some_and(unsettled);
         let due =
             self.ages.iter().take_while(|(since, _)| now.duration_since(*since) >= after).last().copied();
         let waited_too_long = due.is_some_and(|(_, frame)| unsettled(frame));
         self.note_age(now, after);
-        waited_too_long
+        waited_too_long || apart
     }
 
     fn note_age(&mut self, now: Instant, after: Duration) {

@@ -1,11 +1,13 @@
 //! What the loops count. The names are part of what users rely on; what they mean is said once, in [`describe`].
 
+use std::time::{Duration, SystemTime};
+
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
 use crate::pipeline::health::{self, End};
 use crate::position::Lsn;
-use crate::sink::lanes::Settlement;
+use crate::sink::lanes::{Lag, Settlement};
 use crate::sink::shards::Summary;
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
@@ -37,6 +39,7 @@ const RATE_RECORDS: &str = "forebay_shard_rate_lowest_records";
 const RATE_BYTES: &str = "forebay_shard_rate_lowest_bytes";
 const DETACHED: &str = "forebay_lanes_detached";
 const BEHIND: &str = "forebay_lanes_behind_frames";
+const BEHIND_SECONDS: &str = "forebay_lanes_behind_seconds";
 const RETRIES: &str = "forebay_loop_restarts_total";
 
 /// Tells the exporter what each name means.
@@ -87,6 +90,10 @@ pub fn describe() {
     describe_gauge!(RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is");
     describe_gauge!(DETACHED, "Lanes that cannot keep up and are fed apart from the others");
     describe_gauge!(BEHIND, "Frames that the others have read beyond the last of the detached lanes");
+    describe_gauge!(
+        BEHIND_SECONDS,
+        "Seconds since the commit of the oldest unpublished change of the detached lanes"
+    );
     describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
     begin();
 }
@@ -115,6 +122,7 @@ fn begin() {
         RATE_BYTES,
         DETACHED,
         BEHIND,
+        BEHIND_SECONDS,
     ] {
         gauge!(name).set(0.0);
     }
@@ -212,9 +220,15 @@ pub(super) fn rates(rates: &Summary) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn detached(lanes: usize, behind: u64) {
-    gauge!(DETACHED).set(lanes as f64);
-    gauge!(BEHIND).set(behind as f64);
+pub(super) fn detached(lag: &Lag, now: SystemTime) {
+    let age = |micros: i64| {
+        let committed =
+            SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+        now.duration_since(committed).unwrap_or_default().as_secs_f64()
+    };
+    gauge!(DETACHED).set(lag.lanes as f64);
+    gauge!(BEHIND).set(lag.frames as f64);
+    gauge!(BEHIND_SECONDS).set(lag.oldest.map_or(0.0, age));
 }
 
 pub(super) fn restarted(name: &'static str) {

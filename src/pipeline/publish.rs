@@ -4,7 +4,7 @@
 //! and in order, for ever. What it knows is the window; everything else is in the ledger.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -338,8 +338,7 @@ impl<P: Publisher> Attempt<'_, P> {
         self.remarks.shards_limited(rates.limited);
         meters::rates(&rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
-        let (detached, behind) = self.lanes.behind();
-        meters::detached(detached, behind);
+        meters::detached(&self.lanes.behind(), SystemTime::now());
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },
             lanes: progress.lanes,
@@ -353,6 +352,6 @@ impl<P: Publisher> Attempt<'_, P> {
 
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
 }

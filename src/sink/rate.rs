@@ -200,6 +200,11 @@ impl Rate {
         self.limit.as_ref().map(|limit| limit.taps.map(|tap| tap.rate))
     }
 
+    /// When the last refusal was known, if a rate is in force.
+    pub fn refused(&self) -> Option<Instant> {
+        self.limit.as_ref().map(|limit| limit.refused)
+    }
+
     /// Whether the shard has refused everything for some time.
     pub fn is_stuck(&self) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.barren >= BARREN)

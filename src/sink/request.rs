@@ -237,6 +237,13 @@ impl Flight {
         })
     }
 
+    /// Whether what waits leaves within [`SPACING`]; if not, the line is what it waits for.
+    pub(super) fn is_free(&self, limits: &Limits, budget: usize, waiting: Waiting) -> bool {
+        let few = self.requests < limits.in_flight_requests.div_ceil(2);
+        let room = budget.saturating_sub(self.bytes);
+        waiting.records == 0 || (few && room >= cap(limits, budget).min(waiting.bytes))
+    }
+
     /// When a request that is not full may leave, if nothing else happens; `None` if too many are out, or none ever was.
     pub(super) fn next_partial(&self, limits: &Limits) -> Option<Instant> {
         if self.requests == 0 {

@@ -173,11 +173,28 @@ impl Shards {
         self.all.get(above.or(*below)?.index()).map(|shard| &*shard.id)
     }
 
+    /// The shard of each lane; where nothing is known, that of the nearest lane below, because a shard is a run of lanes.
+    pub fn places(&self) -> Vec<Option<Place>> {
+        let known = |lane: &Lane| lane.above.or(lane.below);
+        let first = self.lanes.iter().find_map(known);
+        let carry = |last: &mut Option<Place>, lane: &Lane| {
+            *last = known(lane).or(*last);
+            Some(*last)
+        };
+        self.lanes.iter().scan(first, carry).collect()
+    }
+
     /// Whether a shard of the lane takes nothing at all.
     pub fn refuses(&self, lane: u8) -> bool {
         let Some(Lane { below, above, .. }) = self.lanes.get(usize::from(lane)) else { return false };
         let mut shards = [*below, *above].into_iter().flatten();
         shards.any(|place| self.rate_of(place).is_some_and(Rate::is_stuck))
+    }
+
+    /// Whether a shard has refused something for its rate within this time.
+    pub fn has_refused(&self, place: Place, within: Duration, now: Instant) -> bool {
+        let refused = self.rate_of(place).and_then(Rate::refused);
+        refused.is_some_and(|at| now.saturating_duration_since(at) < within)
     }
 
     /// A shard has taken a record.

@@ -6,15 +6,16 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use forebay::buffer::checkpoint::CheckpointFile;
+use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile};
 use forebay::event::KeyHash;
+use forebay::position::FrameNo;
 use kinesis_stub::{Fault, Latency, Refusal, Rule};
 
 use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::random::seed;
 use crate::support::{SOON, eventually};
 
-/// Plates of one statement.
+/// Plates of one load, each its own transaction.
 const BATCH: u64 = 100;
 /// The first shard of four.
 const STUCK: std::ops::RangeInclusive<u8> = 0..=63;
@@ -33,8 +34,9 @@ impl Load {
     fn insert(&mut self, flow: &Flow, count: u64) {
         let (first, last) = (self.plates + 1, self.plates + count);
         flow.postgres.execute(&format!(
-            "insert into lab.plates (plate_id, barcode, notes) \
-             select n, 'I' || n, repeat('x', 3000) from generate_series({first}, {last}) n"
+            "do $$ begin for n in {first}..{last} loop \
+               insert into lab.plates (plate_id, barcode, notes) values (n, 'I' || n, repeat('x', 3000)); commit; \
+               perform pg_sleep(0.001); end loop; end $$"
         ));
         let healthy = |plate: &u64| !STUCK.contains(&KeyHash::of(&plate.to_string()).lane());
         self.healthy += (first..=last).filter(healthy).count() as u64;
@@ -53,13 +55,23 @@ impl Load {
     }
 }
 
-/// Healthy lanes for which the checkpoint says that they have come to this frame.
-fn lanes_at(flow: &Flow, frame: u64) -> usize {
+/// Whether the checkpoint says that everything up to this frame is held, and that the healthy lanes have come to it.
+fn knows(flow: &Flow, frame: FrameNo) -> bool {
     let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::copy(flow.daemon.buffer_directory().join("checkpoint"), copy.path().join("checkpoint")).unwrap();
     // Copied while it is written, one slot of it may be torn.
-    let Ok((_, Some(checkpoint))) = CheckpointFile::open(copy.path()) else { return 0 };
-    checkpoint.lanes.iter().filter(|(lane, at)| !STUCK.contains(lane) && at.0 >= frame).count()
+    let Ok((_, Some(Checkpoint { held, lanes, .. }))) = CheckpointFile::open(copy.path()) else {
+        return false;
+    };
+    let healthy = |lane: &u8| !STUCK.contains(lane);
+    held.frame >= frame && lanes.iter().filter(|(lane, at)| healthy(lane) && *at >= frame).count() == 192
+}
+
+/// What the stub has measured since this was last asked.
+fn measured(flow: &Flow) -> Option<Latency> {
+    let latency = flow.stub.stats().latency;
+    flow.stub.reset_latency();
+    latency
 }
 
 fn summary(what: &[(&str, u64)], latencies: &[(&str, Option<Latency>)]) -> String {
@@ -84,18 +96,23 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
     let mut load = Load { plates: 0, healthy: 0 };
     load.insert(&flow, 5 * BATCH);
     flow.wait_until_told();
-    let before = flow.stub.stats().latency;
+    measured(&flow);
+    for _ in 0..20 {
+        load.insert(&flow, BATCH);
+    }
+    flow.wait_until_told();
+    let before = measured(&flow);
     load.healthy = load.plates;
-    flow.stub.reset_latency();
     let refused = Fault::Reject { code: Refusal::Throttled };
     flow.stub.set(Rule::new(refused).lanes(STUCK)).unwrap();
-    let (began, mut resident, mut lag) = (Instant::now(), 0, 0);
-    while began.elapsed() < Duration::from_secs(seconds)
-        || flow.daemon.metric("forebay_lanes_detached").unwrap_or_default() < 1.0
-    {
+    let (began, mut resident, mut lag, mut filling, mut apart) = (Instant::now(), 0, 0, None, None);
+    while began.elapsed() < Duration::from_secs(seconds) || apart.is_none() {
         assert!(began.elapsed() < Duration::from_secs(seconds) + DRAINED_WITHIN, "no lane leaves the others");
         load.insert(&flow, BATCH);
-        resident = resident.max(flow.daemon.resident());
+        resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
+        if apart.is_none() && flow.daemon.metric("forebay_lanes_detached").unwrap_or_default() >= 1.0 {
+            (filling, apart) = (measured(&flow), Some(began.elapsed()));
+        }
         // What is under way stays bounded, so that the load does not run away from a busy machine.
         let late = load.healthy.saturating_sub(20 * BATCH);
         assert!(flow.stub.wait(DRAINED_WITHIN, |stats| stats.records >= late), "the healthy shards stand");
@@ -103,8 +120,10 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
     }
     flow.daemon.wait_for_log("are fed apart");
     load.wait_until_the_healthy_have_all(&flow);
-    let during = flow.stub.stats().latency;
-    eventually("the checkpoint knows it", SOON, || (lanes_at(&flow, load.plates) == 192).then_some(()));
+    let during = measured(&flow);
+    let behind = flow.daemon.metric("forebay_lanes_behind_seconds").unwrap_or_default();
+    assert!(behind >= 1.0 && behind <= began.elapsed().as_secs_f64() + 1.0, "the oldest is {behind} s old");
+    eventually("the checkpoint knows it", SOON, || knows(&flow, FrameNo(load.plates)).then_some(()));
     load.insert(&flow, UNWRITTEN);
     load.wait_until_the_healthy_have_all(&flow);
     flow.daemon.kill9();
@@ -117,7 +136,7 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
         let keys: std::collections::HashSet<&str> = told.iter().map(|change| change.key.as_str()).collect();
         new.into_iter().all(|plate| keys.contains(plate.to_string().as_str())).then_some(())
     });
-    resident = resident.max(flow.daemon.resident());
+    resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
     let repeats = flow.check().duplicates as u64;
     assert!(repeats <= UNWRITTEN, "{repeats} were sent again, {UNWRITTEN} were not in the checkpoint");
     let let_go = Instant::now();
@@ -128,18 +147,19 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
     eventually("all lanes are together again", DRAINED_WITHIN, || {
         (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
     });
-    resident = resident.max(flow.daemon.resident());
+    resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
     let report = flow.check();
     let numbers = [
         ("seed", seed),
         ("seconds", began.elapsed().as_secs()),
         ("events", load.plates),
+        ("apart_after_ms", apart.unwrap_or_default().as_millis() as u64),
         ("most_under_way", lag),
         ("repeats", repeats),
         ("resident_bytes", resident),
         ("caught_up_ms", caught_up.as_millis() as u64),
     ];
-    println!("{}", summary(&numbers, &[("before", before), ("during", during)]));
+    println!("{}", summary(&numbers, &[("before", before), ("filling", filling), ("during", during)]));
     report.assert_clean();
     assert!(resident <= RESIDENT_MAX, "{} MiB resident", resident >> 20);
     flow.daemon.assert_quiet(&["are sent again", "are fed apart"]);
@@ -183,18 +203,20 @@ fn a_hot_key_delays_only_itself() {
 
 #[test]
 fn a_backlog_of_many_keys_at_twenty_milliseconds_keeps_the_lanes_together() {
+    /// About 18 MiB of log more than a window holds.
+    const KEYS: u64 = 2_000;
+    const ROUNDS: u64 = 20;
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
-    flow.wait_until_it_moves("before");
+    flow.postgres.execute(&format!(
+        "insert into lab.plates (plate_id, barcode) select n, 'B' || n from generate_series(1, {KEYS}) n"
+    ));
+    flow.wait_until_told();
     flow.stub.stop();
-    for chunk in 0..20 {
-        flow.postgres.execute(&format!(
-            "insert into lab.plates (plate_id, barcode, notes) \
-             select n, 'B' || n, repeat('x', 2000) from generate_series({}, {}) n",
-            chunk * 1_000 + 1,
-            (chunk + 1) * 1_000
-        ));
+    for round in 1..=ROUNDS {
+        flow.postgres.execute(&format!("update lab.plates set notes = repeat('x', 800) || {round}"));
     }
+    flow.stub.limit(true);
     flow.stub.set(Fault::Slow { millis: 20 }).unwrap();
     flow.stub.restart().unwrap();
     flow.wait_until_told();

@@ -107,6 +107,24 @@ fn what_waits_too_long_is_held_and_then_confirmed() {
 }
 
 #[test]
+fn while_lanes_are_apart_what_the_others_have_published_is_held_at_once() {
+    let behind = Some(Behind { lanes: "0-63".to_owned(), shard: None });
+    let ahead = |frame| vec![(64, FrameNo(frame)), (65, FrameNo(1))];
+    for (what, behind, lanes, confirm_after, expected) in [
+        ("apart", behind.clone(), ahead(3), AFTER, true),
+        ("apart, but nothing beyond low", behind.clone(), ahead(1), AFTER, false),
+        ("together", None, ahead(3), AFTER, false),
+        ("only what is published counts", behind, ahead(3), ConfirmAfter::Never, false),
+    ] {
+        let mut ledger = three_received(confirm_after);
+        ledger.publish(Published { behind, lanes, ..low(1) });
+        assert_eq!(ledger.wants_sync(Instant::now()), expected, "{what}");
+        ledger.synced(reached(3));
+        assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is held");
+    }
+}
+
+#[test]
 fn what_is_published_in_time_needs_no_fsync() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();

@@ -1,7 +1,7 @@
 //! Lanes that cannot keep up are fed apart from the others, and brought back when they can.
 //!
-//! - **Detach**: a feed's window is full, nothing of it may be sent, its `low` hardly moves, and some lanes have nothing left
-//!   to do in it: the lanes that hold its oldest unfinished records leave. First they are *held* until nothing of them is out,
+//! - **Detach**: a feed's window stands, and some lanes would gain if others left: the lanes that hold its oldest unfinished
+//!   records leave, see [`stuck`]. First they are *held* until nothing of them is out,
 //!   then a feed of their own (or one that is as far behind) reads for them from where they stand, and the window gives their
 //!   records back. A feed that was so made may be divided in the same way.
 //! - **Hand-over**: a feed behind the front whose reader has come into the front's window, and that finishes within a second
@@ -21,7 +21,8 @@ use super::Lanes;
 use super::audit::Audit;
 use super::feed::{Feed, FeedId, LANES};
 use super::progress::{ELSEWHERE, Finished, Start, beyond, reached};
-use super::window::{State, Window};
+use super::stuck::{self, STUCK_AFTER, STUCK_AFTER_REAR};
+use super::window::Window;
 use crate::buffer::checkpoint::Mark;
 use crate::position::FrameNo;
 
@@ -33,8 +34,6 @@ const REAR_PART: usize = 8;
 const TEND_EVERY: Duration = Duration::from_millis(250);
 /// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any lane.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// A hand-over that takes longer is called off: the front holds records meanwhile.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// A hand-over that takes less is not called off because the front is full for a moment.
@@ -49,7 +48,7 @@ const START_FRAME: usize = 1024;
 /// What a feed was seen to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch {
-    /// Since when the window has been full and hardly moved, where `low` stood then, and the head.
+    /// Since when the window has been half full and hardly moved, where `low` stood then, and the head.
     full: Option<(Instant, FrameNo, FrameNo)>,
     /// When it was looked at for speed, and where the head stood then.
     pace: Option<(Instant, FrameNo)>,
@@ -79,6 +78,18 @@ pub enum Change {
         /// The lanes, in order.
         lanes: Vec<u8>,
     },
+}
+
+/// How far lanes are behind that are fed apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// How many lanes.
+    pub lanes: usize,
+    /// Frames that the others have read beyond the last of them.
+    pub frames: u64,
+    /// When their oldest unfinished change was committed, microseconds since the Unix epoch; `None` if nothing of theirs is read
+    /// and unfinished.
+    pub oldest: Option<i64>,
 }
 
 /// Lanes on their way out of a feed.
@@ -151,20 +162,27 @@ impl Lanes {
     }
 
     fn is_full(&self, feed: &Feed) -> bool {
+        self.is_used(feed, 1)
+    }
+
+    /// Whether this part of a feed's window is in use.
+    fn is_used(&self, feed: &Feed, part: usize) -> bool {
         let rear = self.limits.window_bytes / REAR_PART;
         let limit = match feed.id {
             FeedId::FRONT => self.limits.window_bytes - rear * (self.feeds.len() - 1),
             _ => rear,
         };
-        feed.window.weight() >= limit.max(1)
+        feed.window.weight() >= (limit / part).max(1)
     }
 
-    /// How many lanes are behind, and by how many frames the last of them.
-    pub fn behind(&self) -> (usize, u64) {
+    /// How far lanes are behind that are fed apart.
+    pub fn behind(&self) -> Lag {
         let lanes = self.owner.iter().filter(|owner| **owner != FeedId::FRONT).count();
         let head = self.front().window.head().0;
-        let last = self.feeds.iter().skip(1).map(|feed| head.saturating_sub(feed.low().frame.0)).max();
-        (lanes, last.unwrap_or_default())
+        let rear = || self.feeds.iter().skip(1);
+        let frames = rear().map(|feed| head.saturating_sub(feed.low().frame.0)).max().unwrap_or_default();
+        let oldest = rear().filter_map(|feed| feed.window.oldest_transaction()).map(|of| of.time).min();
+        Lag { lanes, frames, oldest }
     }
 
     /// Which lanes are behind, and the shards that took the last records of them, for a message.
@@ -206,18 +224,29 @@ impl Lanes {
     /// The lanes that a feed should be rid of, if it stands because of them.
     fn stuck(&mut self, id: FeedId, now: Instant) -> Option<Vec<u8>> {
         let feed = self.feeds.iter().find(|feed| feed.id == id && feed.until.is_none())?;
-        let standing = self.is_full(feed) && self.gate.is_open() && feed.waiting.records == 0;
+        let standing = self.is_used(feed, stuck::USED) && self.gate.is_open() && self.line_is_free(feed);
         let (low, head) = (feed.low().frame, feed.window.head());
-        let moved = |before: FrameNo| (low.0 - before.0) * 4 > feed.window.frames();
+        let moved = |before: FrameNo| (low.0 - before.0) * stuck::QUARTER > feed.window.frames();
         let full = match feed.watch.full {
             Some(full) if standing && !moved(full.1) => full,
             _ => (now, low, head),
         };
-        let long = standing && now.duration_since(full.0) >= STUCK_AFTER;
+        let rear = id != FeedId::FRONT;
+        let long = now.duration_since(full.0) >= if rear { STUCK_AFTER_REAR } else { STUCK_AFTER };
+        let look = standing && (long || rear);
         let refused = |lane| self.is_refused(lane);
-        let stuck = long.then(|| oldest(feed, full.2, &self.lanes_of(id), refused)).flatten();
+        let leavers = look
+            .then(|| stuck::leavers(feed, (full.2, now), &self.lanes_of(id), &self.shards, refused))
+            .flatten();
+        // While nobody would gain, nobody is kept waiting.
+        let full = if look && leavers.is_none() { (now, low, head) } else { full };
         self.feed_mut(id, |feed| feed.watch.full = standing.then_some(full));
-        stuck
+        leavers.filter(|_| long)
+    }
+
+    /// Whether what a feed may send leaves at once.
+    fn line_is_free(&self, feed: &Feed) -> bool {
+        self.flight.is_free(&self.limits, self.gate.budget(), feed.waiting)
     }
 
     /// Moves lanes on their way out, once nothing of them is out.
@@ -431,27 +460,6 @@ fn groups(reached: &[FrameNo; LANES], least: u64) -> Vec<Vec<u8>> {
         }
     }
     groups
-}
-
-/// The lanes of a window that stands whose first unfinished records are in its oldest quarter and were there when it was
-/// last seen to move; none, if next to no lane would gain by their leaving. One with nothing unfinished here would: there may
-/// be something of it behind the head.
-fn oldest(feed: &Feed, head_then: FrameNo, owned: &[u8], refused: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
-    let mut first: [Option<FrameNo>; LANES] = [None; LANES];
-    for (_, entry) in feed.window.iter().filter(|(_, entry)| !matches!(entry.state, State::Done(_))) {
-        if let Some(first) = first.get_mut(usize::from(entry.hash.lane())) {
-            first.get_or_insert(entry.frame);
-        }
-    }
-    let first = |lane: u8| first.get(usize::from(lane)).copied().flatten();
-    let idle = owned.iter().filter(|lane| first(**lane).is_none() && !refused(**lane)).count();
-    if idle == 0 || idle * 8 < owned.len() {
-        return None;
-    }
-    let quarter = FrameNo(feed.low().frame.0 + feed.window.frames() / 4 + 1).min(head_then);
-    let old = owned.iter().copied().filter(|lane| first(*lane).is_some_and(|at| at <= quarter));
-    let lanes: Vec<u8> = old.collect();
-    (!lanes.is_empty()).then_some(lanes)
 }
 
 #[cfg(test)]

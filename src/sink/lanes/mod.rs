@@ -34,13 +34,14 @@ mod paced;
 mod pack;
 mod progress;
 mod ready;
+mod stuck;
 mod window;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub use self::apart::Change;
+pub use self::apart::{Change, Lag};
 pub use self::feed::FeedId;
 pub use self::nouns::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
 pub use self::progress::{Detail, Progress, Start};

@@ -119,6 +119,11 @@ impl Paced {
         }
     }
 
+    /// Whether records wait for a shard's tokens.
+    pub(super) fn is_waiting(&self, place: Place) -> bool {
+        self.queues.get(place.index()).is_some_and(|queue| queue.records > 0)
+    }
+
     /// When each shard may have tokens that had none, if nothing else happens.
     pub(super) fn starts(&self, shards: &Shards, now: Instant) -> impl Iterator<Item = Instant> {
         self.used.iter().filter_map(move |place| {

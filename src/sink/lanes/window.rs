@@ -105,6 +105,11 @@ impl Window {
         self.head_position = self.head_position.or(low.position);
     }
 
+    /// The transaction of the oldest unfinished frame.
+    pub(super) fn oldest_transaction(&self) -> Option<Transaction> {
+        self.frames.front()?.transaction
+    }
+
     /// Frames between `low` and the head.
     pub(super) fn frames(&self) -> u64 {
         self.frames.len() as u64
