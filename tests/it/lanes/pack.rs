@@ -247,7 +247,6 @@ impl World {
             window_bytes: 16 << 20,
             max_record_size: 400 + random.below(400),
             pack_bytes: random.below(1000),
-            ..Limits::default()
         };
         Lanes::new(start, limits, 1)
     }
