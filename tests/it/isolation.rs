@@ -74,6 +74,19 @@ fn measured(flow: &Flow) -> Option<Latency> {
     latency
 }
 
+/// Mends the shard, and waits until everything is told and all lanes are together; how long the backlog took.
+fn come_together(flow: &mut Flow, load: &mut Load) -> Duration {
+    let let_go = Instant::now();
+    flow.stub.heal();
+    load.insert(flow, BATCH);
+    flow.wait_until_told();
+    let caught_up = let_go.elapsed();
+    eventually("all lanes are together again", DRAINED_WITHIN, || {
+        (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
+    });
+    caught_up
+}
+
 fn summary(what: &[(&str, u64)], latencies: &[(&str, Option<Latency>)]) -> String {
     let mut text = String::from("{");
     for (name, value) in what {
@@ -139,14 +152,7 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
     resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
     let repeats = flow.check().duplicates as u64;
     assert!(repeats <= UNWRITTEN, "{repeats} were sent again, {UNWRITTEN} were not in the checkpoint");
-    let let_go = Instant::now();
-    flow.stub.heal();
-    load.insert(&flow, BATCH);
-    flow.wait_until_told();
-    let caught_up = let_go.elapsed();
-    eventually("all lanes are together again", DRAINED_WITHIN, || {
-        (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
-    });
+    let caught_up = come_together(&mut flow, &mut load);
     resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
     let report = flow.check();
     let numbers = [

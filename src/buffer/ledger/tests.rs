@@ -117,7 +117,7 @@ fn while_lanes_are_apart_what_the_others_have_published_is_held_at_once() {
         ("only what is published counts", behind, ahead(3), ConfirmAfter::Never, false),
     ] {
         let mut ledger = three_received(confirm_after);
-        ledger.publish(Published { behind, lanes, ..low(1) });
+        ledger.publish(Published { lanes, behind, ..low(1) });
         assert_eq!(ledger.wants_sync(Instant::now()), expected, "{what}");
         ledger.synced(reached(3));
         assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is held");

@@ -275,8 +275,9 @@ impl Lanes {
             }
             return;
         };
+        let limit = self.limits.max_record_size;
         self.feed_mut(id, |feed| {
-            feed.give_away(&lanes);
+            feed.give_away(&lanes, limit);
             feed.watch.full = None;
         });
         self.feed_mut(to, |feed| {
@@ -373,7 +374,8 @@ impl Lanes {
 
     fn call_off(&mut self, id: FeedId, now: Instant) {
         let lanes = self.lanes_of(id);
-        self.feed_mut(FeedId::FRONT, |front| front.give_away(&lanes));
+        let limit = self.limits.max_record_size;
+        self.feed_mut(FeedId::FRONT, |front| front.give_away(&lanes, limit));
         self.feed_mut(id, |feed| {
             let pause = AGAIN_FIRST.saturating_mul(1 << feed.watch.called_off.min(8)).min(AGAIN_CAP);
             feed.until = None;

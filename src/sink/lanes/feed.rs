@@ -339,19 +339,20 @@ impl Feed {
     }
 
     /// Gives the records of these lanes back, those beyond the head too: they are another feed's affair from now on. Nothing of
-    /// them may be out.
-    pub(super) fn give_away(&mut self, lanes: &[u8]) {
+    /// them may be out. When `low` passes them here, they may be counted here, so they end as they will there.
+    pub(super) fn give_away(&mut self, lanes: &[u8], limit: usize) {
         debug_assert!(self.is_idle(lanes), "records that are out cannot be given away");
         for seq in self.window.first()..self.window.next_seq() {
             let Some(entry) = self.window.entry(seq) else { continue };
-            let (size, state) = (entry.size(), entry.state);
+            let (size, state, outcome) =
+                (entry.size(), entry.state, outcome_unseen(entry.kind, entry.size(), limit));
             if matches!(state, State::Done(_)) || !lanes.contains(&entry.hash.lane()) {
                 continue;
             }
             if state == State::Ready {
                 self.unready(seq, size);
             }
-            if let Some((hash, _)) = self.window.finish(seq, Outcome::Published) {
+            if let Some((hash, _)) = self.window.finish(seq, outcome) {
                 self.tails.remove(&hash);
             }
         }

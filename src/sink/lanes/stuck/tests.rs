@@ -53,7 +53,7 @@ struct Trial {
     out: Vec<Request>,
     now: Instant,
     changes: Vec<Change>,
-    /// Steps in which the front was full and a healthy record might have waited behind it.
+    /// Steps in which the front was full, so that others waited behind it.
     full: u32,
 }
 
@@ -145,7 +145,7 @@ fn half_is_hot(frame: u64) -> String {
 fn skewed(frame: u64) -> String {
     let key = |salt: u64| format!("k{}", (frame * 7919 + salt) % 2000);
     let first = |key: &String| KeyHash::of(key).lane() < 64;
-    if frame.is_multiple_of(2) { (0..).map(key).find(first).unwrap() } else { many(frame) }
+    if frame.is_multiple_of(2) { (0..2000).map(key).find(first).unwrap() } else { many(frame) }
 }
 
 fn hot_lane() -> Vec<u8> {
