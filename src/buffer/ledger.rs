@@ -252,9 +252,11 @@ impl Ledger {
         self.written.injections.iter().filter(|injection| self.is_due(injection)).cloned().collect()
     }
 
-    /// Whether [`to_inject`](Self::to_inject) would give anything.
+    /// Whether [`to_inject`](Self::to_inject) would give anything. Asked at every transaction's end: what is in the log is
+    /// among what is not settled, so that counting is enough.
     pub fn has_to_inject(&self) -> bool {
-        self.written.injections.iter().any(|injection| self.is_due(injection))
+        let unsettled = self.written.injections.iter().filter(|injection| settled(injection).is_none());
+        unsettled.count() > self.injected.len()
     }
 
     fn is_due(&self, injection: &Injection) -> bool {

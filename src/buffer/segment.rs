@@ -226,6 +226,13 @@ impl Walk {
     }
 }
 
+/// Whether a segment that was being read has been deleted, or emptied before that, in the meantime.
+pub(super) fn is_released(error: &DiskError) -> bool {
+    let cut_short =
+        matches!(error, DiskError::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof);
+    cut_short || is_gone(error)
+}
+
 /// Whether a file that was to be opened has been deleted in the meantime.
 pub(super) fn is_gone(error: &DiskError) -> bool {
     matches!(error, DiskError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -54,7 +54,8 @@ pub fn stat(directory: &Path) -> Result<Stat, VerifyError> {
         // The first frame behind it, if that is known.
         let end = segments.get(at + 1).copied().unwrap_or(FrameNo(u64::MAX));
         match stat.segment(directory, *first, end, (low, is_last)) {
-            Err(ScanError::Disk(error)) if segment::is_gone(&error) => {}
+            // Released since it was listed.
+            Err(ScanError::Disk(error)) if segment::is_released(&error) => {}
             seen => seen?,
         }
     }

@@ -14,6 +14,9 @@ const FRAME_MIN: u64 = 53;
 /// Findings that are told one by one.
 const FINDINGS_MAX: usize = 1_000;
 
+/// How often damage is looked at again where a daemon has published meanwhile: it may have released what seemed to be missing.
+const LOOKS_AGAIN: usize = 3;
+
 /// What a damage means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
@@ -96,19 +99,36 @@ impl From<VerifyError> for crate::failure::Failure {
 /// # Errors
 /// The checkpoint has no whole slot, a newer release wrote the directory, or the disk refuses.
 pub fn verify(directory: &Path) -> Result<Verified, VerifyError> {
+    let mut verified = look(directory)?;
+    for _ in 0..LOOKS_AGAIN {
+        let moved = |low| -> Result<bool, CheckpointError> {
+            Ok(CheckpointFile::peek(directory)?.checkpoint.is_some_and(|now| now.low.frame > low))
+        };
+        if verified.findings.is_empty() || !moved(verified.low)? {
+            break;
+        }
+        verified = look(directory)?;
+    }
+    Ok(verified)
+}
+
+fn look(directory: &Path) -> Result<Verified, VerifyError> {
     let peeked = CheckpointFile::peek(directory)?;
     let mut verified = Verified { slots: peeked.slots, ..Verified::default() };
     if let Some(found) = peeked.checkpoint {
         (verified.low, verified.held, verified.checkpoint) = (found.low.frame, found.held.frame, true);
     }
     let segments = segment::list(directory).map_err(ScanError::from)?;
-    let mut reading = Reading { directory, next: None, position: None, verified };
+    let released = verified.low;
+    let mut reading = Reading { directory, next: None, position: None, released, verified };
     for (at, first) in segments.iter().enumerate() {
         let following = segments.get(at + 1).copied();
         let told = (reading.verified.findings.len(), reading.verified.more);
         match reading.segment(*first, following) {
-            // Released since it was listed.
-            Err(ScanError::Disk(error)) if segment::is_gone(&error) => reading.next = None,
+            // Released since it was listed. One that is shorter than it was, and not released, was cut by a full disk.
+            Err(VerifyError::Log(ScanError::Disk(error))) if segment::is_released(&error) => {
+                reading.next = None;
+            }
             read => read?,
         }
         // Released while it was read: its name goes before its bytes do, so what was found in it means nothing.
@@ -118,7 +138,7 @@ pub fn verify(directory: &Path) -> Result<Verified, VerifyError> {
             reading.next = None;
         }
     }
-    reading.end();
+    reading.end()?;
     Ok(reading.verified)
 }
 
@@ -128,12 +148,22 @@ struct Reading<'a> {
     next: Option<FrameNo>,
     /// Of the last readable change.
     position: Option<Position>,
+    /// What the checkpoint says is published by now: a daemon may have moved on since the first look.
+    released: FrameNo,
     verified: Verified,
 }
 
 impl Reading<'_> {
-    fn segment(&mut self, first: FrameNo, following: Option<FrameNo>) -> Result<(), ScanError> {
-        let mut walk = Walk::open(self.directory, first)?;
+    fn segment(&mut self, first: FrameNo, following: Option<FrameNo>) -> Result<(), VerifyError> {
+        let mut walk = Walk::open(self.directory, first).map_err(ScanError::from)?;
+        if walk.length() == 0
+            && let Some(following) = following
+            && self.is_released(FrameNo(following.0.saturating_sub(1)))?
+        {
+            // It is being deleted, or came back empty after a power cut.
+            self.next = None;
+            return Ok(());
+        }
         let path = walk.path().to_owned();
         let mut next = self.next.unwrap_or(first);
         if first > next {
@@ -141,7 +171,7 @@ impl Reading<'_> {
             next = first;
         }
         match walk.header() {
-            Header::Newer(version) => return Err(ScanError::Newer { path, version }),
+            Header::Newer(version) => return Err(ScanError::Newer { path, version }.into()),
             Header::Ours(number) if number == first => {}
             Header::Ours(_) => {
                 self.found(&path, 0, "its header is another segment's; the frames count", (next, next));
@@ -155,7 +185,7 @@ impl Reading<'_> {
         self.verified.bytes += walk.length();
         let mut offset = HEADER as u64;
         loop {
-            let reason = match walk.at(offset)? {
+            let reason = match walk.at(offset).map_err(ScanError::from)? {
                 Found::End => break,
                 Found::Frame { head, end } if head.number == next => {
                     if head.kind == FrameKind::Change {
@@ -173,7 +203,7 @@ impl Reading<'_> {
                 Some(following) => FrameNo(following.0.saturating_sub(1)),
                 None => FrameNo(next.0.saturating_add(walk.length() / FRAME_MIN)),
             };
-            if let Some((at, number)) = walk.search(offset, next, most)? {
+            if let Some((at, number)) = walk.search(offset, next, most).map_err(ScanError::from)? {
                 self.found(&path, offset, reason, (next, number));
                 (next, offset) = (number, at);
                 continue;
@@ -197,12 +227,24 @@ impl Reading<'_> {
     }
 
     /// What is held must not be missing at the end either.
-    fn end(&mut self) {
+    fn end(&mut self) -> Result<(), CheckpointError> {
         let (low, held) = (self.verified.low, self.verified.held);
         let next = self.next.unwrap_or_else(|| low.next());
-        if held > low && next <= held {
+        if held > low && next <= held && !self.is_released(held)? {
+            let next = next.max(self.released.next());
             self.found(self.directory, 0, "the log ends early", (next, held.next()));
         }
+        Ok(())
+    }
+
+    /// Whether everything up to this frame is published by now. Segments are released after the checkpoint says so.
+    fn is_released(&mut self, frame: FrameNo) -> Result<bool, CheckpointError> {
+        if frame > self.released
+            && let Some(found) = CheckpointFile::peek(self.directory)?.checkpoint
+        {
+            self.released = self.released.max(found.low.frame);
+        }
+        Ok(frame <= self.released)
     }
 
     /// Notes that the frames from `first` up to, and without, `end` cannot be read.

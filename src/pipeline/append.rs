@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::checkpoint::Injection;
+use crate::buffer::dead_letter::FILE_NAME;
 use crate::buffer::frame::{FrameKind, MAX_BODY};
 use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
@@ -16,8 +17,11 @@ use crate::position::{FrameNo, Position, Transaction};
 use crate::translate::Translator;
 use crate::translate::dead_letter::DeadLetter;
 
-/// How often a full log is mentioned at most.
+/// How often a full log, or a dead-letter file that cannot be read, is mentioned at most.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// From this many bytes on, no more is injected at one boundary: letters have megabytes, and while they are made the server
+/// hears nothing from us.
+const INJECT_AT_ONCE: usize = 4 << 20;
 
 /// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Appender {
     full: Option<String>,
     /// When that was last said: while a full log drains, room comes and goes every second.
     said_full: Option<Instant>,
+    /// When it was last said that the dead-letter file cannot be read.
+    said_unreadable: Option<Instant>,
 }
 
 /// Room must be made before the change can be appended.
@@ -55,6 +61,7 @@ impl Appender {
             open: false,
             full: None,
             said_full: None,
+            said_unreadable: None,
             translator,
             writer,
             log,
@@ -154,15 +161,26 @@ impl Appender {
     }
 
     /// Appends what is not a change and is not in the log yet, if no transaction is open. What finds no room is tried again
-    /// at the next boundary.
+    /// at the next boundary, and so is what is more than the server may wait for.
     pub(super) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
         if self.open || !ledger.lock().has_to_inject() {
             return Ok(());
         }
         let pending = ledger.lock().to_inject();
+        let mut bytes = 0;
         for injection in pending {
+            if bytes >= INJECT_AT_ONCE {
+                return Ok(());
+            }
             self.records.clear();
-            let position = self.make(&injection)?;
+            let position = match self.make(&injection) {
+                Ok(position) => position,
+                Err(error) => {
+                    self.say_unreadable(&error);
+                    continue;
+                }
+            };
+            bytes += self.records.size();
             let appended =
                 self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records);
             match appended {
@@ -174,14 +192,26 @@ impl Appender {
         Ok(())
     }
 
-    /// Makes the records of an injection. A letter that is gone, or cannot be read any more, has none: its frame is empty.
-    fn make(&mut self, injection: &Injection) -> Result<Position, Failure> {
+    /// Says that a retry waits for its letter, unless it was said lately: receiving does not wait for it.
+    fn say_unreadable(&mut self, error: &std::io::Error) {
+        let now = Instant::now();
+        if self.said_unreadable.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN) {
+            self.said_unreadable = Some(now);
+            tracing::error!(
+                %error, directory = %self.log.config().directory.display(), file = FILE_NAME,
+                "the dead-letter file cannot be read: retries wait, everything else goes on. Let the user who runs this have it"
+            );
+        }
+    }
+
+    /// Makes the records of an injection. A letter that is gone, or makes no records any more, has none: its frame is empty.
+    fn make(&mut self, injection: &Injection) -> std::io::Result<Position> {
         if let Some(position) = notice::write(injection, self.translator.source(), &mut self.records) {
             return Ok(position);
         }
         let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
         let directory = &self.log.config().directory;
-        let line = desk::find_line(directory, letter.offset, &letter.letter).map_err(Failure::retry)?;
+        let line = desk::find_line(directory, letter.offset, &letter.letter)?;
         let most = self.frame_max();
         let made = line.map(|line| retry::records(&line, &self.translator, most, &mut self.records));
         match made {

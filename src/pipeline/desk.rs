@@ -12,6 +12,7 @@
 //!
 //! A discard is one line in the file, and a word to the publish loop if that stands before the record.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use crate::buffer::dead_letter::index::{Index, Letter, State};
 use crate::buffer::dead_letter::request::{self, Act, Filed, Request};
 use crate::buffer::dead_letter::{self, LetterId};
 use crate::buffer::ledger::SharedLedger;
+use crate::event::Records;
 use crate::failure::Failure;
 use crate::pipeline::poison::{self, Letters, Verdict};
 use crate::pipeline::{Phase, retry};
@@ -46,6 +48,8 @@ pub struct Desk {
     phase: watch::Receiver<Phase>,
     /// Kept only while there is something to do.
     index: Option<Index>,
+    /// Letters of the requests at hand that cannot be retried, which was said.
+    refused: HashSet<LetterId>,
     /// Looks since trouble was last mentioned.
     said: u32,
 }
@@ -59,13 +63,13 @@ enum Progress {
 
 impl Desk {
     /// A desk of these letters; the translator tells whether a change can be translated now.
-    pub const fn new(
+    pub fn new(
         letters: Letters,
         ledger: SharedLedger,
         translator: Translator,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        Self { letters, ledger, translator, phase, index: None, said: 0 }
+        Self { letters, ledger, translator, phase, index: None, refused: HashSet::new(), said: 0 }
     }
 
     /// Works until the process stops. Blocks for the disk: it has a thread of its own.
@@ -96,9 +100,11 @@ impl Desk {
     fn look(&mut self) -> Result<(), Failure> {
         let settled: Vec<Retry> =
             self.ledger.lock().retries().filter(|retry| retry.settled).cloned().collect();
-        let filed = request::filed(self.letters.directory())?;
+        // To read is no reason to stop: the folder may just be handed over by a root who has made it.
+        let filed = request::filed(self.letters.directory()).map_err(Failure::retry)?;
         if settled.is_empty() && filed.is_empty() {
             self.index = None;
+            self.refused.clear();
             return Ok(());
         }
         let mut index = self.index.take().unwrap_or_default();
@@ -124,7 +130,15 @@ impl Desk {
             else {
                 continue;
             };
-            let failed = retry.frame.is_some_and(|frame| letter.frames.contains(&frame));
+            // It came again, or its frame was empty.
+            let failed = retry.frame.is_some_and(|frame| letter.frames.contains(&frame))
+                || retry::records(
+                    &self.line(letter)?,
+                    &self.translator,
+                    RECORDS_MAX,
+                    &mut Records::default(),
+                )
+                .is_err();
             let state = if failed { State::Waiting } else { State::Published };
             lines.extend_from_slice(&poison::act(&retry.letter, state, retry.frame, None));
             tracing::info!(letter = %retry.letter, state = state.name(), "the retry of a dead letter is over");
@@ -139,7 +153,7 @@ impl Desk {
         Ok(())
     }
 
-    fn carry_out(&self, index: &mut Index, filed: &Filed) -> Result<(), Failure> {
+    fn carry_out(&mut self, index: &mut Index, filed: &Filed) -> Result<(), Failure> {
         let Some(request) = &filed.request else {
             tracing::warn!(file = %filed.path.display(), "a request cannot be understood, and is put aside");
             return Ok(request::put_aside(filed)?);
@@ -175,7 +189,7 @@ impl Desk {
         Ok(Progress::Done)
     }
 
-    fn retry(&self, index: &Index, request: &Request) -> Result<Progress, Failure> {
+    fn retry(&mut self, index: &Index, request: &Request) -> Result<Progress, Failure> {
         let mut progress = Progress::Done;
         let mut lines = Vec::new();
         let mut begun = Vec::new();
@@ -191,7 +205,7 @@ impl Desk {
                 (State::Published | State::Discarded, _) => continue,
                 // In the file, but not in the checkpoint: a crash came between them.
                 (State::Retrying, None) => true,
-                (State::Waiting | State::Standing, None) if room == 0 => {
+                (State::Waiting, None) if room == 0 => {
                     progress = Progress::Pending;
                     continue;
                 }
@@ -207,8 +221,9 @@ impl Desk {
                 // Its last retry is being closed, or the checkpoint is being written.
                 (_, Some(_)) => false,
             };
-            if begin && room > 0 {
-                room -= 1;
+            // What the others wait for does not wait for them.
+            if begin && (room > 0 || letter.state == State::Standing) {
+                room = room.saturating_sub(1);
                 if letter.state != State::Retrying {
                     lines.extend_from_slice(&poison::act(id, State::Retrying, None, None));
                 }
@@ -237,17 +252,25 @@ impl Desk {
         Ok(progress)
     }
 
-    fn can_begin(&self, letter: &Letter) -> Result<bool, Failure> {
-        if let Some(why) = letter.hopeless {
-            tracing::warn!(letter = %letter.id, why, "a dead letter cannot be retried");
+    fn can_begin(&mut self, letter: &Letter) -> Result<bool, Failure> {
+        if self.refused.contains(&letter.id) {
             return Ok(false);
         }
-        self.translates(letter)
+        let can = if let Some(why) = letter.hopeless {
+            tracing::warn!(letter = %letter.id, why, "a dead letter cannot be retried");
+            false
+        } else {
+            self.translates(letter)?
+        };
+        if !can {
+            self.refused.insert(letter.id.clone());
+        }
+        Ok(can)
     }
 
     /// A letter that publishing stands before. `None`: it is to be put away and injected; else what there is to do is done,
     /// or must wait.
-    fn standing(&self, letter: &Letter) -> Result<Option<Progress>, Failure> {
+    fn standing(&mut self, letter: &Letter) -> Result<Option<Progress>, Failure> {
         let line = self.line(letter)?;
         if let Some(retry::Content::Change(_)) = retry::content(&line) {
             return Ok(if self.can_begin(letter)? { None } else { Some(Progress::Done) });
@@ -293,3 +316,6 @@ pub fn find_line(letters: &std::path::Path, offset: u64, id: &LetterId) -> std::
     let Some(letter) = index.get(id) else { return Ok(None) };
     dead_letter::line_at(letters, letter.offset).map(|line| Some(line).filter(|line| is_it(line)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,9 @@ pub fn content(line: &[u8]) -> Option<Content<'_>> {
 /// The head of a line holds two names of at most 64 KiB, escaped, and a reason.
 const HEAD_MAX: usize = 1 << 20;
 
+/// Why what was readable once cannot come into the log now.
+const TOO_LARGE: &str = "it is larger than the log may be (buffer.max_size), or than any stream takes";
+
 /// Adds the records of a letter's line; `most` bytes of them fit into a frame. What fails again becomes a dead letter
 /// again. Returns where the change stands.
 ///
@@ -72,6 +75,9 @@ pub fn records(
 ) -> Result<Position, RetryError> {
     match content(line) {
         Some(Content::Event(event)) => {
+            if line.len() > most {
+                return Err(RetryError::Again(TOO_LARGE.to_owned()));
+            }
             let head: Head = serde_json::from_slice(line)?;
             let Event { sequence } = serde_json::from_slice(event)?;
             let pushed: Result<(), std::convert::Infallible> =
@@ -95,13 +101,16 @@ pub fn records(
     }
 }
 
-/// Whether a letter's change can be translated now.
+/// Whether a letter's change can be translated now, or its event can be sent again.
 ///
 /// # Errors
 /// Why not.
 pub fn check(line: &[u8], translator: &Translator, most: usize) -> Result<(), RetryError> {
-    let Some(Content::Change(change)) = content(line) else { return Ok(()) };
-    translate(&Kept::read(change)?, translator, most, &mut Records::default())
+    let mut made = Records::default();
+    match content(line) {
+        Some(Content::Change(change)) => translate(&Kept::read(change)?, translator, most, &mut made),
+        Some(Content::Event(_)) | None => records(line, translator, most, &mut made).map(drop),
+    }
 }
 
 fn translate(
@@ -121,8 +130,7 @@ fn translate(
         return Err(RetryError::Again(why.to_owned()));
     }
     if records.size() > most {
-        let why = "its events together are larger than the log may be (buffer.max_size)";
-        return Err(RetryError::Again(why.to_owned()));
+        return Err(RetryError::Again(TOO_LARGE.to_owned()));
     }
     Ok(())
 }
@@ -182,5 +190,13 @@ mod tests {
         let record = made.iter().next().unwrap();
         assert_eq!((record.event_type, record.key), ("t.v1", "k"));
         assert_eq!(record.line, b"{\"sequence\":\"000300000016B374D848000000090001\"}\n");
+    }
+
+    #[test]
+    fn an_event_that_the_log_cannot_hold_any_more_is_told_before() {
+        let line = b"{\"type\":\"t.v1\",\"key\":\"k\",\"event\":{\"sequence\":\"000300000016B374D848000000090001\"}}\n";
+        let translator = Translator::new("urn:forebay:lab", 9, crate::config::Tables::default());
+        assert!(check(line, &translator, 1 << 10).is_ok());
+        assert!(matches!(check(line, &translator, 20), Err(RetryError::Again(_))));
     }
 }

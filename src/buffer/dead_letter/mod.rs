@@ -80,8 +80,9 @@ impl DeadLetterFile {
         let end = end_of_last_line(&mut file, length).map_err(disk::failed("read", &path))?;
         if end < length {
             file.set_len(end).map_err(disk::failed("cut", &path))?;
-            file.sync_all().map_err(disk::failed("fsync", &path))?;
         }
+        // What a killed process has written may be in the page cache only, and counts from here on.
+        file.sync_all().map_err(disk::failed("fsync", &path))?;
         Ok(Self { path, file, end })
     }
 

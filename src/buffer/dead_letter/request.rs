@@ -98,8 +98,7 @@ pub fn filed(directory: &Path) -> Result<Vec<Filed>, DiskError> {
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
             read => {
-                let bytes = read.map_err(failed("read", &path))?;
-                let request = serde_json::from_slice(&bytes).ok();
+                let request = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 filed.push(Filed { path, request });
             }
         }
@@ -139,13 +138,15 @@ mod tests {
             file(directory.path(), &request(at)).unwrap();
         }
         fs::write(directory.path().join("requests/9.json"), b"{").unwrap();
+        fs::create_dir(directory.path().join("requests/a-folder.json")).unwrap();
         let found = filed(directory.path()).unwrap();
         let asked: Vec<_> =
             found.iter().map(|filed| filed.request.as_ref().map(|request| request.at)).collect();
-        assert_eq!(asked, [Some(3), Some(7), None]);
+        assert_eq!(asked, [Some(3), Some(7), None, None]);
         let mode = fs::metadata(&found[0].path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         put_aside(&found[2]).unwrap();
+        put_aside(&found[3]).unwrap();
         done(&found[0]).unwrap();
         assert_eq!(filed(directory.path()).unwrap().len(), 1);
     }

@@ -63,6 +63,8 @@ fn an_error_at_any_fsync_or_cut_of_a_later_start_stops_it_and_the_next_one_goes_
         // The fsync that failed has cut the file all the same: nothing is left to cut, but it must be fsynced again.
         eio("fsync", &held),
         eio("fsync", &directory).only(2),
+        // What a killed process has left in the page cache counts as written: it must be.
+        eio("fsync", lab.file("dead_letters.jsonl")),
     ];
     for injection in cases {
         lab.start_fails(&injection);
