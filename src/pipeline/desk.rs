@@ -12,7 +12,8 @@
 //!
 //! A discard is one line in the file, and a word to the publish loop if that stands before the record.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ pub struct Desk {
     index: Option<Index>,
     /// Letters of the requests at hand that cannot be retried, which was said.
     refused: HashSet<LetterId>,
+    /// Letters whose retry a request has begun: one request retries a letter once, though others of it still wait.
+    begun: HashMap<PathBuf, HashSet<LetterId>>,
     /// Looks since trouble was last mentioned.
     said: u32,
 }
@@ -69,7 +72,16 @@ impl Desk {
         translator: Translator,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        Self { letters, ledger, translator, phase, index: None, refused: HashSet::new(), said: 0 }
+        Self {
+            letters,
+            ledger,
+            translator,
+            phase,
+            index: None,
+            refused: HashSet::new(),
+            begun: HashMap::new(),
+            said: 0,
+        }
     }
 
     /// Works until the process stops. Blocks for the disk: it has a thread of its own.
@@ -105,6 +117,7 @@ impl Desk {
         if settled.is_empty() && filed.is_empty() {
             self.index = None;
             self.refused.clear();
+            self.begun.clear();
             return Ok(());
         }
         let mut index = self.index.take().unwrap_or_default();
@@ -159,12 +172,18 @@ impl Desk {
             return Ok(request::put_aside(filed)?);
         };
         let progress = match request.act {
-            Act::Retry => self.retry(index, request)?,
+            Act::Retry => {
+                let mut begun = self.begun.remove(&filed.path).unwrap_or_default();
+                let progress = self.retry(index, request, &mut begun);
+                self.begun.insert(filed.path.clone(), begun);
+                progress?
+            }
             Act::Discard => self.discard(index, request)?,
         };
         index.catch_up(&self.letters.path()).map_err(Failure::retry)?;
         if progress == Progress::Done {
             request::done(filed)?;
+            self.begun.remove(&filed.path);
             tracing::info!(act = ?request.act, letters = request.letters.len(), "a request about dead letters is taken up");
         }
         Ok(())
@@ -189,7 +208,12 @@ impl Desk {
         Ok(Progress::Done)
     }
 
-    fn retry(&mut self, index: &Index, request: &Request) -> Result<Progress, Failure> {
+    fn retry(
+        &mut self,
+        index: &Index,
+        request: &Request,
+        before: &mut HashSet<LetterId>,
+    ) -> Result<Progress, Failure> {
         let mut progress = Progress::Done;
         let mut lines = Vec::new();
         let mut begun = Vec::new();
@@ -203,6 +227,8 @@ impl Desk {
                     continue;
                 }
                 (State::Published | State::Discarded, _) => continue,
+                // It is over already.
+                (State::Waiting | State::Standing, None) if before.contains(id) => continue,
                 // In the file, but not in the checkpoint: a crash came between them.
                 (State::Retrying, None) => true,
                 (State::Waiting, None) if room == 0 => {
@@ -241,6 +267,7 @@ impl Desk {
         }
         let mut ledger = self.ledger.lock();
         for letter in begun {
+            before.insert(letter.id.clone());
             ledger.retry(Retry {
                 letter: letter.id.clone(),
                 event_type: letter.event_type.clone(),

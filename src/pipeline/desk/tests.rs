@@ -97,6 +97,38 @@ fn the_letter_that_publishing_stands_before_is_retried_though_all_others_wait_fo
 }
 
 #[test]
+fn a_request_retries_a_letter_once_though_others_of_it_still_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (LetterId::of_text("first"), LetterId::of_text("second"));
+    let waiting =
+        |id| String::from_utf8(standing(id, 1)).unwrap().replace("\"standing\":true,", "").into_bytes();
+    write(directory.path(), &[waiting(&first), waiting(&second)]);
+    let others = (1..RETRIES_MAX).map(|nth| retry(&LetterId::of_text(&nth.to_string()), false)).collect();
+    let (mut desk, _phase) = desk(directory.path(), others);
+    ask(directory.path(), vec![first.clone(), second.clone()]);
+    desk.look().unwrap();
+    assert!(desk.ledger.lock().retrying(&first).is_some(), "there is room for one");
+    // The checkpoint is written, and the record was refused again, before the desk looks the next time.
+    let mut checkpoint = desk.ledger.lock().prepare().unwrap();
+    for injection in &mut checkpoint.injections {
+        if let Injection::Retry(retry) = injection
+            && retry.letter == first
+        {
+            (retry.frame, retry.settled) = (Some(FrameNo(9)), true);
+        }
+    }
+    desk.ledger.lock().written(checkpoint);
+    desk.look().unwrap();
+    let checkpoint = desk.ledger.lock().prepare().unwrap();
+    desk.ledger.lock().written(checkpoint);
+    desk.look().unwrap();
+    let ledger = desk.ledger.lock();
+    assert!(ledger.retrying(&first).is_none(), "it waits for another request");
+    assert!(ledger.retrying(&second).is_some(), "it has had its turn");
+    drop(ledger);
+}
+
+#[test]
 fn a_retry_that_brought_nothing_is_not_called_published() {
     let directory = tempfile::tempdir().unwrap();
     let id = LetterId::of_text("mended by hand");
