@@ -6,7 +6,7 @@
 //!
 //! - a put that does not find the stream: nothing is sent until it has been described and is the same one. A stream that is
 //!   recreated during an outage never gets a record before it is noticed;
-//! - any other request that failed as a whole, after [`STALE`] without a look: as well, because an outage is long enough for
+//! - any other request that failed as a whole, after `STALE` without a look: as well, because an outage is long enough for
 //!   anything. Here a refusal to describe is no hindrance (the right to describe may be missing while the right to put is not);
 //! - such a request earlier than that: the next look comes sooner, because the largest record may have changed.
 //!

@@ -18,11 +18,11 @@
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
 //! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a feed that is full wants nothing more.
 //!
-//! Usually there is one window, the *front*. Lanes that cannot keep up get [feeds](apart) of their own, so that they delay
+//! Usually there is one window, the *front*. Lanes that cannot keep up get feeds (`apart`) of their own, so that they delay
 //! only themselves; all of the above holds over all feeds together.
 //!
 //! A lane is a 256th of the hash: the unit of pauses and of progress beyond `low`. When requests leave is said in
-//! [`request`](super::request), when to try again in [`throttle`](super::throttle).
+//! [`request`](super::request), when to try again in [`throttle`](mod@throttle).
 
 mod apart;
 mod audit;
