@@ -111,9 +111,8 @@ wal_sender_timeout = 10min
 class Stub:
     """The stand-in for Kinesis that counts records and drops them."""
 
-    def __init__(self, home, binary, measure=False):
+    def __init__(self, home, binary, *options):
         self.port = free_port()
-        options = ["--measure"] if measure else []
         self.command = [binary, "--port", str(self.port), "--streams", f"{STREAM}:1", "--null", *options]
         self.log = home / "stub.log"
         self.process = None
@@ -147,7 +146,7 @@ class Stub:
 class Forebay:
     """One daemon with a slot and a directory of its own. Made before the rows are, so that its slot has them all."""
 
-    def __init__(self, home, name, binary, postgres, stub, confirm_after="5s"):
+    def __init__(self, home, name, binary, postgres, stub, confirm_after="5s", pack="off"):
         self.name, self.binary, self.postgres = name, binary, postgres
         self.home = home / name
         self.home.mkdir()
@@ -164,6 +163,7 @@ tables = ["public.ev"]
 stream = "{STREAM}"
 region = "us-east-1"
 endpoint = "http://127.0.0.1:{stub.port}"
+pack = "{pack}"
 [buffer]
 dir = "{self.home}/buffer"
 max_size = "20 GiB"

@@ -25,11 +25,12 @@ class Run:
     def __init__(self, options, home):
         self.options, self.home, self.notes = options, home, {}
         given = [text.partition("=") for text in options.forebay]
+        self.stub_binary = str(BUILT / "kinesis-stub")
         self.binaries = [(name, path) for name, _, path in given] or [("forebay", str(BUILT / "forebay"))]
-        stub = str(BUILT / "kinesis-stub")
+        stub = self.stub_binary
         self.postgres = ends.Postgres(home, options.postgres)
         self.postgres.sql(scenarios.TABLE)
-        self.stub, self.measuring_stub = ends.Stub(home, stub), ends.Stub(home, stub, measure=True)
+        self.stub, self.measuring_stub = ends.Stub(home, stub), ends.Stub(home, stub, "--measure")
         self.stub.start()
         self.measuring_stub.start()
 
@@ -72,7 +73,7 @@ def facts(run):
     return {
         "date": datetime.date.today().isoformat(), "machine": machine.describe(), "postgres": run.postgres.version,
         "commit": commit.stdout.strip() + (f" ({options.note})" if options.note else ""), "rounds": options.rounds, "drain_rows": options.rows,
-        "backlog_rows": options.backlog_rows, "rate": options.rate, "seconds": options.seconds,
+        "backlog_rows": options.backlog_rows, "rate": options.rate, "hot_events": scenarios.HOT_EVENTS, "seconds": options.seconds,
         "row_bytes": run.notes.get("row bytes in the stream", "?"), "event_bytes": run.notes.get("event bytes", "?"),
     }
 

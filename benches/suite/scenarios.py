@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import machine
-from ends import Forebay, start
+from ends import Forebay, Stub, start
 from machine import until
 
 TABLE = """
@@ -23,6 +23,14 @@ create procedure fill(transactions int, n int) language plpgsql as $$
 begin
   for t in 1 .. transactions loop perform some_rows(n); commit; end loop;
 end $$;
+create procedure heat(transactions int, n int) language plpgsql as $$
+declare hot bigint := (select min(id) from ev);
+begin
+  for t in 1 .. transactions loop
+    for i in 1 .. n loop update ev set counter = counter + 1 where id = hot; end loop;
+    commit;
+  end loop;
+end $$;
 """
 PER_TRANSACTION = 100
 
@@ -34,8 +42,9 @@ def row_bytes(postgres):
     return float(postgres.sql(f"select avg({lengths}) from (select * from ev limit 10000) s")) + 5 * len(columns) + 33
 
 
-def fill(postgres, rows, per_transaction=PER_TRANSACTION):
-    call = ["-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", f"call fill({rows // per_transaction}, {per_transaction})"]
+def fill(postgres, rows, per_transaction=PER_TRANSACTION, procedure="fill"):
+    statement = f"call {procedure}({rows // per_transaction}, {per_transaction})"
+    call = ["-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", statement]
     environment = os.environ | {"PGOPTIONS": "-c synchronous_commit=off"}
     subprocess.run([*postgres.client("psql"), *call], check=True, env=environment)
     postgres.sql("checkpoint")
@@ -199,4 +208,37 @@ def latency(run):
     return {"steady": median(results)}
 
 
-ALL = {"drain": drain, "huge": huge, "latency": latency, "backlog": backlog}
+HOT_VARIANTS = {
+    "pack off": ("off", ()), "pack lines": ("lines", ()), "pack lines, a shard's limits": ("lines", ("--limits",)),
+}
+HOT_EVENTS = 50_000
+
+
+def hot_key(run):
+    """A backlog of one row's changes, into a stub that answers after 20 ms."""
+    (_, path), results = run.binaries[-1], {}
+    run.say(f"hot key: {HOT_EVENTS:,} changes of one row, answers after 20 ms, at most {run.options.seconds} s")
+    fill(run.postgres, PER_TRANSACTION)
+    for number, (label, (pack, limits)) in enumerate(HOT_VARIANTS.items()):
+        stub = Stub(run.home, run.stub_binary, "--latency-ms", "20", *limits)
+        stub.start()
+        daemon = Forebay(run.home, f"hot_{number}", path, run.postgres, stub, pack=pack)
+        fill(run.postgres, HOT_EVENTS, procedure="heat")
+        daemon.start()
+        counted = lambda name: daemon.metric(f"forebay_{name}_total") or 0
+        until(lambda: counted("events_accepted") >= 20, 120, "the first events")
+        began, before = time.monotonic(), counted("events_accepted")
+        until(lambda: counted("events_accepted") >= HOT_EVENTS or time.monotonic() - began > run.options.seconds,
+              run.options.seconds + 60, "a part of the backlog", 0.02)
+        took, events, records = time.monotonic() - began, counted("events_accepted"), counted("records_accepted")
+        refused = stub.stats()["requests"]["throttled"]
+        results[label] = {"events/s": (events - before) / took, "events a record": events / records,
+                          "refused": refused / (records + refused)}
+        daemon.stop()
+        daemon.drop()
+        stub.stop()
+        run.say("  {}: {:,.0f} events/s, {:.1f} a record, {:.1%} refused".format(label, *results[label].values()))
+    return results
+
+
+ALL = {"drain": drain, "huge": huge, "latency": latency, "hotkey": hot_key, "backlog": backlog}

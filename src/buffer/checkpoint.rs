@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::file::{CheckpointError, CheckpointFile, SLOT_SIZE};
+pub use self::file::{CheckpointError, CheckpointFile, Peeked, SLOT_SIZE};
+use super::dead_letter::LetterId;
 use crate::position::{FrameNo, Lsn, Position, Transaction};
 
 /// Everything Forebay remembers across a restart, beside the log itself.
@@ -121,6 +122,48 @@ pub enum Injection {
         /// When, microseconds since the Unix epoch.
         at: i64,
     },
+    /// A dead letter that is to be published after all. Its content stays in the dead-letter file.
+    Retry(Retry),
+}
+
+impl Injection {
+    /// Whether both are about the same thing, however far it has come.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Retry(one), Self::Retry(other)) => one.letter == other.letter,
+            (one, other) => one == other,
+        }
+    }
+
+    /// The frame of a log that survives a restart, if it is in one.
+    pub const fn frame(&self) -> Option<FrameNo> {
+        match self {
+            Self::Gap { .. } => None,
+            Self::Retry(retry) => retry.frame,
+        }
+    }
+}
+
+/// How far the retry of a dead letter has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Which one.
+    pub letter: LetterId,
+    /// Event type under which the books count it as quarantined.
+    pub event_type: String,
+    /// Where its line begins in the dead-letter file.
+    pub offset: u64,
+    /// The frame that brings it, once that is held: then it is not injected again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameNo>,
+    /// `low` has passed the frame, and the books have moved. It stays until the dead-letter file says so too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub settled: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Books of one event type: received = published + quarantined + in flight.

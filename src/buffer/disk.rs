@@ -10,7 +10,7 @@
 //! Nothing here decides what to do about a full disk; [`is_full`] only names it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The operating system refused.
-    #[error("could not {action} {}", path.display())]
+    #[error("could not {action} {} ({}, then start again)", path.display(), advice(source))]
     Io {
         /// What was tried: a verb that the path completes.
         action: &'static str,
@@ -50,6 +50,16 @@ impl From<DiskError> for Failure {
     }
 }
 
+/// What a person should do about it. Nothing that depends on what failed was confirmed, so a new start is always right.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if is_full(error) => "make room for it",
+        io::ErrorKind::PermissionDenied => "let the user who runs this have it",
+        io::ErrorKind::ReadOnlyFilesystem => "look at the kernel's log for why it is read-only",
+        _ => "look at the disk and at the kernel's log",
+    }
+}
+
 /// Turns an I/O error into one that says what was tried on which path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     move |source| DiskError::Io { action, path: path.to_owned(), source }
@@ -63,13 +73,45 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Makes the directory, and those above it that are missing, readable by the owner only; durable when it returns.
-/// A directory that exists is left as it is.
+/// Which room there is none of.
+pub(super) fn why_full(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => "the quota is used up",
+        io::ErrorKind::FileTooLarge => "files of this process may not be larger (ulimit -f, LimitFSIZE)",
+        _ => "the file system is full",
+    }
+}
+
+/// Makes the directory, and those above it that are missing, readable by the owner only; durable when it returns. One that
+/// exists and has files is left as it is. Where an earlier try may have been killed between making and fsyncing, the
+/// fsync is made up for.
 pub fn create_directory(path: &Path) -> Result<(), DiskError> {
-    let missing: Vec<&Path> =
-        path.ancestors().take_while(|part| !part.as_os_str().is_empty() && !part.exists()).collect();
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the directory", path))?;
-    missing.into_iter().rev().try_for_each(|made| sync_directory(parent(made)))
+    let is_one = |part: &&Path| !part.as_os_str().is_empty();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_one).take_while(|part| !part.exists()).collect();
+    if missing.is_empty() && has_files(path) {
+        return Ok(());
+    }
+    if let Some(existing) = path.ancestors().nth(missing.len()).filter(is_one) {
+        match sync_directory(parent(existing)) {
+            // Then it was not made by us either.
+            Err(DiskError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    for part in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(part) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make the directory", part)(error));
+            }
+            Ok(()) | Err(_) => sync_directory(parent(part))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory has files beside the lock. One that cannot be looked at says so when it is used.
+fn has_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != LOCK_FILE))
 }
 
 /// The directory that holds `path`; `.` for a bare name.
@@ -104,6 +146,31 @@ pub(super) fn replace_durably(target: &Path, bytes: &[u8]) -> Result<File, DiskE
     Ok(file)
 }
 
+/// Adds a line to a file for the owner only; file and entry are durable when it returns. What a torn write has left stays, on
+/// a line of its own.
+pub fn append_line(path: &Path, line: &str) -> Result<(), DiskError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("open", path))?;
+    let torn = ends_torn(&file).map_err(failed("read", path))?;
+    let text = format!("{}{line}\n", if torn { "\n" } else { "" });
+    file.write_all(text.as_bytes()).map_err(failed("write", path))?;
+    file.sync_all().map_err(failed("fsync", path))?;
+    sync_directory(parent(path))
+}
+
+/// Whether a file's last line has no end.
+fn ends_torn(file: &File) -> io::Result<bool> {
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
+}
+
 /// Renames a file to one with this ending added; durable when it returns.
 pub(super) fn put_aside(path: &Path, ending: &str) -> Result<(), DiskError> {
     let mut name = path.as_os_str().to_owned();
@@ -122,6 +189,20 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", path)(error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Deletes a file and gives back its room at once, also where somebody still has it open: a reader that waits for more in
+/// it would keep the disk full, and nothing more could come. First the name goes, then the room, so that nobody ever finds
+/// it emptied. One that is not there is no error.
+pub(super) fn discard_file(path: &Path) -> Result<(), DiskError> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => {
+            remove_file(path)?;
+            file.set_len(0).map_err(failed("empty", path))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("open", path)(error)),
     }
 }
 
@@ -191,6 +272,17 @@ impl DirectoryLock {
     }
 }
 
+/// The process that holds a directory, as far as the operating system shows; nothing is locked to find out, so that no
+/// daemon is ever kept from starting.
+pub fn held_by(directory: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = directory.join(LOCK_FILE);
+    let inode = fs::metadata(&path).ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().any(|line| line.contains(" FLOCK ") && line.contains(&format!(":{inode} ")));
+    held.then(|| fs::read_to_string(&path).unwrap_or_default().trim().to_owned())
+}
+
 /// The name of the file system that holds `path` (or that will, if it does not exist yet), if what is written there does
 /// not outlive the machine or the container.
 pub fn is_volatile(path: &Path) -> Option<&'static str> {
@@ -241,6 +333,17 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the draft is gone");
         assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_line_is_added_behind_what_a_torn_write_has_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        for (found, expected) in [("", "new\n"), ("old\n", "old\nnew\n"), ("to", "to\nnew\n")] {
+            fs::write(&path, found).unwrap();
+            append_line(&path, "new").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
     }
 
     #[test]

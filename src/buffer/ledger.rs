@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use crate::config::ConfirmAfter;
 use crate::position::{FrameNo, Lsn, Transaction};
 
-use super::checkpoint::{Checkpoint, Injection, Mark, StreamIdentity, Totals};
+use super::checkpoint::{Checkpoint, Injection, Mark, Retry, StreamIdentity, Totals};
+use super::dead_letter::LetterId;
 use super::log::Tail;
 
 /// Proof that everything received before this LSN on this connection is settled and that the checkpoint says so. Only the
@@ -74,6 +75,17 @@ pub struct Published {
     pub highest: Option<Transaction>,
     /// What low has passed since the last report, per event type.
     pub books: Vec<(String, Totals)>,
+    /// Who holds low back, if some cannot keep up with the others.
+    pub behind: Option<Behind>,
+}
+
+/// Lanes that are fed apart because they cannot keep up; for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Such as `0-63`.
+    pub lanes: String,
+    /// The shard that took the last records of them, if this process knows of one.
+    pub shard: Option<String>,
 }
 
 /// Markers kept at most. Beyond it every second one is forgotten, which only makes confirms coarser.
@@ -102,6 +114,10 @@ pub struct Ledger {
     stream: Option<StreamIdentity>,
     timeline: u32,
     injected: Vec<(FrameNo, Injection)>,
+    /// Retries that are not in the checkpoint yet.
+    asked: Vec<Retry>,
+    /// Settled retries of which the dead-letter file says so too.
+    closed: Vec<LetterId>,
     markers: VecDeque<Marker>,
     connection: u64,
     /// When the tail stood where, oldest first.
@@ -123,11 +139,14 @@ impl Ledger {
                 answered: written.answered.clone(),
                 highest: None,
                 books: Vec::new(),
+                behind: None,
             },
             books: written.books.clone(),
             stream: written.identity.stream.clone(),
             timeline: written.identity.timeline,
-            injected: Vec::new(),
+            injected: in_the_log(&written, tail.frame),
+            asked: Vec::new(),
+            closed: Vec::new(),
             markers: VecDeque::new(),
             connection: 0,
             ages: VecDeque::new(),
@@ -230,8 +249,60 @@ impl Ledger {
 
     /// Injections that the checkpoint still has and that are not in the log yet.
     pub fn to_inject(&self) -> Vec<Injection> {
-        let appended = |injection: &Injection| self.injected.iter().any(|(_, other)| other == injection);
-        self.written.injections.iter().filter(|injection| !appended(injection)).cloned().collect()
+        self.written.injections.iter().filter(|injection| self.is_due(injection)).cloned().collect()
+    }
+
+    /// Whether [`to_inject`](Self::to_inject) would give anything. Asked at every transaction's end: what is in the log is
+    /// among what is not settled, so that counting is enough.
+    pub fn has_to_inject(&self) -> bool {
+        let unsettled = self.written.injections.iter().filter(|injection| settled(injection).is_none());
+        unsettled.count() > self.injected.len()
+    }
+
+    fn is_due(&self, injection: &Injection) -> bool {
+        let settled = matches!(injection, Injection::Retry(retry) if retry.settled);
+        !settled && !self.injected.iter().any(|(_, other)| other.is(injection))
+    }
+
+    /// Asks for a dead letter to be published after all. It is injected once the checkpoint says so.
+    pub fn retry(&mut self, retry: Retry) {
+        if self.retrying(&retry.letter).is_none() {
+            self.asked.push(retry);
+        }
+    }
+
+    /// The retry of a letter, as far as it has come, and whether the checkpoint knows of it.
+    pub fn retrying(&self, letter: &LetterId) -> Option<(&Retry, bool)> {
+        let durable = self.retries().find(|retry| retry.letter == *letter).map(|retry| (retry, true));
+        durable
+            .or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
+    }
+
+    /// The retries in the checkpoint.
+    pub fn retries(&self) -> impl Iterator<Item = &Retry> {
+        self.written.injections.iter().filter_map(|injection| match injection {
+            Injection::Retry(retry) => Some(retry),
+            Injection::Gap { .. } => None,
+        })
+    }
+
+    /// How many retries are not closed.
+    pub fn retries_open(&self) -> usize {
+        self.retries().count() + self.asked.len()
+    }
+
+    /// Whether this frame brings a dead letter again.
+    pub fn brings_retry(&self, frame: FrameNo) -> bool {
+        self.injected
+            .iter()
+            .any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
+    }
+
+    /// Notes that the dead-letter file says what became of a settled retry: the checkpoint may forget it.
+    pub fn close(&mut self, letter: LetterId) {
+        if !self.closed.contains(&letter) {
+            self.closed.push(letter);
+        }
     }
 
     /// What the publish loop has reached.
@@ -261,11 +332,14 @@ impl Ledger {
         if after.is_zero() {
             return unsettled(self.tail.mark.frame);
         }
+        // Progress of single lanes counts after a crash as far as the log is held: else everybody's events would be repeated.
+        let ahead = self.published.lanes.iter().map(|(_, frame)| *frame).max();
+        let apart = self.published.behind.is_some() && ahead.is_some_and(unsettled);
         let due =
             self.ages.iter().take_while(|(since, _)| now.duration_since(*since) >= after).last().copied();
         let waited_too_long = due.is_some_and(|(_, frame)| unsettled(frame));
         self.note_age(now, after);
-        waited_too_long
+        waited_too_long || apart
     }
 
     fn note_age(&mut self, now: Instant, after: Duration) {
@@ -305,8 +379,22 @@ impl Ledger {
         let settled = self.settled_frame(&next);
         // Not only held: damage in what is held may be cut, and Postgres sends changes again, but no injections.
         let next_low = next.low.frame;
-        next.injections.retain(|injection| {
-            !self.injected.iter().any(|(frame, appended)| *frame <= next_low && appended == injection)
+        next.injections.extend(self.asked.iter().cloned().map(Injection::Retry));
+        next.injections.retain_mut(|injection| {
+            let appended =
+                self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
+            match injection {
+                Injection::Gap { .. } => appended.is_none_or(|frame| frame > next_low),
+                Injection::Retry(retry) if retry.settled => !self.closed.contains(&retry.letter),
+                Injection::Retry(retry) => {
+                    retry.frame = appended.filter(|frame| *frame <= next.held.frame.max(next_low));
+                    retry.settled = appended.is_some_and(|frame| frame <= next_low);
+                    if retry.settled {
+                        move_books(&mut next.books, &retry.event_type);
+                    }
+                    true
+                }
+            }
         });
         if let Some(lsn) = self.confirmable(settled) {
             next.told = next.told.max(lsn);
@@ -316,8 +404,20 @@ impl Ledger {
 
     /// Notes that this checkpoint is fsynced, and says what may be confirmed now.
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
-        self.injected.retain(|(_, injection)| checkpoint.injections.contains(injection));
+        for retry in checkpoint.injections.iter().filter_map(settled) {
+            if !self.retries().any(|before| before.settled && before.letter == retry.letter) {
+                move_books(&mut self.books, &retry.event_type);
+            }
+        }
+        self.injected.retain(|(_, injection)| {
+            checkpoint.injections.iter().any(|kept| kept.is(injection) && settled(kept).is_none())
+        });
+        self.asked.retain(|asked| {
+            !checkpoint.injections.iter().any(|kept| kept.is(&Injection::Retry(asked.clone())))
+        });
         self.written = checkpoint;
+        let closed = std::mem::take(&mut self.closed);
+        self.closed = closed.into_iter().filter(|letter| self.retrying(letter).is_some()).collect();
         // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`. A marker may
         // have moved beyond that meanwhile (a keepalive); everything before it is settled none the less. To wait for one
         // that stands still would confirm nothing while others write all the time.
@@ -344,6 +444,30 @@ impl Ledger {
 
     fn confirmable(&self, settled: FrameNo) -> Option<Lsn> {
         self.markers.iter().take_while(|marker| marker.frame <= settled).last().map(|marker| marker.lsn)
+    }
+}
+
+/// What a restart finds in the log of what was injected.
+fn in_the_log(written: &Checkpoint, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
+    let found = written.injections.iter().filter(|injection| settled(injection).is_none());
+    found
+        .filter_map(|injection| Some((injection.frame().filter(|frame| *frame <= tail)?, injection.clone())))
+        .collect()
+}
+
+/// The retry, if `low` has passed it.
+fn settled(injection: &Injection) -> Option<&Retry> {
+    match injection {
+        Injection::Retry(retry) if retry.settled => Some(retry),
+        Injection::Retry(_) | Injection::Gap { .. } => None,
+    }
+}
+
+/// A dead letter has been retried: what became of it is counted like any record, so that it is no longer what it was.
+fn move_books(books: &mut BTreeMap<String, Totals>, event_type: &str) {
+    let name = if books.contains_key(event_type) { event_type } else { OTHER_TYPES };
+    if let Some(totals) = books.get_mut(name) {
+        totals.quarantined = totals.quarantined.saturating_sub(1);
     }
 }
 

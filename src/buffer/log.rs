@@ -17,7 +17,8 @@
 //!           | type length u16 | key length u16 | line length u32 | type | key | line
 //! ```
 //!
-//! Frames are numbered without gaps, over all segments. A frame holds all records of one change, as they will be sent.
+//! A body has at most 64 MiB; type and key are UTF-8; the key hash is [`KeyHash`](crate::event::KeyHash). Frames are numbered
+//! without gaps, over all segments. A frame holds all records of one change, as they will be sent.
 //! Magic, version and checksum of the header keep their places in every later version; a newer version is refused. A
 //! damaged header is no loss: the name tells the first number, and every frame has its own number and checksum.
 //!
@@ -27,8 +28,8 @@
 //! [`Log::open`] cuts what is whole. The one mutex guards the list of segments and is never held across I/O. There is no
 //! fsync but in [`Log::sync`] and [`Log::open`].
 //!
-//! Invariants: published bytes of a segment are whole frames and never change; a segment is deleted only below a released
-//! `low`, and never while it is written; after a failed fsync or an unexplained failed write, nothing works any more.
+//! Invariants: published bytes of a segment are whole frames and never change; a segment is emptied and deleted only below a
+//! released `low`, and never while it is written; after a failed fsync or an unexplained failed write, nothing works any more.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -289,7 +290,7 @@ impl Log {
             }
         }
         for first in &gone {
-            disk::remove_file(&segment::path(&self.config.directory, *first))?;
+            disk::discard_file(&segment::path(&self.config.directory, *first))?;
         }
         if !gone.is_empty() {
             self.freed.send_modify(|times| *times += 1);
@@ -403,7 +404,9 @@ impl Segment {
     }
 }
 
-/// Deletes and cuts everything but the runs of `kept`. From the end, so that a crash in between leaves no gap.
+/// Deletes and cuts everything but the runs of `kept`. From the end, so that a crash in between leaves no gap. The last
+/// run's file is fsynced even if nothing is cut: an earlier try may have cut it and died before its fsync, and what comes
+/// back after a power cut would stand before the frames written since.
 fn cut(directory: &Path, kept: &Scan) -> Result<(), DiskError> {
     for first in kept.segments.iter().rev() {
         let path = segment::path(directory, *first);
@@ -414,6 +417,8 @@ fn cut(directory: &Path, kept: &Scan) -> Result<(), DiskError> {
                 let length = file.metadata().map_err(failed("look at", &path))?.len();
                 if length > run.end {
                     file.set_len(run.end).map_err(failed("cut", &path))?;
+                }
+                if length > run.end || kept.runs.last() == Some(run) {
                     file.sync_all().map_err(failed("fsync", &path))?;
                 }
             }

@@ -11,6 +11,8 @@ pub mod reader;
 pub mod salvage;
 pub mod scan;
 pub mod segment;
+pub mod stat;
+pub mod verify;
 pub mod writer;
 
 pub use ledger::Settled;

@@ -109,7 +109,15 @@ impl Reader {
 
     /// The next whole frames, as many as fit into about 256 KiB; `None` when everything is read. Blocks for the disk.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
+        self.next_chunk_until(FrameNo(u64::MAX))
+    }
+
+    /// The same, without any frame after `until`.
+    pub fn next_chunk_until(&mut self, until: FrameNo) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
+        if wanted > until {
+            return Ok(None);
+        }
         // Looked at first: a frame that is written between the two looks is not there yet, and not gone either.
         let tail = self.log.tail().frame;
         let Some(extent) = self.log.extent(wanted)? else {
@@ -119,7 +127,7 @@ impl Reader {
             self.open = Some(self.open_segment(extent, wanted)?);
         }
         let Some(open) = &mut self.open else { return Ok(None) };
-        let chunk = read_chunk(open, extent, wanted)?;
+        let chunk = read_chunk(open, extent, wanted, until)?;
         open.offset += chunk.bytes.len() as u64;
         self.last = chunk.last;
         Ok(Some(chunk))
@@ -148,14 +156,14 @@ impl Reader {
     }
 }
 
-/// Reads whole frames from `wanted` on, not beyond the extent. Frames before a damage are given out; it is found next time.
-fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo) -> Result<Chunk, ReadError> {
+/// Reads whole frames from `wanted` to `until`, not beyond the extent. Frames before a damage are given out; it is found next time.
+fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> Result<Chunk, ReadError> {
     let left = extent.length.saturating_sub(open.offset);
     let mut size = left.min(CHUNK);
     loop {
         let mut bytes = BytesMut::zeroed(usize::try_from(size).unwrap_or(usize::MAX));
         open.file.read_exact_at(&mut bytes, open.offset).map_err(failed("read", &open.path))?;
-        let (end, next, stop) = whole_frames(&bytes, wanted);
+        let (end, next, stop) = whole_frames(&bytes, wanted, until);
         if next > wanted {
             bytes.truncate(end);
             return Ok(Chunk { bytes: bytes.freeze(), last: FrameNo(next.0 - 1) });
@@ -165,7 +173,7 @@ fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo) -> Result<Chunk, Rea
                 size = needed;
                 continue;
             }
-            Stop::Incomplete(_) => "it is cut off",
+            Stop::Incomplete(_) | Stop::Asked => "it is cut off",
             Stop::Damaged(reason) => reason,
         };
         let (path, offset) = (open.path.clone(), open.offset);
@@ -175,15 +183,20 @@ fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo) -> Result<Chunk, Rea
 
 /// Why a row of frames ends.
 enum Stop {
+    /// No more was asked for.
+    Asked,
     /// This many bytes are needed from the last frame's beginning.
     Incomplete(u64),
     Damaged(&'static str),
 }
 
-/// Where the whole frames numbered from `next` on end, the number after the last, and what stands there.
-fn whole_frames(bytes: &[u8], mut next: FrameNo) -> (usize, FrameNo, Stop) {
+/// Where the whole frames numbered from `next` to `until` end, the number after the last, and what stands there.
+fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, FrameNo, Stop) {
     let mut end = 0;
     loop {
+        if next > until {
+            return (end, next, Stop::Asked);
+        }
         let stop = match frame::decode(bytes.get(end..).unwrap_or_default()) {
             Decoded::Whole { head, length } if head.number == next => {
                 end += length;

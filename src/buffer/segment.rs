@@ -134,6 +134,11 @@ impl Walk {
         &self.path
     }
 
+    /// Its length in bytes when it was opened.
+    pub(super) const fn length(&self) -> u64 {
+        self.end
+    }
+
     /// The open file, for a reader that goes on from here.
     pub(super) fn into_file(self) -> File {
         self.file
@@ -219,6 +224,13 @@ impl Walk {
         };
         Ok(self.window.get(skip..).unwrap_or_default())
     }
+}
+
+/// Whether a segment that was being read has been deleted, or emptied before that, in the meantime.
+pub(super) fn is_released(error: &DiskError) -> bool {
+    let cut_short =
+        matches!(error, DiskError::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof);
+    cut_short || is_gone(error)
 }
 
 /// Whether a file that was to be opened has been deleted in the meantime.

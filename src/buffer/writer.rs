@@ -40,7 +40,7 @@ pub enum WriteError {
         max_size: u64,
     },
     /// The disk has no room. Goes on when somebody makes some.
-    #[error("there is no room on the disk for {}", path.display())]
+    #[error("there is no room on the disk for {}: {}", path.display(), disk::why_full(source))]
     DiskFull {
         /// The segment.
         path: PathBuf,

@@ -1,6 +1,8 @@
 //! One file per subcommand.
 
 pub mod adopt;
+pub mod buffer;
+pub mod dlq;
 pub mod run;
 
 use std::path::PathBuf;
@@ -24,6 +26,12 @@ enum Command {
     Run(Common),
     /// Take over a slot, a database or a stream that is not the one this directory knows; begins a new epoch.
     Adopt(adopt::Options),
+    /// What could not leave: list, show, retry or discard dead letters.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Look at the log and the checkpoint, with or without a running daemon.
+    #[command(subcommand)]
+    Buffer(buffer::Command),
     /// Print the configuration in force, secrets hidden.
     Config(Common),
 }
@@ -49,6 +57,8 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Run(common) => load(&common).and_then(|config| run::run(&config)),
         Command::Adopt(options) => load(&options.common).and_then(|config| adopt::run(&config, &options)),
+        Command::Dlq(command) => dlq::run(&command),
+        Command::Buffer(command) => buffer::run(&command),
         Command::Config(common) => load(&common).map(|config| {
             say(&format!("{config}\n"));
         }),
@@ -64,6 +74,26 @@ pub fn main() -> ExitCode {
 
 fn load(common: &Common) -> Result<Config, String> {
     Config::load(&common.config).map_err(|errors| errors.to_string())
+}
+
+/// Adds a line.
+fn add(out: &mut String, line: std::fmt::Arguments<'_>) {
+    use std::fmt::Write as _;
+    let written = writeln!(out, "{line}");
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+}
+
+/// The members of a JSON object.
+fn members(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    match value {
+        serde_json::Value::Object(members) => members,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// An error with its causes.
+fn explain(error: impl Into<crate::failure::Failure>) -> String {
+    error.into().to_string()
 }
 
 /// Prints to standard output; a reader that has gone is no error.

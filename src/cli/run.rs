@@ -22,6 +22,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     let outcome = runtime.block_on(async {
+        outlive_file_limits().map_err(|error| format!("cannot listen for signals: {error}"))?;
         let stop = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
         let observed = observe::http::serve(config).map_err(|error| error.to_string())?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "forebay starts");
@@ -37,6 +38,15 @@ pub fn run(config: &Config) -> Result<(), String> {
     // Threads that wait for a server that does not answer must not hold the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// Where files may not be larger (`ulimit -f`, `LimitFSIZE`), a write fails, which pauses the source as a full disk does. By
+/// itself the signal that comes with it would kill the process at each start anew.
+fn outlive_file_limits() -> std::io::Result<()> {
+    /// On Linux (but for MIPS) and macOS.
+    const SIGXFSZ: i32 = 25;
+    // Once it is listened to, the signal does nothing for as long as the process lives.
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
 /// Resolves at the first SIGTERM or SIGINT. From then on, SIGINT ends the process at once.

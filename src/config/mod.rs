@@ -75,6 +75,18 @@ pub struct Kinesis {
     pub region: Option<String>,
     /// Endpoint, only for emulators.
     pub endpoint: Option<String>,
+    /// Whether several events of one key may share a record.
+    pub pack: Pack,
+}
+
+/// How many events a Kinesis record holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pack {
+    /// One: what every reader of a stream expects, also those that take a record for one JSON text.
+    #[default]
+    Off,
+    /// What waits of one key, as lines.
+    Lines,
 }
 
 /// `[buffer]`.
@@ -201,6 +213,7 @@ impl Config {
             stream: keys.required("kinesis.stream", "stream = \"lab-events\"").unwrap_or_default(),
             region: keys.text("kinesis.region"),
             endpoint: keys.parsed("kinesis.endpoint", endpoint),
+            pack: keys.parsed("kinesis.pack", pack).unwrap_or_default(),
         };
         let buffer = Self::buffer(&mut keys);
         let http = Http {
@@ -318,6 +331,14 @@ fn slot_name(text: &str) -> Result<String, String> {
     Err(format!(
         "{text:?} cannot be a slot: Postgres takes lower-case letters, digits and underscores, at most 63"
     ))
+}
+
+fn pack(text: &str) -> Result<Pack, String> {
+    match text {
+        "off" => Ok(Pack::Off),
+        "lines" => Ok(Pack::Lines),
+        other => Err(format!("{other:?} is neither \"off\" nor \"lines\"")),
+    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::units::{Size, Span};
-use super::{Config, ConfirmAfter, OnPoison};
+use super::{Config, ConfirmAfter, OnPoison, Pack};
 
 /// A text as a TOML basic string: the JSON form of a string is one.
 fn quoted(text: &str) -> String {
@@ -54,6 +54,8 @@ impl fmt::Display for Config {
         if let Some(endpoint) = &self.kinesis.endpoint {
             writeln!(f, "endpoint = {}", quoted(endpoint))?;
         }
+        let pack = if self.kinesis.pack == Pack::Lines { "lines" } else { "off" };
+        writeln!(f, "pack = {}", quoted(pack))?;
         writeln!(f, "\n[buffer]\ndir = {}", quoted(&self.buffer.dir.to_string_lossy()))?;
         writeln!(f, "max_size = {}", quoted(&Size(self.buffer.max_size).to_string()))?;
         match self.buffer.confirm_after_written {

@@ -46,7 +46,7 @@ fn the_environment_overrides_the_file_and_is_never_guessed_at() {
 
 #[test]
 fn all_errors_come_together_each_with_its_key() {
-    let text = "nam = \"x\"\n[source]\nslot = \"Bad Slot\"\ntables = [\"plates\"]\n[kinesis]\nendpoint = \"127.0.0.1\"\nstreem = 1\n[buffer]\nmax_size = \"1 MiB\"\nconfirm_after = \"5\"\n[http]\nlisten = \"9187\"\n";
+    let text = "nam = \"x\"\n[source]\nslot = \"Bad Slot\"\ntables = [\"plates\"]\n[kinesis]\nendpoint = \"127.0.0.1\"\nstreem = 1\npack = \"kpl\"\n[buffer]\nmax_size = \"1 MiB\"\nconfirm_after = \"5\"\n[http]\nlisten = \"9187\"\n";
     let error = read(text, &[("FOREBAY_BUFFER__DRI", "/x")]).unwrap_err();
     for key in [
         "nam",
@@ -56,6 +56,7 @@ fn all_errors_come_together_each_with_its_key() {
         "source.tables",
         "kinesis.endpoint",
         "kinesis.streem",
+        "kinesis.pack",
         "kinesis.stream",
         "buffer.dir",
         "buffer.dri",
@@ -83,6 +84,16 @@ fn where_the_directory_may_vanish_a_poison_stops() {
     assert_eq!(read(LEAST, &never).unwrap().on_poison, OnPoison::Stop);
     let both = [never[0], ("FOREBAY_ON_POISON", "quarantine")];
     assert_eq!(read(LEAST, &both).unwrap().on_poison, OnPoison::Quarantine);
+}
+
+#[test]
+fn records_hold_one_event_unless_packing_is_asked_for() {
+    assert_eq!(read(LEAST, &[]).unwrap().kinesis.pack, Pack::Off);
+    for (word, pack) in [("off", Pack::Off), ("lines", Pack::Lines)] {
+        let config = read(LEAST, &[("FOREBAY_KINESIS__PACK", word)]).unwrap();
+        assert_eq!(config.kinesis.pack, pack);
+        assert_eq!(read(&config.to_string(), &[]).unwrap().kinesis.pack, pack, "as printed");
+    }
 }
 
 #[test]

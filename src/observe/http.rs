@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::pipeline::health::{self, End};
 use crate::pipeline::meters;
 
 /// Why it cannot serve.
@@ -59,19 +60,27 @@ fn routes(metrics: PrometheusHandle) -> Router {
         .route("/health/ready", get(move || async move { readiness(&ready) }))
 }
 
-/// Ready: changes are received, and Kinesis answers. A full log alone is not "not ready": it drains.
+/// Ready: changes are received, Kinesis takes records, and Postgres can forget. A full log alone is not "not ready", as long
+/// as it drains; one that stays full makes Postgres keep its write-ahead log.
 fn readiness(metrics: &PrometheusHandle) -> (StatusCode, String) {
     let rendered = metrics.render();
     let is_one = |name: &str| rendered.lines().any(|line| line.split(' ').eq([name, "1"]));
+    let with_reason = |what: &str, end: End| match health::reason(end) {
+        reason if reason.is_empty() => what.to_owned(),
+        reason => format!("{what}: {}", reason.replace('\n', " ")),
+    };
     let mut missing = Vec::new();
     if !is_one(meters::CONNECTED) {
-        missing.push("the replication stream is not open");
+        missing.push(with_reason("the replication stream is not open", End::Database));
     }
     if !is_one(meters::SERVICE) {
-        missing.push("Kinesis does not answer");
+        missing.push(with_reason("Kinesis takes nothing", End::Kinesis));
     }
     if is_one(meters::HALTED) {
-        missing.push("publishing stands before a record that cannot leave (on_poison = \"stop\")");
+        missing.push("publishing stands before a record that cannot leave (on_poison = \"stop\")".to_owned());
+    }
+    if health::is_stuck() {
+        missing.push("the log has no room, and Postgres keeps its write-ahead log".to_owned());
     }
     if missing.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())

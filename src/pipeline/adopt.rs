@@ -4,9 +4,6 @@
 //! audit file, and published as `forebay.gap.v1`; everything received from here on belongs to a new epoch, so that nothing
 //! of it can be taken for something seen before. What the log still holds is kept and published.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::buffer::checkpoint::{Checkpoint, Injection, Phase};
@@ -85,8 +82,8 @@ pub enum AdoptError {
         /// The slot's name.
         slot: String,
     },
-    /// The audit file could not be read or written.
-    #[error("cannot use the audit file {path}: {source}")]
+    /// The audit file could not be read.
+    #[error("cannot read the audit file {path}")]
     Audit {
         /// The file.
         path: String,
@@ -182,6 +179,12 @@ fn plan(
     next.epoch = next.epoch.max(audited).saturating_add(1).max(wanted.epoch_least);
     next.told = confirmed;
     next.tip = None;
+    for injection in &mut next.injections {
+        if let Injection::Retry(retry) = injection {
+            // Its frame may be among those given up: a repeat is better than a loss.
+            retry.frame = retry.frame.filter(|_| retry.settled);
+        }
+    }
     next.injections.push(Injection::Gap {
         epoch: next.epoch,
         from,
@@ -218,7 +221,6 @@ fn audited_epoch(directory: &Path) -> Result<u16, AdoptError> {
 
 fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), Failure> {
     let path = directory.join(AUDIT_FILE);
-    let failed = |source| AdoptError::Audit { path: path.display().to_string(), source };
     let line = serde_json::json!({
         "at": order.at,
         "reason": order.reason,
@@ -230,10 +232,7 @@ fn audit(directory: &Path, adopted: &Adopted, order: &Order) -> Result<(), Failu
         "frames_kept": adopted.kept,
         "frames_lost": adopted.lost,
     });
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
-    file.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    disk::sync_directory(directory)?;
+    disk::append_line(&path, &line.to_string())?;
     Ok(())
 }
 

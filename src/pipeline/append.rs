@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::buffer::checkpoint::Injection;
+use crate::buffer::dead_letter::FILE_NAME;
 use crate::buffer::frame::{FrameKind, MAX_BODY};
-use crate::buffer::ledger::SharedLedger;
+use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::writer::Writer;
 use crate::change::{Change, Place, Unreadable};
 use crate::event::Records;
 use crate::failure::Failure;
-use crate::pipeline::{meters, notice};
+use crate::pipeline::{desk, meters, notice, retry};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::translate::dead_letter::DeadLetter;
 use crate::translate::{Failed, Outcome, Translator};
 
-/// How often a full log is mentioned at most.
+/// How often a full log, or a dead-letter file that cannot be read, is mentioned at most.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// From this many bytes on, no more is injected at one boundary: letters have megabytes, and while they are made the server
+/// hears nothing from us.
+const INJECT_AT_ONCE: usize = 4 << 20;
 
 /// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
 #[derive(Debug)]
@@ -28,11 +33,15 @@ pub struct Appender {
     /// The last change appended, staged or written: the tail. What is received again at or below it is dropped.
     last: Option<Position>,
     frame: FrameNo,
+    /// A transaction has begun to arrive and is not complete.
+    open: bool,
     log: Arc<Log>,
     /// Why the last flush found no room.
     full: Option<String>,
     /// When that was last said: while a full log drains, room comes and goes every second.
     said_full: Option<Instant>,
+    /// When it was last said that the dead-letter file cannot be read.
+    said_unreadable: Option<Instant>,
 }
 
 /// Room must be made before the change can be appended.
@@ -49,8 +58,10 @@ impl Appender {
             epoch,
             last: tail.position.filter(|position| position.epoch == epoch),
             frame: tail.frame,
+            open: false,
             full: None,
             said_full: None,
+            said_unreadable: None,
             translator,
             writer,
             log,
@@ -89,7 +100,9 @@ impl Appender {
         DeadLetter {
             epoch: self.epoch,
             place: change.place,
+            rule: None,
             table: Some(&table),
+            relation: Some(relation),
             reason: &reason,
             size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
             raw: change.raw,
@@ -109,8 +122,10 @@ impl Appender {
             DeadLetter {
                 epoch: self.epoch,
                 place: change.place,
+                rule: Some(event_type),
                 table: Some(&table),
-                reason: &format!("{event_type}: {reason}"),
+                relation: Some(relation),
+                reason,
                 size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
                 raw: change.raw,
             }
@@ -147,10 +162,14 @@ impl Appender {
         match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
             Ok(frame) => {
                 self.frame = frame;
+                self.open = true;
                 self.last = Some(position);
                 Ok(Ok(()))
             }
-            Err(error) if error.is_full() => Ok(Err(Full)),
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(Err(Full))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -169,19 +188,74 @@ impl Appender {
         }
     }
 
-    /// Appends what is not a change and is not in the log yet. To be called at a transaction boundary: no transaction is
-    /// open at the begin of the first attempt, and later attempts find nothing to inject.
+    /// Appends what is not a change and is not in the log yet, if no transaction is open. What finds no room is tried again
+    /// at the next boundary, and so is what is more than the server may wait for.
     pub(super) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
+        if self.open || !ledger.lock().has_to_inject() {
+            return Ok(());
+        }
         let pending = ledger.lock().to_inject();
+        let mut bytes = 0;
         for injection in pending {
+            if bytes >= INJECT_AT_ONCE {
+                return Ok(());
+            }
             self.records.clear();
-            let position = notice::write(&injection, self.translator.source(), &mut self.records);
-            let frame =
-                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records)?;
-            self.frame = frame;
-            ledger.lock().injected(frame, injection);
+            let position = match self.make(&injection) {
+                Ok(position) => position,
+                Err(error) => {
+                    self.say_unreadable(&error);
+                    continue;
+                }
+            };
+            bytes += self.records.size();
+            let appended =
+                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records);
+            match appended {
+                Err(error) if error.is_full() => return Ok(()),
+                appended => self.frame = appended?,
+            }
+            ledger.lock().injected(self.frame, injection);
         }
         Ok(())
+    }
+
+    /// Says that a retry waits for its letter, unless it was said lately: receiving does not wait for it.
+    fn say_unreadable(&mut self, error: &std::io::Error) {
+        let now = Instant::now();
+        if self.said_unreadable.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN) {
+            self.said_unreadable = Some(now);
+            tracing::error!(
+                %error, directory = %self.log.config().directory.display(), file = FILE_NAME,
+                "the dead-letter file cannot be read: retries wait, everything else goes on. Let the user who runs this have it"
+            );
+        }
+    }
+
+    /// Makes the records of an injection. A letter that is gone, or makes no records any more, has none: its frame is empty.
+    fn make(&mut self, injection: &Injection) -> std::io::Result<Position> {
+        if let Some(position) = notice::write(injection, self.translator.source(), &mut self.records) {
+            return Ok(position);
+        }
+        let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
+        let directory = &self.log.config().directory;
+        let line = desk::find_line(directory, letter.offset, &letter.letter)?;
+        let most = self.frame_max();
+        let made = line.map(|line| retry::records(&line, &self.translator, most, &mut self.records));
+        match made {
+            Some(Ok(position)) => return Ok(position),
+            Some(Err(error)) => {
+                tracing::error!(letter = %letter.letter, %error, "a dead letter cannot be retried");
+            }
+            None => tracing::error!(letter = %letter.letter, "a dead letter that was to be retried is gone"),
+        }
+        self.records.clear();
+        Ok(Position::default())
+    }
+
+    /// The transaction that was arriving is complete: what is injected now stands between two of them.
+    pub(super) const fn complete(&mut self) {
+        self.open = false;
     }
 
     /// The last frame appended, staged or written.
@@ -194,8 +268,8 @@ impl Appender {
         self.writer.room().await;
     }
 
-    /// Says that the log is full, unless it was said lately; whether it did.
-    pub(super) fn say_full(&mut self) -> bool {
+    /// Says that the log is full, and because of whom if that is known, unless it was said lately; whether it did.
+    pub(super) fn say_full(&mut self, behind: Option<&Behind>) -> bool {
         let reason = self.full.take().unwrap_or_else(|| "the log is full".to_owned());
         let now = Instant::now();
         let say = self.said_full.is_none_or(|last| now.duration_since(last) >= SAY_AGAIN);
@@ -203,6 +277,8 @@ impl Appender {
             self.said_full = Some(now);
             tracing::error!(
                 reason,
+                lanes = behind.map(|behind| behind.lanes.as_str()),
+                shard = behind.and_then(|behind| behind.shard.as_deref()),
                 "the source is paused and Postgres keeps its write-ahead log; publishing goes on, and so does the source as soon \
                  as there is room"
             );

@@ -12,6 +12,7 @@ use crate::buffer::Settled;
 use crate::buffer::ledger::{self, SharedLedger};
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
+use crate::pipeline::health::{self, End};
 use crate::pipeline::history::History;
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::publish::Publish;
@@ -59,6 +60,8 @@ pub(super) struct IngestLoop {
     pub(super) ledger: SharedLedger,
     pub(super) settled: watch::Receiver<Option<Settled>>,
     pub(super) phase: watch::Receiver<Phase>,
+    /// Whether this process has asked the database and was not refused: until then it is judged as at a start.
+    pub(super) asked: bool,
 }
 
 impl IngestLoop {
@@ -82,7 +85,12 @@ impl IngestLoop {
             }
             let pause = pauses.next();
             meters::restarted("ingest");
-            tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
+            health::trouble(End::Database, &error);
+            if self.asked {
+                tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
+            } else {
+                tracing::warn!(%error, retry_in = ?pause, "cannot receive yet: the database is asked again");
+            }
             tokio::select! {
                 biased;
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Err(error),
@@ -116,12 +124,16 @@ impl IngestLoop {
     async fn open(&mut self) -> Result<(PostgresSource, History, u64), Failure> {
         let mut session = Session::open(&self.settings).await?;
         let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
+        if !self.asked {
+            seen.check(&self.wanted)?;
+        }
         seen.check_running(&self.wanted)?;
         let admitted = {
             let ledger = self.ledger.lock();
             let tip = ledger::highest(ledger.tip(), self.appender.tip());
             recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
         };
+        self.asked = true;
         let source = PostgresSource::start(&self.settings, &self.stream).await?;
         let system = source.system();
         if system.system_id != seen.server.system_id || system.timeline != seen.server.timeline {

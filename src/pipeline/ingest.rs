@@ -20,6 +20,9 @@ use crate::source::Source;
 /// How often a paused loop tells the server that it is there, and looks whether the disk has room again.
 const PAUSED_TICK: Duration = Duration::from_secs(1);
 
+/// How often a loop that receives nothing looks for something to inject.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+
 /// One attempt of the loop, over one connection.
 #[derive(Debug)]
 pub struct Ingest<'a, S> {
@@ -45,8 +48,8 @@ impl<S: Source> Ingest<'_, S> {
     /// # Errors
     /// The connection, the log, or another history.
     pub async fn run(mut self) -> Result<(), Failure> {
-        self.appender.inject(&self.ledger)?;
         loop {
+            self.appender.inject(&self.ledger)?;
             if let Err(failure) = self.drain().await {
                 // The next connection may be long in coming: what this one has brought is published meanwhile. What finds
                 // no room stays staged.
@@ -64,6 +67,8 @@ impl<S: Source> Ingest<'_, S> {
                 settled = settled(&mut self.settled) => self.confirm(settled).await?,
                 // PRIORITY 3: receive.
                 received = self.source.receive() => received?,
+                // PRIORITY 4: while nothing comes, a person may ask for a dead letter.
+                () = tokio::time::sleep(IDLE_TICK) => {}
             }
         }
     }
@@ -79,6 +84,7 @@ impl<S: Source> Ingest<'_, S> {
                 }
                 Delivery::Commit { end } => {
                     self.commit(end);
+                    self.appender.inject(&self.ledger)?;
                     continue;
                 }
                 Delivery::Progress { wal_end } => {
@@ -111,6 +117,7 @@ impl<S: Source> Ingest<'_, S> {
     }
 
     fn commit(&mut self, end: Lsn) {
+        self.appender.complete();
         if self.history.commit() {
             self.ledger.lock().mark(self.appender.frame(), end);
         }
@@ -134,7 +141,8 @@ impl<S: Source> Ingest<'_, S> {
     /// The log is full: the source is paused until there is room. Publishing goes on, and so do confirms.
     async fn make_room(&mut self) -> Result<(), Failure> {
         meters::paused(true);
-        let say = self.appender.say_full();
+        let behind = self.ledger.lock().published().behind.clone();
+        let say = self.appender.say_full(behind.as_ref());
         loop {
             tokio::select! {
                 biased;

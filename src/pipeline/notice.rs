@@ -12,9 +12,10 @@ use crate::position::{Lsn, Position};
 
 use crate::buffer::checkpoint::Injection;
 
-/// Writes the notice's event, under the source's name as key, and returns the position its `sequence` names.
-pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Position {
-    let Injection::Gap { epoch, from, to, reason, at } = injection;
+/// Writes the notice's event, under the source's name as key, and returns the position its `sequence` names; `None` if the
+/// injection is no notice.
+pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Option<Position> {
+    let Injection::Gap { epoch, from, to, reason, at } = injection else { return None };
     let position = Position { epoch: *epoch, commit: *to, index: 0 };
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, source.as_bytes());
     let id = Uuid::new_v5(&namespace, format!("forebay.gap.v1|gap|{epoch}").as_bytes());
@@ -44,6 +45,6 @@ pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Posi
         Ok(())
     });
     match written {
-        Ok(()) => position,
+        Ok(()) => Some(position),
     }
 }

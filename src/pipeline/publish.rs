@@ -4,39 +4,33 @@
 //! and in order, for ever. What it knows is the window; everything else is in the ledger.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
-use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buffer::checkpoint::StreamIdentity;
-use crate::buffer::dead_letter::{DeadLetterError, DeadLetterFile};
-use crate::buffer::frame::FrameKind;
-use crate::buffer::ledger::{Published, Reached, SharedLedger};
+use crate::buffer::ledger::{Behind, Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
-use crate::buffer::reader::Reader;
-use crate::config::OnPoison;
+use crate::config::Pack;
 use crate::failure::Failure;
-use crate::pipeline::{Phase, meters, poison};
-use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
-use crate::sink::request::{Limits, Ticket};
+use crate::pipeline::poison::{Laid, Undertaker, Verdict};
+use crate::pipeline::readers::Readers;
+use crate::pipeline::remarks::{Remarks, ranges};
+use crate::pipeline::stream::{self, StreamWatch};
+use crate::pipeline::{Phase, meters};
+use crate::sink::lanes::{Detail, FeedId, Lanes, Start};
+use crate::sink::request::{Limits, PACK_BYTES, Ticket};
 use crate::sink::{Answer, Publisher, PutError, StreamFacts};
 
-/// Most bytes of log between low and the read head.
-const WINDOW_BYTES: usize = 16 << 20;
 /// How often lanes and books are reported; the checkpoint is not written more often either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// How often the stream's settings are read.
-const DESCRIBE_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for requests that are out.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a dead letter is tried again that found no room.
 const BURY_AGAIN: Duration = Duration::from_secs(5);
-/// How often a service that keeps failing is mentioned at most.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// The stream is not the one this directory has published to, or cannot keep order.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +68,10 @@ pub struct Publish<P> {
     pub log: Arc<Log>,
     /// The account.
     pub ledger: SharedLedger,
-    /// Where records go that cannot leave.
-    pub dead_letters: DeadLetterFile,
-    /// What to do with them.
-    pub on_poison: OnPoison,
+    /// Who takes records that cannot leave.
+    pub undertaker: Undertaker,
+    /// How many events a record holds.
+    pub pack: Pack,
     /// Whether to go on.
     pub phase: watch::Receiver<Phase>,
 }
@@ -100,15 +94,20 @@ impl<P: Publisher> Publish<P> {
             }
         };
         let epoch = self.ledger.lock().checkpoint().epoch;
-        let limits = Limits { max_record_size: facts.max_record_size, ..Limits::default() };
+        let pack_bytes = match self.pack {
+            Pack::Off => 0,
+            Pack::Lines => PACK_BYTES,
+        };
+        let limits = Limits { max_record_size: facts.max_record_size, pack_bytes, ..Limits::default() };
+        let lanes = Lanes::new(&start, limits, seed());
+        self.undertaker.go_on();
         let mut attempt = Attempt {
-            reader: Reader::new(&self.log, start.low.frame),
-            lanes: Lanes::new(&start, limits, seed()),
+            readers: Readers::new(&self.log, &lanes, epoch),
+            lanes,
             reported: Instant::now(),
-            complaint: None,
-            halted: false,
+            remarks: Remarks::default(),
             bury_after: None,
-            epoch,
+            stream: StreamWatch::new(facts),
             loop_: self,
         };
         attempt.run().await
@@ -123,23 +122,25 @@ impl<P: Publisher> Publish<P> {
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
                 described = self.publisher.describe() => described,
             };
-            match described {
+            let error = match described {
                 Ok(facts) => {
                     self.check_stream(&facts)?;
-                    tracing::info!(
-                        stream = facts.arn,
-                        shards = facts.shards,
-                        max_record_size = facts.max_record_size,
-                        "the stream answers"
-                    );
-                    meters::service(true);
-                    return Ok(Some(facts));
+                    let Some(closed) = stream::closed(&facts) else {
+                        tracing::info!(
+                            stream = facts.arn,
+                            shards = facts.shards,
+                            mode = facts.mode,
+                            max_record_size = facts.max_record_size,
+                            "the stream answers"
+                        );
+                        return Ok(Some(facts));
+                    };
+                    closed
                 }
-                Err(error) => {
-                    meters::service(false);
-                    tracing::warn!(%error, retry_in = ?pause, "the stream cannot be described");
-                }
-            }
+                Err(error) => error.to_string(),
+            };
+            stream::unavailable(&error);
+            tracing::warn!(error, retry_in = ?pause, "the stream cannot be described, or takes nothing: nothing is sent before it does");
             tokio::select! {
                 biased;
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
@@ -164,39 +165,44 @@ impl<P: Publisher> Publish<P> {
             })),
             Some(_) => Ok(()),
             None => {
-                ledger.meet_stream(now);
+                if facts.closed.is_none() {
+                    ledger.meet_stream(now);
+                }
                 Ok(())
             }
         }
     }
 }
 
-/// One attempt: the reader and the window belong to it, so that nothing outlives a failure.
+/// One attempt: the readers and the windows belong to it, so that nothing outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
-    reader: Reader,
+    readers: Readers,
     lanes: Lanes,
     reported: Instant,
-    complaint: Option<Instant>,
-    /// A record that cannot leave stands in the way, and `on_poison` is `stop`.
-    halted: bool,
+    remarks: Remarks,
     /// The dead-letter file had no room: not before this.
     bury_after: Option<Instant>,
-    /// Transactions of earlier epochs are of another history and never the tip.
-    epoch: u16,
+    stream: StreamWatch,
 }
 
 impl<P: Publisher> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let mut describe = self.describe_later();
+        let mut describing = FuturesUnordered::new();
         loop {
-            if !self.halted {
-                self.read()?;
+            self.decide();
+            let mut more = false;
+            if !self.halted() {
+                more = self.readers.read(&mut self.lanes)?;
                 self.bury()?;
             }
-            while !self.halted
+            if describing.is_empty() && self.stream.due() <= Instant::now() {
+                self.stream.asks();
+                describing.push(self.loop_.publisher.describe());
+            }
+            while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
@@ -204,21 +210,34 @@ impl<P: Publisher> Attempt<'_, P> {
                 let ticket = request.ticket;
                 out.push(async move { (ticket, answer.await) });
             }
-            let wake = self.lanes.wake_at(Instant::now()).unwrap_or_else(|| Instant::now() + REPORT_EVERY);
+            // While nothing may be sent, no lane is slower than another.
+            let sends = self.may_send();
+            if sends && self.lanes.tend(Instant::now()) {
+                Remarks::lanes_moved(self.lanes.take_changes());
+                continue;
+            }
+            let mut wake = self.reported + REPORT_EVERY;
+            if sends {
+                wake = self.lanes.wake_at(Instant::now()).map_or(wake, |at| at.min(wake));
+            }
+            if describing.is_empty() {
+                wake = wake.min(self.stream.due());
+            }
+            let halted = self.halted();
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+                // At most once a minute while all is well; what it says decides whether anything is sent.
+                Some(described) = describing.next(), if !describing.is_empty() => self.described(described)?,
                 // PRIORITY 2: answers free the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // PRIORITY 3: more to send.
-                () = self.reader.grown(), if self.has_room() && !self.halted => {}
+                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted && !more => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
-                () = tokio::time::sleep_until(wake.min(self.reported + REPORT_EVERY)) => {}
-                described = &mut describe => {
-                    self.described(described)?;
-                    describe = self.describe_later();
-                }
+                () = tokio::time::sleep_until(wake) => {}
+                // PRIORITY 5: more to read, after a look at everything else.
+                () = tokio::task::yield_now(), if more => {}
             }
             self.report(Detail::Lanes);
         }
@@ -235,38 +254,6 @@ impl<P: Publisher> Attempt<'_, P> {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
-        self.lanes.window_bytes() < WINDOW_BYTES
-    }
-
-    /// Fills the window from the log.
-    fn read(&mut self) -> Result<(), Failure> {
-        while self.has_room() {
-            let Some(chunk) = self.reader.next_chunk()? else { return Ok(()) };
-            for frame in chunk.frames() {
-                let head = frame.head();
-                let change = head.kind == FrameKind::Change;
-                let admitted = Frame {
-                    number: head.number,
-                    position: change.then_some(head.position),
-                    transaction: (change && head.position.epoch == self.epoch).then_some(head.transaction),
-                    bytes: frame.size(),
-                };
-                self.lanes.admit(
-                    &admitted,
-                    frame.records().map(|record| Admission {
-                        kind: record.kind,
-                        hash: record.hash,
-                        event_type: record.event_type,
-                        key: record.key,
-                        line: record.line,
-                    }),
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// Writes records that cannot leave to the dead-letter file, each when its turn has come. Without room there, their keys
     /// wait and the others go on: ending the attempt would send again what is still under way.
     fn bury(&mut self) -> Result<(), Failure> {
@@ -275,84 +262,65 @@ impl<P: Publisher> Attempt<'_, P> {
         }
         self.bury_after = None;
         while let Some(dead) = self.lanes.next_dead_letter() {
-            let reason = poison::reason(&dead);
-            if self.loop_.on_poison == OnPoison::Stop {
-                self.halted = true;
-                meters::halted();
-                tracing::error!(
-                    frame = %dead.frame, event_type = &*dead.event_type, reason,
-                    "publishing stops before a record that cannot leave, because on_poison is \"stop\"; receiving goes on into the \
-                     buffer. Mend the cause, or let it go to the dead letter with on_poison = \"quarantine\", and start again"
-                );
-                return Ok(());
-            }
-            match self.loop_.dead_letters.append(&poison::entry(&dead, &reason)) {
-                Ok(()) => {}
-                Err(error @ DeadLetterError::Full { .. }) => {
+            match self.loop_.undertaker.lay(&dead)? {
+                Laid::Away => {
+                    self.lanes.finish(dead.frame, dead.part);
+                    meters::quarantined();
+                }
+                Laid::NoRoom(error) => {
                     tracing::error!(%error, retry_in = ?BURY_AGAIN, "make room: events of the same key wait for it, others go on");
                     self.lanes.put_back(dead.frame, dead.part);
                     self.bury_after = Some(Instant::now() + BURY_AGAIN);
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Laid::Stands => return Ok(()),
             }
-            tracing::error!(frame = %dead.frame, event_type = &*dead.event_type, reason, "a record went to the dead letter: dead_letters.jsonl in buffer.dir");
-            self.lanes.finish(dead.frame, dead.part);
-            meters::quarantined();
         }
         Ok(())
+    }
+
+    /// Whether publishing stands before a record that cannot leave.
+    fn halted(&self) -> bool {
+        self.loop_.undertaker.standing().is_some()
+    }
+
+    /// Whether records may leave at all.
+    fn may_send(&self) -> bool {
+        !self.halted() && self.stream.may_send()
+    }
+
+    /// Does what a person has decided about the record that stands.
+    fn decide(&mut self) {
+        match self.loop_.undertaker.verdict() {
+            None => {}
+            Some(Verdict::TryAgain) => self.stream.ask(),
+            Some(Verdict::PutAway) => {
+                if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                    self.lanes.finish(frame, part);
+                    meters::quarantined();
+                }
+            }
+        }
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
-        self.complain(&settlement);
+        self.stream.settled(settlement.error.as_ref());
+        self.remarks.settled(&settlement, self.lanes.paused_lanes(), self.stream.arn());
     }
 
-    /// Says that something is being retried, but not more often than a person can read.
-    fn complain(&mut self, settlement: &Settlement) {
-        let refused = settlement.throttled + settlement.failed + settlement.unanswered;
-        // Whether it answers, not whether it takes everything: a throttled shard is no outage.
-        meters::service(settlement.error.is_none());
-        if refused == 0 {
-            if settlement.accepted > 0 && self.complaint.is_some() && self.lanes.paused_lanes() == 0 {
-                self.complaint = None;
-                tracing::info!("the stream takes everything again");
-            }
-            return;
-        }
-        let now = Instant::now();
-        if self.complaint.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
-            return;
-        }
-        self.complaint = Some(now);
-        let error = settlement.error.as_ref().map(ToString::to_string).or_else(|| settlement.reason.clone());
-        tracing::warn!(
-            throttled = settlement.throttled,
-            failed = settlement.failed,
-            unanswered = settlement.unanswered,
-            error,
-            "records are sent again until the stream takes them"
-        );
-    }
-
-    /// Reads the stream's settings after a while. It borrows nothing, so that answers go on meanwhile.
-    fn describe_later(&self) -> LocalBoxFuture<'static, Result<StreamFacts, PutError>> {
-        let described = self.loop_.publisher.describe();
-        Box::pin(async move {
-            tokio::time::sleep(DESCRIBE_EVERY).await;
-            described.await
-        })
-    }
-
+    /// The stream's settings: whether it is still the same one, and what it takes.
     fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
-        match described {
-            Ok(facts) => {
-                self.loop_.check_stream(&facts)?;
-                self.lanes.set_max_record_size(facts.max_record_size);
+        if let Ok(facts) = &described {
+            self.loop_.check_stream(facts)?;
+            self.lanes.set_max_record_size(facts.max_record_size);
+            if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+                // Perhaps it leaves now; else it stands there again.
+                self.lanes.put_back(frame, part);
             }
-            Err(error) => tracing::debug!(%error, "the stream's settings cannot be read now"),
         }
+        self.stream.described(described);
         Ok(())
     }
 
@@ -366,19 +334,24 @@ impl<P: Publisher> Attempt<'_, P> {
         self.reported = Instant::now();
         let progress = self.lanes.progress(detail);
         let books = self.lanes.take_books();
+        let rates = self.lanes.rates(self.reported);
+        self.remarks.shards_limited(rates.limited);
+        meters::rates(&rates);
         meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
+        meters::detached(&self.lanes.behind(), SystemTime::now());
         self.loop_.ledger.lock().publish(Published {
             low: Reached { mark: progress.low, transaction: progress.low_transaction },
             lanes: progress.lanes,
             answered: progress.answered,
             highest: progress.tip,
             books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+            behind: self.lanes.behind_whom().map(|(lanes, shard)| Behind { lanes: ranges(&lanes), shard }),
         });
     }
 }
 
 /// A seed for jitter: two processes must not retry in step.
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos().into()
 }

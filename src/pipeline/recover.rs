@@ -2,6 +2,14 @@
 //!
 //! [`recover`] is for process start and may cut the log; [`admit`] is the part of it that every reconnect repeats. Each
 //! refusal closes one way in which changes get lost, and each has a way forward (`forebay adopt`).
+//!
+//! [`alone`] is for a start while the database does not answer: what is held is published at once. That is safe because
+//! nothing that the database may say later could take it back. What is held was committed in the history that this directory
+//! belongs to, Postgres may have forgotten it, and every answer leads to its being published first: a server that is
+//! accepted, and also each refusal, since `adopt` keeps what is held and publishes it before the gap. Where the log is cut
+//! does not hang on the server either, unless what is held is damaged; then it is asked first. The directory must already
+//! know its stream: that proves one of the two ends, so that a wrong configuration cannot lead one system's events into
+//! another's stream. The first connection is then judged as a start is, and a refusal stops the process.
 
 use crate::buffer::checkpoint::{Checkpoint, Mark, Phase};
 use crate::failure::Failure;
@@ -242,13 +250,9 @@ pub fn recover(
     server: &Server,
 ) -> Result<Start, Refusal> {
     let Some(found) = checkpoint else { return first_start(wanted, log, slot, server) };
-    check_identity(wanted, found, server)?;
-    let mut next = found.clone();
-    if found.identity.lane_hash != LANE_HASH {
-        LANE_HASH.clone_into(&mut next.identity.lane_hash);
-        next.lanes.clear();
-        next.answered.clear();
-    }
+    check_system(found, server)?;
+    check_identity(wanted, found)?;
+    let mut next = with_lanes_of_this_hash(found);
     if found.phase == Phase::Creating {
         // The intent is ours, and nothing was received yet: whatever of the two exists by now, this process's predecessor made,
         // or its session still makes: that goes on when the process has gone.
@@ -259,13 +263,55 @@ pub fn recover(
     let confirmed = slot.map_or(Lsn::ZERO, |slot| slot.confirmed);
     cut_damage(&mut next, log, confirmed)?;
     next.identity.timeline = server.timeline;
-    let cut_after = next.low.frame.max(next.held.frame);
+    let cut_after = cut(&mut next);
+    Ok(Start { create: false, cut_after, checkpoint: next, expect: admitted.expect })
+}
+
+/// Decides whether a process may begin to publish what is held while the database does not answer; `None` if it must wait.
+/// [`admit`] has the last word when it does.
+///
+/// # Errors
+/// The directory belongs to something else, whatever the database will say.
+pub fn alone(
+    wanted: &Wanted,
+    checkpoint: Option<&Checkpoint>,
+    log: &LogState,
+) -> Result<Option<Start>, Refusal> {
+    let Some(found) = checkpoint else { return Ok(None) };
+    check_identity(wanted, found)?;
+    let stream_is_known = found.identity.stream.is_some();
+    if found.phase != Phase::Running || !stream_is_known || is_damaged(found, log) {
+        return Ok(None);
+    }
+    let mut next = with_lanes_of_this_hash(found);
+    let cut_after = cut(&mut next);
+    Ok(Some(Start { create: false, cut_after, checkpoint: next, expect: None }))
+}
+
+fn with_lanes_of_this_hash(found: &Checkpoint) -> Checkpoint {
+    let mut next = found.clone();
+    if found.identity.lane_hash != LANE_HASH {
+        LANE_HASH.clone_into(&mut next.identity.lane_hash);
+        next.lanes.clear();
+        next.answered.clear();
+    }
+    next
+}
+
+/// Where the log is cut, and lane progress beyond it with it.
+fn cut(next: &mut Checkpoint) -> FrameNo {
+    let (low, cut_after) = (next.low.frame, next.low.frame.max(next.held.frame));
     next.lanes.retain_mut(|(_, frame)| {
         *frame = (*frame).min(cut_after);
-        *frame > next.low.frame
+        *frame > low
     });
     next.answered.retain(|(frame, _)| *frame <= cut_after);
-    Ok(Start { create: false, cut_after, checkpoint: next, expect: admitted.expect })
+    cut_after
+}
+
+/// Whether something of what is held and not published cannot be read.
+fn is_damaged(found: &Checkpoint, log: &LogState) -> bool {
+    found.held.frame > found.low.frame && log.good.frame < found.held.frame
 }
 
 /// Decides whether a connection may be used, at start and at every reconnect. `tip` is the checkpoint's, or the higher one
@@ -279,13 +325,7 @@ pub fn admit(
     slot: Option<&Slot>,
     server: &Server,
 ) -> Result<Admitted, Refusal> {
-    if found.identity.system_id != server.system_id {
-        return Err(Refusal::Identity {
-            what: "database cluster (system identifier)",
-            found: found.identity.system_id.clone(),
-            now: server.system_id.clone(),
-        });
-    }
+    check_system(found, server)?;
     let seen = found.told.max(tip.map_or(Lsn::ZERO, |tip| tip.commit));
     check_history(found, seen, server)?;
     let Some(slot) = slot else {
@@ -335,10 +375,18 @@ fn check_history(found: &Checkpoint, seen: Lsn, server: &Server) -> Result<(), R
     Ok(())
 }
 
-fn check_identity(wanted: &Wanted, found: &Checkpoint, server: &Server) -> Result<(), Refusal> {
+fn check_system(found: &Checkpoint, server: &Server) -> Result<(), Refusal> {
+    let (found, now) = (&found.identity.system_id, &server.system_id);
+    if found == now {
+        return Ok(());
+    }
+    let what = "database cluster (system identifier)";
+    Err(Refusal::Identity { what, found: found.clone(), now: now.clone() })
+}
+
+fn check_identity(wanted: &Wanted, found: &Checkpoint) -> Result<(), Refusal> {
     let identity = &found.identity;
     for (what, found, now) in [
-        ("database cluster (system identifier)", &identity.system_id, &server.system_id),
         ("database", &identity.database, &wanted.database),
         ("slot", &identity.slot, &wanted.slot),
         ("publication", &identity.publication, &wanted.publication),
@@ -384,7 +432,7 @@ fn first_start(
 /// Lowers `held` to what can be read, if Postgres still has the rest.
 fn cut_damage(next: &mut Checkpoint, log: &LogState, confirmed: Lsn) -> Result<(), Refusal> {
     let (low, held) = (next.low, next.held);
-    if held.frame <= low.frame || log.good.frame >= held.frame {
+    if !is_damaged(next, log) {
         return Ok(());
     }
     let good = if log.good.frame > low.frame { log.good } else { low };

@@ -149,6 +149,8 @@ pub struct Started {
     pub writer: Writer,
     /// The setting in force.
     pub confirm_after: ConfirmAfter,
+    /// Whether the database was asked; if not, its first answer is judged as at a start.
+    pub asked: bool,
 }
 
 /// What was decided, and written to the checkpoint where it differs from what was found.
@@ -156,6 +158,29 @@ pub struct Started {
 pub struct Decided {
     checkpoint: Checkpoint,
     cut_after: FrameNo,
+    asked: bool,
+}
+
+/// Whether this directory may begin before the database has answered, and how: see [`recover::alone`].
+///
+/// # Errors
+/// It belongs to something else.
+pub fn alone(
+    config: &Config,
+    settings: &Settings,
+    directory: &Directory,
+) -> Result<Option<recover::Start>, Failure> {
+    let found = directory.checkpoint.as_ref();
+    Ok(recover::alone(&wanted(config, settings), found, &directory.log_state())?)
+}
+
+/// Begins as [`alone`] has said.
+///
+/// # Errors
+/// The checkpoint cannot be written.
+pub fn decide_alone(directory: &mut Directory, start: recover::Start) -> Result<Decided, Failure> {
+    directory.note(&start.checkpoint)?;
+    Ok(Decided { checkpoint: start.checkpoint, cut_after: start.cut_after, asked: false })
 }
 
 /// Asks the database, decides, writes what the decision needs, and makes publication and slot on a first start. May be
@@ -183,7 +208,7 @@ pub async fn decide(
     } else {
         seen.check_running(&wanted)?;
     }
-    Ok(Decided { checkpoint, cut_after: start.cut_after })
+    Ok(Decided { checkpoint, cut_after: start.cut_after, asked: true })
 }
 
 /// Makes what does not exist yet: the publication first, because a slot that is older than its publication cannot read what
@@ -250,5 +275,5 @@ pub fn open(config: &Config, directory: Directory, decided: Decided) -> Result<S
     let Directory { lock, file, scan, confirm_after, .. } = directory;
     let (log, writer) = Log::open(layout, decided.cut_after, scan)?;
     let ledger = SharedLedger::new(Ledger::new(decided.checkpoint, confirm_after));
-    Ok(Started { lock, file, ledger, log, writer, confirm_after })
+    Ok(Started { lock, file, ledger, log, writer, confirm_after, asked: decided.asked })
 }

@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::buffer::dead_letter::DeadLetterFile;
 use crate::buffer::disk::DirectoryLock;
 use crate::buffer::keeper::{Keeper, Request};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
 use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
+use crate::pipeline::desk::Desk;
+use crate::pipeline::health::{self, End};
+use crate::pipeline::poison::{Letters, Undertaker};
 use crate::pipeline::publish::Publish;
 use crate::pipeline::start::{self, Directory, Started};
 use crate::pipeline::{Phase, database, watchdog};
@@ -30,6 +32,9 @@ use crate::translate::{self, Translator};
 
 /// How long a stop may take in all; then the process goes without the last confirm, as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
+
+/// How long the database may take to answer before what is held is published without it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` resolves or something fails for good.
 ///
@@ -56,13 +61,29 @@ async fn until_started(
     settings: &Settings,
     mut directory: Directory,
 ) -> Result<Started, Failure> {
+    let mut alone = start::alone(config, settings, &directory)?;
     let mut pauses = Pauses::default();
     loop {
-        match start::decide(config, settings, &mut directory).await {
+        let asked = start::decide(config, settings, &mut directory);
+        let decided = if alone.is_some() {
+            let silent =
+                || Failure::retry(format!("the database has not answered within {ANSWERS_WITHIN:?}"));
+            tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
+        } else {
+            asked.await
+        };
+        match decided {
             Ok(decided) => return start::open(config, directory, decided),
             Err(Failure::Retry(error)) => {
+                let error = Failure::Retry(error);
+                health::trouble(End::Database, &error);
+                if let Some(start) = alone.take() {
+                    tracing::warn!(%error, "the database cannot be asked yet: what is held is published meanwhile");
+                    let decided = start::decide_alone(&mut directory, start)?;
+                    return start::open(config, directory, decided);
+                }
                 let pause = pauses.next();
-                tracing::warn!(error = %Failure::Retry(error), retry_in = ?pause, "cannot start yet");
+                tracing::warn!(%error, retry_in = ?pause, "cannot start yet");
                 tokio::time::sleep(pause).await;
             }
             Err(failure) => return Err(failure),
@@ -88,7 +109,7 @@ impl Running {
         (settings, translation): (Settings, translate::Settings),
         started: Started,
     ) -> Result<Self, Failure> {
-        let Started { lock, file, ledger, log, writer, confirm_after } = started;
+        let Started { lock, file, ledger, log, writer, confirm_after, asked } = started;
         let (phase, _) = watch::channel(Phase::Running);
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(4);
@@ -102,7 +123,7 @@ impl Running {
         })?);
 
         let epoch = ledger.lock().checkpoint().epoch;
-        let translator = Translator::new(&config.source_urn(), epoch, translation);
+        let translator = Translator::new(&config.source_urn(), epoch, translation.clone());
         let ingest = IngestLoop {
             stream: Stream {
                 max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),
@@ -114,12 +135,17 @@ impl Running {
             ledger: ledger.clone(),
             settled,
             phase: phase.subscribe(),
+            asked,
         };
         let ingest_end = end.clone();
         threads.push(loop_thread("ingest", ingest_end, move || ingest.run())?);
 
-        let dead_letters = DeadLetterFile::open(&config.buffer.dir)?;
-        let (kinesis, on_poison, phase_) = (config.kinesis.clone(), config.on_poison, phase.subscribe());
+        let letters = Letters::open(config.buffer.dir.clone())?;
+        let translator = Translator::new(&config.source_urn(), epoch, translation);
+        let desk = Desk::new(letters.clone(), ledger.clone(), translator, phase.subscribe());
+        threads.push(loop_thread("letters", end.clone(), move || desk.run())?);
+        let undertaker = Undertaker::new(letters, ledger.clone(), config.on_poison);
+        let (kinesis, phase_) = (config.kinesis.clone(), phase.subscribe());
         threads.push(loop_thread("publish", end, move || async move {
             let settings = kinesis::Settings {
                 stream: kinesis.stream,
@@ -133,7 +159,8 @@ impl Running {
                 _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
                 made = KinesisPublisher::new(&settings) => made.map_err(Failure::stop)?,
             };
-            let publish = Publish { publisher, log, ledger, dead_letters, on_poison, phase: phase_ };
+            let pack = kinesis.pack;
+            let publish = Publish { publisher, log, ledger, undertaker, pack, phase: phase_ };
             publish_loop(publish).await
         })?);
         Ok(Self { phase, ended, keeper: keeper_sender, threads, _lock: lock })

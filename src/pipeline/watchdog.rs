@@ -77,9 +77,10 @@ async fn look(
         let from =
             |lsn: Option<crate::position::Lsn>| lsn.map_or(0, |lsn| seen.server.wal_end.bytes_since(lsn));
         meters::slot(from(slot.restart_lsn), from(slot.confirmed_flush));
-        // Only the server that our stream comes from has somebody reading the slot.
-        if slot.active_pid.is_some() {
-            ledger.lock().promoted(seen.server.timeline);
+        // Only the server that our stream comes from has somebody reading the slot; on another cluster somebody else does.
+        let mut ledger = ledger.lock();
+        if slot.active_pid.is_some() && ledger.checkpoint().identity.system_id == seen.server.system_id {
+            ledger.promoted(seen.server.timeline);
         }
     }
     let doubts = seen.doubts(wanted);

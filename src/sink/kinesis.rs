@@ -5,19 +5,18 @@
 //! one is accepted, and would then land behind newer events.
 //! For the same reason an attempt is given 10 s: nothing is sent again sooner than an answer can be expected.
 //!
-//! Every error is sorted into [`PutError`] by its code and HTTP status, with code and request id in the text.
+//! Every error is sorted into [`PutError`] by [`refusal`](super::refusal), with what was tried, the code and what to do.
 
-use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::IdentityCache;
 use aws_sdk_kinesis::config::StalledStreamProtectionConfig;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::operation::RequestId as _;
 use aws_sdk_kinesis::types::{
     PutRecordsResultEntry, RecordDistributionStrategy, StreamDescriptionSummary, StreamStatus,
 };
@@ -25,6 +24,8 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
 use super::body::{self, Target};
+use super::credentials::Credentials;
+use super::refusal::{Tried, is_throttling, presentable};
 use super::{Answer, Outgoing, Publisher, PutError, StreamFacts};
 
 /// How long one attempt may take, until the answer is read: 4 MiB at 4 Mbit/s.
@@ -64,6 +65,9 @@ impl Stream {
 pub struct KinesisPublisher {
     client: Client,
     stream: Stream,
+    credentials: Credentials,
+    /// For messages: name or ARN, and where.
+    place: Arc<str>,
 }
 
 impl KinesisPublisher {
@@ -72,34 +76,58 @@ impl KinesisPublisher {
     /// # Errors
     /// [`PutError::Refused`] if no region is known.
     pub async fn new(settings: &Settings) -> Result<Self, PutError> {
+        let of_arn = region_of(&settings.stream);
+        if let (Some(given), Some(of_arn)) = (settings.region.as_deref(), of_arn)
+            && given != of_arn
+        {
+            let text = format!(
+                "kinesis.stream is an ARN of the region {of_arn}, but kinesis.region is {given}: correct one of them, or leave \
+                 kinesis.region out"
+            );
+            return Err(PutError::Refused(text));
+        }
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        let given = settings.region.as_deref().or_else(|| region_of(&settings.stream));
+        let given = settings.region.as_deref().or(of_arn).map(|region| Region::new(region.to_owned()));
+        let mut shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
         if let Some(region) = given {
-            loader = loader.region(Region::new(region.to_owned()));
+            shared = shared.region(region);
         }
         if let Some(endpoint) = &settings.endpoint {
-            loader = loader.endpoint_url(endpoint);
+            shared = shared.endpoint_url(endpoint);
         }
-        let shared = loader.load().await;
+        let shared = shared.load().await;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
+        let credentials = Credentials::new(http, shared.region().cloned());
         let mut config = aws_sdk_kinesis::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if shared.region().is_none() {
-            if settings.endpoint.is_none() {
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(credentials.provider());
+        let region = match (shared.region(), &settings.endpoint) {
+            (Some(region), _) => region.clone(),
+            (None, Some(_)) => Region::from_static("us-east-1"),
+            (None, None) => {
                 let text = "no AWS region is known: set kinesis.region or AWS_REGION";
                 return Err(PutError::Refused(text.to_owned()));
             }
-            config = config.region(Region::from_static("us-east-1"));
-        }
-        Ok(Self { client: Client::from_conf(config.build()), stream: Stream::new(&settings.stream) })
+        };
+        let place = match &settings.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", settings.stream),
+            None => format!("{} in {region}", settings.stream),
+        };
+        config = config.region(region);
+        let client = Client::from_conf(config.build());
+        Ok(Self { client, stream: Stream::new(&settings.stream), credentials, place: place.into() })
+    }
+
+    fn tried(&self, operation: &'static str) -> Tried {
+        Tried { operation, place: Arc::clone(&self.place), credentials: self.credentials.clone() }
     }
 }
 
@@ -116,13 +144,14 @@ impl Publisher for KinesisPublisher {
         // The SDK gets no records, only a stream (its endpoint may depend on it), and sends our body.
         let request = self.client.put_records().stream_name(name).set_stream_arn(arn.clone());
         let request = request.set_records(Some(Vec::new())).customize();
+        let tried = self.tried("PutRecords");
         async move {
             let body = Bytes::from(body.map_err(|error| PutError::Refused(error.to_string()))?);
             let request = request.mutate_request(move |request| {
                 request.headers_mut().insert("content-length", body.len().to_string());
                 *request.body_mut() = body.clone().into();
             });
-            let output = request.send().await.map_err(|error| put_error(&error))?;
+            let output = request.send().await.map_err(|error| tried.failed(&error))?;
             Ok(output.records.into_iter().map(answer).collect())
         }
     }
@@ -130,11 +159,12 @@ impl Publisher for KinesisPublisher {
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
         let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
+        let tried = self.tried("DescribeStreamSummary");
         async move {
-            let output = request.send().await.map_err(|error| put_error(&error))?;
+            let output = request.send().await.map_err(|error| tried.failed(&error))?;
             match output.stream_description_summary {
                 Some(summary) => Ok(facts(&summary)),
-                None => Err(PutError::Unanswered("the description of the stream is empty".to_owned())),
+                None => Err(tried.empty()),
             }
         }
     }
@@ -159,129 +189,26 @@ fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {
         created: summary.stream_creation_timestamp.to_millis().unwrap_or_default(),
         max_record_size: kib.map_or(MAX_RECORD_SIZE_DEFAULT, |kib| kib << 10),
         shards: summary.open_shard_count,
-        writable: matches!(summary.stream_status, StreamStatus::Active | StreamStatus::Updating),
+        closed: match summary.stream_status {
+            StreamStatus::Creating => Some("CREATING: it takes records when it is ACTIVE"),
+            StreamStatus::Deleting => Some(
+                "DELETING: what it would still take is gone with it. When another one is there, `forebay adopt --reason \"…\"` goes \
+                 on with that",
+            ),
+            // ACTIVE, UPDATING, and what the service may think of later: the puts will tell.
+            _ => None,
+        },
+        mode: summary
+            .stream_mode_details
+            .as_ref()
+            .map_or_else(|| "PROVISIONED".to_owned(), |details| details.stream_mode.as_str().to_owned()),
         ignores_keys: summary.record_distribution_strategy == Some(RecordDistributionStrategy::Auto),
     }
-}
-
-/// The service's codes that mean "slower".
-fn is_throttling(code: &str) -> bool {
-    matches!(
-        code,
-        "ProvisionedThroughputExceededException"
-            | "LimitExceededException"
-            | "KMSThrottlingException"
-            | "ThrottlingException"
-            | "Throttling"
-            | "RequestLimitExceeded"
-            | "SlowDown"
-            | "TooManyRequestsException"
-    )
-}
-
-/// Sorts an answer that is an error. What the service gives up on (5xx) may have been stored; any other 4xx was refused
-/// before that: permissions, KMS keys, a missing or inactive stream, validation.
-fn sort(code: &str, status: u16, text: String) -> PutError {
-    if is_throttling(code) || status == 429 {
-        PutError::Throttled(text)
-    } else if status >= 500 || status == 408 || matches!(code, "InternalFailure" | "InternalFailureException")
-    {
-        PutError::Unanswered(text)
-    } else {
-        PutError::Refused(text)
-    }
-}
-
-fn put_error<E>(error: &SdkError<E>) -> PutError
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    match error {
-        SdkError::ServiceError(context) => {
-            let status = context.raw().status().as_u16();
-            let meta = context.err().meta();
-            let code = meta.code().unwrap_or("no error code");
-            let message = presentable(meta.message().unwrap_or("no message"));
-            let id = meta.request_id().map_or_else(String::new, |id| format!(", request {id}"));
-            sort(code, status, format!("{code}: {message} (HTTP {status}{id})"))
-        }
-        SdkError::ConstructionFailure(_) => PutError::Refused(chain(error)),
-        // Credentials are looked for before anything is sent; the SDK calls that a dispatch failure.
-        SdkError::DispatchFailure(context) if context.is_other() || context.is_user() => {
-            let text = chain(error);
-            if context.is_user() || text.contains("credential") {
-                PutError::Refused(text)
-            } else {
-                PutError::Unanswered(text)
-            }
-        }
-        // Timeouts, connections refused or broken off, answers that cannot be read. The SDK's enum may grow.
-        _ => PutError::Unanswered(chain(error)),
-    }
-}
-
-/// A message of the service without the values it quotes, which may be keys, and not longer than a line or two.
-fn presentable(message: &str) -> String {
-    const LONGEST: usize = 400;
-    let parts = message.split_once("Value '").zip(message.rsplit_once("' at '"));
-    let spared = match parts {
-        Some(((before, _), (_, after))) => format!("{before}Value (left out) at '{after}"),
-        None => message.to_owned(),
-    };
-    spared.chars().take(LONGEST).collect()
-}
-
-/// An error and its causes, each said once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn kind(error: &PutError) -> &'static str {
-        match error {
-            PutError::Throttled(_) => "throttled",
-            PutError::Unanswered(_) => "unanswered",
-            PutError::Refused(_) => "refused",
-        }
-    }
-
-    #[test]
-    fn errors_of_a_request_are_sorted() {
-        for (code, status, expected) in [
-            ("ProvisionedThroughputExceededException", 400, "throttled"),
-            ("LimitExceededException", 400, "throttled"),
-            ("KMSThrottlingException", 400, "throttled"),
-            ("ThrottlingException", 400, "throttled"),
-            ("no error code", 429, "throttled"),
-            ("InternalFailure", 500, "unanswered"),
-            ("InternalFailureException", 400, "unanswered"),
-            ("no error code", 503, "unanswered"),
-            ("ServiceUnavailable", 503, "unanswered"),
-            ("AccessDeniedException", 400, "refused"),
-            ("ResourceNotFoundException", 400, "refused"),
-            ("ResourceInUseException", 400, "refused"),
-            ("KMSDisabledException", 400, "refused"),
-            ("KMSAccessDeniedException", 400, "refused"),
-            ("ValidationException", 400, "refused"),
-            ("ExpiredTokenException", 400, "refused"),
-            ("UnrecognizedClientException", 400, "refused"),
-            ("no error code", 413, "refused"),
-        ] {
-            assert_eq!(kind(&sort(code, status, String::new())), expected, "{code} {status}");
-        }
-    }
 
     #[test]
     fn answers_of_records_are_sorted() {
@@ -303,22 +230,6 @@ mod tests {
         assert_eq!(entry(None, Some("InternalFailure"), Some("oops")), failed("InternalFailure: oops"));
         assert_eq!(entry(None, Some("InternalFailure"), None), failed("InternalFailure"));
         assert_eq!(entry(None, None, None), failed("no sequence number"), "never taken as accepted");
-    }
-
-    #[test]
-    fn a_message_is_presented_without_the_values_it_quotes() {
-        let (long, cut) = ("x".repeat(1000), "x".repeat(400));
-        for (message, expected) in [
-            ("Rate exceeded for shard shardId-1", "Rate exceeded for shard shardId-1"),
-            (
-                "1 error: Value 'alice@x.org' at 'records.1.partitionKey' failed",
-                "1 error: Value (left out) at 'records.1.partitionKey' failed",
-            ),
-            ("Value 'a' at 'b' bad; Value 'it's' at 'c' bad", "Value (left out) at 'c' bad"),
-            (&long, &cut),
-        ] {
-            assert_eq!(presentable(message), expected);
-        }
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Where events go. The trait [`Publisher`] is one of the program's two network ends.
 
 pub mod body;
+pub mod credentials;
 pub mod kinesis;
 pub mod lanes;
+pub mod order;
+pub mod rate;
+pub mod refusal;
 pub mod request;
+pub mod shards;
+pub mod standing;
 pub mod throttle;
 
 use std::future::Future;
@@ -47,9 +53,12 @@ pub enum PutError {
     /// No answer, or a 5xx: nobody knows whether the records were stored.
     #[error("no answer from Kinesis: {0}")]
     Unanswered(String),
-    /// Refused before storing anything: permissions, credentials, stream missing, validation.
+    /// Refused before storing anything: permissions, credentials, validation.
     #[error("Kinesis refused the request: {0}")]
     Refused(String),
+    /// Refused, because there is no such stream (now).
+    #[error("Kinesis does not find the stream: {0}")]
+    Missing(String),
 }
 
 /// The stream's settings, read at start and every minute.
@@ -63,8 +72,10 @@ pub struct StreamFacts {
     pub max_record_size: usize,
     /// Open shards.
     pub shards: i32,
-    /// Whether it takes records (`ACTIVE` or `UPDATING`).
-    pub writable: bool,
+    /// Why nothing should be put into it now, if so: it is being made, or being deleted.
+    pub closed: Option<&'static str>,
+    /// `PROVISIONED` or `ON_DEMAND`, as the service calls it.
+    pub mode: String,
     /// Whether the service ignores partition keys (`RecordDistributionStrategy` `AUTO`): order per key is gone.
     pub ignores_keys: bool,
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Outgoing;
+use super::lanes::FeedId;
 use super::throttle::Pass;
 
 /// Most records of a request; the service's limit.
@@ -30,6 +31,13 @@ pub const SPACING: Duration = Duration::from_millis(5);
 /// Least distance, for each record of the last request, of one that is not full, while none is out; at most [`SPACING`]. A
 /// request costs as much as 50 records: beyond 20,000 records a second they grow, up to full ones, and below nobody feels it.
 pub const PACE: Duration = Duration::from_micros(50);
+/// Most bytes of a packed record, data and key. A key lives on one shard, which takes 1 MiB a second: at one record a round
+/// trip this is enough for all of it up to 95 ms away, so that more would only make the shard's load come in lumps and a refusal
+/// dearer. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
+/// at the end of the last is less than an event), on-demand by 1 KB.
+pub const PACK_BYTES: usize = 100_000;
+/// Most events of a packed record: Firehose, where it takes records apart, takes no more out of one.
+pub const PACK_EVENTS: usize = 500;
 /// What follows a smaller request than this is not paced: single events of many transactions leave at once.
 const PACED_MIN: usize = 8;
 
@@ -47,6 +55,11 @@ pub struct Limits {
     pub in_flight_bytes: usize,
     /// Largest record the stream takes, data and key; see [`super::StreamFacts`].
     pub max_record_size: usize,
+    /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
+    /// seconds before it is noticed, and what is resident stays below 64 MiB.
+    pub window_bytes: usize,
+    /// Bytes up to which events of one key share a record, see [`PACK_BYTES`]; 0: each has its own.
+    pub pack_bytes: usize,
 }
 
 impl Default for Limits {
@@ -57,6 +70,8 @@ impl Default for Limits {
             in_flight_requests: 16,
             in_flight_bytes: 8 << 20,
             max_record_size: 1 << 20,
+            window_bytes: 16 << 20,
+            pack_bytes: 0,
         }
     }
 }
@@ -71,6 +86,8 @@ impl Limits {
             in_flight_requests: self.in_flight_requests.max(1),
             in_flight_bytes: self.in_flight_bytes.max(1),
             max_record_size: self.max_record_size,
+            window_bytes: self.window_bytes.max(1),
+            pack_bytes: self.pack_bytes,
         }
     }
 }
@@ -88,15 +105,19 @@ pub struct Request {
 #[derive(Debug)]
 #[must_use = "the records of an unsettled request, and their keys, wait for ever"]
 pub struct Ticket {
-    pub(super) seqs: Vec<u64>,
+    pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
+    /// Whether any of it comes from behind the front.
+    pub(super) rear: bool,
+    /// When it was filled.
+    pub(super) at: Instant,
 }
 
 impl Ticket {
     /// Records of the request.
     pub fn records(&self) -> usize {
-        self.seqs.len()
+        self.sent.len()
     }
 
     /// Bytes of the request, data and keys.
@@ -108,6 +129,13 @@ impl Ticket {
     pub fn is_probe(&self) -> bool {
         self.probe
     }
+}
+
+/// One record of a request: whose it is, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) feed: FeedId,
+    pub(super) seq: u64,
 }
 
 /// What is out.
@@ -127,6 +155,13 @@ pub(super) struct Waiting {
     pub(super) bytes: usize,
 }
 
+impl Waiting {
+    /// Both together.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// What the next request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allowance {
@@ -140,6 +175,17 @@ impl Allowance {
     /// Whether a record of `size` bytes fits into a request that holds `records` of `bytes`.
     pub(super) fn fits(&self, records: usize, bytes: usize, size: usize) -> bool {
         if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
+    }
+
+    /// How large a packed record may become in a request that holds `bytes`: it never exceeds them, as a single large event
+    /// may. A probe is not packed: the less it asks for, the more an answer tells.
+    pub(super) fn room(&self, bytes: usize) -> usize {
+        self.bytes.saturating_sub(bytes)
+    }
+
+    /// Whether `records` of `bytes` are all that one of `feeds` may put into a request while the others have something too.
+    pub(super) fn is_share(&self, records: usize, bytes: usize, feeds: usize) -> bool {
+        records > 0 && (records >= self.records.div_ceil(feeds) || bytes >= self.bytes / feeds)
     }
 }
 
@@ -189,6 +235,13 @@ impl Flight {
             bytes: bytes.min(room),
             first: room,
         })
+    }
+
+    /// Whether what waits leaves within [`SPACING`]; if not, the line is what it waits for.
+    pub(super) fn is_free(&self, limits: &Limits, budget: usize, waiting: Waiting) -> bool {
+        let few = self.requests < limits.in_flight_requests.div_ceil(2);
+        let room = budget.saturating_sub(self.bytes);
+        waiting.records == 0 || (few && room >= cap(limits, budget).min(waiting.bytes))
     }
 
     /// When a request that is not full may leave, if nothing else happens; `None` if too many are out, or none ever was.

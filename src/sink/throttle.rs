@@ -6,7 +6,8 @@
 //! been stored although no answer came: that keeps an outage from multiplying repeats.
 //!
 //! Invariants: nothing here has a deadline or gives up; a pause never exceeds its cap; while the gate is shut there is at
-//! most one probe out. Rates per shard belong in [`Pauses`] too.
+//! most one probe out. Where the shard of a lane is known, its rate ([`super::rate`]) is the answer to a refusal, and a
+//! pause only to a lane that is refused again and again.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const LANES: usize = 256;
 const LANE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause of a lane: a shard that was split or quietened is noticed within it.
 const LANE_CAP: Duration = Duration::from_secs(5);
+/// How many refusals in a row a lane bears whose shard has a rate in force: the rate is to mend it.
+pub const PATIENCE: u32 = 3;
 /// First pause of the gate: short, so that a blip of the network costs little.
 const GATE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause of the gate: an outage that ends is noticed within it.
@@ -56,7 +59,7 @@ impl Jitter {
 }
 
 /// The pause before attempt `step` (from 1): `first` doubled each time, up to `cap`, jittered.
-fn backoff(first: Duration, cap: Duration, step: u32, jitter: &mut Jitter) -> Duration {
+pub(super) fn backoff(first: Duration, cap: Duration, step: u32, jitter: &mut Jitter) -> Duration {
     let doubled = first.saturating_mul(1u32.checked_shl(step.saturating_sub(1)).unwrap_or(u32::MAX));
     jitter.spread(doubled.min(cap))
 }
@@ -97,8 +100,14 @@ impl Pauses {
         self.lanes.get(usize::from(lane)).is_some_and(|state| state.until.is_some())
     }
 
-    /// Takes note of what a request told. A lane that waits already is not set back by requests sent before.
-    pub fn note(&mut self, lane: u8, news: LaneNews, now: Instant, jitter: &mut Jitter) {
+    /// Whether nothing of the lane's last request was accepted.
+    pub fn is_refused(&self, lane: u8) -> bool {
+        self.lanes.get(usize::from(lane)).is_some_and(|state| state.refusals > 1)
+    }
+
+    /// Takes note of what a request told. A lane that waits already is not set back by requests sent before. With a `patience`
+    /// so many refusals in a row cost no pause.
+    pub fn note(&mut self, lane: u8, (news, patience): (LaneNews, u32), now: Instant, jitter: &mut Jitter) {
         let Some(state) = self.lanes.get_mut(usize::from(lane)) else { return };
         if state.until.is_some() {
             return;
@@ -108,10 +117,15 @@ impl Pauses {
             LaneNews::Partly => 1,
             LaneNews::Refused => state.refusals.saturating_add(1),
         };
-        if state.refusals > 0 {
-            state.until = Some(now + backoff(LANE_FIRST, LANE_CAP, state.refusals, jitter));
+        if state.refusals > patience {
+            state.until = Some(now + backoff(LANE_FIRST, LANE_CAP, state.refusals - patience, jitter));
             self.waiting.push(lane);
         }
+    }
+
+    /// Whether the lane was refused so often in a row that its shard's rate cannot be the cause.
+    pub fn is_stubborn(&self, lane: u8) -> bool {
+        self.lanes.get(usize::from(lane)).is_some_and(|state| state.refusals >= PATIENCE)
     }
 
     /// Ends one pause that is over, if there is one, and says whose.
@@ -281,7 +295,7 @@ mod tests {
             (LaneNews::Accepted, 0, 0),
             (LaneNews::Refused, 50, 100),
         ] {
-            pauses.note(9, news, now, &mut jitter);
+            pauses.note(9, (news, 0), now, &mut jitter);
             let pause = pauses.next_release().map_or(Duration::ZERO, |at| at - now);
             assert!(pause >= ms(least) && pause <= ms(most), "{news:?}: {pause:?}");
             assert_eq!(pauses.is_paused(9), most > 0);
@@ -297,10 +311,10 @@ mod tests {
         let mut jitter = Jitter::new(1);
         let mut pauses = Pauses::default();
         let now = Instant::now();
-        pauses.note(1, LaneNews::Refused, now, &mut jitter);
+        pauses.note(1, (LaneNews::Refused, 0), now, &mut jitter);
         let until = pauses.next_release();
-        pauses.note(1, LaneNews::Refused, now + ms(1), &mut jitter);
-        pauses.note(1, LaneNews::Accepted, now + ms(1), &mut jitter);
+        pauses.note(1, (LaneNews::Refused, 0), now + ms(1), &mut jitter);
+        pauses.note(1, (LaneNews::Accepted, 0), now + ms(1), &mut jitter);
         assert_eq!((pauses.next_release(), pauses.len()), (until, 1));
         assert_eq!(pauses.release(now + ms(1)), None);
     }

@@ -84,6 +84,12 @@ impl Translator {
         }
     }
 
+    /// The same rules for changes of another epoch: what is translated anew belongs to the history it came from.
+    #[must_use]
+    pub fn of_epoch(&self, epoch: u16) -> Self {
+        Self::new(self.source(), epoch, self.settings.clone())
+    }
+
     /// Epoch of the positions in its events.
     pub const fn epoch(&self) -> u16 {
         self.envelope.epoch()

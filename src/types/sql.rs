@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A type with its modifier: `numeric(10,2)`, `varchar(20)`. A domain is the type it stands on, as in Postgres' operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SqlType {
     /// The type.
     pub base: Base,
@@ -20,7 +22,8 @@ impl SqlType {
 }
 
 /// A type without its modifier.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Base {
     /// `boolean`
     Bool,
@@ -71,7 +74,7 @@ pub enum Base {
 }
 
 /// An enum type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enumeration {
     /// `pg_type.oid`; 0 where nobody asked a database.
     pub oid: u32,
@@ -82,7 +85,7 @@ pub struct Enumeration {
 }
 
 /// A type of which only the name is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// `pg_type.oid`; 0 where nobody asked a database.
     pub oid: u32,

@@ -1,25 +1,32 @@
 //! kill -9 at random moments under load: nothing is lost, nothing overtakes, and the slot is never confirmed past what
 //! stream and directory have.
 //!
-//! `ROUNDS=n` kills more often, `SEED=n` repeats the choices.
+//! `ROUNDS=n` or `SOAK_SECONDS=n` kill more often, `SEED=n` repeats the choices. A long run is checked in windows.
 
-mod promise;
+pub mod promise;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kinesis_stub::{Fault, Refusal, Rule};
 
+use crate::soak::figures::{Extent, Figures};
+use crate::soak::world::lasting;
+use crate::support::daemon::Settings;
 use crate::support::flow::Flow;
 use crate::support::random::{Random, seed};
 use crate::support::workload::Running;
 use crate::support::{SOON, eventually, poll};
 
-use self::promise::{Kept, Witness};
+use self::promise::Witness;
 
 /// In one round of so many, Kinesis is away.
 const OUTAGE_EVERY: usize = 10;
 /// How long a round waits for a confirm.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Rounds of a window.
+const WINDOW: usize = 25;
+/// `buffer.max_size` of these daemons, which they never come near.
+const LOG_MAX: u64 = 1 << 30;
 
 /// What becomes of the directory at a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,70 +38,108 @@ enum Directory {
 
 #[test]
 fn kills_lose_and_reorder_nothing() {
-    kill("5s", Directory::Stays, 50);
+    Kills { phase: "kills-5s", confirm_after: &["5s"], directory: Directory::Stays }.run(20);
 }
 
 #[test]
 fn kills_lose_and_reorder_nothing_when_everything_is_held_first() {
-    kill("0s", Directory::Stays, 15);
+    Kills { phase: "kills-0s", confirm_after: &["0s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
 fn kills_lose_and_reorder_nothing_when_a_second_of_waiting_holds() {
-    kill("1s", Directory::Stays, 15);
+    Kills { phase: "kills-1s", confirm_after: &["1s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
 fn kills_with_the_directory_wiped_lose_and_reorder_nothing_where_only_the_stream_counts() {
-    kill("never", Directory::IsWiped, 20);
+    Kills { phase: "kills-never", confirm_after: &["never"], directory: Directory::IsWiped }.run(15);
 }
 
-fn kill(confirm_after: &str, directory: Directory, rounds: usize) {
-    let rounds = std::env::var("ROUNDS").map_or(rounds, |text| text.parse().expect("ROUNDS is a number"));
-    let seed = seed();
-    let mut random = Random::new(seed);
-    let began = Instant::now();
-    let mut flow = Flow::prepare(seed, |settings| settings.confirm_after = Some(confirm_after.to_owned()));
-    let mut witness = Witness::swear(&flow);
-    flow.start();
-    let mut kept = Kept::default();
-    for round in 0..rounds {
-        let load = Running::start(&flow.postgres, 3, 20, random.bits());
-        if round % OUTAGE_EVERY == OUTAGE_EVERY / 2 && directory == Directory::Stays {
-            live_without_kinesis(&flow);
-        } else {
-            trouble(&flow, &mut random);
-            live(&flow, &mut random);
+#[test]
+fn kills_with_another_patience_at_each_start_lose_and_reorder_nothing() {
+    Kills { phase: "kills", confirm_after: &["0s", "1s", "1s", "5s"], directory: Directory::Stays }.run(15);
+}
+
+/// A run of kills over one database, one stream and one directory.
+struct Kills {
+    phase: &'static str,
+    /// One of these at each start.
+    confirm_after: &'static [&'static str],
+    directory: Directory,
+}
+
+impl Kills {
+    fn run(self, rounds: usize) {
+        let seed = seed();
+        let mut random = Random::new(seed);
+        let extent = Extent::read(rounds);
+        let mut figures = Figures::new(self.phase, seed, extent);
+        let mut flow = Flow::over(lasting(), seed, |settings| self.choose(settings, &mut random));
+        let mut witness = Witness::swear(&flow);
+        flow.start();
+        figures.starts += 1;
+        while figures.go_on() {
+            self.round(&mut flow, &mut witness, &mut figures, &mut random);
+            figures.next_round();
+            flow.stub.restart().unwrap();
+            self.choose(flow.daemon.settings(), &mut random);
+            flow.daemon.start_again();
+            figures.starts += 1;
+            if figures.rounds().is_multiple_of(WINDOW) {
+                close(&mut flow, &mut figures);
+            }
         }
+        close(&mut flow, &mut figures);
+        // What came before may have been told by a daemon that was killed: this one must live before it is stopped.
+        flow.wait_until_it_moves("the last daemon");
+        assert!(flow.daemon.terminate().success());
+        let held_at_a_kill = figures.kept.only_held;
+        figures.kept += promise::check(&mut flow, &mut witness);
+        figures.window(flow.close());
+        println!("{}", figures.summary());
+        let (promised, committed) = (figures.kept.promised, figures.report.committed);
+        assert_eq!(promised, committed, "the slot has confirmed everything in the end");
+        if self.directory == Directory::Stays && figures.rounds() >= OUTAGE_EVERY {
+            assert!(held_at_a_kill > 0, "no kill met changes that only the log had");
+        }
+    }
+
+    fn choose(&self, settings: &mut Settings, random: &mut Random) {
+        settings.confirm_after = Some((*random.pick(self.confirm_after)).to_owned());
+    }
+
+    /// Load, faults, a kill, and what is left of it.
+    fn round(&self, flow: &mut Flow, witness: &mut Witness, figures: &mut Figures, random: &mut Random) {
+        let settings = flow.daemon.settings().confirm_after.clone().unwrap_or_default();
+        let load = Running::start(&flow.postgres, 3, 20, random.bits());
+        let outage =
+            figures.rounds() % OUTAGE_EVERY == OUTAGE_EVERY / 2 && self.directory == Directory::Stays;
+        if outage {
+            figures.doing(format!("confirm_after {settings}, without Kinesis"));
+            live_without_kinesis(flow);
+        } else {
+            let faults = trouble(flow, random);
+            figures.doing(format!("confirm_after {settings}, {faults:?}"));
+            live(flow, random);
+        }
+        assert!(flow.daemon.is_running(), "it has ended by itself:\n{}", flow.daemon.log().join("\n"));
+        figures.measure(&flow.daemon, LOG_MAX);
         flow.daemon.kill9();
         load.stop();
-        kept += promise::check(&mut flow, &mut witness);
-        if directory == Directory::IsWiped && flow.daemon.buffer_directory().exists() {
+        figures.kept += promise::check(flow, witness);
+        if self.directory == Directory::IsWiped && flow.daemon.buffer_directory().exists() {
             flow.daemon.wipe();
         }
-        flow.stub.restart().unwrap();
-        flow.daemon.start_again();
     }
+}
+
+/// Nothing is wrong, nobody writes and the daemon was started: all that was committed is told, and the window closed.
+fn close(flow: &mut Flow, figures: &mut Figures) {
+    figures.doing("everything is to be told");
     flow.stub.heal();
     flow.wait_until_told();
-    // What came before may have been told by a daemon that was killed: this one must live before it is stopped.
-    flow.wait_until_it_moves("the last daemon");
-    assert!(flow.daemon.terminate().success());
-    let held_at_a_kill = kept.only_held;
-    kept += promise::check(&mut flow, &mut witness);
-    let report = flow.check();
-    println!(
-        "confirm_after {confirm_after}, {rounds} kills in {:?}: {report}; {} duplicates a restart; confirmed: {} changes, \
-         {held_at_a_kill} of them only held at a kill",
-        began.elapsed(),
-        report.duplicates / rounds.max(1),
-        kept.promised,
-    );
-    report.assert_clean();
-    assert_eq!(kept.promised, report.committed, "the slot has confirmed everything in the end");
-    if directory == Directory::Stays && rounds >= OUTAGE_EVERY {
-        assert!(held_at_a_kill > 0, "no kill met changes that only the log had");
-    }
+    figures.window(flow.close());
 }
 
 /// What can be seen from outside, and how.
@@ -121,7 +166,12 @@ fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cann
         flow.daemon.kill9();
         flow.start();
         flow.wait_until_it_moves(step);
-        flow.daemon.assert_quiet(&["cannot start yet", "is opened again"]);
+        flow.daemon.assert_quiet(&[
+            "cannot start yet",
+            "cannot be asked yet",
+            "cannot receive yet",
+            "is opened again",
+        ]);
         assert!(flow.daemon.terminate().success());
         flow.wait_until_slot_is_free();
         flow.postgres.execute("drop publication forebay_lab; select pg_drop_replication_slot('forebay_lab')");
@@ -152,7 +202,7 @@ fn live_without_kinesis(flow: &Flow) {
 }
 
 /// Other faults than in the last round.
-fn trouble(flow: &Flow, random: &mut Random) {
+fn trouble(flow: &Flow, random: &mut Random) -> Vec<Rule> {
     flow.stub.heal();
     let pattern = (*random.pick(&["+-", "-+", "++-", "-", "+--+"])).to_owned();
     let faults = [
@@ -168,7 +218,9 @@ fn trouble(flow: &Flow, random: &mut Random) {
         Rule::new(Fault::Slow { millis: 50 }).share(0.3),
         Rule::new(Fault::Shuffle),
     ];
-    for _ in 0..random.below(4) {
-        flow.stub.add(random.pick(&faults).clone()).unwrap();
+    let drawn: Vec<Rule> = (0..random.below(4)).map(|_| random.pick(&faults).clone()).collect();
+    for rule in &drawn {
+        flow.stub.add(rule.clone()).unwrap();
     }
+    drawn
 }

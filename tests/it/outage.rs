@@ -5,7 +5,11 @@
 
 mod full;
 mod kinesis;
+mod order;
+mod pack;
 mod poison;
 mod postgres;
 mod refusals;
+mod start;
+mod states;
 mod stop;

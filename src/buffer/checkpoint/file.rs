@@ -137,7 +137,50 @@ enum Content<'a> {
     Invalid,
 }
 
+/// What a look at the file finds.
+#[derive(Debug)]
+pub struct Peeked {
+    /// The one that counts; `None` if there never was one.
+    pub checkpoint: Option<Checkpoint>,
+    /// Per slot: its sequence, if it is whole. A whole file always has one, and two from its second write on.
+    pub slots: Vec<Option<u64>>,
+}
+
+/// How often a look is repeated that finds no whole slot: while it is read, the daemon may write both.
+const LOOKS: usize = 3;
+
 impl CheckpointFile {
+    /// Reads without changing anything, also while a daemon writes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn peek(directory: &Path) -> Result<Peeked, CheckpointError> {
+        let path = directory.join(FILE_NAME);
+        for _ in 0..LOOKS {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Peeked { checkpoint: None, slots: Vec::new() });
+                }
+                Err(error) => return Err(failed("open", &path)(error).into()),
+            };
+            let bytes = read_slots(&file).map_err(failed("read", &path))?;
+            let (first, second) = bytes.split_at(SLOT_SIZE);
+            let slots = vec![decode(first).sequence(), decode(second).sequence()];
+            let contents = [decode(first), decode(second)];
+            match contents.into_iter().max_by_key(Content::sequence) {
+                Some(Content::Valid { payload, .. }) => {
+                    let checkpoint = serde_json::from_slice(payload)
+                        .map_err(|source| CheckpointError::Payload { path, source })?;
+                    return Ok(Peeked { checkpoint: Some(checkpoint), slots });
+                }
+                Some(Content::Newer { version, .. }) => return Err(CheckpointError::Newer { path, version }),
+                Some(Content::Invalid) | None => {}
+            }
+        }
+        Err(CheckpointError::NoValidSlot { path })
+    }
+
     /// Reads the checkpoint of an existing directory; `None` if there never was one. The file is made by the first
     /// [`write`](Self::write), so that one without a checkpoint can only be a damaged one.
     pub fn open(directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {

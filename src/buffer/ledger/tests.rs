@@ -107,6 +107,24 @@ fn what_waits_too_long_is_held_and_then_confirmed() {
 }
 
 #[test]
+fn while_lanes_are_apart_what_the_others_have_published_is_held_at_once() {
+    let behind = Some(Behind { lanes: "0-63".to_owned(), shard: None });
+    let ahead = |frame| vec![(64, FrameNo(frame)), (65, FrameNo(1))];
+    for (what, behind, lanes, confirm_after, expected) in [
+        ("apart", behind.clone(), ahead(3), AFTER, true),
+        ("apart, but nothing beyond low", behind.clone(), ahead(1), AFTER, false),
+        ("together", None, ahead(3), AFTER, false),
+        ("only what is published counts", behind, ahead(3), ConfirmAfter::Never, false),
+    ] {
+        let mut ledger = three_received(confirm_after);
+        ledger.publish(Published { lanes, behind, ..low(1) });
+        assert_eq!(ledger.wants_sync(Instant::now()), expected, "{what}");
+        ledger.synced(reached(3));
+        assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is held");
+    }
+}
+
+#[test]
 fn what_is_published_in_time_needs_no_fsync() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();
@@ -232,4 +250,77 @@ fn more_event_types_than_the_checkpoint_can_hold_share_a_book() {
     ledger.publish(Published { books, ..Published::default() });
     assert_eq!(ledger.books().len(), BOOKS_MAX + 1);
     assert_eq!(ledger.books()[OTHER_TYPES].published, 10);
+}
+
+fn retry(frame: Option<u64>, settled: bool) -> Injection {
+    Injection::Retry(Retry {
+        letter: LetterId::of_text("a letter"),
+        event_type: "t".into(),
+        offset: 7,
+        frame: frame.map(FrameNo),
+        settled,
+    })
+}
+
+fn with_letter(injections: Vec<Injection>) -> Checkpoint {
+    let books = BTreeMap::from([("t".to_owned(), Totals { published: 0, quarantined: 1 })]);
+    Checkpoint { injections, books, ..checkpoint() }
+}
+
+/// What low passes when the retried record is published.
+fn published(frame: u64) -> Published {
+    Published { books: vec![("t".to_owned(), Totals { published: 1, quarantined: 0 })], ..low(frame) }
+}
+
+const MOVED: Totals = Totals { published: 1, quarantined: 0 };
+
+#[test]
+fn a_retry_moves_the_books_once_and_is_injected_once() {
+    let mut ledger = Ledger::new(with_letter(Vec::new()), AFTER);
+    let Injection::Retry(asked) = retry(None, false) else { panic!("a retry") };
+    ledger.retry(asked.clone());
+    ledger.retry(asked.clone());
+    assert!(!ledger.has_to_inject(), "not before the checkpoint has it");
+    tick(&mut ledger);
+    assert_eq!(ledger.to_inject(), [retry(None, false)]);
+    assert_eq!(ledger.retries_open(), 1);
+    ledger.received(reached(1));
+    ledger.injected(FrameNo(1), retry(None, false));
+    assert!(!ledger.has_to_inject() && ledger.brings_retry(FrameNo(1)) && !ledger.brings_retry(FrameNo(2)));
+    // Once it is held, a restart knows its frame.
+    ledger.synced(reached(1));
+    tick(&mut ledger);
+    assert_eq!(ledger.checkpoint().injections, [retry(Some(1), false)]);
+    ledger.publish(published(1));
+    tick(&mut ledger);
+    assert_eq!(ledger.checkpoint().injections, [retry(Some(1), true)]);
+    assert_eq!((ledger.checkpoint().books["t"], ledger.books()["t"]), (MOVED, MOVED));
+    assert!(!ledger.has_to_inject());
+    tick(&mut ledger);
+    ledger.close(asked.letter);
+    tick(&mut ledger);
+    assert!(ledger.checkpoint().injections.is_empty());
+    assert_eq!((ledger.checkpoint().books["t"], ledger.retries_open()), (MOVED, 0));
+}
+
+#[test]
+fn a_restart_injects_a_retry_again_only_if_its_frame_was_cut() {
+    for (frame, held, again) in [(None, 1, true), (Some(1), 1, false), (Some(2), 1, true)] {
+        let mut found = with_letter(vec![retry(frame, false)]);
+        found.held = reached(held).mark;
+        let mut ledger = Ledger::new(found, AFTER);
+        assert_eq!(ledger.has_to_inject(), again, "{frame:?}");
+        if again {
+            ledger.received(reached(2));
+            ledger.injected(FrameNo(2), retry(frame, false));
+        }
+        ledger.publish(published(2));
+        tick(&mut ledger);
+        assert_eq!(ledger.checkpoint().books["t"], MOVED, "{frame:?}");
+        assert!(ledger.retries().all(|retry| retry.settled));
+    }
+    let mut ledger = Ledger::new(with_letter(vec![retry(Some(1), true)]), AFTER);
+    assert!(!ledger.has_to_inject());
+    tick(&mut ledger);
+    assert_eq!(ledger.books()["t"].quarantined, 1, "it was counted before the restart");
 }

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use super::*;
-use crate::buffer::checkpoint::Mark;
+use crate::buffer::checkpoint::{Checkpoint, Identity, Mark, Phase, Retry};
+use crate::buffer::dead_letter::{FILE_NAME, LetterId};
+use crate::buffer::ledger::Ledger;
 use crate::buffer::log::LogConfig;
 use crate::change::{Relation, ReplicaIdentity};
-use crate::config::Tables;
+use crate::config::{ConfirmAfter, Tables};
 use crate::position::Lsn;
 use crate::translate::Settings;
 
@@ -36,5 +38,79 @@ fn a_change_that_cannot_be_read_is_no_dead_letter_where_nobody_wants_the_table()
         let relation = Some(&relation);
         appender.quarantine(&Unreadable { place, relation, table: None, reason: "x", size: 1, raw: b"x" });
         assert_eq!(appender.records.len(), letters, "{table}");
+    }
+}
+
+fn ledger(injections: Vec<Injection>) -> SharedLedger {
+    let identity = Identity {
+        system_id: "7".into(),
+        timeline: 1,
+        database: "lab".into(),
+        slot: "s".into(),
+        publication: "p".into(),
+        source: "urn:forebay:lab".into(),
+        stream: None,
+        lane_hash: "x".into(),
+    };
+    let checkpoint = Checkpoint { injections, ..Checkpoint::fresh(identity, Phase::Running, 0, Lsn::ZERO) };
+    SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never))
+}
+
+/// A letter's line, with an event of about so many bytes, and its retry.
+fn letter(name: &str, offset: usize, size: usize) -> (String, Injection) {
+    let letter = LetterId::of_text(name);
+    let head =
+        format!("{{\"id\":\"{letter}\",\"frame\":1,\"part\":0,\"type\":\"t\",\"key\":\"k\",\"reason\":\"r\"");
+    let line = format!("{head},\"event\":{{\"sequence\":\"x\",\"data\":\"{}\"}}}}\n", "x".repeat(size));
+    let offset = u64::try_from(offset).unwrap();
+    let retry = Retry { letter, event_type: "t".into(), offset, frame: None, settled: false };
+    (line, Injection::Retry(retry))
+}
+
+#[test]
+fn a_dead_letter_file_that_cannot_be_read_does_not_stop_receiving() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (line, retry) = letter("a", 0, 1);
+    let gap = Injection::Gap { epoch: 0, from: None, to: Lsn::new(5), reason: "x".into(), at: 0 };
+    let ledger = ledger(vec![retry, gap]);
+    let path = directory.path().join(FILE_NAME);
+    std::fs::create_dir(&path).unwrap();
+    for _ in 0..2 {
+        appender.inject(&ledger).unwrap();
+        assert_eq!(appender.frame(), FrameNo(1), "what can be injected is");
+    }
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, line).unwrap();
+    appender.inject(&ledger).unwrap();
+    assert_eq!((appender.frame(), ledger.lock().has_to_inject()), (FrameNo(2), false));
+}
+
+#[test]
+fn a_letter_that_the_log_cannot_hold_any_more_does_not_stop_receiving() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (line, retry) = letter("large", 0, 17 << 20);
+    std::fs::write(directory.path().join(FILE_NAME), line).unwrap();
+    let ledger = ledger(vec![retry]);
+    appender.inject(&ledger).unwrap();
+    assert!(appender.frame() == FrameNo(1) && appender.records.is_empty());
+}
+
+#[test]
+fn many_letters_are_injected_at_several_boundaries_so_that_the_server_hears_from_us_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (mut file, mut injections) = (String::new(), Vec::new());
+    for name in ["a", "b", "c"] {
+        let (line, injection) = letter(name, file.len(), 3 << 20);
+        file.push_str(&line);
+        injections.push(injection);
+    }
+    std::fs::write(directory.path().join(FILE_NAME), file).unwrap();
+    let ledger = ledger(injections);
+    for (frame, more) in [(2, true), (3, false)] {
+        appender.inject(&ledger).unwrap();
+        assert_eq!((appender.frame(), ledger.lock().has_to_inject()), (FrameNo(frame), more));
     }
 }

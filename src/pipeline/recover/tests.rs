@@ -1,6 +1,7 @@
 //! The recovery table: one row for each sentence of the design.
 
 use super::*;
+use crate::buffer::checkpoint::StreamIdentity;
 use crate::position::Position;
 
 fn wanted() -> Wanted {
@@ -253,4 +254,73 @@ fn a_slot_that_a_session_still_makes_is_waited_for() {
     let lost = Slot { unusable: Some("lost".into()), ..in_the_making };
     let refused = recover(&wanted(), Some(&creating), &whole(), Some(&lost), &server()).unwrap_err();
     assert!(!refused.passes(), "{refused}");
+}
+
+/// As [`found`], of a directory that has published.
+fn published() -> Checkpoint {
+    let mut found = found();
+    found.identity.stream = Some(StreamIdentity { arn: "arn".into(), created: 1 });
+    found
+}
+
+#[test]
+fn without_the_database_what_is_held_is_published_and_nothing_else() {
+    type Change = fn(&mut Checkpoint);
+    let rows: [(&str, Change, LogState, Option<u64>); 9] = [
+        ("a backlog", |_| {}, whole(), Some(9)),
+        ("no backlog", |c| c.low = mark(9, 900), whole(), Some(9)),
+        ("held is behind low", |c| c.held = mark(2, 200), whole(), Some(5)),
+        ("more was written than is held", |_| {}, log(mark(12, 990)), Some(9)),
+        ("damage in what is held", |_| {}, log(mark(7, 700)), None),
+        ("damage below low only", |c| c.held = mark(5, 500), log(mark(5, 500)), Some(5)),
+        ("the stream is not known", |c| c.identity.stream = None, whole(), None),
+        ("slot and publication are being made", |c| c.phase = Phase::Creating, whole(), None),
+        ("another lane hash", |c| c.identity.lane_hash = "crc32/16".into(), whole(), Some(9)),
+    ];
+    for (name, change, log, expected) in rows {
+        let mut found = published();
+        change(&mut found);
+        let start = alone(&wanted(), Some(&found), &log).unwrap();
+        assert_eq!(start.as_ref().map(|start| start.cut_after.0), expected, "{name}");
+        // It begins exactly as it would if the database had answered.
+        let asked = recover(&wanted(), Some(&found), &log, Some(&slot(700)), &server()).unwrap();
+        if let Some(start) = start {
+            assert_eq!((start.cut_after, start.checkpoint), (asked.cut_after, asked.checkpoint), "{name}");
+        }
+    }
+    assert_eq!(alone(&wanted(), None, &whole()), Ok(None));
+}
+
+#[test]
+fn without_the_database_a_directory_of_something_else_is_refused_at_once() {
+    type Change = fn(&mut Checkpoint);
+    let changes: [Change; 4] = [
+        |c| c.identity.database = "shop".into(),
+        |c| c.identity.slot = "other".into(),
+        |c| c.identity.publication = "other".into(),
+        |c| c.identity.source = "urn:forebay:other".into(),
+    ];
+    for change in changes {
+        let mut other = published();
+        change(&mut other);
+        let refused = alone(&wanted(), Some(&other), &whole());
+        assert!(matches!(refused, Err(Refusal::Identity { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_began_without_the_database_is_refused_by_it_later_as_at_a_start() {
+    let begun = alone(&wanted(), Some(&published()), &whole()).unwrap().unwrap().checkpoint;
+    let servers = [
+        (Server { system_id: "8".into(), ..server() }, slot(910)),
+        (Server { wal_end: Lsn::new(800), ..server() }, slot(700)),
+        (Server { timeline: 2, switches: vec![(1, Lsn::new(800))], ..server() }, slot(700)),
+        (server(), slot(911)),
+    ];
+    for (server, slot) in servers {
+        let at_start = start(&published(), &whole(), &slot, &server).unwrap_err();
+        assert_eq!(admit(&begun, begun.tip, Some(&slot), &server).unwrap_err(), at_start);
+    }
+    let admitted = admit(&begun, begun.tip, Some(&slot(900)), &server()).unwrap();
+    assert_eq!(admitted.expect, Some(tip(900)), "the tip must still come");
 }

@@ -51,6 +51,13 @@ impl Books {
         }
     }
 
+    /// A record has left a window and is counted elsewhere.
+    pub(super) fn forget(&mut self, id: TypeId) {
+        if let Some(account) = self.account_mut(id) {
+            account.open -= 1;
+        }
+    }
+
     /// The counts since they were last taken; types without any are left out.
     pub(super) fn take(&mut self) -> Vec<(Arc<str>, Totals)> {
         let crowded = self.by_name.len() > IDLE_MAX;

@@ -13,105 +13,120 @@
 //! 1. **At most one record of a key (by its 64-bit hash) is unanswered.** Records of a key form a chain; only the first one
 //!    is ready, sent, or a dead letter that may be taken; the next becomes ready when the first is finished. A refused
 //!    record stays first, so it is retried before anything of its key, while other keys go on.
+//!    A record may hold several events, which are one link then: see `pack.rs`.
 //! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
-//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**, which the caller bounds before it admits more.
+//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a feed that is full wants nothing more.
+//!
+//! Usually there is one window, the *front*. Lanes that cannot keep up get feeds (`apart`) of their own, so that they delay
+//! only themselves; all of the above holds over all feeds together.
 //!
 //! A lane is a 256th of the hash: the unit of pauses and of progress beyond `low`. When requests leave is said in
-//! [`request`](super::request), when to try again in [`throttle`](super::throttle).
+//! [`request`](super::request), when to try again in [`throttle`](mod@throttle).
 
+mod apart;
+mod audit;
 mod books;
+mod feed;
+mod load;
 mod nouns;
+mod paced;
+mod pack;
 mod progress;
 mod ready;
+mod stuck;
 mod window;
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use self::nouns::{Admission, DeadLetter, DeadReason, Frame, Outcome, Settlement};
+pub use self::apart::{Change, Lag};
+pub use self::feed::FeedId;
+pub use self::nouns::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
 pub use self::progress::{Detail, Progress, Start};
 
+use self::apart::Leaving;
+use self::audit::Audit;
 use self::books::Books;
-use self::progress::Resumed;
-use self::ready::ReadySet;
-use self::window::{Entry, NONE, State, Window};
-use super::request::{Flight, Limits, Request, Ticket, Waiting};
-use super::throttle::{Gate, Jitter, LaneNews, Pass, Pauses};
-use super::{Answer, Outgoing, PutError};
+use self::feed::{Feed, LANES, Rules};
+use self::load::{Load, Takes};
+use self::pack::Contents;
+use self::progress::Origin;
+use super::order::{self, OrderCheck};
+use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
+use super::shards::{Shards, Summary};
+use super::throttle::{self, Gate, Jitter, LaneNews, Pass, Pauses};
+use super::{Answer, PutError};
 use crate::buffer::checkpoint::{Mark, Totals};
-use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Transaction};
 
-/// The key is a prefix of an MD5: hashing it again would only cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
-}
-
-/// The window.
+/// What is shared by all feeds, and the feeds.
 #[derive(Debug)]
 pub struct Lanes {
     limits: Limits,
-    window: Window,
-    resumed: Resumed,
+    /// The front first.
+    feeds: Vec<Feed>,
+    /// Number of the feed made last.
+    last_feed: u64,
+    /// Which feed serves each lane.
+    owner: Box<[FeedId]>,
+    /// While there is more than one feed.
+    audit: Option<Audit>,
+    origin: Origin,
+    leaving: Option<Leaving>,
+    changes: Vec<Change>,
+    /// When the feeds were last looked at.
+    tended: Option<Instant>,
     books: Books,
-    /// The last unfinished record of each key that has any.
-    tails: HashMap<KeyHash, u64, BuildHasherDefault<AsItIs>>,
-    ready: ReadySet,
-    waiting: Waiting,
-    /// Ready records of lanes that pause.
-    parked: Box<[Vec<u64>]>,
-    dead: VecDeque<u64>,
     flight: Flight,
     pauses: Pauses,
+    shards: Shards,
     gate: Gate,
     jitter: Jitter,
+    order: OrderCheck,
+    /// Which feed is first in the next request.
+    turn: usize,
+    /// Requests without an answer that hold records from behind the front.
+    rear_out: usize,
     /// When `fill` was last called.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
-    spare: Vec<Vec<u64>>,
+    spare: Vec<Vec<Sent>>,
 }
 
 impl Lanes {
     /// An empty window after `start.low`. The seed is for jitter only.
     pub fn new(start: &Start, limits: Limits, seed: u64) -> Self {
         let limits = limits.clamped();
-        Self {
-            window: Window::new(start.low, None),
-            resumed: Resumed::new(start),
+        let mut lanes = Self {
+            feeds: Vec::new(),
+            last_feed: FeedId::FRONT.0,
+            owner: vec![FeedId::FRONT; LANES].into(),
+            audit: None,
+            origin: Origin::new(start),
+            leaving: None,
+            changes: Vec::new(),
+            tended: None,
             books: Books::default(),
-            tails: HashMap::default(),
-            ready: ReadySet::default(),
-            waiting: Waiting::default(),
-            parked: vec![Vec::new(); 1 << u8::BITS].into(),
-            dead: VecDeque::new(),
             flight: Flight::default(),
             pauses: Pauses::default(),
+            shards: Shards::default(),
             gate: Gate::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
+            order: OrderCheck::default(),
+            turn: 0,
             asked: None,
+            rear_out: 0,
             spare: Vec::new(),
             limits,
-        }
+        };
+        lanes.begin(start);
+        lanes
+    }
+
+    fn front(&self) -> &Feed {
+        self.feeds.first().expect("there is always a front")
     }
 
     /// Takes the records of the next frame, in log order. What was finished before the start is skipped.
@@ -119,110 +134,108 @@ impl Lanes {
     /// # Panics
     /// If the frame is not the one after the last: the reader checks that before.
     pub fn admit<'a>(&mut self, frame: &Frame, records: impl IntoIterator<Item = Admission<'a>>) {
-        self.window.begin(frame);
-        for (part, record) in records.into_iter().enumerate() {
-            let part = u16::try_from(part).unwrap_or(u16::MAX);
-            let done = self.resumed.has(record.hash.lane(), frame.number, part);
-            self.push(frame.number, record, done);
+        self.admit_to(FeedId::FRONT, frame, records);
+    }
+
+    /// The same for any feed; nothing happens if it is gone.
+    ///
+    /// # Panics
+    /// As [`admit`](Self::admit).
+    pub fn admit_to<'a>(
+        &mut self,
+        feed: FeedId,
+        frame: &Frame,
+        records: impl IntoIterator<Item = Admission<'a>>,
+    ) {
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+        if let Some(audit) = self.audit.as_mut().filter(|_| feed == FeedId::BOOKS) {
+            audit.count(frame, records, &mut self.books, rules);
+        } else if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
+            feed.admit(frame, records, &mut self.books, rules);
         }
         self.advance();
-    }
-
-    fn push(&mut self, frame: FrameNo, record: Admission<'_>, done: bool) {
-        let seq = self.window.next_seq();
-        let event_type = self.books.open(record.event_type);
-        let Admission { kind, hash, key, line, .. } = record;
-        let mut entry = Entry { key, line, hash, frame, next: NONE, event_type, kind, state: State::Behind };
-        if done {
-            // Nobody knows any more where a record went that is too large now; the dead-letter file is likelier.
-            let dead = kind == RecordKind::DeadLetter || entry.size() > self.limits.max_record_size;
-            entry.state = State::Done(if dead { Outcome::Quarantined } else { Outcome::Published });
-            (entry.key, entry.line) = (Bytes::new(), Bytes::new());
-            self.window.push(entry);
-            return;
-        }
-        self.window.push(entry);
-        match self.tails.insert(hash, seq) {
-            Some(tail) => {
-                if let Some(before) = self.window.entry_mut(tail) {
-                    before.next = seq;
-                }
-            }
-            None => self.make_ready(seq),
-        }
-    }
-
-    /// A record has become the first of its key, or may be sent again.
-    fn make_ready(&mut self, seq: u64) {
-        let limit = self.limits.max_record_size;
-        let Some(entry) = self.window.entry_mut(seq) else { return };
-        let (size, lane) = (entry.size(), entry.hash.lane());
-        if entry.kind == RecordKind::DeadLetter || size > limit {
-            entry.state = State::Dead;
-            self.dead.push_back(seq);
-            return;
-        }
-        entry.state = State::Ready;
-        if let Some(parked) = self.parked.get_mut(usize::from(lane)).filter(|_| self.pauses.is_paused(lane)) {
-            parked.push(seq);
-            return;
-        }
-        self.ready.insert(seq);
-        self.waiting.records += 1;
-        self.waiting.bytes += size;
-    }
-
-    /// Takes a record out of those that may be sent.
-    fn unready(&mut self, seq: u64, size: usize) {
-        self.ready.remove(seq);
-        self.waiting.records -= 1;
-        self.waiting.bytes -= size;
     }
 
     /// The next request, if one should leave now: oldest records first, none of a key or a lane that must wait. To be
     /// called again until it gives none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
         self.asked = Some(now);
-        while let Some(lane) = self.pauses.release(now) {
-            let parked = self.parked.get_mut(usize::from(lane)).map(std::mem::take).unwrap_or_default();
-            for seq in parked {
-                self.make_ready(seq);
+        let (pass, Load { sent, records, bytes, .. }) = loop {
+            self.end_pauses(now);
+            let pass = self.gate.pass(now);
+            let waiting = self.waiting();
+            let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
+            let mut load = Load {
+                sent: self.spare.pop().unwrap_or_default(),
+                records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
+                bytes: 0,
+                allowance,
+                pack_bytes: self.limits.pack_bytes.min(self.limits.max_record_size),
+                moved: false,
+            };
+            self.load(&mut load, now);
+            if !load.records.is_empty() {
+                break (pass, load);
             }
-        }
-        let pass = self.gate.pass(now);
-        let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), self.waiting, now)?;
-        let mut seqs = self.spare.pop().unwrap_or_default();
-        let mut records = Vec::with_capacity(self.waiting.records.min(self.limits.request_records));
-        let mut bytes = 0;
-        while let Some(seq) = self.ready.oldest() {
-            let Some(entry) = self.window.entry_mut(seq) else { break };
-            let (size, lane) = (entry.size(), entry.hash.lane());
-            let too_large = size > self.limits.max_record_size;
-            if too_large || self.pauses.is_paused(lane) {
-                // The limit has fallen, or the lane has been paused, since the record became ready.
-                self.unready(seq, size);
-                self.make_ready(seq);
-                continue;
+            self.spare.push(load.sent);
+            // From the queue where a record belongs now it may leave at once.
+            if !load.moved {
+                return None;
             }
-            if !allowance.fits(records.len(), bytes, size) {
-                break;
-            }
-            records.push(Outgoing { key: entry.key.clone(), data: entry.line.clone() });
-            entry.state = State::Sent;
-            self.unready(seq, size);
-            seqs.push(seq);
-            bytes += size;
-        }
-        if records.is_empty() {
-            self.spare.push(seqs);
-            return None;
-        }
+        };
         self.flight.sent(records.len(), bytes, now);
         let probe = pass == Pass::Probe;
         if probe {
             self.gate.probe_sent();
         }
-        Some(Request { ticket: Ticket { seqs, bytes, probe }, records })
+        let rear = sent.iter().any(|one| one.feed != FeedId::FRONT);
+        self.rear_out += usize::from(rear);
+        Some(Request { ticket: Ticket { sent, bytes, probe, rear, at: now }, records })
+    }
+
+    /// Takes from each feed its share, then from each what still fits. Each feed is first in its turn, so that a record that
+    /// needs all the room gets it.
+    fn load(&mut self, load: &mut Load, now: Instant) {
+        let rear_may = self.rear_may();
+        let may = |feed: &Feed| feed.waiting().records > 0 && (rear_may || feed.id == FeedId::FRONT);
+        let busy = self.feeds.iter().filter(|feed| may(feed)).count();
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % self.feeds.len();
+        let (before, after) = self.feeds.split_at_mut(first);
+        let mut order: Vec<&mut Feed> = after.iter_mut().chain(before).filter(|feed| may(feed)).collect();
+        let shares = if busy > 1 { [Some(busy), None] } else { [None, None] };
+        for share in shares.into_iter().take(busy) {
+            for feed in &mut order {
+                let mut with =
+                    Takes { limits: &self.limits, pauses: &self.pauses, shards: &mut self.shards, now };
+                let blocked = load.take_from(feed, share, &mut with);
+                if blocked && load.records.is_empty() {
+                    // It stays first until it has the room: the others would fill that again and again.
+                    self.turn = self.turn.wrapping_sub(1);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether records from behind the front may leave now: they may be in half of the requests that are out, so that what is
+    /// new finds a free one.
+    fn rear_may(&self) -> bool {
+        self.rear_out < (self.limits.in_flight_requests / 2).max(1)
+    }
+
+    /// What waits in all feeds that may send.
+    fn waiting(&self) -> Waiting {
+        let feeds = if self.rear_may() { self.feeds.len() } else { 1 };
+        self.feeds.iter().take(feeds).fold(Waiting::default(), |sum, feed| sum.and(feed.waiting()))
+    }
+
+    fn end_pauses(&mut self, now: Instant) {
+        while let Some(lane) = self.pauses.release(now) {
+            let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+            self.feeds.iter_mut().for_each(|feed| feed.unpark(lane, rules));
+        }
+        self.feeds.iter_mut().for_each(|feed| feed.pace(&self.limits, &self.pauses, &mut self.shards, now));
     }
 
     /// Takes the result of a request: accepted records are finished, refused ones wait for their lane, and a request
@@ -234,7 +247,8 @@ impl Lanes {
         now: Instant,
     ) -> Settlement {
         self.flight.over(ticket.bytes);
-        let result = result.and_then(|answers| match (answers.len(), ticket.seqs.len()) {
+        self.rear_out -= usize::from(ticket.rear);
+        let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
             (got, sent) if got == sent => Ok(answers),
             (got, sent) => Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records"))),
         });
@@ -242,48 +256,64 @@ impl Lanes {
         match result {
             Ok(answers) => {
                 self.gate.answered();
-                self.settle_each(&ticket.seqs, answers, now, &mut settlement);
+                self.settle_each(&ticket, answers, now, &mut settlement);
             }
             Err(error) => {
-                settlement.unanswered = ticket.seqs.len();
+                settlement.unanswered = ticket.sent.len();
                 settlement.error = Some(error);
                 settlement.pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
-                for seq in &ticket.seqs {
-                    self.make_ready(*seq);
-                }
+                self.again(&ticket.sent);
             }
         }
-        let mut seqs = ticket.seqs;
-        seqs.clear();
-        self.spare.push(seqs);
+        let mut sent = ticket.sent;
+        sent.clear();
+        self.spare.push(sent);
         self.advance();
         settlement
     }
 
-    fn settle_each(&mut self, seqs: &[u64], answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
-        let mut refused = Vec::new();
-        let mut accepted_lanes = [false; 1 << u8::BITS];
-        for (seq, answer) in seqs.iter().copied().zip(answers) {
-            let entry = self.window.entry(seq);
-            let (lane, size) = entry.map_or((0, 0), |entry| (entry.hash.lane(), entry.size()));
+    fn settle_each(&mut self, ticket: &Ticket, answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
+        let (mut refused, mut impatient) = (Vec::new(), Vec::new());
+        let mut accepted_lanes = [false; LANES];
+        for (one, answer) in ticket.sent.iter().zip(answers) {
+            let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
+            let Some(entry) = feed.window.entry(one.seq) else { continue };
+            let (hash, frame, event_type) = (entry.hash, entry.frame, entry.event_type);
+            let lane = hash.lane();
             match answer {
-                Answer::Accepted { .. } => {
+                Answer::Accepted { sequence, shard } => {
+                    let Contents { events, bytes } = feed.contents(one.seq);
+                    self.shards.accepted(hash, &shard, bytes, now);
                     told.accepted += 1;
-                    told.accepted_bytes += size;
+                    told.accepted_events += events;
+                    told.accepted_bytes += bytes;
                     if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
                         *seen = true;
                     }
-                    self.finish_seq(seq, Outcome::Published);
+                    let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+                    let more = feed.finish(one.seq, Outcome::Published, rules);
+                    if let Some(fall) = self.order.accepted(hash, order::Place { shard, sequence }, more) {
+                        let event_type = self.books.name(event_type);
+                        told.violated(Violation { fall, frame, event_type, lane });
+                    }
                     continue;
                 }
-                Answer::Throttled => told.throttled += 1,
+                Answer::Throttled => {
+                    told.throttled += 1;
+                    // The shard of a lane that is never taken has other troubles than its rate.
+                    let stubborn = self.pauses.is_stubborn(lane);
+                    if !self.shards.refused(hash, stubborn) || stubborn {
+                        impatient.push(lane);
+                    }
+                }
                 Answer::Failed { reason } => {
                     told.failed += 1;
                     told.reason.get_or_insert(reason);
+                    impatient.push(lane);
                 }
             }
             told.lanes.push(lane);
-            refused.push(seq);
+            refused.push(*one);
         }
         told.lanes.sort_unstable();
         told.lanes.dedup();
@@ -294,47 +324,39 @@ impl Lanes {
                 (true, true) => LaneNews::Partly,
                 (false, true) => LaneNews::Refused,
             };
-            self.pauses.note(lane, news, now, &mut self.jitter);
+            let patience = if impatient.contains(&lane) { 0 } else { throttle::PATIENCE };
+            self.pauses.note(lane, (news, patience), now, &mut self.jitter);
         }
-        for seq in refused {
-            self.make_ready(seq);
+        told.cuts = self.shards.answered(ticket.at, now, &mut self.jitter);
+        self.again(&refused);
+    }
+
+    /// These records were not taken: they wait to be sent again, each before anything of its key.
+    fn again(&mut self, sent: &[Sent]) {
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+        for one in sent {
+            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
+                feed.untake(one.seq);
+                feed.unpack(one.seq);
+                feed.make_ready(one.seq, rules);
+            }
         }
     }
 
     /// The next record for the dead-letter file, if it is the turn of one in its key's order. Each is given once.
     pub fn next_dead_letter(&mut self) -> Option<DeadLetter> {
-        let limit = self.limits.max_record_size;
-        loop {
-            let seq = self.dead.pop_front()?;
-            let Some(entry) = self.window.entry_mut(seq) else { continue };
-            let size = entry.size();
-            let reason = match entry.kind {
-                RecordKind::DeadLetter => DeadReason::Untranslated,
-                RecordKind::Event if size > limit => DeadReason::TooLarge { size, limit },
-                RecordKind::Event => {
-                    // The limit has been raised since.
-                    self.make_ready(seq);
-                    continue;
-                }
-            };
-            entry.state = State::Taken;
-            let (frame, event_type) = (entry.frame, entry.event_type);
-            let (key, line) = (entry.key.clone(), entry.line.clone());
-            let (part, event_type) = (self.window.part_of(seq, frame), self.books.name(event_type));
-            return Some(DeadLetter { frame, part, reason, event_type, key, line });
-        }
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+        let books = &self.books;
+        self.feeds.iter_mut().find_map(|feed| feed.next_dead_letter(books, rules))
     }
 
     /// A record given by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter file: it is given again,
     /// and its key waits.
     pub fn put_back(&mut self, frame: FrameNo, part: u16) {
-        let seq = self.window.seq_of(frame, part);
-        if let Some(seq) = seq
-            && let Some(entry) = self.window.entry_mut(seq)
-            && entry.state == State::Taken
-        {
-            entry.state = State::Dead;
-            self.dead.push_front(seq);
+        for feed in &mut self.feeds {
+            if let Some(seq) = feed.taken(frame, part) {
+                feed.put_back(seq);
+            }
         }
     }
 
@@ -343,29 +365,33 @@ impl Lanes {
     /// # Panics
     /// If it was not given: a record that is only waiting, or out in a request, must not be finished from elsewhere.
     pub fn finish(&mut self, frame: FrameNo, part: u16) {
-        let seq = self.window.seq_of(frame, part);
-        let taken =
-            seq.and_then(|seq| self.window.entry(seq)).is_some_and(|entry| entry.state == State::Taken);
-        assert!(taken, "record {part} of frame {frame} was not given as a dead letter");
-        if let Some(seq) = seq {
-            self.finish_seq(seq, Outcome::Quarantined);
+        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
+        let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
+        assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
+        if let Some((feed, seq)) = taken {
+            let key = feed.window.entry(seq).map(|entry| entry.hash);
+            if !feed.finish(seq, Outcome::Quarantined, rules)
+                && let Some(key) = key
+            {
+                self.order.forget(key);
+            }
             self.advance();
-        }
-    }
-
-    fn finish_seq(&mut self, seq: u64, outcome: Outcome) {
-        let Some((hash, next)) = self.window.finish(seq, outcome) else { return };
-        if next == NONE {
-            self.tails.remove(&hash);
-        } else {
-            self.make_ready(next);
         }
     }
 
     fn advance(&mut self) {
         let books = &mut self.books;
-        self.window.advance(|entry, outcome| books.close(entry.event_type, outcome == Outcome::Quarantined));
-        self.ready.advance(self.window.first());
+        let audited = self.audit.is_some();
+        for feed in &mut self.feeds {
+            feed.advance(|entry, outcome| {
+                if audited {
+                    books.forget(entry.event_type);
+                } else {
+                    books.close(entry.event_type, outcome == Outcome::Quarantined);
+                }
+            });
+        }
+        self.finish_hand_overs();
     }
 
     /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
@@ -374,42 +400,44 @@ impl Lanes {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
         }
-        let released = self.pauses.next_release();
-        let ready = self.waiting.records > 0;
+        // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
+        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
+        let paced = self.feeds.iter().flat_map(|feed| feed.paced.starts(&self.shards, now));
+        let released = self.pauses.next_release().into_iter().chain(paced).filter(since).min();
+        let ready = self.waiting().records > 0;
         let times = if self.gate.is_open() {
             [self.flight.next_partial(&self.limits).filter(|_| ready), released]
         } else {
             let probe = self.gate.next_probe()?;
             [Some(probe).filter(|_| ready), released.map(|at| at.max(probe))]
         };
-        // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
-        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
         times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
     }
 
     /// Bytes of log between `low` and the last admitted frame, and what the window itself keeps about them.
     pub fn window_bytes(&self) -> usize {
-        self.window.weight()
+        self.feeds.iter().map(|feed| feed.window.weight()).sum()
     }
 
     /// Everything up to this frame is finished.
     pub fn low(&self) -> Mark {
-        self.window.low()
+        self.audit.map_or_else(|| self.front().low(), |audit| audit.low)
     }
 
     /// The transaction at or before `low`; `None` if none was read since the start.
     pub fn low_transaction(&self) -> Option<Transaction> {
-        self.window.low_transaction()
+        self.audit.map_or_else(|| self.front().window.low_transaction(), |audit| audit.transaction)
     }
 
     /// The last frame admitted.
     pub fn head(&self) -> FrameNo {
-        self.window.head()
+        self.front().window.head()
     }
 
     /// What a checkpoint needs to know. Walks through the window: meant for once a second.
     pub fn progress(&self, detail: Detail) -> Progress {
-        self.resumed.progress(&self.window, detail)
+        let low = (self.low(), self.low_transaction());
+        progress::progress(&self.feeds, &self.owner, low, self.origin, detail)
     }
 
     /// Counts per event type of what `low` has passed since this was last asked.
@@ -437,46 +465,21 @@ impl Lanes {
         self.pauses.len()
     }
 
+    /// The rates of shards that are in force.
+    pub fn rates(&mut self, now: Instant) -> Summary {
+        self.shards.summary(now)
+    }
+
     /// Whether the service answers, as far as is known.
     pub fn is_answering(&self) -> bool {
         self.gate.is_open()
     }
 
-    /// Whether every admitted record is finished.
+    /// Whether every record that the front was given is finished, by whomever.
     pub fn is_empty(&self) -> bool {
-        self.window.low().frame == self.window.head()
+        self.low().frame == self.head()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {
-        let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
-        let letters = [
-            (RecordKind::DeadLetter, "poisoned"),
-            (RecordKind::Event, "poisoned"),
-            (RecordKind::Event, "other"),
-        ];
-        for (number, (kind, key)) in (1..).zip(letters) {
-            let frame = Frame { number: FrameNo(number), ..Frame::default() };
-            let (hash, event_type) = (KeyHash::of(key), "t");
-            let (key, line) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(b"line\n"));
-            lanes.admit(&frame, [Admission { kind, hash, event_type, key, line }]);
-        }
-        let now = Instant::now();
-        for _ in 0..2 {
-            let dead = lanes.next_dead_letter().unwrap();
-            assert_eq!((dead.frame, lanes.next_dead_letter().map(|_| ())), (FrameNo(1), None));
-            lanes.put_back(dead.frame, dead.part);
-        }
-        let request = lanes.fill(now).unwrap();
-        let keys: Vec<_> = request.records.iter().map(|record| &record.key[..]).collect();
-        assert_eq!(keys, [b"other"]);
-        let dead = lanes.next_dead_letter().unwrap();
-        lanes.finish(dead.frame, dead.part);
-        assert_eq!(lanes.low().frame, FrameNo(1));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What goes into the window and what comes out of it, beside requests.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,28 @@ use bytes::Bytes;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::sink::PutError;
+use crate::sink::order::Fall;
+use crate::sink::shards::Cut;
+
+/// The key is a prefix of an MD5: hashing it again would only cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
 
 /// What the window must know of a frame beside its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,11 +100,26 @@ pub struct DeadLetter {
     pub line: Bytes,
 }
 
+/// The service has accepted the records of a key in order and numbered them otherwise, see [`order`](crate::sink::order).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Shard and numbers.
+    pub fall: Fall,
+    /// Frame of the later record's first event.
+    pub frame: FrameNo,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// Lane of the key.
+    pub lane: u8,
+}
+
 /// What became of a request; for metrics and the warning.
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// Records the stream has.
     pub accepted: usize,
+    /// Events in them.
+    pub accepted_events: usize,
     /// Bytes of them, data and keys.
     pub accepted_bytes: usize,
     /// Records refused for throughput.
@@ -92,10 +130,24 @@ pub struct Settlement {
     pub unanswered: usize,
     /// Lanes with refused records, sorted, each once.
     pub lanes: Vec<u8>,
+    /// Records that were not numbered above the one before of their key.
+    pub violations: usize,
+    /// The first of them.
+    pub violation: Option<Violation>,
     /// What the service said of the first failed record.
     pub reason: Option<String>,
     /// Why the request failed as a whole.
     pub error: Option<PutError>,
     /// How long nothing but a probe is sent from now on, if this request shut the gate or kept it shut.
     pub pause: Option<Duration>,
+    /// Shards that are sent to more slowly from now on.
+    pub cuts: Vec<Cut>,
+}
+
+impl Settlement {
+    /// Takes note of a violation.
+    pub(super) fn violated(&mut self, violation: Violation) {
+        self.violations += 1;
+        self.violation.get_or_insert(violation);
+    }
 }

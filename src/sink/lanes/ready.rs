@@ -37,6 +37,13 @@ impl ReadySet {
         }
     }
 
+    /// Whether it is a member.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        // What is below the first word would be mistaken for what is in it.
+        seq / BITS >= self.first_word
+            && self.words.get(self.index(seq)).is_some_and(|word| word & (1 << (seq % BITS)) != 0)
+    }
+
     /// The oldest member.
     pub(super) fn oldest(&mut self) -> Option<u64> {
         let start = self.index(self.hint);
@@ -52,10 +59,9 @@ impl ReadySet {
 
     /// Forgets everything below `seq`; there is no member there.
     pub(super) fn advance(&mut self, seq: u64) {
-        while self.first_word < seq / BITS {
-            self.first_word += 1;
-            self.words.pop_front();
-        }
+        let words = usize::try_from((seq / BITS).saturating_sub(self.first_word)).unwrap_or(usize::MAX);
+        self.words.drain(..words.min(self.words.len()));
+        self.first_word = self.first_word.max(seq / BITS);
         self.hint = self.hint.max(self.first_word * BITS);
     }
 
@@ -103,6 +109,9 @@ mod tests {
                 }
             }
             assert_eq!(set.oldest(), model.first().copied());
+            assert!(
+                (base.saturating_sub(100)..base + 500).all(|seq| set.contains(seq) == model.contains(&seq))
+            );
         }
         assert!(set.words.len() < 20, "{} words for a window of 500", set.words.len());
     }

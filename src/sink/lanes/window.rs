@@ -25,6 +25,8 @@ pub(super) enum State {
     Ready,
     /// In a request that has no answer yet.
     Sent,
+    /// In the record of an earlier one of its key, which is [`Sent`](Self::Sent).
+    Packed,
     /// First of its key, and waits to be taken as a dead letter.
     Dead,
     /// Taken as a dead letter.
@@ -94,6 +96,23 @@ impl Window {
 
     pub(super) fn low(&self) -> Mark {
         self.low
+    }
+
+    /// Says what is known elsewhere of the frame that `low` stands at.
+    pub(super) fn know_low(&mut self, low: Mark, transaction: Option<Transaction>) {
+        assert_eq!(low.frame, self.low.frame, "of this frame nothing was asked");
+        (self.low, self.low_transaction) = (low, transaction.or(self.low_transaction));
+        self.head_position = self.head_position.or(low.position);
+    }
+
+    /// The transaction of the oldest unfinished frame.
+    pub(super) fn oldest_transaction(&self) -> Option<Transaction> {
+        self.frames.front()?.transaction
+    }
+
+    /// Frames between `low` and the head.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.len() as u64
     }
 
     pub(super) fn low_transaction(&self) -> Option<Transaction> {
@@ -187,8 +206,9 @@ impl Window {
             }
             self.first += u64::from(slot.records);
             self.weight -= slot.weight;
-            self.low = Mark { frame: self.low.frame.next(), position: slot.position };
-            self.low_transaction = slot.transaction;
+            // A window that begins in the middle of the log learns later what stands before its first change.
+            self.low = Mark { frame: self.low.frame.next(), position: slot.position.or(self.low.position) };
+            self.low_transaction = slot.transaction.or(self.low_transaction);
         }
     }
 

@@ -5,6 +5,7 @@
 //!                        ▲ status        catalog, slot, publication: over sql
 //! ```
 
+pub mod again;
 pub mod auth;
 pub mod catalog;
 pub mod connection;

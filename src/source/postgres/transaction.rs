@@ -231,23 +231,10 @@ impl Assembler {
             Step::Row(place, kind, relation) => Delivery::Change(Change {
                 place,
                 relation: self.relations.get(&relation)?,
-                operation: self.operation(kind, received.bytes),
+                operation: operation(&self.cells, kind, received.bytes),
                 raw: received.bytes,
             }),
         })
-    }
-
-    fn operation<'a>(&'a self, kind: RowKind, message: &'a [u8]) -> Operation<'a> {
-        let new = Tuple::new(message, &self.cells.new);
-        let old = Tuple::new(message, &self.cells.old);
-        match kind {
-            RowKind::Insert => Operation::Insert { new },
-            RowKind::Update(Old::Absent) => Operation::Update { old: None, new },
-            RowKind::Update(Old::Key) => Operation::Update { old: Some(OldRow::Key(old)), new },
-            RowKind::Update(Old::Full) => Operation::Update { old: Some(OldRow::Full(old)), new },
-            RowKind::Delete(Old::Full) => Operation::Delete { old: OldRow::Full(old) },
-            RowKind::Delete(Old::Key | Old::Absent) => Operation::Delete { old: OldRow::Key(old) },
-        }
     }
 
     fn row(&mut self, lsn: Lsn, kind: usize, row: RowKind, oid: u32) -> Result<Step, StreamError> {
@@ -322,6 +309,20 @@ impl Assembler {
         self.next_index =
             index.checked_add(1).ok_or_else(|| order(lsn, "more than 2^32 changes in one transaction"))?;
         Ok(Place { transaction, index, lsn, nth })
+    }
+}
+
+/// A row message as what happened to the row; `cells` are those that it was decoded into.
+pub(super) fn operation<'a>(cells: &'a Cells, kind: RowKind, message: &'a [u8]) -> Operation<'a> {
+    let new = Tuple::new(message, &cells.new);
+    let old = Tuple::new(message, &cells.old);
+    match kind {
+        RowKind::Insert => Operation::Insert { new },
+        RowKind::Update(Old::Absent) => Operation::Update { old: None, new },
+        RowKind::Update(Old::Key) => Operation::Update { old: Some(OldRow::Key(old)), new },
+        RowKind::Update(Old::Full) => Operation::Update { old: Some(OldRow::Full(old)), new },
+        RowKind::Delete(Old::Full) => Operation::Delete { old: OldRow::Full(old) },
+        RowKind::Delete(Old::Key | Old::Absent) => Operation::Delete { old: OldRow::Key(old) },
     }
 }
 

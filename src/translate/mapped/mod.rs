@@ -127,8 +127,10 @@ impl Plan {
                 }
                 Err(error) => Err(error.to_string()),
             };
+            // What fails keeps its place: a retry gives it the position that it would have had.
+            part = part.saturating_add(1);
             match made {
-                Ok(()) => part += 1,
+                Ok(()) => {}
                 Err(reason) => outcome.failed.push(Failed { event_type: event.name.clone(), reason }),
             }
         }
@@ -171,7 +173,7 @@ impl Event {
         use crate::change::Value::Unavailable;
         let mut verdict = Truth::False;
         for &(column, in_identity) in &self.of {
-            match (row.new(column, in_identity), row.old(column, in_identity)) {
+            match (row.after(column, in_identity), row.before(column, in_identity)) {
                 // A TOASTed value that was not sent is one that did not change.
                 (Unavailable, _) => {}
                 (_, Unavailable) => verdict = Truth::Unavailable,

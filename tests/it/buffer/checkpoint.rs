@@ -94,6 +94,40 @@ fn overwrite(path: &std::path::Path, bytes: &[u8]) {
 }
 
 #[test]
+fn a_flipped_bit_in_a_slot_leaves_the_other_one_and_in_both_is_refused() {
+    let directory = quick_directory();
+    let path = directory.path().join("checkpoint");
+    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    for told in 1..=2 {
+        file.write(&checkpoint(told)).unwrap();
+    }
+    let whole = fs::read(&path).unwrap();
+    let used = 28 + u32::from_le_bytes(whole[20..24].try_into().unwrap()) as usize;
+    for byte in 0..used {
+        let bit = 1 << (byte % 8);
+        // The first slot has 1, the second one 2.
+        for (slots, counts) in [(&[SLOT_SIZE][..], Some(1)), (&[0], Some(2)), (&[0, SLOT_SIZE], None)] {
+            let mut damaged = whole.clone();
+            for slot in slots {
+                damaged[slot + byte] ^= bit;
+            }
+            overwrite(&path, &damaged);
+            match (reopened(directory.path()), counts) {
+                (Ok(told), Some(_)) => assert_eq!(told, counts, "byte {byte} of {slots:?}"),
+                (Err(CheckpointError::NoValidSlot { .. }), None) => {}
+                (other, _) => panic!("byte {byte} of {slots:?}: {other:?}"),
+            }
+        }
+    }
+    // What is behind the payload does not count.
+    let mut damaged = whole.clone();
+    damaged[used] ^= 1;
+    damaged[SLOT_SIZE + used] ^= 1;
+    overwrite(&path, &damaged);
+    assert_eq!(reopened(directory.path()).unwrap(), Some(2));
+}
+
+#[test]
 fn a_file_without_a_valid_slot_is_refused() {
     let directory = quick_directory();
     let path = directory.path().join("checkpoint");

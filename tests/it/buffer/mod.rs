@@ -2,8 +2,11 @@
 
 mod checkpoint;
 mod damage;
+mod format;
 mod full;
+mod inspect;
 mod model;
+mod powercut;
 mod threads;
 
 use std::path::Path;

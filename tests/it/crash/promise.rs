@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::checker;
 use crate::support::flow::Flow;
-use crate::support::history::{Change, Op};
+use crate::support::history::Change;
 
 /// A second slot, and what it has told: where each change ends that the audit table notes.
 #[derive(Debug, Default)]
@@ -31,8 +31,8 @@ impl Witness {
         Self::default()
     }
 
-    /// The changes of commits that end at or before `confirmed`, and that were not given before.
-    fn forgotten(&mut self, flow: &Flow, confirmed: Lsn) -> Vec<Change> {
+    /// The changes of commits that end at or before `confirmed`, and that were not given before, with their audit numbers.
+    fn forgotten(&mut self, flow: &Flow, confirmed: Lsn) -> Vec<(u64, Change)> {
         let rows = flow.postgres.query(&format!(
             r"select lsn, substring(data from 'nr\[bigint\]:(\d+)')
               from pg_logical_slot_get_changes('witness', '{confirmed}', null, 'skip-empty-xacts', '1')
@@ -51,26 +51,9 @@ impl Witness {
         }
         let (forgotten, beyond) = self.beyond.drain(..).partition(|(end, _)| *end <= confirmed);
         self.beyond = beyond;
-        changes(flow, &forgotten)
+        let wanted: Vec<String> = forgotten.iter().map(|(_, nr)| nr.to_string()).collect();
+        flow.postgres.changes(&format!("nr = any('{{{}}}')", wanted.join(",")))
     }
-}
-
-fn changes(flow: &Flow, numbers: &[(Lsn, u64)]) -> Vec<Change> {
-    let wanted: Vec<String> = numbers.iter().map(|(_, nr)| nr.to_string()).collect();
-    let rows = flow.postgres.query(&format!(
-        "select table_name, key, op, version from audit.changes where nr = any('{{{}}}') order by nr",
-        wanted.join(",")
-    ));
-    let change = |row: Vec<Option<String>>| {
-        let [table, key, op, version] = <[_; 4]>::try_from(row).unwrap();
-        Change {
-            table: table.unwrap(),
-            key: key.unwrap(),
-            op: Op::parse(&op.unwrap()).unwrap(),
-            version: version.map(|version| version.parse().unwrap()),
-        }
-    };
-    rows.into_iter().map(change).collect()
 }
 
 /// What a directory of a dead process is worth.
@@ -145,8 +128,10 @@ pub fn check(flow: &mut Flow, witness: &mut Witness) -> Kept {
         assert!(confirmed <= told, "the slot stands at {confirmed}, the checkpoint knows of {told}");
     }
     let promised = witness.forgotten(flow, confirmed);
+    let closed = flow.closed();
     let published = flow.told();
-    let unpublished: Vec<_> = promised.iter().filter(|change| !published.contains(change)).collect();
+    let in_the_log_at_best = |(nr, change): &&(u64, Change)| *nr > closed && !published.contains(change);
+    let unpublished: Vec<_> = promised.iter().filter(in_the_log_at_best).map(|(_, change)| change).collect();
     let lost: Vec<_> = unpublished.iter().filter(|change| !found.held.contains(change)).collect();
     assert!(
         lost.is_empty(),

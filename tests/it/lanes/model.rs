@@ -7,53 +7,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
-use forebay::position::{FrameNo, Lsn, Position, Transaction};
-use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Progress, Start};
+use forebay::position::{FrameNo, Position};
+use forebay::sink::lanes::{Admission, Change, Detail, FeedId, Frame, Lanes, Progress, Start};
 use forebay::sink::request::{Limits, Request, Ticket};
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
 
+use super::means::{Counted, Random, Written, id_of, transaction, written};
+use super::planted::{Planted, Seen};
+
 /// Frame and part.
 type Id = (u64, u16);
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-
-    fn percent(&mut self, n: u64) -> bool {
-        self.below(100) < n
-    }
-}
-
-/// Bytes that are counted as long as they live.
-struct Counted(Vec<u8>, Arc<AtomicUsize>);
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.1.fetch_sub(self.0.len(), Ordering::Relaxed);
-    }
-}
-
-struct Written {
-    kind: RecordKind,
-    hash: KeyHash,
-    key: String,
-    line: String,
-}
-
 struct Out {
     ticket: Ticket,
-    ids: Vec<Id>,
+    /// Of each record.
+    ids: Vec<Vec<Id>>,
 }
 
 /// What was written to the checkpoint: progress, and the books with it.
@@ -63,14 +32,23 @@ struct Saved {
 }
 
 pub(super) struct World {
+    planted: Option<Planted>,
+    pub(super) seen_changes: Seen,
+    /// Lanes of which nothing is taken now: first and last.
+    stuck: Option<(u8, u8)>,
+    /// Lanes of each shard, and how often they were divided anew.
+    shards: (u8, u32),
     random: Random,
     log: Vec<Vec<Written>>,
     limits: Limits,
-    window: usize,
     trouble: u64,
+    /// Whether the largest record changes: where one went that is read again is a guess then.
+    changes_limit: bool,
     now: Instant,
     lanes: Lanes,
     out: Vec<Out>,
+    /// Records out whose request was settled already: only a planted fault makes any.
+    ghosts: Vec<Id>,
     saved: Saved,
     books: BTreeMap<String, (u64, u64)>,
     /// Known to the process as published or quarantined, in any life.
@@ -81,12 +59,14 @@ pub(super) struct World {
     seen: HashMap<KeyHash, Vec<Id>>,
     ever_seen: HashSet<Id>,
     live: Arc<AtomicUsize>,
+    /// The last sequence number.
+    number: u64,
     /// Low of the last check.
     checked: FrameNo,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, planted: Option<Planted>) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xABCD);
         let keys = [3, 40, 2000][usize::try_from(random.below(3)).unwrap()];
         let mut frames = Vec::new();
@@ -100,16 +80,24 @@ impl World {
             in_flight_requests: 1 + usize::try_from(random.below(6)).unwrap(),
             in_flight_bytes: 2000 + usize::try_from(random.below(20_000)).unwrap(),
             max_record_size: 600,
+            pack_bytes: usize::try_from(if seed.is_multiple_of(2) { 0 } else { 100 + seed * 37 % 1200 })
+                .unwrap(),
+            window_bytes: 3000 + usize::try_from(random.below(60_000)).unwrap(),
         };
         let start = Start::default();
         Self {
+            planted,
+            seen_changes: Seen::default(),
+            stuck: None,
+            shards: (255, 0),
             log: frames,
             limits,
-            window: 3000 + usize::try_from(random.below(60_000)).unwrap(),
             trouble: [0, 5, 30, 60][usize::try_from(random.below(4)).unwrap()],
+            changes_limit: seed.is_multiple_of(5),
             now: Instant::now(),
             lanes: Lanes::new(&start, limits, seed),
             out: Vec::new(),
+            ghosts: Vec::new(),
             saved: Saved { start, books: BTreeMap::new() },
             books: BTreeMap::new(),
             finished: HashSet::new(),
@@ -117,6 +105,7 @@ impl World {
             seen: HashMap::new(),
             ever_seen: HashSet::new(),
             live: Arc::default(),
+            number: 0,
             checked: FrameNo(0),
             random,
         }
@@ -132,11 +121,13 @@ impl World {
                 0 => self.checkpoint(Detail::Lanes),
                 1 if self.random.percent(15) => self.stop(),
                 2 if self.random.percent(15) => self.crash(),
-                3..40 => self.admit(),
+                3 => self.change_mood(),
+                4..40 => self.admit(),
                 40..70 => self.send(),
                 _ => self.answer_one(),
             }
-            self.bury();
+            self.bury(5);
+            self.tend();
             self.wait_if_nothing_moves();
             self.check();
         }
@@ -144,30 +135,78 @@ impl World {
         self.check_end();
     }
 
+    /// Some lanes, or a quarter of them, are stuck from now on; or none.
+    fn change_mood(&mut self) {
+        let lane = u8::try_from(self.random.below(256)).unwrap();
+        self.stuck = match self.random.below(4) {
+            0 => Some((lane & 0xC0, lane | 0x3F)),
+            1 => Some((KeyHash::of("hot").lane(), KeyHash::of("hot").lane())),
+            _ => None,
+        };
+        if self.random.percent(30) {
+            self.shards =
+                ([16, 32, 64, 255][usize::try_from(self.random.below(4)).unwrap()], self.shards.1 + 1);
+        }
+        if self.changes_limit && self.random.percent(30) {
+            self.limits.max_record_size = [150, 600, 900][usize::try_from(self.random.below(3)).unwrap()];
+            self.lanes.set_max_record_size(self.limits.max_record_size);
+        }
+    }
+
+    fn shard_of(&self, lane: u8) -> String {
+        let (width, generation) = self.shards;
+        format!("shardId-{generation:06}{:06}", lane / width)
+    }
+
     fn admit(&mut self) {
-        for _ in 0..self.random.below(20) {
-            let number = self.lanes.head().next();
-            let index = usize::try_from(number.0 - 1).unwrap();
-            if index >= self.log.len() || self.lanes.window_bytes() >= self.window {
-                return;
+        for feed in self.lanes.feeds() {
+            for _ in 0..self.random.below(20) {
+                let Some((after, until)) = self.lanes.wants(feed) else { break };
+                let number = after.next();
+                if number > until || !self.admit_to(feed, number) {
+                    break;
+                }
             }
-            let transaction = transaction(number.0);
-            let position = transaction.map(|of| Position { epoch: 1, commit: of.commit, index: 0 });
-            let size = |written: &Written| written.key.len() + written.line.len();
-            let bytes = self.log[index].iter().map(size).sum::<usize>() + 20;
-            let live = &self.live;
-            let lend = |text: &str| {
-                live.fetch_add(text.len(), Ordering::Relaxed);
-                Bytes::from_owner(Counted(text.as_bytes().to_vec(), Arc::clone(live)))
-            };
-            let records = self.log[index].iter().map(|written| Admission {
-                kind: written.kind,
-                hash: written.hash,
-                event_type: if written.key.len().is_multiple_of(2) { "even.v1" } else { "odd.v1" },
-                key: lend(&written.key),
-                line: lend(&written.line),
-            });
-            self.lanes.admit(&Frame { number, position, transaction, bytes }, records);
+        }
+    }
+
+    fn admit_to(&mut self, feed: FeedId, number: FrameNo) -> bool {
+        let index = usize::try_from(number.0 - 1).unwrap();
+        let Some(written) = self.log.get(index) else { return false };
+        let transaction = transaction(number.0);
+        let position = transaction.map(|of| Position { epoch: 1, commit: of.commit, index: 0 });
+        let bytes = written.iter().map(|written| written.key.len() + written.line.len()).sum::<usize>() + 20;
+        let live = &self.live;
+        let lend = |text: &str| {
+            live.fetch_add(text.len(), Ordering::Relaxed);
+            Bytes::from_owner(Counted(text.as_bytes().to_vec(), Arc::clone(live)))
+        };
+        let records = written.iter().map(|written| Admission {
+            kind: written.kind,
+            hash: written.hash,
+            event_type: if written.key.len().is_multiple_of(2) { "even.v1" } else { "odd.v1" },
+            key: lend(&written.key),
+            line: lend(&written.line),
+        });
+        self.lanes.admit_to(feed, &Frame { number, position, transaction, bytes }, records);
+        true
+    }
+
+    fn tend(&mut self) {
+        if self.random.percent(50) {
+            self.send();
+        }
+        if !self.lanes.tend(self.now) {
+            return;
+        }
+        for change in self.lanes.take_changes() {
+            match change {
+                Change::Detached { lanes, .. } => {
+                    assert!(!lanes.is_empty() && lanes.len() < 256);
+                    self.seen_changes.detached += 1;
+                }
+                Change::Back { .. } => self.seen_changes.back += 1,
+            }
         }
     }
 
@@ -177,17 +216,27 @@ impl World {
             assert_eq!((ticket.records(), ticket.bytes()), (records.len(), bytes));
             assert!(!records.is_empty() && records.len() <= self.limits.request_records);
             assert!(bytes <= self.limits.request_bytes || records.len() == 1, "{bytes} bytes");
-            let mut unanswered: HashSet<KeyHash> =
-                self.out.iter().flat_map(|out| &out.ids).map(|id| self.hash(*id)).collect();
-            let ids: Vec<Id> = records.iter().map(|record| id_of(&record.data)).collect();
-            for (id, record) in ids.iter().zip(&records) {
-                assert!(unanswered.insert(self.hash(*id)), "two unanswered records of {:?}", record.key);
-                assert!(!self.known.contains(id), "{id:?} was finished, and is sent again");
-                let written = self.written(*id);
-                assert_eq!(
-                    (&record.key[..], &record.data[..]),
-                    (written.key.as_bytes(), written.line.as_bytes())
-                );
+            let mut unanswered: HashSet<KeyHash> = self
+                .out
+                .iter()
+                .flat_map(|out| out.ids.iter().flatten())
+                .chain(&self.ghosts)
+                .map(|id| self.hash(*id))
+                .collect();
+            let mut ids = Vec::new();
+            for record in &records {
+                let lines: Vec<&[u8]> = record.data.split_inclusive(|byte| *byte == b'\n').collect();
+                let packed = record.key.len() + record.data.len() <= self.limits.pack_bytes;
+                assert!(lines.len() == 1 || packed, "{} lines in {record:?}", lines.len());
+                ids.push(lines.iter().map(|line| id_of(line)).collect::<Vec<_>>());
+                assert!(ids.last().unwrap().is_sorted_by(|one, other| one < other));
+                let hash = self.hash(ids.last().unwrap()[0]);
+                assert!(unanswered.insert(hash), "two unanswered records of {:?}", record.key);
+                for (id, line) in ids.last().unwrap().iter().zip(lines) {
+                    assert!(!self.known.contains(id), "{id:?} was finished, and is sent again");
+                    let written = self.written(*id);
+                    assert_eq!((&record.key[..], line), (written.key.as_bytes(), written.line.as_bytes()));
+                }
             }
             self.out.push(Out { ticket, ids });
             let total: usize = self.out.iter().map(|out| out.ticket.bytes()).sum();
@@ -203,26 +252,33 @@ impl World {
         }
         let index = usize::try_from(self.random.below(self.out.len() as u64)).unwrap();
         let Out { ticket, ids } = self.out.swap_remove(index);
+        if self.planted == Some(Planted::SendsWhatIsOut) && self.random.percent(5) {
+            let refused = vec![Answer::Throttled; ids.len()];
+            drop(self.lanes.settle(ticket, Ok(refused), self.now));
+            self.ghosts.extend(ids.into_iter().flatten());
+            return;
+        }
         self.now += Duration::from_millis(self.random.below(30));
         let result =
             if self.random.percent(self.trouble / 4) { self.lost(&ids) } else { Ok(self.each(&ids)) };
         let answers = result.as_ref().ok().filter(|answers| answers.len() == ids.len());
         for (id, answer) in ids.iter().zip(answers.into_iter().flatten()) {
             if matches!(answer, Answer::Accepted { .. }) {
-                self.finished.insert(*id);
-                self.known.insert(*id);
+                self.finished.extend(id);
+                self.known.extend(id);
             }
         }
         let told = self.lanes.settle(ticket, result, self.now);
+        assert_eq!((told.violations, told.violation), (0, None));
         assert_eq!(told.accepted + told.throttled + told.failed + told.unanswered, ids.len());
     }
 
     /// A request as a whole goes wrong; some of it may have been stored.
-    fn lost(&mut self, ids: &[Id]) -> Result<Vec<Answer>, PutError> {
+    fn lost(&mut self, ids: &[Vec<Id>]) -> Result<Vec<Answer>, PutError> {
         let stored = self.random.percent(50);
         for id in ids {
             if stored && self.random.percent(80) {
-                self.appear(*id);
+                self.appear_all(id);
             }
         }
         let text = "by the model".to_owned();
@@ -234,12 +290,16 @@ impl World {
         }
     }
 
-    fn each(&mut self, ids: &[Id]) -> Vec<Answer> {
+    fn each(&mut self, ids: &[Vec<Id>]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for id in ids {
-            if !self.random.percent(self.trouble) {
-                self.appear(*id);
-                answers.push(Answer::Accepted { sequence: "1".to_owned(), shard: "s".to_owned() });
+            let lane = self.hash(id[0]).lane();
+            let stuck = self.stuck.is_some_and(|(first, last)| (first..=last).contains(&lane));
+            if !stuck && !self.random.percent(self.trouble) {
+                self.appear_all(id);
+                self.number += 1;
+                let (sequence, shard) = (self.number.to_string(), self.shard_of(lane));
+                answers.push(Answer::Accepted { sequence, shard });
             } else if self.random.percent(70) {
                 answers.push(Answer::Throttled);
             } else {
@@ -249,9 +309,13 @@ impl World {
         answers
     }
 
-    /// Writes what belongs in the dead-letter file.
-    fn bury(&mut self) {
+    /// Writes what belongs in the dead-letter file; in so many of a hundred cases there is no room.
+    fn bury(&mut self, no_room: u64) {
         while let Some(letter) = self.lanes.next_dead_letter() {
+            if self.random.percent(no_room) {
+                self.lanes.put_back(letter.frame, letter.part);
+                return;
+            }
             let id = (letter.frame.0, letter.part);
             let written = self.written(id);
             let size = written.key.len() + written.line.len();
@@ -268,6 +332,12 @@ impl World {
         }
     }
 
+    fn appear_all(&mut self, ids: &[Id]) {
+        for id in ids {
+            self.appear(*id);
+        }
+    }
+
     fn appear(&mut self, id: Id) {
         if self.ever_seen.insert(id) {
             let hash = self.hash(id);
@@ -280,10 +350,7 @@ impl World {
     fn checkpoint(&mut self, detail: Detail) {
         let Progress { low, lanes, answered, tip, .. } = self.lanes.progress(detail);
         assert_eq!(low, self.lanes.low());
-        for (name, totals) in self.lanes.take_books() {
-            let entry = self.books.entry(name.to_string()).or_default();
-            *entry = (entry.0 + totals.published, entry.1 + totals.quarantined);
-        }
+        self.count();
         let reached: HashMap<u8, FrameNo> = lanes.iter().copied().collect();
         for id in self.ids(self.log_end()) {
             let of_lane = reached.get(&self.hash(id).lane());
@@ -297,6 +364,13 @@ impl World {
         assert_eq!(tip, (1..=named.0).rev().find_map(transaction), "at {named}");
         let start = Start { low, tip, lanes, answered };
         self.saved = Saved { start, books: self.books.clone() };
+    }
+
+    fn count(&mut self) {
+        for (name, totals) in self.lanes.take_books() {
+            let entry = self.books.entry(name.to_string()).or_default();
+            *entry = (entry.0 + totals.published, entry.1 + totals.quarantined);
+        }
     }
 
     /// A clean stop: what is out is forgotten, what is known is written.
@@ -315,12 +389,21 @@ impl World {
         for out in std::mem::take(&mut self.out) {
             for id in out.ids {
                 if self.random.percent(50) {
-                    self.appear(id);
+                    self.appear_all(&id);
                 }
             }
         }
-        self.books = self.saved.books.clone();
-        self.lanes = Lanes::new(&self.saved.start, self.limits, self.random.below(1000));
+        if self.planted == Some(Planted::CountsTwice) {
+            self.count();
+        } else {
+            self.books = self.saved.books.clone();
+        }
+        let mut start = self.saved.start.clone();
+        if self.planted == Some(Planted::ResumesTooFar) {
+            start.lanes.iter_mut().for_each(|(_, frame)| frame.0 = (frame.0 + 5).min(self.log.len() as u64));
+        }
+        self.lanes = Lanes::new(&start, self.limits, self.random.below(1000));
+        self.seen_changes.apart_at_start += usize::from(self.lanes.feeds().len() > 1);
     }
 
     /// When no request is out and none may leave, time must bring something, unless there is more to read.
@@ -328,16 +411,27 @@ impl World {
         if !self.out.is_empty() || self.lanes.is_empty() {
             return;
         }
+        self.bury(0);
         self.send();
+        if self.lanes.feeds().into_iter().any(|feed| self.wants_more(feed)) {
+            return;
+        }
         if self.out.is_empty() && !self.lanes.is_empty() {
             let wake =
                 self.lanes.wake_at(self.now).expect("something is unfinished, so something must happen");
             assert!(wake > self.now && wake <= self.now + Duration::from_secs(30));
             self.now = wake;
             self.send();
-            let more = self.lanes.wake_at(self.now).is_some();
+            // What has become too large meanwhile is found when it would have left.
+            let known = self.known.len();
+            self.bury(0);
+            let more = self.known.len() > known || self.lanes.wake_at(self.now).is_some();
             assert!(!self.out.is_empty() || more, "woken for nothing");
         }
+    }
+
+    fn wants_more(&self, feed: FeedId) -> bool {
+        self.lanes.wants(feed).is_some_and(|(after, until)| after < until && after < self.log_end())
     }
 
     fn check(&mut self) {
@@ -347,8 +441,8 @@ impl World {
         self.checked = low.frame;
         let position = (1..=low.frame.0).rev().find_map(transaction).map(|of| of.commit);
         assert_eq!(low.position.map(|position| position.commit), position);
-        // A frame more than the limit may be admitted, and an answered request's bytes are gone.
-        let bound = self.window + 5 * 1100;
+        // Of each feed a frame more than the limit may be admitted, and a new feed finds the front's window full, and an answered request's bytes are gone.
+        let bound = self.limits.window_bytes * 11 / 8 + 4 * 5 * 1100;
         assert!(self.lanes.window_bytes() <= bound, "{} bytes", self.lanes.window_bytes());
         let live = self.live.load(Ordering::Relaxed);
         assert!(live <= self.lanes.window_bytes(), "{live} bytes live in {}", self.lanes.window_bytes());
@@ -364,6 +458,13 @@ impl World {
             let entry = books.entry(name.to_owned()).or_default();
             let large = written.key.len() + written.line.len() > self.limits.max_record_size;
             if written.kind == RecordKind::DeadLetter || large { entry.1 += 1 } else { entry.0 += 1 }
+        }
+        if self.changes_limit {
+            let sums = |books: &BTreeMap<String, (u64, u64)>| {
+                books.iter().map(|(name, (one, other))| (name.clone(), one + other)).collect::<Vec<_>>()
+            };
+            assert_eq!(sums(&self.books), sums(&books), "the books balance");
+            books.clone_from(&self.books);
         }
         assert_eq!(self.books, books, "the books balance");
         assert_eq!(self.lanes.window_bytes(), 0);
@@ -387,23 +488,4 @@ impl World {
     fn hash(&self, id: Id) -> KeyHash {
         self.written(id).hash
     }
-}
-
-/// Every fifth frame is injected.
-fn transaction(frame: u64) -> Option<Transaction> {
-    let xid = u32::try_from(frame / 3).unwrap();
-    (frame % 5 != 4).then(|| Transaction { commit: Lsn::new(u64::from(xid) * 16 + 8), xid, time: 0 })
-}
-
-fn written(random: &mut Random, keys: u64, frame: u64, part: u16) -> Written {
-    let key = if random.percent(30) { "hot".to_owned() } else { format!("k{}", random.below(keys)) };
-    let kind = if random.percent(4) { RecordKind::DeadLetter } else { RecordKind::Event };
-    let filling = if random.percent(3) { 700 } else { usize::try_from(random.below(200)).unwrap() };
-    let hash = KeyHash::of(&key);
-    Written { kind, hash, key, line: format!("{frame} {part} {}\n", "x".repeat(filling)) }
-}
-
-fn id_of(line: &[u8]) -> Id {
-    let mut words = std::str::from_utf8(line).unwrap().split(' ');
-    (words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap())
 }

@@ -61,7 +61,7 @@ impl Daemon {
     fn inject(&mut self) {
         for injection in self.ledger.to_inject() {
             let number = self.last_frame().next();
-            let Injection::Gap { epoch, .. } = &injection;
+            let Injection::Gap { epoch, .. } = &injection else { panic!("the model retries nothing") };
             let records = vec![("gap".to_owned(), epoch.to_string().into_bytes())];
             let (position, transaction, lines) = (None, None, Vec::new());
             self.append(Stored { number, position, transaction, records, lines, damaged: false });

@@ -171,6 +171,7 @@ impl Sim {
             answered: progress.answered,
             highest: progress.tip,
             books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+            behind: None,
         });
     }
 

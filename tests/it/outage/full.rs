@@ -27,7 +27,12 @@ fn finish(mut flow: Flow) -> Report {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
-    flow.daemon.assert_quiet(&["the source is paused", "are sent again", "cannot be described"]);
+    flow.daemon.assert_quiet(&[
+        "the source is paused",
+        "are sent again",
+        "cannot be described",
+        "has been described again",
+    ]);
     assert!(flow.daemon.terminate().success());
     report
 }

@@ -64,6 +64,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
     }
     let (outage, written) = (began.elapsed(), flow.wal_end().bytes_since(first));
     let backlog = flow.daemon.metric("forebay_log_frames_unpublished").unwrap();
+    let log = flow.daemon.log_bytes();
     assert!(backlog > 100.0, "the log holds only {backlog} frames");
     assert!(written > WAL_MAX, "too little was written to tell anything: {written} bytes");
     assert!(most < WAL_MAX, "pg_wal holds {most} bytes after {written} were written");
@@ -79,7 +80,19 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
          {drained:?}: {report}"
     );
     report.assert_clean();
-    flow.daemon.assert_quiet(&["are sent again"]);
+    println!(
+        "SUMMARY outage seed={seed} rounds=1 seconds={} wal_written={written} wal_kept={most} frames_held={backlog} \
+         drained_seconds={} committed={} lost={} reordered={} duplicates={} duplicates_a_restart=0 \
+         log_bytes={log} resident_bytes={}",
+        outage.as_secs(),
+        drained.as_secs(),
+        report.committed,
+        report.lost.len(),
+        report.reordered.len(),
+        report.duplicates,
+        flow.daemon.highest_resident().unwrap_or_default(),
+    );
+    flow.daemon.assert_quiet(&["are sent again", "has been described again"]);
     assert!(flow.daemon.terminate().success());
 }
 

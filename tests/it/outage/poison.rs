@@ -25,7 +25,15 @@ fn version(key: &str, version: i64) -> Change {
 fn dead_letters(flow: &Flow) -> Vec<Value> {
     let path = flow.daemon.buffer_directory().join("dead_letters.jsonl");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // One that publishing stood before and that went to the dead letter later is there twice, and is one.
+    let mut letters: Vec<Value> = Vec::new();
+    for line in lines {
+        if !letters.iter().any(|letter| letter["id"] == line["id"]) {
+            letters.push(line);
+        }
+    }
+    letters
 }
 
 #[track_caller]
@@ -85,7 +93,7 @@ fn publishing_stops_before_a_poison_where_the_configuration_says_so() {
     assert!(flow.daemon.is_running());
     assert!(flow.told().contains(&version("5", 1)));
     assert!(!flow.told().contains(&version("5", 3)));
-    assert!(dead_letters(&flow).is_empty());
+    assert_eq!(dead_letters(&flow)[0]["standing"], true);
     assert!(flow.daemon.terminate().success());
     flow.daemon.settings().more.clear();
     flow.start();

@@ -44,6 +44,24 @@ fn the_readers_rule_takes_each_event_once_and_in_order() {
     assert_eq!(seen.trim(), "[1, 2, 3, 4, 5]");
 }
 
+/// The raw stream has a record that was given up, sent again, and landed after newer ones: whole records, packed or not.
+#[test]
+fn a_reader_who_splits_records_and_follows_the_rule_drops_what_lands_late() {
+    let seen = run(&format!(
+        "{}\n\
+         def record(*numbers):\n\
+         \x20   texts = [json.dumps({{'source': 's', 'partitionkey': 'a', 'sequence': f'{{n:032X}}', 'data': 'x\\r\\n'}}) for n in numbers]\n\
+         \x20   return ''.join(text + '\\n' for text in texts).encode()\n\
+         seen, last = [], {{}}\n\
+         for data in [record(1, 2), record(1), record(2, 3, 4), record(5), record(1, 2), record(4, 5), record(6)]:\n\
+         \x20   for event in events(data):\n\
+         \x20       handle(event, last, lambda e: seen.append(int(e['sequence'], 16)))\n\
+         print(seen)\n",
+        blocks_of_events()[0]
+    ));
+    assert_eq!(seen.trim(), "[1, 2, 3, 4, 5, 6]");
+}
+
 #[test]
 fn the_recipe_gives_the_id_it_asserts() {
     let id = print(

@@ -8,13 +8,14 @@ use std::process::Command;
 use super::{blocks, document, quoted, sources, table};
 use crate::support::repository;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/EVENTS.md",
     "docs/OPERATIONS.md",
+    "docs/RELIABILITY.md",
 ];
 
 #[test]
@@ -92,9 +93,9 @@ fn every_command_that_the_program_tells_a_person_to_run_exists() {
     }
 }
 
-#[test]
-fn every_test_and_file_that_the_architecture_names_exists() {
-    let functions: BTreeSet<String> = ["src", "tests"]
+/// The names of all functions of sources and tests.
+fn functions() -> BTreeSet<String> {
+    ["src", "tests"]
         .into_iter()
         .flat_map(sources)
         .flat_map(|(_, text)| {
@@ -105,7 +106,32 @@ fn every_test_and_file_that_the_architecture_names_exists() {
             });
             names.collect::<Vec<_>>()
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn every_fault_in_the_reliability_document_names_the_test_that_shows_it() {
+    let (text, functions) = (document("docs/RELIABILITY.md"), functions());
+    for name in quoted(&text).into_iter().filter(|name| name.matches('_').count() >= 3) {
+        assert!(functions.contains(name), "no test {name}");
+    }
+    let faults = text.split("\n## ").find(|part| part.starts_with("What breaks")).unwrap();
+    let rows: Vec<_> =
+        faults.lines().filter(|line| line.starts_with("| ") && !line.contains("| shown by |")).collect();
+    assert!(rows.len() >= 30, "{} faults", rows.len());
+    for row in rows {
+        let shown = quoted(row.trim_end_matches(" |").rsplit(" | ").next().unwrap());
+        let exists = |name: &&str| match name.split_once(' ') {
+            Some((script, _)) => repository().join(script).exists(),
+            None => functions.contains(*name),
+        };
+        assert!(!shown.is_empty() && shown.iter().all(exists), "{row}");
+    }
+}
+
+#[test]
+fn every_test_and_file_that_the_architecture_names_exists() {
+    let functions = functions();
     let text = document("ARCHITECTURE.md");
     let invariants = text.split("## ").find(|part| part.starts_with("Invariants")).unwrap();
     let mut checked = 0;

@@ -41,6 +41,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// The largest file it may write, in KiB (`ulimit -f`): a full disk without root.
     pub largest_file_kib: Option<u64>,
+    /// A program with its arguments that runs it as its own process, such as `strace -D`; empty: none.
+    pub through: Vec<String>,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Settings {
             more: Vec::new(),
             environment: Vec::new(),
             largest_file_kib: None,
+            through: Vec::new(),
         }
     }
 
@@ -108,10 +111,29 @@ pub struct Daemon {
     // First: it ends before its directory goes.
     process: Option<Process>,
     settings: Settings,
-    home: TempDir,
+    home: Home,
     /// `buffer.dir`; `None`: in its home.
     buffer: Option<PathBuf>,
     listen: u16,
+}
+
+/// A directory that goes with its value; `FOREBAY_KEEP=1` keeps that of a test that fails.
+#[derive(Debug)]
+struct Home(TempDir);
+
+impl Home {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var("FOREBAY_KEEP").is_ok_and(|value| value == "1") {
+            self.0.disable_cleanup(true);
+            eprintln!("KEPT {}", self.path().display());
+        }
+    }
 }
 
 impl Daemon {
@@ -119,7 +141,7 @@ impl Daemon {
     pub fn prepare(settings: Settings) -> Self {
         // Not in /tmp: where that is a tmpfs, the daemon rightly keeps nothing there (`confirm_after` becomes `never`).
         let home = tempfile::Builder::new().prefix("fb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Self { settings, home, buffer: None, listen: port::free(), process: None }
+        Self { settings, home: Home(home), buffer: None, listen: port::free(), process: None }
     }
 
     /// As [`prepare`](Self::prepare), with the buffer directory of another one.
@@ -154,6 +176,20 @@ impl Daemon {
     /// `buffer.dir`.
     pub fn buffer_directory(&self) -> PathBuf {
         self.buffer.clone().unwrap_or_else(|| self.home.path().join("buffer"))
+    }
+
+    /// Bytes of the log's segments.
+    pub fn log_bytes(&self) -> u64 {
+        let entries = std::fs::read_dir(self.buffer_directory()).into_iter().flatten().flatten();
+        let segments =
+            entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
+        // One that is released meanwhile has none.
+        segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+
+    /// Where its file is, and what a failing test leaves there.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Throws the buffer away, as a container's end does.
@@ -239,6 +275,18 @@ impl Daemon {
 
     /// The text of a page of its HTTP server, such as `/metrics`; `None` when it does not answer with 200.
     pub fn get(&self, path: &str) -> Option<String> {
+        let (head, body) = self.page(path)?;
+        head.starts_with("HTTP/1.1 200").then_some(body)
+    }
+
+    /// Whether it says that it is ready, or why not.
+    #[track_caller]
+    pub fn ready(&self) -> Result<(), String> {
+        let (head, body) = self.page("/health/ready").expect("its HTTP server answers");
+        if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body) }
+    }
+
+    fn page(&self, path: &str) -> Option<(String, String)> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.listen)).ok()?;
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -246,7 +294,7 @@ impl Daemon {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+        Some((head.to_owned(), body.to_owned()))
     }
 
     /// The value of a metric, with its labels as printed: `forebay_x_total{type="a"}`.
@@ -258,25 +306,36 @@ impl Daemon {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        self.status("VmRSS:").expect("it is running")
+    }
+
+    /// The most that was resident since it was started; `None` if it has ended.
+    pub fn highest_resident(&self) -> Option<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let file = self.home.path().join("forebay.toml");
         std::fs::write(&file, self.settings.toml(&self.buffer_directory(), self.listen)).unwrap();
         let program = env!("CARGO_BIN_EXE_forebay");
-        let mut command = match self.settings.largest_file_kib {
-            // Without the trap, SIGXFSZ would kill it; with it, a write fails as on a full disk.
-            Some(kib) => {
+        let mut command = match (self.settings.largest_file_kib, self.settings.through.split_first()) {
+            (Some(kib), _) => {
                 let mut shell = Command::new("bash");
-                shell
-                    .args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"")])
-                    .arg(program);
+                shell.args(["-c", &format!("ulimit -f {kib}; exec \"$0\" \"$@\"")]).arg(program);
                 shell
             }
-            None => Command::new(program),
+            (None, Some((outer, arguments))) => {
+                let mut command = Command::new(outer);
+                command.args(arguments).arg(program);
+                command
+            }
+            (None, None) => Command::new(program),
         };
         command.args(arguments).arg("--config").arg(&file);
         // Nothing of the developer's own settings reaches it.

@@ -1,12 +1,13 @@
 //! The whole flow of one test: the lab's database, the daemon, and the scriptable Kinesis, whose records stay whatever
 //! happens to the other two.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use forebay::position::Lsn;
 use kinesis_stub::{Config, Record, Stub};
 
+use super::checker::past::Past;
 use super::checker::{self, Report};
 use super::daemon::{Daemon, Settings};
 use super::eventually;
@@ -18,6 +19,9 @@ use super::postgres::{Postgres, Version};
 pub const DRAINED_WITHIN: Duration = Duration::from_mins(3);
 
 /// See the module. The daemon is dropped first.
+///
+/// A test that runs for hours closes a window from time to time ([`Flow::close`]): what was committed and told until then is
+/// checked and forgotten, and every question is about what came since.
 #[derive(Debug)]
 pub struct Flow {
     pub daemon: Daemon,
@@ -26,6 +30,11 @@ pub struct Flow {
     told: HashSet<Change>,
     /// How many of the stub's records are in `told`.
     seen: usize,
+    /// How many records the stub has forgotten.
+    forgotten: u64,
+    /// Audit number up to which windows are closed.
+    closed: u64,
+    past: Past,
 }
 
 impl Flow {
@@ -36,13 +45,31 @@ impl Flow {
 
     /// The same over a lab that a test has made its own way.
     pub fn over(postgres: Postgres, seed: u64, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::between(
+            postgres,
+            Config { seed, measure: true, ..Config::default().stream("lab-events", 4) },
+            change,
+        )
+    }
+
+    /// The same with a stub that a test has set up its own way.
+    pub fn between(postgres: Postgres, stub: Config, change: impl FnOnce(&mut Settings)) -> Self {
         // Beyond the keys of the workload, which has at most 53 bits and looks at the lowest ones.
         postgres.execute(&format!("create sequence public.marks start {}", 1_u64 << 60));
-        let stub = Stub::start(Config { seed, ..Config::default().stream("lab-events", 4) }).unwrap();
+        let stub = Stub::start(stub).unwrap();
         let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
         change(&mut settings);
         let daemon = Daemon::prepare(settings);
-        Self { daemon, stub, postgres, told: HashSet::new(), seen: 0 }
+        Self {
+            daemon,
+            stub,
+            postgres,
+            told: HashSet::new(),
+            seen: 0,
+            forgotten: 0,
+            closed: 0,
+            past: Past::default(),
+        }
     }
 
     /// Starts the daemon and waits until it receives.
@@ -59,26 +86,58 @@ impl Flow {
 
     /// The changes that the stream tells of so far.
     pub fn told(&mut self) -> &HashSet<Change> {
-        if self.stub.stats().records == self.seen as u64 {
+        if self.stub.stats().records == self.forgotten + self.seen as u64 {
             return &self.told;
         }
-        let records = self.stub.records();
-        for record in records.get(self.seen..).unwrap_or_default() {
+        let records = self.stub.records_from(self.seen);
+        for record in &records {
             let lines = record.data.split_inclusive(|byte| *byte == b'\n');
             self.told.extend(lines.filter_map(checker::change));
         }
-        self.seen = records.len();
+        self.seen += records.len();
         &self.told
+    }
+
+    /// Audit number up to which windows are closed: what has a lower one was told.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Checks the window and begins a new one. Nobody writes meanwhile, and everything committed was told
+    /// ([`wait_until_told`](Self::wait_until_told)); else the report says what is lost.
+    pub fn close(&mut self) -> Report {
+        let history = self.postgres.history_after(self.closed);
+        let records = self.stub.take_records();
+        self.forgotten += records.len() as u64;
+        self.closed = history.last().map_or(self.closed, |(nr, _)| *nr);
+        (self.seen, self.told) = (0, HashSet::new());
+        let history: Vec<Change> = history.into_iter().map(|(_, change)| change).collect();
+        let records: Vec<_> = records.iter().map(as_read).collect();
+        let report = self.past.close(&history, &records);
+        if !report.is_clean() {
+            self.leave_behind(&history, &records, &report);
+        }
+        report
+    }
+
+    /// For whoever looks into a failure: the window, beside the daemon's directory.
+    fn leave_behind(&self, history: &[Change], records: &[StreamRecord], report: &Report) {
+        let lines: Vec<String> = history.iter().map(|change| format!("{change:?}\n")).collect();
+        let data: Vec<u8> = records.iter().flat_map(|record| record.data.iter().copied()).collect();
+        let home = self.daemon.home();
+        std::fs::write(home.join("window-history.txt"), lines.concat()).unwrap();
+        std::fs::write(home.join("window-stream.jsonl"), data).unwrap();
+        std::fs::write(home.join("window-report.txt"), format!("{report:#?}\n")).unwrap();
     }
 
     /// Waits until the stream tells every change that is committed now.
     #[track_caller]
     pub fn wait_until_told(&mut self) {
-        let history = self.postgres.history();
+        let history = self.postgres.history_after(self.closed);
         let mut missing = 0;
         let all = super::poll(DRAINED_WITHIN, || {
             let told = self.told();
-            missing = history.iter().filter(|change| !told.contains(change)).count();
+            missing = history.iter().filter(|(_, change)| !told.contains(change)).count();
             (missing == 0).then_some(())
         });
         let log = self.daemon.log();
@@ -98,6 +157,30 @@ impl Flow {
         eventually(&format!("{what}: plate {marker} is told"), deadline, || {
             self.told().iter().any(|change| change.key == marker).then_some(())
         });
+    }
+
+    /// Waits until the daemon says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        let mut reason = String::new();
+        let ready = || match self.daemon.ready() {
+            Ok(()) => Some(()),
+            Err(why) => {
+                reason = why;
+                None
+            }
+        };
+        assert!(super::poll(super::SOON, ready).is_some(), "not ready: {reason}");
+    }
+
+    /// Waits until the daemon has said this twice more, each time without having told of the marker.
+    #[track_caller]
+    pub fn wait_until_told_never(&mut self, marker: &str, text: &str) {
+        for _ in 0..2 {
+            let log = self.daemon.mark();
+            self.daemon.wait_for_log_since(log, text);
+            assert!(!self.told().iter().any(|change| change.key == marker), "{marker} is told");
+        }
     }
 
     /// Commits a plate that nobody else touches; its key.
@@ -133,24 +216,14 @@ impl Flow {
 
     /// Compares everything that was committed with everything that a reader got.
     pub fn check(&self) -> Report {
-        checker::check(&self.postgres.history(), &self.records())
+        let history = self.postgres.history_after(self.closed);
+        let history: Vec<Change> = history.into_iter().map(|(_, change)| change).collect();
+        self.past.check(&history, &self.records())
     }
 
     /// The same for a reader that follows the contract: it drops what is not beyond the last `sequence` of the key.
     pub fn check_as_consumer(&self) -> Report {
-        let mut last: BTreeMap<String, String> = BTreeMap::new();
-        let mut records = self.records();
-        records.retain(|record| {
-            let Some(sequence) = checker::sequence(&record.data) else { return true };
-            match last.get(&record.key) {
-                Some(seen) if *seen >= sequence => false,
-                _ => {
-                    last.insert(record.key.clone(), sequence);
-                    true
-                }
-            }
-        });
-        checker::check(&self.postgres.history(), &records)
+        checker::check(&self.postgres.history(), &checker::as_consumer(&self.records()))
     }
 }
 

@@ -41,15 +41,29 @@ pub struct Change {
 impl Postgres {
     /// All committed changes of the lab's tables. For each key in the order of commits.
     pub fn history(&self) -> Vec<Change> {
-        let rows = self.query("select table_name, key, op, version from audit.changes order by nr");
+        self.history_after(0).into_iter().map(|(_, change)| change).collect()
+    }
+
+    /// Those with a higher audit number, with their numbers. Whoever asks for one part after the other asks while nobody
+    /// writes: a transaction that is open has numbers already.
+    pub fn history_after(&self, nr: u64) -> Vec<(u64, Change)> {
+        self.changes(&format!("nr > {nr}"))
+    }
+
+    /// Those that fulfil a condition on the audit table.
+    pub fn changes(&self, condition: &str) -> Vec<(u64, Change)> {
+        let rows = self.query(&format!(
+            "select nr, table_name, key, op, version from audit.changes where {condition} order by nr"
+        ));
         let change = |row: Vec<Option<String>>| {
-            let [table, key, op, version] = <[_; 4]>::try_from(row).unwrap();
-            Change {
+            let [nr, table, key, op, version] = <[_; 5]>::try_from(row).unwrap();
+            let change = Change {
                 table: table.unwrap(),
                 key: key.unwrap(),
                 op: Op::parse(&op.unwrap()).unwrap(),
                 version: version.map(|version| version.parse().unwrap()),
-            }
+            };
+            (nr.unwrap().parse().unwrap(), change)
         };
         rows.into_iter().map(change).collect()
     }

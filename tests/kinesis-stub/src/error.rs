@@ -17,6 +17,41 @@ impl ApiError {
         Self { status, kind: kind.to_owned(), message: message.into() }
     }
 
+    /// An error of the service that a test asks for, in the words of the service where they are known.
+    pub(crate) fn of_the_service(status: u16, code: &str) -> Self {
+        let key = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000";
+        let message = match code {
+            "AccessDeniedException" => {
+                "User: arn:aws:iam::000000000000:user/forebay is not authorized to perform this action on resource: \
+                 arn:aws:kinesis:us-east-1:000000000000:stream/lab-events because no identity-based policy allows it"
+                    .to_owned()
+            }
+            "ResourceNotFoundException" => {
+                "Stream lab-events under account 000000000000 not found.".to_owned()
+            }
+            "UnrecognizedClientException" => "The security token included in the request is invalid.".to_owned(),
+            "InvalidSignatureException" => {
+                "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z (20260101T011500Z - 15 min.)"
+                    .to_owned()
+            }
+            "KMSDisabledException" => format!("{key} is disabled."),
+            "KMSInvalidStateException" => format!("{key} is pending deletion."),
+            "KMSNotFoundException" => format!("Key '{key}' does not exist"),
+            "KMSAccessDeniedException" => {
+                "User: arn:aws:iam::000000000000:user/forebay is not authorized to perform: kms:GenerateDataKey on this \
+                 resource because the resource does not exist in this Region, no resource-based policies allow access, or a \
+                 resource-based policy explicitly denies access"
+                    .to_owned()
+            }
+            "KMSOptInRequired" => {
+                "The AWS Access Key Id needs a subscription for the service".to_owned()
+            }
+            "KMSThrottlingException" | "LimitExceededException" => "Rate exceeded".to_owned(),
+            _ => "told by the test".to_owned(),
+        };
+        Self::new(status, code, message)
+    }
+
     /// A constraint of the service's model is broken.
     pub(crate) fn validation(message: impl Into<String>) -> Self {
         Self::new(400, "ValidationException", message)

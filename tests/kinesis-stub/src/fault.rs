@@ -53,6 +53,8 @@ pub enum Fault {
     },
     /// Stores the entries of the request in an order drawn from the seed; the answers stand in the request's order.
     Shuffle,
+    /// Stores everything, and answers with sequence numbers that are lower than any before, and fall.
+    FallingNumbers,
     /// Answers 500 `InternalFailure` and stores nothing.
     ServerErrorBefore,
     /// Stores everything and answers 500 `InternalFailure`.
@@ -107,6 +109,9 @@ pub struct Rule {
     /// Only these operations (`*`: all); when empty, `PutRecord` and `PutRecords`.
     #[serde(default)]
     pub operations: Vec<String>,
+    /// Only requests signed with this access key id.
+    #[serde(default)]
+    pub access_key: Option<String>,
     /// How often it strikes, 0.0 to 1.0, drawn from the stub's seed: per entry for [`Fault::Reject`] and
     /// [`Fault::AcceptSome`], else per request.
     #[serde(default = "always")]
@@ -127,6 +132,7 @@ impl From<Fault> for Rule {
             shards: Vec::new(),
             lanes: None,
             operations: Vec::new(),
+            access_key: None,
             share: always(),
             skip: 0,
             times: None,
@@ -165,6 +171,13 @@ impl Rule {
     #[must_use]
     pub fn operations<S: Into<String>>(mut self, operations: impl IntoIterator<Item = S>) -> Self {
         self.operations = operations.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Only for requests signed with this access key id.
+    #[must_use]
+    pub fn access_key(mut self, id: &str) -> Self {
+        self.access_key = Some(id.to_owned());
         self
     }
 
@@ -207,8 +220,12 @@ impl Rule {
         }
     }
 
-    /// Whether it has to do with this operation.
-    pub(crate) fn hits_operation(&self, operation: &str) -> bool {
+    /// Whether it has to do with this operation, asked for by this access key.
+    pub(crate) fn hits_request(&self, operation: &str, caller: &str) -> bool {
+        self.access_key.as_ref().is_none_or(|key| key == caller) && self.hits_operation(operation)
+    }
+
+    fn hits_operation(&self, operation: &str) -> bool {
         let named = |name: &str| name == "*" || name == operation;
         if self.operations.is_empty() {
             self.fault.default_operations().iter().any(|name| named(name))

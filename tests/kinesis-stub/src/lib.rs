@@ -37,12 +37,15 @@ mod throughput;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tokio::sync::{oneshot, watch};
+
+use crate::error::ApiError;
 
 pub use crate::config::Config;
 pub use crate::fault::{Fault, Refusal, Rule};
@@ -50,6 +53,7 @@ pub use crate::latency::Latency;
 pub use crate::state::Record;
 use crate::state::{Now, State};
 pub use crate::stats::{Requests, Stats};
+pub use crate::stream::Status;
 
 /// What the tests' thread and the server's thread share.
 #[derive(Debug)]
@@ -80,37 +84,48 @@ struct Running {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// A loopback port (any free one for 0), bound so that a listener may share it: `std` sets `SO_REUSEADDR` too.
+fn claim(port: u16) -> io::Result<(Socket, u16)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    let port = socket.local_addr()?.as_socket_ipv4().map_or(port, |address| address.port());
+    Ok((socket, port))
+}
+
 /// A running Kinesis on a loopback port, in its own thread. Dropping it stops it.
 #[derive(Debug)]
 pub struct Stub {
     shared: Arc<Shared>,
     port: u16,
+    /// Bound and never listening: while the stub is stopped, connecting is refused and nobody else gets the port, not even
+    /// the system for an outgoing connection.
+    _claim: Socket,
     running: Mutex<Option<Running>>,
 }
 
 impl Stub {
     /// Starts one. Fails if the port is taken or the configuration makes no sense.
     pub fn start(config: Config) -> io::Result<Self> {
-        let port = config.port;
+        let (claim, port) = claim(config.port)?;
         let state = State::new(config).map_err(|error| io::Error::other(error.message))?;
         let (ticks, _) = watch::channel(());
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), ticks });
-        let mut stub = Self { shared, port, running: Mutex::new(None) };
-        stub.port = stub.launch()?;
+        let stub = Self { shared, port, _claim: claim, running: Mutex::new(None) };
+        stub.launch()?;
         Ok(stub)
     }
 
-    fn launch(&self) -> io::Result<u16> {
+    fn launch(&self) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new()
             .name("kinesis-stub".to_owned())
             .spawn(move || server::serve(listener, &shared, stopped))?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running { stop, thread });
-        Ok(port)
+        Ok(())
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -135,7 +150,7 @@ impl Stub {
     /// Serves again on the same port, with everything that was stored, held and told. Stops first if it runs.
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        self.launch().map(drop)
+        self.launch()
     }
 
     /// Replaces all rules (and the script) by this one.
@@ -185,9 +200,62 @@ impl Stub {
             .map_err(|error| error.message)
     }
 
+    /// Deletes a stream at once. Its records are still in [`Stub::records`].
+    pub fn delete_stream(&self, stream: &str) -> Result<(), String> {
+        self.shared.change(|state| state.delete(stream)).map_err(|error| error.message)
+    }
+
+    /// Makes a stream. One that was deleted under this name is older by at least a second.
+    pub fn create_stream(&self, stream: &str, shards: u32) -> Result<(), String> {
+        let now = Now::read().system;
+        self.shared.change(|state| state.make(stream, shards, now).map(drop)).map_err(|error| error.message)
+    }
+
+    /// Sets what the stream says of itself: while it is [`Status::Creating`], puts do not find it.
+    pub fn set_status(&self, stream: &str, status: Status) -> Result<(), String> {
+        self.set_up(stream, |stream| {
+            stream.status = status;
+            Ok(())
+        })
+    }
+
+    /// `UpdateMaxRecordSize`.
+    pub fn set_max_record_kib(&self, stream: &str, kib: u32) -> Result<(), String> {
+        self.set_up(stream, |stream| stream.set_max_record_kib(kib))
+    }
+
+    /// `UpdateStreamRecordDistributionStrategy`: `AUTO` or `USER_PARTITION_KEY`.
+    pub fn set_strategy(&self, stream: &str, strategy: &str) -> Result<(), String> {
+        self.set_up(stream, |stream| stream.set_strategy(strategy))
+    }
+
+    fn set_up(
+        &self,
+        stream: &str,
+        change: impl FnOnce(&mut stream::Stream) -> Result<(), ApiError>,
+    ) -> Result<(), String> {
+        let changed = self.shared.change(|state| change(state.stream(Some(stream), None)?));
+        changed.map_err(|error| error.message)
+    }
+
     /// All stored records, in the order of their storing.
     pub fn records(&self) -> Vec<Record> {
         self.shared.lock().records.clone()
+    }
+
+    /// The stored records from a place on, in the order of their storing.
+    pub fn records_from(&self, place: usize) -> Vec<Record> {
+        self.shared.lock().records.get(place..).unwrap_or_default().to_vec()
+    }
+
+    /// All stored records, which the stub forgets: for a test that runs for hours. Sequence numbers go on.
+    pub fn take_records(&self) -> Vec<Record> {
+        self.shared.change(State::take)
+    }
+
+    /// From now on a shard takes no more than 1,000 records and 1 MiB a second, or as much as comes.
+    pub fn limit(&self, limits: bool) {
+        self.shared.change(|state| state.config.limits = limits);
     }
 
     /// Forgets the records; sequence numbers go on.
@@ -203,6 +271,11 @@ impl Stub {
     /// Counters, what is held, and the latency if it is measured.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()
+    }
+
+    /// Begins to measure anew.
+    pub fn reset_latency(&self) {
+        self.shared.change(|state| state.latency = latency::Histogram::default());
     }
 
     /// Blocks until the stub is as told, at most so long; returns whether it is. Must not be called where the thread also

@@ -73,7 +73,7 @@ impl State {
             "GetShardIterator" => self.iterator(&input),
             "DeleteStream" => {
                 let name = stream.name.to_string();
-                self.streams.remove(&name);
+                self.delete(&name)?;
                 Ok(Reply::empty())
             }
             "SplitShard" => {
@@ -111,13 +111,9 @@ impl State {
 
     fn create(&mut self, input: &Input, now: Now) -> Result<Reply, ApiError> {
         let name = need(input.stream_name.as_ref(), "StreamName")?;
-        if self.streams.contains_key(name) {
-            return Err(ApiError::in_use(format!(
-                "Stream {name} under account 000000000000 already exists."
-            )));
-        }
         // An on-demand stream has no ShardCount and starts with four.
-        let mut stream = Stream::new(name, input.shard_count.unwrap_or(4), now.system)?;
+        let mut stream = self.make(name, input.shard_count.unwrap_or(4), now.system)?.clone();
+        self.streams.remove(name);
         if let Some(kib) = input.max_record_size_in_kib {
             stream.set_max_record_kib(kib)?;
         }

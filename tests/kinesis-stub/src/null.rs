@@ -10,6 +10,18 @@ use crate::sequence;
 
 /// Digits of an answer's sequence numbers that tell the records of one request apart.
 const INDEX_DIGITS: usize = 3;
+/// So many numbers do they make.
+const NUMBERS: u64 = 10_u64.pow(3);
+
+/// The first request whose numbers are not below `next`, the stream's next one: a request has a thousand of them.
+pub(crate) const fn request(next: u64) -> u64 {
+    next.div_ceil(NUMBERS)
+}
+
+/// The stream's next number after a request.
+pub(crate) const fn after(request: u64) -> u64 {
+    (request + 1) * NUMBERS
+}
 
 /// How many records a body has and how many bytes their data are, decoded.
 ///

@@ -109,7 +109,13 @@ async fn handle(
             (.., false) => {
                 Course::answer(ApiError::new(413, "RequestEntityTooLargeException", "body too large"))
             }
-            (Some(operation), true, true) => shared.change(|state| state.call(operation, &body, Now::read())),
+            (Some(operation), true, true) => shared.change(|state| {
+                header(AUTHORIZATION.as_str())
+                    .and_then(access_key)
+                    .unwrap_or_default()
+                    .clone_into(&mut state.caller);
+                state.call(operation, &body, Now::read())
+            }),
         }
     };
     match course {
@@ -127,6 +133,12 @@ async fn handle(
         }
         Course::Hang => pending().await,
     }
+}
+
+/// The access key id of a `SigV4` header.
+fn access_key(authorization: &str) -> Option<&str> {
+    let (_, credential) = authorization.split_once("Credential=")?;
+    credential.split_once('/').map(|(id, _)| id)
 }
 
 /// The whole body; one that is too long is read no further and is longer than [`MAX_BODY`].

@@ -106,6 +106,10 @@ pub(crate) struct Late {
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) streams: BTreeMap<String, Stream>,
+    /// When streams were created that are deleted: the next one of that name is younger by a second at least.
+    pub(crate) graves: BTreeMap<String, SystemTime>,
+    /// Access key id of the request that is being answered.
+    pub(crate) caller: String,
     /// All records in the order of their storing.
     pub(crate) records: Vec<Record>,
     pub(crate) rules: Vec<Active>,
@@ -126,12 +130,20 @@ impl State {
         let created =
             if config.keep { SystemTime::now() } else { UNIX_EPOCH + Duration::from_hours(500_000) };
         for (name, shards) in &config.streams {
-            streams.insert(name.clone(), Stream::new(name, *shards, created)?);
+            let mut stream = Stream::new(name, *shards, created)?;
+            if !config.keep {
+                // For the same reason its numbers go on: the clock has gone further than it has counted.
+                let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                stream.next = u64::try_from(clock.as_nanos()).unwrap_or(stream.next);
+            }
+            streams.insert(name.clone(), stream);
         }
         Ok(Self {
             dice: Dice::new(config.seed),
             config,
             streams,
+            graves: BTreeMap::new(),
+            caller: String::new(),
             records: Vec::new(),
             rules: Vec::new(),
             script: VecDeque::new(),
@@ -165,6 +177,26 @@ impl State {
         })
     }
 
+    /// Deletes a stream at once.
+    pub(crate) fn delete(&mut self, name: &str) -> Result<(), ApiError> {
+        let created = self.stream(Some(name), None)?.created;
+        self.graves.insert(name.to_owned(), created);
+        self.streams.remove(name);
+        Ok(())
+    }
+
+    /// Makes a stream.
+    pub(crate) fn make(&mut self, name: &str, shards: u32, now: SystemTime) -> Result<&mut Stream, ApiError> {
+        if self.streams.contains_key(name) {
+            return Err(ApiError::in_use(format!(
+                "Stream {name} under account 000000000000 already exists."
+            )));
+        }
+        let after = self.graves.get(name).map(|created| *created + Duration::from_secs(1));
+        let stream = Stream::new(name, shards, after.map_or(now, |after| after.max(now)))?;
+        Ok(self.streams.entry(name.to_owned()).or_insert(stream))
+    }
+
     /// Lets everything go that a test holds back, in the order it came.
     pub(crate) fn release(&mut self, now: Now) -> usize {
         let held = std::mem::take(&mut self.held);
@@ -182,9 +214,14 @@ impl State {
 
     /// Forgets all records; sequence numbers go on.
     pub(crate) fn forget(&mut self) {
-        self.records.clear();
+        drop(self.take());
+    }
+
+    /// Gives all records and forgets them.
+    pub(crate) fn take(&mut self) -> Vec<Record> {
         for shard in self.streams.values_mut().flat_map(|stream| stream.shards.all_mut()) {
             shard.records.clear();
         }
+        std::mem::take(&mut self.records)
     }
 }

@@ -13,6 +13,30 @@ use crate::shard::{Shard, Shards};
 const DEFAULT_MAX_RECORD_KIB: u32 = 1_024;
 const MAX_SHARDS: u32 = 10_000;
 
+/// The life of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not there yet for anybody who puts.
+    Creating,
+    /// As usual.
+    Active,
+    /// Takes records, as when it is resharded.
+    Updating,
+    /// May take records until it is gone, says the service; this one does.
+    Deleting,
+}
+
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+        }
+    }
+}
+
 /// A stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
@@ -22,6 +46,8 @@ pub(crate) struct Stream {
     pub(crate) max_record_kib: u32,
     /// `AUTO`: partition keys are ignored.
     pub(crate) auto: bool,
+    /// What `DescribeStreamSummary` says.
+    pub(crate) status: Status,
     /// The sequence number of the next record.
     pub(crate) next: u64,
     /// How many records an `AUTO` stream has dealt out.
@@ -45,6 +71,7 @@ impl Stream {
             shards: Shards::new(shards),
             max_record_kib: DEFAULT_MAX_RECORD_KIB,
             auto: false,
+            status: Status::Active,
             next: 1,
             dealt: 0,
         })
@@ -114,7 +141,7 @@ impl Stream {
         json!({
             "StreamName": &*self.name,
             "StreamARN": self.arn(),
-            "StreamStatus": "ACTIVE",
+            "StreamStatus": self.status.name(),
             "StreamModeDetails": {"StreamMode": if self.auto { "ON_DEMAND" } else { "PROVISIONED" }},
             "RetentionPeriodHours": 24,
             "StreamCreationTimestamp": seconds(self.created),

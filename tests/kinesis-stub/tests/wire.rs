@@ -57,6 +57,15 @@ fn ask(stub: &Stub, operation: &str, body: &str) -> std::io::Result<(u16, String
     hear(&mut stream)
 }
 
+fn control(stub: &Stub, method: &str, path: &str, body: &str) -> (u16, String, String) {
+    let mut stream = connect(stub);
+    let length = body.len();
+    let text =
+        format!("{method} /_stub/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).unwrap();
+    hear(&mut stream).unwrap()
+}
+
 #[test]
 fn each_fault_does_what_its_name_says() {
     type Seen = Result<(u16, &'static str), ()>;
@@ -69,6 +78,7 @@ fn each_fault_does_what_its_name_says() {
         (Fault::AcceptLate { after_requests: 1 }, Err(()), 0),
         (Fault::Slow { millis: 1 }, Ok((200, "SequenceNumber")), 1),
         (Fault::Shuffle, Ok((200, "SequenceNumber")), 1),
+        (Fault::FallingNumbers, Ok((200, "SequenceNumber")), 1),
         (Fault::ServerErrorBefore, Ok((500, "InternalFailure")), 0),
         (Fault::ServerErrorAfter, Ok((500, "InternalFailure")), 1),
         (Fault::Reset, Err(()), 0),
@@ -179,6 +189,43 @@ fn a_null_sink_counts_and_the_short_way_answers_like_the_long_one() {
     }
 }
 
+/// The first sequence number of an answer.
+fn number_of(body: &str) -> String {
+    body.split("\"SequenceNumber\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
+    let mut last = String::new();
+    for _ in 0..2 {
+        let stub = Stub::start(Config { keep: false, ..Config::default() }.stream("s", 1)).unwrap();
+        for step in 0..6 {
+            if step == 2 {
+                assert_eq!(control(&stub, "POST", "stats/reset", "").0, 200);
+            }
+            if step == 4 {
+                stub.script([Fault::Shuffle]).unwrap();
+            }
+            let (_, _, body) = ask(&stub, "PutRecords", ONE).unwrap();
+            let number = number_of(&body);
+            assert!(number.len() == 56 && number > last, "{number} after {last}");
+            last = number;
+        }
+    }
+}
+
+#[test]
+fn falling_numbers_are_told_and_the_records_keep_their_own() {
+    let stub = stub(1);
+    let first = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
+    stub.set(Rule::new(Fault::FallingNumbers).times(2)).unwrap();
+    let told = [0; 2].map(|_| number_of(&ask(&stub, "PutRecords", ONE).unwrap().2));
+    assert!(told[0] < first && told[1] < told[0], "{first} {told:?}");
+    let last = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
+    assert!(last > first, "{last}");
+    assert!(stub.records().is_sorted_by(|one, other| one.sequence < other.sequence));
+}
+
 #[test]
 fn limits_refuse_what_a_shard_cannot_take() {
     let config = Config { limits: true, ..Config::default() };
@@ -201,14 +248,7 @@ fn limits_refuse_what_a_shard_cannot_take() {
 #[test]
 fn the_control_path_tells_and_shows() {
     let stub = stub(1);
-    let control = |method: &str, path: &str, body: &str| {
-        let mut stream = connect(&stub);
-        let length = body.len();
-        let text =
-            format!("{method} /_stub/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
-        stream.write_all(text.as_bytes()).unwrap();
-        hear(&mut stream).unwrap()
-    };
+    let control = |method: &str, path: &str, body: &str| control(&stub, method, path, body);
     assert_eq!(control("POST", "fault", r#"{"fault":"throttle","times":1}"#).0, 200);
     assert_eq!(control("POST", "fault", r#"{"fault":"thrttle"}"#).0, 400);
     assert!(control("GET", "fault", "").2.contains("throttle"));
@@ -239,6 +279,24 @@ fn client(stub: &Stub) -> Client {
 
 fn entry(key: &str, data: &str) -> PutRecordsRequestEntry {
     PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data)).build().unwrap()
+}
+
+#[test]
+fn records_that_are_taken_are_gone_and_those_after_them_are_counted_on() {
+    let stub = stub(1);
+    let put = || ask(&stub, "PutRecords", ONE).unwrap();
+    put();
+    put();
+    let second = stub.records_from(1);
+    assert_eq!((second.len(), stub.records_from(2).len(), stub.records_from(3).len()), (1, 0, 0));
+    assert_eq!(stub.take_records().get(1), second.first());
+    assert!(stub.records().is_empty() && stub.take_records().is_empty());
+    put();
+    assert_eq!((stub.records_from(0).len(), stub.stats().records), (1, 3));
+    assert!(
+        stub.take_records().first().map(|record| &record.sequence)
+            > second.first().map(|record| &record.sequence)
+    );
 }
 
 async fn read_all(client: &Client, shard: &str) -> (Vec<String>, usize) {

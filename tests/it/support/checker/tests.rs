@@ -5,12 +5,12 @@ use super::*;
 type Plant = fn(&mut Vec<StreamRecord>);
 type Count = fn(&Report) -> usize;
 
-fn change(key: &str, op: Op, version: Option<i64>) -> Change {
+pub(super) fn change(key: &str, op: Op, version: Option<i64>) -> Change {
     Change { table: "lab.plates".to_owned(), key: key.to_owned(), op, version }
 }
 
 /// Two keys; "a" comes back after its deletion.
-fn history() -> Vec<Change> {
+pub(super) fn history() -> Vec<Change> {
     vec![
         change("a", Op::Inserted, Some(1)),
         change("b", Op::Inserted, Some(1)),
@@ -22,10 +22,10 @@ fn history() -> Vec<Change> {
     ]
 }
 
-fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
+pub(super) fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
     let op = format!("{:?}", change.op).to_lowercase();
     let line = serde_json::json!({
-        "id": format!("{epoch}-{nr}"), "type": format!("lab.plates.{op}.v1"), "subject": change.key,
+        "id": format!("{epoch}-{nr}"), "source": "urn:forebay:lab", "type": format!("lab.plates.{op}.v1"), "subject": change.key,
         "partitionkey": change.key, "sequence": format!("{epoch:04X}{nr:016X}{:08X}{:04X}", 0, 0),
         "data": { "version": change.version },
     });
@@ -37,11 +37,11 @@ fn record(epoch: u16, nr: usize, change: &Change) -> StreamRecord {
     }
 }
 
-fn stream() -> Vec<StreamRecord> {
+pub(super) fn stream() -> Vec<StreamRecord> {
     history().iter().enumerate().map(|(nr, change)| record(0, nr, change)).collect()
 }
 
-fn edit(record: &mut StreamRecord, from: &str, to: &str) {
+pub(super) fn edit(record: &mut StreamRecord, from: &str, to: &str) {
     let text = String::from_utf8(record.data.clone()).unwrap();
     assert!(text.contains(from), "{from} is not in {text}");
     record.data = text.replace(from, to).into_bytes();
@@ -75,6 +75,41 @@ fn a_new_epoch_may_tell_again_what_an_older_one_told() {
     let mut records = stream();
     records.extend(history().iter().enumerate().skip(2).map(|(nr, change)| record(1, nr, change)));
     check(&history(), &records).assert_clean();
+}
+
+/// As a request that was given up lands after all: the events of "a" again, in one record, after newer ones of it.
+#[test]
+fn a_reader_that_follows_the_contract_is_left_with_each_event_once_and_in_order() {
+    let faithful = stream();
+    let mut records = stream();
+    let mut repeat = records[0].clone();
+    repeat.data.extend(&records[2].data);
+    records.insert(5, repeat);
+    assert_eq!((late(&faithful), late(&records)), (0, 2));
+    let report = check(&history(), &records);
+    report.assert_clean();
+    assert_eq!(report.duplicates, 2, "the raw stream has them");
+    let kept = as_consumer(&records);
+    assert_eq!(kept, as_consumer(&kept));
+    assert_eq!(kept, faithful);
+}
+
+#[test]
+fn what_was_overtaken_is_late_and_lost_to_a_reader_that_follows_the_contract() {
+    let mut records = stream();
+    records.swap(2, 3);
+    assert_eq!(late(&records), 1);
+    let report = check(&history(), &as_consumer(&records));
+    assert_eq!(report.lost.len(), 1, "{report}");
+}
+
+#[test]
+fn another_source_has_its_own_order() {
+    let mut records = stream();
+    let mut other = records[0].clone();
+    edit(&mut other, "urn:forebay:lab", "urn:forebay:other");
+    records.push(other);
+    assert_eq!(late(&records), 0);
 }
 
 #[test]

@@ -45,7 +45,16 @@ pub(crate) struct Put {
     /// `PutRecord`: its answer has another shape.
     single: bool,
     dry_run: bool,
+    tricks: Tricks,
+}
+
+/// What is played on a request that is stored and answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tricks {
+    /// It is stored in another order.
     shuffle: bool,
+    /// The answer's numbers fall.
+    falling: bool,
 }
 
 /// What became of an entry.
@@ -72,7 +81,8 @@ impl State {
         for fault in faults {
             match fault {
                 Fault::Slow { millis } => delay += Duration::from_millis(millis),
-                Fault::Shuffle => put.shuffle = true,
+                Fault::Shuffle => put.tricks.shuffle = true,
+                Fault::FallingNumbers => put.tricks.falling = true,
                 Fault::Accept => {}
                 other => {
                     decisive.get_or_insert(other);
@@ -101,8 +111,10 @@ impl State {
         self.requests.entries += records as u64;
         self.requests.stored += records as u64;
         self.requests.bytes += bytes as u64;
+        let request = null::request(stream.next);
+        stream.next = null::after(request);
         let shard = stream.shards.at(stream.shards.turn(0))?;
-        Some(Reply::json(self.templates.answer(records, self.requests.puts, &shard.id)))
+        Some(Reply::json(self.templates.answer(records, request, &shard.id)))
     }
 
     fn run(&mut self, put: Put, fault: Option<&Fault>, delay: Duration, now: Now) -> Course {
@@ -156,8 +168,12 @@ impl State {
                 "ExpiredTokenException",
                 "The security token included in the request is expired",
             ),
-            Fault::Error { status, code } => ApiError::new(*status, code, "told by the test"),
-            Fault::Accept | Fault::Reject { .. } | Fault::AcceptSome { .. } | Fault::Shuffle => {
+            Fault::Error { status, code } => ApiError::of_the_service(*status, code),
+            Fault::Accept
+            | Fault::Reject { .. }
+            | Fault::AcceptSome { .. }
+            | Fault::Shuffle
+            | Fault::FallingNumbers => {
                 return Course::answer(otherwise());
             }
         };
@@ -180,9 +196,9 @@ impl State {
     }
 
     fn store_one(&mut self, put: Put, now: Now) -> Reply {
-        let Put { stream, entries, single, dry_run, shuffle } = put;
+        let Put { stream, entries, single, dry_run, tricks } = put;
         let mut order: Vec<usize> = (0..entries.len()).collect();
-        if shuffle {
+        if tricks.shuffle {
             order.sort_by_cached_key(|_| self.dice.next());
         }
         let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
@@ -194,7 +210,13 @@ impl State {
                 *outcome = Some(self.store_entry(&stream, entry, dry_run, now));
             }
         }
-        answer(outcomes.into_iter().flatten(), single)
+        let fall = |outcome| match outcome {
+            Outcome::Stored(sequence, shard) if tricks.falling => {
+                Outcome::Stored(sequence::falling(sequence::parse(&sequence).unwrap_or_default()), shard)
+            }
+            outcome => outcome,
+        };
+        answer(outcomes.into_iter().flatten().map(fall), single)
     }
 
     fn store_entry(&mut self, name: &Arc<str>, entry: Entry, dry_run: bool, now: Now) -> Outcome {

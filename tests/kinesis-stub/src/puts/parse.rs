@@ -7,11 +7,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Entry, MAX_ENTRIES, Put};
+use super::{Entry, MAX_ENTRIES, Put, Tricks};
 use crate::error::ApiError;
 use crate::null::decoded_len;
 use crate::shard::hash_of;
 use crate::state::State;
+use crate::stream::Status;
 
 const MAX_REQUEST: usize = 10 << 20;
 const MAX_KEY_CHARS: usize = 256;
@@ -80,6 +81,12 @@ impl State {
             )));
         }
         let stream = self.stream(name.as_deref(), arn.as_deref())?;
+        if stream.status == Status::Creating {
+            return Err(ApiError::not_found(format!(
+                "Stream {} under account 000000000000 not found.",
+                stream.name
+            )));
+        }
         if stream.auto && ordered {
             return Err(ApiError::argument(
                 "SequenceNumberForOrdering is not supported with AUTO distribution.",
@@ -93,7 +100,7 @@ impl State {
         if entries.iter().map(Entry::size).sum::<usize>() > MAX_REQUEST {
             return Err(ApiError::argument("Records size exceeds 10 MB limit"));
         }
-        Ok(Put { stream, entries, single, dry_run, shuffle: false })
+        Ok(Put { stream, entries, single, dry_run, tricks: Tricks::default() })
     }
 }
 

@@ -11,7 +11,7 @@ impl State {
         let mut rules = std::mem::take(&mut self.rules);
         let mut step = self.script.pop_front().map(Active::from);
         for active in step.iter_mut().chain(rules.iter_mut()) {
-            if !active.rule.hits_operation(operation) || active.times == Some(0) {
+            if !active.rule.hits_request(operation, &self.caller) || active.times == Some(0) {
                 continue;
             }
             let hit = self.hit_entries(&active.rule, put);
@@ -41,10 +41,10 @@ impl State {
 
     /// For requests that are no puts: the first fault that hits the operation.
     pub(crate) fn strike_request(&mut self, operation: &str) -> Option<Fault> {
-        let dice = &mut self.dice;
+        let (dice, caller) = (&mut self.dice, &self.caller);
         let active = self.rules.iter_mut().find_map(|active| {
             let may = !active.rule.fault.is_per_entry() && active.times != Some(0);
-            if !may || !active.rule.hits_operation(operation) {
+            if !may || !active.rule.hits_request(operation, caller) {
                 return None;
             }
             if active.skip > 0 {

@@ -1,10 +1,14 @@
 //! A change that cannot become events becomes a dead letter: one JSON line with everything needed to look into it.
 
+mod kept;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::change::{Place, Unreadable};
+use crate::change::{Place, Relation, Unreadable};
 use crate::event::{RecordKind, Records};
+
+pub use self::kept::{Kept, NotKept};
 
 use super::json;
 
@@ -19,8 +23,12 @@ pub struct DeadLetter<'a> {
     pub epoch: u16,
     /// Where the change stands.
     pub place: Place,
+    /// The event that could not be made of it, where the change's other events leave; `None`: none could.
+    pub rule: Option<&'a str>,
     /// `schema.table`, if that much is known.
     pub table: Option<&'a str>,
+    /// Its description, if the change can be decoded: what a retry needs beside the raw change.
+    pub relation: Option<&'a Relation>,
     /// Why it cannot leave; no row values.
     pub reason: &'a str,
     /// Size of the change as it was received, in bytes.
@@ -35,20 +43,24 @@ impl<'a> DeadLetter<'a> {
         Self {
             epoch,
             place: change.place,
+            rule: None,
             table: change.table,
+            relation: change.relation,
             reason: change.reason,
             size: change.size,
             raw: change.raw,
         }
     }
 
-    /// Adds it as the only record of its change, under the table's name as key.
+    /// Adds it as a record of its change, under the table's name as key. The books count it for the event that could not be
+    /// made; for the table, if that was none in particular.
     pub fn push(&self, records: &mut Records) {
         let table = self.table.unwrap_or("unknown");
+        let counted = self.rule.unwrap_or(table);
         let mut scratch = String::new();
         let key = super::envelope::partition_key(table, &mut scratch);
         let written: Result<(), std::convert::Infallible> =
-            records.push(RecordKind::DeadLetter, table, key, |out| {
+            records.push(RecordKind::DeadLetter, counted, key, |out| {
                 self.write(out);
                 Ok(())
             });
@@ -67,6 +79,10 @@ impl<'a> DeadLetter<'a> {
             Some(table) => json::write_string(out, table),
             None => out.extend_from_slice(b"null"),
         }
+        if let Some(rule) = self.rule {
+            out.extend_from_slice(b",\"rule\":");
+            json::write_string(out, rule);
+        }
         out.extend_from_slice(b",\"position\":");
         json::write_string(out, &self.place.position(self.epoch).to_string());
         out.extend_from_slice(b",\"lsn\":");
@@ -79,6 +95,20 @@ impl<'a> DeadLetter<'a> {
         super::envelope::write_integer(out, i64::try_from(self.size).unwrap_or(i64::MAX));
         out.extend_from_slice(b",\"raw_kept\":");
         super::envelope::write_integer(out, i64::try_from(raw.len()).unwrap_or(i64::MAX));
+        let numbers = [
+            ("epoch", i64::from(self.epoch)),
+            ("index", i64::from(self.place.index)),
+            ("nth", i64::from(self.place.nth)),
+            ("time", transaction.time),
+        ];
+        for (name, number) in numbers {
+            out.extend_from_slice(format!(",\"{name}\":{number}").as_bytes());
+        }
+        out.extend_from_slice(format!(",\"commit\":\"{}\"", transaction.commit).as_bytes());
+        if let Some(relation) = self.relation {
+            out.extend_from_slice(b",\"relation\":");
+            kept::write_relation(out, relation);
+        }
         out.extend_from_slice(b",\"raw\":\"");
         let start = out.len();
         out.resize(start + raw.len().div_ceil(3) * 4, 0);

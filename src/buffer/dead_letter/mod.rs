@@ -2,14 +2,23 @@
 //!
 //! It holds rows, so its mode is 0600. A crash between the fsync and the next checkpoint repeats an entry; it is never
 //! lost. A line that a crash has torn is cut when the file is opened: its record was not finished and comes again.
+//!
+//! What persons decide about letters is appended to the same file ([`index`] has the format), after they have asked for it
+//! ([`request`]).
+
+mod id;
+pub mod index;
+pub mod request;
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, DiskError};
 use crate::failure::Failure;
+
+pub use self::id::{LetterId, position_of};
 
 /// Its name in the buffer directory.
 pub const FILE_NAME: &str = "dead_letters.jsonl";
@@ -71,8 +80,9 @@ impl DeadLetterFile {
         let end = end_of_last_line(&mut file, length).map_err(disk::failed("read", &path))?;
         if end < length {
             file.set_len(end).map_err(disk::failed("cut", &path))?;
-            file.sync_all().map_err(disk::failed("fsync", &path))?;
         }
+        // What a killed process has written may be in the page cache only, and counts from here on.
+        file.sync_all().map_err(disk::failed("fsync", &path))?;
         Ok(Self { path, file, end })
     }
 
@@ -93,6 +103,18 @@ impl DeadLetterFile {
         self.end += u64::try_from(line.len()).unwrap_or_default();
         Ok(())
     }
+}
+
+/// The line that begins at this offset of a directory's dead-letter file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn line_at(directory: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(directory.join(FILE_NAME))?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut line = Vec::new();
+    std::io::BufReader::with_capacity(64 << 10, file).read_until(b'\n', &mut line)?;
+    Ok(line)
 }
 
 /// Searches backwards for the last line feed.

@@ -1,0 +1,84 @@
+//! A request while it is filled.
+
+use tokio::time::Instant;
+
+use super::feed::{Feed, Rules};
+use crate::sink::Outgoing;
+use crate::sink::request::{Allowance, Limits, Sent};
+use crate::sink::shards::Shards;
+use crate::sink::throttle::Pauses;
+
+/// What decides which records leave.
+#[derive(Debug)]
+pub(super) struct Takes<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) pauses: &'a Pauses,
+    pub(super) shards: &'a mut Shards,
+    pub(super) now: Instant,
+}
+
+/// What is in it so far.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) sent: Vec<Sent>,
+    pub(super) records: Vec<Outgoing>,
+    pub(super) bytes: usize,
+    pub(super) allowance: Allowance,
+    /// Bytes up to which lines of one key share a record.
+    pub(super) pack_bytes: usize,
+    /// Whether a record was found to belong into the queue of a shard, or of another one.
+    pub(super) moved: bool,
+}
+
+impl Load {
+    /// Takes the oldest ready records of a feed, as many as fit; of several feeds, only one's share. Whether a record was left
+    /// because it did not fit.
+    pub(super) fn take_from(&mut self, feed: &mut Feed, share: Option<usize>, with: &mut Takes<'_>) -> bool {
+        let (records_before, bytes_before) = (self.records.len(), self.bytes);
+        while let Some((seq, place)) = feed.oldest() {
+            let Some(entry) = feed.window.entry(seq) else { break };
+            let (size, hash) = (entry.size(), entry.hash);
+            let too_large = size > with.limits.max_record_size;
+            let waits = with.pauses.is_paused(hash.lane()) || feed.is_held(hash.lane());
+            let strays = with.shards.limited(hash) != place;
+            if too_large || waits || strays {
+                self.moved |= strays;
+                // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
+                feed.unready(seq, size);
+                if place.is_some() {
+                    feed.paced.next(true);
+                }
+                feed.make_ready(seq, Rules::new(with.limits, with.pauses, with.shards));
+                continue;
+            }
+            let (records, bytes) = (self.records.len(), self.bytes);
+            if !self.allowance.fits(records, bytes, size) {
+                return true;
+            }
+            let enough =
+                |share| self.allowance.is_share(records - records_before, bytes - bytes_before, share);
+            if share.is_some_and(enough) {
+                break;
+            }
+            // Another feed may have taken the tokens.
+            if place.is_some_and(|place| !with.shards.take(place, size, with.now)) {
+                feed.paced.next(false);
+                continue;
+            }
+            feed.send(seq, size);
+            if place.is_some() {
+                feed.paced.next(true);
+            }
+            let room = self.pack_bytes.min(self.allowance.room(bytes));
+            let alone = size;
+            let (record, size) = feed.pack(seq, room);
+            if let Some(place) = place {
+                with.shards.spend(place, size.saturating_sub(alone));
+            }
+            self.records.extend(record);
+            self.sent.push(Sent { feed: feed.id, seq });
+            self.bytes += size;
+        }
+        false
+    }
+}

@@ -1,0 +1,91 @@
+//! Several waiting events of one key leave as one record: their lines one behind the other (`kinesis.pack = "lines"`).
+//!
+//! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first event is
+//! [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are the ones that follow it in
+//! the chain, without a gap: packing ends before a dead letter, before what does not fit, and before another key of the same
+//! hash. Books and progress know events, not records.
+//!
+//! Sent again, the same events may be packed otherwise: alone as a probe, or with what came meanwhile. That breaks nothing. When
+//! a record is sent, everything of its key before its first event is finished, and it holds that key's next events in order. So
+//! whenever it lands, and however often, no event appears for the first time before one that precedes it. What is the same in
+//! every repeat is the event, its id and its line; a record is not.
+
+use bytes::{Bytes, BytesMut};
+
+use super::feed::Feed;
+use super::window::{Entry, NONE, State};
+use crate::event::RecordKind;
+use crate::sink::Outgoing;
+use crate::sink::request::PACK_EVENTS;
+
+/// What a record on its way consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) events: usize,
+    /// Data and key.
+    pub(super) bytes: usize,
+}
+
+impl Feed {
+    /// The record of this event, which has been [sent](Self::send), with as many of those behind it as fit into `room` bytes; and
+    /// its size. A single line is lent.
+    pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
+        let Some(head) = self.window.entry(first) else { return (None, 0) };
+        let (key, line, mut size) = (head.key.clone(), head.line.clone(), head.size());
+        let (mut next, mut events) = (head.next, 1);
+        while let Some(entry) = self.window.entry_mut(next).filter(|_| size < room && events < PACK_EVENTS)
+            && may_follow(entry, &key, &line)
+            && size + entry.line.len() <= room
+        {
+            entry.state = State::Packed;
+            size += entry.line.len();
+            next = entry.next;
+            events += 1;
+        }
+        let data = if events == 1 { line } else { self.join(first, size - key.len()) };
+        (Some(Outgoing { key, data }), size)
+    }
+
+    /// The lines of a packed record, `length` bytes of them.
+    fn join(&self, first: u64, length: usize) -> Bytes {
+        let mut data = BytesMut::with_capacity(length);
+        self.lines(first).for_each(|entry| data.extend_from_slice(&entry.line));
+        data.freeze()
+    }
+
+    /// A record was not accepted: what was packed into it waits again behind its first event.
+    pub(super) fn unpack(&mut self, first: u64) {
+        let mut next = self.window.entry(first).map_or(NONE, |head| head.next);
+        while let Some(entry) = self.window.entry_mut(next).filter(|entry| entry.state == State::Packed) {
+            entry.state = State::Behind;
+            next = entry.next;
+        }
+    }
+
+    /// What the record consists of that this event is the first of.
+    pub(super) fn contents(&self, first: u64) -> Contents {
+        let key = self.window.entry(first).map_or(0, |head| head.key.len());
+        let none = Contents { events: 0, bytes: key };
+        self.lines(first)
+            .fold(none, |sum, entry| Contents { events: sum.events + 1, bytes: sum.bytes + entry.line.len() })
+    }
+
+    pub(super) fn is_packed(&self, seq: u64) -> bool {
+        self.window.entry(seq).is_some_and(|entry| entry.state == State::Packed)
+    }
+
+    /// The events of a record.
+    fn lines(&self, first: u64) -> impl Iterator<Item = &Entry> {
+        let packed = |entry: &&Entry| entry.state == State::Packed;
+        let head = self.window.entry(first);
+        std::iter::successors(head, move |entry| self.window.entry(entry.next).filter(packed))
+    }
+}
+
+/// Whether an event may share a record with one of this key and line.
+fn may_follow(entry: &Entry, key: &Bytes, line: &Bytes) -> bool {
+    entry.kind == RecordKind::Event
+        && line.ends_with(b"\n")
+        && entry.line.ends_with(b"\n")
+        && entry.key == *key
+}

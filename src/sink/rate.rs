@@ -1,0 +1,389 @@
+//! How much one shard takes: a rate that falls when the shard refuses and grows while it does not. Pure; time is passed in.
+//!
+//! A shard is limited in records and in bytes a second, by figures that depend on the stream's mode, on resharding and on
+//! other producers. So none is assumed: a shard is unlimited until it refuses for throughput. Then:
+//!
+//! - **a cut**: the rate falls to what the shard has accepted in its best second of late, less 5 %, but to no less than 0.7 and no
+//!   more than 0.9 of what it was (half where it refuses much: the first figure may have been a burst). Once a second at most, because the
+//!   service counts by the second, and never for a request that was under way before the last refusal was known;
+//! - **growth**: 5 % of the rate after the cut, each second, and twice that after every 5 s without a refusal, so that a
+//!   limit that was raised is found. Only what holds records back grows; a dimension that nobody uses says nothing;
+//! - **a hold** of 50 to 100 ms after a refusal: what is sent at once would only be refused again. A shard that refuses
+//!   everything is held longer each time, up to 5 s, and then gets a single record to try;
+//! - after 30 s without a refusal the shard is **unlimited** again.
+//!
+//! Invariants: a rate is never below its floor; tokens never exceed half a second's worth; while a shard refuses everything,
+//! at most one record leaves in each hold.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::throttle::{Jitter, backoff};
+
+/// Records and bytes.
+pub type Amount = [f64; 2];
+
+/// The least rate: a tenth of a shard of 2026. Less is the business of holds.
+const FLOOR: Amount = [100.0, 102_400.0];
+/// Least distance of two cuts.
+const CUT_EVERY: Duration = Duration::from_secs(1);
+/// A cut leaves this much of what was accepted in the best second since the last one …
+const CUT_GOODPUT: f64 = 0.95;
+/// … but no more than this of the rate …
+const CUT_LEAST: f64 = 0.9;
+/// … and no less than this …
+const CUT_MOST: f64 = 0.7;
+/// … or this, if [`MUCH`] was refused since the last cut.
+const CUT_DEEP: f64 = 0.5;
+/// Share of refused records that tells of a rate far too high.
+const MUCH: f64 = 0.2;
+/// A dimension used less than this of its rate was not the cause of a refusal.
+const IDLE: f64 = 0.7;
+/// Growth a second, in parts of the rate after the last cut.
+const GROWTH: f64 = 0.05;
+/// Growth doubles each time this has passed without a refusal …
+const PATIENCE: Duration = Duration::from_secs(5);
+/// … up to this power of two.
+const DOUBLINGS_MAX: u32 = 4;
+/// No growth so soon after a refusal: its cause may not have passed.
+const REST: Duration = Duration::from_millis(500);
+/// Growth for more time than this at once would be a leap.
+const GROWTH_STEP: Duration = Duration::from_millis(250);
+/// A shard that has refused nothing for so long is unlimited.
+const FORGET: Duration = Duration::from_secs(30);
+/// What tokens are saved up for, in seconds of the rate: holds, round trips, a busy machine.
+const DEPTH: f64 = 0.5;
+/// What is waited for, in seconds of the rate: records leave in company, 50 requests a second at most.
+const CHUNK: f64 = 0.02;
+/// A shard that refused everything for so long is not overloaded but has another trouble: its rate says nothing.
+const STUCK: Duration = Duration::from_secs(5);
+/// First hold.
+const HOLD_FIRST: Duration = Duration::from_millis(100);
+/// Longest hold: a shard that was mended is noticed within it.
+const HOLD_CAP: Duration = Duration::from_secs(5);
+/// Answers without any acceptance after which single records try.
+const BARREN: u32 = 2;
+
+/// One dimension: a token bucket whose rate adapts.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    rate: f64,
+    /// The rate after the last cut: what growth is counted from.
+    base: f64,
+    /// Below zero after a record larger than what was there.
+    tokens: f64,
+    /// Whether it held something back since tokens were last counted.
+    short: bool,
+}
+
+impl Tap {
+    const fn new(rate: f64) -> Self {
+        Self { rate, base: rate, tokens: 0.0, short: false }
+    }
+
+    /// Tokens that let something of `queued` leave.
+    fn needs(&self, queued: f64) -> f64 {
+        queued.min((self.rate * CHUNK).max(1.0))
+    }
+
+    fn grow(&mut self, growth: f64) {
+        if std::mem::take(&mut self.short) {
+            self.rate += self.base * growth;
+        }
+    }
+
+    fn fill(&mut self, passed: Duration) {
+        let full = (self.rate * DEPTH).max(1.0);
+        self.tokens = (self.tokens + self.rate * passed.as_secs_f64()).min(full);
+    }
+
+    fn cut(&mut self, goodput: f64, most: f64, floor: f64) {
+        self.rate = (goodput * CUT_GOODPUT).clamp(self.rate * most, self.rate * CUT_LEAST).max(floor);
+        self.base = self.rate;
+    }
+}
+
+/// What was accepted during the last second.
+#[derive(Clone, Debug, Default)]
+struct Meter {
+    bins: [Amount; Meter::BINS],
+    /// Start of the newest bin, which is the first one.
+    newest: Option<Instant>,
+    used: u32,
+}
+
+impl Meter {
+    /// One more than a second, because the newest is not full.
+    const BINS: usize = 9;
+    const BIN: Duration = Duration::from_millis(125);
+    /// What was accepted within less time may be a burst.
+    const SPAN_MIN: f64 = 1.0;
+
+    fn roll(&mut self, now: Instant) {
+        let newest = *self.newest.get_or_insert(now);
+        let passed = now.saturating_duration_since(newest).as_nanos() / Self::BIN.as_nanos();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        if passed as usize >= Self::BINS {
+            *self = Self { newest: Some(now), used: 1, ..Self::default() };
+        } else if passed > 0 || self.used == 0 {
+            self.bins.rotate_right(passed as usize);
+            self.bins.iter_mut().take(passed as usize).for_each(|bin| *bin = Amount::default());
+            self.used = (self.used + passed).clamp(1, 9);
+            self.newest = Some(newest + Self::BIN * passed);
+        }
+    }
+
+    fn add(&mut self, amount: Amount, now: Instant) {
+        self.roll(now);
+        for (sum, more) in self.bins.iter_mut().take(1).flatten().zip(amount) {
+            *sum += more;
+        }
+    }
+
+    fn per_second(&mut self, now: Instant) -> Amount {
+        self.roll(now);
+        let partly = self.newest.map_or(Duration::ZERO, |newest| now.saturating_duration_since(newest));
+        let span = (Self::BIN * self.used.saturating_sub(1) + partly).as_secs_f64().max(Self::SPAN_MIN);
+        self.bins.iter().fold(Amount::default(), |[records, bytes], [more_records, more_bytes]| {
+            [records + more_records / span, bytes + more_bytes / span]
+        })
+    }
+}
+
+/// What one answer told of one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Told {
+    /// Accepted records and bytes.
+    pub accepted: Amount,
+    /// Records refused for throughput.
+    pub refused: u32,
+    /// Records refused of lanes that are refused again and again: they count where the whole shard is like that.
+    pub stubborn: u32,
+}
+
+/// The rate of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct Rate {
+    meter: Meter,
+    limit: Option<Limit>,
+}
+
+#[derive(Clone, Debug)]
+struct Limit {
+    taps: [Tap; 2],
+    made: Instant,
+    filled: Instant,
+    /// When it last took something.
+    alive: Instant,
+    cut: Instant,
+    /// When the last refusal was known.
+    refused: Instant,
+    /// Most that was accepted in any second since the last cut: a shard that counts by the second may take all of it at once.
+    best: Amount,
+    accepted_since_cut: f64,
+    refused_since_cut: f64,
+    /// Refusals in a row without any acceptance.
+    barren: u32,
+    hold: Instant,
+    pause: Duration,
+}
+
+impl Rate {
+    /// Whether a rate is in force.
+    pub const fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// The rate in force.
+    pub fn per_second(&self) -> Option<Amount> {
+        self.limit.as_ref().map(|limit| limit.taps.map(|tap| tap.rate))
+    }
+
+    /// When the last refusal was known, if a rate is in force.
+    pub fn refused(&self) -> Option<Instant> {
+        self.limit.as_ref().map(|limit| limit.refused)
+    }
+
+    /// Whether the shard has refused everything for some time.
+    pub fn is_stuck(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.barren >= BARREN)
+    }
+
+    /// Takes note of an answer to a request that left at `sent`. Returns the new rate if this was a cut.
+    pub fn tell(&mut self, told: Told, sent: Instant, now: Instant, jitter: &mut Jitter) -> Option<Amount> {
+        let [records, _] = told.accepted;
+        self.meter.add(told.accepted, now);
+        if records > 0.0 && self.limit.take_if(|limit| limit.was_stuck(now)).is_some() {
+            return None;
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.accepted_since_cut += records;
+            limit.refused_since_cut += f64::from(told.refused);
+            if records > 0.0 {
+                (limit.barren, limit.alive) = (0, now);
+            }
+            let goodput = self.meter.per_second(now);
+            limit.best = largest(limit.best, goodput);
+            if now.saturating_duration_since(limit.made) < CUT_EVERY {
+                limit.raise(goodput);
+            }
+        }
+        if told.refused == 0 && !(self.is_stuck() && told.stubborn > 0) {
+            return None;
+        }
+        let Some(limit) = &mut self.limit else {
+            let limit = self.limit.insert(Limit::new(self.meter.per_second(now), now));
+            limit.hold(records > 0.0, now, jitter);
+            return Some(limit.taps.map(|tap| tap.rate));
+        };
+        if sent <= limit.refused {
+            return None;
+        }
+        limit.hold(records > 0.0, now, jitter);
+        let due = limit.barren < BARREN && now.saturating_duration_since(limit.cut) >= CUT_EVERY;
+        due.then(|| limit.cut(now))
+    }
+
+    /// Counts tokens and growth up to now, and gives the limit up when it is no longer needed.
+    pub fn advance(&mut self, now: Instant) {
+        let Some(limit) = &mut self.limit else { return };
+        let quiet = now.saturating_duration_since(limit.refused);
+        if quiet >= FORGET {
+            self.limit = None;
+            return;
+        }
+        let passed = now.saturating_duration_since(limit.filled);
+        let doublings = u32::try_from(quiet.as_secs() / PATIENCE.as_secs()).unwrap_or(DOUBLINGS_MAX);
+        let growth = GROWTH * f64::from(1_u32 << doublings.min(DOUBLINGS_MAX));
+        let growth = if quiet < REST { 0.0 } else { growth * passed.min(GROWTH_STEP).as_secs_f64() };
+        for tap in &mut limit.taps {
+            tap.grow(growth);
+            tap.fill(passed);
+        }
+        limit.filled = now;
+    }
+
+    /// Whether something of what is queued may leave now. After [`advance`](Self::advance).
+    pub fn may_start(&mut self, queued: Amount, now: Instant) -> bool {
+        let Some(limit) = &mut self.limit else { return true };
+        let mut may = true;
+        for (tap, queued) in limit.taps.iter_mut().zip(queued) {
+            let short = tap.tokens < tap.needs(queued);
+            tap.short |= short;
+            may &= !short;
+        }
+        may && limit.hold <= now
+    }
+
+    /// Takes the tokens of one record, if there are any. After [`may_start`](Self::may_start).
+    pub fn take(&mut self, size: f64, now: Instant) -> bool {
+        let Some(limit) = &mut self.limit else { return true };
+        if limit.hold > now || limit.taps.iter().any(|tap| tap.tokens < 1.0) {
+            return false;
+        }
+        for (tap, cost) in limit.taps.iter_mut().zip([1.0, size]) {
+            tap.tokens -= cost;
+        }
+        if limit.barren >= BARREN {
+            // This one tries. Should its answer never come, another one may after the same time.
+            limit.hold = now + limit.pause;
+        }
+        true
+    }
+
+    /// A record that was taken is so many bytes larger: what waited behind it shares it.
+    pub fn spend(&mut self, bytes: f64) {
+        if let Some(limit) = &mut self.limit
+            && let [_, tap] = &mut limit.taps
+        {
+            tap.tokens -= bytes;
+        }
+    }
+
+    /// How much may leave now, of what is queued.
+    pub fn room(&self, queued: Amount) -> Amount {
+        let Some(limit) = &self.limit else { return queued };
+        let [records, bytes] = limit.taps.map(|tap| tap.tokens.max(1.0));
+        let [queued_records, queued_bytes] = queued;
+        let records = if limit.barren >= BARREN { 1.0 } else { records };
+        [records.min(queued_records), bytes.min(queued_bytes)]
+    }
+
+    /// When something of what is queued may leave, if nothing else happens.
+    pub fn next_start(&self, queued: Amount, now: Instant) -> Instant {
+        let Some(limit) = &self.limit else { return now };
+        let wait = |(tap, queued): (&Tap, f64)| (tap.needs(queued) - tap.tokens) / tap.rate;
+        let seconds = limit.taps.iter().zip(queued).map(wait).fold(0.0, f64::max);
+        // A little more, so that rounding does not wake for nothing.
+        let wait = Duration::try_from_secs_f64(seconds).unwrap_or(HOLD_CAP) + Duration::from_micros(1);
+        let filled = if seconds > 0.0 { limit.filled + wait } else { limit.filled };
+        limit.hold.max(filled)
+    }
+}
+
+impl Limit {
+    fn new(goodput: Amount, now: Instant) -> Self {
+        let [records, bytes] = FLOOR;
+        let [good_records, good_bytes] = goodput.map(|rate| rate * CUT_GOODPUT);
+        Self {
+            taps: [Tap::new(good_records.max(records)), Tap::new(good_bytes.max(bytes))],
+            made: now,
+            filled: now,
+            alive: now,
+            cut: now,
+            refused: now,
+            best: goodput,
+            accepted_since_cut: 0.0,
+            refused_since_cut: 0.0,
+            barren: 0,
+            hold: now,
+            pause: HOLD_FIRST,
+        }
+    }
+
+    fn hold(&mut self, accepted: bool, now: Instant, jitter: &mut Jitter) {
+        self.refused = now;
+        self.barren = if accepted { 0 } else { self.barren.saturating_add(1) };
+        self.pause = backoff(HOLD_FIRST, HOLD_CAP, self.barren.max(1), jitter);
+        self.hold = now + self.pause;
+        self.filled = now;
+        for tap in &mut self.taps {
+            tap.tokens = tap.tokens.min(0.0);
+        }
+    }
+
+    fn was_stuck(&self, now: Instant) -> bool {
+        self.barren >= BARREN && now.saturating_duration_since(self.alive) >= STUCK
+    }
+
+    /// What was accepted before the refusal was known but answered later.
+    fn raise(&mut self, goodput: Amount) {
+        for (tap, goodput) in self.taps.iter_mut().zip(goodput) {
+            tap.rate = tap.rate.max(goodput * CUT_GOODPUT);
+            tap.base = tap.rate;
+        }
+    }
+
+    fn cut(&mut self, now: Instant) -> Amount {
+        let goodput = std::mem::take(&mut self.best);
+        let share = self.refused_since_cut / (self.refused_since_cut + self.accepted_since_cut).max(1.0);
+        let most = if share > MUCH { CUT_DEEP } else { CUT_MOST };
+        let near = |(tap, goodput): (&Tap, f64)| goodput >= IDLE * tap.rate;
+        let none = !self.taps.iter().zip(goodput).any(near);
+        for ((tap, goodput), floor) in self.taps.iter_mut().zip(goodput).zip(FLOOR) {
+            if none || near((tap, goodput)) {
+                tap.cut(goodput, most, floor);
+            }
+        }
+        (self.cut, self.accepted_since_cut, self.refused_since_cut) = (now, 0.0, 0.0);
+        self.taps.map(|tap| tap.rate)
+    }
+}
+
+fn largest([records, bytes]: Amount, [more_records, more_bytes]: Amount) -> Amount {
+    [records.max(more_records), bytes.max(more_bytes)]
+}
+
+#[cfg(test)]
+mod tests;

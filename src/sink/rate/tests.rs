@@ -1,0 +1,176 @@
+//! One shard's rate, answer by answer.
+
+use super::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+struct Scene {
+    rate: Rate,
+    now: Instant,
+    jitter: Jitter,
+}
+
+impl Scene {
+    /// A shard that takes `accepted` records of 1,000 bytes each 100 ms for a second, and then refuses one.
+    fn refused_at(accepted: f64) -> Self {
+        let mut scene = Self { rate: Rate::default(), now: Instant::now(), jitter: Jitter::new(3) };
+        for _ in 0..10 {
+            scene.tell(accepted, 0);
+        }
+        assert!(!scene.rate.is_limited() && scene.rate.take(1e9, scene.now), "unlimited before any refusal");
+        scene.tell(0.0, 1);
+        scene
+    }
+
+    /// An answer to a request that left just now.
+    fn tell(&mut self, accepted: f64, refused: u32) -> Option<Amount> {
+        self.now += ms(100);
+        let told = Told { accepted: [accepted, accepted * 1000.0], refused, stubborn: 0 };
+        self.rate.tell(told, self.now, self.now, &mut self.jitter)
+    }
+
+    fn records(&self) -> f64 {
+        self.rate.per_second().map_or(f64::INFINITY, |[records, _]| records)
+    }
+
+    /// Lets time pass while the shard takes all it is given, and the rate holds more back.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += ms(20);
+            self.rate.advance(self.now);
+            while self.rate.is_limited()
+                && self.rate.may_start([1e6, 1e8], self.now)
+                && self.rate.take(100.0, self.now)
+            {}
+        }
+    }
+}
+
+#[test]
+fn the_first_rate_is_what_was_accepted_of_late() {
+    for (each, least, most) in [(100.0, 800.0, 1000.0), (20.0, 160.0, 200.0), (1.0, 100.0, 100.0)] {
+        let records = Scene::refused_at(each).records();
+        assert!((least..=most).contains(&records), "{each}: {records}");
+    }
+}
+
+#[test]
+fn a_rate_is_cut_once_a_second_and_only_by_what_was_sent_since_the_last_refusal() {
+    let mut scene = Scene::refused_at(100.0);
+    let first = scene.records();
+    for _ in 0..5 {
+        scene.tell(90.0, 5);
+    }
+    assert!(scene.records() >= first, "{first} then {}", scene.records());
+    for _ in 0..5 {
+        scene.tell(90.0, 0);
+    }
+    let before = scene.records();
+    let told = Told { accepted: [1.0, 1000.0], refused: 9, stubborn: 0 };
+    let long_ago = scene.now - Duration::from_secs(2);
+    assert_eq!(scene.rate.tell(told, long_ago, scene.now, &mut scene.jitter), None, "sent long ago");
+    let after = scene.tell(90.0, 5).map_or(0.0, |[records, _]| records);
+    assert!(after >= before * CUT_MOST && after <= before * CUT_LEAST, "{before} then {after}");
+}
+
+#[test]
+fn a_rate_grows_the_faster_the_longer_nothing_is_refused_and_is_forgotten_at_last() {
+    let mut scene = Scene::refused_at(100.0);
+    let first = scene.records();
+    scene.pass(Duration::from_secs(4));
+    let four = scene.records() / first;
+    assert!((1.1..1.2).contains(&four), "{four} after 4 s");
+    scene.pass(Duration::from_secs(10));
+    let fourteen = scene.records() / first;
+    assert!((1.8..2.8).contains(&fourteen), "{fourteen} after 14 s");
+    scene.pass(Duration::from_secs(15));
+    assert!(scene.rate.is_limited());
+    scene.pass(Duration::from_secs(2));
+    assert!(!scene.rate.is_limited());
+}
+
+#[test]
+fn what_holds_nothing_back_does_not_grow() {
+    let mut scene = Scene::refused_at(100.0);
+    let first = scene.records();
+    for _ in 0..200 {
+        scene.now += ms(100);
+        scene.rate.advance(scene.now);
+        assert!(scene.rate.may_start([1.0, 100.0], scene.now) && scene.rate.take(100.0, scene.now));
+    }
+    assert!((scene.records() - first).abs() < 1e-9, "{first} then {}", scene.records());
+}
+
+#[test]
+fn the_dimension_that_is_not_used_is_not_cut() {
+    let mut scene = Scene::refused_at(100.0);
+    scene.pass(Duration::from_secs(2));
+    let before = scene.rate.per_second().unwrap();
+    // Few large records: bytes are at their limit, records far below.
+    let told = |refused| Told { accepted: [2.0, before[1] / 10.0], refused, stubborn: 0 };
+    for step in 0..20 {
+        scene.now += ms(100);
+        scene.rate.tell(told(u32::from(step % 5 == 0)), scene.now, scene.now, &mut scene.jitter);
+    }
+    // The first cut still knows the second before.
+    let after = scene.rate.per_second().unwrap();
+    assert!(after[1] < before[1] && after[0] >= before[0] * CUT_LEAST, "{before:?} then {after:?}");
+}
+
+#[test]
+fn a_shard_that_refuses_everything_is_held_ever_longer_and_tried_by_one_record() {
+    let mut scene = Scene::refused_at(100.0);
+    let rate = scene.records();
+    let mut holds = Vec::new();
+    for _ in 0..10 {
+        let next = scene.rate.next_start([100.0, 1e4], scene.now);
+        holds.push(next - scene.now);
+        scene.now = next.max(scene.now);
+        scene.rate.advance(scene.now);
+        if holds.len() > 2 {
+            assert!(scene.rate.is_stuck() && scene.rate.may_start([100.0, 1e4], scene.now));
+            assert!(scene.rate.take(100.0, scene.now) && !scene.rate.take(100.0, scene.now), "one at a time");
+            scene.now += ms(10);
+        }
+        scene.tell(0.0, 1);
+    }
+    assert!(holds.iter().all(|hold| *hold <= HOLD_CAP), "{holds:?}");
+    assert!(holds[9] >= ms(2_400) && holds[9] > holds[1], "{holds:?}");
+    assert!(scene.records() > rate / 2.0, "that is no overload: {}", scene.records());
+    scene.tell(1.0, 0);
+    assert!(!scene.rate.is_limited(), "what it takes now must be found anew");
+}
+
+#[test]
+fn a_lane_that_is_refused_again_and_again_counts_only_where_its_shard_is_like_that() {
+    let mut scene = Scene::refused_at(100.0);
+    let stubborn = Told { stubborn: 1, ..Told::default() };
+    scene.now += Duration::from_secs(2);
+    let before = scene.rate.next_start([1.0, 100.0], scene.now);
+    assert_eq!(scene.rate.tell(stubborn, scene.now, scene.now, &mut scene.jitter), None);
+    assert_eq!(scene.rate.next_start([1.0, 100.0], scene.now), before);
+    scene.tell(0.0, 1);
+    scene.tell(0.0, 1);
+    assert!(scene.rate.is_stuck());
+    let before = scene.rate.next_start([1.0, 100.0], scene.now);
+    scene.now = before + ms(1);
+    scene.rate.tell(stubborn, scene.now, scene.now, &mut scene.jitter);
+    assert!(scene.rate.next_start([1.0, 100.0], scene.now) > scene.now + ms(100));
+}
+
+#[test]
+fn a_record_larger_than_the_tokens_leaves_a_debt() {
+    let mut scene = Scene::refused_at(100.0);
+    scene.pass(Duration::from_secs(1));
+    let wait = scene.rate.next_start([1.0, 1e6], scene.now) - scene.now;
+    assert!(wait < ms(100), "{wait:?}");
+    scene.now += wait;
+    scene.rate.advance(scene.now);
+    assert!(scene.rate.may_start([1.0, 1e6], scene.now) && scene.rate.take(1e6, scene.now));
+    let [_, bytes] = scene.rate.per_second().unwrap();
+    let wait = (scene.rate.next_start([1.0, 100.0], scene.now) - scene.now).as_secs_f64();
+    assert!((wait + DEPTH - 1e6 / bytes).abs() < 0.2, "{wait} s at {bytes} bytes a second");
+}

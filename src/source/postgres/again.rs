@@ -1,0 +1,52 @@
+//! Decodes a kept row message once more, long after its transaction: for dead letters.
+
+use crate::change::Operation;
+
+use super::pgoutput::{self, Cells, Message};
+use super::transaction::{RowKind, operation};
+
+/// What happened to the row, by a message as it was received, of a table with so many columns. Pure.
+///
+/// # Errors
+/// It is no row message, or it is malformed: the reason, without row values.
+pub fn decode<'a>(raw: &'a [u8], columns: usize, cells: &'a mut Cells) -> Result<Operation<'a>, String> {
+    let message = pgoutput::decode(raw, cells).map_err(|error| error.to_string())?;
+    let kind = match message {
+        Message::Insert { .. } => RowKind::Insert,
+        Message::Update { old, .. } => RowKind::Update(old),
+        Message::Delete { old, .. } => RowKind::Delete(old),
+        _ => return Err("it is not the message of a row".to_owned()),
+    };
+    let given = if matches!(kind, RowKind::Delete(_)) { cells.old.len() } else { cells.new.len() };
+    if given != columns {
+        return Err(format!("the row has {given} columns, its table was announced with {columns}"));
+    }
+    Ok(operation(cells, kind, raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Value;
+
+    #[test]
+    fn a_kept_row_reads_as_it_did() {
+        let mut cells = Cells::default();
+        let insert = b"I\0\0\0\x07N\0\x02t\0\0\0\x01an";
+        let Ok(Operation::Insert { new }) = decode(insert, 2, &mut cells) else { panic!("an insert") };
+        assert_eq!((new.get(0), new.get(1)), (Value::Text(b"a"), Value::Null));
+    }
+
+    #[test]
+    fn what_is_no_whole_row_is_refused_with_a_reason() {
+        let mut cells = Cells::default();
+        for (raw, columns) in [
+            (&b"I\0\0\0\x07N\0\x02t\0\0\0\x01an"[..], 3),
+            (b"I\0\0\0\x07N\0\x02t\0\0\0\x01a", 2),
+            (b"T\0\0\0\0\0", 0),
+            (b"", 0),
+        ] {
+            assert!(!decode(raw, columns, &mut cells).unwrap_err().is_empty());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The power goes at random moments: nothing is lost, nothing overtakes, and nobody has to adopt. And the proof that the
+//! rig would see it: without fsync it does.
+//!
+//! `POWER_CUTS=n` cuts more often, `SEED=n` repeats the choices.
+
+use super::rig::{Rig, Void};
+use super::tracer;
+use crate::support::random::seed;
+
+fn rounds(usual: usize) -> usize {
+    std::env::var("POWER_CUTS").map_or(usual, |text| text.parse().expect("POWER_CUTS is a number"))
+}
+
+#[test]
+fn power_cuts_lose_and_reorder_nothing() {
+    let cuts = rounds(5);
+    let Some(rig) = Rig::prepare(seed()) else { return };
+    let summary = rig.run(cuts);
+    summary.assert_clean();
+}
+
+#[test]
+fn a_power_cut_in_a_first_start_needs_nobody_to_adopt() {
+    let cuts = rounds(5);
+    let Some(rig) = Rig::prepare(seed()) else { return };
+    let summary = rig.run_first_starts(cuts);
+    assert_eq!(summary.refused, None);
+    summary.report.assert_clean();
+}
+
+#[test]
+fn a_power_cut_without_fsync_is_found() {
+    if !tracer::is_here() {
+        return;
+    }
+    let seed = seed();
+    for (void, says) in [
+        (Void::Everything, "has only ever confirmed"),
+        (Void::Checkpoint, "has only ever confirmed"),
+        (Void::Log, "cannot be read"),
+    ] {
+        let Some(rig) = Rig::prepare(seed) else { return };
+        let summary = rig.run_without_fsync(void);
+        let refused = summary.refused.as_deref().unwrap_or_default();
+        println!("without the fsync of {void:?}: {refused}");
+        // Where it starts all the same, what the cut has taken must be missed.
+        let found =
+            if summary.refused.is_some() { refused.contains(says) } else { !summary.report.lost.is_empty() };
+        assert!(found, "{void:?} was not found: {summary}");
+    }
+}

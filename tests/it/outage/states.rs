@@ -1,0 +1,300 @@
+//! Each state that a stream can be in, and each way in which it can refuse: what it says, and whether it is waited for.
+
+use kinesis_stub::{Fault, Rule, Status};
+
+use crate::support::checker::Report;
+use crate::support::daemon::Settings;
+use crate::support::flow::Flow;
+use crate::support::random::seed;
+use crate::support::{SOON, eventually};
+
+const STREAM: &str = "lab-events";
+const ADOPT: &str = "forebay adopt --reason";
+
+fn lab(change: impl FnOnce(&mut Settings)) -> Flow {
+    let mut flow = Flow::prepare(seed(), change);
+    flow.start();
+    flow.wait_until_it_moves("before");
+    flow
+}
+
+fn error(code: &str, operation: &str) -> Rule {
+    Rule::new(Fault::Error { status: 400, code: code.to_owned() }).operations([operation])
+}
+
+/// Makes it describe the stream soon: it does after a request that failed as a whole.
+fn make_it_look(flow: &Flow) {
+    flow.stub.add(Rule::new(Fault::Reset).times(1)).unwrap();
+    flow.mark();
+}
+
+/// It stops with exit code 1 and each of these texts.
+#[track_caller]
+fn gives_up(flow: &mut Flow, texts: &[&str]) {
+    let within = SOON * 2;
+    eventually("it gives up", within, || (!flow.daemon.is_running()).then_some(()));
+    assert_eq!(flow.daemon.wait().code(), Some(1));
+    let said = flow.daemon.log().join("\n");
+    for text in texts {
+        assert!(said.contains(text), "not said: {text:?}\n{said}");
+    }
+}
+
+#[track_caller]
+fn adopt(flow: &Flow) {
+    let output = flow.daemon.run(&["adopt", "--reason", "the test says so"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[track_caller]
+fn finish(flow: Flow) {
+    let report = all_told(flow);
+    report.assert_clean();
+}
+
+/// What comes again in a new epoch has the same id and a higher `sequence`.
+#[track_caller]
+fn finish_after_adoption(flow: Flow) {
+    let report = all_told(flow);
+    assert!(report.lost.is_empty() && report.reordered.is_empty(), "{report}");
+}
+
+#[track_caller]
+fn all_told(mut flow: Flow) -> Report {
+    flow.wait_until_told();
+    let report = flow.check();
+    println!("{report}");
+    assert!(flow.daemon.terminate().success());
+    report
+}
+
+#[test]
+fn what_may_pass_is_waited_for_and_said_with_the_next_step() {
+    let mut flow = lab(|_| {});
+    for (code, next_step) in [
+        ("AccessDeniedException", "Allow kinesis:PutRecords"),
+        ("KMSAccessDeniedException", "Allow kms:GenerateDataKey"),
+        ("KMSDisabledException", "Enable the stream's KMS key"),
+        ("KMSInvalidStateException", "cancel that"),
+        ("KMSNotFoundException", "StartStreamEncryption"),
+        ("KMSOptInRequired", "no subscription for KMS"),
+        ("KMSThrottlingException", "raise that quota"),
+        ("ExpiredTokenException", "Renew the credentials"),
+        ("UnrecognizedClientException", "Renew the credentials"),
+        ("InvalidSignatureException", "clock"),
+        ("ValidationException", "largest record"),
+    ] {
+        let log = flow.daemon.mark();
+        flow.stub.set(error(code, "PutRecords")).unwrap();
+        let marker = flow.mark();
+        let line = flow.daemon.wait_for_log_since(log, code);
+        for text in ["WARN", "PutRecords on the stream lab-events", next_step] {
+            assert!(line.contains(text), "not said: {text:?}\n{line}");
+        }
+        let not_ready = flow.daemon.ready().unwrap_err();
+        assert!(not_ready.contains(code) && not_ready.contains(next_step), "{not_ready}");
+        assert_eq!(flow.daemon.metric("forebay_kinesis_available"), Some(0.0));
+        flow.stub.heal();
+        let told = || flow.told().iter().any(|change| change.key == marker).then_some(());
+        eventually(&format!("{code} has passed"), SOON * 2, told);
+        flow.daemon.wait_for_log_since(log, "the stream takes everything again");
+        flow.wait_until_ready();
+    }
+    finish(flow);
+}
+
+#[test]
+fn a_stream_that_may_not_be_described_gets_nothing_at_a_start_and_goes_on_later() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    let denied = error("AccessDeniedException", "DescribeStreamSummary");
+    flow.stub.set(denied.clone()).unwrap();
+    flow.start();
+    let line = flow.daemon.wait_for_log("Allow kinesis:DescribeStreamSummary");
+    assert!(line.contains("on the stream lab-events"), "{line}");
+    let marker = flow.mark();
+    flow.wait_until_told_never(&marker, "AccessDeniedException");
+    assert!(flow.daemon.ready().unwrap_err().contains("DescribeStreamSummary"));
+    flow.stub.heal();
+    flow.wait_until_it_moves("it may be described");
+    flow.wait_until_ready();
+    flow.stub.set(denied).unwrap();
+    make_it_look(&flow);
+    flow.daemon.wait_for_log("the stream cannot be described: publishing goes on");
+    flow.wait_until_it_moves("it may not be described");
+    assert_eq!(flow.daemon.metric("forebay_kinesis_described"), Some(0.0));
+    flow.wait_until_ready();
+    finish(flow);
+}
+
+#[test]
+fn a_stream_that_is_not_there_yet_is_waited_for() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    flow.stub.delete_stream(STREAM).unwrap();
+    flow.start();
+    let line = flow.daemon.wait_for_log("ResourceNotFoundException");
+    assert!(line.contains("on the stream lab-events") && line.contains("kinesis.stream"), "{line}");
+    flow.stub.create_stream(STREAM, 2).unwrap();
+    flow.stub.set_status(STREAM, Status::Creating).unwrap();
+    flow.daemon.wait_for_log("is CREATING");
+    assert!(flow.daemon.ready().unwrap_err().contains("is CREATING"));
+    flow.stub.set_status(STREAM, Status::Active).unwrap();
+    flow.wait_until_it_moves("it is there");
+    flow.stub.set_status(STREAM, Status::Updating).unwrap();
+    make_it_look(&flow);
+    flow.wait_until_it_moves("it is being resharded");
+    finish(flow);
+}
+
+#[test]
+fn a_stream_deleted_and_made_again_under_a_running_daemon_never_gets_a_record() {
+    let mut flow = lab(|_| {});
+    flow.stub.delete_stream(STREAM).unwrap();
+    let marker = flow.mark();
+    flow.daemon.wait_for_log("Kinesis does not find the stream");
+    let not_ready = flow.daemon.ready().unwrap_err();
+    assert!(not_ready.contains("ResourceNotFoundException"), "{not_ready}");
+    let before = flow.stub.stats();
+    flow.stub.create_stream(STREAM, 4).unwrap();
+    flow.stub.set_status(STREAM, Status::Creating).unwrap();
+    gives_up(&mut flow, &["belongs to the stream", "recreated", ADOPT]);
+    assert_eq!(flow.stub.stats().records, before.records, "the new stream got a record");
+    flow.stub.set_status(STREAM, Status::Active).unwrap();
+    adopt(&flow);
+    flow.start();
+    let told = || flow.told().iter().any(|change| change.key == marker).then_some(());
+    eventually("what waited comes", SOON, told);
+    finish_after_adoption(flow);
+}
+
+#[test]
+fn a_stream_recreated_during_an_outage_never_gets_a_record() {
+    let mut flow = lab(|_| {});
+    flow.stub.stop();
+    flow.mark();
+    // Whoever is away for so long may be another one.
+    flow.daemon.wait_for_log("nothing is sent before the stream has been described again");
+    flow.stub.delete_stream(STREAM).unwrap();
+    flow.stub.create_stream(STREAM, 4).unwrap();
+    let before = flow.stub.stats().records;
+    flow.stub.restart().unwrap();
+    gives_up(&mut flow, &["belongs to the stream", "recreated", ADOPT]);
+    assert_eq!(flow.stub.stats().records, before, "the new stream got a record");
+    adopt(&flow);
+    flow.start();
+    finish_after_adoption(flow);
+}
+
+#[test]
+fn a_stream_that_is_being_deleted_gets_nothing_more_once_that_is_known() {
+    let mut flow = lab(|_| {});
+    flow.stub.set_status(STREAM, Status::Deleting).unwrap();
+    make_it_look(&flow);
+    let line = flow.daemon.wait_for_log("is DELETING");
+    assert!(line.contains(ADOPT), "{line}");
+    let before = flow.stub.stats().records;
+    let marker = flow.mark();
+    flow.wait_until_told_never(&marker, "is DELETING");
+    assert_eq!(flow.stub.stats().records, before);
+    flow.stub.delete_stream(STREAM).unwrap();
+    flow.stub.create_stream(STREAM, 4).unwrap();
+    gives_up(&mut flow, &["belongs to the stream", ADOPT]);
+    adopt(&flow);
+    flow.start();
+    finish_after_adoption(flow);
+}
+
+#[test]
+fn a_stream_that_ignores_keys_stops_it_at_a_start_and_later() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    let texts = ["ignores partition keys", "USER_PARTITION_KEY", STREAM];
+    flow.stub.set_strategy(STREAM, "AUTO").unwrap();
+    flow.daemon.start_again();
+    gives_up(&mut flow, &texts);
+    assert_eq!(flow.stub.stats().records, 0);
+    flow.stub.set_strategy(STREAM, "USER_PARTITION_KEY").unwrap();
+    flow.start();
+    flow.wait_until_it_moves("with keys");
+    flow.stub.set_strategy(STREAM, "AUTO").unwrap();
+    make_it_look(&flow);
+    gives_up(&mut flow, &texts);
+    flow.stub.set_strategy(STREAM, "USER_PARTITION_KEY").unwrap();
+    flow.start();
+    finish(flow);
+}
+
+#[test]
+fn the_largest_record_may_change_while_it_runs() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    let large = |plate: u32| {
+        format!(
+            "insert into lab.plates (plate_id, barcode, notes) values ({plate}, 'L{plate}', repeat('x', 1500000))"
+        )
+    };
+    flow.stub.set_max_record_kib(STREAM, 2048).unwrap();
+    flow.start();
+    flow.postgres.execute(&large(5));
+    flow.wait_until_it_moves("2 MiB");
+    flow.wait_until_told();
+    // The service refuses the whole request: the settings are read again, and the record goes to the dead letter.
+    flow.stub.set_max_record_kib(STREAM, 1024).unwrap();
+    flow.postgres.execute(&large(6));
+    flow.daemon.wait_for_log("a record went to the dead letter");
+    flow.wait_until_it_moves("1 MiB");
+    flow.stub.set_max_record_kib(STREAM, 2048).unwrap();
+    let log = flow.daemon.mark();
+    make_it_look(&flow);
+    flow.daemon.wait_for_log_since(log, "the stream's settings have changed");
+    flow.postgres.execute(&large(7));
+    let told = || flow.told().iter().any(|change| change.key == "7").then_some(());
+    eventually("it leaves", SOON, told);
+    assert!(flow.daemon.terminate().success());
+    let report = flow.check();
+    assert_eq!(report.lost, [r#"lab.plates "6" Inserted, version 1"#]);
+    assert!(report.reordered.is_empty(), "{report}");
+}
+
+#[test]
+fn credentials_that_are_renewed_in_their_file_are_found_without_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("credentials");
+    let write = |key: &str| {
+        let text = format!(
+            "[default]\naws_access_key_id = {key}\naws_secret_access_key = s\naws_session_token = t\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let mut flow = Flow::prepare(seed(), |settings| {
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+        ] {
+            settings.environment.push((name.to_owned(), value.to_owned()));
+        }
+    });
+    flow.start();
+    let line = flow.daemon.wait_for_log("Give this process credentials");
+    assert!(line.contains("on the stream lab-events"), "{line}");
+    write("FIRST");
+    flow.wait_until_it_moves("with credentials");
+    flow.stub.set(Rule::new(Fault::ExpiredCredentials).access_key("FIRST")).unwrap();
+    flow.mark();
+    flow.daemon.wait_for_log("ExpiredTokenException");
+    write("SECOND");
+    flow.wait_until_it_moves("with new credentials");
+    finish(flow);
+}
+
+#[test]
+fn a_stream_by_arn_of_another_region_than_the_configured_one_is_refused() {
+    let mut flow = Flow::prepare(seed(), |settings| {
+        settings.stream = "arn:aws:kinesis:us-west-2:000000000000:stream/lab-events".to_owned();
+    });
+    flow.daemon.start_again();
+    gives_up(&mut flow, &["us-west-2", "eu-central-1", "kinesis.region"]);
+    flow.daemon.settings().stream = "arn:aws:kinesis:eu-central-1:000000000000:stream/lab-events".to_owned();
+    flow.start();
+    flow.wait_until_it_moves("of the same region");
+    finish(flow);
+}
