@@ -25,6 +25,37 @@ pub struct Relation {
     pub primary_key: Vec<usize>,
 }
 
+/// A table as today's catalogue describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// What a relation message says of it, if all columns are published.
+    pub relation: Relation,
+    /// `COMMENT ON TABLE`.
+    pub comment: Option<String>,
+    /// `COMMENT ON COLUMN`, by the relation's columns.
+    pub comments: Vec<Option<String>>,
+}
+
+impl Described {
+    /// Keeps only the columns that a publication's column list names; `None`: all are published.
+    pub fn publish(&mut self, columns: Option<&[String]>) {
+        let Some(published) = columns else { return };
+        let keep: Vec<bool> =
+            self.relation.columns.iter().map(|column| published.contains(&column.name)).collect();
+        let key = self.relation.primary_key.iter().map(|&at| {
+            keep.get(at)
+                .copied()
+                .unwrap_or_default()
+                .then(|| keep.iter().take(at).filter(|kept| **kept).count())
+        });
+        self.relation.primary_key = key.collect::<Option<Vec<usize>>>().unwrap_or_default();
+        let mut kept = keep.iter().copied();
+        self.relation.columns.retain(|_| kept.next().unwrap_or_default());
+        let mut kept = keep.iter().copied();
+        self.comments.retain(|_| kept.next().unwrap_or_default());
+    }
+}
+
 /// A published column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {

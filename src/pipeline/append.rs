@@ -79,6 +79,11 @@ impl Appender {
         self.last.is_some_and(|last| position <= last)
     }
 
+    /// What makes the records.
+    pub(super) const fn translator(&self) -> &Translator {
+        &self.translator
+    }
+
     /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
     pub(super) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();

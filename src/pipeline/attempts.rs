@@ -17,7 +17,7 @@ use crate::pipeline::history::History;
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::publish::Publish;
 use crate::pipeline::supervise::Outcome;
-use crate::pipeline::{Phase, database, meters, recover};
+use crate::pipeline::{Phase, contract, database, meters, recover};
 use crate::sink::kinesis::KinesisPublisher;
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::sql::Session;
@@ -126,6 +126,7 @@ impl IngestLoop {
         let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
         if !self.asked {
             seen.check(&self.wanted)?;
+            contract::check(&mut session, self.appender.translator(), &seen).await?;
         }
         seen.check_running(&self.wanted)?;
         let admitted = {

@@ -5,6 +5,7 @@
 pub mod adopt;
 pub mod append;
 pub mod attempts;
+pub mod contract;
 pub mod database;
 pub mod desk;
 pub mod health;

@@ -12,6 +12,7 @@ use crate::buffer::scan::Scan;
 use crate::buffer::writer::Writer;
 use crate::config::{Config, ConfirmAfter};
 use crate::failure::Failure;
+use crate::pipeline::contract;
 use crate::pipeline::database::{self, Unfit};
 use crate::pipeline::recover::{self, LogState, Slot, Wanted};
 use crate::position::{FrameNo, Lsn};
@@ -20,6 +21,7 @@ use crate::source::postgres::error::Error;
 use crate::source::postgres::publication;
 use crate::source::postgres::slot;
 use crate::source::postgres::sql::Session;
+use crate::translate::Translator;
 
 /// The buffer directory, locked and looked at; nothing in it is changed yet.
 #[derive(Debug)]
@@ -190,13 +192,14 @@ pub fn decide_alone(directory: &mut Directory, start: recover::Start) -> Result<
 /// A refusal (see [`recover`]), or anything that fails on the way; nothing is half done that the next start would not finish.
 pub async fn decide(
     config: &Config,
-    settings: &Settings,
+    (settings, translator): (&Settings, &Translator),
     directory: &mut Directory,
 ) -> Result<Decided, Failure> {
     let wanted = wanted(config, settings);
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
+    contract::check(&mut session, translator, &seen).await?;
     let found = directory.checkpoint.as_ref();
     let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
     let mut checkpoint = start.checkpoint;

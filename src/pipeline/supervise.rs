@@ -44,11 +44,12 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
     tokio::pin!(stop);
     let settings = database::settings(config).map_err(Failure::stop)?;
     let translation = translate::Settings::load(config).map_err(Failure::stop)?;
+    let translator = Translator::new(&config.source_urn(), 0, translation.clone());
     let directory = Directory::open(config)?;
     let started = tokio::select! {
         biased;
         () = &mut stop => return Ok(()),
-        started = until_started(config, &settings, directory) => started?,
+        started = until_started(config, (&settings, &translator), directory) => started?,
     };
     let wanted = start::wanted(config, &settings);
     let ledger = started.ledger.clone();
@@ -58,13 +59,13 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
 
 async fn until_started(
     config: &Config,
-    settings: &Settings,
+    (settings, translator): (&Settings, &Translator),
     mut directory: Directory,
 ) -> Result<Started, Failure> {
     let mut alone = start::alone(config, settings, &directory)?;
     let mut pauses = Pauses::default();
     loop {
-        let asked = start::decide(config, settings, &mut directory);
+        let asked = start::decide(config, (settings, translator), &mut directory);
         let decided = if alone.is_some() {
             let silent =
                 || Failure::retry(format!("the database has not answered within {ANSWERS_WITHIN:?}"));

@@ -33,6 +33,19 @@ impl Rules {
     pub fn load(pattern: &str, base: &Path) -> Result<Self, RuleErrors> {
         file::load(pattern, base)
     }
+
+    /// The tables that rules read, each once, in the order of the rules.
+    pub fn tables(&self) -> Vec<&TableName> {
+        let mut tables: Vec<&TableName> = Vec::new();
+        for rule in &self.events {
+            if let Origin::Table { from, .. } = &rule.origin
+                && !tables.contains(&from)
+            {
+                tables.push(from);
+            }
+        }
+        tables
+    }
 }
 
 /// One `[[event]]`.

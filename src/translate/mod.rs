@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::change::{Change, Relation};
 use crate::config::Automatic;
 use crate::event::Records;
-use crate::rules::RuleErrors;
+use crate::rules::{RuleErrors, Rules};
 
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
@@ -98,6 +98,11 @@ impl Translator {
     /// The CloudEvents source of its events.
     pub fn source(&self) -> &str {
         self.envelope.source()
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.settings.rules
     }
 
     /// Whether any rule, or the automatic events, want changes of this table.

@@ -28,6 +28,7 @@ mod overload;
 mod postgres;
 mod readme;
 mod refusals;
+mod rules;
 mod soak;
 mod sql;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]

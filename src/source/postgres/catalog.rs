@@ -5,6 +5,7 @@
 //! does not understand: that is text.
 
 mod data_types;
+mod describe;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio_postgres::{Client, Error, Row};
 
 use crate::types::{Kind, SqlType};
 
-pub use data_types::{data_types, not_null};
+pub use data_types::{data_types, modified, not_null};
+pub use describe::describe;
 
 /// What the catalogue says of a table and of the types of its columns.
 #[derive(Clone, Debug, Default)]

@@ -11,11 +11,11 @@ use crate::change::{
     Change, Column, Delivery, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Unreadable,
 };
 use crate::position::{Lsn, Transaction};
-use crate::types::{Base, Kind, Named, SqlType};
+use crate::types::Kind;
 
-use super::catalog::Known;
+use super::catalog::{Known, modified};
 use super::connection::POSTGRES_EPOCH;
-use super::pgoutput::{self, Announced, AnnouncedColumn, Cells, DecodeError, Message, Old};
+use super::pgoutput::{self, Announced, Cells, DecodeError, Message, Old};
 
 /// Kinds of message that are changes: insert, update, delete, truncate, logical.
 const KINDS: usize = 5;
@@ -188,7 +188,7 @@ impl Assembler {
             .into_iter()
             .map(|column| Column {
                 kind: known.kinds.get(&column.type_oid).cloned().unwrap_or(Kind::Text),
-                data_type: data_type(known, &column),
+                data_type: modified(&known.data_types, column.type_oid, column.modifier),
                 not_null: known.not_null.contains(&column.name),
                 in_identity: column.in_identity || full,
                 name: column.name,
@@ -324,21 +324,6 @@ pub(super) fn operation<'a>(cells: &'a Cells, kind: RowKind, message: &'a [u8]) 
         RowKind::Delete(Old::Full) => Operation::Delete { old: OldRow::Full(old) },
         RowKind::Delete(Old::Key | Old::Absent) => Operation::Delete { old: OldRow::Key(old) },
     }
-}
-
-/// The column's own modifier, or that of its domain.
-fn data_type(known: &Known, column: &AnnouncedColumn) -> SqlType {
-    let mut data_type = known.data_types.get(&column.type_oid).cloned().unwrap_or_else(|| {
-        let oid = column.type_oid;
-        SqlType::plain(
-            Base::builtin(oid)
-                .unwrap_or_else(|| Base::Other(Arc::new(Named { oid, name: format!("type {oid}") }))),
-        )
-    });
-    if column.modifier >= 0 {
-        data_type.modifier = column.modifier;
-    }
-    data_type
 }
 
 fn order(lsn: Lsn, what: &'static str) -> StreamError {

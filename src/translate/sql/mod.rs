@@ -15,6 +15,7 @@
 
 mod array;
 mod check;
+mod describable;
 mod digits;
 mod document;
 mod eval;
@@ -32,6 +33,7 @@ mod text;
 mod tree;
 mod value;
 
+pub use describable::{Described, describable};
 pub use expression::Expression;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use row::{Context, HmacKey, Row};

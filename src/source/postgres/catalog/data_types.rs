@@ -32,6 +32,17 @@ pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Sq
     Ok(oids.iter().map(|&oid| (oid, resolve(&shapes, oid, 0))).collect())
 }
 
+/// The type of a column: with its own modifier, else that of its domain.
+pub fn modified(data_types: &HashMap<u32, SqlType>, oid: u32, modifier: i32) -> SqlType {
+    let mut data_type = data_types.get(&oid).cloned().unwrap_or_else(|| {
+        SqlType::plain(Base::builtin(oid).unwrap_or_else(|| other(oid, format!("type {oid}"))))
+    });
+    if modifier >= 0 {
+        data_type.modifier = modifier;
+    }
+    data_type
+}
+
 /// Names of the table's columns that cannot be NULL.
 pub async fn not_null(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
     const QUERY: &str = "
