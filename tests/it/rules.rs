@@ -76,7 +76,7 @@ fn a_rule_makes_the_events_that_the_business_speaks_of() {
     assert_eq!(second["partitionkey"], "P7");
     assert_eq!(
         second["data"],
-        json!({"plate_id": 7, "plate": "P7", "before": "empty", "shout": "FINEST", "changes": ["status", "notes"]})
+        json!({"plate_id": 7, "plate": "P7", "before": "empty", "shout": "FINEST", "changes": ["status", "notes", "version"]})
     );
     assert_eq!(first["type"], "lab.plate_completed.v1");
     assert_eq!(first["data"], json!({"id": 7, "barcode": "P7"}));
