@@ -73,8 +73,9 @@ pub(super) fn leavers(
 
     let free = owned.iter().filter(|lane| is_free(**lane)).count();
     let worked = owned.iter().filter(|of| is_free(**of) && lane(**of).worked).count();
-    // Where nothing was ever taken, nobody is known to gain.
-    if free == 0 || places.iter().all(Option::is_none) {
+    // Where nothing was ever taken, nobody is known to gain; but after a restart it may have been taken before.
+    let ahead = |lane: u8| is_free(lane) && feed.finished.lane(lane) > feed.low().frame;
+    if free == 0 || places.iter().all(Option::is_none) && !owned.iter().any(|lane| ahead(*lane)) {
         return None;
     }
     let old = owned.iter().copied().filter(|lane| is_old(*lane));

@@ -59,7 +59,6 @@ fn packed_or_not_whatever_the_stream_answers_order_per_key_holds() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |settings| packed(settings, "lines"));
     flow.start();
-    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (0, 'hot')");
     let load = Running::start(&flow.postgres, 2, 30, seed);
     for rule in [
         Rule::new(Fault::AcceptSome { pattern: "++-".to_owned(), code: Refusal::Throttled }).share(0.5),
@@ -71,7 +70,9 @@ fn packed_or_not_whatever_the_stream_answers_order_per_key_holds() {
         flow.stub.add(rule).unwrap();
     }
     let mut session = flow.postgres.session("postgres");
-    let update = "update lab.plates set volume_ul = volume_ul + 1 where plate_id = 0;";
+    // The workload may delete it: then it comes again.
+    let update = "insert into lab.plates (plate_id, barcode) values (0, 'hot') \
+                  on conflict (plate_id) do update set volume_ul = lab.plates.volume_ul + 1;";
     let (mut faults, mut packed) = (0, 0);
     let enough = poll(DRAINED_WITHIN, || {
         session.execute(&format!("begin; {} commit;", update.repeat(20)));

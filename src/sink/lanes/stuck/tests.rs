@@ -47,6 +47,8 @@ struct Trial {
     lanes: Lanes,
     service: Service,
     key: fn(u64) -> String,
+    /// Bytes of each frame in the log.
+    bytes: usize,
     /// Frames of the log now, and how many come in a step.
     written: u64,
     rate: u64,
@@ -63,7 +65,7 @@ impl Trial {
         let lanes = Lanes::new(&Start::default(), limits, 1);
         let now = Instant::now();
         let (out, changes) = (Vec::new(), Vec::new());
-        Self { lanes, service, key, written: backlog, rate, out, now, changes, full: 0 }
+        Self { lanes, service, key, bytes: 300, written: backlog, rate, out, now, changes, full: 0 }
     }
 
     fn read(&mut self) {
@@ -78,7 +80,7 @@ impl Trial {
                 let line = Bytes::from_static(b"line\n");
                 let transaction =
                     Some(Transaction { commit: Lsn::new(number.0), xid: 1, time: number.0.cast_signed() });
-                let frame = Frame { number, bytes: 300, transaction, position: None };
+                let frame = Frame { number, bytes: self.bytes, transaction, position: None };
                 let record = Admission { kind: RecordKind::Event, hash, event_type: "t", key, line };
                 self.lanes.admit_to(feed, &frame, [record]);
             }
@@ -201,6 +203,21 @@ fn who_leaves() {
             assert!(first <= 2_000, "{what}: only after {first} ms");
         }
     }
+}
+
+#[test]
+fn after_a_restart_others_go_on_although_nothing_is_taken_before_what_they_have_published() {
+    const FIRST_REFUSES: Takes = |service, lane| service.shard(lane) != 0;
+    let mut trial = Trial::new(many, (10_000, 0), service(4, u32::MAX, FIRST_REFUSES));
+    // So few frames behind that nobody is fed apart from the beginning, and so large that the window ends before the others go on.
+    let published = FrameNo(3_000);
+    let start = Start { lanes: (64..=255).map(|lane| (lane, published)).collect(), ..Start::default() };
+    trial.bytes = 3_000;
+    trial.lanes = Lanes::new(&start, Limits { window_bytes: WINDOW, ..Limits::default() }, 1);
+    assert_eq!(trial.lanes.feeds(), [FeedId::FRONT]);
+    let (left, first) = trial.run(12);
+    println!("{} lanes left, the first after {first:?} ms", left.len());
+    assert!(left.iter().all(|lane| *lane < 64) && left.len() > 57, "{left:?}");
 }
 
 #[test]
