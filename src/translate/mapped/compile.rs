@@ -197,12 +197,11 @@ impl Compiler<'_> {
             .flatten()
         {
             let found = self.relation.columns.iter().enumerate().find(|(_, column)| column.name == *name);
-            match found {
-                Some((index, column)) => columns.push((index, column.in_identity)),
-                None => {
-                    let message = format!("update of {name}: {} has no such column", self.scope.of);
-                    self.wrong(rule, rule.place.clone(), message);
-                }
+            if let Some((index, column)) = found {
+                columns.push((index, column.in_identity));
+            } else {
+                let message = format!("update of {name}: {} has no such column", self.scope.of);
+                self.wrong(rule, rule.place.clone(), message);
             }
         }
         columns

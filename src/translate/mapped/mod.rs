@@ -102,8 +102,7 @@ impl Plan {
         change: &Change<'_>,
         first: u16,
         (context, envelope): (&mut Context, &mut Envelope),
-        records: &mut Records,
-        outcome: &mut Outcome,
+        (records, outcome): (&mut Records, &mut Outcome),
     ) {
         let mut part = first;
         let Some(row) = Row::of(&change.operation) else { return };
