@@ -193,3 +193,6 @@ pub fn has_rules(rules: &crate::rules::Rules, relation: &Relation) -> bool {
         crate::rules::Origin::Event(_) => false,
     })
 }
+
+#[cfg(test)]
+mod tests;
