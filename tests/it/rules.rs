@@ -133,6 +133,29 @@ data = "old.notes"
 }
 
 #[test]
+fn a_table_that_is_not_published_is_told_with_the_statement_that_mends_it() {
+    let rule = "[[event]]\ntype = \"lab.c.v1\"\nfrom = \"audit.changes\"\n";
+    let mut flow = lab(rule, &[]);
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    assert!(log.contains("add it to source.tables"), "{log}");
+    assert_eq!(flow.postgres.value("select count(*) from pg_publication"), "0");
+    write(&flow, "");
+    flow.start();
+    assert!(flow.daemon.terminate().success());
+    write(&flow, rule);
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    let statement =
+        log.lines().map(str::trim).find(|line| line.starts_with("ALTER") && line.contains("ADD TABLE"));
+    flow.postgres.execute(statement.unwrap_or_else(|| panic!("{log}")));
+    flow.start();
+    assert!(flow.daemon.terminate().success());
+}
+
+#[test]
 fn a_row_that_a_rule_fails_at_is_a_dead_letter_of_that_rule_alone_and_a_mended_rule_sends_it() {
     let rule = |data: &str| {
         format!(
