@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Column, Place, Relation, ReplicaIdentity};
 use crate::position::{Lsn, Transaction};
+use crate::translate::TransactionContext;
 use crate::types::Kind;
 use crate::types::SqlType;
 
@@ -21,10 +22,12 @@ pub struct Kept {
     pub place: Place,
     /// The event that could not be made of it; `None`: none could.
     pub rule: Option<String>,
-    /// `schema.table`.
+    /// `schema.table`, or whose messages.
     pub table: String,
-    /// Its table, as it was known then.
-    pub relation: Arc<Relation>,
+    /// Its table, as it was known then; `None`: it is a logical message, which has none.
+    pub relation: Option<Arc<Relation>>,
+    /// What its transaction had said of itself before.
+    pub context: Option<TransactionContext>,
     /// The message as it was received, whole.
     pub raw: Vec<u8>,
 }
@@ -56,7 +59,11 @@ struct Line {
     size: u64,
     raw: String,
     rule: Option<String>,
+    table: Option<String>,
     relation: Option<Table>,
+    #[serde(default)]
+    message: bool,
+    context: Option<TransactionContext>,
 }
 
 impl Kept {
@@ -67,7 +74,9 @@ impl Kept {
     pub fn read(line: &[u8]) -> Result<Self, NotKept> {
         let malformed = |error: &dyn std::fmt::Display| NotKept::Malformed(error.to_string());
         let line: Line = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
-        let relation = line.relation.ok_or(NotKept::NoTable)?;
+        if line.relation.is_none() && !line.message {
+            return Err(NotKept::NoTable);
+        }
         let raw = STANDARD.decode(&line.raw).map_err(|error| malformed(&error))?;
         if (raw.len() as u64) < line.size {
             return Err(NotKept::Incomplete);
@@ -77,8 +86,12 @@ impl Kept {
             epoch: line.epoch,
             place: Place { transaction, index: line.index, lsn: line.lsn, nth: line.nth },
             rule: line.rule,
-            table: format!("{}.{}", relation.schema, relation.name),
-            relation: Arc::new(relation.into()),
+            table: match &line.relation {
+                Some(relation) => format!("{}.{}", relation.schema, relation.name),
+                None => line.table.unwrap_or_default(),
+            },
+            relation: line.relation.map(|relation| Arc::new(relation.into())),
+            context: line.context,
             raw,
         })
     }
@@ -99,6 +112,8 @@ struct Table {
     identity: Identity,
     columns: Vec<KeptColumn>,
     primary_key: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    absent: Vec<KeptColumn>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -166,6 +181,7 @@ impl From<&Relation> for Table {
             },
             columns: relation.columns.iter().map(column).collect(),
             primary_key: relation.primary_key.clone(),
+            absent: relation.absent.iter().map(column).collect(),
         }
     }
 }
@@ -191,6 +207,7 @@ impl From<Table> for Relation {
             },
             columns: table.columns.into_iter().map(column).collect(),
             primary_key: table.primary_key,
+            absent: table.absent.into_iter().map(column).collect(),
         }
     }
 }
@@ -273,6 +290,7 @@ mod tests {
             identity: ReplicaIdentity::Index,
             columns: (0..).zip(kinds).map(column).collect(),
             primary_key: vec![1, 0],
+            absent: vec![column((9, Kind::Json))],
         }
     }
 
@@ -281,12 +299,14 @@ mod tests {
         let relation = relation();
         let transaction = Transaction { commit: Lsn::new(77), xid: 5, time: -3 };
         let place = Place { transaction, index: 4, lsn: Lsn::new(70), nth: 2 };
+        let (context, _) = TransactionContext::read(br#"{"user":"a \"b\""}"#);
         let letter = |size, kept: bool| DeadLetter {
             epoch: 3,
             place,
             rule: kept.then_some("lab.made.v1"),
             table: Some("lab.plates"),
             relation: kept.then_some(&relation),
+            context: context.as_ref(),
             reason: "because",
             size,
             raw: b"raw\0bytes",
@@ -299,8 +319,8 @@ mod tests {
         };
         let kept = Kept::read(&line(letter(9, true))).unwrap();
         assert_eq!(
-            (kept.epoch, kept.place, &*kept.relation, &*kept.raw),
-            (3, place, &relation, &b"raw\0bytes"[..])
+            (kept.epoch, kept.place, kept.relation.as_deref(), &kept.context, &*kept.raw),
+            (3, place, Some(&relation), &context, &b"raw\0bytes"[..])
         );
         assert!(matches!(Kept::read(&line(letter(10, true))), Err(NotKept::Incomplete)));
         assert!(matches!(Kept::read(&line(letter(9, false))), Err(NotKept::NoTable)));
