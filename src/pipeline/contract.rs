@@ -6,6 +6,7 @@ use tokio_postgres::error::{ErrorPosition, SqlState};
 use crate::config::TableName;
 use crate::failure::Failure;
 use crate::pipeline::database::Seen;
+use crate::pipeline::recover::Wanted;
 use crate::rules::{Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
 use crate::source::postgres::catalog;
 use crate::source::postgres::publication::quoted;
@@ -13,11 +14,16 @@ use crate::source::postgres::sql::Session;
 use crate::translate::Translator;
 use crate::translate::sql::{Described as Text, describable};
 
-/// Checks all rules against the database.
+/// Checks all rules against the database. `planned` are the tables of a publication that is still to be made.
 ///
 /// # Errors
 /// Everything that is wrong with them ([`Failure::Stop`]), or the connection.
-pub async fn check(session: &mut Session, translator: &Translator, seen: &Seen) -> Result<(), Failure> {
+pub async fn check(
+    session: &mut Session,
+    translator: &Translator,
+    (seen, wanted): (&Seen, &Wanted),
+    planned: &[TableName],
+) -> Result<(), Failure> {
     let rules = translator.rules();
     let mut errors = Vec::new();
     for name in rules.tables() {
@@ -30,11 +36,12 @@ pub async fn check(session: &mut Session, translator: &Translator, seen: &Seen) 
             ));
             continue;
         };
-        if let Some(publication) = &seen.publication {
-            match publication.tables.iter().find(|table| table.name == *name) {
-                Some(table) => described.publish(table.columns.as_deref()),
-                None => errors.extend(about(rules, name, &not_published(name))),
-            }
+        let published = seen.publication.as_ref().map(|publication| &publication.tables);
+        match published.map(|tables| tables.iter().find(|table| table.name == *name)) {
+            Some(Some(table)) => described.publish(table.columns.as_deref()),
+            Some(None) => errors.extend(about(rules, name, &not_published(name, &wanted.publication))),
+            None if planned.contains(name) => {}
+            None => errors.extend(about(rules, name, &not_planned(name))),
         }
         match translator.check(&described.relation) {
             Ok(()) => errors.extend(ask(session, rules, name).await?),
@@ -44,10 +51,18 @@ pub async fn check(session: &mut Session, translator: &Translator, seen: &Seen) 
     if errors.is_empty() { Ok(()) } else { Err(Failure::stop(RuleErrors(errors))) }
 }
 
-fn not_published(name: &TableName) -> String {
+fn not_published(name: &TableName, publication: &str) -> String {
+    let publication = publication.replace('"', "\"\"");
     format!(
-        "{name} is not in the publication, so its changes do not come; run\n    ALTER PUBLICATION … ADD TABLE {};",
+        "{name} is not in the publication, so its changes do not come; run\n    ALTER PUBLICATION \"{publication}\" ADD TABLE {};\n\
+         or, where only its partitions are,\n    ALTER PUBLICATION \"{publication}\" SET (publish_via_partition_root = true);",
         quoted(name)
+    )
+}
+
+fn not_planned(name: &TableName) -> String {
+    format!(
+        "{name} will not be in the publication: add it to source.tables, or give it a primary key where that is not written"
     )
 }
 

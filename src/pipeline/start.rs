@@ -199,7 +199,12 @@ pub async fn decide(
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
-    contract::check(&mut session, translator, &seen).await?;
+    let planned = match (&seen.publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    contract::check(&mut session, translator, (&seen, &wanted), &planned).await?;
     let found = directory.checkpoint.as_ref();
     let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
     let mut checkpoint = start.checkpoint;

@@ -10,7 +10,7 @@ use crate::support::repository;
 /// Rooms of `src/`, from the ground up (DESIGN §9). A room may use the floors below it. The nouns, and the configuration
 /// that is made of nothing but nouns, know each other; other rooms on one floor do not.
 const FLOORS: [&[&str]; 6] = [
-    &["position", "types", "change", "event", "failure", "config"],
+    &["position", "types", "change", "event", "failure", "config", "rules"],
     &["translate", "buffer"],
     &["source", "sink"],
     &["pipeline"],

@@ -218,7 +218,7 @@ impl Compiler<'_> {
 
     fn key(&mut self, rule: &Rule) -> Vec<Expression> {
         if let Some(text) = &rule.key {
-            return match Expression::parse_list(&text.text, &self.scope) {
+            return match Expression::parse_parts(&text.text, &self.scope) {
                 Ok(list) => {
                     for field in &list {
                         self.may_leave(rule, text.place_of(field.place.start), &field.expression);
