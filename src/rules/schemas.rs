@@ -130,7 +130,7 @@ mod tests {
             ("order.json", "{}", "major version"),
             ("a.b.v1.json", "{", "EOF"),
             ("a.b.v1.json", r#"{"type":"nonsense"}"#, "no JSON Schema"),
-            ("a.b.v1.json", r##"{"$ref":"elsewhere.json"}"##, "a.b.v1.json"),
+            ("a.b.v1.json", r#"{"$ref":"elsewhere.json"}"#, "a.b.v1.json"),
             ("a.b.v1.json", r#"{"pattern":"(?=x)"}"#, "a.b.v1.json"),
             ("readme.txt", "", "holds no schema"),
         ] {

@@ -67,7 +67,8 @@ pub struct Translator {
     context: Context,
     /// What the transaction that is arriving has said of itself.
     transaction: Option<TransactionContext>,
-    names: outbox::Names,
+    /// Event types of messages, by the prefix of their outbox.
+    names: HashMap<Vec<u8>, outbox::Names>,
     /// By relation oid, with the description the plans were made from: a table may change in mid-stream.
     plans: HashMap<u32, (Arc<Relation>, Plans)>,
     /// Plans kept at most; a database with more tables compiles again what it has not seen for a while.
@@ -90,7 +91,7 @@ impl Translator {
             context: Context::new(settings.hmac_key.clone()),
             settings,
             transaction: None,
-            names: outbox::Names::default(),
+            names: HashMap::new(),
             plans: HashMap::new(),
             plans_max: 10_000,
         }
@@ -184,12 +185,15 @@ impl Translator {
     /// # Errors
     /// It is none, although its prefix says so.
     pub fn message(&mut self, message: &Message<'_>, records: &mut Records) -> Result<(), TranslateError> {
-        match self.settings.rules.outbox_of_message(message.prefix) {
-            Some((outbox, behind)) => {
-                outbox::message(outbox, message, behind, (&mut self.names, &mut self.envelope), records)
-            }
-            None => Ok(()),
+        let Some((outbox, behind)) = self.settings.rules.outbox_of_message(message.prefix) else {
+            return Ok(());
+        };
+        let ours = message.prefix.strip_suffix(behind).unwrap_or_default();
+        if !self.names.contains_key(ours) {
+            self.names.insert(ours.to_vec(), outbox::Names::default());
         }
+        let Some(names) = self.names.get_mut(ours) else { return Ok(()) };
+        outbox::message(outbox, message, behind, (names, &mut self.envelope), records)
     }
 
     /// Adds the records of a change; none if no rule wants it. What single rules failed at is told in `outcome`.
@@ -215,7 +219,7 @@ impl Translator {
         match &mut plans.outbox {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => {
-                return plan.translate(change, (&mut self.names, &mut self.envelope), records);
+                return plan.translate(change, &mut self.envelope, records);
             }
             None => {}
         }

@@ -77,12 +77,11 @@ fn events(flow: &Flow, count: usize) -> Vec<Value> {
         for line in lines(flow) {
             let event: Value = serde_json::from_str(&line).unwrap();
             let id = event["id"].as_str().unwrap().to_owned();
-            match seen.get(&id) {
-                Some(known) => assert_eq!(*known, line, "a repeat has other bytes"),
-                None => {
-                    seen.insert(id, line);
-                    first.push(event);
-                }
+            if let Some(known) = seen.get(&id) {
+                assert_eq!(*known, line, "a repeat has other bytes");
+            } else {
+                seen.insert(id, line);
+                first.push(event);
             }
         }
         (first.len() >= count).then_some(())
@@ -139,8 +138,8 @@ fn the_shop_speaks_for_itself_and_a_kill_changes_no_word() {
     let events = events(&flow, 120);
     assert_eq!(events.len(), 120);
     for (id, (nr, request)) in &placed {
-        let of_order: Vec<&Value> =
-            events.iter().filter(|event| event["partitionkey"] == nr.to_string()).collect();
+        let key = json!(nr.to_string());
+        let of_order: Vec<&Value> = events.iter().filter(|event| event["partitionkey"] == key).collect();
         let types: Vec<&str> = of_order.iter().map(|event| event["type"].as_str().unwrap()).collect();
         assert_eq!(
             types,
@@ -299,4 +298,23 @@ fn a_column_younger_than_a_row_reads_as_null_and_one_that_is_gone_is_drift_told_
     // Publishing says of each letter that it has gone; why, is said once.
     let told = flow.daemon.log().iter().filter(|line| line.contains("cannot be translated")).count();
     assert_eq!(told, 1, "{drift} lines name the drift");
+}
+
+#[test]
+fn a_column_that_the_publication_leaves_out_is_never_null() {
+    let mut flow = lab(
+        "[[event]]\ntype = \"lab.seen.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id, notes\"\n",
+    );
+    flow.start();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) values (1, 'P1', 'fine')");
+    events(&flow, 1);
+    let publish = "alter publication forebay_lab set table";
+    flow.postgres.execute(&format!("{publish} lab.plates (plate_id, barcode), lab.samples, lab.transfers"));
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) values (2, 'P2', 'fine')");
+    let letters = wait_for_letters(&flow, 1);
+    assert!(letters[0]["reason"].as_str().unwrap().contains("notes"), "{letters:#?}");
+    flow.postgres.execute(&format!("{publish} lab.plates, lab.samples, lab.transfers"));
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) values (3, 'P3', 'fine')");
+    let told = events(&flow, 2);
+    assert!(told.iter().all(|event| event["data"]["notes"] == "fine"), "{told:#?}");
 }

@@ -188,6 +188,9 @@ proptest::proptest! {
             Cell::Null | Cell::Unchanged => true,
         });
         proptest::prop_assert!(inside, "{decoded:?}");
+        if let Some((prefix, content)) = logical_of(&message) {
+            proptest::prop_assert!(prefix.len() + content.len() < message.len());
+        }
     }
 }
 

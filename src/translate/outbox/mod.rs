@@ -23,7 +23,7 @@ const NAMES_MAX: usize = 1_000;
 /// Longest type that a row or message may name, in bytes; longer ones are no event type.
 const NAME_MAX: usize = 1 << 10;
 
-/// Event types that were met, ready to be written.
+/// Event types that one outbox has brought, ready to be written.
 #[derive(Debug, Default)]
 pub struct Names {
     known: HashMap<Vec<u8>, Named>,
@@ -45,7 +45,7 @@ impl Names {
             return None;
         }
         self.scratch.clear();
-        for text in [outbox.name().as_str(), aggregate, kind] {
+        for text in [aggregate, kind] {
             self.scratch.extend_from_slice(text.as_bytes());
             self.scratch.push(0);
         }
@@ -104,12 +104,11 @@ impl Made<'_> {
             ordinal: 0,
         };
         let of_message;
-        let id = match self.id {
-            Some(id) => id,
-            None => {
-                of_message = envelope.id_of_message(&head);
-                std::str::from_utf8(&of_message).unwrap_or_default()
-            }
+        let id = if let Some(id) = self.id {
+            id
+        } else {
+            of_message = envelope.id_of_message(&head);
+            std::str::from_utf8(&of_message).unwrap_or_default()
         };
         let mut hashed = String::new();
         let key = partition_key(self.key.unwrap_or(id), &mut hashed);

@@ -24,6 +24,7 @@ pub struct Plan {
     payload: Named,
     timestamp: Option<(Named, Kind)>,
     time: Vec<u8>,
+    names: Names,
 }
 
 /// A column, by its place in the tuples.
@@ -158,6 +159,7 @@ impl Plan {
             payload,
             timestamp: timestamp.map(|(kind, named)| (named, kind)),
             time: Vec::new(),
+            names: Names::default(),
         }))
     }
 
@@ -168,7 +170,7 @@ impl Plan {
     pub fn translate(
         &mut self,
         change: &Change<'_>,
-        (names, envelope): (&mut Names, &mut Envelope),
+        envelope: &mut Envelope,
         records: &mut Records,
     ) -> Result<(), TranslateError> {
         let Operation::Insert { new } = change.operation else { return Ok(()) };
@@ -188,7 +190,7 @@ impl Plan {
             payload,
             place: change.place,
         };
-        made.write(outbox, names, envelope, records)
+        made.write(outbox, &mut self.names, envelope, records)
     }
 }
 
