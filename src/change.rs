@@ -25,6 +25,10 @@ pub struct Relation {
     /// Indexes into `columns` of the primary key, in the key's order, from today's catalogue; empty if there is none,
     /// or if the publication leaves out one of its columns.
     pub primary_key: Vec<usize>,
+    /// Columns of today's catalogue that the source's description lacks: its rows are older than they are. For rules, which
+    /// read them as NULL; automatic events stay by the description alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Column>,
 }
 
 impl Relation {
@@ -252,6 +256,28 @@ pub struct Unreadable<'a> {
     pub raw: &'a [u8],
 }
 
+/// A transactional logical message (`pg_logical_emit_message`): it has an index and no row.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is for; in the database's encoding.
+    pub prefix: &'a [u8],
+    /// What it says, as it was given.
+    pub content: &'a [u8],
+    /// Size of the whole message in bytes.
+    pub size: u64,
+    /// The message as it was received, or the beginning of one that is larger than the row-size limit.
+    pub raw: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Whether all of it was kept.
+    pub const fn is_whole(&self) -> bool {
+        self.raw.len() as u64 == self.size
+    }
+}
+
 /// What a source has to tell, in this order: `Begin`, changes, `Commit`; `Progress` at any time.
 #[derive(Clone, Copy, Debug)]
 pub enum Delivery<'a> {
@@ -261,8 +287,8 @@ pub enum Delivery<'a> {
     Change(Change<'a>),
     /// One of its changes, unreadable.
     Unreadable(Unreadable<'a>),
-    /// A transactional logical message: it has an index and no row.
-    Message(Place),
+    /// A transactional logical message.
+    Message(Message<'a>),
     /// The transaction is complete.
     Commit {
         /// End of its commit record: what may be confirmed once its changes are settled.

@@ -3,10 +3,13 @@
 #![no_main]
 
 use forebay::change::{Tuple, Value};
-use forebay::source::postgres::pgoutput::{Cells, decode};
+use forebay::source::postgres::pgoutput::{Cells, decode, logical_of};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    if let Some((prefix, content)) = logical_of(data) {
+        assert!(prefix.len() + content.len() < data.len());
+    }
     let mut cells = Cells::default();
     if decode(data, &mut cells).is_err() {
         return;

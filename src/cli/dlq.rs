@@ -261,9 +261,14 @@ fn show(letters: &Letters, options: &Show) -> Result<String, String> {
 
 /// The row of a raw change, as Postgres has sent it: texts.
 fn decoded(kept: &Kept) -> Result<Json, NotKept> {
+    let Some(relation) = &kept.relation else {
+        let message = again::message(kept.place, &kept.raw).map_err(NotKept::Malformed)?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        return Ok(json!({ "prefix": text(message.prefix), "content": text(message.content) }));
+    };
     let mut cells = Cells::default();
-    let columns = kept.relation.columns.len();
-    let row = |tuple: Tuple<'_>| row(&kept.relation, tuple);
+    let columns = relation.columns.len();
+    let row = |tuple: Tuple<'_>| row(relation, tuple);
     let old_row = |old: OldRow<'_>| match old {
         OldRow::Key(tuple) => json!({ "key": row(tuple) }),
         OldRow::Full(tuple) => json!({ "row": row(tuple) }),

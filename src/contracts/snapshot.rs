@@ -125,6 +125,7 @@ mod tests {
                 column("place", Base::Other(Arc::new(Named { oid: 600, name: "point".into() }))),
             ],
             primary_key: vec![0],
+            absent: Vec::new(),
         };
         Described { relation, comment: None, comments: vec![Some("what it is".into()), None] }
     }

@@ -9,19 +9,22 @@ use crate::buffer::frame::{FrameKind, MAX_BODY};
 use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::writer::Writer;
-use crate::change::{Change, Place, Unreadable};
+use crate::change::{Change, Message, Place, Relation, Unreadable};
 use crate::event::Records;
 use crate::failure::Failure;
+use crate::pipeline::seldom::{Drifted, Seldom};
 use crate::pipeline::{desk, meters, notice, retry};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::translate::dead_letter::DeadLetter;
-use crate::translate::{Failed, Outcome, Translator};
+use crate::translate::{CONTEXT_PREFIX, Failed, Outcome, TransactionContext, TranslateError, Translator};
 
 /// How often a full log, or a dead-letter file that cannot be read, is mentioned at most.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// From this many bytes on, no more is injected at one boundary: letters have megabytes, and while they are made the server
 /// hears nothing from us.
 const INJECT_AT_ONCE: usize = 4 << 20;
+
+const TOO_LARGE: &str = "its events together are larger than the log may be (buffer.max_size)";
 
 /// Changes in, frames out. It outlives the attempts: what one connection has appended, the next one skips.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub struct Appender {
     said_full: Option<Instant>,
     /// When it was last said that the dead-letter file cannot be read.
     said_unreadable: Option<Instant>,
+    /// Who sends bad contexts sends many.
+    bad_contexts: Seldom,
+    drifted: Drifted,
 }
 
 /// Room must be made before the change can be appended.
@@ -62,6 +68,8 @@ impl Appender {
             full: None,
             said_full: None,
             said_unreadable: None,
+            bad_contexts: Seldom::default(),
+            drifted: Drifted::default(),
             translator,
             writer,
             log,
@@ -84,6 +92,26 @@ impl Appender {
         &self.translator
     }
 
+    /// A transaction begins: it has said nothing of itself yet.
+    pub(super) fn begin(&mut self) {
+        self.translator.set_context(None);
+    }
+
+    /// Whether a logical message is what its transaction says of itself; it then applies to what follows.
+    pub(super) fn takes_context(&mut self, message: &Message<'_>) -> bool {
+        if message.prefix != CONTEXT_PREFIX.as_bytes() {
+            return false;
+        }
+        let (context, wrong) = TransactionContext::read(message.content);
+        if !wrong.is_empty() && self.bad_contexts.is_due() {
+            let position = message.place.position(self.epoch);
+            let wrong = wrong.join("; ");
+            tracing::warn!(%position, wrong, "what a transaction says of itself (forebay:context) is ignored where it is wrong");
+        }
+        self.translator.set_context(context);
+        true
+    }
+
     /// Makes the records of a change, ready to [`append`](Self::append). What cannot be translated becomes a dead letter.
     pub(super) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
@@ -93,49 +121,61 @@ impl Appender {
                 self.failed_rules(change, &outcome);
                 return;
             }
-            Ok(()) => "its events together are larger than the log may be (buffer.max_size)".to_owned(),
-            Err(error) => error.to_string(),
+            Ok(()) => TOO_LARGE.to_owned(),
+            Err(error) => {
+                let drifted = matches!(error, TranslateError::Drift(_));
+                if drifted && !self.drifted.is_new(change.relation) {
+                    return self.dead(change.relation, &change.place, change.raw, (None, &error.to_string()));
+                }
+                error.to_string()
+            }
         };
-        let relation = change.relation;
-        let table = format!("{}.{}", relation.schema, relation.table);
+        let table = table_of(change.relation);
         let position = change.place.position(self.epoch);
         tracing::error!(table, %position, reason, "a change cannot be translated and goes to the dead letter");
+        self.dead(change.relation, &change.place, change.raw, (None, &reason));
+    }
+
+    /// Adds a dead letter of a change to its records: of one rule, or in the place of all of them.
+    fn dead(&mut self, relation: &Relation, place: &Place, raw: &[u8], (rule, reason): (Option<&str>, &str)) {
         meters::untranslatable();
-        self.records.clear();
-        DeadLetter {
-            epoch: self.epoch,
-            place: change.place,
-            rule: None,
-            table: Some(&table),
-            relation: Some(relation),
-            reason: &reason,
-            size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
-            raw: change.raw,
+        if rule.is_none() {
+            self.records.clear();
         }
-        .push(&mut self.records);
+        let context = self.translator.transaction_context();
+        let (table, size) = (table_of(relation), u64::try_from(raw.len()).unwrap_or(u64::MAX));
+        let (epoch, place, table) = (self.epoch, *place, Some(table.as_str()));
+        DeadLetter { epoch, place, rule, table, relation: Some(relation), context, reason, size, raw }
+            .push(&mut self.records);
     }
 
     /// Adds a dead letter for each rule that failed at this change; the events of the others leave.
     fn failed_rules(&mut self, change: &Change<'_>, outcome: &Outcome) {
         meters::undecided(outcome.undecided);
-        let relation = change.relation;
         for Failed { event_type, reason } in &outcome.failed {
-            let table = format!("{}.{}", relation.schema, relation.table);
+            let table = table_of(change.relation);
             let position = change.place.position(self.epoch);
             tracing::error!(event_type, table, %position, reason, "a rule failed at a change, which goes to the dead letter");
-            meters::untranslatable();
-            DeadLetter {
-                epoch: self.epoch,
-                place: change.place,
-                rule: Some(event_type),
-                table: Some(&table),
-                relation: Some(relation),
-                reason,
-                size: u64::try_from(change.raw.len()).unwrap_or(u64::MAX),
-                raw: change.raw,
-            }
-            .push(&mut self.records);
+            self.dead(change.relation, &change.place, change.raw, (Some(event_type), reason));
         }
+    }
+
+    /// Makes the record of a logical message, if it is an event.
+    pub(super) fn translate_message(&mut self, message: &Message<'_>) {
+        self.records.clear();
+        let reason = match self.translator.message(message, &mut self.records) {
+            Ok(()) if self.records.size() <= self.frame_max() => return,
+            Ok(()) => TOO_LARGE.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let owner = self.translator.owner_of_message(message);
+        let position = message.place.position(self.epoch);
+        tracing::error!(owner, %position, reason, "a message is no event and goes to the dead letter");
+        meters::untranslatable();
+        self.records.clear();
+        let context = self.translator.transaction_context();
+        DeadLetter::message(message, self.epoch, (owner.as_deref(), context), &reason)
+            .push(&mut self.records);
     }
 
     /// Most bytes of records that surely fit into a frame, and the frame into an empty log.
@@ -155,7 +195,8 @@ impl Appender {
             "a change cannot be read and goes to the dead letter"
         );
         meters::untranslatable();
-        DeadLetter::unreadable(change, self.epoch).push(&mut self.records);
+        DeadLetter::unreadable(change, self.epoch, self.translator.transaction_context())
+            .push(&mut self.records);
     }
 
     /// Stages the records of a change as one frame.
@@ -290,6 +331,10 @@ impl Appender {
         }
         say
     }
+}
+
+fn table_of(relation: &Relation) -> String {
+    format!("{}.{}", relation.schema, relation.table)
 }
 
 #[cfg(test)]

@@ -175,8 +175,12 @@ fn not_planned(name: &TableName) -> String {
     )
 }
 
-/// An error of the first rule that reads a table.
+/// An error of the first rule that reads a table, or of the outbox that it is.
 fn about(rules: &Rules, name: &TableName, message: &str) -> Option<RuleError> {
+    if let Some(outbox) = rules.outbox_of(&name.schema, &name.table) {
+        let (place, event) = (Some(outbox.place.clone()), Some(outbox.name()));
+        return Some(RuleError { place, event, message: message.to_owned() });
+    }
     let reads = |rule: &&Rule| matches!(&rule.origin, Origin::Table { from, .. } if from == name);
     rules.events.iter().find(reads).map(|rule| RuleError {
         place: Some(rule.place.clone()),

@@ -80,6 +80,7 @@ impl<S: Source> Ingest<'_, S> {
             let change = match delivery {
                 Delivery::Begin(transaction) => {
                     self.history.begin(transaction).map_err(Failure::stop)?;
+                    self.appender.begin();
                     continue;
                 }
                 Delivery::Commit { end } => {
@@ -91,7 +92,13 @@ impl<S: Source> Ingest<'_, S> {
                     self.progress(wal_end)?;
                     continue;
                 }
-                Delivery::Message(_) => continue,
+                // What a transaction says of itself counts for its changes that were not received before, too.
+                Delivery::Message(message) if self.appender.takes_context(&message) => continue,
+                Delivery::Message(message) if self.appender.is_known(&message.place) => continue,
+                Delivery::Message(message) => {
+                    self.appender.translate_message(&message);
+                    message.place
+                }
                 Delivery::Change(change) if self.appender.is_known(&change.place) => {
                     continue;
                 }

@@ -19,6 +19,7 @@ mod readers;
 pub mod recover;
 mod remarks;
 pub mod retry;
+mod seldom;
 pub mod start;
 mod stream;
 pub mod supervise;

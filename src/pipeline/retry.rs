@@ -120,23 +120,31 @@ fn translate(
     most: usize,
     records: &mut Records,
 ) -> Result<(), RetryError> {
-    let mut cells = Cells::default();
-    let operation =
-        again::decode(&kept.raw, kept.relation.columns.len(), &mut cells).map_err(RetryError::Again)?;
-    let change = Change { place: kept.place, relation: &kept.relation, operation, raw: &kept.raw };
     let mut translator = translator.of_epoch(kept.epoch);
+    translator.set_context(kept.context.clone());
     let mut outcome = Outcome::default();
     let again = |error: &dyn std::fmt::Display| RetryError::Again(error.to_string());
+    let mut cells = Cells::default();
+    let mut make = |records: &mut Records, outcome: &mut Outcome| {
+        let Some(relation) = &kept.relation else {
+            let message = again::message(kept.place, &kept.raw).map_err(RetryError::Again)?;
+            return translator.message(&message, records).map_err(|error| again(&error));
+        };
+        let operation =
+            again::decode(&kept.raw, relation.columns.len(), &mut cells).map_err(RetryError::Again)?;
+        let change = Change { place: kept.place, relation, operation, raw: &kept.raw };
+        translator.translate(&change, records, outcome).map_err(|error| again(&error))
+    };
     match &kept.rule {
         None => {
-            translator.translate(&change, records, &mut outcome).map_err(|error| again(&error))?;
+            make(records, &mut outcome)?;
             for Failed { event_type, reason } in &outcome.failed {
                 dead(kept, Some(event_type), reason).push(records);
             }
         }
         Some(rule) => {
             let mut all = Records::default();
-            translator.translate(&change, &mut all, &mut outcome).map_err(|error| again(&error))?;
+            make(&mut all, &mut outcome)?;
             if let Some(failed) = outcome.failed.iter().find(|failed| failed.event_type == *rule) {
                 return Err(RetryError::Again(failed.reason.clone()));
             }
@@ -177,7 +185,8 @@ fn dead<'a>(kept: &'a Kept, rule: Option<&'a str>, reason: &'a str) -> DeadLette
         place: kept.place,
         rule,
         table: Some(&kept.table),
-        relation: Some(&kept.relation),
+        relation: kept.relation.as_deref(),
+        context: kept.context.as_ref(),
         reason,
         size: kept.raw.len() as u64,
         raw: &kept.raw,

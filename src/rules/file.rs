@@ -8,13 +8,15 @@ use std::sync::Arc;
 use toml_edit::{ImDocument, Item, Table, Value};
 
 use super::error::{Place, RuleError, RuleErrors, SourceFile, SourceText};
-use super::{Deprecated, Id, Origin, RULES_MAX, Rule, Rules, Trigger, TypeName, on};
+use super::{
+    Deprecated, Id, Origin, Outbox, OutboxOrigin, RULES_MAX, Rule, Rules, Schemas, Trigger, TypeName, on,
+};
 use crate::config::TableName;
 
 /// Largest rule file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 14] = [
     "type",
     "about",
     "owner",
@@ -29,7 +31,6 @@ const KEYS: [&str; 15] = [
     "data",
     "id",
     "deprecated",
-    "outbox",
 ];
 
 pub(super) fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {
@@ -47,6 +48,8 @@ pub(super) fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {
         Err(message) => errors.push(RuleError { place: None, event: None, message }),
     }
     across(&rules, &mut errors);
+    across_outboxes(&rules, &mut errors);
+    schemas(&mut rules, base, &mut errors);
     if errors.is_empty() { Ok(rules) } else { Err(RuleErrors(errors)) }
 }
 
@@ -97,7 +100,9 @@ pub(super) fn parse(file: &Arc<SourceFile>, rules: &mut Rules, errors: &mut Vec<
         } else if let Item::ArrayOfTables(tables) = item {
             for table in tables {
                 let mut reader = Reader { file, table, event: None, errors };
-                if let Some(rule) = reader.rule() {
+                if reader.is_outbox() {
+                    rules.outboxes.extend(reader.outbox());
+                } else if let Some(rule) = reader.rule() {
                     rules.events.push(rule);
                 }
             }
@@ -143,24 +148,77 @@ fn across(rules: &Rules, errors: &mut Vec<RuleError>) {
     }
 }
 
-struct Reader<'a> {
+/// What is wrong with outboxes that are right by themselves: nothing may be told twice, under two names.
+fn across_outboxes(rules: &Rules, errors: &mut Vec<RuleError>) {
+    let mut wrong = |outbox: &Outbox, message| {
+        errors.push(RuleError { place: Some(outbox.place.clone()), event: Some(outbox.name()), message });
+    };
+    for (nth, outbox) in rules.outboxes.iter().enumerate() {
+        let others = rules.outboxes.iter().take(nth);
+        match &outbox.origin {
+            OutboxOrigin::Table { table, .. } => {
+                let is_it = |other: &Outbox| matches!(&other.origin, OutboxOrigin::Table { table: of, .. } if of == table);
+                if others.into_iter().any(is_it) {
+                    wrong(outbox, "is an outbox twice".to_owned());
+                }
+                let reads =
+                    |rule: &&Rule| matches!(&rule.origin, Origin::Table { from, .. } if from == table);
+                if let Some(rule) = rules.events.iter().find(reads) {
+                    wrong(
+                        outbox,
+                        format!(
+                            "is an outbox, and {} reads it too: its rows are events already",
+                            rule.event_type
+                        ),
+                    );
+                }
+            }
+            OutboxOrigin::Messages(prefix) => {
+                let overlaps = |other: &Outbox| matches!(&other.origin, OutboxOrigin::Messages(of) if of.starts_with(prefix) || prefix.starts_with(of));
+                if others.into_iter().any(overlaps) {
+                    wrong(
+                        outbox,
+                        "begins like another prefix: it would not be clear whose a message is".to_owned(),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Reads the schemas of the outboxes, relative to `base`.
+fn schemas(rules: &mut Rules, base: &Path, errors: &mut Vec<RuleError>) {
+    for outbox in &mut rules.outboxes {
+        let Some((folder, place)) = &outbox.schemas_in else { continue };
+        match Schemas::load(&base.join(folder)) {
+            Ok(schemas) => outbox.schemas = Arc::new(schemas),
+            Err(wrong) => errors.extend(wrong.into_iter().map(|message| RuleError {
+                place: Some(place.clone()),
+                event: Some(outbox.name()),
+                message,
+            })),
+        }
+    }
+}
+
+pub(super) struct Reader<'a> {
     file: &'a Arc<SourceFile>,
-    table: &'a Table,
-    event: Option<String>,
-    errors: &'a mut Vec<RuleError>,
+    pub(super) table: &'a Table,
+    pub(super) event: Option<String>,
+    pub(super) errors: &'a mut Vec<RuleError>,
 }
 
 impl Reader<'_> {
-    fn place(&self, offset: usize) -> Place {
+    pub(super) fn place(&self, offset: usize) -> Place {
         Place { file: Arc::clone(self.file), offset }
     }
 
-    fn wrong_at(&mut self, place: Place, message: impl Into<String>) {
+    pub(super) fn wrong_at(&mut self, place: Place, message: impl Into<String>) {
         let (event, message) = (self.event.clone(), message.into());
         self.errors.push(RuleError { place: Some(place), event, message });
     }
 
-    fn wrong(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, key: &str, message: impl Into<String>) {
         let offset = self.key_offset(key);
         self.wrong_at(self.place(offset), message);
     }
@@ -176,7 +234,7 @@ impl Reader<'_> {
         let type_text = self.text("type");
         let place = type_text.as_ref().map_or_else(|| self.place(start), |text| text.place.clone());
         self.event = type_text.as_ref().map(|text| text.text.clone());
-        self.unknown_keys();
+        self.unknown_keys(&KEYS);
         let event_type = self.event_type(type_text);
         let origin = self.origin();
         let rule = Rule {
@@ -207,18 +265,18 @@ impl Reader<'_> {
         (self.errors.len() == before).then_some(rule)
     }
 
-    fn unknown_keys(&mut self) {
+    pub(super) fn unknown_keys(&mut self, known: &[&str]) {
         let unknown: Vec<String> = self
             .table
             .iter()
             .map(|(key, _)| key.to_owned())
-            .filter(|key| !KEYS.contains(&key.as_str()))
+            .filter(|key| !known.contains(&key.as_str()))
             .collect();
         for key in unknown {
             let distance = |known: &&&str| strsim::damerau_levenshtein(known, &key);
-            let near = KEYS.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
+            let near = known.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
             let hint = near.map_or_else(
-                || format!("known are {}", KEYS.join(", ")),
+                || format!("known are {}", known.join(", ")),
                 |near| format!("did you mean {near:?}?"),
             );
             self.wrong(&key, format!("unknown key {key:?}; {hint}"));
@@ -325,7 +383,7 @@ impl Reader<'_> {
         Some(Deprecated { since, sunset, instead: known.remove("use") })
     }
 
-    fn text(&mut self, key: &str) -> Option<SourceText> {
+    pub(super) fn text(&mut self, key: &str) -> Option<SourceText> {
         let item = self.table.get(key)?;
         let span =
             item.span().unwrap_or_else(|| Range { start: self.key_offset(key), end: self.key_offset(key) });
@@ -344,7 +402,7 @@ impl Reader<'_> {
         }
     }
 
-    fn texts(&mut self, key: &str) -> Vec<String> {
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
         let Some(item) = self.table.get(key) else { return Vec::new() };
         let list = item
             .as_array()

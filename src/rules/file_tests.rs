@@ -118,3 +118,45 @@ fn files_come_by_name_and_a_pattern_without_files_is_an_error() {
         .unwrap();
     assert!(load("*.toml", directory.path()).unwrap_err().to_string().contains("at most"));
 }
+
+#[test]
+fn an_outbox_is_a_table_or_messages_and_never_told_twice() {
+    let told = |text: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.toml"), text).unwrap();
+        load("*.toml", directory.path()).map_err(|errors| errors.to_string())
+    };
+    let rules = told(
+        "[[event]]\noutbox = \"shop.outbox\"\nowner = \"shop\"\nconsumers = [\"crm\"]\n\
+         columns = { id = \"event_id\", type = \"name\", timestamp = \"at\" }\ntype = \"shop.{type}\"\n\
+         [[event]]\nmessages = \"event:\"\nabout = \"What the shop says.\"\n",
+    )
+    .unwrap();
+    let [table, messages] = &rules.outboxes[..] else { panic!("{rules:?}") };
+    assert_eq!((table.name().as_str(), messages.name().as_str()), ("shop.outbox", "messages event:"));
+    assert!(rules.outbox_of("shop", "outbox").is_some() && rules.outbox_of("shop", "orders").is_none());
+    let (_, behind) = rules.outbox_of_message(b"event:a.v1:k").unwrap();
+    assert_eq!(behind, b"a.v1:k");
+    assert!(rules.outbox_of_message(b"forebay:context").is_none());
+    for (text, why) in [
+        ("[[event]]\noutbox = \"shop\"\n", "shop"),
+        ("[[event]]\noutbox = \"s.o\"\nmessages = \"m:\"\n", "not both"),
+        ("[[event]]\noutbox = \"s.o\"\nwhen = \"true\"\n", "unknown key \"when\""),
+        ("[[event]]\noutbox = \"s.o\"\ncolumns = { key = \"k\" }\n", "unknown column \"key\""),
+        ("[[event]]\noutbox = \"s.o\"\ncolumns = { id = 7 }\n", "name of a column"),
+        ("[[event]]\noutbox = \"s.o\"\ntype = \"{name}\"\n", "{name} is neither"),
+        ("[[event]]\noutbox = \"s.o\"\nschemas = \"nowhere/\"\n", "nowhere"),
+        (
+            "[[event]]\nmessages = \"m:\"\ntype = \"{aggregatetype}.{type}\"\n",
+            "messages have no {aggregatetype}",
+        ),
+        ("[[event]]\nmessages = \"forebay:x\"\n", "Forebay's own"),
+        ("[[event]]\nmessages = \"fore\"\n", "Forebay's own"),
+        ("[[event]]\nmessages = \"e:\"\n[[event]]\nmessages = \"e:x:\"\n", "begins like another prefix"),
+        ("[[event]]\noutbox = \"s.o\"\n[[event]]\noutbox = \"s.o\"\n", "an outbox twice"),
+        ("[[event]]\noutbox = \"s.o\"\n[[event]]\ntype = \"a.v1\"\nfrom = \"s.o\"\n", "a.v1 reads it too"),
+    ] {
+        let said = told(text).unwrap_err();
+        assert!(said.contains(why) && said.contains("a.toml:"), "{text}{said}");
+    }
+}

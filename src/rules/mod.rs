@@ -7,12 +7,18 @@
 mod error;
 mod file;
 mod on;
+mod outbox;
+mod schemas;
+mod template;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use self::error::{Place, RuleError, RuleErrors, SourceFile, SourceText};
 pub use self::on::Trigger;
+pub use self::outbox::{Outbox, OutboxColumns, OutboxOrigin};
+pub use self::schemas::Schemas;
+pub use self::template::Template;
 use crate::config::TableName;
 
 /// Rules of all files together, at most; what they cost is checked by nobody, so that a generated file cannot run away.
@@ -23,6 +29,8 @@ pub const RULES_MAX: usize = 2_000;
 pub struct Rules {
     /// The rules.
     pub events: Vec<Rule>,
+    /// Where applications put events that they have made themselves.
+    pub outboxes: Vec<Outbox>,
 }
 
 impl Rules {
@@ -42,7 +50,22 @@ impl Rules {
         }
     }
 
-    /// The tables that rules read, each once, in the order of the rules.
+    /// The outbox that a table is.
+    pub fn outbox_of(&self, schema: &str, name: &str) -> Option<&Outbox> {
+        self.outboxes.iter().find(|outbox| {
+            matches!(&outbox.origin, OutboxOrigin::Table { table, .. } if table.schema == schema && table.table == name)
+        })
+    }
+
+    /// The outbox whose messages have this prefix, and what follows it.
+    pub fn outbox_of_message<'a>(&self, prefix: &'a [u8]) -> Option<(&Outbox, &'a [u8])> {
+        self.outboxes.iter().find_map(|outbox| match &outbox.origin {
+            OutboxOrigin::Messages(ours) => Some((outbox, prefix.strip_prefix(ours.as_bytes())?)),
+            OutboxOrigin::Table { .. } => None,
+        })
+    }
+
+    /// The tables that rules read and those that are outboxes, each once, in the order of the rules, outboxes behind.
     pub fn tables(&self) -> Vec<&TableName> {
         let mut tables: Vec<&TableName> = Vec::new();
         for rule in &self.events {
@@ -52,6 +75,13 @@ impl Rules {
                 tables.push(from);
             }
         }
+        for outbox in &self.outboxes {
+            if let OutboxOrigin::Table { table, .. } = &outbox.origin
+                && !tables.contains(&table)
+            {
+                tables.push(table);
+            }
+        }
         tables
     }
 }
@@ -59,7 +89,7 @@ impl Rules {
 /// One `[[event]]`.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// `lab.plate_completed.v2`; of an outbox, its table or prefix.
+    /// `lab.plate_completed.v2`.
     pub event_type: TypeName,
     /// The sentence a reader sees first.
     pub about: Option<String>,

@@ -9,8 +9,10 @@
 //!
 //! - `id`: `UUIDv5` in the namespace `UUIDv5(URL, source)`, over `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex digits>|<n>`,
 //!   where n counts the changes of one kind that share an LSN; from the second event of one type on, `|<ordinal>` follows.
+//!   Of a logical message, `|msg|` stands for `|wal|`; of an outbox's row, the id is the row's.
 //! - `sequence`: `{epoch:04X}{commit:016X}{index:08X}{part:04X}`; sorts as text within a source.
 //! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
+//! - `correlationid`, `traceparent`, `user`: only if the transaction has said so before, see `context.rs`; in this order.
 //! - `unavailable`: names of the columns whose unchanged TOASTed value the server did not send, separated by commas and
 //!   quoted as SQL identifiers are; left out when there are none.
 
@@ -19,8 +21,8 @@ use uuid::Uuid;
 
 use crate::change::Place;
 
-use super::json;
 use super::time::write_rfc3339;
+use super::{TransactionContext, json};
 
 /// Longest partition key in UTF-16 units, as Kinesis counts.
 const PARTITION_KEY_MAX: usize = 256;
@@ -32,6 +34,8 @@ pub struct Envelope {
     namespace: Uuid,
     epoch: u16,
     identity: Vec<u8>,
+    /// What the transaction has said of itself, as members of the event; empty: nothing.
+    context: Vec<u8>,
     /// The commit time last written, and its text: all changes of a transaction share it.
     time: (i64, Vec<u8>),
 }
@@ -74,6 +78,7 @@ impl Envelope {
             namespace: uuid_v5(&Uuid::NAMESPACE_URL, source.as_bytes()),
             epoch,
             identity: Vec::new(),
+            context: Vec::new(),
             time: (i64::MIN, Vec::new()),
         }
     }
@@ -83,13 +88,30 @@ impl Envelope {
         &self.source
     }
 
+    /// What all events from here on say of their transaction.
+    pub fn set_context(&mut self, context: Option<&TransactionContext>) {
+        self.context.clear();
+        if let Some(context) = context {
+            context.write_members(&mut self.context, true);
+        }
+    }
+
     /// The event's id.
     pub fn id(&mut self, head: &Head<'_>) -> [u8; 36] {
+        self.id_of_place(head, b"|wal|")
+    }
+
+    /// The id of an event that a logical message is; a message and the change behind it share an LSN.
+    pub fn id_of_message(&mut self, head: &Head<'_>) -> [u8; 36] {
+        self.id_of_place(head, b"|msg|")
+    }
+
+    fn id_of_place(&mut self, head: &Head<'_>, kind: &[u8]) -> [u8; 36] {
         let Place { transaction, lsn, nth, .. } = head.place;
         let id = &mut self.identity;
         id.clear();
         id.extend_from_slice(head.event_type.as_bytes());
-        id.extend_from_slice(b"|wal|");
+        id.extend_from_slice(kind);
         write_integer(id, transaction.time);
         id.push(b'|');
         write_integer(id, i64::from(transaction.xid));
@@ -149,6 +171,7 @@ impl Envelope {
         write_hex(out, u64::from(position.index), 8);
         write_hex(out, u64::from(head.part), 4);
         out.push(b'"');
+        out.extend_from_slice(&self.context);
         if !unavailable.is_empty() {
             out.extend_from_slice(b",\"unavailable\":");
             json::write_string(out, unavailable);

@@ -3,10 +3,12 @@
 //! The same change under the same rules and epoch always becomes the same bytes: nothing here knows what time it is.
 
 pub mod automatic;
+mod context;
 pub mod dead_letter;
 pub mod envelope;
 pub mod json;
 pub mod mapped;
+pub mod outbox;
 mod settings;
 pub mod sql;
 pub mod time;
@@ -14,11 +16,12 @@ pub mod time;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::change::{Change, Relation};
+use crate::change::{Change, Message, Relation};
 use crate::config::Automatic;
 use crate::event::Records;
 use crate::rules::{RuleErrors, Rules};
 
+pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
 pub use self::settings::{Addresses, Settings, SettingsError};
@@ -45,6 +48,9 @@ pub enum TranslateError {
     /// The table is not what its rules were written for.
     #[error("the table has changed under its rules: {0}")]
     Drift(String),
+    /// What the application has put into its outbox is no event.
+    #[error("{0}")]
+    Outbox(String),
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {
@@ -59,6 +65,10 @@ pub struct Translator {
     settings: Settings,
     envelope: Envelope,
     context: Context,
+    /// What the transaction that is arriving has said of itself.
+    transaction: Option<TransactionContext>,
+    /// Event types of messages, by the prefix of their outbox.
+    names: HashMap<Vec<u8>, outbox::Names>,
     /// By relation oid, with the description the plans were made from: a table may change in mid-stream.
     plans: HashMap<u32, (Arc<Relation>, Plans)>,
     /// Plans kept at most; a database with more tables compiles again what it has not seen for a while.
@@ -70,6 +80,7 @@ pub struct Translator {
 struct Plans {
     automatic: Option<automatic::Plan>,
     mapped: Option<Result<mapped::Plan, RuleErrors>>,
+    outbox: Option<Result<outbox::Plan, RuleErrors>>,
 }
 
 impl Translator {
@@ -79,6 +90,8 @@ impl Translator {
             envelope: Envelope::new(source, epoch),
             context: Context::new(settings.hmac_key.clone()),
             settings,
+            transaction: None,
+            names: HashMap::new(),
             plans: HashMap::new(),
             plans_max: 10_000,
         }
@@ -112,11 +125,18 @@ impl Translator {
 
     /// Whether any rule, or the automatic events, want changes of this table.
     pub fn wants(&self, relation: &Relation) -> bool {
-        self.wants_automatic(relation) || mapped::has_rules(&self.settings.rules, relation)
+        self.wants_automatic(relation)
+            || mapped::has_rules(&self.settings.rules, relation)
+            || self.is_outbox(relation)
+    }
+
+    fn is_outbox(&self, relation: &Relation) -> bool {
+        self.settings.rules.outbox_of(&relation.schema, &relation.table).is_some()
     }
 
     fn wants_automatic(&self, relation: &Relation) -> bool {
         self.settings.automatic != Automatic::Off
+            && !self.is_outbox(relation)
             && self.settings.tables.wants(&relation.schema, &relation.table)
     }
 
@@ -125,6 +145,7 @@ impl Translator {
     /// # Errors
     /// All that is wrong with them.
     pub fn check(&self, relation: &Relation) -> Result<(), RuleErrors> {
+        outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii)?;
         self.compile(relation).map(drop)
     }
 
@@ -144,7 +165,42 @@ impl Translator {
             let attributes = (self.envelope.source(), &self.settings.schemas);
             automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
         });
-        Plans { automatic, mapped: self.compile(relation).transpose() }
+        let outbox = outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii).transpose();
+        Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
+    }
+
+    /// What all events from here on say of their transaction. Forgotten when the next one begins.
+    pub fn set_context(&mut self, context: Option<TransactionContext>) {
+        if self.transaction != context {
+            self.envelope.set_context(context.as_ref());
+            self.transaction = context;
+        }
+    }
+
+    /// What the transaction has said of itself so far.
+    pub const fn transaction_context(&self) -> Option<&TransactionContext> {
+        self.transaction.as_ref()
+    }
+
+    /// Whose a logical message is, for people; `None`: nobody's.
+    pub fn owner_of_message(&self, message: &Message<'_>) -> Option<String> {
+        self.settings.rules.outbox_of_message(message.prefix).map(|(outbox, _)| outbox.name())
+    }
+
+    /// Adds the event that a logical message is; none if no outbox has its prefix.
+    ///
+    /// # Errors
+    /// It is none, although its prefix says so.
+    pub fn message(&mut self, message: &Message<'_>, records: &mut Records) -> Result<(), TranslateError> {
+        let Some((outbox, behind)) = self.settings.rules.outbox_of_message(message.prefix) else {
+            return Ok(());
+        };
+        let ours = message.prefix.strip_suffix(behind).unwrap_or_default();
+        if !self.names.contains_key(ours) {
+            self.names.insert(ours.to_vec(), outbox::Names::default());
+        }
+        let Some(names) = self.names.get_mut(ours) else { return Ok(()) };
+        outbox::message(outbox, message, behind, (names, &mut self.envelope), records)
     }
 
     /// Adds the records of a change; none if no rule wants it. What single rules failed at is told in `outcome`.
@@ -167,6 +223,13 @@ impl Translator {
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));
         }
         let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
+        match &mut plans.outbox {
+            Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
+            Some(Ok(plan)) => {
+                return plan.translate(change, &mut self.envelope, records);
+            }
+            None => {}
+        }
         let mut mapped = match &mut plans.mapped {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => Some(plan),

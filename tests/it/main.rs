@@ -25,6 +25,7 @@ mod json;
 mod lanes;
 mod model;
 mod outage;
+mod outbox;
 mod overload;
 mod postgres;
 mod readme;

@@ -143,7 +143,7 @@ fn describe(delivery: &Delivery<'_>) -> Option<String> {
         Delivery::Begin(_) => "begin".to_owned(),
         Delivery::Commit { .. } => "commit".to_owned(),
         Delivery::Progress { .. } => return None,
-        Delivery::Message(place) => format!("{} message", place.index),
+        Delivery::Message(message) => format!("{} message", message.place.index),
         Delivery::Unreadable(unreadable) => {
             format!("{} unreadable {}", unreadable.place.index, unreadable.table.unwrap_or_default())
         }

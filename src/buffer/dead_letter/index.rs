@@ -136,6 +136,9 @@ struct ChangeHead {
     #[serde(default)]
     raw_kept: u64,
     relation: Option<serde::de::IgnoredAny>,
+    /// It is a logical message, which has no table.
+    #[serde(default)]
+    message: bool,
 }
 
 #[derive(Deserialize)]
@@ -267,7 +270,7 @@ impl Line {
             (Some(change), _) if change.raw_kept < change.size => {
                 Some("only the beginning of its raw change was kept")
             }
-            (Some(change), _) if change.relation.is_none() => Some(
+            (Some(change), _) if change.relation.is_none() && !change.message => Some(
                 "its table's description was not kept: release 0.1.0 wrote the line, or the table was not known",
             ),
             (None, None) => Some("neither a change nor an event was kept"),

@@ -41,6 +41,7 @@ pub(in crate::contracts) fn plates() -> Described {
             identity: ReplicaIdentity::Default,
             columns,
             primary_key: vec![0],
+            absent: Vec::new(),
         },
         comment: Some("Plates of the lab".into()),
         comments,

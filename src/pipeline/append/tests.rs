@@ -33,6 +33,7 @@ fn a_change_that_cannot_be_read_is_no_dead_letter_where_nobody_wants_the_table()
             identity: ReplicaIdentity::Default,
             columns: Vec::new(),
             primary_key: Vec::new(),
+            absent: Vec::new(),
         };
         let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::new(400), nth: 0 };
         let relation = Some(&relation);

@@ -54,6 +54,7 @@ fn standing(id: &LetterId, columns: usize) -> Vec<u8> {
         identity: ReplicaIdentity::Default,
         columns: (0..columns).map(column).collect(),
         primary_key: vec![0],
+        absent: Vec::new(),
     };
     let raw = b"I\0\0\0\x07N\0\x01t\0\0\0\x01a";
     let transaction = Transaction { commit: Lsn::new(500), xid: 7, time: 1 };
@@ -62,6 +63,7 @@ fn standing(id: &LetterId, columns: usize) -> Vec<u8> {
         epoch: 0,
         place: Place { transaction, index: 0, lsn: Lsn::new(400), nth: 0 },
         rule: None,
+        context: None,
         table: Some("lab.plates"),
         relation: Some(&relation),
         reason: "r",

@@ -1,6 +1,6 @@
-//! Decodes a kept row message once more, long after its transaction: for dead letters.
+//! Decodes a kept message once more, long after its transaction: for dead letters.
 
-use crate::change::Operation;
+use crate::change::{Message as LogicalMessage, Operation, Place};
 
 use super::pgoutput::{self, Cells, Message};
 use super::transaction::{RowKind, operation};
@@ -22,6 +22,19 @@ pub fn decode<'a>(raw: &'a [u8], columns: usize, cells: &'a mut Cells) -> Result
         return Err(format!("the row has {given} columns, its table was announced with {columns}"));
     }
     Ok(operation(cells, kind, raw))
+}
+
+/// A logical message as it was received. Pure.
+///
+/// # Errors
+/// It is none, or it is malformed.
+pub fn message(place: Place, raw: &[u8]) -> Result<LogicalMessage<'_>, String> {
+    match pgoutput::decode(raw, &mut Cells::default()).map_err(|error| error.to_string())? {
+        Message::Logical { .. } => {}
+        _ => return Err("it is not a logical message".to_owned()),
+    }
+    let (prefix, content) = pgoutput::logical_of(raw).ok_or("it is not a logical message")?;
+    Ok(LogicalMessage { place, prefix, content, size: raw.len() as u64, raw })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! database's. A type of the server itself is known without asking: their OIDs never change. Never fails for a type it
 //! does not understand: that is text.
 
+mod absent;
 mod data_types;
 mod describe;
 
@@ -13,8 +14,10 @@ use std::sync::Arc;
 use tokio_postgres::types::{Kind as BuiltinKind, Type};
 use tokio_postgres::{Client, Error, Row};
 
+use crate::change::Column;
 use crate::types::{Kind, SqlType};
 
+pub use absent::absent;
 pub use data_types::{data_types, modified, not_null};
 pub use describe::describe;
 
@@ -29,6 +32,8 @@ pub struct Known {
     pub primary_key: Vec<String>,
     /// Names of the columns that cannot be NULL.
     pub not_null: Vec<String>,
+    /// Published columns that an announcement of the table may lack, see [`Relation::absent`](crate::change::Relation::absent).
+    pub absent: Vec<Column>,
 }
 
 /// Asks for all of it.
@@ -38,6 +43,7 @@ pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, 
         data_types: data_types(client, types).await?,
         primary_key: primary_key(client, table).await?,
         not_null: not_null(client, table).await?,
+        absent: Vec::new(),
     })
 }
 

@@ -39,6 +39,7 @@ use connection::{Connection, SystemIdentity};
 use conninfo::Settings;
 use error::Error;
 use frames::Frame;
+use pgoutput::Announced;
 use sql::Session;
 use status::Heartbeat;
 use transaction::{Assembler, Received, Step};
@@ -93,7 +94,7 @@ pub struct PostgresSource {
     assembler: Assembler,
     heartbeat: Heartbeat,
     /// A table that was announced and is not looked up yet; nothing is taken before.
-    announced: Option<pgoutput::Announced>,
+    announced: Option<Announced>,
     /// The look-up of that table, as far as it has come; it has the session meanwhile.
     looking_up: Option<LookUp>,
     /// A TRUNCATE whose other tables are not given yet: its place in the buffer.
@@ -118,13 +119,16 @@ impl std::fmt::Debug for PostgresSource {
 /// What the catalogue says of a table, and the session that it was asked on.
 type LookUp = Pin<Box<dyn Future<Output = Result<(Session, catalog::Known), Error>>>>;
 
-/// Asks the catalogue for what there is to know of these types and of the table, on a session that may be open already.
+/// Asks the catalogue for what there is to know of an announced table and of its types, on a session that may be open already.
 async fn ask(
     settings: Settings,
     mut kept: Option<Session>,
-    table: u32,
-    types: Vec<u32>,
+    announced: Announced,
+    publication: String,
 ) -> Result<(Session, catalog::Known), Error> {
+    let table = announced.oid;
+    let types: Vec<u32> = announced.columns.iter().map(|column| column.type_oid).collect();
+    let names: Vec<String> = announced.columns.into_iter().map(|column| column.name).collect();
     loop {
         let kept_open = kept.take().filter(Session::is_open);
         let again = kept_open.is_some();
@@ -133,7 +137,11 @@ async fn ask(
             None => Session::open(&settings).await?,
         };
         let answer = session
-            .run(async |client| -> Result<_, Error> { Ok(catalog::known(client, table, &types).await?) })
+            .run(async |client| -> Result<_, Error> {
+                let mut known = catalog::known(client, table, &types).await?;
+                known.absent = catalog::absent(client, table, &names, &publication).await?;
+                Ok(known)
+            })
             .await;
         match answer {
             Ok(known) => return Ok((session, known)),
@@ -214,8 +222,8 @@ impl PostgresSource {
     async fn look_up(&mut self) -> Result<(), Error> {
         while let Some(announced) = &self.announced {
             let looking = self.looking_up.get_or_insert_with(|| {
-                let types = announced.columns.iter().map(|column| column.type_oid).collect();
-                Box::pin(ask(self.settings.clone(), self.session.take(), announced.oid, types))
+                let publication = self.publication.clone();
+                Box::pin(ask(self.settings.clone(), self.session.take(), announced.clone(), publication))
             });
             let looked_up = looking.await;
             self.looking_up = None;

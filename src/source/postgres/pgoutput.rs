@@ -166,6 +166,18 @@ pub fn relation_of(message: &[u8]) -> Option<u32> {
     rest.first_chunk().map(|oid| u32::from_be_bytes(*oid))
 }
 
+/// Prefix and content of a logical message; of one that was cut, the beginning of the content.
+pub fn logical_of(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader { message, at: 0 };
+    (reader.u8().ok()? == b'M').then_some(())?;
+    reader.u8().ok()?;
+    reader.lsn().ok()?;
+    let prefix = reader.zero_terminated().ok()?;
+    let length = reader.u32().ok()? as usize;
+    let rest = message.get(reader.at..)?;
+    Some((prefix, rest.get(..length).unwrap_or(rest)))
+}
+
 fn row(tag: u8, mut reader: Reader<'_>, cells: &mut Cells) -> Result<Message, DecodeError> {
     let relation = reader.u32().map_err(DecodeError::Message)?;
     let decoded = reader.row(tag, relation, cells).and_then(|decoded| {

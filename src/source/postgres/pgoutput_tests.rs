@@ -188,5 +188,18 @@ proptest::proptest! {
             Cell::Null | Cell::Unchanged => true,
         });
         proptest::prop_assert!(inside, "{decoded:?}");
+        if let Some((prefix, content)) = logical_of(&message) {
+            proptest::prop_assert!(prefix.len() + content.len() < message.len());
+        }
+    }
+}
+
+#[test]
+fn a_logical_message_shows_its_prefix_and_as_much_of_its_content_as_there_is() {
+    let whole = Bytes::tag(b'M').raw(&[1]).u64(0x55).text("event:a").u32(4).raw(b"data").0;
+    assert_eq!(logical_of(&whole), Some((&b"event:a"[..], &b"data"[..])));
+    assert_eq!(logical_of(&whole[..whole.len() - 2]), Some((&b"event:a"[..], &b"da"[..])));
+    for length in 0..whole.len() - 4 {
+        assert_eq!(logical_of(&whole[..length]), None, "{length}");
     }
 }

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::change::{
-    Change, Column, Delivery, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Unreadable,
+    Change, Column, Delivery, Message as LogicalMessage, OldRow, Operation, Place, Relation, ReplicaIdentity,
+    Tuple, Unreadable,
 };
 use crate::position::{Lsn, Transaction};
 use crate::types::Kind;
@@ -184,6 +185,8 @@ impl Assembler {
         let position = |name: &String| columns.iter().position(|column| &column.name == name);
         let primary_key: Option<Vec<usize>> = known.primary_key.iter().map(position).collect();
         let full = identity == ReplicaIdentity::Full;
+        let is_new = |column: &&Column| !columns.iter().any(|announced| announced.name == column.name);
+        let absent = known.absent.iter().filter(is_new).cloned().collect();
         let columns = columns
             .into_iter()
             .map(|column| Column {
@@ -195,7 +198,7 @@ impl Assembler {
             })
             .collect();
         let primary_key = primary_key.unwrap_or_default();
-        let relation = Relation { oid, schema, table, identity, columns, primary_key };
+        let relation = Relation { oid, schema, table, identity, columns, primary_key, absent };
         self.relations.insert(oid, Arc::new(relation));
     }
 
@@ -211,7 +214,12 @@ impl Assembler {
             Step::Nothing | Step::LookUp(_) => return None,
             Step::Begin(transaction) => Delivery::Begin(transaction),
             Step::Commit(end) => Delivery::Commit { end },
-            Step::Message(place) => Delivery::Message(place),
+            Step::Message(place) => {
+                // What was assembled has both; of an oversize one, a prefix that is longer than what is kept is nobody's.
+                let (prefix, content) = pgoutput::logical_of(received.bytes).unwrap_or_default();
+                let (size, raw) = (received.size, received.bytes);
+                Delivery::Message(LogicalMessage { place, prefix, content, size, raw })
+            }
             Step::Unreadable(place) => Delivery::Unreadable(Unreadable {
                 place,
                 relation: pgoutput::relation_of(received.bytes)

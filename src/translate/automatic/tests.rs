@@ -28,6 +28,7 @@ fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize])
             column(2, "note", Kind::Text),
         ],
         primary_key: primary_key.to_vec(),
+        absent: Vec::new(),
     })
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::change::{Place, Relation};
 use crate::position::{Lsn, Transaction};
+use crate::translate::TransactionContext;
 
 /// The part of a dead letter that a retry needs, read back.
 #[derive(Debug)]
@@ -19,10 +20,12 @@ pub struct Kept {
     pub place: Place,
     /// The event that could not be made of it; `None`: none could.
     pub rule: Option<String>,
-    /// `schema.table`.
+    /// `schema.table`, or whose messages.
     pub table: String,
-    /// Its table, as it was known then.
-    pub relation: Arc<Relation>,
+    /// Its table, as it was known then; `None`: it is a logical message, which has none.
+    pub relation: Option<Arc<Relation>>,
+    /// What its transaction had said of itself before.
+    pub context: Option<TransactionContext>,
     /// The message as it was received, whole.
     pub raw: Vec<u8>,
 }
@@ -54,7 +57,11 @@ struct Line {
     size: u64,
     raw: String,
     rule: Option<String>,
+    table: Option<String>,
     relation: Option<Relation>,
+    #[serde(default)]
+    message: bool,
+    context: Option<TransactionContext>,
 }
 
 impl Kept {
@@ -65,7 +72,9 @@ impl Kept {
     pub fn read(line: &[u8]) -> Result<Self, NotKept> {
         let malformed = |error: &dyn std::fmt::Display| NotKept::Malformed(error.to_string());
         let line: Line = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
-        let relation = line.relation.ok_or(NotKept::NoTable)?;
+        if line.relation.is_none() && !line.message {
+            return Err(NotKept::NoTable);
+        }
         let raw = STANDARD.decode(&line.raw).map_err(|error| malformed(&error))?;
         if (raw.len() as u64) < line.size {
             return Err(NotKept::Incomplete);
@@ -75,8 +84,12 @@ impl Kept {
             epoch: line.epoch,
             place: Place { transaction, index: line.index, lsn: line.lsn, nth: line.nth },
             rule: line.rule,
-            table: format!("{}.{}", relation.schema, relation.table),
-            relation: Arc::new(relation),
+            table: match &line.relation {
+                Some(relation) => format!("{}.{}", relation.schema, relation.table),
+                None => line.table.unwrap_or_default(),
+            },
+            relation: line.relation.map(Arc::new),
+            context: line.context,
             raw,
         })
     }
@@ -119,6 +132,7 @@ mod tests {
             identity: ReplicaIdentity::Index,
             columns: (0..).zip(kinds).map(column).collect(),
             primary_key: vec![1, 0],
+            absent: vec![column((9, Kind::Json))],
         }
     }
 
@@ -127,12 +141,14 @@ mod tests {
         let relation = relation();
         let transaction = Transaction { commit: Lsn::new(77), xid: 5, time: -3 };
         let place = Place { transaction, index: 4, lsn: Lsn::new(70), nth: 2 };
+        let (context, _) = TransactionContext::read(br#"{"user":"a \"b\""}"#);
         let letter = |size, kept: bool| DeadLetter {
             epoch: 3,
             place,
             rule: kept.then_some("lab.made.v1"),
             table: Some("lab.plates"),
             relation: kept.then_some(&relation),
+            context: context.as_ref(),
             reason: "because",
             size,
             raw: b"raw\0bytes",
@@ -145,8 +161,8 @@ mod tests {
         };
         let kept = Kept::read(&line(letter(9, true))).unwrap();
         assert_eq!(
-            (kept.epoch, kept.place, &*kept.relation, &*kept.raw),
-            (3, place, &relation, &b"raw\0bytes"[..])
+            (kept.epoch, kept.place, kept.relation.as_deref(), &kept.context, &*kept.raw),
+            (3, place, Some(&relation), &context, &b"raw\0bytes"[..])
         );
         // Letters outlive the program that wrote them.
         let written: serde_json::Value = serde_json::from_slice(&line(letter(9, true))).unwrap();

@@ -5,12 +5,12 @@ mod kept;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::change::{Place, Relation, Unreadable};
+use crate::change::{Message, Place, Relation, Unreadable};
 use crate::event::{RecordKind, Records};
 
 pub use self::kept::{Kept, NotKept};
 
-use super::json;
+use super::{TransactionContext, json};
 
 /// Most bytes of a raw change that a dead letter keeps: what Kinesis takes at most. A larger change could never leave,
 /// not even after a retry.
@@ -29,6 +29,8 @@ pub struct DeadLetter<'a> {
     pub table: Option<&'a str>,
     /// Its description, if the change can be decoded: what a retry needs beside the raw change.
     pub relation: Option<&'a Relation>,
+    /// What its transaction had said of itself before.
+    pub context: Option<&'a TransactionContext>,
     /// Why it cannot leave; no row values.
     pub reason: &'a str,
     /// Size of the change as it was received, in bytes.
@@ -39,16 +41,41 @@ pub struct DeadLetter<'a> {
 
 impl<'a> DeadLetter<'a> {
     /// Of a change that the source could not read.
-    pub const fn unreadable(change: &Unreadable<'a>, epoch: u16) -> Self {
+    pub const fn unreadable(
+        change: &Unreadable<'a>,
+        epoch: u16,
+        context: Option<&'a TransactionContext>,
+    ) -> Self {
         Self {
             epoch,
             place: change.place,
             rule: None,
             table: change.table,
             relation: change.relation,
+            context,
             reason: change.reason,
             size: change.size,
             raw: change.raw,
+        }
+    }
+
+    /// Of a logical message of this owner that is no event.
+    pub const fn message(
+        message: &Message<'a>,
+        epoch: u16,
+        (owner, context): (Option<&'a str>, Option<&'a TransactionContext>),
+        reason: &'a str,
+    ) -> Self {
+        Self {
+            epoch,
+            place: message.place,
+            rule: None,
+            table: owner,
+            relation: None,
+            context,
+            reason,
+            size: message.size,
+            raw: message.raw,
         }
     }
 
@@ -108,6 +135,13 @@ impl<'a> DeadLetter<'a> {
         if let Some(relation) = self.relation {
             out.extend_from_slice(b",\"relation\":");
             kept::write_relation(out, relation);
+        } else if raw.first() == Some(&b'M') {
+            out.extend_from_slice(b",\"message\":true");
+        }
+        if let Some(context) = self.context {
+            out.extend_from_slice(b",\"context\":{");
+            context.write_members(out, false);
+            out.push(b'}');
         }
         out.extend_from_slice(b",\"raw\":\"");
         let start = out.len();

@@ -111,7 +111,7 @@ impl Compiler<'_> {
             update: on.iter().any(|trigger| matches!(trigger, Trigger::Update { .. })),
             delete: on.contains(&Trigger::Delete),
         };
-        self.old_rows(root, &of, &fields, &when);
+        self.old_rows(root, of.as_deref().unwrap_or_default(), &fields, &when);
         self.not_automatic(rule);
         let name = rule.event_type.to_string();
         let source = self.catalog.source;
@@ -188,22 +188,31 @@ impl Compiler<'_> {
         fields
     }
 
-    fn of(&mut self, rule: &Rule, on: &[Trigger]) -> Vec<(usize, bool)> {
+    /// The columns of `update of`; `None`: any update. One that the description lacks is NULL before and after.
+    fn of(&mut self, rule: &Rule, on: &[Trigger]) -> Option<Vec<(usize, bool)>> {
         let mut columns = Vec::new();
-        for name in on
+        let mut names = on
             .iter()
             .filter_map(|trigger| if let Trigger::Update { of } = trigger { Some(of) } else { None })
             .flatten()
-        {
+            .peekable();
+        names.peek()?;
+        for name in names {
             let found = self.relation.columns.iter().enumerate().find(|(_, column)| column.name == *name);
-            if let Some((index, column)) = found {
-                columns.push((index, column.in_identity));
-            } else {
-                let message = format!("update of {name}: {} has no such column", self.scope.of);
-                self.wrong(rule, rule.place.clone(), message);
+            match found {
+                Some((index, column)) => columns.push((index, column.in_identity)),
+                None if self.is_absent(name) => {}
+                None => {
+                    let message = format!("update of {name}: {} has no such column", self.scope.of);
+                    self.wrong(rule, rule.place.clone(), message);
+                }
             }
         }
-        columns
+        Some(columns)
+    }
+
+    fn is_absent(&self, name: &str) -> bool {
+        self.relation.absent.iter().any(|column| column.name == name)
     }
 
     fn key(&mut self, rule: &Rule) -> Vec<Expression> {
@@ -355,8 +364,10 @@ impl Compiler<'_> {
         if self.relation.identity == ReplicaIdentity::Full {
             return;
         }
-        let gives =
-            |name: &str| self.relation.columns.iter().any(|column| column.name == name && column.in_identity);
+        let gives = |name: &str| {
+            let given = |column: &crate::change::Column| column.name == name && column.in_identity;
+            self.is_absent(name) || self.relation.columns.iter().any(given)
+        };
         let read = fields.iter().map(|field| &field.value).chain(when).flat_map(Expression::reads_old);
         let mut missing: Vec<String> = read.filter(|name| !gives(name)).cloned().collect();
         let not_given = of.iter().filter(|(_, in_identity)| !in_identity);

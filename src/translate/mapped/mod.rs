@@ -44,8 +44,8 @@ pub struct Event {
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
-    /// Columns of which one must differ in an update, by place and whether the replica identity gives them; empty: any update.
-    of: Vec<(usize, bool)>,
+    /// Columns of which one must differ in an update, by place and whether the replica identity gives them; `None`: any update.
+    of: Option<Vec<(usize, bool)>>,
     when: Vec<Expression>,
     /// The parts of the partition key.
     pub key: Vec<Expression>,
@@ -171,8 +171,8 @@ impl Event {
         if !about {
             return Ok(Truth::False);
         }
-        if matches!(operation, Operation::Update { .. }) && !self.of.is_empty() {
-            match self.differs(row) {
+        if let (Operation::Update { .. }, Some(of)) = (operation, &self.of) {
+            match differs(of, row) {
                 Truth::True => {}
                 other => return Ok(other),
             }
@@ -185,22 +185,22 @@ impl Event {
         }
         Ok(Truth::True)
     }
+}
 
-    /// Whether one of the columns of `update of` has another text than before.
-    fn differs(&self, row: &Row<'_>) -> Truth {
-        use crate::change::Value::Unavailable;
-        let mut verdict = Truth::False;
-        for &(column, in_identity) in &self.of {
-            match (row.after(column, in_identity), row.before(column, in_identity)) {
-                // A TOASTed value that was not sent is one that did not change.
-                (Unavailable, _) => {}
-                (_, Unavailable) => verdict = Truth::Unavailable,
-                (new, old) if new != old => return Truth::True,
-                _ => {}
-            }
+/// Whether one of the columns of `update of` has another text than before.
+fn differs(of: &[(usize, bool)], row: &Row<'_>) -> Truth {
+    use crate::change::Value::Unavailable;
+    let mut verdict = Truth::False;
+    for &(column, in_identity) in of {
+        match (row.after(column, in_identity), row.before(column, in_identity)) {
+            // A TOASTed value that was not sent is one that did not change.
+            (Unavailable, _) => {}
+            (_, Unavailable) => verdict = Truth::Unavailable,
+            (new, old) if new != old => return Truth::True,
+            _ => {}
         }
-        verdict
     }
+    verdict
 }
 
 /// Whether any rule is about this table.

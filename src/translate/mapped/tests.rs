@@ -34,6 +34,7 @@ fn plates(identity: ReplicaIdentity) -> Arc<Relation> {
         identity,
         columns: columns.into_iter().enumerate().map(column).collect(),
         primary_key: vec![0],
+        absent: Vec::new(),
     })
 }
 
@@ -264,4 +265,38 @@ fn personal_data_is_refused_wherever_it_would_leave() {
         let told = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
         assert_eq!(told.contains("personal data"), refused, "{rest}: {told}");
     }
+}
+
+#[test]
+fn a_column_that_the_description_lacks_is_null_before_and_after() {
+    let colour = Column {
+        name: "colour".to_owned(),
+        kind: Kind::Text,
+        data_type: SqlType::plain(Base::Text),
+        not_null: false,
+        in_identity: false,
+    };
+    let younger = Arc::new(Relation { absent: vec![colour], ..(*plates(ReplicaIdentity::Default)).clone() });
+    let rule = |on: &str, data: &str| {
+        format!(
+            "[[event]]\ntype = \"lab.seen.v1\"\nfrom = \"lab.plates\"\non = \"{on}\"\ndata = \"{data}\"\n"
+        )
+    };
+    let (bytes, cells) = message(ROW);
+    let new = Tuple::new(&bytes, &cells);
+    let data = "colour, old.colour as before, coalesce(upper(colour), 'none') as shown";
+    let mut rules = translator(&rule("insert", data), Automatic::Also);
+    assert_eq!(
+        made(&mut rules, &younger, Operation::Insert { new }),
+        [
+            // The automatic event has the columns that the row came with.
+            "lab.plates.inserted.v1 7 \"7\" {\"at\":\"2026-10-01T10:00:00Z\",\"code\":\"P7\",\"id\":7,\"volume\":1.5}",
+            "lab.seen.v1 7 \"7\" {\"before\":null,\"colour\":null,\"shown\":\"none\"}",
+        ]
+    );
+    let mut never = translator(&rule("update of colour", "id"), Automatic::Off);
+    assert_eq!(made(&mut never, &younger, Operation::Update { old: None, new }), [""; 0]);
+    let missing = translator(&rule("update of colour", "colour"), Automatic::Off);
+    let said = missing.check(&plates(ReplicaIdentity::Full)).unwrap_err().to_string();
+    assert!(said.contains("has no such column"), "{said}");
 }

@@ -52,10 +52,10 @@ pub struct Column {
 impl Scope {
     /// The columns of a table; `tagged` says which hold personal data.
     pub fn of_relation(relation: &Relation, tagged: impl Fn(&str) -> bool) -> Self {
-        let name = |(index, column): (usize, &crate::change::Column)| Name {
+        let name = |(index, column): (Option<usize>, &crate::change::Column)| Name {
             name: column.name.clone(),
             meaning: Meaning::Column(Column {
-                index: Some(index),
+                index,
                 kind: column.kind.clone(),
                 data_type: column.data_type.clone(),
                 not_null: column.not_null,
@@ -63,9 +63,10 @@ impl Scope {
                 tagged: tagged(&column.name),
             }),
         };
+        let known = relation.columns.iter().enumerate().map(|(index, column)| (Some(index), column));
         Self {
             of: format!("{}.{}", relation.schema, relation.table),
-            names: relation.columns.iter().enumerate().map(name).collect(),
+            names: known.chain(relation.absent.iter().map(|column| (None, column))).map(name).collect(),
         }
     }
 }

@@ -47,6 +47,7 @@ pub async fn describe(client: &Client, name: &TableName) -> Result<Option<Descri
         identity,
         columns,
         primary_key,
+        absent: Vec::new(),
     };
     Ok(Some(Described { relation, comment: table.try_get("comment")?, comments }))
 }

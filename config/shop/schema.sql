@@ -1,0 +1,70 @@
+-- A small shop whose application makes its events itself: in an outbox table, or, without a table, in logical messages.
+-- Everything that it says in one transaction is committed, and published, together with its rows, or not at all.
+
+do $$ begin
+  if not exists (select from pg_roles where rolname = 'shop') then create role shop; end if;
+end $$;
+
+create schema shop;
+
+create table shop.orders (
+  order_id        bigint generated always as identity primary key,
+  customer_email  text not null,                         -- personal data: see [pii] in forebay.toml
+  status          text not null default 'placed' check (status in ('placed', 'shipped', 'cancelled')),
+  currency        char(3) not null default 'EUR',
+  total           numeric(12,2) not null,
+  placed_at       timestamptz not null default now(),
+  shipped_at      timestamptz
+);
+comment on table shop.orders is 'One order of one customer.';
+-- The rule about orders that are shipped compares a row with what it was before.
+alter table shop.orders replica identity full;
+
+create table shop.order_lines (
+  order_id  bigint not null references shop.orders on delete cascade,
+  line_no   smallint not null,
+  sku       text not null,
+  quantity  integer not null check (quantity > 0),
+  price     numeric(12,2) not null,
+  primary key (order_id, line_no)
+);
+
+-- The columns of Debezium's outbox, so that `outbox = "shop.outbox"` is all there is to say.
+create table shop.outbox (
+  id             uuid primary key default gen_random_uuid(),  -- the event's id
+  aggregatetype  text not null,                               -- what kind of thing it is about
+  aggregateid    text not null,                               -- which one: subject and partition key
+  type           text not null,                               -- what has happened, with its version: order_placed.v1
+  payload        jsonb not null,                              -- the event's data
+  "timestamp"    timestamptz                                  -- when it happened, if that is not the commit
+);
+
+-- Places an order and says so in one transaction. Returns the event's id.
+create function shop.place_order(email text, sku text, quantity integer, price numeric, request text) returns uuid
+language plpgsql as $$
+declare
+  placed bigint;
+  event  uuid := gen_random_uuid();
+begin
+  -- Who and why: in all events of this transaction that come after it.
+  perform pg_logical_emit_message(true, 'forebay:context', json_build_object('correlationid', request)::text);
+  insert into shop.orders (customer_email, total) values (email, quantity * price) returning order_id into placed;
+  insert into shop.order_lines values (placed, 1, sku, quantity, price);
+  insert into shop.outbox (id, aggregatetype, aggregateid, type, payload)
+  values (event, 'order', placed::text, 'order_placed.v1', jsonb_build_object(
+    'order_id', placed, 'total', quantity * price,
+    'lines', jsonb_build_array(jsonb_build_object('sku', sku, 'quantity', quantity))));
+  -- The row has done its work when it is in the write-ahead log: an outbox needs no room and no clean-up job.
+  delete from shop.outbox where id = event;
+  return event;
+end $$;
+
+-- Says something about an order that no table holds: a logical message is in the write-ahead log and nowhere else.
+create function shop.rate_order(rated bigint, stars integer) returns pg_lsn language sql as $$
+  select pg_logical_emit_message(true, 'event:order_rated.v1:' || rated, json_build_object('order_id', rated, 'stars', stars)::text)
+$$;
+
+alter table shop.orders owner to shop;
+alter table shop.order_lines owner to shop;
+alter table shop.outbox owner to shop;
+grant usage on schema shop to shop;

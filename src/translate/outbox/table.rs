@@ -1,0 +1,233 @@
+//! An outbox table: its columns found and checked once, its rows passed on.
+
+use std::sync::Arc;
+
+use crate::change::{Change, Column, Operation, Relation, Tuple, Value};
+use crate::config::Pii;
+use crate::event::Records;
+use crate::rules::{Outbox, OutboxOrigin, RuleError, RuleErrors, Rules};
+use crate::translate::envelope::Envelope;
+use crate::translate::{TranslateError, json};
+use crate::types::{Base, Kind};
+
+use super::{Made, Names, failed};
+
+/// An outbox table, compiled for one description of it.
+#[derive(Debug)]
+pub struct Plan {
+    rules: Arc<Rules>,
+    id: Named,
+    /// `None`: event types do not hang on it.
+    aggregatetype: Option<Named>,
+    aggregateid: Named,
+    kind: Named,
+    payload: Named,
+    timestamp: Option<(Named, Kind)>,
+    time: Vec<u8>,
+    names: Names,
+}
+
+/// A column, by its place in the tuples.
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    at: usize,
+}
+
+/// What a column must be able to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Identifier,
+    Word,
+    Document,
+    Moment,
+}
+
+impl Holds {
+    fn fits(self, base: &Base) -> bool {
+        let text = matches!(base, Base::Text | Base::Varchar);
+        match self {
+            Self::Identifier => {
+                text || matches!(
+                    base,
+                    Base::Uuid
+                        | Base::Int2
+                        | Base::Int4
+                        | Base::Int8
+                        | Base::Numeric
+                        | Base::Enum(_)
+                        | Base::Name
+                )
+            }
+            Self::Word => text || matches!(base, Base::Enum(_) | Base::Name),
+            Self::Document => text || matches!(base, Base::Json | Base::Jsonb),
+            Self::Moment => matches!(base, Base::TimestampTz | Base::Timestamp),
+        }
+    }
+
+    const fn types(self) -> &'static str {
+        match self {
+            Self::Identifier => "uuid, text or a number without a point",
+            Self::Word => "text or an enum",
+            Self::Document => "jsonb, json or text",
+            Self::Moment => "timestamptz, or timestamp in UTC",
+        }
+    }
+}
+
+struct Finder<'a> {
+    relation: &'a Relation,
+    pii: &'a Pii,
+    outbox: &'a Outbox,
+    wrong: Vec<RuleError>,
+}
+
+impl Finder<'_> {
+    fn column(&self, name: &str) -> Option<(Named, &Column)> {
+        let mut columns = self.relation.columns.iter().enumerate();
+        let (at, column) = columns.find(|(_, column)| column.name == name)?;
+        Some((Named { name: name.to_owned(), at }, column))
+    }
+
+    fn find(&mut self, role: &str, name: &str, holds: Holds) -> Option<Named> {
+        let Some((found, column)) = self.column(name) else {
+            let message = format!(
+                "{}.{} has no column {name}; if its {role} is called otherwise, add columns = {{ {role} = \"…\" }}",
+                self.relation.schema, self.relation.table
+            );
+            self.wrong(message);
+            return None;
+        };
+        if !holds.fits(&column.data_type.base) {
+            let message =
+                format!("the {role}, {name}, is of type {}; it must be {}", column.data_type, holds.types());
+            self.wrong(message);
+            return None;
+        }
+        if self.pii.tags(&self.relation.schema, &self.relation.table, name) {
+            let message = format!(
+                "the {role}, {name}, holds personal data by [pii], and what an outbox holds leaves as it is: \
+                 take the column out of pii.columns, or leave the data out of the outbox"
+            );
+            self.wrong(message);
+            return None;
+        }
+        Some(found)
+    }
+
+    fn wrong(&mut self, message: String) {
+        let (place, event) = (Some(self.outbox.place.clone()), Some(self.outbox.name()));
+        self.wrong.push(RuleError { place, event, message });
+    }
+}
+
+impl Plan {
+    /// Compiles the outbox that this table is; `None` if it is none.
+    ///
+    /// # Errors
+    /// All that is wrong with its columns.
+    pub fn new(rules: &Arc<Rules>, relation: &Relation, pii: &Pii) -> Result<Option<Self>, RuleErrors> {
+        let Some(outbox) = rules.outbox_of(&relation.schema, &relation.table) else { return Ok(None) };
+        let OutboxOrigin::Table { columns, .. } = &outbox.origin else { return Ok(None) };
+        let mut finder = Finder { relation, pii, outbox, wrong: Vec::new() };
+        let id = finder.find("id", &columns.id, Holds::Identifier);
+        let needs_aggregate = outbox.template.needs_aggregate();
+        let aggregatetype = needs_aggregate
+            .then(|| finder.find("aggregatetype", &columns.aggregatetype, Holds::Word))
+            .flatten();
+        let aggregateid = finder.find("aggregateid", &columns.aggregateid, Holds::Identifier);
+        let kind = finder.find("type", &columns.kind, Holds::Word);
+        let payload = finder.find("payload", &columns.payload, Holds::Document);
+        let (timestamp, is_named) = &columns.timestamp;
+        // A column that happens to be called so, and that nobody has named, may be something else.
+        let is_moment = |(_, column): (Named, &Column)| Holds::Moment.fits(&column.data_type.base);
+        let timestamp = (*is_named || finder.column(timestamp).is_some_and(is_moment))
+            .then(|| finder.find("timestamp", timestamp, Holds::Moment))
+            .flatten()
+            .and_then(|named| Some((relation.columns.get(named.at)?.kind.clone(), named)));
+        let (Some(id), Some(aggregateid), Some(kind), Some(payload), true) =
+            (id, aggregateid, kind, payload, finder.wrong.is_empty())
+        else {
+            return Err(RuleErrors(finder.wrong));
+        };
+        Ok(Some(Self {
+            rules: Arc::clone(rules),
+            id,
+            aggregatetype,
+            aggregateid,
+            kind,
+            payload,
+            timestamp: timestamp.map(|(kind, named)| (named, kind)),
+            time: Vec::new(),
+            names: Names::default(),
+        }))
+    }
+
+    /// Adds the event that an inserted row is.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn translate(
+        &mut self,
+        change: &Change<'_>,
+        envelope: &mut Envelope,
+        records: &mut Records,
+    ) -> Result<(), TranslateError> {
+        let Operation::Insert { new } = change.operation else { return Ok(()) };
+        let relation = change.relation;
+        let Some(outbox) = self.rules.outbox_of(&relation.schema, &relation.table) else { return Ok(()) };
+        let has_time = write_time(self.timestamp.as_ref(), &new, &mut self.time)?;
+        let payload = match new.get(self.payload.at) {
+            Value::Text(text) => Some(text),
+            Value::Null | Value::Unavailable => None,
+        };
+        let made = Made {
+            aggregate: self.aggregatetype.as_ref().map_or(Ok(""), |column| text(column, &new))?,
+            kind: text(&self.kind, &new)?,
+            id: Some(text(&self.id, &new)?),
+            key: Some(text(&self.aggregateid, &new)?),
+            time: has_time.then_some(self.time.as_slice()),
+            payload,
+            place: change.place,
+        };
+        made.write(outbox, &mut self.names, envelope, records)
+    }
+}
+
+/// A value that must be there.
+fn text<'a>(column: &Named, row: &Tuple<'a>) -> Result<&'a str, TranslateError> {
+    match row.get(column.at) {
+        Value::Text(b"") => Err(failed(format!("column {} is empty", column.name))),
+        Value::Text(text) => {
+            std::str::from_utf8(text).map_err(|_| failed(format!("column {} is not UTF-8", column.name)))
+        }
+        Value::Null | Value::Unavailable => Err(failed(format!("column {} is NULL", column.name))),
+    }
+}
+
+/// Whether the row names a time; NULL means the commit's.
+fn write_time(
+    column: Option<&(Named, Kind)>,
+    row: &Tuple<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TranslateError> {
+    let Some((column, kind)) = column else { return Ok(false) };
+    let Value::Text(text) = row.get(column.at) else { return Ok(false) };
+    out.clear();
+    json::write_value(out, kind, text).map_err(|error| failed(format!("column {}: {error}", column.name)))?;
+    // CloudEvents wants RFC 3339: four digits of a year, and no infinity.
+    let inner = out.strip_prefix(b"\"").and_then(|out| out.strip_suffix(b"\""));
+    match inner {
+        Some(inner)
+            if inner.get(4) == Some(&b'-') && inner.get(10) == Some(&b'T') && !inner.ends_with(b"C") =>
+        {
+            out.pop();
+            out.remove(0);
+            if out.last() != Some(&b'Z') {
+                out.push(b'Z');
+            }
+            Ok(true)
+        }
+        _ => Err(failed(format!("column {} is infinite, or beyond the years 0001 to 9999", column.name))),
+    }
+}
