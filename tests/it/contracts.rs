@@ -131,6 +131,7 @@ impl Validators<'_> {
             let text = std::fs::read_to_string(self.directory.join(file)).unwrap();
             let schema: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(schema["$id"], address);
+            assert!(jsonschema::draft7::meta::is_valid(&schema), "{file} is no schema");
             let validator =
                 jsonschema::draft7::options().should_validate_formats(true).build(&schema).unwrap();
             for example in schema["examples"].as_array().unwrap() {
