@@ -1,31 +1,140 @@
 //! Rules meet the database, before anything is received: tables, columns and types as they are today, and what the server itself
 //! says of every expression.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
-use crate::config::TableName;
+use crate::change::Described;
+use crate::config::{Automatic, Config, TableName};
+use crate::contracts;
+use crate::contracts::check::Finding;
+use crate::contracts::lock::Lock;
+use crate::contracts::model::Model;
 use crate::failure::Failure;
-use crate::pipeline::database::Seen;
-use crate::pipeline::recover::Wanted;
+use crate::pipeline::database;
 use crate::rules::{Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
 use crate::source::postgres::catalog;
-use crate::source::postgres::publication::quoted;
+use crate::source::postgres::publication::{self, PublicationFacts, quoted};
 use crate::source::postgres::sql::Session;
 use crate::translate::Translator;
 use crate::translate::sql::{Described as Text, describable};
+use crate::translate::time::write_rfc3339;
 
-/// Checks all rules against the database. `planned` are the tables of a publication that is still to be made.
+/// What is published, or will be once the publication is made.
+#[derive(Debug)]
+pub struct Published<'a> {
+    /// The publication.
+    pub name: &'a str,
+    /// What the catalogue says of it; `None`: it is still to be made.
+    pub facts: Option<&'a PublicationFacts>,
+    /// Its tables, if it is still to be made.
+    pub planned: &'a [TableName],
+}
+
+impl Published<'_> {
+    fn tables(&self) -> Vec<&TableName> {
+        match self.facts {
+            Some(facts) => facts.tables.iter().map(|table| &table.name).collect(),
+            None => self.planned.iter().collect(),
+        }
+    }
+}
+
+/// Checks all rules against the database, and what is published against what was locked.
 ///
 /// # Errors
 /// Everything that is wrong with them ([`Failure::Stop`]), or the connection.
 pub async fn check(
     session: &mut Session,
     translator: &Translator,
-    (seen, wanted): (&Seen, &Wanted),
-    planned: &[TableName],
+    published: &Published<'_>,
 ) -> Result<(), Failure> {
+    let mut tables = rules(session, translator, published).await?;
+    let settings = translator.settings();
+    let Some(directory) = &settings.lock else { return Ok(()) };
+    let Some(lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
+    let names = contracts::of_automatic(&lock, published.tables().into_iter()).collect();
+    more(session, &mut tables, names, published).await?;
+    let model = Model::new(translator.source(), None, settings, &tables).map_err(Failure::stop)?;
+    let (warnings, errors): (Vec<_>, Vec<_>) =
+        contracts::check::check(&model, &lock, &today()).into_iter().partition(Finding::is_warning);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::stop(NotLocked(errors))) }
+}
+
+/// What is published is not what was locked.
+#[derive(Debug, thiserror::Error)]
+#[error("what would be published is not what was locked; `forebay events check` says the same:{}", list(.0))]
+struct NotLocked(Vec<Finding>);
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().fold(String::new(), |text, finding| format!("{text}\n{finding}"))
+}
+
+/// Today's date in UTC.
+pub fn today() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = Vec::new();
+    write_rfc3339(&mut text, i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+    text.truncate("2026-11-21".len());
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Describes tables that are not described yet; those that do not exist are left out.
+async fn more(
+    session: &mut Session,
+    tables: &mut Vec<Described>,
+    names: Vec<&TableName>,
+    published: &Published<'_>,
+) -> Result<(), Failure> {
+    for name in names {
+        let known = |t: &Described| t.relation.schema == name.schema && t.relation.table == name.table;
+        if tables.iter().any(known) {
+            continue;
+        }
+        if let Some(mut found) = session.run(async |client| catalog::describe(client, name).await).await? {
+            let facts = published.facts.and_then(|facts| facts.tables.iter().find(|t| t.name == *name));
+            found.publish(facts.and_then(|table| table.columns.as_deref()));
+            tables.push(found);
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is published from, as the database has it today: what contracts are made of. The rules are checked on the way.
+///
+/// # Errors
+/// The rules are wrong, or the database cannot be asked.
+pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Described>, Failure> {
+    let settings = database::settings(config).map_err(Failure::stop)?;
+    let mut session = Session::open(&settings).await?;
+    let name = &config.source.publication;
+    let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
+    let planned = match (&publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    let published = Published { name, facts: publication.as_ref(), planned: &planned };
+    let mut tables = rules(&mut session, translator, &published).await?;
+    let automatic = translator.settings().automatic != Automatic::Off;
+    let mut names = published.tables();
+    names.retain(|name| automatic && config.tables.wants(&name.schema, &name.table));
+    more(&mut session, &mut tables, names, &published).await?;
+    Ok(tables)
+}
+
+/// Checks the rules, and describes the tables that they read.
+async fn rules(
+    session: &mut Session,
+    translator: &Translator,
+    published: &Published<'_>,
+) -> Result<Vec<Described>, Failure> {
     let rules = translator.rules();
-    let mut errors = Vec::new();
+    let (mut errors, mut tables) = (Vec::new(), Vec::new());
     for name in rules.tables() {
         let described = session.run(async |client| catalog::describe(client, name).await).await?;
         let Some(mut described) = described else {
@@ -36,19 +145,19 @@ pub async fn check(
             ));
             continue;
         };
-        let published = seen.publication.as_ref().map(|publication| &publication.tables);
-        match published.map(|tables| tables.iter().find(|table| table.name == *name)) {
+        match published.facts.map(|facts| facts.tables.iter().find(|table| table.name == *name)) {
             Some(Some(table)) => described.publish(table.columns.as_deref()),
-            Some(None) => errors.extend(about(rules, name, &not_published(name, &wanted.publication))),
-            None if planned.contains(name) => {}
+            Some(None) => errors.extend(about(rules, name, &not_published(name, published.name))),
+            None if published.planned.contains(name) => {}
             None => errors.extend(about(rules, name, &not_planned(name))),
         }
         match translator.check(&described.relation) {
             Ok(()) => errors.extend(ask(session, rules, name).await?),
             Err(wrong) => errors.extend(wrong.0),
         }
+        tables.push(described);
     }
-    if errors.is_empty() { Ok(()) } else { Err(Failure::stop(RuleErrors(errors))) }
+    if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
 }
 
 fn not_published(name: &TableName, publication: &str) -> String {

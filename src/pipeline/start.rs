@@ -204,7 +204,12 @@ pub async fn decide(
         (None, Some(tables)) => tables.clone(),
         (None, None) => session.run(publication::candidate_tables).await?,
     };
-    contract::check(&mut session, translator, (&seen, &wanted), &planned).await?;
+    let published = contract::Published {
+        name: &wanted.publication,
+        facts: seen.publication.as_ref(),
+        planned: &planned,
+    };
+    contract::check(&mut session, translator, &published).await?;
     let found = directory.checkpoint.as_ref();
     let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
     let mut checkpoint = start.checkpoint;

@@ -57,6 +57,14 @@ impl Rules {
         })
     }
 
+    /// The rule that reads the table: the rule itself, or the one that its event is made from.
+    pub fn root_of<'a>(&'a self, rule: &'a Rule) -> Option<&'a Rule> {
+        match &rule.origin {
+            Origin::Table { .. } => Some(rule),
+            Origin::Event(parent) => self.events.iter().find(|other| other.event_type == *parent),
+        }
+    }
+
     /// The tables that rules read and those that are outboxes, each once, in the order of the rules, outboxes behind.
     pub fn tables(&self) -> Vec<&TableName> {
         let mut tables: Vec<&TableName> = Vec::new();

@@ -4,13 +4,13 @@
 //! the old key, then `inserted` under the new one. The key is the replica identity's columns; with `FULL` or `NOTHING`,
 //! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
 
-use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
+use crate::change::{Change, OldRow, Operation, Place, Relation, Tuple, Value};
 use crate::config::{Pii, Tables};
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
 use super::envelope::{Envelope, Head, Rest, partition_key, push_name, type_attributes};
-use super::{LINE_MAX, TranslateError, json};
+use super::{Addresses, LINE_MAX, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ struct EventType {
 }
 
 impl EventType {
-    fn new(relation: &Relation, what: &str, source: &str) -> Self {
+    fn new(relation: &Relation, what: &str, (source, schemas): (&str, &Addresses)) -> Self {
         let name = format!("{}.{}.{what}.v1", relation.schema, relation.table);
-        let attributes = type_attributes(source, &name);
+        let attributes = type_attributes(source, &name, schemas.get(&name).map(String::as_str));
         Self { name, attributes }
     }
 }
@@ -87,7 +87,12 @@ impl<'a> Row<'a> {
 
 impl Plan {
     /// Compiles a relation.
-    pub fn new(relation: &Relation, tables: &Tables, pii: &Pii, source: &str) -> Self {
+    pub fn new(
+        relation: &Relation,
+        tables: &Tables,
+        pii: &Pii,
+        (source, schemas): (&str, &Addresses),
+    ) -> Self {
         let columns: Vec<_> = relation
             .columns
             .iter()
@@ -105,20 +110,15 @@ impl Plan {
                 }
             })
             .collect();
-        let key = match relation.identity {
-            ReplicaIdentity::Default | ReplicaIdentity::Index => (0..columns.len())
-                .filter(|&at| columns.get(at).is_some_and(|column| column.in_identity))
-                .collect(),
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => relation.primary_key.clone(),
-        };
+        let key = relation.key();
         Self {
             columns,
             key,
             table: format!("{}.{}", relation.schema, relation.table),
-            inserted: EventType::new(relation, "inserted", source),
-            updated: EventType::new(relation, "updated", source),
-            deleted: EventType::new(relation, "deleted", source),
-            truncated: EventType::new(relation, "truncated", source),
+            inserted: EventType::new(relation, "inserted", (source, schemas)),
+            updated: EventType::new(relation, "updated", (source, schemas)),
+            deleted: EventType::new(relation, "deleted", (source, schemas)),
+            truncated: EventType::new(relation, "truncated", (source, schemas)),
             scratch: Scratch::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! What translation is told by the configuration: the rules read, the key of `hmac()` at hand.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,14 @@ pub struct Settings {
     pub pii: Pii,
     /// The key of `hmac()`.
     pub hmac_key: Option<HmacKey>,
+    /// The directory of the contracts.
+    pub lock: Option<PathBuf>,
+    /// Where the schemas of types are served; empty where that is not configured.
+    pub schemas: Addresses,
 }
+
+/// By event type, where its schema is served.
+pub type Addresses = HashMap<String, String>;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,14 @@ impl Settings {
     /// # Errors
     /// A file cannot be read, or is wrong.
     pub fn load(config: &Config) -> Result<Self, SettingsError> {
+        Ok(Self { hmac_key: hmac_key(&config.pii)?, ..Self::without_key(config)? })
+    }
+
+    /// Reads the rules only: contracts are checked where the key is not.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is wrong.
+    pub fn without_key(config: &Config) -> Result<Self, RuleErrors> {
         let rules = match &config.events.rules {
             Some(pattern) => Rules::load(pattern, &config.events.base)?,
             None => Rules::default(),
@@ -66,8 +82,10 @@ impl Settings {
             tables: config.tables.clone(),
             automatic: config.events.automatic,
             rules: Arc::new(rules),
-            hmac_key: hmac_key(&config.pii)?,
+            hmac_key: None,
             pii: config.pii.clone(),
+            lock: Some(config.events.lock_directory()),
+            schemas: Addresses::new(),
         })
     }
 }

@@ -54,7 +54,7 @@ impl Names {
             if self.known.len() >= NAMES_MAX {
                 self.known.clear();
             }
-            let (attributes, has_schema) = (type_attributes(source, &name), outbox.schemas.has(&name));
+            let (attributes, has_schema) = (type_attributes(source, &name, None), outbox.schemas.has(&name));
             self.known.insert(self.scratch.clone(), Named { name, attributes, has_schema });
         }
         self.known.get(&self.scratch)
