@@ -23,7 +23,11 @@ enum Told {
 /// The automatic events of a table of which rules are about these operations.
 pub(super) fn events(settings: &Settings, table: &Described, mapped: Operations) -> Vec<Event> {
     let relation = &table.relation;
-    if settings.automatic == Automatic::Off || !settings.tables.wants(&relation.schema, &relation.table) {
+    let is_outbox = settings.rules.outbox_of(&relation.schema, &relation.table).is_some();
+    if settings.automatic == Automatic::Off
+        || is_outbox
+        || !settings.tables.wants(&relation.schema, &relation.table)
+    {
         return Vec::new();
     }
     let mapped = if settings.automatic == Automatic::Also { Operations::default() } else { mapped };

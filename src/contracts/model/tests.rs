@@ -150,6 +150,7 @@ fn automatic_events_are_those_that_no_rule_replaces() {
         (insert, Automatic::Unmapped, plates(), &all[..]),
         (update, Automatic::Unmapped, plates(), &["deleted", "truncated"][..]),
         (insert, Automatic::Off, plates(), &[][..]),
+        ("[[event]]\noutbox = \"lab.plates\"\n", Automatic::Also, plates(), &[][..]),
     ] {
         let expected: Vec<_> = expected.iter().map(|what| format!("lab.plates.{what}.v1")).collect();
         assert_eq!(types(rules, automatic, &table), expected, "{rules} {automatic:?}");
