@@ -66,7 +66,10 @@ pub(super) fn leavers(
         slow.retain(|place| feed.paced.is_waiting(*place) || shards.has_refused(*place, LATELY, now));
         slow
     };
-    let waits = |lane: u8| refused(lane) || place(lane).is_some_and(|place| slow.contains(&place));
+    // Of a lane that has nothing here, a refusal is old news: nothing was sent since that could have been taken.
+    let waits = |lane: u8| {
+        unfinished(lane) && refused(lane) || place(lane).is_some_and(|place| slow.contains(&place))
+    };
     let is_free = |lane: u8| !unfinished(lane) && !waits(lane);
     let quarter = FrameNo(feed.low().frame.0 + feed.window.frames() / QUARTER + 1).min(then);
     let is_old = |of: u8| lane(of).first.is_some_and(|first| first <= quarter);

@@ -238,3 +238,16 @@ fn who_left_comes_back_when_it_keeps_up() {
     trial.run(1);
     assert!(trial.lanes.is_empty() && trial.lanes.low().frame == FrameNo(trial.written));
 }
+
+#[test]
+fn a_shard_that_is_well_again_comes_back_although_another_one_that_left_before_is_not() {
+    let mut trial = Trial::new(many, (0, 20), service(4, u32::MAX, |service, lane| service.shard(lane) != 0));
+    trial.run(15);
+    trial.service.takes = |service, lane| service.shard(lane) > 1;
+    trial.run(15);
+    assert!(trial.lanes.behind().lanes > 120, "{:?}", trial.lanes.behind());
+    trial.service.takes = |service, lane| service.shard(lane) != 0;
+    trial.run(60);
+    let (behind, _) = trial.lanes.behind_whom().unwrap();
+    assert!(behind.iter().all(|lane| *lane < 64) && behind.len() > 57, "{behind:?}");
+}
