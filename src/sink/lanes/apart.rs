@@ -22,7 +22,7 @@ use super::audit::Audit;
 use super::feed::{Feed, FeedId, LANES};
 use super::leaving::Leaving;
 use super::progress::{ELSEWHERE, Finished, Start};
-use super::stuck::{self, STUCK_AFTER, STUCK_AFTER_REAR};
+use super::stuck::{self, STUCK_AFTER};
 use super::window::Window;
 use crate::buffer::checkpoint::Mark;
 use crate::position::FrameNo;
@@ -232,13 +232,12 @@ impl Lanes {
             Some(full) if standing && !moved(full.1) => full,
             _ => (now, low, head),
         };
-        let rear = id != FeedId::FRONT;
-        let long = now.duration_since(full.0) >= if rear { STUCK_AFTER_REAR } else { STUCK_AFTER };
-        let look = standing && (long || rear);
+        let owned = self.lanes_of(id);
+        let long = now.duration_since(full.0) >= stuck::patience(feed, &owned, &self.shards);
+        let look = standing && (long || id != FeedId::FRONT);
         let refused = |lane| self.is_refused(lane);
-        let leavers = look
-            .then(|| stuck::leavers(feed, (full.2, now), &self.lanes_of(id), &self.shards, refused))
-            .flatten();
+        let leavers =
+            look.then(|| stuck::leavers(feed, (full.2, now), &owned, &self.shards, refused)).flatten();
         // While nobody would gain, nobody is kept waiting.
         let full = if look && leavers.is_none() { (now, low, head) } else { full };
         self.feed_mut(id, |feed| feed.watch.full = standing.then_some(full));
