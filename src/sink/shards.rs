@@ -173,6 +173,11 @@ impl Shards {
         self.all.get(above.or(*below)?.index()).map(|shard| &*shard.id)
     }
 
+    /// Whether any shard has taken anything.
+    pub fn is_any_known(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// The shard of each lane; where nothing is known, that of the nearest lane below, because a shard is a run of lanes.
     pub fn places(&self) -> Vec<Option<Place>> {
         let known = |lane: &Lane| lane.above.or(lane.below);

@@ -2,8 +2,8 @@
 //!
 //! - **Detach**: a feed's window stands, and some lanes would gain if others left: the lanes that hold its oldest unfinished
 //!   records leave, see [`stuck`]. First they are *held* until nothing of them is out,
-//!   then a feed of their own (or one that is as far behind) reads for them from where they stand, and the window gives their
-//!   records back. A feed that was so made may be divided in the same way.
+//!   then a feed of their own (or one in the same trouble, see [`leaving`](super::leaving)) reads for them from where they stand, and
+//!   the window gives their records back. A feed that was so made may be divided in the same way.
 //! - **Hand-over**: a feed behind the front whose reader has come into the front's window, and that finishes within a second
 //!   what it reads, hands over at the front's head H: it finishes everything up to H, while the front holds what comes after.
 //!   Then the front serves the lanes again and the feed is gone. If that takes too long, or fills the front, it is called off
@@ -20,14 +20,15 @@ use tokio::time::Instant;
 use super::Lanes;
 use super::audit::Audit;
 use super::feed::{Feed, FeedId, LANES};
-use super::progress::{ELSEWHERE, Finished, Start, beyond, reached};
-use super::stuck::{self, STUCK_AFTER, STUCK_AFTER_REAR};
+use super::leaving::Leaving;
+use super::progress::{ELSEWHERE, Finished, Start};
+use super::stuck::{self, STUCK_AFTER};
 use super::window::Window;
 use crate::buffer::checkpoint::Mark;
 use crate::position::FrameNo;
 
 /// The front, and three that are behind: each costs a window, and three shards in different trouble at once are rare.
-const FEEDS_MAX: usize = 4;
+pub(super) const FEEDS_MAX: usize = 4;
 /// A feed behind the front has this part of the memory: enough log for a second of a shard.
 const REAR_PART: usize = 8;
 /// How often feeds are looked at.
@@ -49,7 +50,7 @@ const START_FRAME: usize = 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch {
     /// Since when the window has been half full and hardly moved, where `low` stood then, and the head.
-    full: Option<(Instant, FrameNo, FrameNo)>,
+    pub(super) full: Option<(Instant, FrameNo, FrameNo)>,
     /// When it was looked at for speed, and where the head stood then.
     pace: Option<(Instant, FrameNo)>,
     /// Since when it hands over.
@@ -58,7 +59,14 @@ pub(super) struct Watch {
     called_off: u32,
     not_before: Option<Instant>,
     /// Whether it was made for lanes that are refused.
-    refused: bool,
+    pub(super) refused: bool,
+}
+
+impl Watch {
+    /// Of a feed that begins again further back.
+    pub(super) fn again(self) -> Self {
+        Self { full: None, pace: None, ..self }
+    }
 }
 
 /// What has changed.
@@ -92,13 +100,6 @@ pub struct Lag {
     pub oldest: Option<i64>,
 }
 
-/// Lanes on their way out of a feed.
-#[derive(Clone, Debug)]
-pub(super) struct Leaving {
-    feed: FeedId,
-    lanes: Vec<u8>,
-}
-
 impl Lanes {
     /// Looks after the feeds: who leaves, who comes back. To be called when [`fill`](Self::fill) has just given nothing, so that
     /// what is ready then could not be sent; it looks four times a second. Whether there is something to
@@ -127,7 +128,7 @@ impl Lanes {
                 && let Some(lanes) = self.stuck(id, now)
             {
                 self.feed_mut(id, |feed| feed.hold(&lanes));
-                self.leaving = Some(Leaving { feed: id, lanes });
+                self.leaving = Some(Leaving::new(id, lanes));
             }
         }
         self.leave(now);
@@ -197,19 +198,19 @@ impl Lanes {
     }
 
     /// Whether nothing of the lane is taken at all: neither from it, nor from its shard.
-    fn is_refused(&self, lane: u8) -> bool {
+    pub(super) fn is_refused(&self, lane: u8) -> bool {
         self.pauses.is_refused(lane) || self.shards.refuses(lane)
     }
 
-    fn shard_of(&self, lanes: &[u8]) -> Option<String> {
+    pub(super) fn shard_of(&self, lanes: &[u8]) -> Option<String> {
         lanes.iter().filter_map(|lane| self.shards.of_lane(*lane)).max().map(str::to_owned)
     }
 
-    fn lanes_of(&self, id: FeedId) -> Vec<u8> {
+    pub(super) fn lanes_of(&self, id: FeedId) -> Vec<u8> {
         (0..=u8::MAX).zip(&*self.owner).filter(|(_, owner)| **owner == id).map(|(lane, _)| lane).collect()
     }
 
-    fn set_owner(&mut self, lanes: &[u8], id: FeedId) {
+    pub(super) fn set_owner(&mut self, lanes: &[u8], id: FeedId) {
         for lane in lanes {
             if let Some(owner) = self.owner.get_mut(usize::from(*lane)) {
                 *owner = id;
@@ -217,7 +218,7 @@ impl Lanes {
         }
     }
 
-    fn feed_mut<T>(&mut self, id: FeedId, act: impl FnOnce(&mut Feed) -> T) -> Option<T> {
+    pub(super) fn feed_mut<T>(&mut self, id: FeedId, act: impl FnOnce(&mut Feed) -> T) -> Option<T> {
         self.feeds.iter_mut().find(|feed| feed.id == id).map(act)
     }
 
@@ -231,13 +232,12 @@ impl Lanes {
             Some(full) if standing && !moved(full.1) => full,
             _ => (now, low, head),
         };
-        let rear = id != FeedId::FRONT;
-        let long = now.duration_since(full.0) >= if rear { STUCK_AFTER_REAR } else { STUCK_AFTER };
-        let look = standing && (long || rear);
+        let owned = self.lanes_of(id);
+        let long = now.duration_since(full.0) >= stuck::patience(feed, &owned, &self.shards);
+        let look = standing && (long || id != FeedId::FRONT);
         let refused = |lane| self.is_refused(lane);
-        let leavers = look
-            .then(|| stuck::leavers(feed, (full.2, now), &self.lanes_of(id), &self.shards, refused))
-            .flatten();
+        let leavers =
+            look.then(|| stuck::leavers(feed, (full.2, now), &owned, &self.shards, refused)).flatten();
         // While nobody would gain, nobody is kept waiting.
         let full = if look && leavers.is_none() { (now, low, head) } else { full };
         self.feed_mut(id, |feed| feed.watch.full = standing.then_some(full));
@@ -249,80 +249,14 @@ impl Lanes {
         self.flight.is_free(&self.limits, self.gate.budget(), feed.waiting)
     }
 
-    /// Moves lanes on their way out, once nothing of them is out.
-    fn leave(&mut self, now: Instant) {
-        let Some(Leaving { feed: id, lanes }) = self.leaving.clone() else { return };
-        let Some(feed) = self.feeds.iter().find(|feed| feed.id == id) else {
-            self.leaving = None;
-            return;
-        };
-        if !feed.is_idle(&lanes) {
-            return;
-        }
-        self.leaving = None;
-        let all = reached(feed);
-        let of = |lane: u8| lanes.contains(&lane);
-        let mut answered: Vec<_> = beyond(feed, &all, of).collect();
-        answered.extend(feed.finished.answered());
-        let base =
-            (0..=u8::MAX).zip(all).filter(|(lane, _)| of(*lane)).map(|(_, at)| at).min().unwrap_or_default();
-        let refused = lanes.iter().all(|lane| self.is_refused(*lane));
-        let Some(to) = self.room_for(id, base, refused) else {
-            let rules = super::Rules::new(&self.limits, &self.pauses, &self.shards);
-            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) {
-                feed.let_go(&lanes, rules);
-                feed.watch.full = Some((now, feed.low().frame, feed.window.head()));
-            }
-            return;
-        };
-        let limit = self.limits.max_record_size;
-        self.feed_mut(id, |feed| {
-            feed.give_away(&lanes, limit);
-            feed.watch.full = None;
-        });
-        self.feed_mut(to, |feed| {
-            (0..=u8::MAX)
-                .zip(all)
-                .filter(|(lane, _)| of(*lane))
-                .for_each(|(lane, at)| feed.finished.set(lane, at));
-            feed.finished.add(answered);
-        });
-        self.set_owner(&lanes, to);
-        let behind = self.front().window.head().0.saturating_sub(base.0);
-        let shard = self.shard_of(&lanes);
-        self.changes.push(Change::Detached { lanes, behind, shard });
-        self.advance();
-    }
-
-    /// A feed that reads for lanes that stand at `base`: a new one; or one that has not read beyond it, if those are in the same
-    /// trouble or there cannot be another.
-    fn room_for(&mut self, from: FeedId, base: FrameNo, refused: bool) -> Option<FeedId> {
-        let crowded = self.feeds.len() >= FEEDS_MAX;
-        let may_join = |feed: &&Feed| {
-            let rear = feed.id != FeedId::FRONT && feed.id != from && feed.until.is_none();
-            rear && feed.window.head() <= base && (crowded || (refused && feed.watch.refused))
-        };
-        if let Some(feed) = self.feeds.iter().filter(may_join).max_by_key(|feed| feed.window.head()) {
-            return Some(feed.id);
-        }
-        if crowded {
-            return None;
-        }
-        self.begin_audit();
-        let id = self
-            .add_feed(Mark { frame: base, position: None }, Finished::new(&[ELSEWHERE; LANES], [].into()));
-        self.feed_mut(id, |feed| feed.watch.refused = refused);
-        Some(id)
-    }
-
-    fn add_feed(&mut self, low: Mark, finished: Finished) -> FeedId {
+    pub(super) fn add_feed(&mut self, low: Mark, finished: Finished) -> FeedId {
         self.last_feed += 1;
         let id = FeedId(self.last_feed);
         self.feeds.push(Feed::new(id, Window::new(low, None), finished));
         id
     }
 
-    fn begin_audit(&mut self) {
+    pub(super) fn begin_audit(&mut self) {
         if self.audit.is_none() {
             let front = self.front();
             self.audit = Some(Audit { low: front.low(), transaction: front.window.low_transaction() });
@@ -336,7 +270,7 @@ impl Lanes {
         let front_stands = self.is_full(front) && front.waiting.records == 0;
         let ids: Vec<FeedId> = self.feeds.iter().skip(1).map(|feed| feed.id).collect();
         for id in ids {
-            let leaving = self.leaving.as_ref().is_some_and(|leaving| leaving.feed == id);
+            let leaving = self.leaving.as_ref().is_some_and(|leaving| leaving.needs(id));
             let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) else { continue };
             if let Some(since) = feed.watch.handing {
                 let took = now.duration_since(since);

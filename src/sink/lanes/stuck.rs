@@ -12,12 +12,15 @@
 //! if they are the exception: at most an eighth of all, or no more than those that have finished something beyond them.
 //! A backlog in which every key is as slow as the other stays together, and so does a stream that is overloaded as a
 //! whole: nobody would gain.
+//!
+//! Where nothing was taken since the start, by anyone, nobody is known to gain; but those who would may stand behind a window that is
+//! full of others' records. So lanes leave there too, after half a minute.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::feed::{Feed, LANES};
+use super::feed::{Feed, FeedId, LANES};
 use super::window::State;
 use crate::position::FrameNo;
 use crate::sink::shards::{Place, Shards};
@@ -25,7 +28,10 @@ use crate::sink::shards::{Place, Shards};
 /// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// The same behind the front: there lanes may be in the pause that an earlier trouble has left them, and nobody new waits.
-pub(super) const STUCK_AFTER_REAR: Duration = Duration::from_secs(6);
+const STUCK_AFTER_REAR: Duration = Duration::from_secs(6);
+/// The same where nothing was taken since the start, by anyone: nobody is known to gain, but perhaps somebody would, whom a
+/// window full of others' records keeps from being seen.
+const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
 /// A shard that has refused something within this time holds back what waits for it, whether there are tokens now or not.
 const LATELY: Duration = Duration::from_secs(5);
 /// The part of a window that must be used.
@@ -42,6 +48,19 @@ struct Lane {
     first: Option<FrameNo>,
     /// Whether it has finished something that `low` has not passed.
     worked: bool,
+}
+
+/// How long a feed of these lanes must have stood.
+pub(super) fn patience(feed: &Feed, owned: &[u8], shards: &Shards) -> Duration {
+    // What this process has not seen being taken may have been taken before it started.
+    let ahead = |lane: &u8| feed.finished.lane(*lane) > feed.low().frame;
+    if !shards.is_any_known() && !owned.iter().any(ahead) {
+        STUCK_AFTER_UNKNOWN
+    } else if feed.id == FeedId::FRONT {
+        STUCK_AFTER
+    } else {
+        STUCK_AFTER_REAR
+    }
 }
 
 /// The lanes that a feed that stands should be rid of; `then` is where its head was when it was last seen to move, and `refused`
@@ -66,16 +85,17 @@ pub(super) fn leavers(
         slow.retain(|place| feed.paced.is_waiting(*place) || shards.has_refused(*place, LATELY, now));
         slow
     };
-    let waits = |lane: u8| refused(lane) || place(lane).is_some_and(|place| slow.contains(&place));
+    // Of a lane that has nothing here, a refusal is old news: nothing was sent since that could have been taken.
+    let waits = |lane: u8| {
+        unfinished(lane) && refused(lane) || place(lane).is_some_and(|place| slow.contains(&place))
+    };
     let is_free = |lane: u8| !unfinished(lane) && !waits(lane);
     let quarter = FrameNo(feed.low().frame.0 + feed.window.frames() / QUARTER + 1).min(then);
     let is_old = |of: u8| lane(of).first.is_some_and(|first| first <= quarter);
 
     let free = owned.iter().filter(|lane| is_free(**lane)).count();
     let worked = owned.iter().filter(|of| is_free(**of) && lane(**of).worked).count();
-    // Where nothing was ever taken, nobody is known to gain; but after a restart it may have been taken before.
-    let ahead = |lane: u8| is_free(lane) && feed.finished.lane(lane) > feed.low().frame;
-    if free == 0 || places.iter().all(Option::is_none) && !owned.iter().any(|lane| ahead(*lane)) {
+    if free == 0 {
         return None;
     }
     let old = owned.iter().copied().filter(|lane| is_old(*lane));

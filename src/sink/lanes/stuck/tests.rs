@@ -23,6 +23,8 @@ struct Service {
     /// Records that a shard takes in a step.
     limit: u32,
     taken: [u32; 4],
+    /// Records that it has taken in all.
+    took: u32,
     takes: Takes,
 }
 
@@ -38,6 +40,7 @@ impl Service {
             return Answer::Throttled;
         }
         self.taken[usize::from(shard)] += 1;
+        self.took += 1;
         Answer::Accepted { sequence: "1".to_owned(), shard: format!("shardId-00000000000{shard}") }
     }
 }
@@ -128,7 +131,7 @@ impl Trial {
 }
 
 fn service(shards: u8, limit: u32, takes: Takes) -> Service {
-    Service { shards, limit, taken: [0; 4], takes }
+    Service { shards, limit, taken: [0; 4], took: 0, takes }
 }
 
 fn many(frame: u64) -> String {
@@ -237,4 +240,36 @@ fn who_left_comes_back_when_it_keeps_up() {
     trial.rate = 0;
     trial.run(1);
     assert!(trial.lanes.is_empty() && trial.lanes.low().frame == FrameNo(trial.written));
+}
+
+#[test]
+fn a_shard_that_is_well_again_comes_back_although_another_one_that_left_before_is_not() {
+    let mut trial = Trial::new(many, (0, 20), service(4, u32::MAX, |service, lane| service.shard(lane) != 0));
+    trial.run(15);
+    trial.service.takes = |service, lane| service.shard(lane) > 1;
+    trial.run(15);
+    assert!(trial.lanes.behind().lanes > 120, "{:?}", trial.lanes.behind());
+    trial.service.takes = |service, lane| service.shard(lane) != 0;
+    trial.run(60);
+    let (behind, _) = trial.lanes.behind_whom().unwrap();
+    assert!(behind.iter().all(|lane| *lane < 64) && behind.len() > 57, "{behind:?}");
+}
+
+#[test]
+fn after_a_start_others_go_on_although_the_window_is_full_of_a_shard_that_takes_nothing() {
+    /// A bulk load into the first shard, then everything.
+    fn bulk(frame: u64) -> String {
+        let first = |key: &String| KeyHash::of(key).lane() < 64;
+        if frame > 5_000 {
+            return many(frame);
+        }
+        (0..2000).map(|salt| format!("k{}", (frame * 7919 + salt) % 2000)).find(first).unwrap()
+    }
+    let mut trial =
+        Trial::new(bulk, (12_000, 0), service(4, u32::MAX, |service, lane| service.shard(lane) != 0));
+    trial.bytes = 3_000;
+    let (left, first) = trial.run(90);
+    println!("{} lanes left, the first after {first:?} ms", left.len());
+    assert!(left.iter().all(|lane| *lane < 64) && left.len() > 57, "{left:?}");
+    assert!(trial.service.took > 4_000, "only {} were taken", trial.service.took);
 }
