@@ -12,6 +12,7 @@
 //!
 //! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`]
 //! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
+//! - [`contracts`]: what is published, described, locked and compared: offline
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, recovery, start and stop
 //! - [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
@@ -20,6 +21,7 @@ pub mod buffer;
 pub mod change;
 pub mod cli;
 pub mod config;
+pub mod contracts;
 pub mod event;
 pub mod failure;
 pub mod observe;
