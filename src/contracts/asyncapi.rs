@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::catalog::build::data_schema;
+use super::catalog::build::{History, data_schema};
 use super::envelope::ATTRIBUTES;
 use super::model::{Event, Model};
 
@@ -23,11 +23,8 @@ pub struct Stream<'a> {
     pub version: &'a str,
 }
 
-/// An event, and the newest minor version that is locked.
-pub type Minor<'a> = &'a dyn Fn(&Event) -> Option<u32>;
-
 /// The document.
-pub fn document(stream: Stream<'_>, model: &Model, minor: Minor<'_>) -> Value {
+pub fn document(stream: Stream<'_>, model: &Model, history: &History) -> Value {
     let short = stream.stream.rsplit('/').next().unwrap_or(stream.stream);
     let channel = key(short);
     let (mut messages, mut schemas) = (Map::new(), Map::new());
@@ -37,8 +34,9 @@ pub fn document(stream: Stream<'_>, model: &Model, minor: Minor<'_>) -> Value {
         let key = key(&event.event_type);
         offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
         sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
-        messages.insert(key.clone(), message(model, event, &key, minor(event)));
-        let mut schema = data_schema(event);
+        let locked = newest(history, event);
+        messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| minor)));
+        let mut schema = data_schema(event, locked.map(|(_, schema)| schema));
         if let Some(members) = schema.as_object_mut() {
             members.insert("title".to_owned(), format!("data of {}", event.event_type).into());
         }
@@ -161,6 +159,12 @@ fn tags(event: &Event) -> Value {
         tags.push(json!({"name": "deprecated"}));
     }
     tags.into()
+}
+
+/// The newest locked version of an event.
+fn newest<'a>(history: &'a History, event: &Event) -> Option<(u32, &'a Value)> {
+    let versions = history.get(&event.stem)?.range((event.major, 0)..=(event.major, u32::MAX));
+    versions.last().map(|((_, minor), schema)| (*minor, schema))
 }
 
 fn reference(to: &str) -> Value {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::differences::Differences;
 use super::view::{Attribute, Deprecated, Domain, Event, Fact, Field, Group, Link, Major, Page, Version};
 use super::words;
+use crate::contracts::document;
 use crate::contracts::envelope::ATTRIBUTES;
 use crate::contracts::model::{self, Model};
 
@@ -115,7 +116,8 @@ impl<'a> Catalog<'a> {
 
     fn event(&self, event: &model::Event) -> Event {
         let locked = self.locked(&event.stem, event.major);
-        let current = data_schema(event);
+        let newest = locked.last().map(|(_, schema)| *schema);
+        let current = data_schema(event, newest);
         let changed = locked.last().is_some_and(|(_, last)| !Differences::between(last, &current).is_empty());
         let contract = match locked.last() {
             Some((minor, _)) if changed => format!("{}.{minor} is locked, changed since", event.major),
@@ -202,7 +204,9 @@ impl<'a> Catalog<'a> {
 
     /// The newest schema of a major version: as it is published, or as it was locked.
     fn newest(&self, stem: &str, major: u32) -> Option<Value> {
-        let published = self.majors(stem).into_iter().find(|event| event.major == major).map(data_schema);
+        let published = self.majors(stem).into_iter().find(|event| event.major == major).map(|event| {
+            data_schema(event, self.locked(stem, major).last().map(|(_, schema)| *schema))
+        });
         published.or_else(|| self.locked(stem, major).last().map(|(_, schema)| Value::clone(schema)))
     }
 }
@@ -215,21 +219,18 @@ fn other_note(major: u32, other: &model::Event) -> String {
     }
 }
 
-/// The schema of `data` as a reader sees it: open, because fields may be added.
-pub fn data_schema(event: &model::Event) -> Value {
-    let mut properties = Map::new();
-    for field in &event.fields {
-        let mut schema = field.value_schema();
-        if let Some(meaning) = &field.meaning {
-            schema.insert("description".to_owned(), meaning.as_str().into());
-        }
-        if field.hmac {
-            schema.insert("x-pii".to_owned(), "hmac".into());
-        }
-        properties.insert(field.name.clone(), schema.into());
-    }
+/// The schema of `data` as a reader sees it: open, because fields may be added. `locked` is the newest that is.
+pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
+    let properties: Map<String, Value> =
+        event.fields.iter().map(|field| (field.name.clone(), document::property(field).into())).collect();
+    // What came with a minor version is missing in older events.
+    let always = locked.and_then(|locked| locked.get("required")?.as_array());
+    let required = |field: &&model::Field| {
+        let was = |names: &Vec<Value>| names.iter().any(|name| name.as_str() == Some(field.name.as_str()));
+        !field.optional && always.is_none_or(was)
+    };
     let required: Vec<&str> =
-        event.fields.iter().filter(|field| !field.optional).map(|field| field.name.as_str()).collect();
+        event.fields.iter().filter(required).map(|field| field.name.as_str()).collect();
     json!({"type": "object", "properties": properties, "required": required})
 }
 

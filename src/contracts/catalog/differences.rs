@@ -32,9 +32,9 @@ impl Differences {
     pub fn between(before: &Value, after: &Value) -> Self {
         let (old, new) = (Fields::of(before), Fields::of(after));
         let mut differences = Self::default();
-        for (name, schema) in new.properties {
+        for (name, schema) in new.properties.into_iter().flatten() {
             let after = new.say(name, schema);
-            match old.properties.get(name) {
+            match old.get(name) {
                 None => {
                     differences.added.push(Difference { name: name.clone(), before: String::new(), after });
                 }
@@ -43,15 +43,15 @@ impl Differences {
                     if before != after {
                         differences.changed.push(Difference { name: name.clone(), before, after });
                     } else if exact(earlier) != exact(schema) {
-                        let more = |said: &str, schema| format!("{said} ({})", exact(schema));
+                        let more = |said: &str, schema| format!("{said} ({})", precise(schema));
                         let (before, after) = (more(&before, earlier), more(&after, schema));
                         differences.changed.push(Difference { name: name.clone(), before, after });
                     }
                 }
             }
         }
-        for (name, schema) in old.properties {
-            if !new.properties.contains_key(name) {
+        for (name, schema) in old.properties.into_iter().flatten() {
+            if new.get(name).is_none() {
                 let before = old.say(name, schema);
                 differences.removed.push(Difference { name: name.clone(), before, after: String::new() });
             }
@@ -67,17 +67,20 @@ impl Differences {
 
 /// The fields of a schema of `data`.
 struct Fields<'a> {
-    properties: &'a Map<String, Value>,
+    properties: Option<&'a Map<String, Value>>,
     required: Option<&'a Vec<Value>>,
 }
 
 impl<'a> Fields<'a> {
     fn of(schema: &'a Value) -> Self {
-        static NONE: Map<String, Value> = Map::new();
         Self {
-            properties: schema.get("properties").and_then(Value::as_object).unwrap_or(&NONE),
+            properties: schema.get("properties").and_then(Value::as_object),
             required: schema.get("required").and_then(Value::as_array),
         }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.properties?.get(name)
     }
 
     fn say(&self, name: &str, schema: &Value) -> String {
@@ -91,6 +94,11 @@ impl<'a> Fields<'a> {
         }
         said
     }
+}
+
+/// The type that the database calls it.
+fn precise(schema: &Value) -> String {
+    schema.get("x-type").and_then(Value::as_str).map_or_else(|| exact(schema), str::to_owned)
 }
 
 /// What words leave out and readers may still lean on.

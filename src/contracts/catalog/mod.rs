@@ -11,6 +11,7 @@ pub mod words;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior, context};
 use sha2::{Digest as _, Sha256};
 
@@ -27,12 +28,11 @@ const SCRIPT: &str = include_str!("page.js");
 pub fn html(page: &Page) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_trim_blocks(true);
     // The name's end decides that everything is escaped as HTML.
     environment.add_template("page.html", TEMPLATE)?;
     let (style, script) = (STYLE.trim(), SCRIPT.trim());
     environment.get_template("page.html")?.render(context! {
-        page => page,
+        page => Value::from(Serde(page)),
         version => env!("CARGO_PKG_VERSION"),
         style => style,
         style_hash => hash(style),
@@ -46,5 +46,3 @@ fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 
-#[cfg(test)]
-mod tests;
