@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::catalog::build::{History, data_schema};
+use super::catalog::build::data_schema;
 use super::envelope::ATTRIBUTES;
+use super::lock::Lock;
 use super::model::{Event, Model};
 
 /// What the document tells beside the model.
@@ -24,7 +25,7 @@ pub struct Stream<'a> {
 }
 
 /// The document.
-pub fn document(stream: Stream<'_>, model: &Model, history: &History) -> Value {
+pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
     let short = stream.stream.rsplit('/').next().unwrap_or(stream.stream);
     let channel = key(short);
     let (mut messages, mut schemas) = (Map::new(), Map::new());
@@ -34,8 +35,8 @@ pub fn document(stream: Stream<'_>, model: &Model, history: &History) -> Value {
         let key = key(&event.event_type);
         offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
         sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
-        let locked = newest(history, event);
-        messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| minor)));
+        let locked = newest(lock, event);
+        messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| *minor)));
         let mut schema = data_schema(event, locked.map(|(_, schema)| schema));
         if let Some(members) = schema.as_object_mut() {
             members.insert("title".to_owned(), format!("data of {}", event.event_type).into());
@@ -162,9 +163,8 @@ fn tags(event: &Event) -> Value {
 }
 
 /// The newest locked version of an event.
-fn newest<'a>(history: &'a History, event: &Event) -> Option<(u32, &'a Value)> {
-    let versions = history.get(&event.stem)?.range((event.major, 0)..=(event.major, u32::MAX));
-    versions.last().map(|((_, minor), schema)| (*minor, schema))
+fn newest<'a>(lock: &'a Lock, event: &Event) -> Option<&'a (u32, Value)> {
+    lock.of(&event.event_type)?.versions.last()
 }
 
 fn reference(to: &str) -> Value {

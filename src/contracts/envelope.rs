@@ -36,7 +36,11 @@ pub const ATTRIBUTES: [Attribute; 17] = [
     sometimes("deprecationfrom", "Since when it is deprecated.", Form::Time),
     sometimes("deprecationsunset", "From when on it may be gone.", Form::Time),
     always("subject", "What it has happened to.", Form::Text),
-    always("time", "When it has happened; unless the event says otherwise, when it was committed.", Form::Time),
+    always(
+        "time",
+        "When it has happened; unless the event says otherwise, when it was committed.",
+        Form::Time,
+    ),
     always("recordedtime", "When it was committed.", Form::Time),
     always("partitionkey", "The Kinesis partition key: events of one key come in commit order.", Form::Text),
     always(
@@ -44,7 +48,11 @@ pub const ATTRIBUTES: [Attribute; 17] = [
         "32 hex digits that sort as text in commit order: drop what is not greater than the last of its key.",
         Form::Sequence,
     ),
-    sometimes("unavailable", "Columns whose value the database did not send, separated by commas.", Form::Text),
+    sometimes(
+        "unavailable",
+        "Columns whose value the database did not send, separated by commas.",
+        Form::Text,
+    ),
     sometimes("correlationid", "What the application called the request that it belongs to.", Form::Text),
     sometimes("traceparent", "W3C trace context of what has caused it.", Form::Text),
     sometimes("origin", "backfill or replay, if it is not live.", Form::Text),

@@ -1,7 +1,5 @@
 //! From the description of what is published, and what was locked before, to what stands on the page.
 
-use std::collections::BTreeMap;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
@@ -10,14 +8,12 @@ use super::view::{Attribute, Deprecated, Domain, Event, Fact, Field, Group, Link
 use super::words;
 use crate::contracts::document;
 use crate::contracts::envelope::ATTRIBUTES;
+use crate::contracts::lock::Lock;
 use crate::contracts::model::{self, Model};
 
-/// What was locked: of each type without its version, by major and minor, the schema of `data`.
-pub type History = BTreeMap<String, BTreeMap<(u32, u32), Value>>;
-
 /// The page of everything that is published into a stream.
-pub fn page(name: &str, stream: &str, model: &Model, history: &History) -> Page {
-    let catalog = Catalog { model, history };
+pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
+    let catalog = Catalog { model, lock };
     let mut domains: Vec<Domain> = Vec::new();
     for stem in catalog.stems() {
         let (word, label) = stem.split_once('.').unwrap_or((stem, stem));
@@ -82,7 +78,7 @@ fn anchor(event_type: &str) -> String {
 
 struct Catalog<'a> {
     model: &'a Model,
-    history: &'a History,
+    lock: &'a Lock,
 }
 
 impl<'a> Catalog<'a> {
@@ -108,15 +104,14 @@ impl<'a> Catalog<'a> {
         Link { name: name.to_owned(), anchor: anchor(name), known: self.model.event(name).is_some() }
     }
 
-    /// The locked schemas of one major version, oldest first.
-    fn locked(&self, stem: &str, major: u32) -> Vec<(u32, &'a Value)> {
-        let versions = self.history.get(stem).into_iter().flatten();
-        versions.filter(|((of, _), _)| *of == major).map(|((_, minor), schema)| (*minor, schema)).collect()
+    /// The locked minor versions of one major version, oldest first.
+    fn locked(&self, event_type: &str) -> &'a [(u32, Value)] {
+        self.lock.of(event_type).map_or(&[], |locked| &locked.versions)
     }
 
     fn event(&self, event: &model::Event) -> Event {
-        let locked = self.locked(&event.stem, event.major);
-        let newest = locked.last().map(|(_, schema)| *schema);
+        let locked = self.locked(&event.event_type);
+        let newest = locked.last().map(|(_, schema)| schema);
         let current = data_schema(event, newest);
         let changed = locked.last().is_some_and(|(_, last)| !Differences::between(last, &current).is_empty());
         let contract = match locked.last() {
@@ -148,7 +143,7 @@ impl<'a> Catalog<'a> {
             consumers: event.consumers.join(", "),
             contract,
             has_personal: event.fields.iter().any(|field| field.hmac),
-            fields: event.fields.iter().map(|field| of_field(event, field, &locked)).collect(),
+            fields: event.fields.iter().map(|field| of_field(event, field, locked)).collect(),
             order: order(event),
             derived_from: event
                 .origins
@@ -157,18 +152,13 @@ impl<'a> Catalog<'a> {
                 .map(|name| self.link(name)),
             facts: facts(event),
             example: serde_json::to_string_pretty(&self.model.example(event, minor)).unwrap_or_default(),
-            versions: self.versions(event, &current, &locked, changed),
+            versions: self.versions(event, &current, changed),
         }
     }
 
     /// What a reader of the version before finds otherwise; nothing where there is only one.
-    fn versions(
-        &self,
-        event: &model::Event,
-        current: &Value,
-        locked: &[(u32, &Value)],
-        changed: bool,
-    ) -> Vec<Version> {
+    fn versions(&self, event: &model::Event, current: &Value, changed: bool) -> Vec<Version> {
+        let locked = self.locked(&event.event_type);
         let mut steps: Vec<(String, &str, &Value)> = Vec::new();
         for (minor, schema) in locked {
             steps.push((format!("{}.{minor}", event.major), "", schema));
@@ -204,10 +194,9 @@ impl<'a> Catalog<'a> {
 
     /// The newest schema of a major version: as it is published, or as it was locked.
     fn newest(&self, stem: &str, major: u32) -> Option<Value> {
-        let published = self.majors(stem).into_iter().find(|event| event.major == major).map(|event| {
-            data_schema(event, self.locked(stem, major).last().map(|(_, schema)| *schema))
-        });
-        published.or_else(|| self.locked(stem, major).last().map(|(_, schema)| Value::clone(schema)))
+        let locked = self.locked(&format!("{stem}.v{major}")).last().map(|(_, schema)| schema);
+        let published = self.majors(stem).into_iter().find(|event| event.major == major);
+        published.map(|event| data_schema(event, locked)).or_else(|| locked.cloned())
     }
 }
 
@@ -229,12 +218,11 @@ pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
         let was = |names: &Vec<Value>| names.iter().any(|name| name.as_str() == Some(field.name.as_str()));
         !field.optional && always.is_none_or(was)
     };
-    let required: Vec<&str> =
-        event.fields.iter().filter(required).map(|field| field.name.as_str()).collect();
+    let required: Vec<&str> = event.fields.iter().filter(required).map(|field| field.name.as_str()).collect();
     json!({"type": "object", "properties": properties, "required": required})
 }
 
-fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, &Value)]) -> Field {
+fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)]) -> Field {
     let schema = Value::Object(field.value_schema());
     let has = |schema: &Value| schema.get("properties").is_some_and(|all| all.get(&field.name).is_some());
     let since = locked.iter().find(|(_, schema)| has(schema)).map(|(minor, _)| *minor);
@@ -283,7 +271,8 @@ fn order(event: &model::Event) -> String {
 fn facts(event: &model::Event) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     for origin in &event.origins {
-        let mut code = |name: &str, text: String| facts.push(Fact { name: name.to_owned(), text, code: true });
+        let mut code =
+            |name: &str, text: String| facts.push(Fact { name: name.to_owned(), text, code: true });
         code("Table", origin.table.clone());
         code("On", origin.on.clone());
         for condition in &origin.when {

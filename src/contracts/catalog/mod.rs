@@ -45,4 +45,3 @@ pub fn html(page: &Page) -> Result<String, minijinja::Error> {
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
-
