@@ -36,6 +36,8 @@ impl Differences {
             let after = new.say(name, schema);
             match old.get(name) {
                 None => {
+                    // That earlier events lack it needs no word.
+                    let after = say(schema);
                     differences.added.push(Difference { name: name.clone(), before: String::new(), after });
                 }
                 Some(earlier) => {
@@ -84,16 +86,18 @@ impl<'a> Fields<'a> {
     }
 
     fn say(&self, name: &str, schema: &Value) -> String {
-        let mut said = words::kind(schema);
-        if words::nullable(schema) {
-            said.push_str(" or null");
-        }
+        let mut said = say(schema);
         let required = |names: &Vec<Value>| names.iter().any(|one| one.as_str() == Some(name));
         if !self.required.is_some_and(required) {
             said.push_str(" or absent");
         }
         said
     }
+}
+
+fn say(schema: &Value) -> String {
+    let null = if words::nullable(schema) { " or null" } else { "" };
+    words::kind(schema) + null
 }
 
 /// The type that the database calls it.
@@ -137,7 +141,7 @@ mod tests {
         assert_eq!(
             Differences::between(&before, &after),
             Differences {
-                added: vec![difference("new", "", "number or null or absent")],
+                added: vec![difference("new", "", "number or null")],
                 changed: vec![
                     difference("id", "integer (int32)", "integer (int64)"),
                     difference("name", "text", "text or null"),

@@ -45,3 +45,6 @@ pub fn html(page: &Page) -> Result<String, minijinja::Error> {
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
+
+#[cfg(test)]
+mod tests;
