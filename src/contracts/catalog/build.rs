@@ -151,7 +151,7 @@ impl<'a> Catalog<'a> {
                 .find_map(|origin| origin.from_event.as_deref())
                 .map(|name| self.link(name)),
             facts: facts(event),
-            example: serde_json::to_string_pretty(&self.model.example(event, minor)).unwrap_or_default(),
+            example: example(event, &self.model.example(event, minor)),
             versions: self.versions(event, &current, changed),
         }
     }
@@ -238,6 +238,34 @@ fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)])
         personal: if field.hmac { "pseudonym".to_owned() } else { String::new() },
         since: since.map(|minor| format!("{}.{minor}", event.major)).unwrap_or_default(),
     }
+}
+
+/// An example as it is sent, in the order of the envelope and of the fields, one attribute a line.
+fn example(event: &model::Event, whole: &Value) -> String {
+    let fields: Vec<&str> = event.fields.iter().map(|field| field.name.as_str()).collect();
+    let attributes: Vec<&str> = ATTRIBUTES.iter().map(|attribute| attribute.name).chain(["data"]).collect();
+    object(whole, &attributes, 0, &|name, value| {
+        if name == "data" {
+            object(value, &fields, 1, &|_, value| value.to_string())
+        } else {
+            value.to_string()
+        }
+    })
+}
+
+/// An object, indented, its members in this order and then as they come.
+fn object(value: &Value, order: &[&str], depth: usize, member: &dyn Fn(&str, &Value) -> String) -> String {
+    let Some(members) = value.as_object().filter(|members| !members.is_empty()) else {
+        return value.to_string();
+    };
+    let mut names: Vec<&String> = members.keys().collect();
+    names.sort_by_key(|name| order.iter().position(|known| known == name).unwrap_or(order.len()));
+    let indent = "  ".repeat(depth);
+    let lines = names.iter().filter_map(|name| {
+        let value = members.get(*name)?;
+        Some(format!("{indent}  {}: {}", Value::from(name.as_str()), member(name, value)))
+    });
+    format!("{{\n{}\n{indent}}}", lines.collect::<Vec<_>>().join(",\n"))
 }
 
 /// Order and key in plain words.

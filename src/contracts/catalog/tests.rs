@@ -119,7 +119,8 @@ fn an_event_is_told_with_its_fields_key_origin_and_versions() {
         "2.0 added plate_id integer added who text or null changed twice text or null → decimal number or null \
          removed gone integer removed id integer",
         "v1 older, deprecated",
-        "\"type\": \"lab.plate_filled.v2\"",
+        "{ \"specversion\": \"1.0\", \"id\": ",
+        "\"data\": { \"plate_id\": 42, \"plate\": ",
     ] {
         assert!(new.contains(said), "{said:?} is not in\n{new}");
     }
