@@ -15,6 +15,7 @@ mod buffer;
 mod catalog;
 mod configuration;
 mod connections;
+mod contracts;
 mod crash;
 mod disk;
 mod dlq;
