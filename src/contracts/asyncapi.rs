@@ -80,17 +80,19 @@ least once: a repeat has the same id. First appearances of one partitionkey are 
 each key, and drop what is not greater. Additions may appear any day: ignore what you do not know.";
 
 fn server(stream: Stream<'_>) -> Value {
-    let domain = |region: &str| if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     let of_arn = stream.stream.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
-    let mut server = json!({"protocol": "kinesis", "description": "Amazon Kinesis Data Streams"});
-    match stream.region.or(of_arn) {
-        Some(region) => server["host"] = format!("kinesis.{region}.{}", domain(region)).into(),
-        None => {
-            server["host"] = "kinesis.{region}.amazonaws.com".into();
-            server["variables"] = json!({"region": {"description": "The stream's AWS region."}});
-        }
+    let described = "Amazon Kinesis Data Streams";
+    if let Some(region) = stream.region.or(of_arn) {
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        json!({"protocol": "kinesis", "description": described, "host": format!("kinesis.{region}.{domain}")})
+    } else {
+        json!({
+            "protocol": "kinesis",
+            "description": described,
+            "host": "kinesis.{region}.amazonaws.com",
+            "variables": {"region": {"description": "The stream's AWS region."}},
+        })
     }
-    server
 }
 
 fn envelope() -> Value {
@@ -115,39 +117,36 @@ fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value
             },
         ]
     });
-    let mut message = json!({
-        "name": event.event_type,
-        "title": event.event_type,
-        "contentType": "application/cloudevents+json",
-        "examples": [{"name": "Invented values", "payload": model.example(event, minor)}],
-        "tags": tags(event),
-    });
-    if let Some(about) = &event.about {
-        message["summary"] = about.as_str().into();
-    }
-    if let Some(owner) = &event.owner {
-        message["x-owner"] = owner.as_str().into();
-    }
-    if !event.consumers.is_empty() {
-        message["x-consumers"] = json!(event.consumers);
-    }
-    if let Some(deprecated) = &event.deprecated {
+    if let (Some(members), true) = (payload.as_object_mut(), event.deprecated.is_some()) {
         // A message cannot be deprecated in AsyncAPI 3.0, a schema can.
-        payload["deprecated"] = json!(true);
-        let mut marks = json!({"since": deprecated.since});
-        if let Some(sunset) = &deprecated.sunset {
-            marks["sunset"] = sunset.as_str().into();
-        }
-        if let Some(instead) = &deprecated.instead {
-            marks["use"] = instead.to_string().into();
-        }
-        message["x-deprecated"] = marks;
+        members.insert("deprecated".to_owned(), true.into());
     }
-    if let Some(minor) = minor {
-        message["x-version"] = format!("{}.{minor}", event.major).into();
-    }
-    message["payload"] = payload;
-    message
+    let deprecated = event.deprecated.as_ref().map(|deprecated| {
+        object([
+            ("since", Some(deprecated.since.as_str().into())),
+            ("sunset", deprecated.sunset.as_deref().map(Value::from)),
+            ("use", deprecated.instead.as_deref().map(Value::from)),
+        ])
+    });
+    object([
+        ("name", Some(event.event_type.as_str().into())),
+        ("title", Some(event.event_type.as_str().into())),
+        ("summary", event.about.as_deref().map(Value::from)),
+        ("contentType", Some("application/cloudevents+json".into())),
+        ("payload", Some(payload)),
+        ("examples", Some(json!([{"name": "Invented values", "payload": model.example(event, minor)}]))),
+        ("tags", Some(tags(event))),
+        ("x-owner", event.owner.as_deref().map(Value::from)),
+        ("x-consumers", (!event.consumers.is_empty()).then(|| json!(event.consumers))),
+        ("x-version", minor.map(|minor| format!("{}.{minor}", event.major).into())),
+        ("x-deprecated", deprecated),
+    ])
+}
+
+/// An object of the members that there are.
+fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    let known = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(known.collect())
 }
 
 fn tags(event: &Event) -> Value {
