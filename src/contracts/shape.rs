@@ -47,7 +47,12 @@ pub fn schema(kind: &Kind, base: &Base) -> Schema {
         Kind::Array { element, .. } => {
             let base = if let Base::Array(base) = base { base } else { base_of_unknown() };
             // Any of its elements can be NULL, or an array itself: Postgres' arrays have any number of dimensions.
-            json!({"type": "array", "items": or_type(or_null(schema(element, base)), "array")})
+            let mut items = or_type(or_null(schema(element, base)), "array");
+            if matches!(**element, Kind::Array { .. } | Kind::Vector { .. }) {
+                // A further dimension looks as such an element does, so that nothing can be said of what is inside.
+                items.remove("items");
+            }
+            json!({"type": "array", "items": items})
         }
         Kind::Vector { element } => json!({"type": "array", "items": schema(element, base_of_unknown())}),
         Kind::Composite { fields } => {
@@ -171,6 +176,11 @@ mod tests {
                 array(Kind::Bool),
                 Base::Array(Arc::new(Base::Bool)),
                 json!({"type": "array", "items": {"type": ["boolean", "null", "array"]}}),
+            ),
+            (
+                array(Kind::Vector { element: Arc::new(Kind::Number) }),
+                Base::Array(Arc::new(Base::Text)),
+                json!({"type": "array", "items": {"type": ["array", "null"]}}),
             ),
             (array(Kind::Json), Base::Array(Arc::new(Base::Json)), json!({"type": "array", "items": {}})),
             (
