@@ -6,8 +6,11 @@
 //! A contract is one JSON Schema (draft-07) of `data` per event type and minor version, closed, with the facts of its order
 //! (key, subject, time, id). Inside a major version fields may only be added; a locked file is never written again.
 
+pub mod asyncapi;
+pub mod catalog;
 pub mod check;
 pub mod document;
+pub mod envelope;
 pub mod lock;
 pub mod model;
 pub mod shape;

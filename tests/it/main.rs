@@ -12,6 +12,7 @@
 )]
 
 mod buffer;
+mod catalog;
 mod configuration;
 mod connections;
 mod contracts;

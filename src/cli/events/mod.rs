@@ -1,5 +1,7 @@
 //! `forebay events`: the contracts of what is published.
 
+mod asyncapi;
+mod catalog;
 mod check;
 mod lock;
 
@@ -14,6 +16,10 @@ pub enum Command {
     Lock(lock::Options),
     /// Compare what is published with what was locked; exits with 1 unless it is the same. Needs no database.
     Check(check::Options),
+    /// Write the catalogue of all events, one page for those who read them. Needs no database.
+    Catalog(catalog::Options),
+    /// Write an AsyncAPI 3.0 document of all events. Needs no database.
+    Asyncapi(asyncapi::Options),
 }
 
 /// Does it.
@@ -24,6 +30,8 @@ pub fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Lock(options) => lock::run(&load(&options.common)?, options),
         Command::Check(options) => check::run(&load(&options.common)?, options),
+        Command::Catalog(options) => catalog::run(&load(&options.common)?, options),
+        Command::Asyncapi(options) => asyncapi::run(&load(&options.common)?, options),
     }
 }
 
@@ -50,6 +58,15 @@ fn describe(
     let schemas = config.events.schemas.as_deref();
     crate::contracts::model::Model::new(&config.source_urn(), schemas, &settings, tables)
         .map_err(|error| error.to_string())
+}
+
+/// What is published, and what was locked; without a database.
+fn published(
+    config: &crate::config::Config,
+) -> Result<(crate::contracts::model::Model, crate::contracts::lock::Lock), String> {
+    let model = crate::contracts::load(config).map_err(|error| error.to_string())?;
+    let lock = crate::contracts::lock::Lock::read(&config.events.lock_directory());
+    Ok((model, lock.map_err(|error| error.to_string())?.unwrap_or_default()))
 }
 
 /// Findings as a list, with what they are as a whole.

@@ -1,0 +1,29 @@
+//! `forebay events catalog`: the page for the people who read the stream.
+
+use std::path::PathBuf;
+
+use crate::cli::{Common, say};
+use crate::config::Config;
+use crate::contracts::catalog::{build, html};
+use crate::contracts::lock::put;
+
+/// Where to.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The directory that gets index.html; it is made if it is missing.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub(super) fn run(config: &Config, options: &Options) -> Result<(), String> {
+    let (model, lock) = super::published(config)?;
+    let page = build::page(&config.name, &config.kinesis.stream, &model, &lock);
+    let text = html(&page).map_err(|error| format!("cannot write the page: {error:#}"))?;
+    let file = options.out.join("index.html");
+    put(&file, &text).map_err(|error| error.to_string())?;
+    let types = model.events.len();
+    say(&format!("wrote {}: {types} event types, {} KB\n", file.display(), text.len().div_ceil(1000)));
+    Ok(())
+}

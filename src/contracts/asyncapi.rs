@@ -1,0 +1,186 @@
+//! The same contracts as an AsyncAPI 3.0 document, for generators and portals.
+//!
+//! The stream is the channel, Forebay sends, and each event type is a message whose payload is the whole line: the envelope
+//! and its `data`. Schemas are AsyncAPI's own dialect, a superset of draft-07, and open: a reader must bear additions.
+//! There is no binding for Kinesis, so what is Kinesis' stands under `x-kinesis`.
+
+use serde_json::{Map, Value, json};
+
+use super::catalog::build::data_schema;
+use super::envelope::ATTRIBUTES;
+use super::lock::Lock;
+use super::model::{Event, Model};
+
+/// What the document tells beside the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream<'a> {
+    /// The pipeline's name.
+    pub name: &'a str,
+    /// The stream's name, or its ARN.
+    pub stream: &'a str,
+    /// Its region, if it is known.
+    pub region: Option<&'a str>,
+    /// The version of the document.
+    pub version: &'a str,
+}
+
+/// The document.
+pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
+    let short = stream.stream.rsplit('/').next().unwrap_or(stream.stream);
+    let channel = key(short);
+    let (mut messages, mut schemas) = (Map::new(), Map::new());
+    schemas.insert("CloudEvent".to_owned(), envelope());
+    let (mut offered, mut sent) = (Map::new(), Vec::new());
+    for event in &model.events {
+        let key = key(&event.event_type);
+        offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
+        sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
+        let locked = newest(lock, event);
+        messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| *minor)));
+        let mut schema = data_schema(event, locked.map(|(_, schema)| schema));
+        if let Some(members) = schema.as_object_mut() {
+            members.insert("title".to_owned(), format!("data of {}", event.event_type).into());
+        }
+        schemas.insert(key, schema);
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": format!("Events of {}", stream.name),
+            "version": stream.version,
+            "description": ABOUT,
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "servers": {"kinesis": server(stream)},
+        "channels": {
+            channel.clone(): {
+                "address": short,
+                "title": short,
+                "description": "A Kinesis data stream. A record holds one or more lines, all of one partition key.",
+                "servers": [reference("#/servers/kinesis")],
+                "messages": offered,
+                "x-kinesis": {"stream": stream.stream},
+            }
+        },
+        "operations": {
+            "publish": {
+                "action": "send",
+                "title": "Publish",
+                "summary": format!("{} publishes what has happened.", model.source),
+                "channel": reference(&format!("#/channels/{channel}")),
+                "messages": sent,
+            }
+        },
+        "components": {"messages": messages, "schemas": schemas},
+    })
+}
+
+const ABOUT: &str = "One event is one line of JSON (CloudEvents 1.0, structured mode) that ends in a line feed. Events come at \
+least once: a repeat has the same id. First appearances of one partitionkey are in commit order: keep the last sequence of \
+each key, and drop what is not greater. Additions may appear any day: ignore what you do not know.";
+
+fn server(stream: Stream<'_>) -> Value {
+    let of_arn = stream.stream.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
+    let described = "Amazon Kinesis Data Streams";
+    if let Some(region) = stream.region.or(of_arn) {
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        json!({"protocol": "kinesis", "description": described, "host": format!("kinesis.{region}.{domain}")})
+    } else {
+        json!({
+            "protocol": "kinesis",
+            "description": described,
+            "host": "kinesis.{region}.amazonaws.com",
+            "variables": {"region": {"description": "The stream's AWS region."}},
+        })
+    }
+}
+
+fn envelope() -> Value {
+    let mut properties: Map<String, Value> =
+        ATTRIBUTES.iter().map(|attribute| (attribute.name.to_owned(), attribute.schema())).collect();
+    properties.insert("data".to_owned(), json!({"type": "object", "description": "What has happened."}));
+    let required = ATTRIBUTES.iter().filter(|attribute| attribute.always).map(|attribute| attribute.name);
+    let required: Vec<&str> = required.chain(["data"]).collect();
+    json!({"type": "object", "title": "CloudEvent", "properties": properties, "required": required})
+}
+
+fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value {
+    let mut payload = json!({
+        "allOf": [
+            reference("#/components/schemas/CloudEvent"),
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"const": event.event_type},
+                    "data": reference(&format!("#/components/schemas/{key}")),
+                },
+            },
+        ]
+    });
+    if let (Some(members), true) = (payload.as_object_mut(), event.deprecated.is_some()) {
+        // A message cannot be deprecated in AsyncAPI 3.0, a schema can.
+        members.insert("deprecated".to_owned(), true.into());
+    }
+    let deprecated = event.deprecated.as_ref().map(|deprecated| {
+        object([
+            ("since", Some(deprecated.since.as_str().into())),
+            ("sunset", deprecated.sunset.as_deref().map(Value::from)),
+            ("use", deprecated.instead.as_deref().map(Value::from)),
+        ])
+    });
+    object([
+        ("name", Some(event.event_type.as_str().into())),
+        ("title", Some(event.event_type.as_str().into())),
+        ("summary", event.about.as_deref().map(Value::from)),
+        ("contentType", Some("application/cloudevents+json".into())),
+        ("payload", Some(payload)),
+        ("examples", Some(json!([{"name": "Invented values", "payload": model.example(event, minor)}]))),
+        ("tags", Some(tags(event))),
+        ("x-owner", event.owner.as_deref().map(Value::from)),
+        ("x-consumers", (!event.consumers.is_empty()).then(|| json!(event.consumers))),
+        ("x-version", minor.map(|minor| format!("{}.{minor}", event.major).into())),
+        ("x-deprecated", deprecated),
+    ])
+}
+
+/// An object of the members that there are.
+fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    let known = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(known.collect())
+}
+
+fn tags(event: &Event) -> Value {
+    let domain = event.stem.split('.').next().unwrap_or_default();
+    let mut tags = vec![json!({"name": domain})];
+    if event.automatic {
+        tags.push(json!({"name": "automatic", "description": "Best effort: it follows its table."}));
+    }
+    if event.deprecated.is_some() {
+        tags.push(json!({"name": "deprecated"}));
+    }
+    tags.into()
+}
+
+/// The newest locked version of an event.
+fn newest<'a>(lock: &'a Lock, event: &Event) -> Option<&'a (u32, Value)> {
+    lock.of(&event.event_type)?.versions.last()
+}
+
+fn reference(to: &str) -> Value {
+    json!({"$ref": to})
+}
+
+/// A name as AsyncAPI allows it for a key. Only tables with strange names are not what they are.
+fn key(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut key = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+            key.push(char::from(byte));
+        } else {
+            let written = write!(key, "-x{byte:02X}");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        }
+    }
+    key
+}

@@ -1,0 +1,334 @@
+//! From the description of what is published, and what was locked before, to what stands on the page.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use super::differences::Differences;
+use super::view::{Attribute, Deprecated, Domain, Event, Fact, Field, Group, Link, Major, Page, Version};
+use super::words;
+use crate::contracts::document;
+use crate::contracts::envelope::ATTRIBUTES;
+use crate::contracts::lock::Lock;
+use crate::contracts::model::{self, Model};
+
+/// The page of everything that is published into a stream.
+pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
+    let catalog = Catalog { model, lock };
+    let mut domains: Vec<Domain> = Vec::new();
+    for stem in catalog.stems() {
+        let (word, label) = stem.split_once('.').unwrap_or((stem, stem));
+        let at = domains.iter().position(|domain| domain.name == word).unwrap_or_else(|| {
+            domains.push(Domain { name: word.to_owned(), groups: Vec::new(), events: Vec::new() });
+            domains.len() - 1
+        });
+        let events = catalog.majors(stem);
+        let major = |event: &&model::Event| Major {
+            name: event.event_type.clone(),
+            anchor: anchor(&event.event_type),
+            major: event.major,
+            deprecated: event.deprecated.is_some(),
+        };
+        if let Some(domain) = domains.get_mut(at) {
+            domain.groups.push(Group {
+                stem: stem.to_owned(),
+                label: label.to_owned(),
+                automatic: events.iter().all(|event| event.automatic),
+                versions: events.iter().map(major).collect(),
+            });
+            domain.events.extend(events.into_iter().map(|event| catalog.event(event)));
+        }
+    }
+    let attribute = |attribute: &crate::contracts::envelope::Attribute| Attribute {
+        name: attribute.name.to_owned(),
+        meaning: attribute.meaning.to_owned(),
+        optional: !attribute.always,
+    };
+    Page {
+        name: name.to_owned(),
+        source: model.source.clone(),
+        stream: stream.to_owned(),
+        summary: summary(model),
+        domains,
+        envelope: ATTRIBUTES.iter().map(attribute).collect(),
+    }
+}
+
+fn summary(model: &Model) -> String {
+    let count = |wanted: fn(&model::Event) -> bool| model.events.iter().filter(|event| wanted(event)).count();
+    let automatic = count(|event| event.automatic);
+    let deprecated = count(|event| event.deprecated.is_some());
+    let all = model.events.len();
+    let mut text = format!("{all} event {}", if all == 1 { "type" } else { "types" });
+    if automatic == all && all > 0 {
+        text.push_str(", all automatic");
+    } else if automatic > 0 {
+        text = format!("{text}: {} from rules, {automatic} automatic", all - automatic);
+    }
+    if deprecated > 0 {
+        text = format!("{text}; {deprecated} deprecated");
+    }
+    text + "."
+}
+
+/// A type as an anchor: what it is, unless a table has a strange name.
+fn anchor(event_type: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
+    utf8_percent_encode(event_type, KEPT).to_string()
+}
+
+struct Catalog<'a> {
+    model: &'a Model,
+    lock: &'a Lock,
+}
+
+impl<'a> Catalog<'a> {
+    /// Each event once, in the model's order.
+    fn stems(&self) -> Vec<&'a str> {
+        let mut stems: Vec<&str> = Vec::new();
+        for event in &self.model.events {
+            if !stems.contains(&event.stem.as_str()) {
+                stems.push(&event.stem);
+            }
+        }
+        stems
+    }
+
+    /// The major versions of an event, newest first.
+    fn majors(&self, stem: &str) -> Vec<&'a model::Event> {
+        let mut events: Vec<_> = self.model.events.iter().filter(|event| event.stem == stem).collect();
+        events.sort_by_key(|event| std::cmp::Reverse(event.major));
+        events
+    }
+
+    fn link(&self, name: &str) -> Link {
+        Link { name: name.to_owned(), anchor: anchor(name), known: self.model.event(name).is_some() }
+    }
+
+    /// The locked minor versions of one major version, oldest first.
+    fn locked(&self, event_type: &str) -> &'a [(u32, Value)] {
+        self.lock.of(event_type).map_or(&[], |locked| &locked.versions)
+    }
+
+    fn event(&self, event: &model::Event) -> Event {
+        let locked = self.locked(&event.event_type);
+        let newest = locked.last().map(|(_, schema)| schema);
+        let current = data_schema(event, newest);
+        let changed = locked.last().is_some_and(|(_, last)| !Differences::between(last, &current).is_empty());
+        let contract = match locked.last() {
+            Some((minor, _)) if changed => format!("{}.{minor} is locked, changed since", event.major),
+            Some((minor, _)) => format!("locked as {}.{minor}", event.major),
+            None if event.automatic => "best effort: it follows its table".to_owned(),
+            None => "not locked yet".to_owned(),
+        };
+        let (prefix, word) = match event.stem.rsplit_once('.') {
+            Some((prefix, word)) => (format!("{prefix}."), word),
+            None => (String::new(), event.stem.as_str()),
+        };
+        let minor = locked.last().map(|(minor, _)| *minor);
+        Event {
+            name: event.event_type.clone(),
+            anchor: anchor(&event.event_type),
+            stem: event.stem.clone(),
+            prefix,
+            word: word.to_owned(),
+            major: event.major,
+            automatic: event.automatic,
+            deprecated: event.deprecated.as_ref().map(|deprecated| Deprecated {
+                since: deprecated.since.clone(),
+                sunset: deprecated.sunset.clone().unwrap_or_default(),
+                instead: deprecated.instead.as_deref().map(|instead| self.link(instead)),
+            }),
+            about: event.about.clone().unwrap_or_default(),
+            owner: event.owner.clone().unwrap_or_default(),
+            consumers: event.consumers.join(", "),
+            contract,
+            has_personal: event.fields.iter().any(|field| field.hmac),
+            fields: event.fields.iter().map(|field| of_field(event, field, locked)).collect(),
+            order: order(event),
+            derived_from: event
+                .origins
+                .iter()
+                .find_map(|origin| origin.from_event.as_deref())
+                .map(|name| self.link(name)),
+            facts: facts(event),
+            example: example(event, &self.model.example(event, minor)),
+            versions: self.versions(event, &current, changed),
+        }
+    }
+
+    /// What a reader of the version before finds otherwise; nothing where there is only one.
+    fn versions(&self, event: &model::Event, current: &Value, changed: bool) -> Vec<Version> {
+        let locked = self.locked(&event.event_type);
+        let mut steps: Vec<(String, &str, &Value)> = Vec::new();
+        for (minor, schema) in locked {
+            steps.push((format!("{}.{minor}", event.major), "", schema));
+        }
+        if locked.is_empty() {
+            steps.push((format!("{}", event.major), "not locked yet", current));
+        } else if changed {
+            let next = locked.last().map_or(0, |(minor, _)| minor.saturating_add(1));
+            steps.push((format!("{}.{next}", event.major), "not locked yet", current));
+        }
+        let older = event.major.checked_sub(1).and_then(|major| self.newest(&event.stem, major));
+        let mut before = older.as_ref();
+        let mut versions = Vec::new();
+        for (number, note, schema) in steps {
+            let differences = before.map(|before| Differences::between(before, schema)).unwrap_or_default();
+            versions.push(Version { number, anchor: String::new(), note: note.to_owned(), differences });
+            before = Some(schema);
+        }
+        versions.reverse();
+        versions.extend(self.majors(&event.stem).into_iter().filter(|other| other.major != event.major).map(
+            |other| Version {
+                number: format!("v{}", other.major),
+                anchor: anchor(&other.event_type),
+                note: other_note(event.major, other),
+                differences: Differences::default(),
+            },
+        ));
+        if versions.len() == 1 && versions.iter().all(|version| version.differences.is_empty()) {
+            versions.clear();
+        }
+        versions
+    }
+
+    /// The newest schema of a major version: as it is published, or as it was locked.
+    fn newest(&self, stem: &str, major: u32) -> Option<Value> {
+        let locked = self.locked(&format!("{stem}.v{major}")).last().map(|(_, schema)| schema);
+        let published = self.majors(stem).into_iter().find(|event| event.major == major);
+        published.map(|event| data_schema(event, locked)).or_else(|| locked.cloned())
+    }
+}
+
+fn other_note(major: u32, other: &model::Event) -> String {
+    let age = if other.major > major { "newer" } else { "older" };
+    match &other.deprecated {
+        Some(_) => format!("{age}, deprecated"),
+        None => age.to_owned(),
+    }
+}
+
+/// The schema of `data` as a reader sees it: open, because fields may be added. `locked` is the newest that is.
+pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
+    let properties: Map<String, Value> =
+        event.fields.iter().map(|field| (field.name.clone(), document::property(field).into())).collect();
+    // What came with a minor version is missing in older events.
+    let always = locked.and_then(|locked| locked.get("required")?.as_array());
+    let required = |field: &&model::Field| {
+        let was = |names: &Vec<Value>| names.iter().any(|name| name.as_str() == Some(field.name.as_str()));
+        !field.optional && always.is_none_or(was)
+    };
+    let required: Vec<&str> = event.fields.iter().filter(required).map(|field| field.name.as_str()).collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)]) -> Field {
+    let schema = Value::Object(field.value_schema());
+    let has = |schema: &Value| schema.get("properties").is_some_and(|all| all.get(&field.name).is_some());
+    let since = locked.iter().find(|(_, schema)| has(schema)).map(|(minor, _)| *minor);
+    let since = since.or_else(|| locked.last().map(|(minor, _)| minor.saturating_add(1)));
+    Field {
+        name: field.name.clone(),
+        kind: words::kind(&schema),
+        nullable: field.nullable,
+        optional: field.optional,
+        meaning: field.meaning.clone().unwrap_or_default(),
+        labels: words::labels(&schema),
+        origin: if field.columns == [field.name.as_str()] { String::new() } else { field.columns.join(", ") },
+        personal: if field.hmac { "pseudonym".to_owned() } else { String::new() },
+        since: since.map(|minor| format!("{}.{minor}", event.major)).unwrap_or_default(),
+    }
+}
+
+/// An example as it is sent, in the order of the envelope and of the fields, one attribute a line.
+fn example(event: &model::Event, whole: &Value) -> String {
+    let fields: Vec<&str> = event.fields.iter().map(|field| field.name.as_str()).collect();
+    let attributes: Vec<&str> = ATTRIBUTES.iter().map(|attribute| attribute.name).chain(["data"]).collect();
+    object(whole, &attributes, 0, &|name, value| {
+        if name == "data" {
+            object(value, &fields, 1, &|_, value| value.to_string())
+        } else {
+            value.to_string()
+        }
+    })
+}
+
+/// An object, indented, its members in this order and then as they come.
+fn object(value: &Value, order: &[&str], depth: usize, member: &dyn Fn(&str, &Value) -> String) -> String {
+    let Some(members) = value.as_object().filter(|members| !members.is_empty()) else {
+        return value.to_string();
+    };
+    let mut names: Vec<&String> = members.keys().collect();
+    names.sort_by_key(|name| order.iter().position(|known| known == name).unwrap_or(order.len()));
+    let indent = "  ".repeat(depth);
+    let lines = names.iter().filter_map(|name| {
+        let value = members.get(*name)?;
+        Some(format!("{indent}  {}: {}", Value::from(name.as_str()), member(name, value)))
+    });
+    format!("{{\n{}\n{indent}}}", lines.collect::<Vec<_>>().join(",\n"))
+}
+
+/// Order and key in plain words.
+fn order(event: &model::Event) -> String {
+    let mut sentences: Vec<String> = Vec::new();
+    for origin in &event.origins {
+        let parts: Vec<&str> = origin.order.key.iter().map(|part| part.text.as_str()).collect();
+        let key = parts.join(" and ");
+        let sentence = if origin.on == "truncate" {
+            "Its order against the events of rows is not promised; sequence tells it.".to_owned()
+        } else if parts.is_empty() {
+            "The table has no key, so each event is a key of its own: nothing is promised about their order, but \
+             sequence tells it."
+                .to_owned()
+        } else {
+            let subject = origin.order.subject.as_deref().map_or_else(
+                || "the partition key and the subject".to_owned(),
+                |subject| format!("the partition key; the subject is {subject}"),
+            );
+            let (it, is) = if parts.len() > 1 { ("they", "are") } else { ("it", "is") };
+            format!("Events with the same {key} come in the order of their commits: {it} {is} {subject}.")
+        };
+        if !sentences.contains(&sentence) {
+            sentences.push(sentence);
+        }
+    }
+    sentences.join(" ")
+}
+
+/// Where an event comes from, line by line.
+fn facts(event: &model::Event) -> Vec<Fact> {
+    let mut facts: Vec<Fact> = Vec::new();
+    for origin in &event.origins {
+        let mut code =
+            |name: &str, text: String| facts.push(Fact { name: name.to_owned(), text, code: true });
+        code("Table", origin.table.clone());
+        code("On", origin.on.clone());
+        for condition in &origin.when {
+            code("When", condition.clone());
+        }
+        if let Some(time) = &origin.order.time {
+            code("Time", time.clone());
+        }
+        let mut said = |name: &str, text: &str| {
+            facts.push(Fact { name: name.to_owned(), text: text.to_owned(), code: false });
+        };
+        if origin.order.time.is_none() {
+            said("Time", "when it was committed");
+        }
+        match origin.order.id.as_str() {
+            "change" => said("Id", "one for each change"),
+            "key" => said("Id", "one for each row, whatever happens to it"),
+            sql => facts.push(Fact { name: "Id".to_owned(), text: sql.to_owned(), code: true }),
+        }
+    }
+    let mut columns: Vec<&str> = Vec::new();
+    for column in event.fields.iter().flat_map(|field| &field.columns) {
+        if !columns.contains(&column.as_str()) {
+            columns.push(column);
+        }
+    }
+    if !columns.is_empty() {
+        facts.push(Fact { name: "Columns".to_owned(), text: columns.join(", "), code: true });
+    }
+    facts
+}

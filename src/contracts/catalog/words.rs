@@ -1,0 +1,127 @@
+//! JSON Schemas in words that a person reads: what kind of value a field has.
+
+use serde_json::{Map, Value};
+
+/// A schema in a few words; null is said elsewhere.
+pub fn kind(schema: &Value) -> String {
+    let text = |member: &str| schema.get(member).and_then(Value::as_str);
+    if let Some(kind) = text("x-format").and_then(known_format) {
+        return kind.to_owned();
+    }
+    if text("contentEncoding") == Some("base64") {
+        return "bytes, in base64".to_owned();
+    }
+    let types: Vec<&str> = types(schema).into_iter().filter(|one| *one != "null").collect();
+    match types[..] {
+        [] => "any JSON".to_owned(),
+        ["array"] => array(schema.get("items")),
+        ["object"] => object(schema),
+        ["string"] => text("format").and_then(known_format).unwrap_or("text").to_owned(),
+        _ => types.iter().map(|one| simple(one)).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+/// Whether null fits.
+pub fn nullable(schema: &Value) -> bool {
+    types(schema).contains(&"null")
+}
+
+/// The values that are known today.
+pub fn labels(schema: &Value) -> Vec<String> {
+    let list = schema.get("x-known-values").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn known_format(format: &str) -> Option<&'static str> {
+    Some(match format {
+        "decimal" => "decimal number",
+        "double" => "number",
+        "date" => "date",
+        "local-date-time" => "date and time",
+        "date-time" => "date and time, UTC",
+        "time" => "time of day",
+        "interval" => "interval",
+        "uuid" => "uuid",
+        _ => return None,
+    })
+}
+
+fn simple(name: &str) -> &str {
+    match name {
+        "string" => "text",
+        other => other,
+    }
+}
+
+fn array(items: Option<&Value>) -> String {
+    // An element can be an array itself, because Postgres' arrays have any number of dimensions: not worth a word here.
+    let Some(Value::Object(items)) = items else { return "array".to_owned() };
+    let mut items = items.clone();
+    let inner: Vec<Value> = types(&Value::Object(items.clone()))
+        .into_iter()
+        .filter(|one| !matches!(*one, "array" | "null"))
+        .map(Value::from)
+        .collect();
+    if inner.is_empty() {
+        return "array".to_owned();
+    }
+    items.insert("type".to_owned(), inner.into());
+    format!("array of {}", kind(&Value::Object(items)))
+}
+
+fn object(schema: &Value) -> String {
+    let names = |members: &Map<String, Value>| members.keys().cloned().collect::<Vec<_>>().join(", ");
+    match schema.get("properties").and_then(Value::as_object) {
+        Some(members) if !members.is_empty() => format!("object with {}", names(members)),
+        _ => match schema.get("additionalProperties") {
+            Some(of @ Value::Object(_)) => format!("object of {}", kind(of)),
+            _ => "object".to_owned(),
+        },
+    }
+}
+
+fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_is_said_in_words() {
+        for (schema, expected, null) in [
+            (json!({"type": "integer", "format": "int64"}), "integer", false),
+            (json!({"type": ["integer", "null"]}), "integer", true),
+            (json!({"type": ["number", "string"], "x-format": "decimal"}), "decimal number", false),
+            (json!({"type": ["string", "null"], "x-format": "date-time"}), "date and time, UTC", true),
+            (json!({"type": "string", "x-format": "never heard of"}), "text", false),
+            (json!({"type": "string", "format": "uuid"}), "uuid", false),
+            (json!({"type": "string", "contentEncoding": "base64"}), "bytes, in base64", false),
+            (
+                json!({"type": "array", "items": {"type": ["string", "null", "array"]}}),
+                "array of text",
+                false,
+            ),
+            (json!({"type": "array", "items": {}}), "array", false),
+            (
+                json!({"type": "object", "additionalProperties": {"type": ["string", "null"]}}),
+                "object of text",
+                false,
+            ),
+            (json!({"type": "object", "properties": {"a": {}, "b": {}}}), "object with a, b", false),
+            (json!({}), "any JSON", false),
+            (json!(true), "any JSON", false),
+            (json!({"type": ["boolean", "string"]}), "boolean or text", false),
+        ] {
+            assert_eq!((kind(&schema).as_str(), nullable(&schema)), (expected, null), "{schema}");
+        }
+        assert_eq!(labels(&json!({"x-known-values": ["a", "b", 3]})), ["a", "b"]);
+    }
+}
