@@ -60,12 +60,14 @@ pub(super) struct Watch {
     not_before: Option<Instant>,
     /// Whether it was made for lanes that are refused.
     pub(super) refused: bool,
+    /// How often it began again for lanes that were pushed out of another one behind the front: it pushes ever more slowly.
+    pub(super) pushed: u32,
 }
 
 impl Watch {
-    /// Of a feed that begins again further back.
-    pub(super) fn again(self) -> Self {
-        Self { full: None, pace: None, ..self }
+    /// Of a feed that begins again further back; perhaps for lanes that were pushed out of another one behind the front.
+    pub(super) fn again(self, pushed: bool) -> Self {
+        Self { full: None, pace: None, pushed: self.pushed + u32::from(pushed), ..self }
     }
 }
 

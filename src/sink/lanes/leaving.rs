@@ -2,8 +2,8 @@
 //!
 //! One that has not read beyond where they stand just reads for them too. One that has, in the same trouble and only by its
 //! window, *begins again* where they stand: the lanes of one shard come into sight one by one, and would else take all feeds
-//! there may be. Where there cannot be another feed, any one begins again: somebody must wait for the lanes that nobody
-//! takes anything of, but not those who were held back by them so far.
+//! there may be. Where there cannot be another feed, any one begins again, rather one in which nobody gets anything done: somebody must
+//! wait for the lanes of which nothing is taken, but not those who were held back by them so far.
 //!
 //! Invariants: a feed begins again only when nothing of it is out, and never below the lowest of all feeds; what its lanes have
 //! finished stays finished.
@@ -16,6 +16,7 @@ use super::Lanes;
 use super::apart::{Change, FEEDS_MAX};
 use super::feed::{Feed, FeedId, LANES, Rules};
 use super::progress::{ELSEWHERE, Finished, beyond, reached};
+use super::window::State;
 use crate::buffer::checkpoint::Mark;
 use crate::position::FrameNo;
 
@@ -68,8 +69,8 @@ impl Lanes {
         let base =
             (0..=u8::MAX).zip(all).filter(|(lane, _)| of(*lane)).map(|(_, at)| at).min().unwrap_or_default();
         let room = match with {
-            Some(with) => self.begin_again(with, base).map(Room::In),
-            None => self.room_for(id, base, lanes.iter().all(|lane| self.is_refused(*lane))),
+            Some(with) => self.begin_again(with, base, id != FeedId::FRONT).map(Room::In),
+            None => self.room_for((id, &lanes), base),
         };
         match room {
             None => {
@@ -115,7 +116,9 @@ impl Lanes {
             feed.watch.full = None;
         });
         self.feed_mut(to, |feed| {
-            of_each.iter().for_each(|(lane, at)| feed.finished.set(*lane, *at));
+            for (lane, at) in &of_each {
+                feed.finished.set(*lane, *at);
+            }
             feed.finished.add(answered);
         });
         self.set_owner(&lanes, to);
@@ -126,8 +129,9 @@ impl Lanes {
         self.advance();
     }
 
-    /// A feed for lanes that stand at `base`.
-    fn room_for(&mut self, from: FeedId, base: FrameNo, refused: bool) -> Option<Room> {
+    /// A feed for these lanes of another one, which stand at `base`.
+    fn room_for(&mut self, (from, lanes): (FeedId, &[u8]), base: FrameNo) -> Option<Room> {
+        let refused = lanes.iter().all(|lane| self.is_refused(*lane));
         let crowded = self.feeds.len() >= FEEDS_MAX;
         let alike = |feed: &Feed| refused && feed.watch.refused;
         let may = |feed: &&Feed| {
@@ -140,9 +144,14 @@ impl Lanes {
             return Some(Room::In(feed.id));
         }
         let around = |feed: &Feed| feed.low().frame <= base;
-        let again = others().filter(|feed| crowded || around(feed)).max_by_key(|feed| {
+        // From the front or a mixed feed into one of refused lanes, and not back. Between others only where somebody gains for sure:
+        // those in trouble would only push each other about.
+        let source = self.feed(from)?;
+        let sure = from == FeedId::FRONT || works(source, lanes);
+        let may_wait = |feed: &Feed| crowded && (sure || alike(feed) && !source.watch.refused);
+        let again = others().filter(|feed| around(feed) || may_wait(feed)).max_by_key(|feed| {
             let far = feed.low().frame.0.abs_diff(base.0);
-            (feed.watch.refused == refused, around(feed), Reverse(far))
+            (feed.watch.refused == refused, !works(feed, &[]), around(feed), Reverse(far))
         });
         if let Some(feed) = again {
             return Some(Room::Again(feed.id));
@@ -157,8 +166,9 @@ impl Lanes {
         Some(Room::In(id))
     }
 
-    /// A feed of which nothing is out reads once more, from `base` or where its own lanes stand. Gives its new name.
-    fn begin_again(&mut self, id: FeedId, base: FrameNo) -> Option<FeedId> {
+    /// A feed of which nothing is out reads once more, from `base` or where its own lanes stand; perhaps for lanes that were pushed
+    /// out of another one behind the front. Gives its new name.
+    fn begin_again(&mut self, id: FeedId, base: FrameNo, pushed: bool) -> Option<FeedId> {
         let lanes = self.lanes_of(id);
         let at = self.feeds.iter().position(|feed| feed.id == id)?;
         let old = self.feeds.remove(at);
@@ -172,8 +182,17 @@ impl Lanes {
         old.window.iter().for_each(|(_, entry)| self.books.forget(entry.event_type));
         let frame = own.iter().copied().min().unwrap_or(base).min(base);
         let again = self.add_feed(Mark { frame, position: None }, Finished::new(&own, answered));
-        self.feed_mut(again, |feed| feed.watch = old.watch.again());
+        self.feed_mut(again, |feed| feed.watch = old.watch.again(pushed));
         self.set_owner(&lanes, again);
         Some(again)
     }
+}
+
+/// Whether a lane of this feed, other than these, has finished something that `low` has not passed.
+fn works(feed: &Feed, except: &[u8]) -> bool {
+    feed.window.iter().any(|(_, entry)| {
+        let lane = entry.hash.lane();
+        let done = matches!(entry.state, State::Done(_));
+        done && feed.finished.lane(lane) < entry.frame && !except.contains(&lane)
+    })
 }

@@ -29,6 +29,8 @@ use crate::sink::shards::{Place, Shards};
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// The same behind the front: there lanes may be in the pause that an earlier trouble has left them, and nobody new waits.
 const STUCK_AFTER_REAR: Duration = Duration::from_secs(6);
+/// How often that is doubled at most where lanes are pushed from one feed into the next.
+const PUSHED_MAX: u32 = 5;
 /// The same where nothing was taken since the start, by anyone: nobody is known to gain, but perhaps somebody would, whom a
 /// window full of others' records keeps from being seen.
 const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
@@ -59,7 +61,7 @@ pub(super) fn patience(feed: &Feed, owned: &[u8], shards: &Shards) -> Duration {
     } else if feed.id == FeedId::FRONT {
         STUCK_AFTER
     } else {
-        STUCK_AFTER_REAR
+        STUCK_AFTER_REAR * (1 << feed.watch.pushed.min(PUSHED_MAX))
     }
 }
 
@@ -124,3 +126,5 @@ fn look(feed: &Feed) -> [Lane; LANES] {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;
