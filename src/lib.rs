@@ -14,12 +14,13 @@
 //! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, recovery, start and stop
-//! - [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
+//! - [`contracts`]: what the rules promise, offline; [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
 
 pub mod buffer;
 pub mod change;
 pub mod cli;
 pub mod config;
+pub mod contracts;
 pub mod event;
 pub mod failure;
 pub mod observe;

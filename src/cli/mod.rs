@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod buffer;
 pub mod dlq;
+pub mod events;
 pub mod run;
 
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ enum Command {
     /// What could not leave: list, show, retry or discard dead letters.
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Try rules before they are used.
+    #[command(subcommand)]
+    Events(events::Command),
     /// Look at the log and the checkpoint, with or without a running daemon.
     #[command(subcommand)]
     Buffer(buffer::Command),
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(common) => load(&common).and_then(|config| run::run(&config)),
         Command::Adopt(options) => load(&options.common).and_then(|config| adopt::run(&config, &options)),
         Command::Dlq(command) => dlq::run(&command),
+        Command::Events(command) => events::run(&command),
         Command::Buffer(command) => buffer::run(&command),
         Command::Config(common) => load(&common).map(|config| {
             say(&format!("{config}\n"));

@@ -126,7 +126,7 @@ impl IngestLoop {
         let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
         if !self.asked {
             seen.check(&self.wanted)?;
-            contract::check(&mut session, self.appender.translator(), &seen).await?;
+            contract::check(&mut session, self.appender.translator(), seen.publication.as_ref()).await?;
         }
         seen.check_running(&self.wanted)?;
         let admitted = {

@@ -5,19 +5,22 @@ use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use crate::config::TableName;
 use crate::failure::Failure;
-use crate::pipeline::database::Seen;
 use crate::rules::{Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
 use crate::source::postgres::catalog;
-use crate::source::postgres::publication::quoted;
+use crate::source::postgres::publication::{PublicationFacts, quoted};
 use crate::source::postgres::sql::Session;
 use crate::translate::Translator;
 use crate::translate::sql::{Described as Text, describable};
 
-/// Checks all rules against the database.
+/// Checks all rules against the database, and against what its publication sends, if there is one.
 ///
 /// # Errors
 /// Everything that is wrong with them ([`Failure::Stop`]), or the connection.
-pub async fn check(session: &mut Session, translator: &Translator, seen: &Seen) -> Result<(), Failure> {
+pub async fn check(
+    session: &mut Session,
+    translator: &Translator,
+    publication: Option<&PublicationFacts>,
+) -> Result<(), Failure> {
     let rules = translator.rules();
     let mut errors = Vec::new();
     for name in rules.tables() {
@@ -30,7 +33,7 @@ pub async fn check(session: &mut Session, translator: &Translator, seen: &Seen) 
             ));
             continue;
         };
-        if let Some(publication) = &seen.publication {
+        if let Some(publication) = publication {
             match publication.tables.iter().find(|table| table.name == *name) {
                 Some(table) => described.publish(table.columns.as_deref()),
                 None => errors.extend(about(rules, name, &not_published(name))),

@@ -199,7 +199,7 @@ pub async fn decide(
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
-    contract::check(&mut session, translator, &seen).await?;
+    contract::check(&mut session, translator, seen.publication.as_ref()).await?;
     let found = directory.checkpoint.as_ref();
     let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
     let mut checkpoint = start.checkpoint;
