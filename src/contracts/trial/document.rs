@@ -25,7 +25,7 @@ pub(super) enum Literal {
     /// A text, or a moment: as Postgres reads it.
     Text(String),
     Bool(bool),
-    /// With the digits as they are written.
+    /// As Postgres reads it.
     Number(String),
     /// An array or a table.
     Json(Json),
@@ -97,7 +97,7 @@ pub(super) fn literal(item: &Item) -> Literal {
         Some(Value::String(text)) => Literal::Text(text.value().clone()),
         Some(Value::Boolean(value)) => Literal::Bool(*value.value()),
         Some(Value::Integer(number)) => Literal::Number(number.value().to_string()),
-        Some(Value::Float(number)) => Literal::Number(float(number)),
+        Some(Value::Float(number)) => Literal::Number(float(*number.value())),
         Some(Value::Datetime(moment)) => Literal::Text(moment.value().to_string()),
         Some(Value::Array(_) | Value::InlineTable(_)) | None => Literal::Json(json(item)),
     }
@@ -109,17 +109,15 @@ fn is_mark(item: &Item, name: &str) -> bool {
         .is_some_and(|table| table.len() == 1 && table.get(name).and_then(Item::as_bool) == Some(true))
 }
 
-/// The digits as they are written: 12.500 has three behind the point.
-fn float(number: &toml_edit::Formatted<f64>) -> String {
-    let value = *number.value();
-    if value.is_nan() {
-        return "NaN".to_owned();
+/// As Postgres reads it. What has more digits than a float is given as a text.
+fn float(number: f64) -> String {
+    if number.is_nan() {
+        "NaN".to_owned()
+    } else if number.is_infinite() {
+        if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+    } else {
+        number.to_string()
     }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
-    }
-    let written = number.as_repr().and_then(|repr| repr.as_raw().as_str());
-    written.map_or_else(|| value.to_string(), |text| text.trim_start_matches('+').replace('_', ""))
 }
 
 /// What an item is as JSON.
@@ -135,7 +133,7 @@ pub(super) fn json(item: &Item) -> Json {
         Some(Value::Boolean(value)) => Json::Bool(*value.value()),
         Some(Value::Integer(number)) => Json::from(*number.value()),
         Some(Value::Float(number)) => serde_json::Number::from_f64(*number.value())
-            .map_or_else(|| Json::String(float(number)), Json::Number),
+            .map_or_else(|| Json::String(float(*number.value())), Json::Number),
         Some(Value::Datetime(moment)) => Json::String(moment.value().to_string()),
         Some(Value::Array(array)) => array.iter().map(|value| json(&Item::Value(value.clone()))).collect(),
         Some(Value::InlineTable(_)) | None => match item.as_array_of_tables() {
@@ -157,8 +155,8 @@ mod tests {
         )
         .unwrap();
         for (key, expected) in [
-            ("a", Literal::Number("12.500".into())),
-            ("b", Literal::Number("1000.0".into())),
+            ("a", Literal::Number("12.5".into())),
+            ("b", Literal::Number("1000".into())),
             ("c", Literal::Null),
             ("d", Literal::Unavailable),
             ("e", Literal::Text("2026-11-21T08:00:00Z".into())),
