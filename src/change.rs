@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::position::{Lsn, Position, Transaction};
 use crate::types::{Kind, SqlType};
 
-/// A table as the source described it before its first change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A table as the source described it before its first change. Its serde form is kept in dead letters and in `events.lock/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     /// `pg_class.oid`.
     pub oid: u32,
@@ -25,8 +27,22 @@ pub struct Relation {
     pub primary_key: Vec<usize>,
 }
 
+impl Relation {
+    /// Indexes of the columns that are its key: the replica identity's; with `FULL` or `NOTHING`, which say nothing of a key,
+    /// the primary key's. Empty if there is none.
+    pub fn key(&self) -> Vec<usize> {
+        let in_identity = |at: &usize| self.columns.get(*at).is_some_and(|column| column.in_identity);
+        match self.identity {
+            ReplicaIdentity::Default | ReplicaIdentity::Index => {
+                (0..self.columns.len()).filter(in_identity).collect()
+            }
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => self.primary_key.clone(),
+        }
+    }
+}
+
 /// A table as today's catalogue describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
     /// What a relation message says of it, if all columns are published.
     pub relation: Relation,
@@ -57,7 +73,7 @@ impl Described {
 }
 
 /// A published column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Name.
     pub name: String,
@@ -72,7 +88,8 @@ pub struct Column {
 }
 
 /// `REPLICA IDENTITY` of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReplicaIdentity {
     /// The primary key.
     Default,

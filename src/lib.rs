@@ -12,9 +12,10 @@
 //!
 //! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`]
 //! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
+//! - [`contracts`]: what is published, described, locked and compared: offline
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, recovery, start and stop
-//! - [`contracts`]: what the rules promise, offline; [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
+//! - [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
 
 pub mod buffer;
 pub mod change;

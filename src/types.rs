@@ -7,10 +7,13 @@ mod sql;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use sql::{Base, Enumeration, Named, SqlType};
 
-/// How the text form of a value becomes JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How the text form of a value becomes JSON. Its serde form is kept in dead letters and in `events.lock/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// `t` or `f` becomes `true` or `false`.
     Bool,
@@ -23,6 +26,7 @@ pub enum Kind {
     /// timestamp without time zone: ISO 8601 with `T`, no zone invented.
     Timestamp,
     /// timestamp with time zone: ISO 8601 with `T`, in UTC with `Z` (an exception to `to_jsonb()`).
+    #[serde(rename = "timestamptz")]
     TimestampTz,
     /// bytea: base64 (an exception to `to_jsonb()`).
     Bytea,

@@ -15,6 +15,10 @@ pub struct Events {
     pub base: PathBuf,
     /// What happens to automatic events.
     pub automatic: Automatic,
+    /// The directory of the contracts, relative to the configuration file's folder.
+    pub lock: String,
+    /// Where the schemas are served: what `dataschema` begins with.
+    pub schemas: Option<String>,
 }
 
 /// Which changes have an automatic event.
@@ -68,6 +72,11 @@ impl Pii {
 }
 
 impl Events {
+    /// The directory of the contracts.
+    pub fn lock_directory(&self) -> PathBuf {
+        self.base.join(&self.lock)
+    }
+
     pub(super) fn read(keys: &mut Keys, file: &Path) -> Self {
         Self {
             rules: keys.text("events.rules"),
@@ -84,6 +93,19 @@ impl Events {
                         .ok_or_else(|| format!("{text:?} is none of \"unmapped\", \"also\", \"off\""))
                 })
                 .unwrap_or_default(),
+            lock: keys.text("events.lock").unwrap_or_else(|| "events.lock".to_owned()),
+            schemas: keys.parsed("events.schemas", schemas),
         }
     }
+}
+
+fn schemas(text: &str) -> Result<String, String> {
+    let is_address = text.starts_with("https://") || text.starts_with("http://");
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'?' | b'#'));
+    if is_address && is_plain {
+        return Ok(text.trim_end_matches('/').to_owned());
+    }
+    Err(format!(
+        "{text:?} is not an address that schemas can stand below, such as \"https://schemas.example/lab\""
+    ))
 }

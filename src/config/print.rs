@@ -82,6 +82,10 @@ impl Config {
             None => writeln!(f, "# rules: none")?,
         }
         writeln!(f, "automatic = {}", quoted(self.events.automatic.as_str()))?;
+        writeln!(f, "lock = {}", quoted(&self.events.lock))?;
+        if let Some(schemas) = &self.events.schemas {
+            writeln!(f, "schemas = {}", quoted(schemas))?;
+        }
         writeln!(f, "\n[pii]\ncolumns = {}", list(&self.pii.columns))?;
         if self.pii.hmac_key.is_some() {
             writeln!(f, "hmac_key = \"(hidden)\"")?;

@@ -34,6 +34,14 @@ impl Rules {
         file::load(pattern, base)
     }
 
+    /// The rule that reads the table: the rule itself, or the one that its event is made from.
+    pub fn root_of<'a>(&'a self, rule: &'a Rule) -> Option<&'a Rule> {
+        match &rule.origin {
+            Origin::Table { .. } => Some(rule),
+            Origin::Event(parent) => self.events.iter().find(|other| other.event_type == *parent),
+        }
+    }
+
     /// The tables that rules read, each once, in the order of the rules.
     pub fn tables(&self) -> Vec<&TableName> {
         let mut tables: Vec<&TableName> = Vec::new();

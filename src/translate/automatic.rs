@@ -4,7 +4,7 @@
 //! the old key, then `inserted` under the new one. The key is the replica identity's columns; with `FULL` or `NOTHING`,
 //! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
 
-use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
+use crate::change::{Change, OldRow, Operation, Place, Relation, Tuple, Value};
 use crate::config::{Pii, Tables};
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
@@ -105,12 +105,7 @@ impl Plan {
                 }
             })
             .collect();
-        let key = match relation.identity {
-            ReplicaIdentity::Default | ReplicaIdentity::Index => (0..columns.len())
-                .filter(|&at| columns.get(at).is_some_and(|column| column.in_identity))
-                .collect(),
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => relation.primary_key.clone(),
-        };
+        let key = relation.key();
         Self {
             columns,
             key,

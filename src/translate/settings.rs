@@ -58,6 +58,14 @@ impl Settings {
     /// # Errors
     /// A file cannot be read, or is wrong.
     pub fn load(config: &Config) -> Result<Self, SettingsError> {
+        Ok(Self { hmac_key: hmac_key(&config.pii)?, ..Self::without_key(config)? })
+    }
+
+    /// Reads the rules only: contracts are checked where the key is not.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is wrong.
+    pub fn without_key(config: &Config) -> Result<Self, RuleErrors> {
         let rules = match &config.events.rules {
             Some(pattern) => Rules::load(pattern, &config.events.base)?,
             None => Rules::default(),
@@ -66,7 +74,7 @@ impl Settings {
             tables: config.tables.clone(),
             automatic: config.events.automatic,
             rules: Arc::new(rules),
-            hmac_key: hmac_key(&config.pii)?,
+            hmac_key: None,
             pii: config.pii.clone(),
         })
     }

@@ -33,7 +33,8 @@ fn config(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
 }
 
 /// What the example says of events beyond a minimal file.
-const EVENTS: &str = "[events]\nrules = \"events/*.toml\"\n[pii]\ncolumns = [\"lab.plates.operator_email\"]\n";
+const EVENTS: &str =
+    "[events]\nrules = \"events/*.toml\"\n[pii]\ncolumns = [\"lab.plates.operator_email\"]\n";
 
 /// Whether a line is `key = value`.
 fn is_setting(line: &str) -> bool {

@@ -16,7 +16,7 @@ use super::tables;
 #[derive(Debug)]
 pub(super) struct Fixture {
     /// Tables that it declares itself.
-    pub(super) tables: Vec<Arc<Relation>>,
+    pub(super) tables: Vec<Relation>,
     /// The key of `hmac()` in its cases.
     pub(super) hmac_key: Option<String>,
     pub(super) cases: Vec<Case>,

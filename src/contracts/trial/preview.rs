@@ -61,7 +61,7 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     let name = &config.source.publication;
     let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
     let mut settings = settings(config, audience)?;
-    let source = format!("urn:forebay:{}", config.name);
+    let source = config.source_urn();
     let strict = Translator::new(&source, 0, settings.clone());
     contract::check(&mut session, &strict, publication.as_ref()).await?;
     if matches!(wanted.changes, Changes::Last(_)) {
@@ -276,11 +276,9 @@ impl Tally {
             if only.is_some_and(|only| only != event_type) {
                 continue;
             }
-            let root = match &rule.origin {
-                Origin::Table { .. } => Some(rule),
-                Origin::Event(parent) => rules.events.iter().find(|other| other.event_type == *parent),
+            let Some(Origin::Table { from, on }) = rules.root_of(rule).map(|root| &root.origin) else {
+                continue;
             };
-            let Some(Origin::Table { from, on }) = root.map(|root| &root.origin) else { continue };
             let on = on.iter().map(|trigger| match trigger {
                 Trigger::Insert => On::Insert,
                 Trigger::Update { .. } => On::Update,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::change::{Change, Place, Relation};
 use crate::config::{Config, TableName};
+use crate::contracts::snapshot::{self, SnapshotError};
 use crate::event::Records;
 use crate::position::{Lsn, Transaction};
 use crate::rules::{RuleError, Rules, SourceFile};
@@ -42,11 +43,8 @@ pub struct Report {
 /// # Errors
 /// Everything that is wrong with rules and fixtures.
 pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Report, String> {
-    let rules = match &config.events.rules {
-        Some(pattern) => Rules::load(pattern, &config.events.base).map_err(|errors| errors.to_string())?,
-        None => Rules::default(),
-    };
-    let rules = Arc::new(rules);
+    let common = Settings::without_key(config).map_err(|errors| errors.to_string())?;
+    let locked = locked(config)?;
     let files = if files.is_empty() { beside_the_rules(config)? } else { files.to_vec() };
     let mut errors = Vec::new();
     let mut suite = Vec::new();
@@ -54,16 +52,11 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Re
     for path in &files {
         let file = Arc::new(read(path, &config.events.base)?);
         let Some(fixture) = fixture::parse(&file, &mut errors) else { continue };
-        let settings = Settings {
-            tables: config.tables.clone(),
-            automatic: config.events.automatic,
-            rules: Arc::clone(&rules),
-            pii: config.pii.clone(),
-            hmac_key: key(&fixture, &file, &mut errors),
-        };
+        let hmac_key = key(&fixture, &file, &mut errors);
+        let settings = Settings { hmac_key, ..common.clone() };
         suite.push(File { path: file.path.clone(), cases: Vec::new(), settings });
         let Some(last) = suite.last_mut() else { continue };
-        let tables = known(&fixture, &mut oids);
+        let tables = known(&locked, &fixture, &mut oids);
         last.add(config, fixture, &tables, &mut errors);
     }
     if !errors.is_empty() {
@@ -75,7 +68,7 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Re
     if run.passed + run.failures.len() == 0 {
         return Err("there is no such case".to_owned());
     }
-    Ok(run.report(&rules, only.is_none()))
+    Ok(run.report(&common.rules, only.is_none()))
 }
 
 /// A file with what its cases are made of.
@@ -121,20 +114,33 @@ impl File {
 
 fn unknown(table: &TableName) -> String {
     format!(
-        "nothing is known of the columns of {table}: declare them in [tables] of this file, as\n    \
-         \"{table}\" = {{ id = \"bigint primary key\", … }}"
+        "nothing is known of the columns of {table}: `forebay events lock` writes down those of the database; or declare them in \
+         this file, under [tables], as\n    \"{table}\" = {{ id = \"bigint primary key\", … }}"
     )
 }
 
 fn translator(config: &Config, settings: &Settings) -> Translator {
-    Translator::new(&format!("urn:forebay:{}", config.name), 0, settings.clone())
+    Translator::new(&config.source_urn(), 0, settings.clone())
 }
 
-/// The tables of a fixture, each with an oid of its own.
-fn known(fixture: &Fixture, oids: &mut impl Iterator<Item = u32>) -> BTreeMap<TableName, Arc<Relation>> {
-    let named = fixture.tables.iter().zip(oids).map(|(relation, oid)| {
+/// The tables of the contracts; none if nothing was locked yet.
+fn locked(config: &Config) -> Result<Vec<Relation>, String> {
+    match snapshot::read(&config.events.lock_directory()) {
+        Ok(tables) => Ok(tables.into_iter().map(|described| described.relation).collect()),
+        Err(SnapshotError::Missing(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The tables that a fixture may speak of, each with an oid of its own: its own ones, and those of the contracts.
+fn known(
+    locked: &[Relation],
+    fixture: &Fixture,
+    oids: &mut impl Iterator<Item = u32>,
+) -> BTreeMap<TableName, Arc<Relation>> {
+    let named = locked.iter().chain(&fixture.tables).zip(oids).map(|(relation, oid)| {
         let name = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
-        (name, Arc::new(Relation { oid, ..Relation::clone(relation) }))
+        (name, Arc::new(Relation { oid, ..relation.clone() }))
     });
     named.collect()
 }

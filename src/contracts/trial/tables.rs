@@ -1,7 +1,5 @@
 //! `[tables]` of a fixture: what a relation message would say of them.
 
-use std::sync::Arc;
-
 use toml_edit::{Item, TableLike};
 
 use crate::change::{Column, Relation, ReplicaIdentity};
@@ -13,7 +11,7 @@ use super::types::declared;
 /// Not the name of a column, for it has a blank.
 const IDENTITY: &str = "replica identity";
 
-pub(super) fn read(reader: &mut Reader<'_>, item: &Item) -> Vec<Arc<Relation>> {
+pub(super) fn read(reader: &mut Reader<'_>, item: &Item) -> Vec<Relation> {
     let around = start_of(item, 0);
     let Some(tables) = item.as_table_like() else {
         let place = reader.place(around);
@@ -40,7 +38,7 @@ fn relation(
     name: TableName,
     columns: &dyn TableLike,
     around: usize,
-) -> Option<Arc<Relation>> {
+) -> Option<Relation> {
     let before = reader.errors.len();
     let identity = identity(reader, columns, around);
     let mut found = Vec::new();
@@ -71,7 +69,7 @@ fn relation(
     }
     let relation =
         Relation { oid: 0, schema: name.schema, table: name.table, identity, columns: found, primary_key };
-    (reader.errors.len() == before).then(|| Arc::new(relation))
+    (reader.errors.len() == before).then_some(relation)
 }
 
 fn identity(reader: &mut Reader<'_>, columns: &dyn TableLike, around: usize) -> ReplicaIdentity {

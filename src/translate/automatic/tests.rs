@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::change::{Cell, Column};
+use crate::change::{Cell, Column, ReplicaIdentity};
 use crate::position::{Lsn, Transaction};
 use crate::types::{Base, SqlType};
 

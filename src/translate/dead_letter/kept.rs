@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::change::{Column, Place, Relation, ReplicaIdentity};
+use crate::change::{Place, Relation};
 use crate::position::{Lsn, Transaction};
-use crate::types::Kind;
-use crate::types::SqlType;
 
 /// The part of a dead letter that a retry needs, read back.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ struct Line {
     size: u64,
     raw: String,
     rule: Option<String>,
-    relation: Option<Table>,
+    relation: Option<Relation>,
 }
 
 impl Kept {
@@ -77,8 +75,8 @@ impl Kept {
             epoch: line.epoch,
             place: Place { transaction, index: line.index, lsn: line.lsn, nth: line.nth },
             rule: line.rule,
-            table: format!("{}.{}", relation.schema, relation.name),
-            relation: Arc::new(relation.into()),
+            table: format!("{}.{}", relation.schema, relation.table),
+            relation: Arc::new(relation),
             raw,
         })
     }
@@ -86,169 +84,17 @@ impl Kept {
 
 /// The relation as JSON.
 pub(super) fn write_relation(out: &mut Vec<u8>, relation: &Relation) {
-    let written = serde_json::to_writer(out, &Table::from(relation));
+    let written = serde_json::to_writer(out, relation);
     debug_assert!(written.is_ok(), "names and numbers always become JSON");
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Table {
-    oid: u32,
-    schema: String,
-    #[serde(rename = "table")]
-    name: String,
-    identity: Identity,
-    columns: Vec<KeptColumn>,
-    primary_key: Vec<usize>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct KeptColumn {
-    name: String,
-    kind: KeptKind,
-    data_type: SqlType,
-    not_null: bool,
-    in_identity: bool,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Identity {
-    Default,
-    Nothing,
-    Full,
-    Index,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum KeptKind {
-    Bool,
-    Number,
-    Float,
-    Date,
-    Timestamp,
-    #[serde(rename = "timestamptz")]
-    TimestampTz,
-    Bytea,
-    Json,
-    Hstore,
-    Text,
-    Array {
-        element: Box<Self>,
-        delimiter: u8,
-    },
-    Vector {
-        element: Box<Self>,
-    },
-    Composite {
-        fields: Vec<(String, Self)>,
-    },
-}
-
-impl From<&Relation> for Table {
-    fn from(relation: &Relation) -> Self {
-        let column = |column: &Column| KeptColumn {
-            name: column.name.clone(),
-            kind: (&column.kind).into(),
-            data_type: column.data_type.clone(),
-            not_null: column.not_null,
-            in_identity: column.in_identity,
-        };
-        Self {
-            oid: relation.oid,
-            schema: relation.schema.clone(),
-            name: relation.table.clone(),
-            identity: match relation.identity {
-                ReplicaIdentity::Default => Identity::Default,
-                ReplicaIdentity::Nothing => Identity::Nothing,
-                ReplicaIdentity::Full => Identity::Full,
-                ReplicaIdentity::Index => Identity::Index,
-            },
-            columns: relation.columns.iter().map(column).collect(),
-            primary_key: relation.primary_key.clone(),
-        }
-    }
-}
-
-impl From<Table> for Relation {
-    fn from(table: Table) -> Self {
-        let column = |column: KeptColumn| Column {
-            name: column.name,
-            kind: column.kind.into(),
-            data_type: column.data_type,
-            not_null: column.not_null,
-            in_identity: column.in_identity,
-        };
-        Self {
-            oid: table.oid,
-            schema: table.schema,
-            table: table.name,
-            identity: match table.identity {
-                Identity::Default => ReplicaIdentity::Default,
-                Identity::Nothing => ReplicaIdentity::Nothing,
-                Identity::Full => ReplicaIdentity::Full,
-                Identity::Index => ReplicaIdentity::Index,
-            },
-            columns: table.columns.into_iter().map(column).collect(),
-            primary_key: table.primary_key,
-        }
-    }
-}
-
-impl From<&Kind> for KeptKind {
-    fn from(kind: &Kind) -> Self {
-        let boxed = |kind: &Kind| Box::new(Self::from(kind));
-        match kind {
-            Kind::Bool => Self::Bool,
-            Kind::Number => Self::Number,
-            Kind::Float => Self::Float,
-            Kind::Date => Self::Date,
-            Kind::Timestamp => Self::Timestamp,
-            Kind::TimestampTz => Self::TimestampTz,
-            Kind::Bytea => Self::Bytea,
-            Kind::Json => Self::Json,
-            Kind::Hstore => Self::Hstore,
-            Kind::Text => Self::Text,
-            Kind::Array { element, delimiter } => {
-                Self::Array { element: boxed(element), delimiter: *delimiter }
-            }
-            Kind::Vector { element } => Self::Vector { element: boxed(element) },
-            Kind::Composite { fields } => Self::Composite {
-                fields: fields.iter().map(|(name, kind)| (name.clone(), kind.into())).collect(),
-            },
-        }
-    }
-}
-
-impl From<KeptKind> for Kind {
-    fn from(kind: KeptKind) -> Self {
-        let shared = |kind: KeptKind| Arc::new(Self::from(kind));
-        match kind {
-            KeptKind::Bool => Self::Bool,
-            KeptKind::Number => Self::Number,
-            KeptKind::Float => Self::Float,
-            KeptKind::Date => Self::Date,
-            KeptKind::Timestamp => Self::Timestamp,
-            KeptKind::TimestampTz => Self::TimestampTz,
-            KeptKind::Bytea => Self::Bytea,
-            KeptKind::Json => Self::Json,
-            KeptKind::Hstore => Self::Hstore,
-            KeptKind::Text => Self::Text,
-            KeptKind::Array { element, delimiter } => Self::Array { element: shared(*element), delimiter },
-            KeptKind::Vector { element } => Self::Vector { element: shared(*element) },
-            KeptKind::Composite { fields } => Self::Composite {
-                fields: fields.into_iter().map(|(name, kind)| (name, kind.into())).collect(),
-            },
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::DeadLetter;
     use super::*;
+    use crate::change::{Column, ReplicaIdentity};
     use crate::event::Records;
-    use crate::types::Base;
+    use crate::types::{Base, Kind, SqlType};
 
     fn relation() -> Relation {
         let text = || Arc::new(Kind::Text);
@@ -302,6 +148,12 @@ mod tests {
             (kept.epoch, kept.place, &*kept.relation, &*kept.raw),
             (3, place, &relation, &b"raw\0bytes"[..])
         );
+        // Letters outlive the program that wrote them.
+        let written: serde_json::Value = serde_json::from_slice(&line(letter(9, true))).unwrap();
+        let columns = &written["relation"]["columns"];
+        assert_eq!(written["relation"]["identity"], "index");
+        assert_eq!(columns[1]["kind"], "timestamptz");
+        assert_eq!(columns[2]["kind"], serde_json::json!({"array": {"element": "text", "delimiter": 59}}));
         assert!(matches!(Kept::read(&line(letter(10, true))), Err(NotKept::Incomplete)));
         assert!(matches!(Kept::read(&line(letter(9, false))), Err(NotKept::NoTable)));
         assert!(matches!(Kept::read(b"{}"), Err(NotKept::Malformed(_))));

@@ -41,8 +41,8 @@ pub fn compile(
     let scope = Scope::of_relation(relation, tagged);
     let mut compiler = Compiler { relation, catalog, scope, errors: Vec::new() };
     let (mut events, mut mapped) = (Vec::new(), Operations::default());
-    for rule in &rules.events {
-        let Some(root) = root_of(rules, rule) else { continue };
+    for (nth, rule) in rules.events.iter().enumerate() {
+        let Some(root) = rules.root_of(rule) else { continue };
         let Origin::Table { from, on } = &root.origin else { continue };
         if from.schema != relation.schema || from.table != relation.table {
             continue;
@@ -54,20 +54,12 @@ pub fn compile(
                 Trigger::Delete => mapped.delete = true,
             }
         }
-        events.extend(compiler.event(rule, root, on));
+        events.extend(compiler.event((nth, rule), root, on));
     }
     if compiler.errors.is_empty() {
         Ok(Some(Plan { events, mapped, scratch: write::Scratch::default() }))
     } else {
         Err(RuleErrors(compiler.errors))
-    }
-}
-
-/// The rule that reads the table: the rule itself, or the one that its event is made from.
-fn root_of<'a>(rules: &'a Rules, rule: &'a Rule) -> Option<&'a Rule> {
-    match &rule.origin {
-        Origin::Table { .. } => Some(rule),
-        Origin::Event(parent) => rules.events.iter().find(|other| other.event_type == *parent),
     }
 }
 
@@ -77,6 +69,9 @@ struct Compiler<'a> {
     scope: Scope,
     errors: Vec<RuleError>,
 }
+
+/// A field's name, value and meaning.
+type Listed = (String, Expression, Option<String>);
 
 /// What an expression is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +88,7 @@ impl Compiler<'_> {
         self.errors.push(RuleError { place: Some(place), event, message: message.into() });
     }
 
-    fn event(&mut self, rule: &Rule, root: &Rule, on: &[Trigger]) -> Option<Event> {
+    fn event(&mut self, (nth, rule): (usize, &Rule), root: &Rule, on: &[Trigger]) -> Option<Event> {
         let before = self.errors.len();
         let fields = self.fields(rule, root);
         let mut when = Vec::new();
@@ -124,7 +119,8 @@ impl Compiler<'_> {
                 deprecated_attributes(source, &name, since, sunset.as_deref())
             }
         };
-        let event = Event { name, attributes, operations, of, when, key, subject, time, fields, id };
+        let event =
+            Event { name, rule: nth, attributes, operations, of, when, key, subject, time, fields, id };
         (self.errors.len() == before).then_some(event)
     }
 
@@ -133,7 +129,7 @@ impl Compiler<'_> {
         let fields = self.list(root, root.data.as_ref(), &self.scope.clone());
         let names = fields
             .into_iter()
-            .map(|(name, value)| Name { name, meaning: crate::translate::sql::Meaning::Field(value) });
+            .map(|(name, value, _)| Name { name, meaning: crate::translate::sql::Meaning::Field(value) });
         Scope { of: root.event_type.to_string(), names: names.collect() }
     }
 
@@ -141,7 +137,7 @@ impl Compiler<'_> {
         let scope = if std::ptr::eq(rule, root) { self.scope.clone() } else { self.scope_of_event(root) };
         let list = self.list(rule, rule.data.as_ref(), &scope);
         let mut fields: Vec<Field> = Vec::with_capacity(list.len());
-        for (name, value) in list {
+        for (name, value, meaning) in list {
             if fields.iter().any(|field| field.name == name) {
                 let place = rule.data.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
                 self.wrong(
@@ -153,13 +149,13 @@ impl Compiler<'_> {
             let mut label = Vec::new();
             json::write_string(&mut label, &name);
             label.push(b':');
-            fields.push(Field { name, label, value });
+            fields.push(Field { name, label, value, meaning });
         }
         fields
     }
 
     /// The fields of a select list; without one, every column that may leave.
-    fn list(&mut self, rule: &Rule, text: Option<&SourceText>, scope: &Scope) -> Vec<(String, Expression)> {
+    fn list(&mut self, rule: &Rule, text: Option<&SourceText>, scope: &Scope) -> Vec<Listed> {
         let Some(text) = text else { return self.all(rule, scope) };
         let list = match Expression::parse_list(&text.text, scope) {
             Ok(list) => list,
@@ -171,17 +167,17 @@ impl Compiler<'_> {
         let mut fields = Vec::with_capacity(list.len());
         for field in list {
             self.may_leave(rule, text.place_of(field.place.start), &field.expression);
-            fields.push((field.name, field.expression));
+            fields.push((field.name, field.expression, field.comment));
         }
         fields
     }
 
-    fn all(&mut self, rule: &Rule, scope: &Scope) -> Vec<(String, Expression)> {
+    fn all(&mut self, rule: &Rule, scope: &Scope) -> Vec<Listed> {
         let mut fields = Vec::new();
         for name in &scope.names {
             let quoted = format!("\"{}\"", name.name.replace('"', "\"\""));
             match Expression::parse(&quoted, scope) {
-                Ok(value) if value.tagged().is_none() => fields.push((name.name.clone(), value)),
+                Ok(value) if value.tagged().is_none() => fields.push((name.name.clone(), value, None)),
                 Ok(_) => {}
                 Err(mistakes) => self.wrong(rule, rule.place.clone(), mistakes.to_string()),
             }
@@ -240,13 +236,7 @@ impl Compiler<'_> {
 
     /// The key's columns: the replica identity's; with `FULL`, which says nothing of a key, the primary key.
     fn primary_key(&self) -> Vec<(String, Expression)> {
-        let columns: Vec<usize> = match self.relation.identity {
-            ReplicaIdentity::Default | ReplicaIdentity::Index => (0..self.relation.columns.len())
-                .filter(|&at| self.relation.columns.get(at).is_some_and(|c| c.in_identity))
-                .collect(),
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => self.relation.primary_key.clone(),
-        };
-        let named = columns.into_iter().filter_map(|at| self.relation.columns.get(at));
+        let named = self.relation.key().into_iter().filter_map(|at| self.relation.columns.get(at));
         named
             .filter_map(|column| {
                 let quoted = format!("\"{}\"", column.name.replace('"', "\"\""));

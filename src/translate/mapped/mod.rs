@@ -36,28 +36,37 @@ pub struct Operations {
 
 /// One rule, compiled.
 #[derive(Debug)]
-struct Event {
+pub struct Event {
     /// Its type.
     name: String,
+    /// Which of the rules it is.
+    pub rule: usize,
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
     /// Columns of which one must differ in an update, by place and whether the replica identity gives them; empty: any update.
     of: Vec<(usize, bool)>,
     when: Vec<Expression>,
-    key: Vec<Expression>,
+    /// The parts of the partition key.
+    pub key: Vec<Expression>,
     subject: Option<Expression>,
     time: Option<Expression>,
-    fields: Vec<Field>,
+    /// What `data` consists of.
+    pub fields: Vec<Field>,
     id: Id,
 }
 
+/// One field of `data`.
 #[derive(Debug)]
-struct Field {
-    name: String,
+pub struct Field {
+    /// Its name.
+    pub name: String,
     /// `"name":`, escaped.
     label: Vec<u8>,
-    value: Expression,
+    /// Its value.
+    pub value: Expression,
+    /// The comment behind it in the rule.
+    pub meaning: Option<String>,
 }
 
 #[derive(Debug)]
@@ -86,6 +95,16 @@ pub struct Outcome {
 }
 
 impl Plan {
+    /// Its events, in the order of the rules.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// What its rules are about.
+    pub const fn mapped(&self) -> Operations {
+        self.mapped
+    }
+
     /// Whether a change of this kind has no automatic event.
     pub const fn maps(&self, operation: &Operation<'_>) -> bool {
         match operation {

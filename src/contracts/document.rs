@@ -1,0 +1,95 @@
+//! The JSON Schema of an event's `data`, as it is locked and as it is shown.
+
+use serde_json::{Value, json};
+
+use super::lock;
+use super::model::{Event, Field, Model, Order};
+use super::shape::Schema;
+
+/// The dialect: the newest that AsyncAPI's parser and AWS Glue's registry both check.
+const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
+
+/// The schema of an event's `data` in this minor version. `required`: the fields that this major version has always had; `None`
+/// in its first minor version, where it is every field that is always there.
+pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[String]>) -> Value {
+    let properties: Schema =
+        event.fields.iter().map(|field| (field.name.clone(), property(field).into())).collect();
+    let always = event.fields.iter().filter(|field| !field.optional).map(|field| field.name.clone());
+    let mut required: Vec<String> = required.map_or_else(|| always.collect(), <[String]>::to_vec);
+    required.sort_unstable();
+    let id = model.schemas.as_ref().map_or_else(
+        || format!("urn:forebay:schema:{}:{}.{minor}", lock::escaped(&event.stem), event.major),
+        |base| lock::url(base, &event.stem, event.major, minor),
+    );
+    let mut whole = json!({
+        "$schema": DIALECT,
+        "$id": id,
+        "title": event.about.as_deref().unwrap_or(&event.event_type),
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+        "examples": [event.example_data()],
+        "x-event": event.event_type,
+        "x-version": format!("{}.{minor}", event.major),
+        "x-key": keys(event),
+        "x-order": orders(event),
+    });
+    if event.automatic {
+        whole["x-automatic"] = json!(true);
+    }
+    whole
+}
+
+/// The texts of the partition key's parts.
+fn keys(event: &Event) -> Value {
+    let mut keys: Vec<String> = Vec::new();
+    for part in event.origins.iter().flat_map(|origin| &origin.order.key) {
+        if !keys.contains(&part.text) {
+            keys.push(part.text.clone());
+        }
+    }
+    keys.into()
+}
+
+/// The facts of order, one object for each way in which the event is made.
+pub(super) fn orders(event: &Event) -> Value {
+    let mut orders: Vec<Value> = Vec::new();
+    for origin in &event.origins {
+        let order = order(&origin.order);
+        if !orders.contains(&order) {
+            orders.push(order);
+        }
+    }
+    orders.into()
+}
+
+fn order(order: &Order) -> Value {
+    let text: Vec<&str> = order.key.iter().map(|part| part.text.as_str()).collect();
+    let types: Vec<&str> = order.key.iter().map(|part| part.sql_type.as_str()).collect();
+    let (text, types) = if text.is_empty() {
+        ("the event's id".to_owned(), "text".to_owned())
+    } else {
+        (text.join(", "), types.join(", "))
+    };
+    json!({
+        "key": text,
+        "key-type": types,
+        "subject": order.subject.as_deref().unwrap_or(&text),
+        "time": order.time.as_deref().unwrap_or("the commit's time"),
+        "id": order.id,
+    })
+}
+
+/// The schema of one field, with what is said of it.
+pub(super) fn property(field: &Field) -> Schema {
+    let mut schema = field.value_schema();
+    if let Some(meaning) = &field.meaning {
+        schema.insert("description".to_owned(), json!(meaning));
+    }
+    schema.insert("x-type".to_owned(), json!(field.sql_type));
+    if field.hmac {
+        schema.insert("x-pii".to_owned(), json!("hmac"));
+    }
+    schema
+}

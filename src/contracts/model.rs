@@ -1,0 +1,395 @@
+//! A description of everything that is published, made from the rules and the tables: what is locked, compared, and shown in
+//! the catalogue.
+
+mod automatic;
+mod example;
+
+use serde_json::{Value, json};
+
+use crate::change::{Described, Relation};
+use crate::config::TableName;
+use crate::rules::{Deprecated, Id, Origin as RuleOrigin, Place, Rule, RuleError, RuleErrors, Trigger};
+use crate::translate::Settings;
+use crate::translate::mapped::{self, Operations};
+use crate::translate::sql::Expression;
+
+use super::shape::{self, Schema};
+
+/// Everything that is published: events of rules in their order, then automatic events by type.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The CloudEvents source.
+    pub source: String,
+    /// Where schemas are served (`events.schemas`).
+    pub schemas: Option<String>,
+    /// The events, one for each type.
+    pub events: Vec<Event>,
+}
+
+/// One event type.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// `lab.plate_completed.v2`.
+    pub event_type: String,
+    /// `lab.plate_completed`.
+    pub stem: String,
+    /// `2`.
+    pub major: u32,
+    /// The sentence a reader sees first; of an automatic event, the table's comment.
+    pub about: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Who is known to read it.
+    pub consumers: Vec<String>,
+    /// If it is to go.
+    pub deprecated: Option<Deprecated>,
+    /// Whether it follows the table, best effort, instead of a rule.
+    pub automatic: bool,
+    /// What it is made from; several where several rules make one type.
+    pub origins: Vec<Origin>,
+    /// What `data` consists of, in its order.
+    pub fields: Vec<Field>,
+    /// The rule, in its file.
+    pub place: Option<Place>,
+    /// Which of the rules it is, the first of several.
+    pub rule: Option<usize>,
+}
+
+/// What an event is made from, and in which order it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `schema.table`.
+    pub table: String,
+    /// `insert, update of status`.
+    pub on: String,
+    /// SQL; all must hold.
+    pub when: Vec<String>,
+    /// The event whose data it is computed from.
+    pub from_event: Option<String>,
+    /// What readers may rely on.
+    pub order: Order,
+}
+
+/// The facts of order: what an event's key, subject, time and id are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The parts of the partition key; none: the event's id.
+    pub key: Vec<KeyPart>,
+    /// SQL; `None`: the key.
+    pub subject: Option<String>,
+    /// SQL; `None`: the commit time.
+    pub time: Option<String>,
+    /// `change`, `key`, or SQL.
+    pub id: String,
+}
+
+/// One part of a partition key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPart {
+    /// SQL, as a rule: a column.
+    pub text: String,
+    /// Its SQL type.
+    pub sql_type: String,
+}
+
+/// One field of `data`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// JSON Schema of a value that is not null.
+    pub schema: Schema,
+    /// Its SQL type.
+    pub sql_type: String,
+    /// Whether it can be null.
+    pub nullable: bool,
+    /// Whether it can be missing: a value that the server did not send, listed in `unavailable`.
+    pub optional: bool,
+    /// The comment behind it in the rule, else that of the column that it is.
+    pub meaning: Option<String>,
+    /// The columns it is computed from.
+    pub columns: Vec<String>,
+    /// Whether it is a pseudonym, made by `hmac()` from personal data.
+    pub hmac: bool,
+    /// A value as it may come.
+    pub example: Value,
+}
+
+impl Model {
+    /// Describes what is published from these tables, which must hold those that the rules read.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the rules.
+    pub fn new(
+        source: &str,
+        schemas: Option<&str>,
+        settings: &Settings,
+        tables: &[Described],
+    ) -> Result<Self, RuleErrors> {
+        let mut errors = missing(settings, tables);
+        let mut found: Vec<(usize, Event)> = Vec::new();
+        let mut automatic = Vec::new();
+        for table in tables {
+            let catalog = mapped::Catalog {
+                source,
+                pii: &settings.pii,
+                // What is published does not hang on the key, which is not where contracts are checked.
+                has_hmac_key: true,
+                automatic: settings.automatic,
+            };
+            match mapped::compile(&settings.rules, &table.relation, &catalog) {
+                Ok(plan) => {
+                    for event in plan.iter().flat_map(|plan| plan.events()) {
+                        if let Some(rule) = settings.rules.events.get(event.rule) {
+                            let root = settings.rules.root_of(rule).unwrap_or(rule);
+                            found.push((event.rule, of_rule((rule, root), event, table)));
+                        }
+                    }
+                    let mapped = plan.map_or_else(Operations::default, |plan| plan.mapped());
+                    automatic.extend(automatic::events(settings, table, mapped));
+                }
+                Err(wrong) => errors.extend(wrong.0),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(RuleErrors(errors));
+        }
+        found.sort_by_key(|(rule, _)| *rule);
+        automatic.sort_by(|a, b| a.event_type.cmp(&b.event_type));
+        let mut events: Vec<Event> = Vec::new();
+        for event in found.into_iter().map(|(_, event)| event).chain(automatic) {
+            match events.iter_mut().find(|other| other.event_type == event.event_type) {
+                Some(other) => other.join(event),
+                None => events.push(event),
+            }
+        }
+        inherit_meanings(&mut events);
+        Ok(Self { source: source.to_owned(), schemas: schemas.map(str::to_owned), events })
+    }
+
+    /// The event of a type.
+    pub fn event(&self, event_type: &str) -> Option<&Event> {
+        self.events.iter().find(|event| event.event_type == event_type)
+    }
+
+    /// An event as it may come, whole.
+    pub fn example(&self, event: &Event, minor: Option<u32>) -> Value {
+        example::event(self, event, minor)
+    }
+}
+
+impl Event {
+    /// `data` as it may come.
+    pub fn example_data(&self) -> Value {
+        self.fields.iter().map(|field| (field.name.clone(), field.example.clone())).collect::<Schema>().into()
+    }
+
+    /// Joins what another rule makes under the same type.
+    fn join(&mut self, other: Self) {
+        for mine in &mut self.fields {
+            match other.fields.iter().find(|theirs| theirs.name == mine.name) {
+                Some(theirs) => mine.join(theirs),
+                None => mine.optional = true,
+            }
+        }
+        for theirs in other.fields {
+            if !self.fields.iter().any(|mine| mine.name == theirs.name) {
+                self.fields.push(Field { optional: true, ..theirs });
+            }
+        }
+        self.origins.extend(other.origins);
+        self.about = self.about.take().or(other.about);
+        self.owner = self.owner.take().or(other.owner);
+        self.deprecated = self.deprecated.take().or(other.deprecated);
+        for consumer in other.consumers {
+            if !self.consumers.contains(&consumer) {
+                self.consumers.push(consumer);
+            }
+        }
+    }
+}
+
+impl Field {
+    /// The schema of its value, null included.
+    pub fn value_schema(&self) -> Schema {
+        if self.nullable { shape::or_null(self.schema.clone()) } else { self.schema.clone() }
+    }
+
+    fn join(&mut self, other: &Self) {
+        if self.schema != other.schema {
+            let either = json!({"anyOf": [self.schema.clone(), other.schema.clone()]});
+            self.schema = if let Value::Object(either) = either { either } else { Schema::new() };
+        }
+        if self.sql_type != other.sql_type {
+            self.sql_type = format!("{} or {}", self.sql_type, other.sql_type);
+        }
+        self.nullable |= other.nullable;
+        self.optional |= other.optional;
+        self.hmac |= other.hmac;
+        for column in &other.columns {
+            if !self.columns.contains(column) {
+                self.columns.push(column.clone());
+            }
+        }
+        self.meaning = self.meaning.take().or_else(|| other.meaning.clone());
+    }
+}
+
+/// Tables that rules read and nobody has described.
+fn missing(settings: &Settings, tables: &[Described]) -> Vec<RuleError> {
+    let known = |name: &TableName| {
+        tables.iter().any(|t| t.relation.schema == name.schema && t.relation.table == name.table)
+    };
+    let rules = settings.rules.events.iter().filter_map(|rule| match &rule.origin {
+        RuleOrigin::Table { from, .. } if !known(from) => Some(RuleError {
+            place: Some(rule.place.clone()),
+            event: Some(rule.event_type.to_string()),
+            message: format!(
+                "nothing is known of {from}: `forebay events lock` asks the database for the tables that the rules read"
+            ),
+        }),
+        _ => None,
+    });
+    rules.collect()
+}
+
+fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Described) -> Event {
+    let relation = &table.relation;
+    let triggers: &[Trigger] = if let RuleOrigin::Table { on, .. } = &root.origin { on } else { &[] };
+    let has = |wanted: fn(&Trigger) -> bool| triggers.iter().any(wanted);
+    let sends = Sends {
+        inserts_only: !has(|trigger| *trigger != Trigger::Insert),
+        deletes: has(|trigger| *trigger == Trigger::Delete),
+    };
+    let texts = |text: &Option<crate::rules::SourceText>| text.as_ref().map(|text| one_line(&text.text));
+    let mut when: Vec<String> = texts(&root.when).into_iter().collect();
+    if !std::ptr::eq(rule, root) {
+        when.extend(texts(&rule.when));
+    }
+    let origin = Origin {
+        table: format!("{}.{}", relation.schema, relation.table),
+        on: triggers.iter().map(words).collect::<Vec<_>>().join(", "),
+        when,
+        from_event: match &rule.origin {
+            RuleOrigin::Event(parent) => Some(parent.to_string()),
+            RuleOrigin::Table { .. } => None,
+        },
+        order: Order {
+            key: key_parts(event, root),
+            subject: texts(&root.subject),
+            time: texts(&root.time),
+            id: match &root.id {
+                Id::Change => "change".to_owned(),
+                Id::Key => "key".to_owned(),
+                Id::Given(text) => one_line(&text.text),
+            },
+        },
+    };
+    Event {
+        event_type: rule.event_type.to_string(),
+        stem: rule.event_type.stem().to_owned(),
+        major: rule.event_type.major(),
+        about: rule.about.clone(),
+        owner: rule.owner.clone(),
+        consumers: rule.consumers.clone(),
+        deprecated: rule.deprecated.clone(),
+        automatic: false,
+        origins: vec![origin],
+        fields: event.fields.iter().map(|field| of_field(field, table, &sends)).collect(),
+        place: Some(rule.place.clone()),
+        rule: Some(event.rule),
+    }
+}
+
+/// Which changes an event is about, as far as the presence of values hangs on it.
+struct Sends {
+    inserts_only: bool,
+    deletes: bool,
+}
+
+fn of_field(field: &mapped::Field, table: &Described, sends: &Sends) -> Field {
+    let value = &field.value;
+    let mut columns = value.reads_new().to_vec();
+    columns.extend(value.reads_old().iter().filter(|old| !value.reads_new().contains(old)).cloned());
+    let base = &value.data_type().base;
+    Field {
+        schema: shape::schema(value.kind(), base),
+        sql_type: value.data_type().to_string(),
+        nullable: value.is_nullable(),
+        // An insert sends every value. A delete sends those of the replica identity.
+        optional: !sends.inserts_only
+            && (value.may_be_unavailable()
+                || (sends.deletes && columns.iter().any(|column| !in_identity(&table.relation, column)))),
+        meaning: field.meaning.clone().or_else(|| column_comment(value, table)),
+        columns,
+        hmac: value.uses_hmac(),
+        example: if value.uses_hmac() {
+            json!("p_3q2-7wABAgMEBQYH")
+        } else {
+            shape::example(value.kind(), base, &field.name)
+        },
+        name: field.name.clone(),
+    }
+}
+
+fn in_identity(relation: &Relation, name: &str) -> bool {
+    relation.columns.iter().any(|column| column.name == name && column.in_identity)
+}
+
+fn column_comment(value: &Expression, table: &Described) -> Option<String> {
+    let name = value.column()?;
+    let at = table.relation.columns.iter().position(|column| column.name == name)?;
+    table.comments.get(at).cloned().flatten()
+}
+
+fn key_parts(event: &mapped::Event, root: &Rule) -> Vec<KeyPart> {
+    let parts = event.key.iter().map(|part| KeyPart {
+        text: part.column().map(str::to_owned).unwrap_or_default(),
+        sql_type: part.data_type().to_string(),
+    });
+    let mut parts: Vec<KeyPart> = parts.collect();
+    // What is no column is told as it was written, the list as a whole.
+    if let (Some(text), true) = (&root.key, parts.iter().any(|part| part.text.is_empty())) {
+        let types: Vec<String> = parts.into_iter().map(|part| part.sql_type).collect();
+        parts = vec![KeyPart { text: one_line(&text.text), sql_type: types.join(", ") }];
+    }
+    parts
+}
+
+/// An old version says of a field what the new one says, unless it has words of its own.
+fn inherit_meanings(events: &mut [Event]) {
+    let said: Vec<(String, String, String)> = events
+        .iter()
+        .flat_map(|event| {
+            event.fields.iter().filter_map(|field| {
+                Some((event.event_type.clone(), field.name.clone(), field.meaning.clone()?))
+            })
+        })
+        .collect();
+    for event in events {
+        let Some(parent) = event.origins.iter().find_map(|origin| origin.from_event.clone()) else {
+            continue;
+        };
+        for field in event.fields.iter_mut().filter(|field| field.meaning.is_none()) {
+            let same = said.iter().find(|(of, name, _)| *of == parent && *name == field.name);
+            field.meaning = same.map(|(_, _, meaning)| meaning.clone());
+        }
+    }
+}
+
+fn words(trigger: &Trigger) -> String {
+    match trigger {
+        Trigger::Insert => "insert".to_owned(),
+        Trigger::Delete => "delete".to_owned(),
+        Trigger::Update { of } if of.is_empty() => "update".to_owned(),
+        Trigger::Update { of } => format!("update of {}", of.join(", ")),
+    }
+}
+
+/// An SQL text without comments at the ends of its lines and without line breaks. Layout is not part of a contract.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

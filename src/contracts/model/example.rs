@@ -1,0 +1,52 @@
+//! An event as it may come, whole: the envelope around an example of `data`.
+
+use serde_json::{Value, json};
+
+use super::{Event, Model};
+use crate::contracts::lock;
+
+pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Value {
+    let key = key(event);
+    let mut whole = json!({
+        "specversion": "1.0",
+        "id": "5f66167a-f8a9-5965-a8cf-f6045a4dcfd2",
+        "source": model.source,
+        "type": event.event_type,
+        "subject": key,
+        "time": "2026-11-21T07:00:00.123456Z",
+        "recordedtime": "2026-11-21T07:00:00.123456Z",
+        "partitionkey": key,
+        "sequence": "000100000001A2B3C4D8000000030000",
+        "data": event.example_data(),
+    });
+    if let Some(deprecated) = &event.deprecated {
+        let day = |day: &str| json!(format!("{day}T00:00:00Z"));
+        whole["deprecated"] = json!(true);
+        whole["deprecationfrom"] = day(&deprecated.since);
+        if let Some(sunset) = &deprecated.sunset {
+            whole["deprecationsunset"] = day(sunset);
+        }
+    }
+    if let (Some(base), Some(minor)) = (&model.schemas, minor) {
+        whole["dataschema"] = json!(lock::url(base, &event.stem, event.major, minor));
+    }
+    whole
+}
+
+/// The key that follows from the example of `data`, where its parts are fields.
+fn key(event: &Event) -> String {
+    let Some(origin) = event.origins.first() else { return String::new() };
+    let parts = origin.order.key.iter().map(|part| {
+        let field = event
+            .fields
+            .iter()
+            .find(|field| field.name == part.text || field.columns == [part.text.as_str()]);
+        match field.map(|field| &field.example) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => part.text.trim_matches('\'').to_owned(),
+        }
+    });
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "5f66167a-f8a9-5965-a8cf-f6045a4dcfd2".to_owned() } else { parts.join("/") }
+}

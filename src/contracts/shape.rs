@@ -1,0 +1,188 @@
+//! The JSON Schema (draft-07) of a value, and a value that looks like one: what `translate::json` writes for each kind.
+//!
+//! A schema says the truth before it says the usual: dates can be infinite or BC, a numeric can be NaN, an array can have
+//! dimensions and NULLs. What a value usually is stands in `x-format`; enums are `x-known-values`, because a label may be added
+//! any day. Lengths of texts are left out: a longer one breaks no reader.
+
+use serde_json::{Map, Value, json};
+
+use crate::types::{Base, Kind};
+
+/// A schema, as the members of an object.
+pub type Schema = Map<String, Value>;
+
+/// `NaN` and the infinities, which are no JSON numbers.
+const NOT_FINITE: &str = "^(NaN|-?Infinity)$";
+const DATE: &str = "^(-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}( BC)?)$";
+const TIMESTAMP: &str =
+    r"^(-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?( BC)?)$";
+const TIMESTAMPTZ: &str =
+    r"^(-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z( BC)?)$";
+const TIME: &str = r"^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?$";
+
+/// The schema of values that are not NULL.
+pub fn schema(kind: &Kind, base: &Base) -> Schema {
+    let made = match kind {
+        Kind::Bool => json!({"type": "boolean"}),
+        Kind::Number => match base {
+            Base::Int2 => json!({"type": "integer", "format": "int16"}),
+            Base::Int4 => json!({"type": "integer", "format": "int32"}),
+            Base::Int8 => json!({"type": "integer", "format": "int64"}),
+            _ => json!({"type": ["number", "string"], "pattern": NOT_FINITE, "x-format": "decimal"}),
+        },
+        Kind::Float => json!({"type": ["number", "string"], "pattern": NOT_FINITE, "x-format": "double"}),
+        Kind::Date => json!({"type": "string", "pattern": DATE, "x-format": "date"}),
+        Kind::Timestamp => json!({"type": "string", "pattern": TIMESTAMP, "x-format": "local-date-time"}),
+        Kind::TimestampTz => json!({"type": "string", "pattern": TIMESTAMPTZ, "x-format": "date-time"}),
+        Kind::Bytea => json!({"type": "string", "contentEncoding": "base64"}),
+        Kind::Json => json!({}),
+        Kind::Hstore => json!({"type": "object", "additionalProperties": {"type": ["string", "null"]}}),
+        Kind::Text => match base {
+            Base::Enum(enumeration) => json!({"type": "string", "x-known-values": enumeration.labels}),
+            Base::Uuid => json!({"type": "string", "format": "uuid"}),
+            Base::Time => json!({"type": "string", "pattern": TIME, "x-format": "time"}),
+            Base::Interval => json!({"type": "string", "x-format": "interval"}),
+            _ => json!({"type": "string"}),
+        },
+        Kind::Array { element, .. } => {
+            let base = if let Base::Array(base) = base { base } else { base_of_unknown() };
+            // Any of its elements can be NULL, or an array itself: Postgres' arrays have any number of dimensions.
+            json!({"type": "array", "items": or_type(or_null(schema(element, base)), "array")})
+        }
+        Kind::Vector { element } => json!({"type": "array", "items": schema(element, base_of_unknown())}),
+        Kind::Composite { fields } => {
+            let properties: Schema = fields
+                .iter()
+                .map(|(name, kind)| (name.clone(), or_null(schema(kind, base_of_unknown())).into()))
+                .collect();
+            let mut required: Vec<&String> = fields.iter().map(|(name, _)| name).collect();
+            required.sort_unstable();
+            json!({
+                "type": "object", "properties": properties, "required": required, "additionalProperties": false
+            })
+        }
+    };
+    if let Value::Object(members) = made { members } else { Schema::new() }
+}
+
+/// The type of which nothing more is known than how it becomes JSON.
+const fn base_of_unknown() -> &'static Base {
+    &Base::Text
+}
+
+/// The same, or null.
+#[must_use]
+pub fn or_null(schema: Schema) -> Schema {
+    or_type(schema, "null")
+}
+
+/// The types that a schema allows; none: all.
+pub fn types(schema: &Schema) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn or_type(mut schema: Schema, more: &str) -> Schema {
+    let mut all: Vec<String> = types(&schema).into_iter().map(str::to_owned).collect();
+    if !all.is_empty() && !all.iter().any(|one| one == more) {
+        all.push(more.to_owned());
+        schema.insert("type".to_owned(), all.into());
+    }
+    schema
+}
+
+/// A value of this kind, as it may come under this name. It fits [`schema`].
+pub fn example(kind: &Kind, base: &Base, name: &str) -> Value {
+    match kind {
+        Kind::Bool => json!(true),
+        Kind::Number => match base {
+            Base::Int2 | Base::Int4 | Base::Int8 => json!(42),
+            _ => json!(12.5),
+        },
+        Kind::Float => json!(0.25),
+        Kind::Date => json!("2026-11-21"),
+        Kind::Timestamp => json!("2026-11-21T08:00:00.5"),
+        Kind::TimestampTz => json!("2026-11-21T07:00:00.5Z"),
+        Kind::Bytea => json!("3q2+7w=="),
+        Kind::Json => json!({"note": "as it was written"}),
+        Kind::Hstore => json!({"colour": "blue"}),
+        Kind::Text => text(base, name),
+        Kind::Array { element, .. } => {
+            let base = if let Base::Array(base) = base { base } else { base_of_unknown() };
+            json!([example(element, base, name)])
+        }
+        Kind::Vector { element } => json!([example(element, base_of_unknown(), name)]),
+        Kind::Composite { fields } => fields
+            .iter()
+            .map(|(name, kind)| (name.clone(), example(kind, base_of_unknown(), name)))
+            .collect::<Schema>()
+            .into(),
+    }
+}
+
+fn text(base: &Base, name: &str) -> Value {
+    match base {
+        Base::Enum(enumeration) => json!(enumeration.labels.first().map_or("", String::as_str)),
+        Base::Uuid => json!("5f66167a-f8a9-5965-a8cf-f6045a4dcfd2"),
+        Base::Time => json!("08:00:00"),
+        Base::Interval => json!("1 day 02:00:00"),
+        Base::Text | Base::Varchar | Base::Bpchar | Base::Name => json!(format!("{name}-7")),
+        Base::Other(named) => match named.name.rsplit('.').next().unwrap_or_default() {
+            "inet" => json!("192.0.2.7"),
+            "cidr" => json!("192.0.2.0/24"),
+            "macaddr" => json!("08:00:2b:01:02:03"),
+            "money" => json!("$12.34"),
+            "int4range" | "int8range" | "numrange" => json!("[1,5)"),
+            "daterange" => json!("[2026-11-21,2026-11-28)"),
+            "xml" => json!("<note/>"),
+            "point" => json!("(1,2)"),
+            "oid" | "xid" => json!("42"),
+            _ => json!(format!("{name}-7")),
+        },
+        _ => json!(format!("{name}-7")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::Enumeration;
+
+    #[test]
+    fn each_kind_has_a_schema_that_says_what_is_written() {
+        let labels = vec!["empty".to_owned(), "full".to_owned()];
+        let status = Base::Enum(Arc::new(Enumeration { oid: 0, name: "s".into(), labels }));
+        let array = |kind| Kind::Array { element: Arc::new(kind), delimiter: b',' };
+        for (kind, base, expected) in [
+            (Kind::Number, Base::Int8, json!({"type": "integer", "format": "int64"})),
+            (
+                Kind::Number,
+                Base::Numeric,
+                json!({"type": ["number", "string"], "pattern": NOT_FINITE, "x-format": "decimal"}),
+            ),
+            (Kind::Text, status, json!({"type": "string", "x-known-values": ["empty", "full"]})),
+            (Kind::Text, Base::Varchar, json!({"type": "string"})),
+            (Kind::Json, Base::Jsonb, json!({})),
+            (
+                array(Kind::Bool),
+                Base::Array(Arc::new(Base::Bool)),
+                json!({"type": "array", "items": {"type": ["boolean", "null", "array"]}}),
+            ),
+            (array(Kind::Json), Base::Array(Arc::new(Base::Json)), json!({"type": "array", "items": {}})),
+            (
+                Kind::Composite { fields: [("no".to_owned(), Kind::Bool)].into() },
+                Base::Text,
+                json!({"type": "object", "properties": {"no": {"type": ["boolean", "null"]}}, "required": ["no"],
+                       "additionalProperties": false}),
+            ),
+        ] {
+            assert_eq!(Value::from(schema(&kind, &base)), expected, "{kind:?}");
+        }
+        assert_eq!(or_null(or_null(schema(&Kind::Bool, &Base::Bool)))["type"], json!(["boolean", "null"]));
+    }
+}
