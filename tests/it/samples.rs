@@ -113,7 +113,7 @@ fn the_lab_publishes_what_its_sample_says() {
 
 #[test]
 fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
-    let mut flow = lab();
+    let flow = lab();
     replica_identity(&flow);
     flow.postgres.execute(DAY);
     let denied = flow.daemon.run(&["events", "preview"]);
@@ -138,7 +138,6 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
     assert_eq!(flow.postgres.value("select count(*) from pg_publication"), "0");
     assert_eq!(flow.stub.records().len(), 0);
     assert!(!flow.daemon.buffer_directory().join("checkpoint").exists());
-    flow.daemon.terminate_if_running();
 }
 
 #[test]

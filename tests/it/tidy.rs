@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 8] = [
     &["contracts"],
     &["source", "sink"],
     &["pipeline"],
-    &["observe"],
+    &["observe", "preview"],
     &["cli"],
 ];
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use crate::contracts::trial::preview::{self, Audience, Changes, Wanted};
+use crate::preview::{self, Audience, Changes, Wanted};
 
 /// Options of `preview`.
 #[derive(Debug, clap::Args)]

@@ -36,9 +36,12 @@ pub(super) struct Case {
 
 /// What happens to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum On {
+pub enum On {
+    /// It comes.
     Insert,
+    /// It changes.
     Update,
+    /// It goes.
     Delete,
 }
 

@@ -12,14 +12,14 @@ use super::types::Form;
 
 /// A row, or the key of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Values {
+pub struct Values {
     message: Vec<u8>,
     cells: Vec<Cell>,
 }
 
 impl Values {
     /// Adds the next column: `None` is NULL.
-    pub(super) fn push(&mut self, text: Option<&str>) {
+    pub fn push(&mut self, text: Option<&str>) {
         let cell = text.map_or(Cell::Null, |text| {
             let start = u32::try_from(self.message.len()).unwrap_or(u32::MAX);
             self.message.extend_from_slice(text.as_bytes());
@@ -54,14 +54,15 @@ enum Old {
 
 /// A change that owns its rows.
 #[derive(Debug)]
-pub(super) struct Made {
+pub struct Made {
     on: On,
     new: Values,
     old: Old,
 }
 
 impl Made {
-    pub(super) fn operation(&self) -> Operation<'_> {
+    /// What happened.
+    pub fn operation(&self) -> Operation<'_> {
         let old = match &self.old {
             Old::No => None,
             Old::Key(key) => Some(OldRow::Key(key.tuple())),
@@ -77,7 +78,7 @@ impl Made {
     }
 
     /// A row that comes, changes into itself, or goes, as the server would send it of this table.
-    pub(super) fn of_row(on: On, row: &Values, relation: &Relation) -> Self {
+    pub fn of_row(on: On, row: &Values, relation: &Relation) -> Self {
         let old = match (on, relation.identity) {
             (On::Insert, _) => Old::No,
             (_, ReplicaIdentity::Full) => Old::Full(row.clone()),

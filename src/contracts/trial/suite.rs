@@ -22,7 +22,7 @@ use super::row::{self, Made};
 const FILE_MAX: u64 = 1 << 20;
 
 /// The key of `hmac()` in fixtures: never the real one, so that what a fixture expects can be read by everybody.
-pub(super) const HMAC_KEY: &str = "forebay events test";
+pub const HMAC_KEY: &str = "forebay events test";
 
 /// When the changes of fixtures were committed: 2026-01-01, in microseconds since 1970.
 const COMMITTED: i64 = 1_767_225_600_000_000;

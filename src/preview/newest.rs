@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::change::{Change, Place, Relation};
 use crate::config::TableName;
+use crate::contracts::trial::{Made, On, Values};
 use crate::failure::Failure;
 use crate::position::{Lsn, Transaction};
 use crate::source::postgres::conninfo::Settings as Connection;
@@ -15,9 +16,7 @@ use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::quoted;
 use crate::source::postgres::sql::Session;
 
-use super::fixture::On;
-use super::preview::{Audience, Looked, Show};
-use super::row::{Made, Values};
+use super::{Audience, Looked, Show};
 
 /// Shows the events of the newest rows of each table.
 pub(super) async fn show(

@@ -2,13 +2,13 @@
 
 use crate::change::{Delivery, Operation};
 use crate::config::{Config, TableName};
+use crate::contracts::trial::On;
 use crate::failure::Failure;
 use crate::source::Source as _;
 use crate::source::postgres::conninfo::Settings as Connection;
 use crate::source::postgres::{PostgresSource, Stream};
 
-use super::fixture::On;
-use super::preview::{Audience, Looked, Show};
+use super::{Audience, Looked, Show};
 
 /// Shows the events of the next changes of these tables, until there were so many or somebody interrupts.
 pub(super) async fn show(

@@ -1,6 +1,9 @@
 //! What rows of a real database would make: reads the newest ones, or looks at the next changes through a slot of its own that
 //! goes with its connection. The slot, the buffer and the stream of the daemon are not touched.
 
+mod live;
+mod newest;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use crate::change::{Change, Relation};
 use crate::config::{Config, TableName};
 use crate::event::Records;
+use crate::contracts::trial::{HMAC_KEY, On};
 use crate::failure::Failure;
 use crate::pipeline::{contract, database};
 use crate::rules::{Origin, Rule, Rules, Trigger};
@@ -18,9 +22,6 @@ use crate::source::postgres::sql::Session;
 use crate::translate::sql::HmacKey;
 use crate::translate::{Outcome, Settings, Translator};
 
-use super::fixture::On;
-use super::suite::HMAC_KEY;
-use super::{live, newest};
 
 /// What is to be shown.
 #[derive(Clone, Debug)]
