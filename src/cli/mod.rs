@@ -30,12 +30,12 @@ enum Command {
     /// What could not leave: list, show, retry or discard dead letters.
     #[command(subcommand)]
     Dlq(dlq::Command),
-    /// Try rules before they are used.
-    #[command(subcommand)]
-    Events(events::Command),
     /// Look at the log and the checkpoint, with or without a running daemon.
     #[command(subcommand)]
     Buffer(buffer::Command),
+    /// What is published: try rules before they are used, lock it as a contract, check it.
+    #[command(subcommand)]
+    Events(events::Command),
     /// Print the configuration in force, secrets hidden.
     Config(Common),
 }

@@ -35,8 +35,8 @@ pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[Str
         "x-key": keys(event),
         "x-order": orders(event),
     });
-    if event.automatic {
-        whole["x-automatic"] = json!(true);
+    if let (true, Some(members)) = (event.automatic, whole.as_object_mut()) {
+        members.insert("x-automatic".to_owned(), json!(true));
     }
     whole
 }

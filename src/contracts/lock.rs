@@ -2,7 +2,151 @@
 //!
 //! A locked file is never written again. Texts are sorted and end in a line feed, so that a diff shows what changed.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// The contracts that were locked.
+#[derive(Clone, Debug, Default)]
+pub struct Lock {
+    /// By type; those that were never locked are not there.
+    pub locked: Vec<Locked>,
+}
+
+/// One event type with its locked minor versions.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    /// `lab.plate_completed.v2`.
+    pub event_type: String,
+    /// `lab.plate_completed`.
+    pub stem: String,
+    /// `2`.
+    pub major: u32,
+    /// Minor versions with their schemas, in order.
+    pub versions: Vec<(u32, Value)>,
+}
+
+/// What stands in the way of reading or writing it.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The system refuses.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{} is no locked contract: {reason}; take it back from version control", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Locked {
+    /// The newest minor version.
+    pub fn minor(&self) -> u32 {
+        self.versions.last().map_or(0, |(minor, _)| *minor)
+    }
+
+    /// The schema of the newest minor version.
+    pub fn newest(&self) -> &Value {
+        self.versions.last().map_or(&Value::Null, |(_, schema)| schema)
+    }
+
+    /// Whether it is a contract about an automatic event.
+    pub fn is_automatic(&self) -> bool {
+        self.newest().get("x-automatic").and_then(Value::as_bool).unwrap_or_default()
+    }
+}
+
+impl Lock {
+    /// Reads a directory; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be read, or a file is not what was written.
+    pub fn read(directory: &Path) -> Result<Option<Self>, LockError> {
+        if !directory.is_dir() {
+            return Ok(None);
+        }
+        let mut locked: Vec<Locked> = Vec::new();
+        for folder in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
+            for file in entries(&folder)? {
+                let Some((major, minor)) = version(&file) else { continue };
+                let found = read(&file, (major, minor))?;
+                match locked.iter_mut().find(|known| known.event_type == found.event_type) {
+                    Some(known) => known.versions.extend(found.versions),
+                    None => locked.push(found),
+                }
+            }
+        }
+        for one in &mut locked {
+            one.versions.sort_by_key(|(minor, _)| *minor);
+        }
+        locked.sort_by(|a, b| (&a.stem, a.major).cmp(&(&b.stem, b.major)));
+        Ok(Some(Self { locked }))
+    }
+
+    /// The contract of a type.
+    pub fn of(&self, event_type: &str) -> Option<&Locked> {
+        self.locked.iter().find(|locked| locked.event_type == event_type)
+    }
+
+    /// By type, where the schema of its newest minor version is served.
+    pub fn addresses(&self, base: &str) -> HashMap<String, String> {
+        let address = |locked: &Locked| url(base, &locked.stem, locked.major, locked.minor());
+        self.locked.iter().map(|locked| (locked.event_type.clone(), address(locked))).collect()
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> LockError {
+    let path = path.to_owned();
+    move |source| LockError::Io { path, source }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, LockError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        paths.push(entry.map_err(failed(folder))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Of a file `2.0.json`; other files are not ours.
+fn version(file: &Path) -> Option<(u32, u32)> {
+    let (major, minor) = file.file_name()?.to_str()?.strip_suffix(".json")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn read(file: &Path, (major, minor): (u32, u32)) -> Result<Locked, LockError> {
+    let malformed = |reason: String| LockError::Malformed { path: file.to_owned(), reason };
+    let bytes = fs::read(file).map_err(failed(file))?;
+    let schema: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let says = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let event_type = says("x-event");
+    let stem = event_type.strip_suffix(&format!(".v{major}")).map(str::to_owned);
+    let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    match stem {
+        Some(stem) if folder == Some(&escaped(&stem)) && says("x-version") == format!("{major}.{minor}") => {
+            Ok(Locked { event_type, stem, major, versions: vec![(minor, schema)] })
+        }
+        _ => Err(malformed("its x-event and x-version are not those of its name".to_owned())),
+    }
+}
+
+/// Where a contract stands in the directory.
+pub fn path(stem: &str, major: u32, minor: u32) -> PathBuf {
+    Path::new(&escaped(stem)).join(format!("{major}.{minor}.json"))
+}
 
 /// Where a schema is served.
 pub fn url(base: &str, stem: &str, major: u32, minor: u32) -> String {
@@ -22,4 +166,83 @@ pub(super) fn escaped(stem: &str) -> String {
         }
     }
     text
+}
+
+/// Puts a file with this text at `path`, whole or not at all. Says whether anything changed.
+///
+/// # Errors
+/// The system refuses.
+pub fn put(path: &Path, text: &str) -> Result<bool, LockError> {
+    if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(false);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let draft = PathBuf::from(name);
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(failed(&draft))?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a file of the user's repository, which version control keeps"
+    )]
+    fs::rename(&draft, path).map_err(failed(path))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(event_type: &str, version: &str) -> String {
+        serde_json::json!({"x-event": event_type, "x-version": version}).to_string()
+    }
+
+    #[test]
+    fn what_was_locked_is_read_back_by_type_and_version() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Lock::read(&folder.path().join("none")).unwrap().is_none());
+        for (event_type, stem, major, minor) in [
+            ("lab.x.v1", "lab.x", 1, 0),
+            ("lab.x.v1", "lab.x", 1, 10),
+            ("lab.x.v1", "lab.x", 1, 9),
+            ("lab.x.v2", "lab.x", 2, 0),
+            ("Lab/1.Plä.inserted.v1", "Lab/1.Plä.inserted", 1, 0),
+        ] {
+            let file = folder.path().join(path(stem, major, minor));
+            assert!(put(&file, &schema(event_type, &format!("{major}.{minor}"))).unwrap());
+            assert!(!put(&file, &schema(event_type, &format!("{major}.{minor}"))).unwrap());
+        }
+        fs::write(folder.path().join("lab.x/README.md"), "ours").unwrap();
+        let lock = Lock::read(folder.path()).unwrap().unwrap();
+        let told: Vec<_> =
+            lock.locked.iter().map(|l| (l.event_type.as_str(), l.minor(), l.versions.len())).collect();
+        assert_eq!(told, [("Lab/1.Plä.inserted.v1", 0, 1), ("lab.x.v1", 10, 3), ("lab.x.v2", 0, 1)]);
+        let addresses = lock.addresses("https://s.example");
+        assert_eq!(addresses["lab.x.v1"], "https://s.example/lab.x/1.10.json");
+        assert_eq!(
+            addresses["Lab/1.Plä.inserted.v1"],
+            "https://s.example/Lab%252F1.Pl%25C3%25A4.inserted/1.0.json"
+        );
+    }
+
+    #[test]
+    fn what_is_no_contract_is_refused() {
+        for (file, text) in [
+            ("lab.x/1.0.json", "{".to_owned()),
+            ("lab.x/1.0.json", schema("lab.x.v2", "2.0")),
+            ("lab.x/1.0.json", schema("lab.x.v1", "1.1")),
+            ("lab.y/1.0.json", schema("lab.x.v1", "1.0")),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            put(&folder.path().join(file), &text).unwrap();
+            let error = Lock::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("is no locked contract"), "{error}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! A contract is one JSON Schema (draft-07) of `data` per event type and minor version, closed, with the facts of its order
 //! (key, subject, time, id). Inside a major version fields may only be added; a locked file is never written again.
 
+pub mod check;
 pub mod document;
 pub mod lock;
 pub mod model;
@@ -15,10 +16,11 @@ pub mod trial;
 
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::{Config, TableName};
 use crate::rules::RuleErrors;
-use crate::translate::Settings;
+use crate::translate::{Settings, SettingsError};
 
+use self::lock::{Lock, LockError};
 use self::model::Model;
 use self::snapshot::SnapshotError;
 
@@ -39,6 +41,47 @@ pub enum LoadError {
 /// There is no snapshot, or the rules are wrong.
 pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
+}
+
+/// What translation is told, with the addresses of the schemas that are locked.
+///
+/// # Errors
+/// Rules, key or contracts are wrong.
+pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
+    let mut settings = Settings::load(config)?;
+    if let Some(base) = &config.events.schemas {
+        let directory = config.events.lock_directory();
+        match Lock::read(&directory)? {
+            Some(lock) => settings.schemas = lock.addresses(base),
+            None => return Err(SetUpError::NoLock(directory.display().to_string())),
+        }
+    }
+    Ok(settings)
+}
+
+/// Why translation cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// Rules or key are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The contracts cannot be read.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is nothing that could be served.
+    #[error("events.schemas is set, but {0} does not exist: run `forebay events lock`, or leave the key out")]
+    NoLock(String),
+}
+
+/// The published tables of which an automatic event is locked.
+pub fn of_automatic<'a>(
+    lock: &'a Lock,
+    tables: impl Iterator<Item = &'a TableName>,
+) -> impl Iterator<Item = &'a TableName> {
+    tables.filter(|name| {
+        let stem = format!("{name}.");
+        lock.locked.iter().any(|locked| locked.is_automatic() && locked.stem.starts_with(&stem))
+    })
 }
 
 fn load_from(config: &Config, directory: &Path) -> Result<Model, LoadError> {

@@ -4,11 +4,15 @@
 mod automatic;
 mod example;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::change::{Described, Relation};
 use crate::config::TableName;
-use crate::rules::{Deprecated, Id, Origin as RuleOrigin, Place, Rule, RuleError, RuleErrors, Trigger};
+use crate::rules::{
+    Deprecated, Id, Origin as RuleOrigin, Place, Rule, RuleError, RuleErrors, Rules, Trigger,
+};
 use crate::translate::Settings;
 use crate::translate::mapped::{self, Operations};
 use crate::translate::sql::Expression;
@@ -22,6 +26,8 @@ pub struct Model {
     pub source: String,
     /// Where schemas are served (`events.schemas`).
     pub schemas: Option<String>,
+    /// The rules it was made from.
+    pub rules: Arc<Rules>,
     /// The events, one for each type.
     pub events: Vec<Event>,
 }
@@ -136,10 +142,11 @@ impl Model {
                 // What is published does not hang on the key, which is not where contracts are checked.
                 has_hmac_key: true,
                 automatic: settings.automatic,
+                schemas: &settings.schemas,
             };
             match mapped::compile(&settings.rules, &table.relation, &catalog) {
                 Ok(plan) => {
-                    for event in plan.iter().flat_map(|plan| plan.events()) {
+                    for event in plan.iter().flat_map(mapped::Plan::events) {
                         if let Some(rule) = settings.rules.events.get(event.rule) {
                             let root = settings.rules.root_of(rule).unwrap_or(rule);
                             found.push((event.rule, of_rule((rule, root), event, table)));
@@ -164,7 +171,12 @@ impl Model {
             }
         }
         inherit_meanings(&mut events);
-        Ok(Self { source: source.to_owned(), schemas: schemas.map(str::to_owned), events })
+        Ok(Self {
+            source: source.to_owned(),
+            schemas: schemas.map(str::to_owned),
+            rules: Arc::clone(&settings.rules),
+            events,
+        })
     }
 
     /// The event of a type.
@@ -345,7 +357,7 @@ fn column_comment(value: &Expression, table: &Described) -> Option<String> {
 fn key_parts(event: &mapped::Event, root: &Rule) -> Vec<KeyPart> {
     let parts = event.key.iter().map(|part| KeyPart {
         text: part.column().map(str::to_owned).unwrap_or_default(),
-        sql_type: part.data_type().to_string(),
+        sql_type: part.data_type().base.to_string(),
     });
     let mut parts: Vec<KeyPart> = parts.collect();
     // What is no column is told as it was written, the list as a whole.
@@ -377,7 +389,8 @@ fn inherit_meanings(events: &mut [Event]) {
     }
 }
 
-fn words(trigger: &Trigger) -> String {
+/// A trigger, as `on` names it.
+pub(super) fn words(trigger: &Trigger) -> String {
     match trigger {
         Trigger::Insert => "insert".to_owned(),
         Trigger::Delete => "delete".to_owned(),
@@ -392,4 +405,4 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::contracts) mod tests;

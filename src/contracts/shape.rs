@@ -129,7 +129,6 @@ fn text(base: &Base, name: &str) -> Value {
         Base::Uuid => json!("5f66167a-f8a9-5965-a8cf-f6045a4dcfd2"),
         Base::Time => json!("08:00:00"),
         Base::Interval => json!("1 day 02:00:00"),
-        Base::Text | Base::Varchar | Base::Bpchar | Base::Name => json!(format!("{name}-7")),
         Base::Other(named) => match named.name.rsplit('.').next().unwrap_or_default() {
             "inet" => json!("192.0.2.7"),
             "cidr" => json!("192.0.2.0/24"),

@@ -1,18 +1,27 @@
 //! Rules meet the database, before anything is received: tables, columns and types as they are today, and what the server itself
 //! says of every expression.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
-use crate::config::TableName;
+use crate::change::Described;
+use crate::config::{Automatic, Config, TableName};
+use crate::contracts;
+use crate::contracts::check::Finding;
+use crate::contracts::lock::Lock;
+use crate::contracts::model::Model;
 use crate::failure::Failure;
+use crate::pipeline::database;
 use crate::rules::{Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
 use crate::source::postgres::catalog;
-use crate::source::postgres::publication::{PublicationFacts, quoted};
+use crate::source::postgres::publication::{self, PublicationFacts, quoted};
 use crate::source::postgres::sql::Session;
 use crate::translate::Translator;
 use crate::translate::sql::{Described as Text, describable};
+use crate::translate::time::write_rfc3339;
 
-/// Checks all rules against the database, and against what its publication sends, if there is one.
+/// Checks all rules against the database, and what is published against what was locked.
 ///
 /// # Errors
 /// Everything that is wrong with them ([`Failure::Stop`]), or the connection.
@@ -21,8 +30,97 @@ pub async fn check(
     translator: &Translator,
     publication: Option<&PublicationFacts>,
 ) -> Result<(), Failure> {
+    let mut tables = rules(session, translator, publication).await?;
+    let settings = translator.settings();
+    let Some(directory) = &settings.lock else { return Ok(()) };
+    let Some(mut lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
+    match publication {
+        Some(publication) => {
+            let published = publication.tables.iter().map(|table| &table.name);
+            let names: Vec<&TableName> = contracts::of_automatic(&lock, published).collect();
+            more(session, &mut tables, names, Some(publication)).await?;
+        }
+        // Before the first start there is nothing that automatic events could come from.
+        None => lock.locked.retain(|locked| !locked.is_automatic()),
+    }
+    let model = Model::new(translator.source(), None, settings, &tables).map_err(Failure::stop)?;
+    let (warnings, errors): (Vec<_>, Vec<_>) =
+        contracts::check::check(&model, &lock, &today()).into_iter().partition(Finding::is_warning);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::stop(NotLocked(errors))) }
+}
+
+/// What is published is not what was locked.
+#[derive(Debug, thiserror::Error)]
+#[error("what would be published is not what was locked; `forebay events check` says the same:{}", list(.0))]
+struct NotLocked(Vec<Finding>);
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().fold(String::new(), |text, finding| format!("{text}\n{finding}"))
+}
+
+/// Today's date in UTC.
+pub fn today() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = Vec::new();
+    write_rfc3339(&mut text, i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+    text.truncate("2026-11-21".len());
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Describes tables that are not described yet; those that do not exist are left out.
+async fn more(
+    session: &mut Session,
+    tables: &mut Vec<Described>,
+    names: Vec<&TableName>,
+    publication: Option<&PublicationFacts>,
+) -> Result<(), Failure> {
+    for name in names {
+        let known = |t: &Described| t.relation.schema == name.schema && t.relation.table == name.table;
+        if tables.iter().any(known) {
+            continue;
+        }
+        if let Some(mut found) = session.run(async |client| catalog::describe(client, name).await).await? {
+            if let Some(published) = publication.and_then(|all| all.tables.iter().find(|t| t.name == *name)) {
+                found.publish(published.columns.as_deref());
+            }
+            tables.push(found);
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is published from, as the database has it today: what contracts are made of. The rules are checked on the way.
+///
+/// # Errors
+/// The rules are wrong, or the database cannot be asked.
+pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Described>, Failure> {
+    let settings = database::settings(config).map_err(Failure::stop)?;
+    let mut session = Session::open(&settings).await?;
+    let name = &config.source.publication;
+    let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
+    let mut tables = rules(&mut session, translator, publication.as_ref()).await?;
+    let names: Vec<TableName> = match (&publication, &config.source.tables) {
+        (Some(publication), _) => publication.tables.iter().map(|table| table.name.clone()).collect(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    let automatic = translator.settings().automatic != Automatic::Off;
+    let wanted = names.iter().filter(|name| automatic && config.tables.wants(&name.schema, &name.table));
+    more(&mut session, &mut tables, wanted.collect(), publication.as_ref()).await?;
+    Ok(tables)
+}
+
+/// Checks the rules, and describes the tables that they read.
+async fn rules(
+    session: &mut Session,
+    translator: &Translator,
+    publication: Option<&PublicationFacts>,
+) -> Result<Vec<Described>, Failure> {
     let rules = translator.rules();
-    let mut errors = Vec::new();
+    let (mut errors, mut tables) = (Vec::new(), Vec::new());
     for name in rules.tables() {
         let described = session.run(async |client| catalog::describe(client, name).await).await?;
         let Some(mut described) = described else {
@@ -43,8 +141,9 @@ pub async fn check(
             Ok(()) => errors.extend(ask(session, rules, name).await?),
             Err(wrong) => errors.extend(wrong.0),
         }
+        tables.push(described);
     }
-    if errors.is_empty() { Ok(()) } else { Err(Failure::stop(RuleErrors(errors))) }
+    if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
 }
 
 fn not_published(name: &TableName) -> String {

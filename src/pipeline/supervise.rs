@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::buffer::disk::DirectoryLock;
 use crate::buffer::keeper::{Keeper, Request};
 use crate::config::Config;
+use crate::contracts;
 use crate::failure::Failure;
 use crate::pipeline::append::Appender;
 use crate::pipeline::attempts::{IngestLoop, Pauses, publish_loop};
@@ -43,7 +44,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     tokio::pin!(stop);
     let settings = database::settings(config).map_err(Failure::stop)?;
-    let translation = translate::Settings::load(config).map_err(Failure::stop)?;
+    let translation = contracts::settings(config).map_err(Failure::stop)?;
     let translator = Translator::new(&config.source_urn(), 0, translation.clone());
     let directory = Directory::open(config)?;
     let started = tokio::select! {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::change::{Change, Relation};
 use crate::config::{Config, TableName};
-use crate::event::Records;
 use crate::contracts::trial::{HMAC_KEY, On};
+use crate::event::Records;
 use crate::failure::Failure;
 use crate::pipeline::{contract, database};
 use crate::rules::{Origin, Rule, Rules, Trigger};
@@ -21,7 +21,6 @@ use crate::source::postgres::publication::{self, PublicationFacts};
 use crate::source::postgres::sql::Session;
 use crate::translate::sql::HmacKey;
 use crate::translate::{Outcome, Settings, Translator};
-
 
 /// What is to be shown.
 #[derive(Clone, Debug)]
@@ -101,6 +100,8 @@ fn no_publication(name: &str) -> String {
 /// What the daemon would be told, but for the key of `hmac()`, which may not be at hand.
 fn settings(config: &Config, audience: &mut impl Audience) -> Result<Settings, Failure> {
     let mut settings = Settings::load(config).map_err(Failure::stop)?;
+    // What is tried may well be something else than what was locked.
+    settings.lock = None;
     if settings.hmac_key.is_none() {
         settings.hmac_key = HmacKey::new(HMAC_KEY.as_bytes());
         let texts = |rule: &Rule| {
@@ -240,6 +241,7 @@ impl<A: Audience> Show<'_, A> {
 
     /// Says of each rule what became of the changes that it is about.
     fn report(&mut self) {
+        use std::fmt::Write as _;
         for rule in &self.tally.rules {
             let unwanted = rule.tried.saturating_sub(rule.made + rule.failures.values().sum::<u64>());
             let what = if matches!(self.wanted.changes, Changes::Last(_)) { "rows" } else { "changes" };
@@ -248,7 +250,8 @@ impl<A: Audience> Show<'_, A> {
                 rule.event_type, rule.tried, rule.table, rule.made
             );
             for (reason, count) in &rule.failures {
-                text.push_str(&format!("\n    failed at {count}: {reason}"));
+                let written = write!(text, "\n    failed at {count}: {reason}");
+                debug_assert!(written.is_ok(), "writing to a String cannot fail");
             }
             self.audience.note(&text);
         }

@@ -10,7 +10,7 @@ use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
 use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
-use super::{LINE_MAX, TranslateError, json};
+use super::{Addresses, LINE_MAX, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ struct EventType {
 }
 
 impl EventType {
-    fn new(relation: &Relation, what: &str, source: &str) -> Self {
+    fn new(relation: &Relation, what: &str, (source, schemas): (&str, &Addresses)) -> Self {
         let name = format!("{}.{}.{what}.v1", relation.schema, relation.table);
-        let attributes = type_attributes(source, &name);
+        let attributes = type_attributes(source, &name, schemas.get(&name).map(String::as_str));
         Self { name, attributes }
     }
 }
@@ -87,7 +87,12 @@ impl<'a> Row<'a> {
 
 impl Plan {
     /// Compiles a relation.
-    pub fn new(relation: &Relation, tables: &Tables, pii: &Pii, source: &str) -> Self {
+    pub fn new(
+        relation: &Relation,
+        tables: &Tables,
+        pii: &Pii,
+        (source, schemas): (&str, &Addresses),
+    ) -> Self {
         let columns: Vec<_> = relation
             .columns
             .iter()
@@ -110,10 +115,10 @@ impl Plan {
             columns,
             key,
             table: format!("{}.{}", relation.schema, relation.table),
-            inserted: EventType::new(relation, "inserted", source),
-            updated: EventType::new(relation, "updated", source),
-            deleted: EventType::new(relation, "deleted", source),
-            truncated: EventType::new(relation, "truncated", source),
+            inserted: EventType::new(relation, "inserted", (source, schemas)),
+            updated: EventType::new(relation, "updated", (source, schemas)),
+            deleted: EventType::new(relation, "deleted", (source, schemas)),
+            truncated: EventType::new(relation, "truncated", (source, schemas)),
             scratch: Scratch::default(),
         }
     }

@@ -162,19 +162,29 @@ impl Envelope {
     }
 }
 
-/// The part of the envelope that is the same for all events of a type, see [`Head::attributes`].
-pub fn type_attributes(source: &str, event_type: &str) -> Vec<u8> {
+/// The part of the envelope that is the same for all events of a type, see [`Head::attributes`]. `dataschema`: the address of
+/// its schema.
+pub fn type_attributes(source: &str, event_type: &str, dataschema: Option<&str>) -> Vec<u8> {
     let mut out = b",\"source\":".to_vec();
     json::write_string(&mut out, source);
     out.extend_from_slice(b",\"type\":");
     json::write_string(&mut out, event_type);
+    if let Some(dataschema) = dataschema {
+        out.extend_from_slice(b",\"dataschema\":");
+        json::write_string(&mut out, dataschema);
+    }
     out.extend_from_slice(b",\"subject\":");
     out
 }
 
 /// The same for an event that is deprecated: CloudEvents' deprecation extension, with days as points in time.
-pub fn deprecated_attributes(source: &str, event_type: &str, since: &str, sunset: Option<&str>) -> Vec<u8> {
-    let mut out = type_attributes(source, event_type);
+pub fn deprecated_attributes(
+    source: &str,
+    event_type: &str,
+    dataschema: Option<&str>,
+    (since, sunset): (&str, Option<&str>),
+) -> Vec<u8> {
+    let mut out = type_attributes(source, event_type, dataschema);
     let subject = b",\"subject\":".len();
     out.truncate(out.len() - subject);
     out.extend_from_slice(b",\"deprecated\":true,\"deprecationfrom\":\"");
@@ -279,7 +289,7 @@ mod tests {
             lsn: Lsn::new(0x1_A2B3_C000),
             nth: 1,
         };
-        let attributes = type_attributes("urn:forebay:lab", "lab.plates.inserted.v1");
+        let attributes = type_attributes("urn:forebay:lab", "lab.plates.inserted.v1", None);
         let head = Head {
             event_type: "lab.plates.inserted.v1",
             attributes: &attributes,

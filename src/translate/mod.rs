@@ -21,7 +21,7 @@ use crate::rules::{RuleErrors, Rules};
 
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
-pub use self::settings::{Settings, SettingsError};
+pub use self::settings::{Addresses, Settings, SettingsError};
 
 use self::sql::Context;
 
@@ -100,6 +100,11 @@ impl Translator {
         self.envelope.source()
     }
 
+    /// What it was told.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The rules.
     pub fn rules(&self) -> &Rules {
         &self.settings.rules
@@ -129,13 +134,15 @@ impl Translator {
             pii: &self.settings.pii,
             has_hmac_key: self.settings.hmac_key.is_some(),
             automatic: self.settings.automatic,
+            schemas: &self.settings.schemas,
         };
         mapped::compile(&self.settings.rules, relation, &catalog)
     }
 
     fn plan(&self, relation: &Relation) -> Plans {
         let automatic = self.wants_automatic(relation).then(|| {
-            automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, self.envelope.source())
+            let attributes = (self.envelope.source(), &self.settings.schemas);
+            automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
         });
         Plans { automatic, mapped: self.compile(relation).transpose() }
     }

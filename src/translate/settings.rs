@@ -1,5 +1,6 @@
 //! What translation is told by the configuration: the rules read, the key of `hmac()` at hand.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,14 @@ pub struct Settings {
     pub pii: Pii,
     /// The key of `hmac()`.
     pub hmac_key: Option<HmacKey>,
+    /// The directory of the contracts.
+    pub lock: Option<PathBuf>,
+    /// Where the schemas of types are served; empty where that is not configured.
+    pub schemas: Addresses,
 }
+
+/// By event type, where its schema is served.
+pub type Addresses = HashMap<String, String>;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +84,8 @@ impl Settings {
             rules: Arc::new(rules),
             hmac_key: None,
             pii: config.pii.clone(),
+            lock: Some(config.events.lock_directory()),
+            schemas: Addresses::new(),
         })
     }
 }

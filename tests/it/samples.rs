@@ -118,10 +118,12 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
     flow.postgres.execute(DAY);
     let denied = flow.daemon.run(&["events", "preview"]);
     let said = text(&denied.stderr);
-    assert!(!denied.status.success() && said.contains("GRANT SELECT ON \"lab\".\"plates\" TO \"forebay\""), "{said}");
-    flow.postgres.execute(
-        "grant usage on schema lab to forebay; grant select on all tables in schema lab to forebay",
+    assert!(
+        !denied.status.success() && said.contains("GRANT SELECT ON \"lab\".\"plates\" TO \"forebay\""),
+        "{said}"
     );
+    flow.postgres
+        .execute("grant usage on schema lab to forebay; grant select on all tables in schema lab to forebay");
     let output = flow.daemon.run(&["events", "preview", "--last", "1"]);
     let (events, said) = (lines(&output), text(&output.stderr));
     assert!(output.status.success(), "{said}");
@@ -133,7 +135,9 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
     let [event] = &lines(&output)[..] else { panic!("{}", text(&output.stderr)) };
     assert_eq!(event["data"], json!({"plate_id": 7, "barcode": "PLT-7", "volume": 150.0}));
     let output = flow.daemon.run(&["events", "preview", "--type", "lab.nobody.v1"]);
-    assert!(text(&output.stderr).contains("nothing makes lab.nobody.v1; the rules make lab.plate_completed.v2"));
+    assert!(
+        text(&output.stderr).contains("nothing makes lab.nobody.v1; the rules make lab.plate_completed.v2")
+    );
     assert_eq!(flow.postgres.value("select count(*) from pg_replication_slots"), "0");
     assert_eq!(flow.postgres.value("select count(*) from pg_publication"), "0");
     assert_eq!(flow.stub.records().len(), 0);
@@ -186,7 +190,8 @@ fn project(fixture: &str) -> tempfile::TempDir {
         "[[event]]\ntype = \"t.halved.v1\"\nfrom = \"t.numbers\"\non = \"insert, update\"\nwhen = \"n > 0\"\n\
          data = \"n, 100 / (n - 7) as share, note\"\n",
     );
-    let tables = "[tables]\n\"t.numbers\" = { id = \"bigint primary key\", n = \"integer\", note = \"text\" }\n";
+    let tables =
+        "[tables]\n\"t.numbers\" = { id = \"bigint primary key\", n = \"integer\", note = \"text\" }\n";
     write("events/tests/all.toml", &format!("{tables}{fixture}"));
     folder
 }
@@ -195,11 +200,26 @@ fn project(fixture: &str) -> tempfile::TempDir {
 fn a_case_passes_only_if_what_comes_is_what_it_says() {
     let rest = "table = \"t.numbers\"\n";
     for (case, difference) in [
-        ("new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", key = \"1\", data = { n = 8, share = 100, note = { null = true } } }]", None),
-        ("new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = { n = 8 }, contains = true }]", None),
-        ("new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = { n = 8 } }]", Some("data.share: not expected, came 100")),
-        ("new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = '{\"n\": 9}', contains = true }]", Some("data.n: expected 9, came 8")),
-        ("new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", key = \"2\" }]", Some("key: expected \"2\", came \"1\"")),
+        (
+            "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", key = \"1\", data = { n = 8, share = 100, note = { null = true } } }]",
+            None,
+        ),
+        (
+            "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = { n = 8 }, contains = true }]",
+            None,
+        ),
+        (
+            "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = { n = 8 } }]",
+            Some("data.share: not expected, came 100"),
+        ),
+        (
+            "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = '{\"n\": 9}', contains = true }]",
+            Some("data.n: expected 9, came 8"),
+        ),
+        (
+            "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", key = \"2\" }]",
+            Some("key: expected \"2\", came \"1\""),
+        ),
         ("new = { id = 1, n = 8 }\nnothing = true", Some("came     t.halved.v1")),
         ("new = { id = 1, n = 0 }\nnothing = true", None),
         ("new = { id = 1, n = 0 }\nevents = [{ type = \"t.halved.v1\" }]", Some("came     no event")),
@@ -207,16 +227,27 @@ fn a_case_passes_only_if_what_comes_is_what_it_says() {
         ("new = { id = 1, n = 7 }\nfails = \"overflow\"", Some("division by zero")),
         ("new = { id = 1, n = 8 }\nfails = \"division by zero\"", Some("nothing failed")),
         ("new = { id = 1, n = 7 }\nnothing = true", Some("t.halved.v1 failed: share: division by zero")),
-        ("on = \"update\"\nnew = { id = 1, n = 8, note = { unavailable = true } }\nevents = [{ type = \"t.halved.v1\", unavailable = [\"note\"], data = { n = 8, share = 100 } }]", None),
-        ("on = \"update\"\nnew = { id = 1, n = 8, note = { unavailable = true } }\nevents = [{ type = \"t.halved.v1\", data = { n = 8, share = 100 } }]", Some("unavailable: expected \"\", came \"note\"")),
-        ("on = \"delete\"\nold = { id = 1 }\nevents = [{ type = \"t.numbers.deleted.v1\", data = { id = 1 } }]", None),
+        (
+            "on = \"update\"\nnew = { id = 1, n = 8, note = { unavailable = true } }\nevents = [{ type = \"t.halved.v1\", unavailable = [\"note\"], data = { n = 8, share = 100 } }]",
+            None,
+        ),
+        (
+            "on = \"update\"\nnew = { id = 1, n = 8, note = { unavailable = true } }\nevents = [{ type = \"t.halved.v1\", data = { n = 8, share = 100 } }]",
+            Some("unavailable: expected \"\", came \"note\""),
+        ),
+        (
+            "on = \"delete\"\nold = { id = 1 }\nevents = [{ type = \"t.numbers.deleted.v1\", data = { id = 1 } }]",
+            None,
+        ),
     ] {
         let folder = project(&format!("[[case]]\nname = \"it\"\n{rest}{case}\n"));
         let output = tested(&folder.path().join("forebay.toml"), &[]);
         let said = text(&output.stdout);
         assert_eq!(output.status.success(), difference.is_none(), "{case}\n{said}{}", text(&output.stderr));
         match difference {
-            Some(difference) => assert!(said.contains(difference) && said.contains("all.toml:3: it"), "{case}\n{said}"),
+            Some(difference) => {
+                assert!(said.contains(difference) && said.contains("all.toml:3: it"), "{case}\n{said}")
+            }
             None => assert!(said.contains("test events/tests/all.toml: it ... ok"), "{case}\n{said}"),
         }
     }
@@ -257,7 +288,10 @@ fn cases_are_chosen_by_name_and_no_case_is_no_success() {
     let folder = project(&format!("[[case]]\nname = \"one\"\n{case}[[case]]\nname = \"two\"\n{case}"));
     let config = folder.path().join("forebay.toml");
     let said = text(&tested(&config, &["--case", "tw"]).stdout);
-    assert!(said.contains("two ... ok") && !said.contains("one") && said.contains("1 passed; 0 failed"), "{said}");
+    assert!(
+        said.contains("two ... ok") && !said.contains("one") && said.contains("1 passed; 0 failed"),
+        "{said}"
+    );
     let said = text(&tested(&config, &[]).stdout);
     assert!(said.contains("2 passed") && said.contains("no case makes t.halved.v1"), "{said}");
     let none = tested(&config, &["--case", "three"]);

@@ -24,7 +24,7 @@ pub struct Options {
 ///
 /// # Errors
 /// Rules that the daemon would refuse, or a database that cannot be asked.
-pub fn run(options: &Options) -> Result<(), String> {
+pub(super) fn run(options: &Options) -> Result<(), String> {
     let config = crate::cli::load(&options.common)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

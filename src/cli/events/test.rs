@@ -20,7 +20,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A case failed, or rules or fixtures are wrong.
-pub fn run(options: &Options) -> Result<(), String> {
+pub(super) fn run(options: &Options) -> Result<(), String> {
     let config = crate::cli::load(&options.common)?;
     let report = trial::test(&config, &options.files, options.case.as_deref())?;
     crate::cli::say(&report.text);

@@ -53,7 +53,7 @@ fn event(settings: &Settings, table: &Described, told: Told, key_changes: bool) 
     };
     let stem = format!("{name}.{what}");
     let part =
-        |column: &Column| KeyPart { text: column.name.clone(), sql_type: column.data_type.to_string() };
+        |column: &Column| KeyPart { text: column.name.clone(), sql_type: column.data_type.base.to_string() };
     let key = match told {
         Told::Truncated => vec![KeyPart { text: format!("'{name}'"), sql_type: "text".to_owned() }],
         _ => relation.key().into_iter().filter_map(|at| relation.columns.get(at)).map(part).collect(),

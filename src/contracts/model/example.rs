@@ -19,16 +19,21 @@ pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Value {
         "sequence": "000100000001A2B3C4D8000000030000",
         "data": event.example_data(),
     });
+    let mut set = |name: &str, value: Value| {
+        if let Some(members) = whole.as_object_mut() {
+            members.insert(name.to_owned(), value);
+        }
+    };
     if let Some(deprecated) = &event.deprecated {
         let day = |day: &str| json!(format!("{day}T00:00:00Z"));
-        whole["deprecated"] = json!(true);
-        whole["deprecationfrom"] = day(&deprecated.since);
+        set("deprecated", json!(true));
+        set("deprecationfrom", day(&deprecated.since));
         if let Some(sunset) = &deprecated.sunset {
-            whole["deprecationsunset"] = day(sunset);
+            set("deprecationsunset", day(sunset));
         }
     }
     if let (Some(base), Some(minor)) = (&model.schemas, minor) {
-        whole["dataschema"] = json!(lock::url(base, &event.stem, event.major, minor));
+        set("dataschema", json!(lock::url(base, &event.stem, event.major, minor)));
     }
     whole
 }

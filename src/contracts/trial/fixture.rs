@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use toml_edit::{ImDocument, Item, TableLike};
+use toml_edit::{ImDocument, Item, TableLike, Value};
 
 use crate::change::Relation;
 use crate::config::TableName;
@@ -212,21 +212,18 @@ fn events(reader: &mut Reader<'_>, item: &Item, start: usize) -> Vec<ExpectedEve
     let around = start_of(item, start);
     let tables: Vec<&dyn TableLike> = match item {
         Item::ArrayOfTables(tables) => tables.iter().map(|table| table as &dyn TableLike).collect(),
-        _ => match item.as_array() {
-            Some(array) => {
-                let tables: Vec<_> = array.iter().filter_map(|value| value.as_inline_table()).collect();
-                if tables.len() != array.len() {
-                    let place = reader.place(around);
-                    reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
-                }
-                tables.into_iter().map(|table| table as &dyn TableLike).collect()
-            }
-            None => {
-                let place = reader.place(around);
+        _ => {
+            let place = reader.place(around);
+            let Some(array) = item.as_array() else {
                 reader.wrong(place, "events is a list: events = [ { type = \"…\", data = { … } } ]");
-                Vec::new()
+                return Vec::new();
+            };
+            let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
+            if tables.len() != array.len() {
+                reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
             }
-        },
+            tables.into_iter().map(|table| table as &dyn TableLike).collect()
+        }
     };
     tables.into_iter().filter_map(|table| event(reader, table, around)).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::change::{Cell, Column, ReplicaIdentity};
 use crate::position::{Lsn, Transaction};
+use crate::translate::Addresses;
 use crate::types::{Base, SqlType};
 
 /// A table `lab.plates` of (id integer, code text, note text); the identity's columns are flagged as the server does.
@@ -50,7 +51,7 @@ fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
 /// The events as `type key data` lines, with `!` and the columns that are unavailable.
 fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
     let mut envelope = Envelope::new("urn:forebay:lab", 0);
-    let mut plan = Plan::new(relation, tables, &Pii::default(), "urn:forebay:lab");
+    let mut plan = Plan::new(relation, tables, &Pii::default(), ("urn:forebay:lab", &Addresses::new()));
     let place = Place {
         transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 0 },
         index: 0,
@@ -200,7 +201,7 @@ fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
 fn a_key_the_server_did_not_send_is_an_error() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&[Some("?"), Some("A"), None]);
-    let mut plan = Plan::new(&table, &Tables::default(), &Pii::default(), "s");
+    let mut plan = Plan::new(&table, &Tables::default(), &Pii::default(), ("s", &Addresses::new()));
     let change = Change {
         place: Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 },
         relation: &table,

@@ -6,8 +6,8 @@ use crate::rules::{
     Deprecated, Id as RuleId, Origin, Place, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger,
 };
 use crate::translate::envelope::{deprecated_attributes, type_attributes};
-use crate::translate::json;
 use crate::translate::sql::{Expression, Mistakes, Name, Scope};
+use crate::translate::{Addresses, json};
 use crate::types::Base;
 
 use super::{Event, Field, Id, Operations, Plan, write};
@@ -23,6 +23,8 @@ pub struct Catalog<'a> {
     pub has_hmac_key: bool,
     /// Which changes have an automatic event beside their rules.
     pub automatic: Automatic,
+    /// Where the schemas of types are served.
+    pub schemas: &'a Addresses,
 }
 
 /// Compiles the rules of a table; `None` if there are none.
@@ -113,10 +115,11 @@ impl Compiler<'_> {
         self.not_automatic(rule);
         let name = rule.event_type.to_string();
         let source = self.catalog.source;
+        let schema = self.catalog.schemas.get(&name).map(String::as_str);
         let attributes = match &rule.deprecated {
-            None => type_attributes(source, &name),
+            None => type_attributes(source, &name, schema),
             Some(Deprecated { since, sunset, .. }) => {
-                deprecated_attributes(source, &name, since, sunset.as_deref())
+                deprecated_attributes(source, &name, schema, (since, sunset.as_deref()))
             }
         };
         let event =

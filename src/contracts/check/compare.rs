@@ -1,0 +1,230 @@
+//! One event against its locked schema.
+
+use serde_json::{Map, Value, json};
+
+use crate::contracts::document::{orders, property};
+use crate::contracts::model::{Event, Field};
+use crate::contracts::shape::{self, Schema};
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// Sentences.
+    pub(super) differences: Vec<String>,
+    /// Fields that the locked schema does not have.
+    pub(super) added: Vec<String>,
+    /// What the locked schema requires.
+    pub(super) required: Vec<String>,
+}
+
+/// What became of one locked field.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// As it was.
+    Kept,
+    /// Gone; perhaps it has this name now.
+    Gone(Option<String>),
+    /// Its values are of another kind.
+    Retyped,
+    /// It may be null or missing now.
+    Weaker,
+}
+
+/// Compares what is published with what was locked.
+pub(super) fn compare(event: &Event, locked: &Value) -> Comparison {
+    let properties = properties(locked);
+    let mut compared = Comparison { required: required(locked), ..Comparison::default() };
+    let is_new = |field: &&Field| !properties.contains_key(&field.name);
+    compared.added = event.fields.iter().filter(is_new).map(|field| field.name.clone()).collect();
+    for (name, was) in properties {
+        let Some(was) = was.as_object() else { continue };
+        match event.fields.iter().find(|field| field.name == *name) {
+            None => compared.differences.push(match renamed(event, locked, name) {
+                Some(now) => format!("field {name} is gone; perhaps it was renamed to {now}"),
+                None => format!("field {name} is gone"),
+            }),
+            Some(field) => {
+                let always = compared.required.contains(name);
+                compared.differences.extend(of_field(field, was, always));
+            }
+        }
+    }
+    compared.differences.extend(of_order(event, locked));
+    compared
+}
+
+/// What became of a locked field.
+pub(super) fn fate(event: &Event, locked: &Value, name: &str) -> Fate {
+    let Some(field) = event.fields.iter().find(|field| field.name == name) else {
+        return Fate::Gone(renamed(event, locked, name));
+    };
+    let Some(was) = properties(locked).get(name).and_then(Value::as_object) else { return Fate::Kept };
+    let now = property(field);
+    if types_without_null(was) != types_without_null(&now) || form(was) != form(&now) {
+        return Fate::Retyped;
+    }
+    let always = required(locked).iter().any(|required| required == name);
+    if of_field(field, was, always).is_empty() { Fate::Kept } else { Fate::Weaker }
+}
+
+/// The properties of a schema.
+pub(super) fn properties(schema: &Value) -> &Map<String, Value> {
+    static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+    schema.get("properties").and_then(Value::as_object).unwrap_or(&NONE)
+}
+
+fn required(schema: &Value) -> Vec<String> {
+    let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    required.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// A new field with the values of the lost one, if there is just one.
+fn renamed(event: &Event, locked: &Value, name: &str) -> Option<String> {
+    let properties = properties(locked);
+    let was = properties.get(name)?.as_object()?;
+    let mut alike = event.fields.iter().filter(|field| {
+        let now = property(field);
+        !properties.contains_key(&field.name)
+            && now.get("x-type") == was.get("x-type")
+            && form(&now) == form(was)
+    });
+    match (alike.next(), alike.next()) {
+        (Some(field), None) => Some(field.name.clone()),
+        _ => None,
+    }
+}
+
+fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
+    let now = property(field);
+    let name = &field.name;
+    let mut differences = Vec::new();
+    let sql = |schema: &Schema| {
+        let text = schema.get("x-type").and_then(Value::as_str).unwrap_or("unknown");
+        text.to_owned()
+    };
+    if types_without_null(was) != types_without_null(&now) {
+        let (was_sql, now_sql) = (sql(was), sql(&now));
+        let (was, now) = (said(was), said(&now));
+        differences.push(format!("field {name} was {was} ({was_sql}), and is {now} ({now_sql})"));
+    } else if form(was) != form(&now) {
+        differences.push(format!(
+            "field {name} has values of another form: it was {}, and is {}",
+            form_text(was),
+            form_text(&now)
+        ));
+    }
+    if !allows_null(was) && allows_null(&now) {
+        differences.push(format!("field {name} was never null, and can be null"));
+    }
+    if always && field.optional {
+        differences.push(format!(
+            "field {name} was always there, and can be missing: a large value that an update did not touch, or a column that \
+             the replica identity does not give"
+        ));
+    }
+    let labels = |schema: &Schema| -> Vec<String> {
+        let values = schema.get("x-known-values").and_then(Value::as_array).cloned().unwrap_or_default();
+        values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    };
+    let (had, has) = (labels(was), labels(&now));
+    if !has.is_empty() {
+        for label in had.iter().filter(|label| !has.contains(label)) {
+            differences.push(format!("field {name} had the label {label:?}, which is gone or renamed"));
+        }
+    }
+    match (was.contains_key("x-pii"), field.hmac) {
+        (true, false) => differences.push(format!("field {name} was a pseudonym (hmac), and is not")),
+        (false, true) => differences.push(format!("field {name} was no pseudonym, and is one (hmac)")),
+        _ => {}
+    }
+    differences
+}
+
+fn allows_null(schema: &Schema) -> bool {
+    let types = shape::types(schema);
+    types.is_empty() || types.contains(&"null")
+}
+
+fn types_without_null(schema: &Schema) -> Vec<&str> {
+    let mut types: Vec<&str> = shape::types(schema).into_iter().filter(|one| *one != "null").collect();
+    types.sort_unstable();
+    types
+}
+
+fn said(schema: &Schema) -> String {
+    let types = types_without_null(schema);
+    if types.is_empty() { "any JSON value".to_owned() } else { types.join(" or ") }
+}
+
+/// What a schema demands beside its types, without what it merely says.
+fn form(schema: &Schema) -> Value {
+    fn demanded(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let kept = members.iter().filter(|(key, _)| {
+                    !matches!(key.as_str(), "description" | "x-type" | "x-pii" | "x-known-values")
+                });
+                Value::Object(kept.map(|(key, value)| (key.clone(), demanded(value))).collect())
+            }
+            Value::Array(items) => Value::Array(items.iter().map(demanded).collect()),
+            other => other.clone(),
+        }
+    }
+    // A field can be called "description": only what stands beside "type" is left out at the top.
+    let mut members = schema.clone();
+    members.remove("type");
+    demanded(&members.into())
+}
+
+fn form_text(schema: &Schema) -> String {
+    let named = ["format", "x-format", "contentEncoding"].iter().find_map(|key| schema.get(*key)?.as_str());
+    let sql = schema.get("x-type").and_then(Value::as_str).unwrap_or("unknown");
+    named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
+}
+
+fn of_order(event: &Event, locked: &Value) -> Vec<String> {
+    let now = orders(event);
+    let was = locked.get("x-order").cloned().unwrap_or(json!([]));
+    if was == now {
+        return Vec::new();
+    }
+    let (Some([was]), Some([now])) = (was.as_array().map(Vec::as_slice), now.as_array().map(Vec::as_slice))
+    else {
+        return vec!["the rules that make it have other keys, subjects, times or ids than before".to_owned()];
+    };
+    let facts = [
+        ("key", "its key"),
+        ("key-type", "the type of its key"),
+        ("subject", "its subject"),
+        ("time", "its time"),
+        ("id", "its id"),
+    ];
+    let text =
+        |order: &Value, fact: &str| order.get(fact).and_then(Value::as_str).unwrap_or("nothing").to_owned();
+    let mut differences = Vec::new();
+    for (fact, words) in facts {
+        let (was, now) = (text(was, fact), text(now, fact));
+        if was != now {
+            differences.push(format!("{words} was {was}, and is {now}"));
+        }
+    }
+    differences
+}
+
+/// Whether facts of order are among the differences.
+pub(super) fn orders_differ(event: &Event, locked: &Value) -> bool {
+    !of_order(event, locked).is_empty()
+}
+
+/// What was promised weakly stays so: a field that may be null in one minor version may be null in the next.
+pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
+    let Some(now) = next.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for (name, was) in properties(locked) {
+        let Some(was) = was.as_object() else { continue };
+        if let Some(Value::Object(property)) = now.get_mut(name)
+            && allows_null(was)
+        {
+            *property = shape::or_null(std::mem::take(property));
+        }
+    }
+}

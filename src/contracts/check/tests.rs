@@ -1,0 +1,268 @@
+//! Each kind of difference is named, and nothing else is one.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::change::{Described, ReplicaIdentity};
+use crate::config::Automatic;
+use crate::contracts::lock::{path, put};
+use crate::contracts::model::tests::{column, model, plates};
+use crate::types::{Base, Enumeration, Kind};
+
+const TODAY: &str = "2026-11-21";
+
+const RULE: &str = "[[event]]\ntype = \"lab.plate_filled.v1\"\nabout = \"A plate is full.\"\nfrom = \"lab.plates\"\n\
+                    on = \"insert\"\ndata = \"\"\"\n  plate_id, barcode, volume, state, hmac(operator) as who\n\"\"\"\n";
+
+/// Plates with a state.
+fn table() -> Described {
+    let mut table = plates();
+    table.relation.columns.push(column("state", Kind::Text, state(&["empty", "full"]), true));
+    table.comments.push(None);
+    table
+}
+
+fn state(labels: &[&str]) -> Base {
+    let labels = labels.iter().map(|&label| label.to_owned()).collect();
+    Base::Enum(std::sync::Arc::new(Enumeration { oid: 0, name: "lab.state".into(), labels }))
+}
+
+/// Locks everything, through the files.
+fn lock(directory: &Path, model: &Model, automatic: bool) -> Lock {
+    let before = Lock::read(directory).unwrap().unwrap_or_default();
+    for (event, minor, schema) in to_lock(model, &before, automatic) {
+        put(&directory.join(path(&event.stem, event.major, minor)), &format!("{schema:#}\n")).unwrap();
+    }
+    Lock::read(directory).unwrap().unwrap_or_default()
+}
+
+/// What is found when this becomes of rule and table after both were locked.
+fn after(rule: &str, change: impl FnOnce(&mut Described)) -> Vec<Finding> {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = lock(folder.path(), &model(RULE, Automatic::Off, &table()), false);
+    assert!(check(&model(RULE, Automatic::Off, &table()), &lock, TODAY).is_empty());
+    let mut now = table();
+    change(&mut now);
+    check(&model(rule, Automatic::Off, &now), &lock, TODAY)
+}
+
+fn differences(found: &[Finding]) -> Vec<&str> {
+    let [Finding { what: What::Broken { differences, .. }, .. }] = found else { panic!("{found:#?}") };
+    differences.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn each_difference_of_a_rule_is_named() {
+    for (from, to, expected) in [
+        (", volume,", ",", "field volume is gone"),
+        (
+            ", volume,",
+            ", volume as millilitres,",
+            "field volume is gone; perhaps it was renamed to millilitres",
+        ),
+        (
+            ", volume,",
+            ", volume::text as volume,",
+            "field volume was number or string (numeric), and is string (text)",
+        ),
+        ("barcode,", "nullif(barcode, '') as barcode,", "field barcode was never null, and can be null"),
+        (
+            "volume,",
+            "volume::float8 as volume,",
+            "field volume has values of another form: it was decimal (numeric), and is double (double precision)",
+        ),
+        (
+            "plate_id,",
+            "plate_id::int4 as plate_id,",
+            "field plate_id has values of another form: it was int64 (bigint), and is int32 (integer)",
+        ),
+        ("hmac(operator) as who", "barcode as who", "field who was a pseudonym (hmac), and is not"),
+        (
+            "on = \"insert\"",
+            "on = \"insert, update\"",
+            "field barcode was always there, and can be missing: a large value that an update did not touch, or a column that \
+             the replica identity does not give",
+        ),
+        ("on =", "key = \"barcode\"\non =", "its key was plate_id, and is barcode"),
+        ("on =", "key = \"plate_id::text as plate_id\"\non =", "the type of its key was bigint, and is text"),
+        ("on =", "subject = \"barcode\"\non =", "its subject was plate_id, and is barcode"),
+        ("on =", "time = \"full_at\"\non =", "its time was the commit's time, and is full_at"),
+        ("on =", "id = \"key\"\non =", "its id was change, and is key"),
+        ("on =", "id = \"barcode\"\non =", "its id was change, and is barcode"),
+    ] {
+        let rule = RULE.replace(from, to);
+        assert_ne!(rule, RULE);
+        let found = after(&rule, |_| {});
+        let told = differences(&found);
+        assert!(told.contains(&expected), "{from} -> {to}: {told:#?}");
+        assert_eq!(found[0].place.as_ref().map(|place| place.line_and_column().0), Some(2));
+    }
+}
+
+#[test]
+fn each_difference_of_the_table_is_named() {
+    type Change = fn(&mut Described);
+    let changes: [(Change, &str); 5] = [
+        (|table| table.relation.columns[1].not_null = false, "field barcode was never null, and can be null"),
+        (
+            |table| table.relation.columns[5].data_type.base = state(&["empty", "filled"]),
+            "field state had the label \"full\", which is gone or renamed",
+        ),
+        (
+            |table| {
+                table.relation.columns[0].data_type.base = Base::Text;
+                table.relation.columns[0].kind = Kind::Text;
+            },
+            "field plate_id was integer (bigint), and is string (text)",
+        ),
+        (
+            |table| table.relation.columns[0].data_type.base = Base::Int4,
+            "the type of its key was bigint, and is integer",
+        ),
+        (
+            |table| {
+                table.relation.columns[0].in_identity = false;
+                table.relation.columns[1].in_identity = true;
+            },
+            "its key was plate_id, and is barcode",
+        ),
+    ];
+    for (change, expected) in changes {
+        let found = after(RULE, change);
+        let told = differences(&found);
+        assert!(told.contains(&expected), "{told:#?}");
+    }
+}
+
+#[test]
+fn what_breaks_no_reader_is_no_difference() {
+    type Change = fn(&mut Described);
+    let changes: [(&str, &str, Change); 7] = [
+        ("", "", |table| table.relation.columns[5].data_type.base = state(&["empty", "half", "full"])),
+        ("", "", |table| table.relation.columns[2].not_null = true),
+        ("", "", |table| table.relation.columns[1].data_type.base = Base::Varchar),
+        ("", "", |table| table.relation.identity = ReplicaIdentity::Full),
+        ("", "", |table| table.comment = None),
+        ("on =", "key = \"plate_id\"\nwhen = \"volume > 1\"\nowner = \"lab\"\non =", |_| {}),
+        ("plate_id, barcode", "barcode, plate_id  -- what it is\n", |_| {}),
+    ];
+    for (from, to, change) in changes {
+        let rule = if from.is_empty() { RULE.to_owned() } else { RULE.replace(from, to) };
+        let rule = rule.replace("what it is\n, ", "what it is\n  , ");
+        let found = after(&rule, change);
+        assert!(found.is_empty(), "{rule}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_new_field_makes_the_next_minor_and_locked_files_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = model(RULE, Automatic::Off, &table());
+    lock(folder.path(), &first, false);
+    let file = folder.path().join("lab.plate_filled/1.0.json");
+    let before = fs::read(&file).unwrap();
+    let wider = RULE.replace("hmac(", "1 as one, hmac(");
+    let mut now = table();
+    now.relation.columns[2].not_null = true;
+    let second = model(&wider, Automatic::Off, &now);
+    let known = Lock::read(folder.path()).unwrap().unwrap();
+    let found = check(&second, &known, TODAY);
+    assert_eq!(found.iter().map(|f| f.what.clone()).collect::<Vec<_>>(), [What::Added(vec!["one".into()])]);
+    let known = lock(folder.path(), &second, false);
+    assert!(check(&second, &known, TODAY).is_empty());
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let schema = known.of("lab.plate_filled.v1").unwrap().newest();
+    assert_eq!(schema["x-version"], "1.1");
+    // Events of 1.0 have no such field; what could be null once is still so.
+    assert_eq!(schema["required"], json!(["barcode", "plate_id", "state", "volume", "who"]));
+    assert_eq!(schema["properties"]["volume"]["type"], json!(["number", "string", "null"]));
+    assert!(to_lock(&second, &known, false).is_empty());
+    // Back to the first: a field that was locked is gone.
+    assert_eq!(differences(&check(&first, &known, TODAY)), ["field one is gone"]);
+}
+
+#[test]
+fn types_that_come_and_go_are_told() {
+    let found = after(&RULE.replace("filled.v1", "filled.v2"), |_| {});
+    let [new, gone] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((new.event_type.as_str(), &new.what), ("lab.plate_filled.v2", &What::NotLocked));
+    assert!(new.to_string().contains("run `forebay events lock`"));
+    assert_eq!(gone.event_type, "lab.plate_filled.v1");
+    assert!(gone.to_string().contains("delete lab.plate_filled/1.*.json"), "{gone}");
+}
+
+#[test]
+fn past_its_sunset_an_event_is_a_warning_and_nothing_else() {
+    for (sunset, warned) in [("2026-11-20", true), ("2026-11-21", false), ("2027-01-01", false)] {
+        let deprecated = format!("deprecated = {{ since = \"2026-01-01\", sunset = \"{sunset}\" }}\n");
+        let found = after(&format!("{RULE}{deprecated}"), |_| {});
+        assert_eq!(found.iter().map(Finding::is_warning).collect::<Vec<_>>(), vec![true; warned.into()]);
+    }
+}
+
+#[test]
+fn automatic_events_are_a_contract_only_once_they_are_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = model("", Automatic::Unmapped, &table());
+    assert!(check(&before, &Lock::default(), TODAY).is_empty());
+    assert!(to_lock(&before, &Lock::default(), false).is_empty());
+    let locked = lock(folder.path(), &before, true);
+    assert_eq!(locked.locked.len(), 4);
+    assert!(check(&before, &locked, TODAY).is_empty());
+    let mut now = table();
+    now.relation.columns.remove(2);
+    now.comments.remove(2);
+    let found = check(&model("", Automatic::Unmapped, &now), &locked, TODAY);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let inserted = found.iter().find(|f| f.event_type == "lab.plates.inserted.v1").unwrap().to_string();
+    for expected in [
+        "field volume is gone",
+        "type = \"lab.plates.inserted.v1\"",
+        "from = \"lab.plates\"",
+        "on   = \"insert\"",
+    ] {
+        assert!(inserted.contains(expected), "{inserted}");
+    }
+    let found = check(&model(RULE, Automatic::Off, &table()), &locked, TODAY);
+    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { automatic: true, .. })).count(), 4);
+}
+
+#[test]
+fn the_skeleton_of_a_new_major_passes_the_check_when_it_is_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = lock(folder.path(), &model(RULE, Automatic::Off, &table()), false);
+    let changed =
+        RULE.replace(" volume,", " volume::text as volume,").replace("barcode,", "barcode as plate,");
+    let found = check(&model(&changed, Automatic::Off, &table()), &lock, TODAY);
+    let [Finding { what: What::Broken { advice, .. }, .. }] = &found[..] else { panic!("{found:#?}") };
+    let pasted = advice.get(advice.find("[[event]]").unwrap()..).unwrap();
+    let both = model(pasted, Automatic::Off, &table());
+    let types: Vec<_> = both.events.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["lab.plate_filled.v2", "lab.plate_filled.v1"], "{pasted}");
+    // The old version is as it was; the new one is only new.
+    let left = check(&both, &lock, TODAY);
+    let left: Vec<_> = left.iter().map(|f| (f.event_type.as_str(), &f.what)).collect();
+    assert_eq!(left, [("lab.plate_filled.v2", &What::NotLocked)], "{pasted}");
+}
+
+#[test]
+fn what_cannot_be_made_from_the_new_version_is_said_in_the_skeleton() {
+    for (rule, expected) in [
+        (RULE.replace(" volume,", ""), "-- volume (numeric) is gone: … as volume"),
+        (RULE.replace("barcode,", "nullif(barcode, '') as barcode,"), "coalesce(barcode, …) as barcode"),
+        (RULE.replace("on =", "key = \"barcode\"\non ="), "rely on its order. Put its rule back as it was"),
+    ] {
+        let found = after(&rule, |_| {});
+        assert!(found[0].to_string().contains(expected), "{}", found[0]);
+    }
+    let child = "[[event]]\ntype = \"lab.old.v1\"\nfrom_event = \"lab.plate_filled.v1\"\ndata = \"plate_id, state\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let both = format!("{RULE}{child}");
+    let lock = lock(folder.path(), &model(&both, Automatic::Off, &table()), false);
+    let found =
+        check(&model(&both.replace("plate_id, state", "plate_id"), Automatic::Off, &table()), &lock, TODAY);
+    assert!(found[0].to_string().contains("It is made from lab.plate_filled.v1"), "{}", found[0]);
+}
