@@ -300,3 +300,26 @@ fn cases_are_chosen_by_name_and_no_case_is_no_success() {
     let none = tested(&config, &[]);
     assert!(!none.status.success() && text(&none.stderr).contains("no fixtures"));
 }
+
+/// The text of a block of the document that begins with this line.
+fn block(document: &str, first: &str) -> String {
+    let lines = document.lines().skip_while(|line| line.trim() != first);
+    let indent = document.lines().find(|line| line.trim() == first).unwrap().find('#').unwrap();
+    let lines = lines.take_while(|line| !line.trim().starts_with("```"));
+    lines.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
+}
+
+#[test]
+fn the_first_rule_of_the_document_and_its_fixtures_work() {
+    let document = std::fs::read_to_string(repository().join("docs/EVENTS.md")).unwrap();
+    let folder = project("");
+    for (first, file) in
+        [("# events/lab.toml", "events/rules.toml"), ("# events/tests/lab.toml", "events/tests/all.toml")]
+    {
+        std::fs::write(folder.path().join(file), block(&document, first)).unwrap();
+    }
+    let output = tested(&folder.path().join("forebay.toml"), &[]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert!(said.contains("2 passed; 0 failed") && !said.contains("no case makes"), "{said}");
+}
