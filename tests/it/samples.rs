@@ -116,6 +116,8 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
     let flow = lab();
     replica_identity(&flow);
     flow.postgres.execute(DAY);
+    // Enough to replicate, but neither owner nor reader of the tables.
+    flow.postgres.execute("revoke lab from forebay");
     let denied = flow.daemon.run(&["events", "preview"]);
     let said = text(&denied.stderr);
     assert!(

@@ -60,6 +60,7 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Re
         last.add(config, fixture, &tables, &mut errors);
     }
     if !errors.is_empty() {
+        errors.sort_by_key(|error| error.place.as_ref().map(|place| (place.file.path.clone(), place.offset)));
         return Err(told(&errors));
     }
     let mut run =
