@@ -10,7 +10,7 @@
 //! Two loops and one buffer between them; nothing else is shared. From the bottom up, where a lower floor never imports
 //! a higher one:
 //!
-//! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`]
+//! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`], [`rules`] (what the rule files say)
 //! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
 //! - [`contracts`]: what is published, described, locked and compared: offline
 //! - [`source`]: where changes come from; [`sink`]: where events go

@@ -126,7 +126,12 @@ impl IngestLoop {
         let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
         if !self.asked {
             seen.check(&self.wanted)?;
-            contract::check(&mut session, self.appender.translator(), seen.publication.as_ref()).await?;
+            let published = contract::Published {
+                name: &self.wanted.publication,
+                facts: seen.publication.as_ref(),
+                planned: &[],
+            };
+            contract::check(&mut session, self.appender.translator(), &published).await?;
         }
         seen.check_running(&self.wanted)?;
         let admitted = {

@@ -21,6 +21,26 @@ use crate::translate::Translator;
 use crate::translate::sql::{Described as Text, describable};
 use crate::translate::time::write_rfc3339;
 
+/// What is published, or will be once the publication is made.
+#[derive(Debug)]
+pub struct Published<'a> {
+    /// The publication.
+    pub name: &'a str,
+    /// What the catalogue says of it; `None`: it is still to be made.
+    pub facts: Option<&'a PublicationFacts>,
+    /// Its tables, if it is still to be made.
+    pub planned: &'a [TableName],
+}
+
+impl Published<'_> {
+    fn tables(&self) -> Vec<&TableName> {
+        match self.facts {
+            Some(facts) => facts.tables.iter().map(|table| &table.name).collect(),
+            None => self.planned.iter().collect(),
+        }
+    }
+}
+
 /// Checks all rules against the database, and what is published against what was locked.
 ///
 /// # Errors
@@ -28,21 +48,14 @@ use crate::translate::time::write_rfc3339;
 pub async fn check(
     session: &mut Session,
     translator: &Translator,
-    publication: Option<&PublicationFacts>,
+    published: &Published<'_>,
 ) -> Result<(), Failure> {
-    let mut tables = rules(session, translator, publication).await?;
+    let mut tables = rules(session, translator, published).await?;
     let settings = translator.settings();
     let Some(directory) = &settings.lock else { return Ok(()) };
-    let Some(mut lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
-    match publication {
-        Some(publication) => {
-            let published = publication.tables.iter().map(|table| &table.name);
-            let names: Vec<&TableName> = contracts::of_automatic(&lock, published).collect();
-            more(session, &mut tables, names, Some(publication)).await?;
-        }
-        // Before the first start there is nothing that automatic events could come from.
-        None => lock.locked.retain(|locked| !locked.is_automatic()),
-    }
+    let Some(lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
+    let names = contracts::of_automatic(&lock, published.tables().into_iter()).collect();
+    more(session, &mut tables, names, published).await?;
     let model = Model::new(translator.source(), None, settings, &tables).map_err(Failure::stop)?;
     let (warnings, errors): (Vec<_>, Vec<_>) =
         contracts::check::check(&model, &lock, &today()).into_iter().partition(Finding::is_warning);
@@ -75,7 +88,7 @@ async fn more(
     session: &mut Session,
     tables: &mut Vec<Described>,
     names: Vec<&TableName>,
-    publication: Option<&PublicationFacts>,
+    published: &Published<'_>,
 ) -> Result<(), Failure> {
     for name in names {
         let known = |t: &Described| t.relation.schema == name.schema && t.relation.table == name.table;
@@ -83,9 +96,8 @@ async fn more(
             continue;
         }
         if let Some(mut found) = session.run(async |client| catalog::describe(client, name).await).await? {
-            if let Some(published) = publication.and_then(|all| all.tables.iter().find(|t| t.name == *name)) {
-                found.publish(published.columns.as_deref());
-            }
+            let facts = published.facts.and_then(|facts| facts.tables.iter().find(|t| t.name == *name));
+            found.publish(facts.and_then(|table| table.columns.as_deref()));
             tables.push(found);
         }
     }
@@ -101,15 +113,17 @@ pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Desc
     let mut session = Session::open(&settings).await?;
     let name = &config.source.publication;
     let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
-    let mut tables = rules(&mut session, translator, publication.as_ref()).await?;
-    let names: Vec<TableName> = match (&publication, &config.source.tables) {
-        (Some(publication), _) => publication.tables.iter().map(|table| table.name.clone()).collect(),
+    let planned = match (&publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
         (None, Some(tables)) => tables.clone(),
         (None, None) => session.run(publication::candidate_tables).await?,
     };
+    let published = Published { name, facts: publication.as_ref(), planned: &planned };
+    let mut tables = rules(&mut session, translator, &published).await?;
     let automatic = translator.settings().automatic != Automatic::Off;
-    let wanted = names.iter().filter(|name| automatic && config.tables.wants(&name.schema, &name.table));
-    more(&mut session, &mut tables, wanted.collect(), publication.as_ref()).await?;
+    let mut names = published.tables();
+    names.retain(|name| automatic && config.tables.wants(&name.schema, &name.table));
+    more(&mut session, &mut tables, names, &published).await?;
     Ok(tables)
 }
 
@@ -117,7 +131,7 @@ pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Desc
 async fn rules(
     session: &mut Session,
     translator: &Translator,
-    publication: Option<&PublicationFacts>,
+    published: &Published<'_>,
 ) -> Result<Vec<Described>, Failure> {
     let rules = translator.rules();
     let (mut errors, mut tables) = (Vec::new(), Vec::new());
@@ -131,11 +145,11 @@ async fn rules(
             ));
             continue;
         };
-        if let Some(publication) = publication {
-            match publication.tables.iter().find(|table| table.name == *name) {
-                Some(table) => described.publish(table.columns.as_deref()),
-                None => errors.extend(about(rules, name, &not_published(name))),
-            }
+        match published.facts.map(|facts| facts.tables.iter().find(|table| table.name == *name)) {
+            Some(Some(table)) => described.publish(table.columns.as_deref()),
+            Some(None) => errors.extend(about(rules, name, &not_published(name, published.name))),
+            None if published.planned.contains(name) => {}
+            None => errors.extend(about(rules, name, &not_planned(name))),
         }
         match translator.check(&described.relation) {
             Ok(()) => errors.extend(ask(session, rules, name).await?),
@@ -146,10 +160,18 @@ async fn rules(
     if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
 }
 
-fn not_published(name: &TableName) -> String {
+fn not_published(name: &TableName, publication: &str) -> String {
+    let publication = publication.replace('"', "\"\"");
     format!(
-        "{name} is not in the publication, so its changes do not come; run\n    ALTER PUBLICATION … ADD TABLE {};",
+        "{name} is not in the publication, so its changes do not come; run\n    ALTER PUBLICATION \"{publication}\" ADD TABLE {};\n\
+         or, where only its partitions are,\n    ALTER PUBLICATION \"{publication}\" SET (publish_via_partition_root = true);",
         quoted(name)
+    )
+}
+
+fn not_planned(name: &TableName) -> String {
+    format!(
+        "{name} will not be in the publication: add it to source.tables, or give it a primary key where that is not written"
     )
 }
 

@@ -199,7 +199,17 @@ pub async fn decide(
     let mut session = Session::open(settings).await?;
     let seen = database::look(&mut session, settings, &wanted).await?;
     seen.check(&wanted)?;
-    contract::check(&mut session, translator, seen.publication.as_ref()).await?;
+    let planned = match (&seen.publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    let published = contract::Published {
+        name: &wanted.publication,
+        facts: seen.publication.as_ref(),
+        planned: &planned,
+    };
+    contract::check(&mut session, translator, &published).await?;
     let found = directory.checkpoint.as_ref();
     let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
     let mut checkpoint = start.checkpoint;

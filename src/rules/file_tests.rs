@@ -1,3 +1,5 @@
+//! What is accepted as a rule file, and what is said of the others.
+
 use super::*;
 
 fn parsed(text: &str) -> Result<Rules, String> {

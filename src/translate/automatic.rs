@@ -9,7 +9,7 @@ use crate::config::{Pii, Tables};
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
-use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
+use super::envelope::{Envelope, Head, Rest, partition_key, push_name, type_attributes};
 use super::{Addresses, LINE_MAX, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
@@ -244,17 +244,7 @@ impl Plan {
             if column.dropped || row.get(at, column.in_identity) != Value::Unavailable {
                 continue;
             }
-            if !out.is_empty() {
-                out.push(',');
-            }
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-            if column.name.bytes().all(plain) {
-                out.push_str(&column.name);
-            } else {
-                out.push('"');
-                out.push_str(&column.name.replace('"', "\"\""));
-                out.push('"');
-            }
+            push_name(out, &column.name);
         }
     }
 }

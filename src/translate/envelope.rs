@@ -199,6 +199,21 @@ pub fn deprecated_attributes(
     out
 }
 
+/// Adds a name to the list of `unavailable`: with a comma in between, quoted as SQL identifiers are where it would need it.
+pub fn push_name(out: &mut String, name: &str) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.bytes().all(plain) {
+        out.push_str(name);
+    } else {
+        out.push('"');
+        out.push_str(&name.replace('"', "\"\""));
+        out.push('"');
+    }
+}
+
 /// The Kinesis partition key for a subject: the subject itself, or, if Kinesis would not take it (empty, or longer than
 /// 256 characters), the hex SHA-256 of it.
 pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {

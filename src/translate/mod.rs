@@ -179,7 +179,7 @@ impl Translator {
         }
         if let Some(plan) = &mut mapped {
             let first = u16::try_from(records.len()).unwrap_or(u16::MAX);
-            plan.translate(change, first, (&mut self.context, &mut self.envelope), records, outcome);
+            plan.translate(change, first, (&mut self.context, &mut self.envelope), (records, outcome));
         }
         Ok(())
     }

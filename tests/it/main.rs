@@ -14,6 +14,7 @@
 mod buffer;
 mod configuration;
 mod connections;
+mod contracts;
 mod crash;
 mod disk;
 mod dlq;

@@ -133,6 +133,29 @@ data = "old.notes"
 }
 
 #[test]
+fn a_table_that_is_not_published_is_told_with_the_statement_that_mends_it() {
+    let rule = "[[event]]\ntype = \"lab.c.v1\"\nfrom = \"audit.changes\"\n";
+    let mut flow = lab(rule, &[]);
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    assert!(log.contains("add it to source.tables"), "{log}");
+    assert_eq!(flow.postgres.value("select count(*) from pg_publication"), "0");
+    write(&flow, "");
+    flow.start();
+    assert!(flow.daemon.terminate().success());
+    write(&flow, rule);
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    let statement =
+        log.lines().map(str::trim).find(|line| line.starts_with("ALTER") && line.contains("ADD TABLE"));
+    flow.postgres.execute(statement.unwrap_or_else(|| panic!("{log}")));
+    flow.start();
+    assert!(flow.daemon.terminate().success());
+}
+
+#[test]
 fn a_row_that_a_rule_fails_at_is_a_dead_letter_of_that_rule_alone_and_a_mended_rule_sends_it() {
     let rule = |data: &str| {
         format!(
@@ -161,4 +184,117 @@ fn a_row_that_a_rule_fails_at_is_a_dead_letter_of_that_rule_alone_and_a_mended_r
         (&json!("lab.share.v1"), &json!({"plate_id": 1, "share": 100}))
     );
     flow.daemon.assert_quiet(&["a rule failed at a change", "went to the dead letter"]);
+}
+
+#[test]
+fn personal_data_leaves_only_as_a_pseudonym_and_the_same_one_after_a_restart() {
+    const EMAIL: &str = "ada@lab.example";
+    let rules = r#"
+[[event]]
+type = "lab.touched.v1"
+from = "lab.plates"
+on = "update"
+when = "operator_email like '%@lab.example'"
+data = "plate_id, hmac(operator_email) as operator"
+"#;
+    let pii = [("pii", "columns = [\"*.*.operator_email\"]"), ("pii", "hmac_key = \"0123456789abcdef\"")];
+    let mut flow = lab(rules, &pii);
+    flow.start();
+    flow.postgres.execute(&format!(
+        "insert into lab.plates (plate_id, barcode, operator_email) values (1, 'P1', '{EMAIL}'); \
+         update lab.plates set wells = 24 where plate_id = 1"
+    ));
+    events(&flow, 2);
+    assert!(flow.daemon.terminate().success());
+    flow.start();
+    flow.postgres.execute("update lab.plates set wells = 48 where plate_id = 1");
+    let events = events(&flow, 3);
+    let operators: Vec<_> = events[1..].iter().map(|event| event["data"]["operator"].clone()).collect();
+    assert!(
+        operators[0].as_str().is_some_and(|text| text.len() >= 16) && operators[0] == operators[1],
+        "{operators:?}"
+    );
+    for record in flow.stub.records() {
+        assert!(!std::str::from_utf8(&record.data).unwrap().contains("ada@"), "it has left");
+    }
+    assert!(!flow.daemon.run(&["config"]).stdout.windows(16).any(|part| part == b"0123456789abcdef"));
+    assert!(flow.daemon.terminate().success());
+
+    for (data, told) in [
+        ("plate_id, upper(operator_email) as who", "operator_email"),
+        ("plate_id, case when operator_email is null then 1 else 2 end as known", "operator_email"),
+    ] {
+        write(
+            &flow,
+            &format!("[[event]]\ntype = \"lab.bad.v1\"\nfrom = \"lab.plates\"\ndata = \"{data}\"\n"),
+        );
+        flow.daemon.start_again();
+        assert!(!flow.daemon.wait().success(), "{data}");
+        let log = flow.daemon.log().join("\n");
+        assert!(log.contains(told) && log.contains("only hmac("), "{data}: {log}");
+    }
+}
+
+/// Rules change while a backlog waits: the log leaves as it was made, what comes again is made anew, and each change of a
+/// plate is told by an event, of one shape or the other.
+#[test]
+fn rules_that_change_keys_and_types_while_a_backlog_waits_lose_nothing() {
+    const ROWS: usize = 400;
+    let rules = |version: u32, key: &str| {
+        format!(
+            "[[event]]\ntype = \"lab.plate_changed.v{version}\"\nfrom = \"lab.plates\"\non = \"insert, update\"\nkey = \"{key}\"\n\
+             data = \"plate_id, version, op\"\n"
+        )
+    };
+    let mut flow = lab(&rules(1, "plate_id"), &[]);
+    flow.start();
+    flow.postgres.execute(
+        "insert into lab.plates (plate_id, barcode) select n, 'P' || n from generate_series(1, 20) n",
+    );
+    events(&flow, 20);
+    flow.stub.stop();
+    let mut session = flow.postgres.session("postgres");
+    let mut update = |count: usize| {
+        for nth in 0..count {
+            session.execute(&format!(
+                "update lab.plates set wells = {nth} % 99 where plate_id = 1 + {nth} % 20"
+            ));
+        }
+    };
+    for round in 2..=5 {
+        update(ROWS / 8);
+        eventually("the log holds something", SOON, || {
+            flow.daemon.metric("forebay_log_frames_unpublished").filter(|frames| *frames > 0.0)
+        });
+        // What is written while it is dead, and what it had not made durable, comes again and is made by the new rules.
+        flow.daemon.kill9();
+        update(ROWS / 8);
+        write(&flow, &rules(round, if round % 2 == 0 { "barcode" } else { "plate_id" }));
+        flow.start();
+    }
+    flow.stub.restart().unwrap();
+    let expected: std::collections::BTreeSet<(u64, u64)> = flow
+        .postgres
+        .history()
+        .iter()
+        .map(|change| (change.key.parse().unwrap(), u64::try_from(change.version.unwrap()).unwrap()))
+        .collect();
+    assert_eq!(expected.len(), 20 + ROWS);
+    let told = eventually("everything is told", SOON, || {
+        let records = flow.stub.records();
+        let mut told = std::collections::BTreeSet::new();
+        let mut versions = std::collections::BTreeSet::new();
+        for record in &records {
+            let event: Value = serde_json::from_slice(&record.data).unwrap();
+            told.insert((
+                event["data"]["plate_id"].as_u64().unwrap(),
+                event["data"]["version"].as_u64().unwrap(),
+            ));
+            versions.insert(event["type"].as_str().unwrap().to_owned());
+        }
+        (told == expected).then_some(versions)
+    });
+    assert!(told.len() >= 2, "only {told:?} were published");
+    flow.daemon.assert_quiet(&["are sent again", "cannot be described"]);
+    assert!(flow.daemon.terminate().success());
 }

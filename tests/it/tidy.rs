@@ -9,9 +9,8 @@ use crate::support::repository;
 
 /// Rooms of `src/`, from the ground up (DESIGN §9). A room may use the floors below it. The nouns, and the configuration
 /// that is made of nothing but nouns, know each other; other rooms on one floor do not.
-const FLOORS: [&[&str]; 8] = [
-    &["position", "types", "change", "event", "failure", "config"],
-    &["rules"],
+const FLOORS: [&[&str]; 7] = [
+    &["position", "types", "change", "event", "failure", "config", "rules"],
     &["translate", "buffer"],
     &["contracts"],
     &["source", "sink"],

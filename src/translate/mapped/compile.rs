@@ -196,12 +196,11 @@ impl Compiler<'_> {
             .flatten()
         {
             let found = self.relation.columns.iter().enumerate().find(|(_, column)| column.name == *name);
-            match found {
-                Some((index, column)) => columns.push((index, column.in_identity)),
-                None => {
-                    let message = format!("update of {name}: {} has no such column", self.scope.of);
-                    self.wrong(rule, rule.place.clone(), message);
-                }
+            if let Some((index, column)) = found {
+                columns.push((index, column.in_identity));
+            } else {
+                let message = format!("update of {name}: {} has no such column", self.scope.of);
+                self.wrong(rule, rule.place.clone(), message);
             }
         }
         columns
@@ -209,7 +208,7 @@ impl Compiler<'_> {
 
     fn key(&mut self, rule: &Rule) -> Vec<Expression> {
         if let Some(text) = &rule.key {
-            return match Expression::parse_list(&text.text, &self.scope) {
+            return match Expression::parse_parts(&text.text, &self.scope) {
                 Ok(list) => {
                     for field in &list {
                         self.may_leave(rule, text.place_of(field.place.start), &field.expression);

@@ -121,8 +121,7 @@ impl Plan {
         change: &Change<'_>,
         first: u16,
         (context, envelope): (&mut Context, &mut Envelope),
-        records: &mut Records,
-        outcome: &mut Outcome,
+        (records, outcome): (&mut Records, &mut Outcome),
     ) {
         let mut part = first;
         let Some(row) = Row::of(&change.operation) else { return };
@@ -213,3 +212,6 @@ pub fn has_rules(rules: &crate::rules::Rules, relation: &Relation) -> bool {
         crate::rules::Origin::Event(_) => false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use crate::change::Place;
 use crate::event::{RecordKind, Records};
 use crate::translate::LINE_MAX;
-use crate::translate::envelope::{Envelope, Head, Rest, partition_key};
+use crate::translate::envelope::{Envelope, Head, Rest, partition_key, push_name};
 use crate::translate::sql::{Context, Expression, Outcome, Row};
 
 use super::{Event, Id};
@@ -102,13 +102,11 @@ impl Event {
     ) -> Result<(), String> {
         let Scratch { subject, key, .. } = scratch;
         subject.clear();
-        match &self.subject {
-            Some(expression) => needed(expression, row, context, subject, "the subject"),
-            None => {
-                subject.push_str(key);
-                Ok(())
-            }
+        if let Some(expression) = &self.subject {
+            return needed(expression, row, context, subject, "the subject");
         }
+        subject.push_str(key);
+        Ok(())
     }
 
     /// Whether the event has a time of its own; NULL means the commit's.
@@ -152,10 +150,7 @@ impl Event {
                 .map_err(|error| format!("{}: {error}", field.name))?;
             if written == Outcome::Unavailable {
                 data.truncate(start);
-                if !unavailable.is_empty() {
-                    unavailable.push(',');
-                }
-                unavailable.push_str(&field.name);
+                push_name(unavailable, &field.name);
             }
             if data.len() > LINE_MAX {
                 return Err(crate::translate::TranslateError::TooLarge.to_string());

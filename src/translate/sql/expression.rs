@@ -63,21 +63,30 @@ impl Expression {
     /// # Errors
     /// All that is wrong with the text.
     pub fn parse_list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
-        with_room(text, || Self::list(text, scope))
+        with_room(text, || Self::list(text, scope, true))
     }
 
-    fn list(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
+    /// Compiles the parts of a key: `a, b || c`. Their names do not matter, and may be missing or the same.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    pub fn parse_parts(text: &str, scope: &Scope) -> Result<Vec<Field>, Mistakes> {
+        with_room(text, || Self::list(text, scope, false))
+    }
+
+    fn list(text: &str, scope: &Scope, named: bool) -> Result<Vec<Field>, Mistakes> {
         let mut report = Report::new(text);
         let mut fields: Vec<Field> = Vec::new();
         for item in report.list() {
             let Some(expression) = report.parse(&item) else { continue };
             let node = Checker::new(scope, &mut report).whole(&expression, item.place);
-            let name = item.alias.clone().or_else(|| super::parse::own_name(&expression));
+            let own = item.alias.clone().or_else(|| super::parse::own_name(&expression));
+            let name = if named { own } else { Some(own.unwrap_or_default()) };
             match (node, name) {
                 (Some(_), None) => {
                     report.add(item.place, "this field has no name", Some("write … as name".to_owned()));
                 }
-                (_, Some(name)) if fields.iter().any(|field| field.name == name) => {
+                (_, Some(name)) if named && fields.iter().any(|field| field.name == name) => {
                     report.add(
                         item.place,
                         format!("the name {name} is given twice"),

@@ -46,15 +46,15 @@ enum Shape {
 }
 
 /// A column of the table `everything`.
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) sql: String,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) sql: String,
     shape: Shape,
 }
 
 impl Column {
     /// The hand-picked values, and `count` random ones.
-    pub(super) fn literals(&self, random: &mut Random, count: usize) -> Vec<String> {
+    pub(crate) fn literals(&self, random: &mut Random, count: usize) -> Vec<String> {
         let mut literals = self.shape.edges();
         literals.extend((0..count).map(|_| self.shape.literal(random)));
         literals
@@ -129,7 +129,7 @@ fn quoted(text: &str, quote: &str) -> String {
 
 /// For each sample type T: T, T[], arrays of a domain of it, domains over T[] and arrays of these, a composite with a
 /// dropped attribute, arrays of it, and a composite of composites. The SQL makes the types and the table `everything`.
-pub(super) fn columns() -> (String, Vec<Column>) {
+pub(crate) fn columns() -> (String, Vec<Column>) {
     let mut schema = String::from(super::samples::SCHEMA);
     let mut columns = Vec::new();
     for (nth, sample) in SAMPLES.iter().enumerate() {

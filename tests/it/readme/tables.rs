@@ -19,7 +19,8 @@ fn config(text: &str) -> Config {
 
 /// Keys that `src/config` asks for: literals such as `"source.slot"`.
 fn keys_of_the_sources() -> BTreeSet<String> {
-    const SECTIONS: [&str; 6] = ["source.", "kinesis.", "buffer.", "http.", "tables.", "log."];
+    const SECTIONS: [&str; 8] =
+        ["source.", "kinesis.", "buffer.", "http.", "tables.", "events.", "pii.", "log."];
     let files = sources("src/config").into_iter().filter(|(path, _)| !path.ends_with("tests.rs"));
     let mut keys = BTreeSet::new();
     for (_, text) in files {

@@ -33,7 +33,11 @@ pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Sq
 }
 
 /// The type of a column: with its own modifier, else that of its domain.
-pub fn modified(data_types: &HashMap<u32, SqlType>, oid: u32, modifier: i32) -> SqlType {
+pub fn modified<S: std::hash::BuildHasher>(
+    data_types: &HashMap<u32, SqlType, S>,
+    oid: u32,
+    modifier: i32,
+) -> SqlType {
     let mut data_type = data_types.get(&oid).cloned().unwrap_or_else(|| {
         SqlType::plain(Base::builtin(oid).unwrap_or_else(|| other(oid, format!("type {oid}"))))
     });

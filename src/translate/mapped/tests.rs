@@ -1,0 +1,267 @@
+//! What rules make of changes, and what becomes of a row that they fail at.
+
+use std::sync::Arc;
+
+use super::Outcome;
+use crate::change::{Cell, Change, Column, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple};
+use crate::config::{Automatic, Pii};
+use crate::event::Records;
+use crate::position::{Lsn, Transaction};
+use crate::rules::Rules;
+use crate::translate::{Settings, Translator};
+use crate::types::{Base, Kind, SqlType};
+
+/// `lab.plates (id, code, volume, note, at)`, key: id.
+fn plates(identity: ReplicaIdentity) -> Arc<Relation> {
+    let column = |(at, (name, base, kind)): (usize, (&str, Base, Kind))| Column {
+        name: name.to_owned(),
+        kind,
+        data_type: SqlType::plain(base),
+        not_null: at == 0,
+        in_identity: at == 0 || identity == ReplicaIdentity::Full,
+    };
+    let columns = [
+        ("id", Base::Int8, Kind::Number),
+        ("code", Base::Text, Kind::Text),
+        ("volume", Base::Numeric, Kind::Number),
+        ("note", Base::Text, Kind::Text),
+        ("at", Base::TimestampTz, Kind::TimestampTz),
+    ];
+    Arc::new(Relation {
+        oid: 1,
+        schema: "lab".into(),
+        table: "plates".into(),
+        identity,
+        columns: columns.into_iter().enumerate().map(column).collect(),
+        primary_key: vec![0],
+    })
+}
+
+/// `-` is NULL, `?` an unchanged TOASTed value.
+fn message(values: [&str; 5]) -> (Vec<u8>, Vec<Cell>) {
+    let (mut bytes, mut cells) = (Vec::new(), Vec::new());
+    for value in values {
+        cells.push(match value {
+            "-" => Cell::Null,
+            "?" => Cell::Unchanged,
+            text => {
+                let start = u32::try_from(bytes.len()).unwrap();
+                bytes.extend_from_slice(text.as_bytes());
+                Cell::Text { start, length: u32::try_from(text.len()).unwrap() }
+            }
+        });
+    }
+    (bytes, cells)
+}
+
+fn translator(rules: &str, automatic: Automatic) -> Translator {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.toml"), rules).unwrap();
+    let rules = Arc::new(Rules::load("*.toml", folder.path()).unwrap());
+    let pii = Pii { columns: vec!["*.*.note".to_owned()], ..Pii::default() };
+    Translator::new("urn:forebay:lab", 0, Settings { automatic, rules, pii, ..Settings::default() })
+}
+
+/// What came of a change: `type key subject data`, then what failed.
+fn made(translator: &mut Translator, relation: &Arc<Relation>, operation: Operation<'_>) -> Vec<String> {
+    let place = Place {
+        transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 1_000_000 },
+        index: 2,
+        lsn: Lsn::new(5),
+        nth: 0,
+    };
+    let (mut records, mut outcome) = (Records::default(), Outcome::default());
+    translator
+        .translate(&Change { place, relation, operation, raw: b"" }, &mut records, &mut outcome)
+        .unwrap();
+    let mut told = Vec::new();
+    for record in records.iter() {
+        let event: serde_json::Value = serde_json::from_slice(record.line).unwrap();
+        assert_eq!(event["partitionkey"], record.key);
+        told.push(format!("{} {} {} {}", record.event_type, record.key, event["subject"], event["data"]));
+    }
+    told.extend(
+        outcome.failed.iter().map(|failed| format!("FAILED {}: {}", failed.event_type, failed.reason)),
+    );
+    told.extend((outcome.undecided > 0).then(|| format!("undecided {}", outcome.undecided)));
+    told
+}
+
+fn insert(translator: &mut Translator, row: [&str; 5]) -> Vec<String> {
+    let (bytes, cells) = message(row);
+    made(translator, &plates(ReplicaIdentity::Default), Operation::Insert { new: Tuple::new(&bytes, &cells) })
+}
+
+fn update(
+    translator: &mut Translator,
+    identity: ReplicaIdentity,
+    old: Option<[&str; 5]>,
+    new: [&str; 5],
+) -> Vec<String> {
+    let (old_bytes, old_cells) = message(old.unwrap_or(["-"; 5]));
+    let (bytes, cells) = message(new);
+    let tuple = Tuple::new(&old_bytes, &old_cells);
+    let old =
+        old.map(|_| if identity == ReplicaIdentity::Full { OldRow::Full(tuple) } else { OldRow::Key(tuple) });
+    made(translator, &plates(identity), Operation::Update { old, new: Tuple::new(&bytes, &cells) })
+}
+
+const ROW: [&str; 5] = ["7", "P7", "1.50", "n", "2026-10-01 10:00:00+00"];
+
+fn rule(rest: &str) -> String {
+    format!("[[event]]\ntype = \"lab.a.v1\"\nfrom = \"lab.plates\"\n{rest}\n")
+}
+
+#[test]
+fn key_subject_and_fields_are_what_the_rule_says() {
+    for (rest, expected) in [
+        ("data = \"id, volume * 2 as twice\"", r#"lab.a.v1 7 "7" {"id":7,"twice":3.00}"#),
+        ("", r#"lab.a.v1 7 "7" {"at":"2026-10-01T10:00:00Z","code":"P7","id":7,"volume":1.50}"#),
+        ("key = \"code\"\ndata = \"id\"", r#"lab.a.v1 P7 "P7" {"id":7}"#),
+        ("key = \"code || '/x', id\"\ndata = \"id\"", r#"lab.a.v1 P7~1x/7 "P7~1x/7" {"id":7}"#),
+        ("key = \"code\"\nsubject = \"'plate ' || id\"\ndata = \"id\"", r#"lab.a.v1 P7 "plate 7" {"id":7}"#),
+        ("when = \"volume > 1\"\ndata = \"op\"", r#"lab.a.v1 7 "7" {"op":"insert"}"#),
+    ] {
+        let told = insert(&mut translator(&rule(rest), Automatic::Off), ROW);
+        // serde_json prints keys in its own order, and numbers as they are only here and there.
+        let normal = |text: &str| text.replace(".50", ".5").replace(".00", ".0");
+        assert_eq!(told.iter().map(|text| normal(text)).collect::<Vec<_>>(), [normal(expected)], "{rest}");
+    }
+    let none =
+        insert(&mut translator(&rule("when = \"volume > 2 or null\"\ndata = \"id\""), Automatic::Off), ROW);
+    assert!(none.is_empty(), "{none:?}");
+}
+
+#[test]
+fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
+    let and = "[[event]]\ntype = \"lab.b.v1\"\nfrom = \"lab.plates\"\ndata = \"id\"\n";
+    let row = ["7", "-", "0", "n", "infinity"];
+    for (rest, why) in [
+        ("key = \"code\"\ndata = \"id\"", "the key is NULL"),
+        ("subject = \"code\"\ndata = \"id\"", "the subject is NULL"),
+        ("id = \"code\"\ndata = \"id\"", "the id is NULL"),
+        ("data = \"id, 1 / volume as share\"", "share: division by zero"),
+        ("when = \"1 / volume > 1\"\ndata = \"id\"", "division by zero"),
+        ("time = \"at\"\ndata = \"id\"", "the time is infinite"),
+    ] {
+        let told = insert(&mut translator(&format!("{}{and}", rule(rest)), Automatic::Off), row);
+        let [other, failed] = &told[..] else { panic!("{rest}: {told:?}") };
+        assert_eq!(other, r#"lab.b.v1 7 "7" {"id":7}"#);
+        assert!(failed.starts_with(&format!("FAILED lab.a.v1: {why}")), "{rest}: {failed}");
+    }
+}
+
+#[test]
+fn an_update_of_a_column_is_one_that_changed_its_value() {
+    let full = ReplicaIdentity::Full;
+    let mut translator = translator(&rule("on = \"update of code, volume\"\ndata = \"id\""), Automatic::Off);
+    let with = |place: usize, value| {
+        let mut row = ROW;
+        row[place] = value;
+        row
+    };
+    for (new, comes) in [
+        (ROW, false),
+        (with(3, "other"), false),
+        (with(1, "P8"), true),
+        (with(1, "-"), true),
+        (with(2, "1.5"), true),
+        (with(1, "?"), false),
+    ] {
+        let told = update(&mut translator, full, Some(ROW), new);
+        assert_eq!(told.len(), usize::from(comes), "{new:?}: {told:?}");
+    }
+    // Without the old row the rule is an error of its own.
+    let wrong = translator.check(&plates(ReplicaIdentity::Default)).unwrap_err().to_string();
+    assert!(wrong.contains("code, volume") && wrong.contains("REPLICA IDENTITY FULL"), "{wrong}");
+}
+
+#[test]
+fn what_was_not_sent_is_left_out_undecided_or_a_failure_but_never_null() {
+    let default = ReplicaIdentity::Default;
+    let row = ["7", "?", "1.50", "n", "-"];
+    for (rest, expected) in [
+        ("data = \"id, code, upper(code) as up, coalesce(code, 'none') as c\"", r#"lab.a.v1 7 "7" {"id":7}"#),
+        ("when = \"code is null\"\ndata = \"id\"", ""),
+        ("when = \"code = 'x'\"\ndata = \"id\"", "undecided 1"),
+        ("when = \"code = 'x' or id = 7\"\ndata = \"id\"", r#"lab.a.v1 7 "7" {"id":7}"#),
+        (
+            "key = \"code\"\ndata = \"id\"",
+            "FAILED lab.a.v1: the key hangs on a value that the server did not send",
+        ),
+    ] {
+        let told = update(
+            &mut translator(&rule(&format!("on = \"update\"\n{rest}")), Automatic::Off),
+            default,
+            None,
+            row,
+        );
+        assert_eq!(told.join("; "), expected, "{rest}");
+    }
+}
+
+#[test]
+fn a_mapped_operation_replaces_the_automatic_event_unless_told_otherwise() {
+    for (automatic, on, expected) in [
+        (Automatic::Unmapped, "insert", vec!["lab.a.v1"]),
+        (Automatic::Unmapped, "update", vec!["lab.plates.inserted.v1"]),
+        (Automatic::Also, "insert", vec!["lab.plates.inserted.v1", "lab.a.v1"]),
+        (Automatic::Off, "update", vec![]),
+    ] {
+        let told = insert(&mut translator(&rule(&format!("on = \"{on}\"\ndata = \"id\"")), automatic), ROW);
+        let types: Vec<&str> = told.iter().filter_map(|text| text.split(' ').next()).collect();
+        assert_eq!(types, expected, "{automatic:?} {on}");
+    }
+}
+
+#[test]
+fn ids_tell_changes_or_rows_apart_as_the_rule_says_and_are_the_same_in_a_repeat() {
+    let id = |translator: &mut Translator, row: [&str; 5], lsn: u64| {
+        let (bytes, cells) = message(row);
+        let place = Place {
+            transaction: Transaction { commit: Lsn::new(lsn), xid: 3, time: 0 },
+            index: 0,
+            lsn: Lsn::new(lsn),
+            nth: 0,
+        };
+        let (mut records, mut outcome) = (Records::default(), Outcome::default());
+        let operation = Operation::Insert { new: Tuple::new(&bytes, &cells) };
+        let change = Change { place, relation: &plates(ReplicaIdentity::Default), operation, raw: b"" };
+        translator.translate(&change, &mut records, &mut outcome).unwrap();
+        let event: serde_json::Value = serde_json::from_slice(records.iter().next().unwrap().line).unwrap();
+        event["id"].as_str().unwrap().to_owned()
+    };
+    let mut other = ROW;
+    other[0] = "8";
+    for (rest, by_change) in
+        [("", true), ("id = \"change\"", true), ("id = \"key\"", false), ("id = \"code\"", false)]
+    {
+        let mut translator = translator(&rule(&format!("{rest}\ndata = \"id\"")), Automatic::Off);
+        let first = id(&mut translator, ROW, 10);
+        assert_eq!(first, id(&mut translator, ROW, 10), "{rest}: a repeat");
+        assert_eq!(first != id(&mut translator, ROW, 20), by_change, "{rest}: another change");
+        if rest == "id = \"code\"" {
+            assert_eq!(first, "P7");
+        } else if !by_change {
+            assert_ne!(first, id(&mut translator, other, 10), "{rest}: another row");
+        }
+    }
+}
+
+#[test]
+fn personal_data_is_refused_wherever_it_would_leave() {
+    for (rest, refused) in [
+        ("data = \"note\"", true),
+        ("data = \"length(note) as l\"", true),
+        ("data = \"id\"\nkey = \"note\"", true),
+        ("data = \"id\"\nsubject = \"note\"", true),
+        ("data = \"id\"\nid = \"note\"", true),
+        ("data = \"id\"\nwhen = \"note is not null\"", false),
+        ("data = \"*\"", false),
+        ("", false),
+    ] {
+        let checked = translator(&rule(rest), Automatic::Off).check(&plates(ReplicaIdentity::Default));
+        let told = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(told.contains("personal data"), refused, "{rest}: {told}");
+    }
+}
