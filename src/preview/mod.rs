@@ -63,7 +63,13 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     let mut settings = settings(config, audience)?;
     let source = config.source_urn();
     let strict = Translator::new(&source, 0, settings.clone());
-    contract::check(&mut session, &strict, publication.as_ref()).await?;
+    let planned = match (&publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    let published = contract::Published { name, facts: publication.as_ref(), planned: &planned };
+    contract::check(&mut session, &strict, &published).await?;
     if matches!(wanted.changes, Changes::Last(_)) {
         settings.rules = Arc::new(any_update(&settings.rules));
     }
@@ -75,7 +81,7 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
         records: Records::default(),
         audience,
     };
-    let tables = tables(&mut session, config, publication.as_ref(), &mut show).await?;
+    let tables = tables(&mut session, &published, &mut show).await?;
     match wanted.changes {
         Changes::Last(count) => newest::show(&mut session, &connection, (&tables, count), &mut show).await?,
         Changes::Live(count) => {
@@ -143,15 +149,14 @@ pub(super) struct Looked {
 /// have automatic events.
 async fn tables(
     session: &mut Session,
-    config: &Config,
-    publication: Option<&PublicationFacts>,
+    published: &contract::Published<'_>,
     show: &mut Show<'_, impl Audience>,
 ) -> Result<Vec<Looked>, Failure> {
+    let publication = published.facts;
     let mut names: Vec<TableName> = show.translator.rules().tables().into_iter().cloned().collect();
-    let more = match (publication, &config.source.tables) {
-        (Some(publication), _) => publication.tables.iter().map(|table| table.name.clone()).collect(),
-        (None, Some(tables)) => tables.clone(),
-        (None, None) => session.run(async |client| publication::candidate_tables(client).await).await?,
+    let more = match publication {
+        Some(publication) => publication.tables.iter().map(|table| table.name.clone()).collect(),
+        None => published.planned.to_vec(),
     };
     for name in more {
         if !names.contains(&name) {
