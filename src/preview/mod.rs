@@ -17,7 +17,7 @@ use crate::pipeline::{contract, database};
 use crate::rules::{Origin, Rule, Rules, Trigger};
 use crate::source::postgres::catalog;
 use crate::source::postgres::error::Error;
-use crate::source::postgres::publication::{self, PublicationFacts};
+use crate::source::postgres::publication;
 use crate::source::postgres::sql::Session;
 use crate::translate::sql::HmacKey;
 use crate::translate::{Outcome, Settings, Translator};

@@ -210,20 +210,19 @@ fn expected(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Exp
 
 fn events(reader: &mut Reader<'_>, item: &Item, start: usize) -> Vec<ExpectedEvent> {
     let around = start_of(item, start);
-    let tables: Vec<&dyn TableLike> = match item {
-        Item::ArrayOfTables(tables) => tables.iter().map(|table| table as &dyn TableLike).collect(),
-        _ => {
-            let place = reader.place(around);
-            let Some(array) = item.as_array() else {
-                reader.wrong(place, "events is a list: events = [ { type = \"…\", data = { … } } ]");
-                return Vec::new();
-            };
-            let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
-            if tables.len() != array.len() {
-                reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
-            }
-            tables.into_iter().map(|table| table as &dyn TableLike).collect()
+    let tables: Vec<&dyn TableLike> = if let Item::ArrayOfTables(tables) = item {
+        tables.iter().map(|table| table as &dyn TableLike).collect()
+    } else {
+        let place = reader.place(around);
+        let Some(array) = item.as_array() else {
+            reader.wrong(place, "events is a list: events = [ { type = \"…\", data = { … } } ]");
+            return Vec::new();
+        };
+        let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
+        if tables.len() != array.len() {
+            reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
         }
+        tables.into_iter().map(|table| table as &dyn TableLike).collect()
     };
     tables.into_iter().filter_map(|table| event(reader, table, around)).collect()
 }
