@@ -15,7 +15,7 @@
 //! - [`contracts`]: what is published, described, locked and compared: offline
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, recovery, start and stop
-//! - [`observe`]: metrics and health; [`config`]; [`cli`]: one file per subcommand
+//! - [`observe`]: metrics and health; [`preview`]: what rows would make; [`config`]; [`cli`]: one file per subcommand
 
 pub mod buffer;
 pub mod change;
@@ -27,6 +27,7 @@ pub mod failure;
 pub mod observe;
 pub mod pipeline;
 pub mod position;
+pub mod preview;
 pub mod rules;
 pub mod sink;
 pub mod source;

@@ -33,7 +33,7 @@ enum Command {
     /// Look at the log and the checkpoint, with or without a running daemon.
     #[command(subcommand)]
     Buffer(buffer::Command),
-    /// What is published, as a contract: lock it, check it.
+    /// What is published: try rules before they are used, lock it as a contract, check it.
     #[command(subcommand)]
     Events(events::Command),
     /// Print the configuration in force, secrets hidden.

@@ -1,4 +1,4 @@
-//! What is published, as readers may rely on it: described ([`model`]), written down ([`lock`]), compared ([`check`]).
+//! What is published, as readers may rely on it: described ([`model`]), written down ([`lock`]), compared ([`check`]), and tried before use ([`trial`]).
 //!
 //! Offline: everything here works from the rules and a description of the tables, and is never on the way of an event. The
 //! description comes from the database ([`crate::pipeline::contract`]) or from the snapshot in `events.lock/tables.json`.
@@ -15,6 +15,7 @@ pub mod lock;
 pub mod model;
 pub mod shape;
 pub mod snapshot;
+pub mod trial;
 
 use std::path::Path;
 

@@ -32,6 +32,7 @@ mod postgres;
 mod readme;
 mod refusals;
 mod rules;
+mod samples;
 mod soak;
 mod sql;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 7] = [
     &["contracts"],
     &["source", "sink"],
     &["pipeline"],
-    &["observe"],
+    &["observe", "preview"],
     &["cli"],
 ];
 

@@ -1,9 +1,11 @@
-//! `forebay events`: the contracts of what is published.
+//! `forebay events`: the rules tried, and the contracts of what is published.
 
 mod asyncapi;
 mod catalog;
 mod check;
 mod lock;
+mod preview;
+mod test;
 
 use clap::Subcommand;
 
@@ -12,6 +14,10 @@ use super::load;
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print the events that the newest rows, or the next changes, would make; slot and stream are not touched.
+    Preview(preview::Options),
+    /// Run the fixtures of events/tests: what rules make of changes, without any server.
+    Test(test::Options),
     /// Write down what is published, as one JSON Schema per event type and version, from the rules and the database.
     Lock(lock::Options),
     /// Compare what is published with what was locked; exits with 1 unless it is the same. Needs no database.
@@ -28,6 +34,8 @@ pub enum Command {
 /// What a person must act on.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
+        Command::Preview(options) => preview::run(options),
+        Command::Test(options) => test::run(options),
         Command::Lock(options) => lock::run(&load(&options.common)?, options),
         Command::Check(options) => check::run(&load(&options.common)?, options),
         Command::Catalog(options) => catalog::run(&load(&options.common)?, options),

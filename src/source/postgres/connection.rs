@@ -159,6 +159,17 @@ impl Connection {
         }
     }
 
+    /// Makes a pgoutput slot that the server drops with this connection. Waits until the transactions that are running end.
+    ///
+    /// # Errors
+    /// There is no room for a slot, they do not end in a minute, or the connection broke.
+    pub async fn create_temporary_slot(&mut self, slot: &str) -> Result<(), Error> {
+        let slot = escape_identifier(slot);
+        self.query(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"))
+            .await
+            .map(drop)
+    }
+
     /// Begins to stream the slot's changes of a publication: protocol 1, text, with logical messages.
     ///
     /// # Errors

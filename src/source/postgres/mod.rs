@@ -68,6 +68,8 @@ pub struct Stream {
     pub max_row_size: usize,
     /// How long the server may send nothing, although asked, before the connection is given up.
     pub silence_max: Duration,
+    /// Makes the slot for this connection alone: the server drops it with the connection.
+    pub temporary: bool,
 }
 
 impl Stream {
@@ -79,6 +81,7 @@ impl Stream {
             from: Lsn::ZERO,
             max_row_size: MAX_ROW_SIZE,
             silence_max: status::SILENCE_MAX,
+            temporary: false,
         }
     }
 }
@@ -164,6 +167,9 @@ impl PostgresSource {
             // Such a database holds any bytes. Told to send UTF-8, the server would end the stream before the first value
             // that is none, at every attempt; sent as it is, such a value is a dead letter.
             connection.query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
+        if stream.temporary {
+            connection.create_temporary_slot(&stream.slot).await?;
         }
         let sender_timeout = status::parse_duration(&connection.show("wal_sender_timeout").await?);
         connection.start_replication(&stream.slot, &stream.publication, stream.from).await?;

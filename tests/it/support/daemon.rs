@@ -320,7 +320,8 @@ impl Daemon {
         Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Another subcommand, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let file = self.home.path().join("forebay.toml");
         std::fs::write(&file, self.settings.toml(&self.buffer_directory(), self.listen)).unwrap();
         let program = env!("CARGO_BIN_EXE_forebay");

@@ -1,0 +1,276 @@
+//! `events/tests/*.toml`: changes, and the events that they must become. Everything wrong with a file is told with its place.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use toml_edit::{ImDocument, Item, TableLike, Value};
+
+use crate::change::Relation;
+use crate::config::TableName;
+use crate::rules::{Place, RuleError, SourceFile};
+
+use super::document::{Literal, Reader, json, literal, start_of};
+use super::tables;
+
+/// A fixture file, read.
+#[derive(Debug)]
+pub(super) struct Fixture {
+    /// Tables that it declares itself.
+    pub(super) tables: Vec<Relation>,
+    /// The key of `hmac()` in its cases.
+    pub(super) hmac_key: Option<String>,
+    pub(super) cases: Vec<Case>,
+}
+
+/// One `[[case]]`.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) table: TableName,
+    pub(super) on: On,
+    pub(super) new: Vec<Given>,
+    pub(super) old: Vec<Given>,
+    pub(super) expected: Expected,
+}
+
+/// What happens to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// It comes.
+    Insert,
+    /// It changes.
+    Update,
+    /// It goes.
+    Delete,
+}
+
+/// A value of a column.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) column: String,
+    pub(super) value: Literal,
+    pub(super) place: Place,
+}
+
+/// What must become of a change.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// The events, in order; `None`: they are not looked at.
+    pub(super) events: Option<Vec<ExpectedEvent>>,
+    /// A part of the error of a rule.
+    pub(super) fails: Option<String>,
+}
+
+/// One event, as far as it is to be looked at.
+#[derive(Debug)]
+pub(super) struct ExpectedEvent {
+    pub(super) event_type: String,
+    pub(super) key: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) time: Option<String>,
+    pub(super) data: Option<Json>,
+    /// Whether `data` may have more than what is given.
+    pub(super) contains: bool,
+    pub(super) unavailable: Vec<String>,
+}
+
+const CASE: &[&str] = &["name", "table", "on", "new", "old", "events", "nothing", "fails"];
+const EVENT: &[&str] = &["type", "key", "subject", "time", "data", "contains", "unavailable"];
+
+/// Reads a file. `None` if that is of no use; what is wrong is added to `errors`.
+pub(super) fn parse(file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -> Option<Fixture> {
+    let mut reader = Reader { file, case: None, errors };
+    let document = match ImDocument::parse(file.text.as_str()) {
+        Ok(document) => document,
+        Err(error) => {
+            let place = reader.place(error.span().map_or(0, |span| span.start));
+            reader.wrong(place, error.message());
+            return None;
+        }
+    };
+    let root = document.as_table();
+    reader.only(root, &["tables", "hmac_key", "case"], 0);
+    let hmac_key = reader.text(root, "hmac_key", 0);
+    let tables = root.get("tables").map(|item| tables::read(&mut reader, item)).unwrap_or_default();
+    let mut cases = Vec::new();
+    match root.get("case") {
+        Some(Item::ArrayOfTables(found)) => {
+            for table in found {
+                let start = table.span().map_or(0, |span| span.start);
+                cases.extend(case(&mut reader, table, start));
+                reader.case = None;
+            }
+        }
+        Some(other) => {
+            let place = reader.place(start_of(other, 0));
+            reader.wrong(place, "write [[case]], in double brackets");
+        }
+        None => {}
+    }
+    Some(Fixture { tables, hmac_key, cases })
+}
+
+fn case(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<Case> {
+    let before = reader.errors.len();
+    let name = reader.text(table, "name", start);
+    reader.case.clone_from(&name);
+    reader.only(table, CASE, start);
+    if name.is_none() && !table.contains_key("name") {
+        let place = reader.place(start);
+        reader.wrong(place, "a case needs a name = \"…\", which says what it shows");
+    }
+    let of = reader.text(table, "table", start);
+    if of.is_none() && !table.contains_key("table") {
+        let place = reader.place(start);
+        reader.wrong(place, "a case needs a table = \"schema.table\"");
+    }
+    let of = of.and_then(|text| match TableName::parse(&text) {
+        Ok(name) => Some(name),
+        Err(message) => {
+            let place = reader.place_of(table, "table", start);
+            reader.wrong(place, message);
+            None
+        }
+    });
+    let on = on(reader, table, start);
+    let case = Case {
+        place: reader.place(start),
+        new: row(reader, table, "new", start),
+        old: row(reader, table, "old", start),
+        expected: expected(reader, table, start),
+        name: name?,
+        table: of?,
+        on: on?,
+    };
+    if case.on == On::Insert && table.contains_key("old") {
+        let place = reader.place_of(table, "old", start);
+        reader.wrong(place, "an insert has no old row; leave it out");
+    }
+    if case.on == On::Delete && table.contains_key("new") {
+        let place = reader.place_of(table, "new", start);
+        reader.wrong(place, "a delete has no new row; write old = { … }");
+    }
+    (reader.errors.len() == before).then_some(case)
+}
+
+fn on(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<On> {
+    let Some(text) = reader.text(table, "on", start) else {
+        return (!table.contains_key("on")).then_some(On::Insert);
+    };
+    match text.as_str() {
+        "insert" => Some(On::Insert),
+        "update" => Some(On::Update),
+        "delete" => Some(On::Delete),
+        other => {
+            let place = reader.place_of(table, "on", start);
+            reader.wrong(place, format!("on = {other:?}: it is \"insert\", \"update\" or \"delete\""));
+            None
+        }
+    }
+}
+
+fn row(reader: &mut Reader<'_>, table: &dyn TableLike, key: &str, start: usize) -> Vec<Given> {
+    let Some(item) = table.get(key) else { return Vec::new() };
+    let Some(columns) = item.as_table_like() else {
+        let place = reader.place_of(table, key, start);
+        reader.wrong(place, format!("write {key} = {{ column = value, … }}"));
+        return Vec::new();
+    };
+    let around = start_of(item, start);
+    let given = columns.iter().map(|(column, item)| Given {
+        column: column.to_owned(),
+        value: literal(item),
+        place: reader.place_of(columns, column, around),
+    });
+    given.collect()
+}
+
+fn expected(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Expected {
+    let nothing = reader.flag(table, "nothing", start);
+    let fails = reader.text(table, "fails", start);
+    let mut events = table.get("events").map(|item| events(reader, item, start));
+    match (&events, nothing, &fails) {
+        (None, false, None) => {
+            let place = reader.place(start);
+            let message = "what must come of it? Write events = [ … ], nothing = true, or fails = \"a part of the error\"";
+            reader.wrong(place, message);
+        }
+        (Some(_), true, _) => {
+            let place = reader.place_of(table, "nothing", start);
+            reader.wrong(place, "nothing and events contradict each other; leave one of them out");
+        }
+        _ => {}
+    }
+    if nothing {
+        events = Some(Vec::new());
+    }
+    Expected { events, fails }
+}
+
+fn events(reader: &mut Reader<'_>, item: &Item, start: usize) -> Vec<ExpectedEvent> {
+    let around = start_of(item, start);
+    let tables: Vec<&dyn TableLike> = if let Item::ArrayOfTables(tables) = item {
+        tables.iter().map(|table| table as &dyn TableLike).collect()
+    } else {
+        let place = reader.place(around);
+        let Some(array) = item.as_array() else {
+            reader.wrong(place, "events is a list: events = [ { type = \"…\", data = { … } } ]");
+            return Vec::new();
+        };
+        let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
+        if tables.len() != array.len() {
+            reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
+        }
+        tables.into_iter().map(|table| table as &dyn TableLike).collect()
+    };
+    tables.into_iter().filter_map(|table| event(reader, table, around)).collect()
+}
+
+fn event(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<ExpectedEvent> {
+    reader.only(table, EVENT, start);
+    let event_type = reader.text(table, "type", start);
+    if event_type.is_none() && !table.contains_key("type") {
+        let place = reader.place(start);
+        reader.wrong(place, "an expected event needs its type");
+    }
+    let data = table.get("data").and_then(|item| data(reader, table, item, start));
+    let unavailable = table.get("unavailable").map(|item| {
+        let texts = item.as_array().map(|array| array.iter().map(|value| value.as_str().map(str::to_owned)));
+        texts.and_then(Iterator::collect::<Option<Vec<String>>>).unwrap_or_else(|| {
+            let place = reader.place_of(table, "unavailable", start);
+            reader.wrong(place, "unavailable is a list of field names");
+            Vec::new()
+        })
+    });
+    Some(ExpectedEvent {
+        key: reader.text(table, "key", start),
+        subject: reader.text(table, "subject", start),
+        time: reader.text(table, "time", start),
+        contains: reader.flag(table, "contains", start),
+        unavailable: unavailable.unwrap_or_default(),
+        data,
+        event_type: event_type?,
+    })
+}
+
+/// A table, or a text that is JSON.
+fn data(reader: &mut Reader<'_>, table: &dyn TableLike, item: &Item, start: usize) -> Option<Json> {
+    let data = match item.as_str() {
+        Some(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
+        None => Ok(json(item)),
+    };
+    match data {
+        Ok(data @ Json::Object(_)) => Some(data),
+        Ok(_) => {
+            let place = reader.place_of(table, "data", start);
+            reader.wrong(place, "data is an object: { field = value, … }, or a text of JSON");
+            None
+        }
+        Err(error) => {
+            let place = reader.place_of(table, "data", start);
+            reader.wrong(place, format!("data is a text that is not JSON: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What rows of a real database would make: reads the newest ones, or looks at the next changes through a slot of its own that
+//! goes with its connection. The slot, the buffer and the stream of the daemon are not touched.
+
+mod live;
+mod newest;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::change::{Change, Relation};
+use crate::config::{Config, TableName};
+use crate::contracts::trial::{HMAC_KEY, On};
+use crate::event::Records;
+use crate::failure::Failure;
+use crate::pipeline::{contract, database};
+use crate::rules::{Origin, Rule, Rules, Trigger};
+use crate::source::postgres::catalog;
+use crate::source::postgres::error::Error;
+use crate::source::postgres::publication;
+use crate::source::postgres::sql::Session;
+use crate::translate::sql::HmacKey;
+use crate::translate::{Outcome, Settings, Translator};
+
+/// What is to be shown.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Only events of this type.
+    pub event_type: Option<String>,
+    /// Of which changes.
+    pub changes: Changes,
+}
+
+/// Of which changes events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// The newest rows of each table.
+    Last(u32),
+    /// So many changes that are committed from now on.
+    Live(u32),
+}
+
+/// Who is shown it.
+pub trait Audience {
+    /// An event: its line.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    fn event(&mut self, line: &[u8]) -> io::Result<()>;
+    /// What there is to say about it.
+    fn note(&mut self, text: &str);
+}
+
+/// Shows what is wanted.
+///
+/// # Errors
+/// Rules that the daemon would refuse, a database that cannot be asked: with what to do.
+pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience) -> Result<(), Failure> {
+    let connection = database::settings(config).map_err(Failure::stop)?;
+    let mut session = Session::open(&connection).await?;
+    let name = &config.source.publication;
+    let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
+    let mut settings = settings(config, audience)?;
+    let source = config.source_urn();
+    let strict = Translator::new(&source, 0, settings.clone());
+    let planned = match (&publication, &config.source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::candidate_tables).await?,
+    };
+    let published = contract::Published { name, facts: publication.as_ref(), planned: &planned };
+    contract::check(&mut session, &strict, &published).await?;
+    if matches!(wanted.changes, Changes::Last(_)) {
+        settings.rules = Arc::new(any_update(&settings.rules));
+    }
+    let translator = Translator::new(&source, 0, settings);
+    let mut show = Show {
+        wanted,
+        tally: Tally::of(translator.rules(), wanted.event_type.as_deref()),
+        translator,
+        records: Records::default(),
+        audience,
+    };
+    let tables = tables(&mut session, &published, &mut show).await?;
+    match wanted.changes {
+        Changes::Last(count) => newest::show(&mut session, &connection, (&tables, count), &mut show).await?,
+        Changes::Live(count) => {
+            drop(session);
+            if publication.is_none() {
+                return Err(Failure::stop(no_publication(name)));
+            }
+            live::show(config, &connection, (&tables, count), &mut show).await?;
+        }
+    }
+    show.report();
+    Ok(())
+}
+
+fn no_publication(name: &str) -> String {
+    format!(
+        "live changes come through the publication {name:?}, and there is none. `forebay run` makes it at its first start; or run\n    \
+         CREATE PUBLICATION {name} FOR TABLE …;\nwithout it, --last shows the newest rows"
+    )
+}
+
+/// What the daemon would be told, but for the key of `hmac()`, which may not be at hand.
+fn settings(config: &Config, audience: &mut impl Audience) -> Result<Settings, Failure> {
+    let mut settings = Settings::load(config).map_err(Failure::stop)?;
+    // What is tried may well be something else than what was locked.
+    settings.lock = None;
+    if settings.hmac_key.is_none() {
+        settings.hmac_key = HmacKey::new(HMAC_KEY.as_bytes());
+        let texts = |rule: &Rule| {
+            let data = rule.data.as_ref().map(|text| text.text.contains("hmac("));
+            let key = rule.key.as_ref().map(|text| text.text.contains("hmac("));
+            data.unwrap_or_default() || key.unwrap_or_default()
+        };
+        if settings.rules.events.iter().any(texts) {
+            audience
+                .note("hmac() has no key here (FOREBAY_PII__HMAC_KEY): it uses one that is only for trying");
+        }
+    }
+    Ok(settings)
+}
+
+/// The rules, as if every update had changed the columns of `update of`: a row that is looked at has not changed.
+fn any_update(rules: &Rules) -> Rules {
+    let mut rules = rules.clone();
+    for rule in &mut rules.events {
+        if let Origin::Table { on, .. } = &mut rule.origin {
+            for trigger in on {
+                if let Trigger::Update { of } = trigger {
+                    of.clear();
+                }
+            }
+        }
+    }
+    rules
+}
+
+/// A table that is looked at.
+pub(super) struct Looked {
+    pub(super) relation: Arc<Relation>,
+    /// Which of its rows the publication sends.
+    pub(super) row_filter: Option<String>,
+}
+
+/// The tables that are looked at: those of the rules, and those of the publication (or that it would have) whose changes
+/// have automatic events.
+async fn tables(
+    session: &mut Session,
+    published: &contract::Published<'_>,
+    show: &mut Show<'_, impl Audience>,
+) -> Result<Vec<Looked>, Failure> {
+    let publication = published.facts;
+    let mut names: Vec<TableName> = show.translator.rules().tables().into_iter().cloned().collect();
+    let more = match publication {
+        Some(publication) => publication.tables.iter().map(|table| table.name.clone()).collect(),
+        None => published.planned.to_vec(),
+    };
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.retain(|name| show.may_make(name));
+    if names.is_empty() {
+        return Err(Failure::stop(show.nothing_makes()));
+    }
+    let mut looked = Vec::new();
+    for name in names {
+        let described =
+            session.run(async |client| Ok::<_, Error>(catalog::describe(client, &name).await?)).await?;
+        let Some(mut described) = described else { continue };
+        let published =
+            publication.and_then(|publication| publication.tables.iter().find(|table| table.name == name));
+        described.publish(published.and_then(|table| table.columns.as_deref()));
+        let relation = Arc::new(described.relation);
+        if show.translator.wants(&relation) {
+            let row_filter = published.and_then(|table| table.row_filter.clone());
+            looked.push(Looked { relation, row_filter });
+        }
+    }
+    Ok(looked)
+}
+
+/// What is shown, and what is counted beside it.
+pub(super) struct Show<'a, A> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) translator: Translator,
+    pub(super) tally: Tally,
+    records: Records,
+    pub(super) audience: &'a mut A,
+}
+
+impl<A: Audience> Show<'_, A> {
+    fn is_wanted(&self, event_type: &str) -> bool {
+        self.wanted.event_type.as_ref().is_none_or(|wanted| wanted == event_type)
+    }
+
+    /// Whether events of the type that is asked for can come from this table.
+    fn may_make(&self, name: &TableName) -> bool {
+        let Some(wanted) = &self.wanted.event_type else { return true };
+        let automatic = ["inserted", "updated", "deleted", "truncated"]
+            .into_iter()
+            .any(|what| *wanted == format!("{name}.{what}.v1"));
+        automatic || self.tally.rules.iter().any(|rule| rule.event_type == *wanted && rule.table == *name)
+    }
+
+    fn nothing_makes(&self) -> String {
+        let known: Vec<_> =
+            self.translator.rules().events.iter().map(|rule| rule.event_type.as_str()).collect();
+        match &self.wanted.event_type {
+            Some(wanted) if known.is_empty() => format!("nothing makes {wanted}; there are no rules"),
+            Some(wanted) => format!("nothing makes {wanted}; the rules make {}", known.join(", ")),
+            None => "no table is published, and no rule reads one: there is nothing to show".to_owned(),
+        }
+    }
+
+    /// Shows the events of a change; of rules alone, if the change is one of several that are made of one row.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    pub(super) fn change(&mut self, change: &Change<'_>, on: On, rules_only: bool) -> io::Result<()> {
+        let mut outcome = Outcome::default();
+        self.records.clear();
+        let (schema, table) = (&change.relation.schema, &change.relation.table);
+        let name = TableName { schema: schema.clone(), table: table.clone() };
+        if let Err(error) = self.translator.translate(change, &mut self.records, &mut outcome) {
+            self.records.clear();
+            self.audience.note(&format!("a change of {name} cannot be translated: {error}"));
+        }
+        let mut lines = Vec::new();
+        self.tally.tried(&name, on);
+        for record in self.records.iter() {
+            let is_rule = self.tally.made(&name, record.event_type);
+            if self.is_wanted(record.event_type) && (is_rule || !rules_only) {
+                lines.push(record.line.to_vec());
+            }
+        }
+        for failed in &outcome.failed {
+            self.tally.failed(&name, &failed.event_type, &failed.reason);
+        }
+        lines.iter().try_for_each(|line| self.audience.event(line))
+    }
+
+    /// Says of each rule what became of the changes that it is about.
+    fn report(&mut self) {
+        use std::fmt::Write as _;
+        for rule in &self.tally.rules {
+            let unwanted = rule.tried.saturating_sub(rule.made + rule.failures.values().sum::<u64>());
+            let what = if matches!(self.wanted.changes, Changes::Last(_)) { "rows" } else { "changes" };
+            let mut text = format!(
+                "{}: {} {what} of {}, {} events, {unwanted} not wanted",
+                rule.event_type, rule.tried, rule.table, rule.made
+            );
+            for (reason, count) in &rule.failures {
+                let written = write!(text, "\n    failed at {count}: {reason}");
+                debug_assert!(written.is_ok(), "writing to a String cannot fail");
+            }
+            self.audience.note(&text);
+        }
+    }
+}
+
+/// What became of the changes, rule by rule.
+pub(super) struct Tally {
+    rules: Vec<Counted>,
+}
+
+struct Counted {
+    event_type: String,
+    table: TableName,
+    on: Vec<On>,
+    tried: u64,
+    made: u64,
+    failures: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn of(rules: &Rules, only: Option<&str>) -> Self {
+        let mut counted: Vec<Counted> = Vec::new();
+        for rule in &rules.events {
+            let event_type = rule.event_type.as_str();
+            if only.is_some_and(|only| only != event_type) {
+                continue;
+            }
+            let Some(Origin::Table { from, on }) = rules.root_of(rule).map(|root| &root.origin) else {
+                continue;
+            };
+            let on = on.iter().map(|trigger| match trigger {
+                Trigger::Insert => On::Insert,
+                Trigger::Update { .. } => On::Update,
+                Trigger::Delete => On::Delete,
+            });
+            counted.push(Counted {
+                event_type: event_type.to_owned(),
+                table: from.clone(),
+                on: on.collect(),
+                tried: 0,
+                made: 0,
+                failures: BTreeMap::new(),
+            });
+        }
+        Self { rules: counted }
+    }
+
+    /// Which changes of a table rules are about.
+    pub(super) fn operations(&self, table: &TableName) -> Vec<On> {
+        let all = [On::Insert, On::Update, On::Delete];
+        let about = |on: &On| self.rules.iter().any(|rule| rule.table == *table && rule.on.contains(on));
+        all.into_iter().filter(about).collect()
+    }
+
+    fn tried(&mut self, table: &TableName, on: On) {
+        let about = |rule: &&mut Counted| rule.table == *table && rule.on.contains(&on);
+        self.rules.iter_mut().filter(about).for_each(|rule| rule.tried += 1);
+    }
+
+    fn of_type(&mut self, table: &TableName, event_type: &str) -> Option<&mut Counted> {
+        self.rules.iter_mut().find(|rule| rule.table == *table && rule.event_type == event_type)
+    }
+
+    /// Whether a rule has made it.
+    fn made(&mut self, table: &TableName, event_type: &str) -> bool {
+        let Some(rule) = self.of_type(table, event_type) else { return false };
+        rule.made += 1;
+        true
+    }
+
+    fn failed(&mut self, table: &TableName, event_type: &str, reason: &str) {
+        if let Some(rule) = self.of_type(table, event_type) {
+            *rule.failures.entry(reason.to_owned()).or_default() += 1;
+        }
+    }
+}
