@@ -11,6 +11,11 @@ pub fn kind(schema: &Value) -> String {
     if text("contentEncoding") == Some("base64") {
         return "bytes, in base64".to_owned();
     }
+    if let Some(several) = schema.get("anyOf").and_then(Value::as_array) {
+        let mut kinds: Vec<String> = several.iter().map(kind).collect();
+        kinds.dedup();
+        return kinds.join(" or ");
+    }
     let types: Vec<&str> = types(schema).into_iter().filter(|one| *one != "null").collect();
     match types[..] {
         [] => "any JSON".to_owned(),
@@ -116,6 +121,7 @@ mod tests {
                 false,
             ),
             (json!({"type": "object", "properties": {"a": {}, "b": {}}}), "object with a, b", false),
+            (json!({"anyOf": [{"type": "integer"}, {"type": "string"}]}), "integer or text", false),
             (json!({}), "any JSON", false),
             (json!(true), "any JSON", false),
             (json!({"type": ["boolean", "string"]}), "boolean or text", false),
