@@ -34,7 +34,7 @@ data = """
 "#;
 
 fn main() {
-    let rounds: usize = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(15);
+    let rounds: usize = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(15);
     let relation = Arc::new(plates());
     let completed = rows("completed");
     let filled = rows("filled");
@@ -60,7 +60,8 @@ fn main() {
         let median = taken.get(taken.len() / 2).copied().unwrap_or_default();
         let decode = *decode.get_or_insert(median);
         let more = i64::try_from(median).unwrap_or(i64::MAX) - i64::try_from(decode).unwrap_or(i64::MAX);
-        let _ = writeln!(out, "{name:<45} {median:>5} ns a row, {more:>5} more than decoding it");
+        writeln!(out, "{name:<45} {median:>5} ns a row, {more:>5} more than decoding it")
+            .expect("a String takes all");
     }
     std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes()).expect("standard output");
 }

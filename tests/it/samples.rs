@@ -248,7 +248,7 @@ fn a_case_passes_only_if_what_comes_is_what_it_says() {
         assert_eq!(output.status.success(), difference.is_none(), "{case}\n{said}{}", text(&output.stderr));
         match difference {
             Some(difference) => {
-                assert!(said.contains(difference) && said.contains("all.toml:3: it"), "{case}\n{said}")
+                assert!(said.contains(difference) && said.contains("all.toml:3: it"), "{case}\n{said}");
             }
             None => assert!(said.contains("test events/tests/all.toml: it ... ok"), "{case}\n{said}"),
         }
@@ -308,7 +308,7 @@ fn block(document: &str, first: &str) -> String {
     let lines = document.lines().skip_while(|line| line.trim() != first);
     let indent = document.lines().find(|line| line.trim() == first).unwrap().find('#').unwrap();
     let lines = lines.take_while(|line| !line.trim().starts_with("```"));
-    lines.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
+    lines.flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"]).collect()
 }
 
 #[test]
