@@ -92,7 +92,8 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
         report.duplicates,
         flow.daemon.highest_resident().unwrap_or_default(),
     );
-    flow.daemon.assert_quiet(&["are sent again", "has been described again"]);
+    // A backlog has keys with more than others: their lanes may leave, so that the others are told sooner.
+    flow.daemon.assert_quiet(&["are sent again", "has been described again", "are fed apart"]);
     assert!(flow.daemon.terminate().success());
 }
 
