@@ -79,7 +79,8 @@ fn end(mut flow: Flow) {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
-    flow.daemon.assert_quiet(&["are sent again"]);
+    // A key with more than its share may be fed apart while its shard is at its limit.
+    flow.daemon.assert_quiet(&["are sent again", "are fed apart"]);
     assert!(flow.daemon.terminate().success());
 }
 

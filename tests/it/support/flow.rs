@@ -13,6 +13,7 @@ use super::daemon::{Daemon, Settings};
 use super::eventually;
 use super::history::Change;
 use super::kinesis::StreamRecord;
+use super::port;
 use super::postgres::{Postgres, Version};
 
 /// Long enough for a backlog of a minute to leave through a service that refuses, on a busy machine.
@@ -56,7 +57,8 @@ impl Flow {
     pub fn between(postgres: Postgres, stub: Config, change: impl FnOnce(&mut Settings)) -> Self {
         // Beyond the keys of the workload, which has at most 53 bits and looks at the lowest ones.
         postgres.execute(&format!("create sequence public.marks start {}", 1_u64 << 60));
-        let stub = Stub::start(stub).unwrap();
+        // Not one that the system gives to others while the stub is stopped.
+        let stub = Stub::start(Config { port: port::free(), ..stub }).unwrap();
         let mut settings = Settings::new(postgres.url("forebay"), stub.endpoint());
         change(&mut settings);
         let daemon = Daemon::prepare(settings);

@@ -37,12 +37,11 @@ mod throughput;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::ApiError;
@@ -84,48 +83,37 @@ struct Running {
     thread: JoinHandle<io::Result<()>>,
 }
 
-/// A loopback port (any free one for 0), bound so that a listener may share it: `std` sets `SO_REUSEADDR` too.
-fn claim(port: u16) -> io::Result<(Socket, u16)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-    let port = socket.local_addr()?.as_socket_ipv4().map_or(port, |address| address.port());
-    Ok((socket, port))
-}
-
 /// A running Kinesis on a loopback port, in its own thread. Dropping it stops it.
 #[derive(Debug)]
 pub struct Stub {
     shared: Arc<Shared>,
     port: u16,
-    /// Bound and never listening: while the stub is stopped, connecting is refused and nobody else gets the port, not even
-    /// the system for an outgoing connection.
-    _claim: Socket,
     running: Mutex<Option<Running>>,
 }
 
 impl Stub {
     /// Starts one. Fails if the port is taken or the configuration makes no sense.
     pub fn start(config: Config) -> io::Result<Self> {
-        let (claim, port) = claim(config.port)?;
+        let port = config.port;
         let state = State::new(config).map_err(|error| io::Error::other(error.message))?;
         let (ticks, _) = watch::channel(());
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), ticks });
-        let stub = Self { shared, port, _claim: claim, running: Mutex::new(None) };
-        stub.launch()?;
+        let mut stub = Self { shared, port, running: Mutex::new(None) };
+        stub.port = stub.launch()?;
         Ok(stub)
     }
 
-    fn launch(&self) -> io::Result<()> {
+    fn launch(&self) -> io::Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new()
             .name("kinesis-stub".to_owned())
             .spawn(move || server::serve(listener, &shared, stopped))?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running { stop, thread });
-        Ok(())
+        Ok(port)
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -150,7 +138,7 @@ impl Stub {
     /// Serves again on the same port, with everything that was stored, held and told. Stops first if it runs.
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        self.launch()
+        self.launch().map(drop)
     }
 
     /// Replaces all rules (and the script) by this one.
