@@ -225,7 +225,7 @@ fn facts(letters: &Letters, letter: &Letter) -> serde_json::Map<String, Json> {
         "committed": letter.committed,
         "since": letter.since,
         "size": letter.size,
-        "frame": letter.frames.last(),
+        "frame": letter.last_frame(),
         "retry_cannot_help": letter.hopeless,
         "discarded_because": letter.note,
     }))

@@ -144,7 +144,7 @@ impl Desk {
                 continue;
             };
             // It came again, or its frame was empty.
-            let failed = retry.frame.is_some_and(|frame| letter.frames.contains(&frame))
+            let failed = retry.frame.is_some_and(|frame| letter.came_in(frame))
                 || retry::records(
                     &self.line(letter)?,
                     &self.translator,
@@ -305,7 +305,7 @@ impl Desk {
         // The record is still in its place, and leaves from there as soon as the stream takes it.
         let decided = self.letters.decide(&letter.id, Verdict::TryAgain);
         let low = self.ledger.lock().checkpoint().low.frame;
-        let gone = letter.frames.last().is_some_and(|frame| *frame <= low);
+        let gone = letter.last_frame().is_some_and(|frame| frame <= low);
         Ok(Some(if decided || gone { Progress::Done } else { Progress::Pending }))
     }
 

@@ -15,6 +15,10 @@ use crate::position::FrameNo;
 use crate::sink::lanes::{DeadLetter, DeadReason};
 use crate::translate::json;
 
+pub use self::aside::PutAside;
+
+mod aside;
+
 /// The dead letters of a process: the file, and the one that publishing stands before. Shared by the publish loop, which
 /// adds letters, and the desk, which does what persons ask.
 #[derive(Clone, Debug)]
@@ -129,12 +133,30 @@ pub struct Undertaker {
     standing: Option<(FrameNo, u16)>,
     /// The last one before which it has said so.
     said: Option<LetterId>,
+    /// What the file had when the attempt began.
+    aside: PutAside,
 }
 
 impl Undertaker {
     /// With this rule.
-    pub const fn new(letters: Letters, ledger: SharedLedger, on_poison: OnPoison) -> Self {
-        Self { letters, ledger, on_poison, standing: None, said: None }
+    pub fn new(letters: Letters, ledger: SharedLedger, on_poison: OnPoison) -> Self {
+        Self { letters, ledger, on_poison, standing: None, said: None, aside: PutAside::default() }
+    }
+
+    /// Begins an attempt: publishing stands before nothing, and what the file has is known.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn begin(&mut self) -> Result<(), Failure> {
+        self.go_on();
+        let low = self.ledger.lock().published().low.mark.frame;
+        self.aside = PutAside::read(&self.letters, low).map_err(Failure::retry)?;
+        Ok(())
+    }
+
+    /// Events that are not to be sent, because the file has them.
+    pub const fn aside(&mut self) -> &mut PutAside {
+        &mut self.aside
     }
 
     /// Takes a record whose turn it is.
@@ -142,6 +164,10 @@ impl Undertaker {
     /// # Errors
     /// The disk refuses.
     pub fn lay(&mut self, dead: &DeadLetter) -> Result<Laid, Failure> {
+        if let Some(entry) = self.aside.entry(dead.frame, dead.part) {
+            // Once more: the first time its fsync may have failed, and then only the page cache has it.
+            return self.put_away(&entry.map_err(Failure::retry)?);
+        }
         let (id, reason) = (id_of(dead), reason(dead));
         // What was put aside once does not stop everything when it fails again.
         let stands = self.on_poison == OnPoison::Stop && !self.ledger.lock().brings_retry(dead.frame);
@@ -151,15 +177,22 @@ impl Undertaker {
             Some((state, _)) if state != State::Standing => return Ok(Laid::Away),
             Some(_) | None => {}
         }
-        match self.letters.append(&entry(dead, &id, &reason, stands)) {
-            Ok(()) if stands => Ok(self.stand(dead, id, &reason)),
-            Ok(()) => {
-                tracing::error!(
-                    letter = %id, frame = %dead.frame, event_type = &*dead.event_type, reason,
-                    "a record went to the dead letter: see `forebay dlq list`"
-                );
-                Ok(Laid::Away)
+        let laid = self.put_away(&entry(dead, &id, &reason, stands))?;
+        if matches!(laid, Laid::Away) {
+            if stands {
+                return Ok(self.stand(dead, id, &reason));
             }
+            tracing::error!(
+                letter = %id, frame = %dead.frame, event_type = &*dead.event_type, reason,
+                "a record went to the dead letter: see `forebay dlq list`"
+            );
+        }
+        Ok(laid)
+    }
+
+    fn put_away(&self, entry: &[u8]) -> Result<Laid, Failure> {
+        match self.letters.append(entry) {
+            Ok(()) => Ok(Laid::Away),
             Err(error @ DeadLetterError::Full { .. }) => Ok(Laid::NoRoom(error)),
             Err(error) => Err(error.into()),
         }
@@ -168,7 +201,7 @@ impl Undertaker {
     /// What the file says of a letter, and whether this frame has brought it.
     fn known(&self, id: &LetterId, frame: FrameNo) -> Result<Option<(State, bool)>, Failure> {
         let index = Index::read(&self.letters.path()).map_err(Failure::stop)?;
-        Ok(index.get(id).map(|letter| (letter.state, letter.frames.contains(&frame))))
+        Ok(index.get(id).map(|letter| (letter.state, letter.came_in(frame))))
     }
 
     fn stand(&mut self, dead: &DeadLetter, id: LetterId, reason: &str) -> Laid {

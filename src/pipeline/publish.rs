@@ -100,7 +100,7 @@ impl<P: Publisher> Publish<P> {
         };
         let limits = Limits { max_record_size: facts.max_record_size, pack_bytes, ..Limits::default() };
         let lanes = Lanes::new(&start, limits, seed());
-        self.undertaker.go_on();
+        self.undertaker.begin()?;
         let mut attempt = Attempt {
             readers: Readers::new(&self.log, &lanes, epoch),
             lanes,
@@ -195,7 +195,7 @@ impl<P: Publisher> Attempt<'_, P> {
             self.decide();
             let mut more = false;
             if !self.halted() {
-                more = self.readers.read(&mut self.lanes)?;
+                more = self.readers.read(&mut self.lanes, self.loop_.undertaker.aside())?;
                 self.bury()?;
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::buffer::frame::FrameKind;
+use crate::buffer::frame::{FrameKind, LentRecord};
 use crate::buffer::log::Log;
 use crate::buffer::reader::{Chunk, ReadError, Reader};
+use crate::event::RecordKind;
+use crate::pipeline::poison::PutAside;
 use crate::position::FrameNo;
 use crate::sink::lanes::{Admission, FeedId, Frame, Lanes};
 
@@ -34,8 +36,8 @@ impl Readers {
     }
 
     /// Gives each feed what it has room for, but no more than [`SHARE`] at once. Whether some of them want more, which is to be
-    /// read soon. Blocks for the disk.
-    pub(super) fn read(&mut self, lanes: &mut Lanes) -> Result<bool, ReadError> {
+    /// read soon. What was put `aside` enters as a dead letter. Blocks for the disk.
+    pub(super) fn read(&mut self, lanes: &mut Lanes, aside: &mut PutAside) -> Result<bool, ReadError> {
         let feeds = lanes.feeds();
         self.behind.retain(|(id, _)| feeds.contains(id));
         let mut more = false;
@@ -48,7 +50,7 @@ impl Readers {
                 }
                 let Some(chunk) = self.reader(id, after).next_chunk_until(until)? else { break };
                 read += chunk.size();
-                admit(lanes, id, &chunk, self.epoch);
+                admit(lanes, id, &chunk, self.epoch, aside);
             }
         }
         Ok(more)
@@ -71,7 +73,7 @@ impl Readers {
     }
 }
 
-fn admit(lanes: &mut Lanes, id: FeedId, chunk: &Chunk, epoch: u16) {
+fn admit(lanes: &mut Lanes, id: FeedId, chunk: &Chunk, epoch: u16, aside: &mut PutAside) {
     for frame in chunk.frames() {
         let head = frame.head();
         let change = head.kind == FrameKind::Change;
@@ -81,8 +83,13 @@ fn admit(lanes: &mut Lanes, id: FeedId, chunk: &Chunk, epoch: u16) {
             transaction: (change && head.position.epoch == epoch).then_some(head.transaction),
             bytes: frame.size(),
         };
-        let records = frame.records().map(|record| Admission {
-            kind: record.kind,
+        let mut kind = |part: u16, record: &LentRecord<'_>| match record.kind {
+            // It takes the way of a dead letter, and keeps its place among the records of its key.
+            RecordKind::Event if aside.has(head, part, &record.line) => RecordKind::DeadLetter,
+            kind => kind,
+        };
+        let records = (0..).zip(frame.records()).map(|(part, record)| Admission {
+            kind: kind(part, &record),
             hash: record.hash,
             event_type: record.event_type,
             key: record.key,
@@ -97,7 +104,7 @@ mod tests {
     use super::*;
     use crate::buffer::checkpoint::Mark;
     use crate::buffer::log::LogConfig;
-    use crate::event::{RecordKind, Records};
+    use crate::event::Records;
     use crate::position::{Lsn, Position, Transaction};
     use crate::sink::lanes::Start;
     use crate::sink::request::Limits;
@@ -132,7 +139,7 @@ mod tests {
         let mut lanes = Lanes::new(&start, Limits::default(), 1);
         let mut readers = Readers::new(&log, &lanes, 1);
         let mut low = lanes.low().frame;
-        while readers.read(&mut lanes).unwrap() {
+        while readers.read(&mut lanes, &mut PutAside::default()).unwrap() {
             let step = lanes.low().frame.0 - low.0;
             assert!(step > 0 && step * size as u64 <= 2 * SHARE as u64, "{step} frames at once");
             low = lanes.low().frame;
@@ -151,7 +158,7 @@ mod tests {
         assert!(lanes.feeds().contains(&FeedId::BOOKS));
         let mut readers = Readers::new(&log, &lanes, 1);
         readers.behind.push((FeedId::BOOKS, Reader::new(&log, FrameNo(2))));
-        readers.read(&mut lanes).unwrap();
+        readers.read(&mut lanes, &mut PutAside::default()).unwrap();
         assert!(lanes.low().frame >= FrameNo(15));
     }
 }

@@ -235,3 +235,25 @@ fn a_letter_that_finds_no_room_is_written_when_there_is() {
     let report = flow.check();
     assert!(report.lost.is_empty() && report.altered.is_empty(), "{report}");
 }
+
+#[test]
+fn what_was_discarded_does_not_leave_after_a_kill_though_the_stream_takes_it_now() {
+    // No checkpoint is written before the kill, so the record comes again.
+    let mut flow = lab(|settings| settings.confirm_after = Some("1h".to_owned()));
+    large(&flow, 5);
+    let [letter] = <[Value; 1]>::try_from(wait_for_letters(&flow, 1, "waiting")).unwrap();
+    run(&flow, &["dlq", "discard", &id(&letter), "--reason", "superseded"]);
+    wait_for_letters(&flow, 1, "discarded");
+    let stat: Value = serde_json::from_str(&run(&flow, &["buffer", "stat", "--json"])).unwrap();
+    flow.daemon.kill9();
+    assert!(stat["low"]["frame"].as_u64() < letter["frame"].as_u64(), "{stat}");
+    set_limit(&flow, 2048);
+    flow.start();
+    flow.postgres.execute("update lab.plates set notes = 'short' where plate_id = 5");
+    eventually("the next version leaves", SOON, || flow.told().contains(&version("5", 3)).then_some(()));
+    assert!(!flow.told().contains(&version("5", 2)), "it was given up");
+    assert_eq!(books(&flow)["lab.plates.updated.v1"], (1, 1));
+    let [letter] = <[Value; 1]>::try_from(letters(&flow)).unwrap();
+    assert_eq!(letter["state"], "discarded");
+    assert!(flow.daemon.terminate().success());
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::KeyHash;
-use crate::position::Position;
+use crate::position::{Lsn, Position};
 
 /// Hex digits of a whole id: 48 bits, so that even a hundred thousand letters hardly ever share one.
 const DIGITS: usize = 12;
@@ -54,10 +54,23 @@ pub fn position_of(text: &str) -> Option<Position> {
     Some(Position { epoch: epoch.parse().ok()?, commit: commit.parse().ok()?, index: index.parse().ok()? })
 }
 
+/// The position and the ordinal that an event's `sequence` says.
+pub(super) fn position_of_sequence(text: &str) -> Option<(Position, u16)> {
+    let digits = |from: usize, to: usize| {
+        let digits =
+            text.get(from..to).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        digits.and_then(|digits| u64::from_str_radix(digits, 16).ok())
+    };
+    let (epoch, commit, index, part) =
+        (digits(0, 4)?, digits(4, 20)?, digits(20, 28)?, digits(28, text.len())?);
+    let position =
+        Position { epoch: epoch.try_into().ok()?, commit: Lsn::new(commit), index: index.try_into().ok()? };
+    Some((position, part.try_into().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::Lsn;
 
     #[test]
     fn an_event_and_its_change_have_one_id() {
@@ -66,6 +79,7 @@ mod tests {
         assert_eq!(id, LetterId::of_sequence("000100000016B374D848000000030000"));
         assert_eq!(position_of(&position.to_string()), Some(position));
         assert_ne!(id, LetterId::of(position, 1));
+        assert_eq!(position_of_sequence("000100000016B374D848000000030002"), Some((position, 2)));
         let typed = id.to_string();
         assert_eq!(typed.len(), DIGITS);
         for (prefix, means) in [(4, true), (12, true), (3, false)] {
@@ -79,6 +93,7 @@ mod tests {
     fn what_is_no_position_is_none() {
         for text in ["", "1", "1:0/0", "x:0/0:1", "1:0:1", "1:0/0:x", "70000:0/0:1"] {
             assert_eq!(position_of(text), None, "{text}");
+            assert_eq!(position_of_sequence(text), None, "{text}");
         }
     }
 }

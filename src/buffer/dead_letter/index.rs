@@ -26,9 +26,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{LetterId, position_of};
+use super::id::{LetterId, position_of, position_of_sequence};
 use crate::buffer::checkpoint::{Checkpoint, Injection};
-use crate::position::FrameNo;
+use crate::position::{FrameNo, Position};
 
 /// Where a letter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,19 @@ impl State {
     }
 }
 
+/// A record of the log that is in the file, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its frame.
+    pub frame: FrameNo,
+    /// Its ordinal there.
+    pub part: u16,
+    /// What its `sequence` says, if it is an event: where its change stands, and its ordinal among the change's events.
+    pub sequence: Option<(Position, u16)>,
+    /// Where its line begins in the file, in bytes.
+    pub offset: u64,
+}
+
 /// Everything but the raw change or the event itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -71,8 +84,8 @@ pub struct Letter {
     pub id: LetterId,
     /// Where its newest line begins in the file, in bytes.
     pub offset: u64,
-    /// Every frame that brought it.
-    pub frames: Vec<FrameNo>,
+    /// Every record that brought it, in the order of the lines.
+    pub places: Vec<Place>,
     /// Event type; for a change, its table.
     pub event_type: String,
     /// Partition key.
@@ -243,9 +256,7 @@ impl Index {
         for letter in &mut self.letters {
             letter.state = match letter.state {
                 // Nothing passes it but itself, or an act that would have been written.
-                State::Standing if letter.frames.last().is_some_and(|frame| *frame <= low) => {
-                    State::Published
-                }
+                State::Standing if letter.last_frame().is_some_and(|frame| frame <= low) => State::Published,
                 // Its checkpoint is gone: nobody retries it any more.
                 State::Retrying if !pending.contains(&letter.id) && !requested(&letter.id) => State::Waiting,
                 state => state,
@@ -277,6 +288,7 @@ impl Line {
             _ => None,
         };
         let size = self.change.as_ref().map_or(length, |change| change.size);
+        let sequence = self.event.as_ref().and_then(|event| position_of_sequence(event.sequence.as_deref()?));
         let committed = match (self.change, self.event) {
             (Some(change), _) => change.committed,
             (None, Some(event)) => event.recordedtime,
@@ -285,7 +297,7 @@ impl Line {
         Letter {
             id,
             offset,
-            frames: vec![self.frame],
+            places: vec![Place { frame: self.frame, part: self.part, sequence, offset }],
             event_type: self.event_type,
             key: self.key,
             reason: self.reason,
@@ -301,17 +313,32 @@ impl Line {
 }
 
 impl Letter {
+    /// The frame that brought it last.
+    pub fn last_frame(&self) -> Option<FrameNo> {
+        self.places.last().map(|place| place.frame)
+    }
+
+    /// Whether this frame brought it.
+    pub fn came_in(&self, frame: FrameNo) -> bool {
+        self.places.iter().any(|place| place.frame == frame)
+    }
+
     /// A newer line: content and reason are the newer ones. Acts say more than coming again does.
     fn comes_again(&mut self, newer: Self) {
-        let mut frames = std::mem::take(&mut self.frames);
-        frames
-            .extend(newer.frames.iter().filter(|frame| !frames.contains(frame)).copied().collect::<Vec<_>>());
+        let mut places = std::mem::take(&mut self.places);
+        for newer in &newer.places {
+            match places.iter_mut().find(|place| (place.frame, place.part) == (newer.frame, newer.part)) {
+                Some(place) => *place = *newer,
+                None => places.push(*newer),
+            }
+        }
         let (state, since, note) = (self.state, self.since.take(), self.note.take());
         let at = self.at.take();
         *self = newer;
-        self.frames = frames;
+        self.places = places;
         self.at = at.or_else(|| self.at.take());
-        if state.is_open() {
+        // Publishing does not stand before what was put away once.
+        if state == State::Standing {
             return;
         }
         (self.state, self.since, self.note) = (state, since, note);

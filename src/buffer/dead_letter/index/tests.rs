@@ -38,6 +38,7 @@ fn the_last_act_counts_and_coming_again_is_no_act() {
         (vec![plain.clone(), act("retrying"), letter(9, "")], State::Retrying),
         (vec![plain.clone(), act("retrying"), letter(9, ""), act("waiting")], State::Waiting),
         (vec![plain.clone(), act("retrying"), act("published")], State::Published),
+        (vec![plain.clone(), act("retrying"), act("waiting"), standing.clone()], State::Waiting),
         (vec![standing, act("discarded"), plain], State::Discarded),
     ] {
         let folded = folded(&lines);
