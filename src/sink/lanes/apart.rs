@@ -117,6 +117,7 @@ impl Lanes {
 
     fn look(&mut self, now: Instant) {
         let last = self.tended.replace(now);
+        let passed = last.map_or(Duration::ZERO, |last| now.duration_since(last));
         if last.is_some_and(|last| now.duration_since(last) >= SEEN_WITHIN) {
             for feed in &mut self.feeds {
                 (feed.watch.full, feed.watch.pace) = (None, None);
@@ -127,7 +128,7 @@ impl Lanes {
         let ids: Vec<FeedId> = self.feeds.iter().map(|feed| feed.id).collect();
         for id in ids {
             if self.leaving.is_none()
-                && let Some(lanes) = self.stuck(id, now)
+                && let Some(lanes) = self.stuck(id, now, passed)
             {
                 self.feed_mut(id, |feed| feed.hold(&lanes));
                 self.leaving = Some(Leaving::new(id, lanes));
@@ -225,25 +226,37 @@ impl Lanes {
     }
 
     /// The lanes that a feed should be rid of, if it stands because of them.
-    fn stuck(&mut self, id: FeedId, now: Instant) -> Option<Vec<u8>> {
+    fn stuck(&mut self, id: FeedId, now: Instant, passed: Duration) -> Option<Vec<u8>> {
         let feed = self.feeds.iter().find(|feed| feed.id == id && feed.until.is_none())?;
-        let standing = self.is_used(feed, stuck::USED) && self.gate.is_open() && self.line_is_free(feed);
+        let rear = id != FeedId::FRONT;
+        let (used, able) = (self.is_used(feed, stuck::USED), self.gate.is_open() && self.line_is_free(feed));
+        // A request that fails as a whole says nothing of a lane: the clock stands while nothing can be sent. At the front it begins
+        // anew: what waited there will pass first.
+        let (standing, kept) = (used && able, used && (able || rear));
         let (low, head) = (feed.low().frame, feed.window.head());
         let moved = |before: FrameNo| (low.0 - before.0) * stuck::QUARTER > feed.window.frames();
         let full = match feed.watch.full {
-            Some(full) if standing && !moved(full.1) => full,
+            Some((since, low, head)) if kept && !moved(low) => {
+                (if able { since } else { (since + passed).min(now) }, low, head)
+            }
             _ => (now, low, head),
         };
         let owned = self.lanes_of(id);
-        let long = now.duration_since(full.0) >= stuck::patience(feed, &owned, &self.shards);
-        let look = standing && (long || id != FeedId::FRONT);
+        let stood = now.duration_since(full.0);
+        let patience = stuck::patience(feed, &owned, &self.shards);
         let refused = |lane| self.is_refused(lane);
-        let leavers =
-            look.then(|| stuck::leavers(feed, (full.2, now), &owned, &self.shards, refused)).flatten();
+        let leavers = || stuck::leavers(feed, (full.2, now), &owned, &self.shards, refused);
+        let others = || stuck::refused_leavers(feed, full.2, &owned, refused);
+        let look = standing && (stood >= patience || rear);
+        let found = look.then(|| {
+            let first = rear.then(others).flatten().map(|lanes| (lanes, stuck::AFTER_REAR.min(patience)));
+            first.or_else(|| leavers().map(|lanes| (lanes, patience)))
+        });
+        let found = found.flatten();
         // While nobody would gain, nobody is kept waiting.
-        let full = if look && leavers.is_none() { (now, low, head) } else { full };
-        self.feed_mut(id, |feed| feed.watch.full = standing.then_some(full));
-        leavers.filter(|_| long)
+        let full = if look && found.is_none() { (now, low, head) } else { full };
+        self.feed_mut(id, |feed| feed.watch.full = kept.then_some(full));
+        found.filter(|(_, patience)| stood >= *patience).map(|(lanes, _)| lanes)
     }
 
     /// Whether what a feed may send leaves at once.

@@ -13,6 +13,9 @@
 //! A backlog in which every key is as slow as the other stays together, and so does a stream that is overloaded as a
 //! whole: nobody would gain.
 //!
+//! Behind the front lanes come into trouble one by one, and those that waited there are few. So lanes of which nothing is taken leave
+//! there if anybody else waits, however few, see [`refused_leavers`].
+//!
 //! Where nothing was taken since the start, by anyone, nobody is known to gain; but those who would may stand behind a window that is
 //! full of others' records. So lanes leave there too, after half a minute.
 
@@ -28,7 +31,7 @@ use crate::sink::shards::{Place, Shards};
 /// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// The same behind the front: there lanes may be in the pause that an earlier trouble has left them, and nobody new waits.
-const STUCK_AFTER_REAR: Duration = Duration::from_secs(6);
+pub(super) const AFTER_REAR: Duration = Duration::from_secs(6);
 /// How often that is doubled at most where lanes are pushed from one feed into the next.
 const PUSHED_MAX: u32 = 5;
 /// The same where nothing was taken since the start, by anyone: nobody is known to gain, but perhaps somebody would, whom a
@@ -61,7 +64,7 @@ pub(super) fn patience(feed: &Feed, owned: &[u8], shards: &Shards) -> Duration {
     } else if feed.id == FeedId::FRONT {
         STUCK_AFTER
     } else {
-        STUCK_AFTER_REAR * (1 << feed.watch.pushed.min(PUSHED_MAX))
+        AFTER_REAR * (1 << feed.watch.pushed.min(PUSHED_MAX))
     }
 }
 
@@ -108,6 +111,23 @@ pub(super) fn leavers(
     } else {
         (!keys.is_empty() && few).then_some(keys)
     }
+}
+
+/// Behind the front, where the lanes of a shard come into trouble one by one: those of which nothing is taken, if there is any other
+/// that has nothing in the window. However few those others are, and whatever shard they are still believed to be in, they
+/// would wait for ever.
+pub(super) fn refused_leavers(
+    feed: &Feed,
+    then: FrameNo,
+    owned: &[u8],
+    refused: impl Fn(u8) -> bool,
+) -> Option<Vec<u8>> {
+    let lanes = look(feed);
+    let first = |of: u8| lanes.get(usize::from(of)).and_then(|lane| lane.first);
+    let unfinished = |of: u8| first(of).is_some_and(|first| first <= then);
+    let waits = owned.iter().any(|lane| !unfinished(*lane) && !refused(*lane));
+    let stuck: Vec<u8> = owned.iter().copied().filter(|lane| unfinished(*lane) && refused(*lane)).collect();
+    (waits && !stuck.is_empty()).then_some(stuck)
 }
 
 fn look(feed: &Feed) -> [Lane; LANES] {

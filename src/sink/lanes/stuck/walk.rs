@@ -314,7 +314,8 @@ fn walk(seed: u64) {
     }
     let written = walk.log.len() + 1_000;
     let moods = walk.moods.clone();
-    walk.until(600, |walk| {
+    // Where few lanes at a time are seen to be in trouble, because the windows are so small here, they leave a few at a time.
+    walk.until(1_500, |walk| {
         let well = |lane: u8| moods[walk.shard(lane)] == Mood::Well;
         walk.log.len() >= written && walk.missing(written, well) == 0
     });
@@ -330,8 +331,12 @@ fn walk(seed: u64) {
 #[test]
 fn whatever_is_in_trouble_the_others_leave_and_in_the_end_everything() {
     let of_env = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    let first = of_env("SEED").unwrap_or(1082);
-    for seed in first..first + of_env("WALKS").unwrap_or(6) {
+    // Walks that have found something, and their neighbours. Others: SEED=9 WALKS=500.
+    let mut seeds = vec![1082, 1083, 1084, 1085, 1086, 1087, 1135, 2151, 5051];
+    if let Some(first) = of_env("SEED") {
+        seeds = (first..first + of_env("WALKS").unwrap_or(1)).collect();
+    }
+    for seed in seeds {
         println!("seed {seed}");
         walk(seed);
     }
