@@ -51,6 +51,12 @@ pub enum TranslateError {
     /// What the application has put into its outbox is no event.
     #[error("{0}")]
     Outbox(String),
+    /// The key would leave as the event's subject.
+    #[error("column {column} is part of the key, and holds personal data, which no automatic event may tell")]
+    KeyTagged {
+        /// Column name.
+        column: String,
+    },
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {
@@ -138,6 +144,15 @@ impl Translator {
         self.settings.automatic != Automatic::Off
             && !self.is_outbox(relation)
             && self.settings.tables.wants(&relation.schema, &relation.table)
+    }
+
+    /// A column with personal data that the automatic events of a table would have in their subject.
+    pub fn tagged_key(&self, relation: &Relation) -> Option<String> {
+        let also = self.settings.automatic == Automatic::Also;
+        let mapped = self.compile(relation).ok().flatten().filter(|_| !also).map(|plan| plan.mapped());
+        let all = mapped.is_some_and(|mapped| mapped.insert && mapped.update && mapped.delete);
+        let comes = self.wants_automatic(relation) && !all;
+        comes.then(|| automatic::tagged_key(relation, &self.settings.pii)).flatten()
     }
 
     /// Checks the rules of a table against its description.

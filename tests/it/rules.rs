@@ -248,6 +248,55 @@ data = "plate_id, hmac(operator_email) as operator"
     }
 }
 
+/// The subject of an automatic event is the key.
+#[test]
+fn a_key_that_is_personal_data_leaves_in_no_automatic_event() {
+    let mut flow = lab("", &[("pii", "columns = [\"*.people.email\", \"lab.plates.operator_emial\"]")]);
+    let refused = |flow: &mut Flow| {
+        flow.daemon.start_again();
+        assert!(!flow.daemon.wait().success());
+        flow.daemon.log().join("\n")
+    };
+    let log = refused(&mut flow);
+    assert!(log.contains("lab.plates has no published column operator_emial"), "{log}");
+    flow.daemon.settings().more.retain(|(section, _)| section != "pii");
+    flow.daemon.settings().more.extend(
+        ["columns = [\"*.people.email\"]", "hmac_key = \"0123456789abcdef\""]
+            .map(|line| ("pii".to_owned(), line.to_owned())),
+    );
+
+    // A table that comes while it runs: its changes wait for a person. The next start says what is to be done.
+    flow.start();
+    flow.postgres.execute(
+        "create table lab.people (email text primary key, role text); alter publication forebay_lab add table lab.people",
+    );
+    flow.postgres.execute(
+        "insert into lab.people values ('ada@lab.example', 'head'); insert into lab.plates (plate_id, barcode) values (1, 'P1')",
+    );
+    events(&flow, 1);
+    let letters = || String::from_utf8(flow.daemon.run(&["dlq", "list", "--json"]).stdout).unwrap();
+    eventually("the letter", SOON, || letters().contains("holds personal data").then_some(()));
+    assert!(flow.daemon.terminate().success());
+    let log = refused(&mut flow);
+    assert!(log.contains("lab.people: email is part of the key") && log.contains("hmac(email)"), "{log}");
+
+    // Rules about all that can happen to it, and a pseudonym as key.
+    write(
+        &flow,
+        "[[event]]\ntype = \"lab.person.v1\"\nfrom = \"lab.people\"\non = \"insert, update, delete\"\nkey = \"hmac(email)\"\n\
+         data = \"op\"\n",
+    );
+    flow.start();
+    flow.postgres.execute("update lab.people set role = 'boss'");
+    let events = events(&flow, 2);
+    assert_eq!((&events[1]["type"], &events[1]["data"]), (&json!("lab.person.v1"), &json!({"op": "update"})));
+    for record in flow.stub.records() {
+        assert!(!std::str::from_utf8(&record.data).unwrap().contains("ada@"), "it has left");
+        assert!(!record.key.contains("ada@"), "it has left");
+    }
+    assert!(flow.daemon.terminate().success());
+}
+
 /// Rules change while a backlog waits: the log leaves as it was made, what comes again is made anew, and each change of a
 /// plate is told by an event, of one shape or the other.
 #[test]
