@@ -24,7 +24,7 @@ use crate::rules::{RuleErrors, Rules};
 pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
-pub use self::settings::{Addresses, Settings, SettingsError};
+pub use self::settings::{Addresses, Guard, Settings, SettingsError};
 
 use self::sql::Context;
 
@@ -84,6 +84,8 @@ pub struct Translator {
 /// What becomes of the changes of one table.
 #[derive(Debug)]
 struct Plans {
+    /// Why nothing of it may be published.
+    refused: Option<String>,
     automatic: Option<automatic::Plan>,
     mapped: Option<Result<mapped::Plan, RuleErrors>>,
     outbox: Option<Result<outbox::Plan, RuleErrors>>,
@@ -181,7 +183,8 @@ impl Translator {
             automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
         });
         let outbox = outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii).transpose();
-        Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
+        let refused = self.settings.guard.as_ref().and_then(|guard| guard.judge(relation).err());
+        Plans { refused, automatic, mapped: self.compile(relation).transpose(), outbox }
     }
 
     /// What all events from here on say of their transaction. Forgotten when the next one begins.
@@ -238,6 +241,9 @@ impl Translator {
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));
         }
         let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
+        if let Some(why) = &plans.refused {
+            return Err(TranslateError::Drift(why.clone()));
+        }
         match &mut plans.outbox {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => {
