@@ -61,6 +61,13 @@ impl Pii {
         self.columns.iter().any(|pattern| matches(pattern, &[schema, table, column]))
     }
 
+    /// Whether it says anything of a table.
+    pub fn concerns(&self, schema: &str, table: &str) -> bool {
+        let of_table =
+            |pattern: &String| pattern.rsplit_once('.').is_some_and(|(of, _)| matches(of, &[schema, table]));
+        self.columns.iter().any(of_table)
+    }
+
     pub(super) fn read(keys: &mut Keys) -> Self {
         let form = "schema.table.column, where each part may be *";
         Self {

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod check;
 pub mod document;
 pub mod envelope;
+mod guard;
 pub mod lock;
 pub mod model;
 pub mod shape;
@@ -46,18 +47,20 @@ pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
 }
 
-/// What translation is told, with the addresses of the schemas that are locked.
+/// What translation is told, with what is locked: the addresses of the schemas, and who judges tables that change.
 ///
 /// # Errors
 /// Rules, key or contracts are wrong.
 pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
     let mut settings = Settings::load(config)?;
-    if let Some(base) = &config.events.schemas {
-        let directory = config.events.lock_directory();
-        match Lock::read(&directory)? {
-            Some(lock) => settings.schemas = lock.addresses(base),
-            None => return Err(SetUpError::NoLock(directory.display().to_string())),
+    let directory = config.events.lock_directory();
+    match (Lock::read(&directory)?, &config.events.schemas) {
+        (Some(lock), base) => {
+            settings.schemas = base.as_ref().map(|base| lock.addresses(base)).unwrap_or_default();
+            settings.guard = Some(guard::guard(config.source_urn(), &settings, lock));
         }
+        (None, Some(_)) => return Err(SetUpError::NoLock(directory.display().to_string())),
+        (None, None) => {}
     }
     Ok(settings)
 }

@@ -148,7 +148,7 @@ impl Model {
                 Ok(plan) => {
                     for event in plan.iter().flat_map(mapped::Plan::events) {
                         if let Some(rule) = settings.rules.events.get(event.rule) {
-                            let root = settings.rules.root_of(rule).unwrap_or(rule);
+                            let root = settings.rules.events.get(event.root).unwrap_or(rule);
                             found.push((event.rule, of_rule((rule, root), event, table)));
                         }
                     }

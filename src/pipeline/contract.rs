@@ -1,6 +1,8 @@
 //! Rules meet the database, before anything is received: tables, columns and types as they are today, and what the server itself
 //! says of every expression.
 
+mod personal;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::error::{ErrorPosition, SqlState};
@@ -52,6 +54,10 @@ pub async fn check(
 ) -> Result<(), Failure> {
     let mut tables = rules(session, translator, published).await?;
     let settings = translator.settings();
+    let mut names = published.tables();
+    names.retain(|name| settings.pii.concerns(&name.schema, &name.table));
+    more(session, &mut tables, names, published).await?;
+    personal::check(translator, &tables).map_err(Failure::stop)?;
     let Some(directory) = &settings.lock else { return Ok(()) };
     let Some(lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
     let names = contracts::of_automatic(&lock, published.tables().into_iter()).collect();
@@ -124,6 +130,7 @@ pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Desc
     let mut names = published.tables();
     names.retain(|name| automatic && config.tables.wants(&name.schema, &name.table));
     more(&mut session, &mut tables, names, &published).await?;
+    personal::check(translator, &tables).map_err(Failure::stop)?;
     Ok(tables)
 }
 

@@ -253,16 +253,25 @@ pub fn reason(dead: &DeadLetter) -> String {
     }
 }
 
-/// The name of a record that cannot leave: made of its place, so that it is the same whenever it comes again.
+/// The name of a record that cannot leave: made of its place, so that it is the same whenever it comes again. Several rules
+/// can fail at one change: each has a letter of its own.
 fn id_of(dead: &DeadLetter) -> LetterId {
     #[derive(serde::Deserialize)]
     struct Place {
         position: Option<String>,
+        rule: Option<String>,
         sequence: Option<String>,
     }
     let place: Option<Place> = serde_json::from_slice(&dead.line).ok();
     let named = place.and_then(|place| match dead.reason {
-        DeadReason::Untranslated => Some(LetterId::of(position_of(&place.position?)?, 0)),
+        DeadReason::Untranslated => {
+            let position = position_of(&place.position?)?;
+            Some(
+                place
+                    .rule
+                    .map_or_else(|| LetterId::of(position, 0), |rule| LetterId::of_rule(position, &rule)),
+            )
+        }
         DeadReason::TooLarge { .. } => Some(LetterId::of_sequence(&place.sequence?)),
     });
     named.unwrap_or_else(|| LetterId::of_text(&String::from_utf8_lossy(&dead.line)))

@@ -285,22 +285,22 @@ impl Tally {
             if only.is_some_and(|only| only != event_type) {
                 continue;
             }
-            let Some(Origin::Table { from, on }) = rules.root_of(rule).map(|root| &root.origin) else {
-                continue;
-            };
-            let on = on.iter().map(|trigger| match trigger {
-                Trigger::Insert => On::Insert,
-                Trigger::Update { .. } => On::Update,
-                Trigger::Delete => On::Delete,
-            });
-            counted.push(Counted {
-                event_type: event_type.to_owned(),
-                table: from.clone(),
-                on: on.collect(),
-                tried: 0,
-                made: 0,
-                failures: BTreeMap::new(),
-            });
+            for (_, root) in rules.roots_of(rule) {
+                let Origin::Table { from, on } = &root.origin else { continue };
+                let on = on.iter().map(|trigger| match trigger {
+                    Trigger::Insert => On::Insert,
+                    Trigger::Update { .. } => On::Update,
+                    Trigger::Delete => On::Delete,
+                });
+                counted.push(Counted {
+                    event_type: event_type.to_owned(),
+                    table: from.clone(),
+                    on: on.collect(),
+                    tried: 0,
+                    made: 0,
+                    failures: BTreeMap::new(),
+                });
+            }
         }
         Self { rules: counted }
     }

@@ -120,30 +120,27 @@ fn across(rules: &Rules, errors: &mut Vec<RuleError>) {
         let event = Some(rule.event_type.to_string());
         errors.push(RuleError { place: Some(rule.place.clone()), event, message });
     };
-    let mut by_type: HashMap<&TypeName, &Rule> = HashMap::new();
+    // Several rules may make one event, from two tables or under two conditions.
+    let mut by_type: HashMap<&TypeName, Vec<&Rule>> = HashMap::new();
     for (nth, rule) in rules.events.iter().enumerate() {
         if nth == RULES_MAX {
             wrong(rule, format!("there are more than {RULES_MAX} rules"));
         }
-        if let Some(first) = by_type.insert(&rule.event_type, rule) {
-            // Two rules may make one event, from two tables or under two conditions; from_event must know which it means.
-            by_type.insert(&rule.event_type, first);
-        }
+        by_type.entry(&rule.event_type).or_default().push(rule);
     }
     for rule in &rules.events {
         let Origin::Event(parent) = &rule.origin else { continue };
-        match by_type.get(parent) {
-            None => wrong(rule, format!("from_event names {parent}, which no rule makes")),
-            Some(Rule { origin: Origin::Event(_), .. }) => {
-                wrong(
-                    rule,
-                    format!(
-                        "from_event names {parent}, which is itself made from an event; name the one that reads the table"
-                    ),
-                );
-            }
-            Some(_) if rule.event_type == *parent => wrong(rule, "is made from itself".to_owned()),
-            Some(_) => {}
+        let Some(parents) = by_type.get(parent) else {
+            wrong(rule, format!("from_event names {parent}, which no rule makes"));
+            continue;
+        };
+        if parents.iter().any(|parent| matches!(parent.origin, Origin::Event(_))) {
+            wrong(
+                rule,
+                format!(
+                    "from_event names {parent}, which is itself made from an event; name the one that reads the table"
+                ),
+            );
         }
     }
 }

@@ -42,12 +42,13 @@ impl Rules {
         file::load(pattern, base)
     }
 
-    /// The rule that reads the table: the rule itself, or the one that its event is made from.
-    pub fn root_of<'a>(&'a self, rule: &'a Rule) -> Option<&'a Rule> {
-        match &rule.origin {
-            Origin::Table { .. } => Some(rule),
-            Origin::Event(parent) => self.events.iter().find(|other| other.event_type == *parent),
-        }
+    /// The rules that read the table, and which they are: the rule itself, or all that make the event that it is made from.
+    pub fn roots_of<'a>(&'a self, rule: &'a Rule) -> impl Iterator<Item = (usize, &'a Rule)> {
+        let is_root = move |(_, other): &(usize, &Rule)| match &rule.origin {
+            Origin::Table { .. } => std::ptr::eq(rule, *other),
+            Origin::Event(parent) => other.event_type == *parent,
+        };
+        self.events.iter().enumerate().filter(is_root)
     }
 
     /// The outbox that a table is.

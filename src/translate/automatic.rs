@@ -18,6 +18,8 @@ pub struct Plan {
     columns: Vec<PlannedColumn>,
     /// Indexes of the key's columns; empty: the event id is the key.
     key: Vec<usize>,
+    /// A column of the key that holds personal data: then there are no events of rows.
+    tagged: Option<String>,
     table: String,
     inserted: EventType,
     updated: EventType,
@@ -114,6 +116,7 @@ impl Plan {
         Self {
             columns,
             key,
+            tagged: tagged_key(relation, pii),
             table: format!("{}.{}", relation.schema, relation.table),
             inserted: EventType::new(relation, "inserted", (source, schemas)),
             updated: EventType::new(relation, "updated", (source, schemas)),
@@ -146,6 +149,10 @@ impl Plan {
         envelope: &mut Envelope,
         records: &mut Records,
     ) -> Result<(), TranslateError> {
+        if let (Some(column), false) = (&self.tagged, matches!(change.operation, Operation::Truncate { .. }))
+        {
+            return Err(TranslateError::KeyTagged { column: column.clone() });
+        }
         let Scratch { subject, old_subject, texts } = scratch;
         let mut writer = Writer { plan: self, place: change.place, envelope, records, texts, part: 0 };
         match change.operation {
@@ -256,6 +263,13 @@ impl<'a> Row<'a> {
             OldRow::Full(tuple) => Self { tuple, old: None, key_only: false },
         }
     }
+}
+
+/// A column of the key that holds personal data.
+pub fn tagged_key(relation: &Relation, pii: &Pii) -> Option<String> {
+    let columns = relation.key().into_iter().filter_map(|at| relation.columns.get(at));
+    let mut tagged = columns.filter(|column| pii.tags(&relation.schema, &relation.table, &column.name));
+    tagged.next().map(|column| column.name.clone())
 }
 
 /// Whether a value would surely be larger as JSON than a line may be: JSON writes most control characters in six bytes, so

@@ -24,7 +24,7 @@ use crate::rules::{RuleErrors, Rules};
 pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
-pub use self::settings::{Addresses, Settings, SettingsError};
+pub use self::settings::{Addresses, Guard, Settings, SettingsError};
 
 use self::sql::Context;
 
@@ -51,6 +51,12 @@ pub enum TranslateError {
     /// What the application has put into its outbox is no event.
     #[error("{0}")]
     Outbox(String),
+    /// The key would leave as the event's subject.
+    #[error("column {column} is part of the key, and holds personal data, which no automatic event may tell")]
+    KeyTagged {
+        /// Column name.
+        column: String,
+    },
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {
@@ -78,6 +84,8 @@ pub struct Translator {
 /// What becomes of the changes of one table.
 #[derive(Debug)]
 struct Plans {
+    /// Why nothing of it may be published.
+    refused: Option<String>,
     automatic: Option<automatic::Plan>,
     mapped: Option<Result<mapped::Plan, RuleErrors>>,
     outbox: Option<Result<outbox::Plan, RuleErrors>>,
@@ -140,6 +148,15 @@ impl Translator {
             && self.settings.tables.wants(&relation.schema, &relation.table)
     }
 
+    /// A column with personal data that the automatic events of a table would have in their subject.
+    pub fn tagged_key(&self, relation: &Relation) -> Option<String> {
+        let also = self.settings.automatic == Automatic::Also;
+        let mapped = self.compile(relation).ok().flatten().filter(|_| !also).map(|plan| plan.mapped());
+        let all = mapped.is_some_and(|mapped| mapped.insert && mapped.update && mapped.delete);
+        let comes = self.wants_automatic(relation) && !all;
+        comes.then(|| automatic::tagged_key(relation, &self.settings.pii)).flatten()
+    }
+
     /// Checks the rules of a table against its description.
     ///
     /// # Errors
@@ -166,7 +183,8 @@ impl Translator {
             automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
         });
         let outbox = outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii).transpose();
-        Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
+        let refused = self.settings.guard.as_ref().and_then(|guard| guard.judge(relation).err());
+        Plans { refused, automatic, mapped: self.compile(relation).transpose(), outbox }
     }
 
     /// What all events from here on say of their transaction. Forgotten when the next one begins.
@@ -223,6 +241,9 @@ impl Translator {
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));
         }
         let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
+        if let Some(why) = &plans.refused {
+            return Err(TranslateError::Drift(why.clone()));
+        }
         match &mut plans.outbox {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => {

@@ -266,3 +266,56 @@ fn what_is_not_as_it_was_locked_is_neither_merged_nor_published() {
     flow.start();
     flow.daemon.assert_quiet(&["a person must act"]);
 }
+
+/// No restart is between the table's change and the next row.
+#[test]
+fn a_table_that_changes_while_it_runs_publishes_nothing_else_than_was_locked() {
+    let mut flow = lab(seed(), PLATE, |_| {});
+    lock(&flow, &["--automatic"]);
+    flow.start();
+    let came = |count: usize| {
+        eventually(&format!("{count} events"), SOON, || {
+            let records = flow.stub.records();
+            let line = |record: &kinesis_stub::Record| serde_json::from_slice::<Value>(&record.data).unwrap();
+            (records.len() >= count).then(|| records.iter().map(line).collect::<Vec<_>>())
+        })
+    };
+    let letters = |count: usize| {
+        eventually(&format!("{count} letters"), SOON, || {
+            let (_, said) = say(&flow, &["dlq", "list", "--json"]);
+            let letters: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            (letters.len() == count).then_some(letters)
+        })
+    };
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (1, 'P1')");
+    // A new column is an addition: it is told, and no reader minds.
+    flow.postgres.execute(
+        "insert into lab.samples (sample_code, plate_id, well) values ('a', 1, 'A1'); alter table lab.samples add colour text; \
+         insert into lab.samples (sample_code, plate_id, well) values ('b', 1, 'A2')",
+    );
+    came(3);
+    flow.daemon.wait_for_log("new fields that are not locked");
+    // Texts where numbers were locked are none of it, by a rule or without.
+    flow.postgres.execute(
+        "alter table lab.plates alter barcode drop not null; insert into lab.plates (plate_id) values (2); \
+         alter table lab.samples alter concentration type text; update lab.samples set well = 'A3'",
+    );
+    for letter in letters(3) {
+        let reason = letter["reason"].as_str().unwrap();
+        assert!(
+            reason.contains("lab.plate_came.v1: field barcode was never null, and can be null")
+                || reason.contains(
+                    "lab.samples.updated.v1: field concentration was number or string (double precision), and is string (text)"
+                ),
+            "{reason}"
+        );
+        assert!(reason.contains("forebay events check --database"), "{reason}");
+    }
+    // The table is as it was again: what follows leaves.
+    flow.postgres.execute(
+        "update lab.plates set barcode = 'P2' where plate_id = 2; alter table lab.plates alter barcode set not null; \
+         insert into lab.plates (plate_id, barcode) values (3, 'P3')",
+    );
+    eventually("plate 3", SOON, || came(4).iter().any(|event| event["data"]["plate_id"] == 3).then_some(()));
+    assert!(flow.daemon.terminate().success());
+}

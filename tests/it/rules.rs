@@ -157,31 +157,44 @@ fn a_table_that_is_not_published_is_told_with_the_statement_that_mends_it() {
 
 #[test]
 fn a_row_that_a_rule_fails_at_is_a_dead_letter_of_that_rule_alone_and_a_mended_rule_sends_it() {
+    // Two rules fail at one row, the old version and the new one: each has its letter.
     let rule = |data: &str| {
         format!(
-            "[[event]]\ntype = \"lab.share.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id, {data} as share\"\n\n\
+            "[[event]]\ntype = \"lab.share.v2\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id, {data} as share\"\n\n\
+             [[event]]\ntype = \"lab.share.v1\"\nfrom_event = \"lab.share.v2\"\ndata = \"share\"\n\n\
              [[event]]\ntype = \"lab.seen.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id\"\n"
         )
     };
     let mut flow = lab(&rule("100 / (plate_id - 1)"), &[]);
     flow.start();
     flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (1, 'P1'), (2, 'P2')");
-    let came = events(&flow, 3);
+    let came = events(&flow, 4);
     let types: Vec<_> = came.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types.iter().filter(|of| **of == "lab.seen.v1").count(), 2, "{types:?}");
-    let letters = || String::from_utf8(flow.daemon.run(&["dlq", "list", "--json"]).stdout).unwrap();
-    eventually("the letter", SOON, || letters().contains("division by zero").then_some(()));
-    let letter: Value = serde_json::from_str(letters().lines().next().unwrap()).unwrap();
-    assert_eq!(letter["type"], "lab.share.v1", "{letter}");
+    let letters: Vec<Value> = eventually("both letters", SOON, || {
+        let list = String::from_utf8(flow.daemon.run(&["dlq", "list", "--json"]).stdout).unwrap();
+        let letters: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (letters.len() == 2).then_some(letters)
+    });
+    let of: Vec<_> = letters.iter().map(|letter| letter["type"].as_str().unwrap()).collect();
+    assert_eq!(of, ["lab.share.v2", "lab.share.v1"], "{letters:?}");
+    assert!(letters.iter().all(|letter| letter["reason"].as_str().unwrap().contains("division by zero")));
     assert!(flow.daemon.terminate().success());
     write(&flow, &rule("100 / plate_id"));
     flow.start();
-    assert!(flow.daemon.run(&["dlq", "retry", letter["id"].as_str().unwrap()]).status.success());
-    let came = events(&flow, 4);
-    let late = came.last().unwrap();
+    for letter in &letters {
+        assert!(flow.daemon.run(&["dlq", "retry", letter["id"].as_str().unwrap()]).status.success());
+    }
+    let came = events(&flow, 6);
+    let mut late: Vec<_> =
+        came[4..].iter().map(|event| (event["type"].clone(), event["data"].clone())).collect();
+    late.sort_by_key(|(of, _)| of.to_string());
     assert_eq!(
-        (&late["type"], &late["data"]),
-        (&json!("lab.share.v1"), &json!({"plate_id": 1, "share": 100}))
+        late,
+        [
+            (json!("lab.share.v1"), json!({"share": 100})),
+            (json!("lab.share.v2"), json!({"plate_id": 1, "share": 100}))
+        ]
     );
     flow.daemon.assert_quiet(&["a rule failed at a change", "went to the dead letter"]);
 }
@@ -233,6 +246,55 @@ data = "plate_id, hmac(operator_email) as operator"
         let log = flow.daemon.log().join("\n");
         assert!(log.contains(told) && log.contains("only hmac("), "{data}: {log}");
     }
+}
+
+/// The subject of an automatic event is the key.
+#[test]
+fn a_key_that_is_personal_data_leaves_in_no_automatic_event() {
+    let mut flow = lab("", &[("pii", "columns = [\"*.people.email\", \"lab.plates.operator_emial\"]")]);
+    let refused = |flow: &mut Flow| {
+        flow.daemon.start_again();
+        assert!(!flow.daemon.wait().success());
+        flow.daemon.log().join("\n")
+    };
+    let log = refused(&mut flow);
+    assert!(log.contains("lab.plates has no published column operator_emial"), "{log}");
+    flow.daemon.settings().more.retain(|(section, _)| section != "pii");
+    flow.daemon.settings().more.extend(
+        ["columns = [\"*.people.email\"]", "hmac_key = \"0123456789abcdef\""]
+            .map(|line| ("pii".to_owned(), line.to_owned())),
+    );
+
+    // A table that comes while it runs: its changes wait for a person. The next start says what is to be done.
+    flow.start();
+    flow.postgres.execute(
+        "create table lab.people (email text primary key, role text); alter publication forebay_lab add table lab.people",
+    );
+    flow.postgres.execute(
+        "insert into lab.people values ('ada@lab.example', 'head'); insert into lab.plates (plate_id, barcode) values (1, 'P1')",
+    );
+    events(&flow, 1);
+    let letters = || String::from_utf8(flow.daemon.run(&["dlq", "list", "--json"]).stdout).unwrap();
+    eventually("the letter", SOON, || letters().contains("holds personal data").then_some(()));
+    assert!(flow.daemon.terminate().success());
+    let log = refused(&mut flow);
+    assert!(log.contains("lab.people: email is part of the key") && log.contains("hmac(email)"), "{log}");
+
+    // Rules about all that can happen to it, and a pseudonym as key.
+    write(
+        &flow,
+        "[[event]]\ntype = \"lab.person.v1\"\nfrom = \"lab.people\"\non = \"insert, update, delete\"\nkey = \"hmac(email)\"\n\
+         data = \"op\"\n",
+    );
+    flow.start();
+    flow.postgres.execute("update lab.people set role = 'boss'");
+    let events = events(&flow, 2);
+    assert_eq!((&events[1]["type"], &events[1]["data"]), (&json!("lab.person.v1"), &json!({"op": "update"})));
+    for record in flow.stub.records() {
+        assert!(!std::str::from_utf8(&record.data).unwrap().contains("ada@"), "it has left");
+        assert!(!record.key.contains("ada@"), "it has left");
+    }
+    assert!(flow.daemon.terminate().success());
 }
 
 /// Rules change while a backlog waits: the log leaves as it was made, what comes again is made anew, and each change of a

@@ -25,6 +25,12 @@ impl LetterId {
         Self::of_text(&format!("{epoch:04X}{:016X}{index:08X}{part:04X}", commit.get()))
     }
 
+    /// Of the change at which the rule of this event type failed, while its other events left.
+    pub fn of_rule(position: Position, rule: &str) -> Self {
+        let Position { epoch, commit, index } = position;
+        Self::of_text(&format!("{epoch:04X}{:016X}{index:08X} {rule}", commit.get()))
+    }
+
     /// Of an event that says its `sequence`: the same as [`of`](Self::of).
     pub fn of_sequence(sequence: &str) -> Self {
         Self::of_text(sequence)

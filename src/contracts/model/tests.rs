@@ -70,7 +70,7 @@ about = "A plate is full."
 owner = "lab"
 consumers = ["billing"]
 from = "lab.plates"
-on = "update of plate_id, delete"
+on = "update of plate_id"
 when = """volume >
   10"""
 key = "barcode"
@@ -117,7 +117,7 @@ fn a_rule_is_described_with_types_meanings_and_what_may_be_missing() {
     let origin = &filled.origins[0];
     assert_eq!(
         (origin.on.as_str(), &origin.when[..]),
-        ("update of plate_id, delete", &["volume > 10".to_owned()][..])
+        ("update of plate_id", &["volume > 10".to_owned()][..])
     );
     assert_eq!(origin.order.key, [KeyPart { text: "barcode".into(), sql_type: "text".into() }]);
     assert_eq!(origin.order.time.as_deref(), Some("full_at"));

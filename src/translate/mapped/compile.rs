@@ -44,22 +44,23 @@ pub fn compile(
     let mut compiler = Compiler { relation, catalog, scope, errors: Vec::new() };
     let (mut events, mut mapped) = (Vec::new(), Operations::default());
     for (nth, rule) in rules.events.iter().enumerate() {
-        let Some(root) = rules.root_of(rule) else { continue };
-        let Origin::Table { from, on } = &root.origin else { continue };
-        if from.schema != relation.schema || from.table != relation.table {
-            continue;
-        }
-        for trigger in on {
-            match trigger {
-                Trigger::Insert => mapped.insert = true,
-                Trigger::Update { .. } => mapped.update = true,
-                Trigger::Delete => mapped.delete = true,
+        for (at, root) in rules.roots_of(rule) {
+            let Origin::Table { from, on } = &root.origin else { continue };
+            if from.schema != relation.schema || from.table != relation.table {
+                continue;
             }
+            for trigger in on {
+                match trigger {
+                    Trigger::Insert => mapped.insert = true,
+                    Trigger::Update { .. } => mapped.update = true,
+                    Trigger::Delete => mapped.delete = true,
+                }
+            }
+            events.extend(compiler.event((nth, rule), (at, root), on));
         }
-        events.extend(compiler.event((nth, rule), root, on));
     }
     if compiler.errors.is_empty() {
-        Ok(Some(Plan { events, mapped, scratch: write::Scratch::default() }))
+        Ok(Some(Plan { events, mapped, scratch: write::Scratch::default(), wanted: Vec::new() }))
     } else {
         Err(RuleErrors(compiler.errors))
     }
@@ -87,10 +88,19 @@ enum Use {
 impl Compiler<'_> {
     fn wrong(&mut self, rule: &Rule, place: Place, message: impl Into<String>) {
         let event = Some(rule.event_type.to_string());
-        self.errors.push(RuleError { place: Some(place), event, message: message.into() });
+        let error = RuleError { place: Some(place), event, message: message.into() };
+        // What is wrong with a rule is found again with each that is made from its event.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
     }
 
-    fn event(&mut self, (nth, rule): (usize, &Rule), root: &Rule, on: &[Trigger]) -> Option<Event> {
+    fn event(
+        &mut self,
+        (nth, rule): (usize, &Rule),
+        (at, root): (usize, &Rule),
+        on: &[Trigger],
+    ) -> Option<Event> {
         let before = self.errors.len();
         let fields = self.fields(rule, root);
         let mut when = Vec::new();
@@ -111,7 +121,11 @@ impl Compiler<'_> {
             update: on.iter().any(|trigger| matches!(trigger, Trigger::Update { .. })),
             delete: on.contains(&Trigger::Delete),
         };
-        self.old_rows(root, of.as_deref().unwrap_or_default(), &fields, &when);
+        let mut needed: Vec<&Expression> = key.iter().chain(&subject).chain(&time).chain(&when).collect();
+        if let Id::Given(given) = &id {
+            needed.push(given);
+        }
+        self.old_rows(root, of.as_deref().unwrap_or_default(), &fields, (operations, &needed));
         self.not_automatic(rule);
         let name = rule.event_type.to_string();
         let source = self.catalog.source;
@@ -122,8 +136,20 @@ impl Compiler<'_> {
                 deprecated_attributes(source, &name, schema, (since, sunset.as_deref()))
             }
         };
-        let event =
-            Event { name, rule: nth, attributes, operations, of, when, key, subject, time, fields, id };
+        let event = Event {
+            name,
+            rule: nth,
+            root: at,
+            attributes,
+            operations,
+            of,
+            when,
+            key,
+            subject,
+            time,
+            fields,
+            id,
+        };
         (self.errors.len() == before).then_some(event)
     }
 
@@ -279,6 +305,13 @@ impl Compiler<'_> {
                     let message = format!("id = \"key\" needs a primary key, and {} has none", self.scope.of);
                     self.wrong(rule, rule.place.clone(), message);
                 }
+                // The id is a hash without a secret: whoever guesses the key can tell that it is right.
+                if let Some(column) = columns.iter().find_map(|(_, column)| column.tagged()) {
+                    let message = format!(
+                        "the id would be made of {column}, which holds personal data; write id = \"hmac({column})\""
+                    );
+                    self.wrong(rule, rule.place.clone(), message);
+                }
                 let labelled = columns.into_iter().map(|(name, value)| {
                     let mut label = Vec::new();
                     json::write_string(&mut label, &name);
@@ -359,8 +392,15 @@ impl Compiler<'_> {
         }
     }
 
-    /// Refuses rules that hang on old values which the replica identity does not give.
-    fn old_rows(&mut self, rule: &Rule, of: &[(usize, bool)], fields: &[Field], when: &[Expression]) {
+    /// Refuses rules that hang on old values which the replica identity does not give. A field may be missing in a delete;
+    /// what a key is made of, or a condition, may not: there would never be an event.
+    fn old_rows(
+        &mut self,
+        rule: &Rule,
+        of: &[(usize, bool)],
+        fields: &[Field],
+        (operations, needed): (Operations, &[&Expression]),
+    ) {
         if self.relation.identity == ReplicaIdentity::Full {
             return;
         }
@@ -368,8 +408,11 @@ impl Compiler<'_> {
             let given = |column: &crate::change::Column| column.name == name && column.in_identity;
             self.is_absent(name) || self.relation.columns.iter().any(given)
         };
-        let read = fields.iter().map(|field| &field.value).chain(when).flat_map(Expression::reads_old);
-        let mut missing: Vec<String> = read.filter(|name| !gives(name)).cloned().collect();
+        let all = fields.iter().map(|field| &field.value).chain(needed.iter().copied());
+        let read = all.flat_map(Expression::reads_old);
+        let in_deletes =
+            needed.iter().filter(|_| operations.delete).flat_map(|needed| needed.reads_old_in_delete());
+        let mut missing: Vec<String> = read.chain(in_deletes).filter(|name| !gives(name)).cloned().collect();
         let not_given = of.iter().filter(|(_, in_identity)| !in_identity);
         missing.extend(not_given.filter_map(|(at, _)| Some(self.relation.columns.get(*at)?.name.clone())));
         missing.sort_unstable();

@@ -21,6 +21,8 @@ pub struct Plan {
     /// Whether any rule is about inserts, updates, deletes: those have no automatic event then.
     mapped: Operations,
     scratch: write::Scratch,
+    /// Which events this change has, or would have if they had not failed.
+    wanted: Vec<usize>,
 }
 
 /// Kinds of changes.
@@ -41,6 +43,8 @@ pub struct Event {
     name: String,
     /// Which of the rules it is.
     pub rule: usize,
+    /// The rule that reads the table: the same, or the one that this event is made from.
+    pub root: usize,
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
@@ -126,11 +130,14 @@ impl Plan {
         let mut part = first;
         let Some(row) = Row::of(&change.operation) else { return };
         let scratch = &mut self.scratch;
+        self.wanted.clear();
         for (nth, event) in self.events.iter().enumerate() {
             let made = match event.wants(&change.operation, &row, context) {
                 Ok(Truth::True) => {
-                    let same = |other: &&Event| other.name == event.name;
-                    let ordinal = self.events.get(..nth).unwrap_or_default().iter().filter(same).count();
+                    let same = |other: &&usize| {
+                        self.events.get(**other).is_some_and(|other| other.name == event.name)
+                    };
+                    let ordinal = self.wanted.iter().filter(same).count();
                     let place = write::Slot {
                         place: change.place,
                         part,
@@ -147,6 +154,7 @@ impl Plan {
             };
             // What fails keeps its place: a retry gives it the position that it would have had.
             part = part.saturating_add(1);
+            self.wanted.push(nth);
             match made {
                 Ok(()) => {}
                 Err(reason) => outcome.failed.push(Failed { event_type: event.name.clone(), reason }),

@@ -152,6 +152,33 @@ fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
     }
 }
 
+/// The old version says whatever the new one says: also where two rules make that.
+#[test]
+fn an_event_made_from_another_comes_whichever_rule_makes_that() {
+    let rules = r#"
+[[event]]
+type = "lab.seen.v2"
+from = "lab.plates"
+on = "insert"
+when = "code = 'never'"
+data = "id"
+
+[[event]]
+type = "lab.seen.v2"
+from = "lab.plates"
+on = "insert"
+key = "code"
+data = "id + 1 as id"
+
+[[event]]
+type = "lab.seen.v1"
+from_event = "lab.seen.v2"
+data = "id * 10 as ten"
+"#;
+    let told = insert(&mut translator(rules, Automatic::Off), ROW);
+    assert_eq!(told, [r#"lab.seen.v2 P7 "P7" {"id":8}"#, r#"lab.seen.v1 P7 "P7" {"ten":80}"#]);
+}
+
 #[test]
 fn an_update_of_a_column_is_one_that_changed_its_value() {
     let full = ReplicaIdentity::Full;
@@ -246,6 +273,93 @@ fn ids_tell_changes_or_rows_apart_as_the_rule_says_and_are_the_same_in_a_repeat(
         } else if !by_change {
             assert_ne!(first, id(&mut translator, other, 10), "{rest}: another row");
         }
+    }
+}
+
+/// As docs/EVENTS.md recomputes it: a rule of the same type that did not want the change counts for nothing.
+#[test]
+fn the_ordinal_in_an_id_counts_events_and_not_rules() {
+    let one = |when: &str| rule(&format!("when = \"{when}\"\ndata = \"id\""));
+    let ids = |rules: &str| {
+        let (bytes, cells) = message(ROW);
+        let place = Place {
+            transaction: Transaction { commit: Lsn::new(9), xid: 742, time: 1_790_848_800_123_456 },
+            index: 0,
+            lsn: Lsn::new(0x1_A2B3_C000),
+            nth: 1,
+        };
+        let (mut records, mut outcome) = (Records::default(), Outcome::default());
+        let operation = Operation::Insert { new: Tuple::new(&bytes, &cells) };
+        let change = Change { place, relation: &plates(ReplicaIdentity::Default), operation, raw: b"" };
+        translator(rules, Automatic::Off).translate(&change, &mut records, &mut outcome).unwrap();
+        let id = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).unwrap()["id"].to_string();
+        records.iter().map(|record| id(record.line)).collect::<Vec<_>>()
+    };
+    let first = ids(&one("true"));
+    assert_eq!(ids(&(one("false") + &one("true"))), first);
+    let both = ids(&one("true").repeat(2));
+    assert!(both.len() == 2 && both[0] == first[0] && both[1] != first[0], "{both:?}");
+    // What fails would have been the first.
+    assert_eq!(ids(&(one("id / 0 > 1") + &one("true"))), [both[1].clone()]);
+}
+
+/// A key, or a condition, of what the server never sends would make no event, ever.
+#[test]
+fn what_is_needed_of_the_old_row_and_is_not_sent_is_told_when_the_rules_are_loaded() {
+    for (rest, missing) in [
+        ("on = \"update\"\nkey = \"old.code\"", "code"),
+        ("on = \"update\"\nsubject = \"old.code\"", "code"),
+        ("on = \"update\"\ntime = \"old.at\"", "at"),
+        ("on = \"update\"\nid = \"old.code\"", "code"),
+        ("on = \"delete\"\nkey = \"code\"", "code"),
+        ("on = \"insert, delete\"\nsubject = \"code || id\"", "code"),
+        ("on = \"delete\"\ntime = \"at\"", "at"),
+        ("on = \"delete\"\nwhen = \"volume > 1\"", "volume"),
+        // Known: the key, the operation, and what only other operations read.
+        ("on = \"delete\"\nkey = \"id\"\nsubject = \"old.id\"", ""),
+        ("on = \"insert, update\"\nkey = \"code\"", ""),
+        ("on = \"update, delete\"\nkey = \"case op when 'delete' then id::text else code end\"", ""),
+        ("on = \"insert, delete\"\nwhen = \"new.volume is null or new.volume > 1\"", ""),
+    ] {
+        let translator = translator(&rule(&format!("{rest}\ndata = \"id\"")), Automatic::Off);
+        assert!(translator.check(&plates(ReplicaIdentity::Full)).is_ok(), "{rest}");
+        let told = translator.check(&plates(ReplicaIdentity::Default)).err().map(|wrong| wrong.to_string());
+        match told {
+            None => assert!(missing.is_empty(), "{rest} is accepted"),
+            Some(told) => assert!(
+                !missing.is_empty()
+                    && told.contains(&format!("needs the old value of {missing}, which"))
+                    && told.contains("ALTER TABLE \"lab\".\"plates\" REPLICA IDENTITY FULL"),
+                "{rest}: {told}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn the_names_of_changed_columns_tell_nothing_of_personal_data() {
+    let mut rules = translator(&rule("on = \"update\"\ndata = \"changed() as c\""), Automatic::Off);
+    let new = ["7", "P8", "1.50", "another", "2026-10-01 10:00:00+00"];
+    let told = update(&mut rules, ReplicaIdentity::Full, Some(ROW), new);
+    assert_eq!(told, [r#"lab.a.v1 7 "7" {"c":["code"]}"#]);
+}
+
+/// An id that is a hash of the key is no pseudonym: who guesses the key can tell.
+#[test]
+fn an_id_is_not_made_of_a_key_that_is_personal_data() {
+    for (pii, rest, refused) in [
+        ("id", "key = \"hmac(id)\"\nid = \"key\"\ndata = \"code\"", true),
+        ("id", "key = \"hmac(id)\"\nid = \"hmac(id)\"\ndata = \"code\"", false),
+        ("code", "key = \"hmac(id)\"\nid = \"key\"\ndata = \"id\"", false),
+    ] {
+        let mut settings = translator(&rule(rest), Automatic::Off).settings().clone();
+        settings.pii.columns = vec![format!("*.*.{pii}")];
+        settings.hmac_key = crate::translate::sql::HmacKey::new(&[7; 16]);
+        let checked =
+            Translator::new("urn:forebay:lab", 0, settings).check(&plates(ReplicaIdentity::Default));
+        let told = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(told.contains("the id would be made of id, which holds personal data"), refused, "{told}");
+        assert_eq!(told.is_empty(), !refused, "{told}");
     }
 }
 

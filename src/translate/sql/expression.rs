@@ -20,6 +20,7 @@ pub struct Expression {
     kind: Kind,
     reads_new: Vec<String>,
     reads_old: Vec<String>,
+    reads_old_in_delete: Vec<String>,
     uses_hmac: bool,
 }
 
@@ -116,6 +117,8 @@ impl Expression {
             kind,
             reads_new: facts.new.into_iter().collect(),
             reads_old: facts.old.into_iter().collect(),
+            // An expression that asks for the operation may read it in others only.
+            reads_old_in_delete: if facts.operation { Vec::new() } else { facts.bare.into_iter().collect() },
             uses_hmac: facts.hmac,
         }
     }
@@ -165,6 +168,11 @@ impl Expression {
     /// Names of the columns that it reads of the old row by `old.`; `changed()` reads all.
     pub fn reads_old(&self) -> &[String] {
         &self.reads_old
+    }
+
+    /// Names of the columns that it reads of the old row in a delete, because that has no other: bare ones.
+    pub fn reads_old_in_delete(&self) -> &[String] {
+        &self.reads_old_in_delete
     }
 
     /// Whether it reads nothing of the change.
@@ -319,6 +327,8 @@ fn kind_of(base: &Base) -> Kind {
 struct Facts {
     new: BTreeSet<String>,
     old: BTreeSet<String>,
+    bare: BTreeSet<String>,
+    operation: bool,
     hmac: bool,
 }
 
@@ -330,7 +340,11 @@ impl Facts {
             }
             Op::Column(column) => {
                 self.new.insert(column.name.to_string());
+                if column.side == Side::Current {
+                    self.bare.insert(column.name.to_string());
+                }
             }
+            Op::Operation => self.operation = true,
             Op::Changed(columns) => {
                 self.new.extend(columns.iter().map(|column| column.name.to_string()));
                 self.old.extend(columns.iter().map(|column| column.name.to_string()));

@@ -378,6 +378,10 @@ impl Checker<'_, '_> {
             let Meaning::Column(column) = &name.meaning else {
                 return self.wrong(place, "changed() knows the columns of a table only", "");
             };
+            // That it has changed tells something of it.
+            if column.tagged {
+                continue;
+            }
             unavailable |= !column.in_identity;
             let Op::Column(read) = names::read(&name.name, column, Side::New, place).op else { continue };
             columns.push(ColumnRead { side: Side::Old, ..read });

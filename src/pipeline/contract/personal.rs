@@ -1,0 +1,41 @@
+//! Personal data beside the rules: keys of automatic events, and patterns of `[pii]` that name nothing.
+
+use crate::change::Described;
+use crate::translate::Translator;
+
+/// What must not be published like this.
+#[derive(Debug, thiserror::Error)]
+#[error("personal data ([pii]) would leave:{}", .0.iter().map(|one| format!("\n  {one}")).collect::<String>())]
+pub(super) struct Exposed(Vec<String>);
+
+/// Looks at the tables that `[pii]` may speak of.
+///
+/// # Errors
+/// A key that holds personal data would be the subject of automatic events; or a column that is named is not there, which is a
+/// slip of the pen or a column with a new name: nothing would be kept back.
+pub(super) fn check(translator: &Translator, tables: &[Described]) -> Result<(), Exposed> {
+    let mut exposed = Vec::new();
+    for relation in tables.iter().map(|table| &table.relation) {
+        if let Some(column) = translator.tagged_key(relation) {
+            let table = format!("{}.{}", relation.schema, relation.table);
+            exposed.push(format!(
+                "{table}: {column} is part of the key, which is the subject of the automatic events; write rules about inserts, \
+                 updates and deletes with key = \"hmac({column})\", or leave the table out (tables.exclude)"
+            ));
+        }
+    }
+    for pattern in &translator.settings().pii.columns {
+        let [schema, table, column] = pattern.split('.').collect::<Vec<_>>()[..] else { continue };
+        let is_it = |of: &&Described| of.relation.schema == schema && of.relation.table == table;
+        let Some(described) = tables.iter().find(is_it) else { continue };
+        let relation = &described.relation;
+        let known = relation.columns.iter().chain(&relation.absent).any(|known| known.name == column);
+        if column != "*" && !known {
+            exposed.push(format!(
+                "pii.columns: {schema}.{table} has no published column {column}; correct it, or, for rows that were written \
+                 when it had that name, write \"{schema}.*.{column}\""
+            ));
+        }
+    }
+    if exposed.is_empty() { Ok(()) } else { Err(Exposed(exposed)) }
+}
