@@ -74,8 +74,11 @@ impl Lock {
     /// # Errors
     /// It cannot be read, or a file is not what was written.
     pub fn read(directory: &Path) -> Result<Option<Self>, LockError> {
-        if !directory.is_dir() {
-            return Ok(None);
+        match fs::metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Whom the directory is not open for has contracts all the same.
+            Err(error) => return Err(failed(directory)(error)),
+            Ok(_) => {}
         }
         let mut locked: Vec<Locked> = Vec::new();
         for folder in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
@@ -219,6 +222,9 @@ mod tests {
             assert!(!put(&file, &schema(event_type, &format!("{major}.{minor}"))).unwrap());
         }
         fs::write(folder.path().join("lab.x/README.md"), "ours").unwrap();
+        let no_directory = Lock::read(&folder.path().join("lab.x/README.md/events.lock")).unwrap_err();
+        assert!(no_directory.to_string().contains("Not a directory"), "{no_directory}");
+        assert!(Lock::read(&folder.path().join("lab.x/README.md")).is_err(), "a file is no directory");
         let lock = Lock::read(folder.path()).unwrap().unwrap();
         let told: Vec<_> =
             lock.locked.iter().map(|l| (l.event_type.as_str(), l.minor(), l.versions.len())).collect();

@@ -15,7 +15,7 @@ use crate::contracts::lock::Lock;
 use crate::contracts::model::Model;
 use crate::failure::Failure;
 use crate::pipeline::database;
-use crate::rules::{Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
+use crate::rules::{Id, Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
 use crate::source::postgres::catalog;
 use crate::source::postgres::publication::{self, PublicationFacts, quoted};
 use crate::source::postgres::sql::Session;
@@ -203,8 +203,9 @@ async fn ask(session: &mut Session, rules: &Rules, name: &TableName) -> Result<V
         if !matches!(&rule.origin, Origin::Table { from, .. } if from == name) {
             continue;
         }
-        let texts = [&rule.when, &rule.key, &rule.subject, &rule.time, &rule.data];
-        for text in texts.into_iter().flatten() {
+        let id = if let Id::Given(text) = &rule.id { Some(text) } else { None };
+        let texts = [&rule.when, &rule.key, &rule.subject, &rule.time, &rule.data].map(Option::as_ref);
+        for text in texts.into_iter().chain([id]).flatten() {
             let query = query(name, &describable(&text.text));
             let asked = session
                 .run(async |client| Ok::<_, tokio_postgres::Error>(client.prepare(&query.sql).await))

@@ -149,8 +149,8 @@ impl Undertaker {
     /// The file cannot be read.
     pub fn begin(&mut self) -> Result<(), Failure> {
         self.go_on();
-        let low = self.ledger.lock().published().low.mark.frame;
-        self.aside = PutAside::read(&self.letters, low).map_err(Failure::retry)?;
+        let low = self.ledger.lock().published().low.mark;
+        self.aside = PutAside::read(&self.letters, &low).map_err(Failure::retry)?;
         Ok(())
     }
 

@@ -414,8 +414,16 @@ impl Reader<'_> {
 /// `YYYY-MM-DD`; such texts compare as their days do.
 fn is_date(text: &str) -> bool {
     let shape = text.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b }).eq(*b"0000-00-00");
-    let part = |range: Range<usize>| text.get(range).and_then(|part| part.parse::<u8>().ok()).unwrap_or(0);
-    shape && (1..=12).contains(&part(5..7)) && (1..=31).contains(&part(8..10))
+    let part = |range: Range<usize>| text.get(range).and_then(|part| part.parse::<u16>().ok()).unwrap_or(0);
+    let (year, month, day) = (part(0..4), part(5..7), part(8..10));
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 0,
+    };
+    shape && year > 0 && (1..=days).contains(&day)
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ fn every_error_is_told_with_its_place() {
         (event("from = \"lab.a\"\nconsumers = \"x\""), "4:1", "list of texts"),
         (event("from = \"lab.a\"\ndeprecated = \"x\""), "4:1", "write deprecated"),
         (event("from = \"lab.a\"\ndeprecated = { since = \"soon\" }"), "4:1", "not a day"),
+        (event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-29\" }"), "4:1", "not a day"),
         (
             event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-01\", sunset = \"2026-01-01\" }"),
             "4:1",

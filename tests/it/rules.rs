@@ -248,6 +248,39 @@ data = "plate_id, hmac(operator_email) as operator"
     }
 }
 
+/// A deferrable primary key identifies no row for the server, which then refuses updates of a published table; and what a key's
+/// index includes is not sent.
+#[test]
+fn a_key_is_what_the_server_takes_for_one() {
+    let rule = |from: &str, data: &str| {
+        format!("[[event]]\ntype = \"lab.a.v1\"\nfrom = \"{from}\"\non = \"update\"\ndata = \"{data}\"\n")
+    };
+    let mut flow = lab(&rule("lab.wide", "id, old.note as before"), &[]);
+    flow.daemon.settings().tables.clear();
+    flow.postgres.execute(
+        "drop schema audit cascade; create table lab.late (id int primary key deferrable, n int); \
+         create table lab.wide (id int, note text, primary key (id) include (note)); \
+         alter table lab.late owner to lab; alter table lab.wide owner to lab; insert into lab.late values (1, 1)",
+    );
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    assert!(log.contains("needs the old value of note, which the replica identity of lab.wide"), "{log}");
+    write(&flow, &rule("lab.wide", "id"));
+    flow.start();
+    flow.postgres.execute(
+        "update lab.late set n = 2; insert into lab.wide values (7, 'n'); update lab.wide set note = 'm'",
+    );
+    let came = events(&flow, 2);
+    assert_eq!((&came[1]["type"], &came[1]["subject"]), (&json!("lab.a.v1"), &json!("7")));
+    assert!(flow.daemon.terminate().success());
+    flow.postgres.execute("alter publication forebay_lab add table lab.late");
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    assert!(log.contains("\"lab\".\"late\" has no replica identity"), "{log}");
+}
+
 /// The subject of an automatic event is the key.
 #[test]
 fn a_key_that_is_personal_data_leaves_in_no_automatic_event() {

@@ -61,7 +61,7 @@ pub fn position_of(text: &str) -> Option<Position> {
 }
 
 /// The position and the ordinal that an event's `sequence` says.
-pub(super) fn position_of_sequence(text: &str) -> Option<(Position, u16)> {
+pub fn position_of_sequence(text: &str) -> Option<(Position, u16)> {
     let digits = |from: usize, to: usize| {
         let digits =
             text.get(from..to).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));

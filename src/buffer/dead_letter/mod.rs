@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::disk::{self, DiskError};
 use crate::failure::Failure;
 
-pub use self::id::{LetterId, position_of};
+pub use self::id::{LetterId, position_of, position_of_sequence};
 
 /// Its name in the buffer directory.
 pub const FILE_NAME: &str = "dead_letters.jsonl";

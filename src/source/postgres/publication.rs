@@ -62,10 +62,10 @@ fn no_identity(table: &TableName) -> Finding {
     }
 }
 
-/// The identity in force: with an index that was dropped, or a primary key that does not exist, there is none.
+/// The identity in force: with an index that was dropped, or a primary key that does not exist or is deferrable, there is none.
 const USABLE: &str = "CASE c.relreplident
     WHEN 'f' THEN true
-    WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid)
+    WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
     WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
     ELSE false END";
 

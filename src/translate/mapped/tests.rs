@@ -134,6 +134,20 @@ fn key_subject_and_fields_are_what_the_rule_says() {
 }
 
 #[test]
+fn a_time_that_rfc_3339_cannot_say_is_none() {
+    for (at, said) in [
+        ("2026-10-01 10:00:00+00", true),
+        ("0044-03-15 10:00:00+00 BC", false),
+        ("12026-03-15 10:00:00+00", false),
+        ("-infinity", false),
+    ] {
+        let row = ["7", "P7", "1.50", "n", at];
+        let told = insert(&mut translator(&rule("time = \"at\"\ndata = \"id\""), Automatic::Off), row);
+        assert_eq!(told[0].contains("FAILED lab.a.v1: the time is infinite, or beyond"), !said, "{told:?}");
+    }
+}
+
+#[test]
 fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
     let and = "[[event]]\ntype = \"lab.b.v1\"\nfrom = \"lab.plates\"\ndata = \"id\"\n";
     let row = ["7", "-", "0", "n", "infinity"];

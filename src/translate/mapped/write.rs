@@ -122,8 +122,8 @@ impl Event {
         match expression.write_json(row, context, time).map_err(|error| error.to_string())? {
             Outcome::Null => Ok(false),
             Outcome::Unavailable => Err("the time hangs on a value that the server did not send".to_owned()),
-            // CloudEvents wants RFC 3339: four digits of a year, and no infinity.
-            Outcome::Value if time.len() >= 22 && time.get(5) == Some(&b'-') => {
+            // CloudEvents wants RFC 3339: four digits of a year, no infinity, and nothing before Christ.
+            Outcome::Value if time.len() >= 22 && time.get(5) == Some(&b'-') && time.ends_with(b"Z\"") => {
                 time.pop();
                 time.remove(0);
                 Ok(true)

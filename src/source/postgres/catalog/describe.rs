@@ -52,12 +52,14 @@ pub async fn describe(client: &Client, name: &TableName) -> Result<Option<Descri
     Ok(Some(Described { relation, comment: table.try_get("comment")?, comments }))
 }
 
+/// What an index merely includes is no part of a replica identity, and a deferrable primary key is none at all.
 const COLUMNS: &str = "
     SELECT a.attname::text AS name, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS not_null,
            pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
-           coalesce(a.attnum = ANY (p.indkey), false) AS in_key, coalesce(a.attnum = ANY (r.indkey), false) AS in_index
+           coalesce(a.attnum = ANY ((p.indkey::int2[])[0:p.indnkeyatts - 1]), false) AS in_key,
+           coalesce(a.attnum = ANY ((r.indkey::int2[])[0:r.indnkeyatts - 1]), false) AS in_index
     FROM pg_catalog.pg_attribute a
-    LEFT JOIN pg_catalog.pg_index p ON p.indrelid = a.attrelid AND p.indisprimary
+    LEFT JOIN pg_catalog.pg_index p ON p.indrelid = a.attrelid AND p.indisprimary AND p.indimmediate
     LEFT JOIN pg_catalog.pg_index r ON r.indrelid = a.attrelid AND r.indisreplident
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     ORDER BY a.attnum";
