@@ -45,6 +45,19 @@ impl Relation {
     }
 }
 
+impl Relation {
+    /// The same table, of whose old rows only the primary key is told: partitions do not take `REPLICA IDENTITY FULL` from their
+    /// table, and no message says which of them a row is in.
+    #[must_use]
+    pub fn by_primary_key(&self) -> Self {
+        let mut relation = Self { identity: ReplicaIdentity::Default, ..self.clone() };
+        for (at, column) in relation.columns.iter_mut().enumerate() {
+            column.in_identity = self.primary_key.contains(&at);
+        }
+        relation
+    }
+}
+
 /// A table as today's catalogue describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {

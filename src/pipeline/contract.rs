@@ -160,11 +160,35 @@ async fn rules(
         }
         match translator.check(&described.relation) {
             Ok(()) => errors.extend(ask(session, rules, name).await?),
-            Err(wrong) => errors.extend(wrong.0),
+            Err(wrong) => {
+                let partitions = partitions(session, rules, (name, &described, &wrong)).await?;
+                errors.extend(wrong.0.into_iter().chain(partitions));
+            }
         }
         tables.push(described);
     }
     if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
+}
+
+/// The partitions of a table that must be altered as well, where rules need the old row.
+async fn partitions(
+    session: &mut Session,
+    rules: &Rules,
+    (name, described, wrong): (&TableName, &Described, &RuleErrors),
+) -> Result<Option<RuleError>, Failure> {
+    let table = described.relation.oid;
+    if !wrong.0.iter().any(|error| error.message.contains("REPLICA IDENTITY FULL")) {
+        return Ok(None);
+    }
+    let lesser = session.run(async |client| catalog::partitions_not_full(client, table).await).await?;
+    if lesser.is_empty() {
+        return Ok(None);
+    }
+    let alter = |partition: &String| format!("    ALTER TABLE {partition} REPLICA IDENTITY FULL;");
+    let statements: Vec<String> = lesser.iter().map(alter).collect();
+    let message =
+        format!("partitions do not take the replica identity from {name}; run\n{}", statements.join("\n"));
+    Ok(about(rules, name, &message))
 }
 
 fn not_published(name: &TableName, publication: &str) -> String {

@@ -16,7 +16,7 @@ pub mod time;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::change::{Change, Message, Relation};
+use crate::change::{Change, Message, OldRow, Operation, Relation, ReplicaIdentity};
 use crate::config::Automatic;
 use crate::event::Records;
 use crate::rules::{RuleErrors, Rules};
@@ -231,7 +231,8 @@ impl Translator {
         records: &mut Records,
         outcome: &mut Outcome,
     ) -> Result<(), TranslateError> {
-        let relation = change.relation;
+        let told = what_is_told(change);
+        let (change, relation) = (told.as_ref().unwrap_or(change), change.relation);
         let known = self.plans.get(&relation.oid).is_some_and(|(planned, _)| Arc::ptr_eq(planned, relation));
         if !known {
             if self.plans.len() >= self.plans_max {
@@ -267,4 +268,20 @@ impl Translator {
         }
         Ok(())
     }
+}
+
+/// A change whose old row says less than its message: partitions have a replica identity of their own, and the server sends what
+/// theirs gives, with NULL for the rest, in the form that the table's asks for. `None`: the change is what its message says.
+fn what_is_told<'a>(change: &Change<'a>) -> Option<Change<'a>> {
+    if change.relation.identity == ReplicaIdentity::Full {
+        return None;
+    }
+    let operation = match change.operation {
+        Operation::Update { old: Some(OldRow::Full(old)), new } => {
+            Operation::Update { old: Some(OldRow::Key(old)), new }
+        }
+        Operation::Delete { old: OldRow::Full(old) } => Operation::Delete { old: OldRow::Key(old) },
+        _ => return None,
+    };
+    Some(Change { operation, ..*change })
 }

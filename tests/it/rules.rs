@@ -248,6 +248,59 @@ data = "plate_id, hmac(operator_email) as operator"
     }
 }
 
+/// A partitioned table's `REPLICA IDENTITY FULL` is not that of its partitions, which are what the server looks at.
+#[test]
+fn a_partition_that_does_not_give_the_old_row_is_told_and_makes_no_wrong_event() {
+    let mut flow = lab(
+        "[[event]]\ntype = \"lab.run_moved.v1\"\nfrom = \"lab.runs\"\non = \"update of state\"\ndata = \"id, old.state as before\"\n",
+        &[],
+    );
+    flow.daemon.settings().tables.push("lab.runs".to_owned());
+    flow.postgres.execute(
+        "create table lab.runs (id int primary key, state text, note text) partition by range (id); \
+         create table lab.runs_1 partition of lab.runs for values from (0) to (100); \
+         alter table lab.runs owner to lab; alter table lab.runs_1 owner to lab; alter table lab.runs replica identity full",
+    );
+    flow.daemon.start_again();
+    assert!(!flow.daemon.wait().success());
+    let log = flow.daemon.log().join("\n");
+    assert!(log.contains("ALTER TABLE lab.runs_1 REPLICA IDENTITY FULL;"), "{log}");
+    flow.postgres.execute("alter table lab.runs_1 replica identity full");
+    flow.start();
+    // One that comes later has its own again.
+    flow.postgres.execute(
+        "create table lab.runs_2 partition of lab.runs for values from (100) to (200); alter table lab.runs_2 owner to lab; \
+         insert into lab.runs values (1, 'new', 'n'), (101, 'new', 'n'); update lab.runs set state = 'old'; delete from lab.runs",
+    );
+    let list = || String::from_utf8(flow.daemon.run(&["dlq", "list", "--json"]).stdout).unwrap();
+    eventually("letters of the updates", SOON, || (list().lines().count() >= 2).then_some(()));
+    assert!(list().lines().all(|letter| letter.contains("needs the old value of state")), "{}", list());
+    flow.daemon.wait_for_log("not all partitions are REPLICA IDENTITY FULL");
+    flow.postgres.execute("alter table lab.runs_2 replica identity full");
+    flow.postgres.execute("insert into lab.runs values (103, 'new', 'n'); update lab.runs set state = 'old'");
+    eventually("the update is told", SOON, || {
+        let told = json!({"id": 103, "before": "new"});
+        events(&flow, 1).iter().any(|event| event["data"] == told).then_some(())
+    });
+    assert!(flow.daemon.terminate().success());
+
+    // Without the rule, what is not known of an old row is not NULL.
+    flow.postgres.execute("delete from lab.runs; alter table lab.runs_2 replica identity default");
+    write(&flow, "");
+    flow.start();
+    flow.postgres.execute("insert into lab.runs values (102, 'new', 'n'); delete from lab.runs");
+    eventually("the second partition's row is gone", SOON, || {
+        let told = events(&flow, 1);
+        told.iter().any(|event| event["data"] == json!({"id": 102})).then_some(())
+    });
+    assert!(
+        !events(&flow, 1)
+            .iter()
+            .any(|event| event["data"] == json!({"id": 102, "note": null, "state": null}))
+    );
+    assert!(flow.daemon.terminate().success());
+}
+
 /// A deferrable primary key identifies no row for the server, which then refuses updates of a published table; and what a key's
 /// index includes is not sent.
 #[test]

@@ -5,7 +5,7 @@ use crate::translate::Translator;
 
 /// What must not be published like this.
 #[derive(Debug, thiserror::Error)]
-#[error("personal data ([pii]) would leave:{}", .0.iter().map(|one| format!("\n  {one}")).collect::<String>())]
+#[error("personal data ([pii]) would leave:\n  {}", .0.join("\n  "))]
 pub(super) struct Exposed(Vec<String>);
 
 /// Looks at the tables that `[pii]` may speak of.

@@ -19,7 +19,7 @@ use crate::types::{Kind, SqlType};
 
 pub use absent::absent;
 pub use data_types::{data_types, modified, not_null};
-pub use describe::describe;
+pub use describe::{describe, partitions_not_full};
 
 /// What the catalogue says of a table and of the types of its columns.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Known {
     pub not_null: Vec<String>,
     /// Published columns that an announcement of the table may lack, see [`Relation::absent`](crate::change::Relation::absent).
     pub absent: Vec<Column>,
+    /// Whether it has partitions that tell less of an old row than its `REPLICA IDENTITY FULL` does.
+    pub partitions_tell_less: bool,
 }
 
 /// Asks for all of it.
@@ -44,6 +46,7 @@ pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, 
         primary_key: primary_key(client, table).await?,
         not_null: not_null(client, table).await?,
         absent: Vec::new(),
+        partitions_tell_less: false,
     })
 }
 

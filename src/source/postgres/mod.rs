@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::buffer::Settled;
 use crate::change::Delivery;
+use crate::change::ReplicaIdentity;
 use crate::failure::Failure;
 use crate::position::Lsn;
 use crate::source::Source;
@@ -129,7 +130,7 @@ async fn ask(
     announced: Announced,
     publication: String,
 ) -> Result<(Session, catalog::Known), Error> {
-    let table = announced.oid;
+    let (table, full) = (announced.oid, announced.identity == ReplicaIdentity::Full);
     let types: Vec<u32> = announced.columns.iter().map(|column| column.type_oid).collect();
     let names: Vec<String> = announced.columns.into_iter().map(|column| column.name).collect();
     loop {
@@ -143,6 +144,8 @@ async fn ask(
             .run(async |client| -> Result<_, Error> {
                 let mut known = catalog::known(client, table, &types).await?;
                 known.absent = catalog::absent(client, table, &names, &publication).await?;
+                known.partitions_tell_less =
+                    full && !catalog::partitions_not_full(client, table).await?.is_empty();
                 Ok(known)
             })
             .await;

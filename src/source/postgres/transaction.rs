@@ -198,7 +198,15 @@ impl Assembler {
             })
             .collect();
         let primary_key = primary_key.unwrap_or_default();
-        let relation = Relation { oid, schema, table, identity, columns, primary_key, absent };
+        let mut relation = Relation { oid, schema, table, identity, columns, primary_key, absent };
+        if known.partitions_tell_less {
+            relation = relation.by_primary_key();
+            tracing::warn!(
+                table = format!("{}.{}", relation.schema, relation.table),
+                "not all partitions are REPLICA IDENTITY FULL as their table is, and they do not take it from there: only the \
+                 primary key of old rows is known"
+            );
+        }
         self.relations.insert(oid, Arc::new(relation));
     }
 

@@ -40,7 +40,7 @@ pub async fn describe(client: &Client, name: &TableName) -> Result<Option<Descri
         comments.push(attribute.comment.clone());
         columns.push(attribute.column(&known.kinds, &known.data_types, identity));
     }
-    let relation = Relation {
+    let mut relation = Relation {
         oid,
         schema: name.schema.clone(),
         table: name.table.clone(),
@@ -49,7 +49,26 @@ pub async fn describe(client: &Client, name: &TableName) -> Result<Option<Descri
         primary_key,
         absent: Vec::new(),
     };
+    if identity == ReplicaIdentity::Full && !partitions_not_full(client, oid).await?.is_empty() {
+        relation = relation.by_primary_key();
+    }
     Ok(Some(Described { relation, comment: table.try_get("comment")?, comments }))
+}
+
+/// Partitions of a table, quoted, that are not `REPLICA IDENTITY FULL`: they do not take that from their table.
+///
+/// # Errors
+/// The connection broke.
+pub async fn partitions_not_full(client: &Client, table: u32) -> Result<Vec<String>, Error> {
+    const QUERY: &str = "
+        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+        FROM pg_catalog.pg_partition_tree($1::oid::regclass) t
+        JOIN pg_catalog.pg_class c ON c.oid = t.relid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.isleaf AND c.oid <> $1 AND c.relreplident <> 'f'
+        ORDER BY 1";
+    let rows = client.query_typed(QUERY, &[(&table, Type::OID)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// What an index merely includes is no part of a replica identity, and a deferrable primary key is none at all.
