@@ -13,6 +13,7 @@ pub mod document;
 pub mod envelope;
 pub mod lock;
 pub mod model;
+pub mod open;
 pub mod shape;
 pub mod snapshot;
 pub mod trial;

@@ -113,7 +113,7 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
             form_text(&now)
         ));
     }
-    if !allows_null(was) && allows_null(&now) {
+    if !shape::allows_null(was) && shape::allows_null(&now) {
         differences.push(format!("field {name} was never null, and can be null"));
     }
     if always && field.optional {
@@ -138,11 +138,6 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
         _ => {}
     }
     differences
-}
-
-fn allows_null(schema: &Schema) -> bool {
-    let types = shape::types(schema);
-    types.is_empty() || types.contains(&"null")
 }
 
 fn types_without_null(schema: &Schema) -> Vec<&str> {
@@ -173,6 +168,10 @@ fn form(schema: &Schema) -> Value {
     // A field can be called "description": only what stands beside "type" is left out at the top.
     let mut members = schema.clone();
     members.remove("type");
+    if let Some(Value::Array(several)) = members.get_mut("anyOf") {
+        // Whether null is one of them is told by itself.
+        several.retain(|one| one.get("type").is_none_or(|kind| kind != "null"));
+    }
     demanded(&members.into())
 }
 
@@ -182,7 +181,7 @@ fn form_text(schema: &Schema) -> String {
     named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
 }
 
-fn of_order(event: &Event, locked: &Value) -> Vec<String> {
+pub(super) fn of_order(event: &Event, locked: &Value) -> Vec<String> {
     let now = orders(event);
     let was = locked.get("x-order").cloned().unwrap_or(json!([]));
     if was == now {
@@ -222,7 +221,7 @@ pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
     for (name, was) in properties(locked) {
         let Some(was) = was.as_object() else { continue };
         if let Some(Value::Object(property)) = now.get_mut(name)
-            && allows_null(was)
+            && shape::allows_null(was)
         {
             *property = shape::or_null(std::mem::take(property));
         }

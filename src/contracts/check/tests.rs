@@ -227,7 +227,7 @@ fn automatic_events_are_a_contract_only_once_they_are_locked() {
         assert!(inserted.contains(expected), "{inserted}");
     }
     let found = check(&model(RULE, Automatic::Off, &table()), &locked, TODAY);
-    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { automatic: true, .. })).count(), 4);
+    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { maker: Maker::Table, .. })).count(), 4);
 }
 
 #[test]

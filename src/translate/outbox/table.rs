@@ -163,6 +163,16 @@ impl Plan {
         }))
     }
 
+    /// The place of the column that is the key.
+    pub const fn key(&self) -> usize {
+        self.aggregateid.at
+    }
+
+    /// Whether rows say when they happened.
+    pub const fn has_time(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
     /// Adds the event that an inserted row is.
     ///
     /// # Errors
