@@ -19,6 +19,7 @@ use super::model::{Event, Model};
 
 use self::compare::Comparison;
 
+pub(super) use self::compare::{is_of_form, properties, required};
 pub(super) use self::given::next as next_of_given;
 
 /// One thing to say.

@@ -14,11 +14,13 @@ pub mod envelope;
 pub mod lock;
 pub mod model;
 pub mod open;
+mod promises;
 pub mod shape;
 pub mod snapshot;
 pub mod trial;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{Config, TableName};
 use crate::rules::RuleErrors;
@@ -47,18 +49,20 @@ pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
 }
 
-/// What translation is told, with the addresses of the schemas that are locked.
+/// What translation is told, with what is locked and where its schemas are served.
 ///
 /// # Errors
 /// Rules, key or contracts are wrong.
 pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
     let mut settings = Settings::load(config)?;
-    if let Some(base) = &config.events.schemas {
-        let directory = config.events.lock_directory();
-        match Lock::read(&directory)? {
-            Some(lock) => settings.schemas = lock.addresses(base),
-            None => return Err(SetUpError::NoLock(directory.display().to_string())),
+    let directory = config.events.lock_directory();
+    match (Lock::read(&directory)?, &config.events.schemas) {
+        (Some(lock), schemas) => {
+            settings.schemas = schemas.as_ref().map(|base| lock.addresses(base)).unwrap_or_default();
+            settings.contracts = Some(Arc::new(lock));
         }
+        (None, Some(_)) => return Err(SetUpError::NoLock(directory.display().to_string())),
+        (None, None) => {}
     }
     Ok(settings)
 }

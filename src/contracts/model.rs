@@ -162,6 +162,7 @@ impl Model {
                 has_hmac_key: true,
                 automatic: settings.automatic,
                 schemas: &settings.schemas,
+                contracts: None,
             };
             match mapped::compile(&settings.rules, &table.relation, &catalog) {
                 Ok(plan) => {

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod json;
 pub mod mapped;
 pub mod outbox;
+mod promises;
 mod settings;
 pub mod sql;
 pub mod time;
@@ -24,6 +25,7 @@ use crate::rules::{RuleErrors, Rules};
 pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
+pub use self::promises::{Contracts, Promise};
 pub use self::settings::{Addresses, Settings, SettingsError};
 
 use self::sql::Context;
@@ -48,6 +50,9 @@ pub enum TranslateError {
     /// The table is not what its rules were written for.
     #[error("the table has changed under its rules: {0}")]
     Drift(String),
+    /// What the row would make is not what was locked.
+    #[error("{0}")]
+    Contract(String),
     /// What the application has put into its outbox is no event.
     #[error("{0}")]
     Outbox(String),
@@ -156,15 +161,15 @@ impl Translator {
             has_hmac_key: self.settings.hmac_key.is_some(),
             automatic: self.settings.automatic,
             schemas: &self.settings.schemas,
+            contracts: self.settings.contracts.as_deref(),
         };
         mapped::compile(&self.settings.rules, relation, &catalog)
     }
 
     fn plan(&self, relation: &Relation) -> Plans {
-        let automatic = self.wants_automatic(relation).then(|| {
-            let attributes = (self.envelope.source(), &self.settings.schemas);
-            automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
-        });
+        let automatic = self
+            .wants_automatic(relation)
+            .then(|| automatic::Plan::new(relation, self.envelope.source(), &self.settings));
         let outbox = outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii).transpose();
         Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
     }
@@ -200,7 +205,8 @@ impl Translator {
             self.names.insert(ours.to_vec(), outbox::Names::default());
         }
         let Some(names) = self.names.get_mut(ours) else { return Ok(()) };
-        outbox::message(outbox, message, behind, (names, &mut self.envelope), records)
+        let tools = outbox::Tools { settings: &self.settings, names, envelope: &mut self.envelope };
+        outbox::message(outbox, message, behind, tools, records)
     }
 
     /// Adds the records of a change; none if no rule wants it. What single rules failed at is told in `outcome`.
@@ -226,7 +232,7 @@ impl Translator {
         match &mut plans.outbox {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => {
-                return plan.translate(change, &mut self.envelope, records);
+                return plan.translate(change, (&self.settings, &mut self.envelope), records);
             }
             None => {}
         }

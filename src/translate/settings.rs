@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::{Automatic, Config, Pii, Tables};
 use crate::rules::{RuleErrors, Rules};
 
+use super::promises::Contracts;
 use super::sql::HmacKey;
 
 /// What translation is told by the configuration.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub hmac_key: Option<HmacKey>,
     /// The directory of the contracts.
     pub lock: Option<PathBuf>,
+    /// What is locked, and must be kept.
+    pub contracts: Option<Arc<dyn Contracts>>,
     /// Where the schemas of types are served; empty where that is not configured.
     pub schemas: Addresses,
 }
@@ -85,6 +88,7 @@ impl Settings {
             hmac_key: None,
             pii: config.pii.clone(),
             lock: Some(config.events.lock_directory()),
+            contracts: None,
             schemas: Addresses::new(),
         })
     }

@@ -68,12 +68,13 @@ pub(super) fn fate(event: &Event, locked: &Value, name: &str) -> Fate {
 }
 
 /// The properties of a schema.
-pub(super) fn properties(schema: &Value) -> &Map<String, Value> {
+pub(in crate::contracts) fn properties(schema: &Value) -> &Map<String, Value> {
     static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     schema.get("properties").and_then(Value::as_object).unwrap_or(&NONE)
 }
 
-fn required(schema: &Value) -> Vec<String> {
+/// The fields that a schema requires.
+pub(in crate::contracts) fn required(schema: &Value) -> Vec<String> {
     let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     required.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
@@ -149,6 +150,15 @@ fn types_without_null(schema: &Schema) -> Vec<&str> {
 fn said(schema: &Schema) -> String {
     let types = types_without_null(schema);
     if types.is_empty() { "any JSON value".to_owned() } else { types.join(" or ") }
+}
+
+/// Whether values of a kind are what was locked, NULL aside.
+pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
+    let fits = |was: &Schema| types_without_null(was) == types_without_null(now) && form(was) == form(now);
+    match was.get("anyOf") {
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_object).any(fits),
+        _ => fits(was),
+    }
 }
 
 /// What a schema demands beside its types, without what it merely says.

@@ -9,6 +9,7 @@ mod write;
 use crate::change::{Change, Operation, Relation};
 use crate::event::Records;
 
+use super::Promise;
 use super::envelope::Envelope;
 use super::sql::{Context, Expression, Row, Truth};
 
@@ -41,6 +42,8 @@ pub struct Event {
     name: String,
     /// Which of the rules it is.
     pub rule: usize,
+    /// Why it can never be what was locked, made of rows of this form.
+    broken: Option<String>,
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
@@ -67,6 +70,8 @@ pub struct Field {
     pub value: Expression,
     /// The comment behind it in the rule.
     pub meaning: Option<String>,
+    /// What was locked of it.
+    promise: Promise,
 }
 
 #[derive(Debug)]
