@@ -87,6 +87,10 @@ fn drain(
                 if !tables.iter().any(|looked| looked.relation.oid == change.relation.oid) {
                     continue;
                 }
+                if on != On::Insert && show.is_outbox(change.relation) {
+                    // Its clean-up.
+                    continue;
+                }
                 if show.change(&change, on, false).is_err() {
                     return Ok(false);
                 }

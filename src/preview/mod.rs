@@ -216,6 +216,10 @@ impl<A: Audience> Show<'_, A> {
         self.wanted.event_type.as_ref().is_none_or(|wanted| wanted == event_type)
     }
 
+    pub(super) fn is_outbox(&self, relation: &Relation) -> bool {
+        self.translator.rules().outbox_of(&relation.schema, &relation.table).is_some()
+    }
+
     /// Whether events of the type that is asked for can come from this table.
     fn may_make(&self, name: &TableName) -> bool {
         let Some(wanted) = &self.wanted.event_type else { return true };
@@ -261,8 +265,8 @@ impl<A: Audience> Show<'_, A> {
         let (schema, table) = (&change.relation.schema, &change.relation.table);
         let name = TableName { schema: schema.clone(), table: table.clone() };
         let made = self.translator.translate(change, &mut self.records, &mut outcome);
-        if self.translator.rules().outbox_of(schema, table).is_some() {
-            return if on == On::Insert { self.show_made(&name.to_string(), made) } else { Ok(()) };
+        if self.is_outbox(change.relation) {
+            return self.show_made(&name.to_string(), made);
         }
         if let Err(error) = made {
             self.records.clear();

@@ -14,7 +14,7 @@ use crate::support::{SOON, eventually, repository};
 const HMAC_KEY: &str = "a key that only this test knows";
 
 /// The lab's sample between a database and a stream.
-fn lab() -> Flow {
+pub(crate) fn lab() -> Flow {
     let flow = Flow::prepare(seed(), |settings: &mut Settings| {
         settings.more.push(("events".to_owned(), "rules = \"events/*.toml\"".to_owned()));
         settings.more.push(("pii".to_owned(), "columns = [\"lab.plates.operator_email\"]".to_owned()));
@@ -26,7 +26,7 @@ fn lab() -> Flow {
     flow
 }
 
-fn replica_identity(flow: &Flow) {
+pub(crate) fn replica_identity(flow: &Flow) {
     let path = repository().join("config/lab/replica-identity.sql");
     flow.postgres.execute(&std::fs::read_to_string(path).unwrap());
 }

@@ -21,12 +21,17 @@ pub fn kind(schema: &Value) -> String {
     }
     let types: Vec<&str> = types(schema).into_iter().filter(|one| *one != "null").collect();
     match types[..] {
+        [] if all_texts(schema.get("enum")) => "text".to_owned(),
         [] => "any JSON".to_owned(),
         ["array"] => array(schema.get("items")),
         ["object"] => object(schema),
         ["string"] => text("format").and_then(known_format).unwrap_or("text").to_owned(),
         _ => types.iter().map(|one| simple(one)).collect::<Vec<_>>().join(" or "),
     }
+}
+
+fn all_texts(list: Option<&Value>) -> bool {
+    list.and_then(Value::as_array).is_some_and(|list| list.iter().all(Value::is_string))
 }
 
 /// Whether null fits.

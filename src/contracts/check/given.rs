@@ -222,8 +222,7 @@ impl Judge {
             }
         }
         match (was.get("additionalProperties"), now.get("additionalProperties")) {
-            (None | Some(Value::Bool(true)), _) => {}
-            (Some(Value::Bool(false)), Some(Value::Bool(false))) => {}
+            (None | Some(Value::Bool(true)), _) | (Some(Value::Bool(false)), Some(Value::Bool(false))) => {}
             (Some(Value::Bool(false)), _) => self.added.push(path("(fields without a name)")),
             (Some(of), now) => {
                 if !new.is_empty() {

@@ -1,5 +1,7 @@
 //! Events that applications make themselves, as far as a schema says what they are: outboxes and messages.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use crate::change::{Described, Relation};
@@ -83,13 +85,19 @@ fn event(outbox: &Outbox, schema: &Given, origin: &Origin) -> Event {
         payload: Some(Payload {
             schema: schema.text.clone(),
             example: example::of_schema(schema),
-            file: schema.file.display().to_string(),
+            file: file(outbox, schema),
         }),
         origins: vec![origin.clone()],
         fields: fields(&schema.text),
-        place: Some(outbox.place.clone()),
+        place: Some(outbox.schemas_in.as_ref().map_or(&outbox.place, |(_, place)| place).clone()),
         rule: None,
     }
+}
+
+/// The schema's file, as the rule names its folder.
+fn file(outbox: &Outbox, schema: &Given) -> String {
+    let folder = outbox.schemas_in.as_ref().map_or("", |(folder, _)| folder.as_str());
+    Path::new(folder).join(schema.file.file_name().unwrap_or_default()).display().to_string()
 }
 
 /// The fields of a payload, as far as its schema names them.
