@@ -20,8 +20,6 @@ use crate::translate::sql::Expression;
 
 use super::shape::{self, Schema};
 
-pub use self::given::MESSAGE_KEY;
-
 /// Everything of which it is known that it is published: events of rules in their order, then those of applications whose schema is
 /// given, then automatic events, both by type.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ pub(super) async fn show(
     (tables, count, time): (&[Looked], u32, Duration),
     show: &mut Show<'_, impl Audience>,
 ) -> Result<(), Failure> {
-    let end = (!time.is_zero()).then(|| Instant::now() + time);
+    let end = || (!time.is_zero()).then(|| Instant::now() + time);
     let slot = format!("forebay_preview_{}", std::process::id());
     let stream = Stream {
         max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),
@@ -33,7 +33,7 @@ pub(super) async fn show(
         .note("making a slot that goes with this connection; it waits for the transactions that run now");
     let mut source = tokio::select! {
         source = PostgresSource::start(connection, &stream) => source?,
-        () = over(end) => return Err(Failure::stop(format!(
+        () = over(end()) => return Err(Failure::stop(format!(
             "the slot was not made within {}: it waits for the transactions that run in the database; --for gives it more time",
             Span(time)
         ))),
@@ -42,7 +42,7 @@ pub(super) async fn show(
     show.audience.note(&format!(
         "looking at the next {count} changes{limit}; Ctrl-C ends it. Meanwhile the database keeps its write-ahead log"
     ));
-    let mut left = count;
+    let (mut left, end) = (count, end());
     loop {
         tokio::select! {
             biased;

@@ -150,7 +150,7 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
 fn a_preview_of_live_changes_has_a_slot_of_its_own_that_goes_with_it() {
     let flow = lab();
     replica_identity(&flow);
-    let live = ["events", "preview", "--live", "2", "--type", "lab.liquid_transferred.v1"];
+    let live = ["events", "preview", "--live", "2", "--for", "0s", "--type", "lab.liquid_transferred.v1"];
     let output = flow.daemon.run(&live);
     assert!(text(&output.stderr).contains("CREATE PUBLICATION forebay_lab"), "{}", text(&output.stderr));
     flow.postgres.execute("create publication forebay_lab for table lab.plates, lab.samples, lab.transfers");

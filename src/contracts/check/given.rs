@@ -324,4 +324,6 @@ fn choices(schema: &Schema) -> Option<Vec<&Value>> {
 }
 
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::translate::outbox::Plan;
 use super::{Event, Field, KeyPart, Order, Origin, Payload, example};
 
 /// The key of a message, in words: it has no column.
-pub const MESSAGE_KEY: &str = "key of the message";
+const MESSAGE_KEY: &str = "key of the message";
 
 /// The events whose schemas the outboxes give, by type.
 ///
