@@ -10,6 +10,8 @@ use super::catalog::build::data_schema;
 use super::envelope::ATTRIBUTES;
 use super::lock::Lock;
 use super::model::{Event, Model};
+use super::open;
+use crate::rules::Outbox;
 
 /// What the document tells beside the model.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +40,20 @@ pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
         let locked = newest(lock, event);
         messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| *minor)));
         let mut schema = data_schema(event, locked.map(|(_, schema)| schema));
+        if let (Some(_), Some(given)) = (&event.payload, schema.as_object()) {
+            schema = open::schema(given);
+        }
+        open::move_to(&mut schema, &format!("#/components/schemas/{key}"));
         if let Some(members) = schema.as_object_mut() {
             members.insert("title".to_owned(), format!("data of {}", event.event_type).into());
         }
         schemas.insert(key, schema);
+    }
+    for outbox in &model.rules.outboxes {
+        let key = key(&format!("outbox.{}", outbox.name()));
+        offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
+        sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
+        messages.insert(key, of_outbox(outbox));
     }
     json!({
         "asyncapi": "3.0.0",
@@ -98,7 +110,7 @@ fn server(stream: Stream<'_>) -> Value {
 fn envelope() -> Value {
     let mut properties: Map<String, Value> =
         ATTRIBUTES.iter().map(|attribute| (attribute.name.to_owned(), attribute.schema())).collect();
-    properties.insert("data".to_owned(), json!({"type": "object", "description": "What has happened."}));
+    properties.insert("data".to_owned(), json!({"description": "What has happened."}));
     let required = ATTRIBUTES.iter().filter(|attribute| attribute.always).map(|attribute| attribute.name);
     let required: Vec<&str> = required.chain(["data"]).collect();
     json!({"type": "object", "title": "CloudEvent", "properties": properties, "required": required})
@@ -134,12 +146,36 @@ fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value
         ("summary", event.about.as_deref().map(Value::from)),
         ("contentType", Some("application/cloudevents+json".into())),
         ("payload", Some(payload)),
-        ("examples", Some(json!([{"name": "Invented values", "payload": model.example(event, minor)}]))),
+        (
+            "examples",
+            model.example(event, minor).map(|whole| json!([{"name": "Invented values", "payload": whole}])),
+        ),
         ("tags", Some(tags(event))),
         ("x-owner", event.owner.as_deref().map(Value::from)),
         ("x-consumers", (!event.consumers.is_empty()).then(|| json!(event.consumers))),
         ("x-version", minor.map(|minor| format!("{}.{minor}", event.major).into())),
         ("x-deprecated", deprecated),
+    ])
+}
+
+/// What an application puts into an outbox without a schema: an envelope, and nobody knows what is in it.
+fn of_outbox(outbox: &Outbox) -> Value {
+    let form = outbox.template.to_string();
+    let described = format!(
+        "An application names the types of these events itself, as {form}, and nothing is promised of their data. Types that have a \
+         schema are messages of their own."
+    );
+    object([
+        ("name", Some(outbox.name().into())),
+        ("title", Some(format!("Events of {}", outbox.name()).into())),
+        ("summary", outbox.about.as_deref().map(Value::from)),
+        ("description", Some(described.into())),
+        ("contentType", Some("application/cloudevents+json".into())),
+        ("payload", Some(reference("#/components/schemas/CloudEvent"))),
+        ("tags", Some(json!([{"name": "outbox", "description": "Types that an application names itself."}]))),
+        ("x-owner", outbox.owner.as_deref().map(Value::from)),
+        ("x-consumers", (!outbox.consumers.is_empty()).then(|| json!(outbox.consumers))),
+        ("x-type", Some(form.into())),
     ])
 }
 
@@ -154,6 +190,9 @@ fn tags(event: &Event) -> Value {
     let mut tags = vec![json!({"name": domain})];
     if event.automatic {
         tags.push(json!({"name": "automatic", "description": "Best effort: it follows its table."}));
+    }
+    if event.payload.is_some() {
+        tags.push(json!({"name": "outbox", "description": "An application makes it itself."}));
     }
     if event.deprecated.is_some() {
         tags.push(json!({"name": "deprecated"}));

@@ -4,6 +4,7 @@
 //! published still is what was locked. Labels of an enum may be added. Everything else is a difference.
 
 mod compare;
+mod given;
 mod skeleton;
 
 use std::fmt;
@@ -13,10 +14,13 @@ use serde_json::Value;
 use crate::rules::{Place, RuleError};
 
 use super::document::document;
-use super::lock::{Lock, Locked};
+use super::lock::{Lock, Locked, Maker};
 use super::model::{Event, Model};
 
 use self::compare::Comparison;
+
+pub(super) use self::compare::{is_of_form, properties, required};
+pub(super) use self::given::next as next_of_given;
 
 /// One thing to say.
 #[derive(Clone, Debug)]
@@ -45,8 +49,8 @@ pub enum What {
     },
     /// It was locked, and nothing makes it any more.
     Gone {
-        /// Whether it followed its table.
-        automatic: bool,
+        /// Who made it.
+        maker: Maker,
         /// Its folder and files: `lab.plate_completed/1.*.json`.
         files: String,
     },
@@ -80,11 +84,15 @@ impl fmt::Display for Finding {
                 let list = differences.iter().map(|difference| format!("\n  - {difference}"));
                 format!("is not what was locked:{}", list.collect::<String>())
             }
-            What::Gone { automatic: false, files } => format!(
+            What::Gone { maker: Maker::Application, files } => format!(
+                "is locked, but no outbox has a schema for it: put its schema back; or, if the application does not make it any \
+                 more, delete {files} from the locked contracts in the same commit"
+            ),
+            What::Gone { maker: Maker::Rule, files } => format!(
                 "is locked, but no rule makes it: put its rule back; or, if it has no readers left, delete {files} from the \
                  locked contracts in the same commit"
             ),
-            What::Gone { automatic: true, files } => format!(
+            What::Gone { maker: Maker::Table, files } => format!(
                 "is locked, but this automatic event is not published any more: its table has left the publication or a \
                  rule is in its place. Write a rule of this type; or, if it has no readers left, delete {files} from the \
                  locked contracts"
@@ -120,10 +128,7 @@ pub fn check(model: &Model, lock: &Lock, today: &str) -> Vec<Finding> {
             findings.push(Finding {
                 event_type: locked.event_type.clone(),
                 place: None,
-                what: What::Gone {
-                    automatic: locked.is_automatic(),
-                    files: file.replace(".0.json", ".*.json"),
-                },
+                what: What::Gone { maker: locked.maker(), files: file.replace(".0.json", ".*.json") },
             });
         }
     }
@@ -141,12 +146,19 @@ fn finding(event: &Event, what: What) -> Finding {
 }
 
 fn of_locked(model: &Model, event: &Event, locked: &Locked, today: &str) -> Option<What> {
-    let Comparison { differences, added, .. } = compare::compare(event, locked.newest());
+    let Comparison { differences, added, .. } = compared(event, locked.newest());
     if !differences.is_empty() {
         let advice = skeleton::advice(model, event, locked, today);
         return Some(What::Broken { differences, advice });
     }
     (!added.is_empty()).then_some(What::Added(added))
+}
+
+fn compared(event: &Event, locked: &Value) -> Comparison {
+    let Some(payload) = &event.payload else { return compare::compare(event, locked) };
+    let mut compared = given::compare(locked, &payload.schema);
+    compared.differences.extend(compare::of_order(event, locked));
+    compared
 }
 
 /// The schemas to write so that everything is locked: type, minor version, text. `automatic`: those of automatic events too.
@@ -157,11 +169,15 @@ pub fn to_lock<'a>(model: &'a Model, lock: &Lock, automatic: bool) -> Vec<(&'a E
             None if event.automatic && !automatic => {}
             None => schemas.push((event, 0, document(model, event, 0, None))),
             Some(locked) => {
-                let compared = compare::compare(event, locked.newest());
+                let compared = compared(event, locked.newest());
                 if compared.differences.is_empty() && !compared.added.is_empty() {
                     let minor = locked.minor() + 1;
                     let mut next = document(model, event, minor, Some(&compared.required));
-                    compare::keep_promises(&mut next, locked.newest());
+                    if event.payload.is_some() {
+                        next = given::next(locked.newest(), &next);
+                    } else {
+                        compare::keep_promises(&mut next, locked.newest());
+                    }
                     schemas.push((event, minor, next));
                 }
             }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::lock;
-use super::model::{Event, Field, Model, Order};
+use super::model::{Event, Field, Model, Order, Payload};
 use super::shape::Schema;
 
 /// The dialect: the newest that AsyncAPI's parser and AWS Glue's registry both check.
@@ -12,15 +12,15 @@ const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 /// The schema of an event's `data` in this minor version. `required`: the fields that this major version has always had; `None`
 /// in its first minor version, where it is every field that is always there.
 pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[String]>) -> Value {
+    let id = id(model, event, minor);
+    if let Some(payload) = &event.payload {
+        return of_payload(event, payload, &id, minor);
+    }
     let properties: Schema =
         event.fields.iter().map(|field| (field.name.clone(), property(field).into())).collect();
     let always = event.fields.iter().filter(|field| !field.optional).map(|field| field.name.clone());
     let mut required: Vec<String> = required.map_or_else(|| always.collect(), <[String]>::to_vec);
     required.sort_unstable();
-    let id = model.schemas.as_ref().map_or_else(
-        || format!("urn:forebay:schema:{}:{}.{minor}", lock::escaped(&event.stem), event.major),
-        |base| lock::url(base, &event.stem, event.major, minor),
-    );
     let mut whole = json!({
         "$schema": DIALECT,
         "$id": id,
@@ -39,6 +39,36 @@ pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[Str
         members.insert("x-automatic".to_owned(), json!(true));
     }
     whole
+}
+
+fn id(model: &Model, event: &Event, minor: u32) -> String {
+    model.schemas.as_ref().map_or_else(
+        || format!("urn:forebay:schema:{}:{}.{minor}", lock::escaped(&event.stem), event.major),
+        |base| lock::url(base, &event.stem, event.major, minor),
+    )
+}
+
+/// The schema that is given, as it is, with what the others have beside theirs.
+fn of_payload(event: &Event, payload: &Payload, id: &str, minor: u32) -> Value {
+    let mut members = payload.schema.clone();
+    if !members.contains_key("title") {
+        members.insert("title".to_owned(), json!(event.about.as_deref().unwrap_or(&event.event_type)));
+    }
+    if let (false, Some(example)) = (members.contains_key("examples"), &payload.example) {
+        members.insert("examples".to_owned(), json!([example]));
+    }
+    for (name, value) in [
+        ("$schema", json!(DIALECT)),
+        ("$id", json!(id)),
+        ("x-event", json!(event.event_type)),
+        ("x-version", json!(format!("{}.{minor}", event.major))),
+        ("x-key", keys(event)),
+        ("x-order", orders(event)),
+        ("x-outbox", json!(true)),
+    ] {
+        members.insert(name.to_owned(), value);
+    }
+    members.into()
 }
 
 /// The texts of the partition key's parts.

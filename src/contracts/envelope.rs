@@ -26,7 +26,7 @@ enum Form {
 }
 
 /// All attributes but `data`, as they stand in an event.
-pub const ATTRIBUTES: [Attribute; 16] = [
+pub const ATTRIBUTES: [Attribute; 17] = [
     always("specversion", "CloudEvents 1.0.", Form::Const("1.0")),
     always("id", "The same whenever the event is sent again; unique within the source.", Form::Uuid),
     always("source", "Which Forebay has made it: urn:forebay: and its name.", Form::Text),
@@ -55,6 +55,7 @@ pub const ATTRIBUTES: [Attribute; 16] = [
     ),
     sometimes("correlationid", "What the application called the request that it belongs to.", Form::Text),
     sometimes("traceparent", "W3C trace context of what has caused it.", Form::Text),
+    sometimes("user", "Whom the application names as the one who did it.", Form::Text),
 ];
 
 const fn always(name: &'static str, meaning: &'static str, form: Form) -> Attribute {

@@ -30,6 +30,17 @@ pub struct Locked {
     pub versions: Vec<(u32, Value)>,
 }
 
+/// Who makes an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// A rule.
+    Rule,
+    /// Its table, automatically.
+    Table,
+    /// The application, in an outbox.
+    Application,
+}
+
 /// What stands in the way of reading or writing it.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -64,7 +75,17 @@ impl Locked {
 
     /// Whether it is a contract about an automatic event.
     pub fn is_automatic(&self) -> bool {
-        self.newest().get("x-automatic").and_then(Value::as_bool).unwrap_or_default()
+        self.maker() == Maker::Table
+    }
+
+    /// Who makes what it is about.
+    pub fn maker(&self) -> Maker {
+        let is = |mark: &str| self.newest().get(mark).and_then(Value::as_bool).unwrap_or_default();
+        match (is("x-automatic"), is("x-outbox")) {
+            (true, _) => Maker::Table,
+            (false, true) => Maker::Application,
+            (false, false) => Maker::Rule,
+        }
     }
 }
 

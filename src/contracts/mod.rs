@@ -11,14 +11,16 @@ pub mod catalog;
 pub mod check;
 pub mod document;
 pub mod envelope;
-mod guard;
 pub mod lock;
 pub mod model;
+pub mod open;
+mod promises;
 pub mod shape;
 pub mod snapshot;
 pub mod trial;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{Config, TableName};
 use crate::rules::RuleErrors;
@@ -47,7 +49,7 @@ pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
 }
 
-/// What translation is told, with what is locked: the addresses of the schemas, and who judges tables that change.
+/// What translation is told, with what is locked and where its schemas are served.
 ///
 /// # Errors
 /// Rules, key or contracts are wrong.
@@ -55,9 +57,9 @@ pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
     let mut settings = Settings::load(config)?;
     let directory = config.events.lock_directory();
     match (Lock::read(&directory)?, &config.events.schemas) {
-        (Some(lock), base) => {
-            settings.schemas = base.as_ref().map(|base| lock.addresses(base)).unwrap_or_default();
-            settings.guard = Some(guard::guard(config.source_urn(), &settings, lock));
+        (Some(lock), schemas) => {
+            settings.schemas = schemas.as_ref().map(|base| lock.addresses(base)).unwrap_or_default();
+            settings.contracts = Some(Arc::new(lock));
         }
         (None, Some(_)) => return Err(SetUpError::NoLock(directory.display().to_string())),
         (None, None) => {}

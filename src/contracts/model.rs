@@ -3,6 +3,7 @@
 
 mod automatic;
 mod example;
+mod given;
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use crate::translate::sql::Expression;
 
 use super::shape::{self, Schema};
 
-/// Everything that is published: events of rules in their order, then automatic events by type.
+/// Everything of which it is known that it is published: events of rules in their order, then those of applications whose schema is
+/// given, then automatic events, both by type.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The CloudEvents source.
@@ -51,6 +53,8 @@ pub struct Event {
     pub deprecated: Option<Deprecated>,
     /// Whether it follows the table, best effort, instead of a rule.
     pub automatic: bool,
+    /// Of an event that the application makes itself: what it may put into `data`.
+    pub payload: Option<Payload>,
     /// What it is made from; several where several rules make one type.
     pub origins: Vec<Origin>,
     /// What `data` consists of, in its order.
@@ -61,17 +65,30 @@ pub struct Event {
     pub rule: Option<usize>,
 }
 
+/// What an application may put into `data` of an event that it makes itself.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The schema that is given.
+    pub schema: Schema,
+    /// Its own example, or an invented one that fits it.
+    pub example: Option<Value>,
+    /// The file that gives it.
+    pub file: String,
+}
+
 /// What an event is made from, and in which order it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// `schema.table`.
+    /// `schema.table`; empty: none.
     pub table: String,
-    /// `insert, update of status`.
+    /// `insert, update of status`; empty: no change of a row.
     pub on: String,
     /// SQL; all must hold.
     pub when: Vec<String>,
     /// The event whose data it is computed from.
     pub from_event: Option<String>,
+    /// The outbox that an application puts it into: its table, or `messages event:`.
+    pub outbox: Option<String>,
     /// What readers may rely on.
     pub order: Order,
 }
@@ -143,6 +160,7 @@ impl Model {
                 has_hmac_key: true,
                 automatic: settings.automatic,
                 schemas: &settings.schemas,
+                contracts: None,
             };
             match mapped::compile(&settings.rules, &table.relation, &catalog) {
                 Ok(plan) => {
@@ -158,13 +176,17 @@ impl Model {
                 Err(wrong) => errors.extend(wrong.0),
             }
         }
+        let given = given::events(settings, tables).unwrap_or_else(|wrong| {
+            errors.extend(wrong);
+            Vec::new()
+        });
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         found.sort_by_key(|(rule, _)| *rule);
         automatic.sort_by(|a, b| a.event_type.cmp(&b.event_type));
         let mut events: Vec<Event> = Vec::new();
-        for event in found.into_iter().map(|(_, event)| event).chain(automatic) {
+        for event in found.into_iter().map(|(_, event)| event).chain(given).chain(automatic) {
             match events.iter_mut().find(|other| other.event_type == event.event_type) {
                 Some(other) => other.join(event),
                 None => events.push(event),
@@ -184,16 +206,20 @@ impl Model {
         self.events.iter().find(|event| event.event_type == event_type)
     }
 
-    /// An event as it may come, whole.
-    pub fn example(&self, event: &Event, minor: Option<u32>) -> Value {
+    /// An event as it may come, whole; `None`: nothing is known that fits its schema.
+    pub fn example(&self, event: &Event, minor: Option<u32>) -> Option<Value> {
         example::event(self, event, minor)
     }
 }
 
 impl Event {
-    /// `data` as it may come.
-    pub fn example_data(&self) -> Value {
-        self.fields.iter().map(|field| (field.name.clone(), field.example.clone())).collect::<Schema>().into()
+    /// `data` as it may come; `None`: nothing is known that fits its schema.
+    pub fn example_data(&self) -> Option<Value> {
+        if let Some(payload) = &self.payload {
+            return payload.example.clone();
+        }
+        let fields = self.fields.iter().map(|field| (field.name.clone(), field.example.clone()));
+        Some(fields.collect::<Schema>().into())
     }
 
     /// Joins what another rule makes under the same type.
@@ -228,10 +254,7 @@ impl Field {
     }
 
     fn join(&mut self, other: &Self) {
-        if self.schema != other.schema {
-            let either = json!({"anyOf": [self.schema.clone(), other.schema.clone()]});
-            self.schema = if let Value::Object(either) = either { either } else { Schema::new() };
-        }
+        self.schema = shape::either(std::mem::take(&mut self.schema), &other.schema);
         if self.sql_type != other.sql_type {
             self.sql_type = format!("{} or {}", self.sql_type, other.sql_type);
         }
@@ -256,13 +279,17 @@ fn missing(settings: &Settings, tables: &[Described]) -> Vec<RuleError> {
         RuleOrigin::Table { from, .. } if !known(from) => Some(RuleError {
             place: Some(rule.place.clone()),
             event: Some(rule.event_type.to_string()),
-            message: format!(
-                "nothing is known of {from}: `forebay events lock` asks the database for the tables that the rules read"
-            ),
+            message: nothing_known(from),
         }),
         _ => None,
     });
     rules.collect()
+}
+
+fn nothing_known(table: &TableName) -> String {
+    format!(
+        "nothing is known of {table}: `forebay events lock` asks the database for the tables that the rules read"
+    )
 }
 
 fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Described) -> Event {
@@ -286,6 +313,7 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Describe
             RuleOrigin::Event(parent) => Some(parent.to_string()),
             RuleOrigin::Table { .. } => None,
         },
+        outbox: None,
         order: Order {
             key: key_parts(event, root),
             subject: texts(&root.subject),
@@ -306,6 +334,7 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Describe
         consumers: rule.consumers.clone(),
         deprecated: rule.deprecated.clone(),
         automatic: false,
+        payload: None,
         origins: vec![origin],
         fields: event.fields.iter().map(|field| of_field(field, table, &sends)).collect(),
         place: Some(rule.place.clone()),

@@ -77,8 +77,55 @@ const fn base_of_unknown() -> &'static Base {
 
 /// The same, or null.
 #[must_use]
-pub fn or_null(schema: Schema) -> Schema {
+pub fn or_null(mut schema: Schema) -> Schema {
+    let null = serde_json::json!({"type": "null"});
+    if let Some(Value::Array(several)) = schema.get_mut("anyOf")
+        && !several.iter().any(|one| one.as_object().is_some_and(allows_null))
+    {
+        several.push(null);
+    }
     or_type(schema, "null")
+}
+
+/// Values of the one or of the other kind.
+#[must_use]
+pub fn either(one: Schema, other: &Schema) -> Schema {
+    if one == *other {
+        return one;
+    }
+    let mut several = match one.get("anyOf") {
+        Some(Value::Array(several)) => several.clone(),
+        _ => vec![Value::Object(one)],
+    };
+    let more = match other.get("anyOf") {
+        Some(Value::Array(more)) => more.clone(),
+        _ => vec![Value::Object(other.clone())],
+    };
+    for one in more {
+        if !several.contains(&one) {
+            several.push(one);
+        }
+    }
+    match &mut several[..] {
+        [Value::Object(only)] => std::mem::take(only),
+        _ => Schema::from_iter([("anyOf".to_owned(), Value::Array(several))]),
+    }
+}
+
+/// Whether null fits. Only for schemas as they are made here.
+pub fn allows_null(schema: &Schema) -> bool {
+    match schema.get("anyOf") {
+        Some(Value::Array(several)) => several.iter().any(|one| one.as_object().is_none_or(allows_null)),
+        _ => types(schema).is_empty() || names_null(schema),
+    }
+}
+
+/// Whether null is said to fit.
+pub fn names_null(schema: &Schema) -> bool {
+    match schema.get("anyOf") {
+        Some(Value::Array(several)) => several.iter().any(|one| one.as_object().is_some_and(names_null)),
+        _ => types(schema).contains(&"null"),
+    }
 }
 
 /// The types that a schema allows; none: all.
@@ -192,6 +239,12 @@ mod tests {
         ] {
             assert_eq!(Value::from(schema(&kind, &base)), expected, "{kind:?}");
         }
+        let (bool, text) = (schema(&Kind::Bool, &Base::Bool), schema(&Kind::Text, &Base::Text));
+        let both = either(either(bool.clone(), &text), &bool);
+        assert_eq!(Value::from(both.clone()), json!({"anyOf": [{"type": "boolean"}, {"type": "string"}]}));
+        assert!(!allows_null(&both) && allows_null(&or_null(both.clone())));
+        assert_eq!(or_null(or_null(both))["anyOf"].as_array().map(Vec::len), Some(3));
+        assert_eq!(either(text.clone(), &text), text);
         assert_eq!(or_null(or_null(schema(&Kind::Bool, &Base::Bool)))["type"], json!(["boolean", "null"]));
     }
 }

@@ -3,24 +3,27 @@
 
 mod live;
 mod newest;
+mod tally;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::change::{Change, Relation};
+use crate::change::{Change, Message, Relation};
 use crate::config::{Config, TableName};
 use crate::contracts::trial::{HMAC_KEY, On};
 use crate::event::Records;
 use crate::failure::Failure;
 use crate::pipeline::{contract, database};
-use crate::rules::{Origin, Rule, Rules, Trigger};
+use crate::rules::{Origin, Outbox, OutboxOrigin, Rule, Rules, Trigger, TypeName};
 use crate::source::postgres::catalog;
 use crate::source::postgres::error::Error;
 use crate::source::postgres::publication;
 use crate::source::postgres::sql::Session;
 use crate::translate::sql::HmacKey;
-use crate::translate::{Outcome, Settings, Translator};
+use crate::translate::{CONTEXT_PREFIX, Outcome, Settings, TransactionContext, TranslateError, Translator};
+
+use self::tally::Tally;
 
 /// What is to be shown.
 #[derive(Clone, Debug)]
@@ -36,8 +39,8 @@ pub struct Wanted {
 pub enum Changes {
     /// The newest rows of each table.
     Last(u32),
-    /// So many changes that are committed from now on.
-    Live(u32),
+    /// So many changes that are committed from now on, or as many as come in this time; zero: however long it takes.
+    Live(u32, Duration),
 }
 
 /// Who is shown it.
@@ -84,12 +87,12 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     let tables = tables(&mut session, &published, &mut show).await?;
     match wanted.changes {
         Changes::Last(count) => newest::show(&mut session, &connection, (&tables, count), &mut show).await?,
-        Changes::Live(count) => {
+        Changes::Live(count, time) => {
             drop(session);
             if publication.is_none() {
                 return Err(Failure::stop(no_publication(name)));
             }
-            live::show(config, &connection, (&tables, count), &mut show).await?;
+            live::show(config, &connection, (&tables, count, time), &mut show).await?;
         }
     }
     show.report();
@@ -100,6 +103,12 @@ fn no_publication(name: &str) -> String {
     format!(
         "live changes come through the publication {name:?}, and there is none. `forebay run` makes it at its first start; or run\n    \
          CREATE PUBLICATION {name} FOR TABLE …;\nwithout it, --last shows the newest rows"
+    )
+}
+
+fn only_live(prefix: &str) -> String {
+    format!(
+        "such events come in logical messages ({prefix}), which no table holds: look at the next ones with --live"
     )
 }
 
@@ -165,7 +174,11 @@ async fn tables(
     }
     names.retain(|name| show.may_make(name));
     if names.is_empty() {
-        return Err(Failure::stop(show.nothing_makes()));
+        match (show.messages_that_may_make(), show.wanted.changes) {
+            (Some(_), Changes::Live(..)) => {}
+            (Some(prefix), Changes::Last(_)) => return Err(Failure::stop(only_live(prefix))),
+            (None, _) => return Err(Failure::stop(show.nothing_makes())),
+        }
     }
     let mut looked = Vec::new();
     for name in names {
@@ -184,6 +197,11 @@ async fn tables(
     Ok(looked)
 }
 
+/// Whether an application may put events of a type into this outbox.
+fn may_bring(outbox: &Outbox, event_type: &str) -> bool {
+    TypeName::parse(event_type).is_ok_and(|name| outbox.template.may_make(&name))
+}
+
 /// What is shown, and what is counted beside it.
 pub(super) struct Show<'a, A> {
     pub(super) wanted: &'a Wanted,
@@ -198,18 +216,38 @@ impl<A: Audience> Show<'_, A> {
         self.wanted.event_type.as_ref().is_none_or(|wanted| wanted == event_type)
     }
 
+    pub(super) fn is_outbox(&self, relation: &Relation) -> bool {
+        self.translator.rules().outbox_of(&relation.schema, &relation.table).is_some()
+    }
+
     /// Whether events of the type that is asked for can come from this table.
     fn may_make(&self, name: &TableName) -> bool {
         let Some(wanted) = &self.wanted.event_type else { return true };
+        if let Some(outbox) = self.translator.rules().outbox_of(&name.schema, &name.table) {
+            return may_bring(outbox, wanted);
+        }
         let automatic = ["inserted", "updated", "deleted", "truncated"]
             .into_iter()
             .any(|what| *wanted == format!("{name}.{what}.v1"));
-        automatic || self.tally.rules.iter().any(|rule| rule.event_type == *wanted && rule.table == *name)
+        automatic || self.tally.may_make(wanted, name)
+    }
+
+    /// The prefix of messages that may make what is asked for.
+    fn messages_that_may_make(&self) -> Option<&str> {
+        let outboxes = self.translator.rules().outboxes.iter();
+        let may =
+            |outbox: &&Outbox| self.wanted.event_type.as_ref().is_none_or(|wanted| may_bring(outbox, wanted));
+        outboxes.filter(may).find_map(|outbox| match &outbox.origin {
+            OutboxOrigin::Messages(prefix) => Some(prefix.as_str()),
+            OutboxOrigin::Table { .. } => None,
+        })
     }
 
     fn nothing_makes(&self) -> String {
-        let known: Vec<_> =
-            self.translator.rules().events.iter().map(|rule| rule.event_type.as_str()).collect();
+        let rules = self.translator.rules();
+        let given = rules.outboxes.iter().flat_map(|outbox| outbox.schemas.iter());
+        let mut known: Vec<_> = rules.events.iter().map(|rule| rule.event_type.as_str()).collect();
+        known.extend(given.map(|schema| schema.event_type.as_str()));
         match &self.wanted.event_type {
             Some(wanted) if known.is_empty() => format!("nothing makes {wanted}; there are no rules"),
             Some(wanted) => format!("nothing makes {wanted}; the rules make {}", known.join(", ")),
@@ -226,7 +264,11 @@ impl<A: Audience> Show<'_, A> {
         self.records.clear();
         let (schema, table) = (&change.relation.schema, &change.relation.table);
         let name = TableName { schema: schema.clone(), table: table.clone() };
-        if let Err(error) = self.translator.translate(change, &mut self.records, &mut outcome) {
+        let made = self.translator.translate(change, &mut self.records, &mut outcome);
+        if self.is_outbox(change.relation) {
+            return self.show_made(&name.to_string(), made);
+        }
+        if let Err(error) = made {
             self.records.clear();
             self.audience.note(&format!("a change of {name} cannot be translated: {error}"));
         }
@@ -244,93 +286,48 @@ impl<A: Audience> Show<'_, A> {
         lines.iter().try_for_each(|line| self.audience.event(line))
     }
 
-    /// Says of each rule what became of the changes that it is about.
+    /// Shows the event of a message, if an outbox has its prefix; or takes what it says of its transaction. Whether it is to be counted.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    pub(super) fn message(&mut self, message: &Message<'_>) -> io::Result<bool> {
+        if message.prefix == CONTEXT_PREFIX.as_bytes() {
+            let (context, wrong) = TransactionContext::read(message.content);
+            if !wrong.is_empty() {
+                self.audience
+                    .note(&format!("forebay:context is ignored where it is wrong: {}", wrong.join("; ")));
+            }
+            self.translator.set_context(context);
+            return Ok(false);
+        }
+        let Some(owner) = self.translator.owner_of_message(message) else { return Ok(false) };
+        self.records.clear();
+        let made = self.translator.message(message, &mut self.records);
+        self.show_made(&owner, made)?;
+        Ok(true)
+    }
+
+    /// Shows the event that an application has made.
+    fn show_made(&mut self, outbox: &str, made: Result<(), TranslateError>) -> io::Result<()> {
+        if made.is_err() {
+            self.records.clear();
+        }
+        let lines: Vec<Vec<u8>> = self
+            .records
+            .iter()
+            .filter(|record| self.is_wanted(record.event_type))
+            .map(|record| record.line.to_vec())
+            .collect();
+        let reason = made.err().map(|error| error.to_string());
+        self.tally.of_application(outbox, self.records.len(), reason.as_deref());
+        lines.iter().try_for_each(|line| self.audience.event(line))
+    }
+
+    /// Says of each rule and outbox what became of the changes that it is about.
     fn report(&mut self) {
-        use std::fmt::Write as _;
-        for rule in &self.tally.rules {
-            let unwanted = rule.tried.saturating_sub(rule.made + rule.failures.values().sum::<u64>());
-            let what = if matches!(self.wanted.changes, Changes::Last(_)) { "rows" } else { "changes" };
-            let mut text = format!(
-                "{}: {} {what} of {}, {} events, {unwanted} not wanted",
-                rule.event_type, rule.tried, rule.table, rule.made
-            );
-            for (reason, count) in &rule.failures {
-                let written = write!(text, "\n    failed at {count}: {reason}");
-                debug_assert!(written.is_ok(), "writing to a String cannot fail");
-            }
+        let what = if matches!(self.wanted.changes, Changes::Last(_)) { "rows" } else { "changes" };
+        for text in self.tally.report(what) {
             self.audience.note(&text);
-        }
-    }
-}
-
-/// What became of the changes, rule by rule.
-pub(super) struct Tally {
-    rules: Vec<Counted>,
-}
-
-struct Counted {
-    event_type: String,
-    table: TableName,
-    on: Vec<On>,
-    tried: u64,
-    made: u64,
-    failures: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn of(rules: &Rules, only: Option<&str>) -> Self {
-        let mut counted: Vec<Counted> = Vec::new();
-        for rule in &rules.events {
-            let event_type = rule.event_type.as_str();
-            if only.is_some_and(|only| only != event_type) {
-                continue;
-            }
-            for (_, root) in rules.roots_of(rule) {
-                let Origin::Table { from, on } = &root.origin else { continue };
-                let on = on.iter().map(|trigger| match trigger {
-                    Trigger::Insert => On::Insert,
-                    Trigger::Update { .. } => On::Update,
-                    Trigger::Delete => On::Delete,
-                });
-                counted.push(Counted {
-                    event_type: event_type.to_owned(),
-                    table: from.clone(),
-                    on: on.collect(),
-                    tried: 0,
-                    made: 0,
-                    failures: BTreeMap::new(),
-                });
-            }
-        }
-        Self { rules: counted }
-    }
-
-    /// Which changes of a table rules are about.
-    pub(super) fn operations(&self, table: &TableName) -> Vec<On> {
-        let all = [On::Insert, On::Update, On::Delete];
-        let about = |on: &On| self.rules.iter().any(|rule| rule.table == *table && rule.on.contains(on));
-        all.into_iter().filter(about).collect()
-    }
-
-    fn tried(&mut self, table: &TableName, on: On) {
-        let about = |rule: &&mut Counted| rule.table == *table && rule.on.contains(&on);
-        self.rules.iter_mut().filter(about).for_each(|rule| rule.tried += 1);
-    }
-
-    fn of_type(&mut self, table: &TableName, event_type: &str) -> Option<&mut Counted> {
-        self.rules.iter_mut().find(|rule| rule.table == *table && rule.event_type == event_type)
-    }
-
-    /// Whether a rule has made it.
-    fn made(&mut self, table: &TableName, event_type: &str) -> bool {
-        let Some(rule) = self.of_type(table, event_type) else { return false };
-        rule.made += 1;
-        true
-    }
-
-    fn failed(&mut self, table: &TableName, event_type: &str, reason: &str) {
-        if let Some(rule) = self.of_type(table, event_type) {
-            *rule.failures.entry(reason.to_owned()).or_default() += 1;
         }
     }
 }

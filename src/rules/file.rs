@@ -9,7 +9,8 @@ use toml_edit::{ImDocument, Item, Table, Value};
 
 use super::error::{Place, RuleError, RuleErrors, SourceFile, SourceText};
 use super::{
-    Deprecated, Id, Origin, Outbox, OutboxOrigin, RULES_MAX, Rule, Rules, Schemas, Trigger, TypeName, on,
+    Deprecated, Id, Origin, Outbox, OutboxOrigin, RULES_MAX, Rule, Rules, Schema, Schemas, Trigger, TypeName,
+    on,
 };
 use crate::config::TableName;
 
@@ -50,6 +51,7 @@ pub(super) fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {
     across(&rules, &mut errors);
     across_outboxes(&rules, &mut errors);
     schemas(&mut rules, base, &mut errors);
+    across_schemas(&rules, &mut errors);
     if errors.is_empty() { Ok(rules) } else { Err(RuleErrors(errors)) }
 }
 
@@ -194,6 +196,33 @@ fn schemas(rules: &mut Rules, base: &Path, errors: &mut Vec<RuleError>) {
                 event: Some(outbox.name()),
                 message,
             })),
+        }
+    }
+}
+
+/// One type, one contract: what has a schema is made by no rule, and two outboxes that make one type give one schema.
+fn across_schemas(rules: &Rules, errors: &mut Vec<RuleError>) {
+    let mut given: HashMap<&str, (&Outbox, &Schema)> = HashMap::new();
+    for outbox in &rules.outboxes {
+        for schema in outbox.schemas.iter() {
+            let event_type = schema.event_type.as_str();
+            let mut wrong = |message: String| {
+                let place = outbox.schemas_in.as_ref().map(|(_, place)| place.clone());
+                errors.push(RuleError { place, event: Some(outbox.name()), message });
+            };
+            if rules.events.iter().any(|rule| rule.event_type == schema.event_type) {
+                wrong(format!(
+                    "{event_type} has a schema here, and a rule makes it too: take the schema away, or name one of them otherwise"
+                ));
+            }
+            match given.get(event_type) {
+                Some((first, known)) if known.text != schema.text => {
+                    wrong(format!("{event_type} has another schema here than {} gives it", first.name()));
+                }
+                _ => {
+                    given.insert(event_type, (outbox, schema));
+                }
+            }
         }
     }
 }

@@ -161,3 +161,27 @@ fn an_outbox_is_a_table_or_messages_and_never_told_twice() {
         assert!(said.contains(why) && said.contains("a.toml:"), "{text}{said}");
     }
 }
+
+#[test]
+fn one_type_has_one_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, schema) in [("a", "{}"), ("b", "{\"type\": \"object\"}"), ("c", "{}")] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("a.said.v1.json"), schema).unwrap();
+    }
+    let outbox =
+        |at: &str, schemas: &str| format!("[[event]]\nmessages = \"{at}:\"\nschemas = \"{schemas}\"\n");
+    let load = |text: String| {
+        std::fs::write(folder.path().join("a.toml"), text).unwrap();
+        Rules::load("*.toml", folder.path()).map_err(|errors| errors.to_string())
+    };
+    assert!(load(outbox("m", "a") + &outbox("n", "c")).is_ok());
+    let said = load(outbox("m", "a") + &outbox("n", "b")).unwrap_err();
+    assert!(
+        said.contains("a.toml:6:") && said.contains("another schema here than messages m: gives it"),
+        "{said}"
+    );
+    let rule = "[[event]]\ntype = \"a.said.v1\"\nfrom = \"a.b\"\n";
+    let said = load(outbox("m", "a") + rule).unwrap_err();
+    assert!(said.contains("a.toml:3:") && said.contains("a rule makes it too"), "{said}");
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use self::error::{Place, RuleError, RuleErrors, SourceFile, SourceText};
 pub use self::on::Trigger;
 pub use self::outbox::{Outbox, OutboxColumns, OutboxOrigin};
-pub use self::schemas::Schemas;
+pub use self::schemas::{Schema, Schemas, inside, inside_mut};
 pub use self::template::Template;
 use crate::config::TableName;
 

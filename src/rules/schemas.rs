@@ -1,21 +1,49 @@
 //! `schemas = "schemas/shop/"`: what payloads must be, as JSON Schemas (draft-07) named by event type. Read and compiled at start;
-//! what they refer to must be in the same file, and their patterns match in linear time.
+//! what they refer to must be in the same file, by its place (`#/definitions/…`), and their patterns match in linear time.
+//!
+//! A schema is a contract once it is locked: then it stands in another file, under another `$id`. So nothing in it may hang on those.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::TypeName;
+
+pub use self::walk::{inside, inside_mut};
 
 /// Largest schema file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
+/// What `$schema` may say.
+const DIALECT: &str = "http://json-schema.org/draft-07/schema";
+
 /// Schemas by event type.
 #[derive(Debug, Default)]
 pub struct Schemas {
-    by_type: HashMap<String, Validator>,
+    by_type: BTreeMap<String, Schema>,
+}
+
+/// What payloads of one event type must be.
+#[derive(Debug)]
+pub struct Schema {
+    /// The event type.
+    pub event_type: TypeName,
+    /// The file.
+    pub file: PathBuf,
+    /// What it says.
+    pub text: Map<String, Value>,
+    validator: Validator,
+}
+
+impl Schema {
+    /// Whether a payload is what it says.
+    pub fn allows(&self, payload: &Value) -> bool {
+        self.validator.is_valid(payload)
+    }
 }
 
 impl Schemas {
@@ -33,8 +61,8 @@ impl Schemas {
                 continue;
             }
             match read(&path) {
-                Ok((name, validator)) => {
-                    schemas.by_type.insert(name.to_string(), validator);
+                Ok(schema) => {
+                    schemas.by_type.insert(schema.event_type.to_string(), schema);
                 }
                 Err(why) => wrong.push(format!("{}: {why}", path.display())),
             }
@@ -54,9 +82,14 @@ impl Schemas {
         self.by_type.contains_key(event_type)
     }
 
-    /// The types, in no order.
-    pub fn types(&self) -> impl Iterator<Item = &str> {
-        self.by_type.keys().map(String::as_str)
+    /// All of them, by event type.
+    pub fn iter(&self) -> impl Iterator<Item = &Schema> {
+        self.by_type.values()
+    }
+
+    /// The schema of a type.
+    pub fn of(&self, event_type: &str) -> Option<&Schema> {
+        self.by_type.get(event_type)
     }
 
     /// Checks a payload. What is wrong names the place in the schema and nothing of the payload.
@@ -64,7 +97,7 @@ impl Schemas {
     /// # Errors
     /// It is not what its schema says.
     pub fn check(&self, event_type: &str, payload: &[u8]) -> Result<(), String> {
-        let Some(validator) = self.by_type.get(event_type) else { return Ok(()) };
+        let Some(Schema { validator, .. }) = self.by_type.get(event_type) else { return Ok(()) };
         let payload: Value = serde_json::from_slice(payload)
             .map_err(|_| "the payload is not JSON, or nested deeper than a schema can follow".to_owned())?;
         validator
@@ -73,21 +106,53 @@ impl Schemas {
     }
 }
 
-fn read(path: &Path) -> Result<(TypeName, Validator), String> {
+fn read(path: &Path) -> Result<Schema, String> {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let name = TypeName::parse(name)?;
+    let event_type = TypeName::parse(name)?;
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > FILE_MAX {
         return Err(format!("it has {size} bytes, at most {FILE_MAX} are allowed"));
     }
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    let schema: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let whole: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let Value::Object(text) = &whole else {
+        return Err("no JSON Schema (draft-07): it is an object, such as {\"type\": \"object\"}".to_owned());
+    };
+    match text.get("$schema").map(|dialect| dialect.as_str().unwrap_or_default()) {
+        Some(dialect) if dialect.trim_end_matches('#') != DIALECT => {
+            return Err(format!("its $schema is {dialect:?}; only draft-07 is understood: {DIALECT:?}"));
+        }
+        _ => {}
+    }
     let validator = jsonschema::options()
         .with_draft(Draft::Draft7)
         .with_pattern_options(PatternOptions::regex())
-        .build(&schema)
+        .build(&whole)
         .map_err(|error| format!("no JSON Schema (draft-07) at {}: {error}", error.instance_path()))?;
-    Ok((name, validator))
+    stands_alone(text, true)?;
+    let examples = text.get("examples").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for example in examples {
+        validator
+            .validate(example)
+            .map_err(|error| format!("one of its examples is not what it says at {}", error.schema_path()))?;
+    }
+    Ok(Schema { event_type, file: path.to_owned(), text: text.clone(), validator })
+}
+
+/// Whether a schema means the same in another file, under another `$id`.
+fn stands_alone(schema: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+    if let Some(to) = schema.get("$ref").and_then(Value::as_str)
+        && to != "#"
+        && to.strip_prefix("#/definitions/").is_none_or(|name| name.contains('/'))
+    {
+        return Err(format!(
+            "it refers to {to:?}; a schema refers to its own \"#/definitions/…\", or to \"#\""
+        ));
+    }
+    if !is_root && schema.contains_key("$id") {
+        return Err("a part of it has an $id; refer to its place, \"#/definitions/…\"".to_owned());
+    }
+    inside(schema).into_iter().filter_map(Value::as_object).try_for_each(|part| stands_alone(part, false))
 }
 
 #[cfg(test)]
@@ -131,7 +196,16 @@ mod tests {
             ("a.b.v1.json", "{", "EOF"),
             ("a.b.v1.json", r#"{"type":"nonsense"}"#, "no JSON Schema"),
             ("a.b.v1.json", r#"{"$ref":"elsewhere.json"}"#, "a.b.v1.json"),
+            ("a.b.v1.json", r##"{"properties":{"a":{},"b":{"$ref":"#/properties/a"}}}"##, "its own"),
             ("a.b.v1.json", r#"{"pattern":"(?=x)"}"#, "a.b.v1.json"),
+            ("a.b.v1.json", "true", "it is an object"),
+            ("a.b.v1.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#, "only draft-07"),
+            ("a.b.v1.json", r##"{"items":{"$ref":"#x"},"definitions":{"x":{"$id":"#x"}}}"##, "a.b.v1.json"),
+            (
+                "a.b.v1.json",
+                r#"{"type":"string","examples":["a",7]}"#,
+                "examples is not what it says at /type",
+            ),
             ("readme.txt", "", "holds no schema"),
         ] {
             let folder = folder(&[(name, text)]);

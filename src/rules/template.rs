@@ -1,5 +1,7 @@
 //! How the type of an outbox's event is made of what its row or message says: `{aggregatetype}.{type}`.
 
+use std::fmt;
+
 use super::{TYPE_MAX, TypeName};
 
 /// `shop.{aggregatetype}.{type}`.
@@ -13,6 +15,16 @@ enum Piece {
     Text(String),
     Aggregate,
     Type,
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Aggregate => f.write_str("{aggregatetype}"),
+            Piece::Type => f.write_str("{type}"),
+        })
+    }
 }
 
 impl Template {
@@ -47,6 +59,12 @@ impl Template {
         self.pieces.contains(&Piece::Aggregate)
     }
 
+    /// Whether a row or message can make this event type.
+    pub fn may_make(&self, event_type: &TypeName) -> bool {
+        let whole = event_type.as_str();
+        fits(&self.pieces, whole) || whole.strip_suffix(".v1").is_some_and(|stem| fits(&self.pieces, stem))
+    }
+
     /// The event type of a row or message. Capitals become lower-case words, what parts words becomes `_`; where no major
     /// version is named, it is the first.
     ///
@@ -72,6 +90,25 @@ impl Template {
         }
         TypeName::parse(&name)
     }
+}
+
+/// Whether a text can be what the pieces make: texts as they are, between them at least one character.
+fn fits(pieces: &[Piece], text: &str) -> bool {
+    let mut ends = vec![0];
+    for piece in pieces {
+        ends = match piece {
+            Piece::Text(own) => {
+                let is_there =
+                    |at: &usize| text.get(*at..).is_some_and(|rest| rest.starts_with(own.as_str()));
+                ends.into_iter().filter(is_there).map(|at| at + own.len()).collect()
+            }
+            Piece::Aggregate | Piece::Type => {
+                let Some(first) = ends.first().copied() else { return false };
+                (first + 1..=text.len()).filter(|at| text.is_char_boundary(*at)).collect()
+            }
+        };
+    }
+    ends.contains(&text.len())
 }
 
 /// `OrderCreated`, `order-created` and `ORDER_CREATED` are `order_created`.
@@ -133,6 +170,29 @@ mod tests {
         }
         for bad in ["{x}", "{type", "Shop.{type}", "a b.{type}", "forebay.{type}"] {
             assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn which_types_a_template_can_make_is_known_before_any_row() {
+        for (template, event_type, expected) in [
+            ("{type}", "shop.order_placed.v1", true),
+            ("shop.{type}", "shop.order_placed.v3", true),
+            ("shop.{type}", "lab.order_placed.v3", false),
+            ("{aggregatetype}.{type}", "order.placed.v1", true),
+            ("{aggregatetype}.{type}", "placed.v1", true),
+            ("shop.{type}.v2", "shop.order.v2", true),
+            ("shop.{type}.v2", "shop.order.v1", false),
+            ("shop.{type}.seen", "shop.order.seen.v1", true),
+            ("shop.{type}.seen", "shop.seen.v1", false),
+        ] {
+            let parsed = Template::parse(template).unwrap();
+            assert_eq!(parsed.to_string(), template);
+            assert_eq!(
+                parsed.may_make(&TypeName::parse(event_type).unwrap()),
+                expected,
+                "{template} {event_type}"
+            );
         }
     }
 }

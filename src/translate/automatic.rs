@@ -4,13 +4,13 @@
 //! the old key, then `inserted` under the new one. The key is the replica identity's columns; with `FULL` or `NOTHING`,
 //! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
 
-use crate::change::{Change, OldRow, Operation, Place, Relation, Tuple, Value};
-use crate::config::{Pii, Tables};
+use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
+use crate::config::Pii;
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
 use super::envelope::{Envelope, Head, Rest, partition_key, push_name, type_attributes};
-use super::{Addresses, LINE_MAX, TranslateError, json};
+use super::{LINE_MAX, Promise, Settings, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
 #[derive(Debug)]
@@ -42,13 +42,56 @@ struct PlannedColumn {
 struct EventType {
     name: String,
     attributes: Vec<u8>,
+    /// What was locked of each column, if it was; or why rows of this form can never be that.
+    promises: Result<Vec<Promise>, String>,
 }
 
 impl EventType {
-    fn new(relation: &Relation, what: &str, (source, schemas): (&str, &Addresses)) -> Self {
+    fn new(relation: &Relation, what: &str, source: &str, settings: &Settings) -> Self {
         let name = format!("{}.{}.{what}.v1", relation.schema, relation.table);
-        let attributes = type_attributes(source, &name, schemas.get(&name).map(String::as_str));
-        Self { name, attributes }
+        let attributes = type_attributes(source, &name, settings.schemas.get(&name).map(String::as_str));
+        Self { name, attributes, promises: Ok(Vec::new()) }
+    }
+
+    /// The same, with what was locked of the columns that it has.
+    fn promising(mut self, relation: &Relation, columns: &[PlannedColumn], settings: &Settings) -> Self {
+        let Some(contracts) = &settings.contracts else { return self };
+        let given = |column: &PlannedColumn| {
+            !self.name.ends_with(".deleted.v1")
+                || relation.identity == ReplicaIdentity::Full
+                || column.in_identity
+        };
+        let leaves: Vec<bool> = columns.iter().map(|column| !column.dropped && given(column)).collect();
+        let all = relation.columns.iter().zip(&leaves);
+        let fields: Vec<_> = all
+            .filter(|(_, leaves)| **leaves)
+            .map(|(column, _)| (column.name.as_str(), &column.kind, &column.data_type.base))
+            .collect();
+        self.promises = contracts.promises(&self.name, &fields).map(|promises| {
+            let mut promises = promises.into_iter();
+            let next = |leaves: &bool| if *leaves { promises.next() } else { None };
+            leaves.iter().map(next).map(Option::unwrap_or_default).collect()
+        });
+        self.tell_unknown(columns);
+        self
+    }
+
+    fn tell_unknown(&self, columns: &[PlannedColumn]) {
+        let all = columns.iter().enumerate();
+        let unknown: Vec<_> =
+            all.filter(|(at, _)| self.promise(*at).unknown).map(|(_, column)| &*column.name).collect();
+        if !unknown.is_empty() {
+            tracing::warn!(
+                event_type = self.name,
+                columns = unknown.join(", "),
+                "columns that are not locked stay out of an automatic event that is: run `forebay events lock --automatic` before the \
+                 next start, which they would stop"
+            );
+        }
+    }
+
+    fn promise(&self, column: usize) -> Promise {
+        self.promises.as_ref().ok().and_then(|promises| promises.get(column)).copied().unwrap_or_default()
     }
 }
 
@@ -89,12 +132,8 @@ impl<'a> Row<'a> {
 
 impl Plan {
     /// Compiles a relation.
-    pub fn new(
-        relation: &Relation,
-        tables: &Tables,
-        pii: &Pii,
-        (source, schemas): (&str, &Addresses),
-    ) -> Self {
+    pub fn new(relation: &Relation, source: &str, settings: &Settings) -> Self {
+        let Settings { tables, pii, .. } = settings;
         let columns: Vec<_> = relation
             .columns
             .iter()
@@ -113,15 +152,17 @@ impl Plan {
             })
             .collect();
         let key = relation.key();
+        let event_type = |what: &str| EventType::new(relation, what, source, settings);
+        let of_rows = |what: &str| event_type(what).promising(relation, &columns, settings);
         Self {
+            inserted: of_rows("inserted"),
+            updated: of_rows("updated"),
+            deleted: of_rows("deleted"),
+            truncated: event_type("truncated"),
             columns,
             key,
             tagged: tagged_key(relation, pii),
             table: format!("{}.{}", relation.schema, relation.table),
-            inserted: EventType::new(relation, "inserted", (source, schemas)),
-            updated: EventType::new(relation, "updated", (source, schemas)),
-            deleted: EventType::new(relation, "deleted", (source, schemas)),
-            truncated: EventType::new(relation, "truncated", (source, schemas)),
             scratch: Scratch::default(),
         }
     }
@@ -212,16 +253,25 @@ impl Plan {
         Ok(())
     }
 
-    fn write_data(&self, out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), TranslateError> {
+    fn write_data(
+        &self,
+        out: &mut Vec<u8>,
+        event_type: &EventType,
+        row: &Row<'_>,
+    ) -> Result<(), TranslateError> {
+        if let Err(why) = &event_type.promises {
+            return Err(TranslateError::Contract(why.clone()));
+        }
         let start = out.len();
         out.push(b'{');
         let mut first = true;
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped || (row.key_only && !column.in_identity) {
+            if column.dropped || event_type.promise(at).unknown {
                 continue;
             }
             let value = row.get(at, column.in_identity);
-            if value == Value::Unavailable {
+            if value == Value::Unavailable || (row.key_only && !column.in_identity) {
+                event_type.promise(at).missing(&column.name).map_err(TranslateError::Contract)?;
                 continue;
             }
             if !first {
@@ -234,7 +284,10 @@ impl Plan {
                 Value::Text(text) => json::write_value(out, &column.kind, text).map_err(|error| {
                     TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
                 })?,
-                Value::Null | Value::Unavailable => out.extend_from_slice(b"null"),
+                Value::Null | Value::Unavailable => {
+                    event_type.promise(at).null(&column.name).map_err(TranslateError::Contract)?;
+                    out.extend_from_slice(b"null");
+                }
             }
             if out.len() - start > LINE_MAX {
                 return Err(TranslateError::TooLarge);
@@ -245,10 +298,13 @@ impl Plan {
     }
 
     /// Names of the columns whose value is not there, quoted as SQL identifiers where they would need it.
-    fn unavailable(&self, row: &Row<'_>, out: &mut String) {
+    fn unavailable(&self, event_type: &EventType, row: &Row<'_>, out: &mut String) {
         out.clear();
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped || row.get(at, column.in_identity) != Value::Unavailable {
+            if column.dropped
+                || event_type.promise(at).unknown
+                || row.get(at, column.in_identity) != Value::Unavailable
+            {
                 continue;
             }
             push_name(out, &column.name);
@@ -292,7 +348,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn row(&mut self, event_type: &EventType, row: &Row<'_>, subject: &str) -> Result<(), TranslateError> {
-        self.plan.unavailable(row, &mut self.texts.unavailable);
+        self.plan.unavailable(event_type, row, &mut self.texts.unavailable);
         let keyless = self.plan.key.is_empty();
         let head = self.head(event_type, (!keyless).then_some(subject));
         let id = self.envelope.id(&head);
@@ -301,7 +357,7 @@ impl Writer<'_> {
         let rest = Rest { id: text_of(&id), key, unavailable: &self.texts.unavailable };
         self.records.push(RecordKind::Event, &event_type.name, key, |out| {
             envelope.write(out, &head, &rest);
-            plan.write_data(out, row)
+            plan.write_data(out, event_type, row)
         })
     }
 

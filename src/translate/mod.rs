@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod json;
 pub mod mapped;
 pub mod outbox;
+mod promises;
 mod settings;
 pub mod sql;
 pub mod time;
@@ -24,7 +25,8 @@ use crate::rules::{RuleErrors, Rules};
 pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::mapped::{Failed, Outcome};
-pub use self::settings::{Addresses, Guard, Settings, SettingsError};
+pub use self::promises::{Contracts, Promise};
+pub use self::settings::{Addresses, Settings, SettingsError};
 
 use self::sql::Context;
 
@@ -48,6 +50,9 @@ pub enum TranslateError {
     /// The table is not what its rules were written for.
     #[error("the table has changed under its rules: {0}")]
     Drift(String),
+    /// What the row would make is not what was locked.
+    #[error("{0}")]
+    Contract(String),
     /// What the application has put into its outbox is no event.
     #[error("{0}")]
     Outbox(String),
@@ -84,8 +89,6 @@ pub struct Translator {
 /// What becomes of the changes of one table.
 #[derive(Debug)]
 struct Plans {
-    /// Why nothing of it may be published.
-    refused: Option<String>,
     automatic: Option<automatic::Plan>,
     mapped: Option<Result<mapped::Plan, RuleErrors>>,
     outbox: Option<Result<outbox::Plan, RuleErrors>>,
@@ -173,18 +176,17 @@ impl Translator {
             has_hmac_key: self.settings.hmac_key.is_some(),
             automatic: self.settings.automatic,
             schemas: &self.settings.schemas,
+            contracts: self.settings.contracts.as_deref(),
         };
         mapped::compile(&self.settings.rules, relation, &catalog)
     }
 
     fn plan(&self, relation: &Relation) -> Plans {
-        let automatic = self.wants_automatic(relation).then(|| {
-            let attributes = (self.envelope.source(), &self.settings.schemas);
-            automatic::Plan::new(relation, &self.settings.tables, &self.settings.pii, attributes)
-        });
+        let automatic = self
+            .wants_automatic(relation)
+            .then(|| automatic::Plan::new(relation, self.envelope.source(), &self.settings));
         let outbox = outbox::Plan::new(&self.settings.rules, relation, &self.settings.pii).transpose();
-        let refused = self.settings.guard.as_ref().and_then(|guard| guard.judge(relation).err());
-        Plans { refused, automatic, mapped: self.compile(relation).transpose(), outbox }
+        Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
     }
 
     /// What all events from here on say of their transaction. Forgotten when the next one begins.
@@ -218,7 +220,8 @@ impl Translator {
             self.names.insert(ours.to_vec(), outbox::Names::default());
         }
         let Some(names) = self.names.get_mut(ours) else { return Ok(()) };
-        outbox::message(outbox, message, behind, (names, &mut self.envelope), records)
+        let tools = outbox::Tools { settings: &self.settings, names, envelope: &mut self.envelope };
+        outbox::message(outbox, message, behind, tools, records)
     }
 
     /// Adds the records of a change; none if no rule wants it. What single rules failed at is told in `outcome`.
@@ -242,13 +245,10 @@ impl Translator {
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));
         }
         let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
-        if let Some(why) = &plans.refused {
-            return Err(TranslateError::Drift(why.clone()));
-        }
         match &mut plans.outbox {
             Some(Err(errors)) => return Err(TranslateError::Drift(errors.to_string())),
             Some(Ok(plan)) => {
-                return plan.translate(change, &mut self.envelope, records);
+                return plan.translate(change, (&self.settings, &mut self.envelope), records);
             }
             None => {}
         }

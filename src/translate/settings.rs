@@ -1,14 +1,13 @@
 //! What translation is told by the configuration: the rules read, the key of `hmac()` at hand.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::change::Relation;
 use crate::config::{Automatic, Config, Pii, Tables};
 use crate::rules::{RuleErrors, Rules};
 
+use super::promises::Contracts;
 use super::sql::HmacKey;
 
 /// What translation is told by the configuration.
@@ -26,37 +25,10 @@ pub struct Settings {
     pub hmac_key: Option<HmacKey>,
     /// The directory of the contracts.
     pub lock: Option<PathBuf>,
+    /// What is locked, and must be kept.
+    pub contracts: Option<Arc<dyn Contracts>>,
     /// Where the schemas of types are served; empty where that is not configured.
     pub schemas: Addresses,
-    /// Who judges a table that is described anew.
-    pub guard: Option<Guard>,
-}
-
-/// Says why what would be published of a table, as it is described now, must not be; without one, everything may.
-#[derive(Clone)]
-pub struct Guard(Arc<Judge>);
-
-type Judge = dyn Fn(&Relation) -> Result<(), String> + Send + Sync;
-
-impl Guard {
-    /// Judges like this.
-    pub fn new(judge: impl Fn(&Relation) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(judge))
-    }
-
-    /// Judges a description.
-    ///
-    /// # Errors
-    /// Why nothing of it may be published.
-    pub fn judge(&self, relation: &Relation) -> Result<(), String> {
-        (self.0)(relation)
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard(..)")
-    }
 }
 
 /// By event type, where its schema is served.
@@ -116,8 +88,8 @@ impl Settings {
             hmac_key: None,
             pii: config.pii.clone(),
             lock: Some(config.events.lock_directory()),
+            contracts: None,
             schemas: Addresses::new(),
-            guard: None,
         })
     }
 }

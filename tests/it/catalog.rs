@@ -116,7 +116,7 @@ fn assert_judge_can_refuse(mut document: Value) {
 }
 
 /// What AsyncAPI's parser says of a document, and its validator of the examples in it.
-fn judged(document: &str) -> Option<Value> {
+pub(crate) fn judged(document: &str) -> Option<Value> {
     let modules = cache().join("asyncapi/node_modules");
     if !modules.join("@asyncapi/parser").is_dir() {
         missing("AsyncAPI's parser");

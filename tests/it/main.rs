@@ -11,6 +11,7 @@
     reason = "a failing test may panic, also in its helpers, and says what it sees"
 )]
 
+mod applications;
 mod buffer;
 mod catalog;
 mod configuration;

@@ -16,7 +16,12 @@ use crate::support::{SOON, eventually, repository};
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// The sample shop beside the lab, and a daemon with the sample's rules.
-fn shop() -> Flow {
+pub(crate) fn shop() -> Flow {
+    shop_with(|_| {})
+}
+
+/// The same with other settings.
+pub(crate) fn shop_with(change: impl FnOnce(&mut Settings)) -> Flow {
     let mut postgres = Postgres::builder(Version::usual()).without_fsync().start();
     postgres.create_lab();
     postgres.execute(&std::fs::read_to_string(repository().join("config/shop/schema.sql")).unwrap());
@@ -32,8 +37,9 @@ fn shop() -> Flow {
         .to_vec();
         settings.environment =
             vec![("FOREBAY_PII__HMAC_KEY".to_owned(), "0123456789abcdef0123456789abcdef".to_owned())];
+        change(settings);
     });
-    for folder in ["events", "schemas"] {
+    for folder in ["events", "schemas/checkout", "schemas/reviews"] {
         copy(&repository().join("config/shop").join(folder), &flow.daemon.home().join(folder));
     }
     flow
@@ -46,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn edit(flow: &Flow, file: &str, old: &str, new: &str) {
+pub(crate) fn edit(flow: &Flow, file: &str, old: &str, new: &str) {
     let path = flow.daemon.home().join(file);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(old), "{file}: {text}");
@@ -68,7 +74,7 @@ fn lines(flow: &Flow) -> Vec<String> {
 }
 
 /// Events without their repeats, once there are so many; a repeat must have the same bytes.
-fn events(flow: &Flow, count: usize) -> Vec<Value> {
+pub(crate) fn events(flow: &Flow, count: usize) -> Vec<Value> {
     let mut seen: HashMap<String, String> = HashMap::new();
     let mut first = Vec::new();
     eventually(&format!("{count} events"), SOON, || {
@@ -95,7 +101,7 @@ fn letters(flow: &Flow) -> Vec<Value> {
 }
 
 /// The dead letters, once there are so many.
-fn wait_for_letters(flow: &Flow, count: usize) -> Vec<Value> {
+pub(crate) fn wait_for_letters(flow: &Flow, count: usize) -> Vec<Value> {
     eventually(&format!("{count} letters"), SOON, || {
         let letters = letters(flow);
         (letters.len() >= count).then_some(letters)
@@ -193,10 +199,10 @@ fn what_is_no_event_is_a_dead_letter_and_a_retry_still_knows_its_transaction() {
     assert_eq!(shown["decoded"], json!({"prefix": "event:order_rated.v1:1", "content": "{\"stars\": 9}"}));
     assert!(flow.daemon.terminate().success());
     // The contract was too narrow: it is mended, and the letters go their way.
-    edit(&flow, "schemas/shop.order_placed.v1.json", "\"minimum\": 0", "\"minimum\": -9");
-    edit(&flow, "schemas/shop.order_placed.v1.json", "\"minItems\": 1", "\"minItems\": 0");
-    edit(&flow, "schemas/shop.order_rated.v1.json", "\"required\": [\"order_id\", \"stars\"],", "");
-    edit(&flow, "schemas/shop.order_rated.v1.json", "\"maximum\": 5", "\"maximum\": 9");
+    edit(&flow, "schemas/checkout/shop.order_placed.v1.json", "\"minimum\": 0", "\"minimum\": -9");
+    edit(&flow, "schemas/checkout/shop.order_placed.v1.json", "\"minItems\": 1", "\"minItems\": 0");
+    edit(&flow, "schemas/reviews/shop.order_rated.v1.json", "\"required\": [\"order_id\", \"stars\"],", "");
+    edit(&flow, "schemas/reviews/shop.order_rated.v1.json", "\"maximum\": 5", "\"maximum\": 9");
     flow.start();
     assert!(flow.daemon.run(&["dlq", "retry", &total, &stars]).status.success());
     let events = events(&flow, 3);

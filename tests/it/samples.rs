@@ -14,7 +14,7 @@ use crate::support::{SOON, eventually, repository};
 const HMAC_KEY: &str = "a key that only this test knows";
 
 /// The lab's sample between a database and a stream.
-fn lab() -> Flow {
+pub(crate) fn lab() -> Flow {
     let flow = Flow::prepare(seed(), |settings: &mut Settings| {
         settings.more.push(("events".to_owned(), "rules = \"events/*.toml\"".to_owned()));
         settings.more.push(("pii".to_owned(), "columns = [\"lab.plates.operator_email\"]".to_owned()));
@@ -26,7 +26,7 @@ fn lab() -> Flow {
     flow
 }
 
-fn replica_identity(flow: &Flow) {
+pub(crate) fn replica_identity(flow: &Flow) {
     let path = repository().join("config/lab/replica-identity.sql");
     flow.postgres.execute(&std::fs::read_to_string(path).unwrap());
 }
@@ -150,7 +150,7 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
 fn a_preview_of_live_changes_has_a_slot_of_its_own_that_goes_with_it() {
     let flow = lab();
     replica_identity(&flow);
-    let live = ["events", "preview", "--live", "2", "--type", "lab.liquid_transferred.v1"];
+    let live = ["events", "preview", "--live", "2", "--for", "0s", "--type", "lab.liquid_transferred.v1"];
     let output = flow.daemon.run(&live);
     assert!(text(&output.stderr).contains("CREATE PUBLICATION forebay_lab"), "{}", text(&output.stderr));
     flow.postgres.execute("create publication forebay_lab for table lab.plates, lab.samples, lab.transfers");

@@ -48,8 +48,9 @@ pub(super) fn run(config: &Config, options: &Options) -> Result<(), String> {
     if said.is_empty() {
         said.push_str("nothing to lock: everything is as it was\n");
     }
-    if model.rules.events.is_empty() && !options.automatic && lock.locked.is_empty() {
-        said.push_str("there are no rules; with --automatic, the automatic events are locked\n");
+    let only_automatic = model.events.iter().all(|event| event.automatic);
+    if only_automatic && !options.automatic && lock.locked.is_empty() {
+        said.push_str("there are no rules, and no schemas of outboxes; with --automatic, the automatic events are locked\n");
     }
     crate::cli::say(&said);
     Ok(())

@@ -1,7 +1,9 @@
 //! `forebay events preview`: what rows of the database would make, without touching slot, buffer or stream.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
+use crate::config::units::duration;
 use crate::preview::{self, Audience, Changes, Wanted};
 
 /// Options of `preview`.
@@ -18,6 +20,9 @@ pub struct Options {
     /// Instead, the next changes that are committed, through a temporary slot.
     #[arg(long, value_name = "CHANGES", conflicts_with = "last", value_parser = clap::value_parser!(u32).range(1..))]
     live: Option<u32>,
+    /// How long to wait for them; 0s: for ever.
+    #[arg(long = "for", value_name = "TIME", default_value = "1min", requires = "live", value_parser = duration)]
+    time: Duration,
 }
 
 /// Prints events to standard output, and what there is to say to standard error.
@@ -30,7 +35,8 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let changes = options.live.map_or(Changes::Last(options.last), Changes::Live);
+    let changes =
+        options.live.map_or(Changes::Last(options.last), |count| Changes::Live(count, options.time));
     let wanted = Wanted { event_type: options.event_type.clone(), changes };
     let outcome = runtime.block_on(preview::run(&config, &wanted, &mut Terminal));
     runtime.shutdown_background();

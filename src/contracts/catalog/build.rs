@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::differences::Differences;
 use super::view::{Attribute, Deprecated, Domain, Event, Fact, Field, Group, Link, Major, Page, Version};
-use super::words;
+use super::{outboxes, words};
+use crate::contracts::check;
 use crate::contracts::document;
 use crate::contracts::envelope::ATTRIBUTES;
 use crate::contracts::lock::Lock;
@@ -49,6 +50,7 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
         stream: stream.to_owned(),
         summary: summary(model),
         domains,
+        outboxes: outboxes::sources(model),
         envelope: ATTRIBUTES.iter().map(attribute).collect(),
     }
 }
@@ -59,10 +61,18 @@ fn summary(model: &Model) -> String {
     let deprecated = count(|event| event.deprecated.is_some());
     let all = model.events.len();
     let mut text = format!("{all} event {}", if all == 1 { "type" } else { "types" });
+    let applications = count(|event| event.payload.is_some());
+    let rules = all - automatic - applications;
     if automatic == all && all > 0 {
         text.push_str(", all automatic");
-    } else if automatic > 0 {
-        text = format!("{text}: {} from rules, {automatic} automatic", all - automatic);
+    } else if rules < all {
+        let makers = [(rules, "from rules"), (applications, "from applications"), (automatic, "automatic")];
+        let makers: Vec<String> = makers
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, how)| format!("{count} {how}"))
+            .collect();
+        text = format!("{text}: {}", makers.join(", "));
     }
     if deprecated > 0 {
         text = format!("{text}; {deprecated} deprecated");
@@ -71,7 +81,7 @@ fn summary(model: &Model) -> String {
 }
 
 /// A type as an anchor: what it is, unless a table has a strange name.
-fn anchor(event_type: &str) -> String {
+pub(super) fn anchor(event_type: &str) -> String {
     const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
     utf8_percent_encode(event_type, KEPT).to_string()
 }
@@ -151,7 +161,11 @@ impl<'a> Catalog<'a> {
                 .find_map(|origin| origin.from_event.as_deref())
                 .map(|name| self.link(name)),
             facts: facts(event),
-            example: example(event, &self.model.example(event, minor)),
+            no_fields: match &event.payload {
+                Some(_) => "The payload's schema does not name them.".to_owned(),
+                None => "There are none.".to_owned(),
+            },
+            example: self.model.example(event, minor).map(|whole| example(event, &whole)).unwrap_or_default(),
             versions: self.versions(event, &current, changed),
         }
     }
@@ -210,6 +224,10 @@ fn other_note(major: u32, other: &model::Event) -> String {
 
 /// The schema of `data` as a reader sees it: open, because fields may be added. `locked` is the newest that is.
 pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
+    if let Some(payload) = &event.payload {
+        let given = Value::Object(payload.schema.clone());
+        return locked.map_or(given.clone(), |locked| check::next_of_given(locked, &given));
+    }
     let properties: Map<String, Value> =
         event.fields.iter().map(|field| (field.name.clone(), document::property(field).into())).collect();
     // What came with a minor version is missing in older events.
@@ -234,6 +252,7 @@ fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)])
         optional: field.optional,
         meaning: field.meaning.clone().unwrap_or_default(),
         labels: words::labels(&schema),
+        closed: event.payload.is_some(),
         origin: if field.columns == [field.name.as_str()] { String::new() } else { field.columns.join(", ") },
         personal: if field.hmac { "pseudonym".to_owned() } else { String::new() },
         since: since.map(|minor| format!("{}.{minor}", event.major)).unwrap_or_default(),
@@ -274,7 +293,11 @@ fn order(event: &model::Event) -> String {
     for origin in &event.origins {
         let parts: Vec<&str> = origin.order.key.iter().map(|part| part.text.as_str()).collect();
         let key = parts.join(" and ");
-        let sentence = if origin.on == "truncate" {
+        let sentence = if origin.outbox.is_some() && origin.table.is_empty() {
+            "Messages that name the same key come in the order of their commits: it is the partition key and the subject. One without \
+             a key is a key of its own."
+                .to_owned()
+        } else if origin.on == "truncate" {
             "Its order against the events of rows is not promised; sequence tells it.".to_owned()
         } else if parts.is_empty() {
             "The table has no key, so each event is a key of its own: nothing is promised about their order, but \
@@ -301,8 +324,13 @@ fn facts(event: &model::Event) -> Vec<Fact> {
     for origin in &event.origins {
         let mut code =
             |name: &str, text: String| facts.push(Fact { name: name.to_owned(), text, code: true });
-        code("Table", origin.table.clone());
-        code("On", origin.on.clone());
+        if !origin.table.is_empty() {
+            code("Table", origin.table.clone());
+            code("On", origin.on.clone());
+        }
+        if let (Some(outbox), true) = (&origin.outbox, origin.table.is_empty()) {
+            code("Outbox", outbox.clone());
+        }
         for condition in &origin.when {
             code("When", condition.clone());
         }
@@ -316,6 +344,7 @@ fn facts(event: &model::Event) -> Vec<Fact> {
             said("Time", "when it was committed");
         }
         match origin.order.id.as_str() {
+            "change" if origin.table.is_empty() => said("Id", "one for each message"),
             "change" => said("Id", "one for each change"),
             "key" => said("Id", "one for each row, whatever happens to it"),
             sql => facts.push(Fact { name: "Id".to_owned(), text: sql.to_owned(), code: true }),

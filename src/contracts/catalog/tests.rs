@@ -251,3 +251,55 @@ fn readers_get_open_schemas_in_which_later_fields_are_not_required() {
     assert_eq!(schema.get("additionalProperties"), None);
     assert!(schema["properties"].get("full_at").is_some());
 }
+
+#[test]
+fn what_applications_say_and_where_they_say_it_is_on_the_page() {
+    let schemas = tempfile::tempdir().unwrap();
+    let schema = |text: &str| std::fs::write(schemas.path().join("lab.said.v1.json"), text).unwrap();
+    schema(
+        r#"{"title": "It was said <b>", "properties": {"how": {"enum": ["loud", "low"]}, "n": {"type": "integer"}},
+            "required": ["n"], "additionalProperties": false}"#,
+    );
+    let path = schemas.path().display();
+    let rules = format!(
+        "[[event]]\nmessages = \"m:\"\nschemas = \"{path}\"\nowner = \"</code>\"\n[[event]]\nmessages = \"<i>\"\ntype = \"lab.{{type}}\"\n"
+    );
+    let first = model(&rules, Automatic::Off, &plates());
+    let lock = locked(&first, Lock::default());
+    let html = written(&first, &lock);
+    let said = article(&html, "lab.said.v1");
+    for expected in [
+        "It was said &lt;b>",
+        "Contract locked as 1.0",
+        "how text or absent one of loud , low 1.0",
+        "n integer 1.0",
+        "Messages that name the same key",
+        "Outbox messages m: Time when it was committed Id one for each message",
+        "\"how\": \"loud\"",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    let source = article(&html, "outbox:messages%20m%3A");
+    assert!(
+        source.contains("These have a schema") && source.contains("lab.said.v1 . Of all others"),
+        "{source}"
+    );
+    let other = article(&html, "outbox:messages%20%3Ci%3E");
+    assert!(other.contains("as it likes: lab.{type} . None of them has a schema"), "{other}");
+    let ids = values(&html, "id");
+    for link in values(&html, "href") {
+        assert!(ids.contains(&link.strip_prefix('#').unwrap()), "{link} leads nowhere: {ids:?}");
+    }
+    assert!(!html.contains("<b>") && !html.contains("<i>"), "a text has left its place");
+    // A new field that is required from now on is one that older events lack.
+    schema(
+        r#"{"title": "x", "properties": {"how": {"enum": ["low"]}, "n": {"type": "integer"}, "m": {}},
+               "required": ["n", "m"], "additionalProperties": false}"#,
+    );
+    let second = model(&rules, Automatic::Off, &plates());
+    let said = article(&written(&second, &lock), "lab.said.v1");
+    assert!(said.contains("Contract 1.0 is locked, changed since"), "{said}");
+    assert!(said.contains("1.1 not locked yet added m any JSON 1.0"), "{said}");
+    let said = article(&written(&second, &locked(&second, lock)), "lab.said.v1");
+    assert!(said.contains("Contract locked as 1.1"), "{said}");
+}

@@ -17,6 +17,8 @@ pub struct Page {
     pub summary: String,
     /// First words of types, in order.
     pub domains: Vec<Domain>,
+    /// Where events come from whose types the application names.
+    pub outboxes: Vec<Source>,
     /// Attributes of the envelope.
     pub envelope: Vec<Attribute>,
 }
@@ -89,6 +91,8 @@ pub struct Event {
     pub has_personal: bool,
     /// What is in `data`.
     pub fields: Vec<Field>,
+    /// What is said where no field is.
+    pub no_fields: String,
     /// Order and key in one sentence.
     pub order: String,
     /// The event it is made from.
@@ -99,6 +103,27 @@ pub struct Event {
     pub example: String,
     /// Newest first.
     pub versions: Vec<Version>,
+}
+
+/// An outbox.
+#[derive(Debug, Serialize)]
+pub struct Source {
+    /// Its table, or the prefix of its messages.
+    pub name: String,
+    /// Where its article is.
+    pub anchor: String,
+    /// The sentence; may be empty.
+    pub about: String,
+    /// Who answers for it; may be empty.
+    pub owner: String,
+    /// Who reads it; may be empty.
+    pub consumers: String,
+    /// How its types look.
+    pub form: String,
+    /// The types that have a schema.
+    pub types: Vec<Link>,
+    /// What its events are made of.
+    pub facts: Vec<Fact>,
 }
 
 /// An event type that is named.
@@ -138,6 +163,8 @@ pub struct Field {
     pub meaning: String,
     /// Known values.
     pub labels: Vec<String>,
+    /// Whether there will be no others.
+    pub closed: bool,
     /// The columns it is made of, where they are called otherwise; may be empty.
     pub origin: String,
     /// How it hides a person; may be empty.

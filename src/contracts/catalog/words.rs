@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::contracts::shape;
+
 /// A schema in a few words; null is said elsewhere.
 pub fn kind(schema: &Value) -> String {
     let text = |member: &str| schema.get(member).and_then(Value::as_str);
@@ -12,12 +14,14 @@ pub fn kind(schema: &Value) -> String {
         return "bytes, in base64".to_owned();
     }
     if let Some(several) = schema.get("anyOf").and_then(Value::as_array) {
-        let mut kinds: Vec<String> = several.iter().map(kind).collect();
+        let values = several.iter().filter(|one| types(one) != ["null"]);
+        let mut kinds: Vec<String> = values.map(kind).collect();
         kinds.dedup();
         return kinds.join(" or ");
     }
     let types: Vec<&str> = types(schema).into_iter().filter(|one| *one != "null").collect();
     match types[..] {
+        [] if all_texts(schema.get("enum")) => "text".to_owned(),
         [] => "any JSON".to_owned(),
         ["array"] => array(schema.get("items")),
         ["object"] => object(schema),
@@ -26,14 +30,18 @@ pub fn kind(schema: &Value) -> String {
     }
 }
 
-/// Whether null fits.
-pub fn nullable(schema: &Value) -> bool {
-    types(schema).contains(&"null")
+fn all_texts(list: Option<&Value>) -> bool {
+    list.and_then(Value::as_array).is_some_and(|list| list.iter().all(Value::is_string))
 }
 
-/// The values that are known today.
+/// Whether null fits.
+pub fn nullable(schema: &Value) -> bool {
+    schema.as_object().is_some_and(shape::names_null)
+}
+
+/// The values that are known today, or that are all there may be.
 pub fn labels(schema: &Value) -> Vec<String> {
-    let list = schema.get("x-known-values").and_then(Value::as_array);
+    let list = ["x-known-values", "enum"].iter().find_map(|member| schema.get(*member)?.as_array());
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
@@ -122,6 +130,7 @@ mod tests {
             ),
             (json!({"type": "object", "properties": {"a": {}, "b": {}}}), "object with a, b", false),
             (json!({"anyOf": [{"type": "integer"}, {"type": "string"}]}), "integer or text", false),
+            (json!({"anyOf": [{"type": "integer"}, {"type": "null"}]}), "integer", true),
             (json!({}), "any JSON", false),
             (json!(true), "any JSON", false),
             (json!({"type": ["boolean", "string"]}), "boolean or text", false),

@@ -68,12 +68,13 @@ pub(super) fn fate(event: &Event, locked: &Value, name: &str) -> Fate {
 }
 
 /// The properties of a schema.
-pub(super) fn properties(schema: &Value) -> &Map<String, Value> {
+pub(in crate::contracts) fn properties(schema: &Value) -> &Map<String, Value> {
     static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     schema.get("properties").and_then(Value::as_object).unwrap_or(&NONE)
 }
 
-fn required(schema: &Value) -> Vec<String> {
+/// The fields that a schema requires.
+pub(in crate::contracts) fn required(schema: &Value) -> Vec<String> {
     let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     required.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
@@ -113,7 +114,7 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
             form_text(&now)
         ));
     }
-    if !allows_null(was) && allows_null(&now) {
+    if !shape::allows_null(was) && shape::allows_null(&now) {
         differences.push(format!("field {name} was never null, and can be null"));
     }
     if always && field.optional {
@@ -140,11 +141,6 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
     differences
 }
 
-fn allows_null(schema: &Schema) -> bool {
-    let types = shape::types(schema);
-    types.is_empty() || types.contains(&"null")
-}
-
 fn types_without_null(schema: &Schema) -> Vec<&str> {
     let mut types: Vec<&str> = shape::types(schema).into_iter().filter(|one| *one != "null").collect();
     types.sort_unstable();
@@ -154,6 +150,15 @@ fn types_without_null(schema: &Schema) -> Vec<&str> {
 fn said(schema: &Schema) -> String {
     let types = types_without_null(schema);
     if types.is_empty() { "any JSON value".to_owned() } else { types.join(" or ") }
+}
+
+/// Whether values of a kind are what was locked, NULL aside.
+pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
+    let fits = |was: &Schema| types_without_null(was) == types_without_null(now) && form(was) == form(now);
+    match was.get("anyOf") {
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_object).any(fits),
+        _ => fits(was),
+    }
 }
 
 /// What a schema demands beside its types, without what it merely says.
@@ -173,6 +178,10 @@ fn form(schema: &Schema) -> Value {
     // A field can be called "description": only what stands beside "type" is left out at the top.
     let mut members = schema.clone();
     members.remove("type");
+    if let Some(Value::Array(several)) = members.get_mut("anyOf") {
+        // Whether null is one of them is told by itself.
+        several.retain(|one| one.get("type").is_none_or(|kind| kind != "null"));
+    }
     demanded(&members.into())
 }
 
@@ -182,7 +191,7 @@ fn form_text(schema: &Schema) -> String {
     named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
 }
 
-fn of_order(event: &Event, locked: &Value) -> Vec<String> {
+pub(super) fn of_order(event: &Event, locked: &Value) -> Vec<String> {
     let now = orders(event);
     let was = locked.get("x-order").cloned().unwrap_or(json!([]));
     if was == now {
@@ -222,7 +231,7 @@ pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
     for (name, was) in properties(locked) {
         let Some(was) = was.as_object() else { continue };
         if let Some(Value::Object(property)) = now.get_mut(name)
-            && allows_null(was)
+            && shape::allows_null(was)
         {
             *property = shape::or_null(std::mem::take(property));
         }

@@ -12,6 +12,9 @@ use super::compare::{self, Fate, properties};
 
 pub(super) fn advice(model: &Model, event: &Event, locked: &Locked, today: &str) -> String {
     let rule = event.rule.and_then(|nth| model.rules.events.get(nth));
+    if let Some(payload) = &event.payload {
+        return of_payload(event, &payload.file);
+    }
     match rule {
         None => of_automatic(event, locked),
         Some(Rule { origin: Origin::Event(parent), .. }) => {
@@ -54,6 +57,15 @@ fn of_rule(model: &Model, (event, rule): (&Event, &Rule), locked: &Locked, today
     add(&mut text, format_args!("from_event = \"{next}\"\ndata       = \"\"\"\n{list}\"\"\""));
     add(&mut text, format_args!("deprecated = {{ since = \"{today}\", use = \"{next}\" }}"));
     text
+}
+
+fn of_payload(event: &Event, file: &str) -> String {
+    let (old, next) = (&event.event_type, format!("{}.v{}", event.stem, event.major + 1));
+    let new_file = file.replace(old.as_str(), &next);
+    format!(
+        "Readers of {old} rely on what was locked. Put {file} back as it was, and give the new form a schema of its own, \
+         {new_file}: the application makes both, {old} and {next}, until they have moved.\n"
+    )
 }
 
 fn of_automatic(event: &Event, locked: &Locked) -> String {

@@ -227,7 +227,7 @@ fn automatic_events_are_a_contract_only_once_they_are_locked() {
         assert!(inserted.contains(expected), "{inserted}");
     }
     let found = check(&model(RULE, Automatic::Off, &table()), &locked, TODAY);
-    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { automatic: true, .. })).count(), 4);
+    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { maker: Maker::Table, .. })).count(), 4);
 }
 
 #[test]
@@ -265,4 +265,66 @@ fn what_cannot_be_made_from_the_new_version_is_said_in_the_skeleton() {
     let found =
         check(&model(&both.replace("plate_id, state", "plate_id"), Automatic::Off, &table()), &lock, TODAY);
     assert!(found[0].to_string().contains("It is made from lab.plate_filled.v1"), "{}", found[0]);
+}
+
+#[test]
+fn what_an_application_says_is_locked_as_its_schema_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let schemas = tempfile::tempdir().unwrap();
+    let file = schemas.path().join("lab.said.v1.json");
+    let given = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let path = schemas.path().display();
+        let rule = format!(
+            "[[event]]\nmessages = \"m:\"\nowner = \"lab\"\nabout = \"What it says.\"\nschemas = \"{path}\"\n"
+        );
+        model(&rule, Automatic::Off, &table())
+    };
+    let narrow = r##"{"$ref": "#/definitions/o", "definitions": {"o": {"type": "object", "properties": {
+        "n": {"type": ["integer", "null"], "title": "how many"}}, "required": ["n"]}}}"##;
+    let first = given(narrow);
+    let event = first.event("lab.said.v1").unwrap();
+    assert_eq!((event.about.as_deref(), event.owner.as_deref()), (Some("What it says."), Some("lab")));
+    let [field] = &event.fields[..] else { panic!("{:#?}", event.fields) };
+    assert_eq!((field.nullable, field.optional, field.meaning.as_deref()), (true, false, Some("how many")));
+    assert_eq!(event.example_data(), Some(json!({"n": 42})));
+    let known = lock(folder.path(), &first, false);
+    let newest = known.of("lab.said.v1").unwrap();
+    assert_eq!(newest.maker(), Maker::Application);
+    assert_eq!(newest.newest()["x-order"][0]["key"], "key of the message");
+    assert!(check(&first, &known, TODAY).is_empty());
+    let found = check(&given(&narrow.replace("[\"integer\", \"null\"]", "\"string\"")), &known, TODAY);
+    assert_eq!(differences(&found), ["field definitions/o.n was integer or null, and is string"]);
+    assert!(found[0].to_string().contains("lab.said.v2.json"), "{}", found[0]);
+    let wider = given(
+        &narrow
+            .replace("{\"o\": {", "{\"o\": {\"title\": \"O\", ")
+            .replace("\"n\": {", "\"m\": {}, \"n\": {"),
+    );
+    assert_eq!(check(&wider, &known, TODAY)[0].what, What::Added(vec!["definitions/o.m".into()]));
+    let known = lock(folder.path(), &wider, false);
+    assert!(check(&wider, &known, TODAY).is_empty());
+    assert_eq!(known.of("lab.said.v1").unwrap().minor(), 1);
+    let gone = check(&model("", Automatic::Off, &table()), &known, TODAY);
+    assert!(gone[0].to_string().contains("no outbox has a schema for it"), "{}", gone[0]);
+}
+
+#[test]
+fn a_field_of_two_rules_may_be_null_if_one_of_them_says_so() {
+    let rule = |on: &str, id: &str| {
+        format!("[[event]]\ntype = \"a.b.v1\"\nfrom = \"lab.plates\"\non = \"{on}\"\ndata = \"{id} as id\"\n")
+    };
+    let both = |second: &str| {
+        model(&format!("{}{}", rule("insert", "plate_id"), rule("delete", second)), Automatic::Off, &table())
+    };
+    let (never, perhaps) = (both("plate_id::text"), both("nullif(plate_id, 7)::text"));
+    let folder = tempfile::tempdir().unwrap();
+    let known = lock(folder.path(), &perhaps, false);
+    let kinds = &known.of("a.b.v1").unwrap().newest()["properties"]["id"]["anyOf"];
+    assert_eq!(kinds.as_array().unwrap().last(), Some(&json!({"type": "null"})), "{kinds}");
+    assert!(check(&perhaps, &known, TODAY).is_empty());
+    assert!(check(&never, &known, TODAY).is_empty(), "a promise may become stronger");
+    let folder = tempfile::tempdir().unwrap();
+    let known = lock(folder.path(), &never, false);
+    assert_eq!(differences(&check(&perhaps, &known, TODAY)), ["field id was never null, and can be null"]);
 }

@@ -72,11 +72,13 @@ fn event(settings: &Settings, table: &Described, told: Told, key_changes: bool) 
         consumers: Vec::new(),
         deprecated: None,
         automatic: true,
+        payload: None,
         origins: vec![Origin {
             table: name,
             on: on.to_owned(),
             when: Vec::new(),
             from_event: None,
+            outbox: None,
             order: Order { key, subject: None, time: None, id: "change".to_owned() },
         }],
         fields: fields(settings, table, told, key_changes),

@@ -1,11 +1,17 @@
 //! An event as it may come, whole: the envelope around an example of `data`.
 
+mod payload;
+
 use serde_json::{Value, json};
 
 use super::{Event, Model};
 use crate::contracts::lock;
 
-pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Value {
+pub(super) use self::payload::of_schema;
+
+/// `None`: of a payload that somebody else describes, nothing that fits its schema is known.
+pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Option<Value> {
+    let data = event.example_data()?;
     let key = key(event);
     let mut whole = json!({
         "specversion": "1.0",
@@ -17,7 +23,7 @@ pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Value {
         "recordedtime": "2026-11-21T07:00:00.123456Z",
         "partitionkey": key,
         "sequence": "000100000001A2B3C4D8000000030000",
-        "data": event.example_data(),
+        "data": data,
     });
     let mut set = |name: &str, value: Value| {
         if let Some(members) = whole.as_object_mut() {
@@ -35,12 +41,15 @@ pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Value {
     if let (Some(base), Some(minor)) = (&model.schemas, minor) {
         set("dataschema", json!(lock::url(base, &event.stem, event.major, minor)));
     }
-    whole
+    Some(whole)
 }
 
 /// The key that follows from the example of `data`, where its parts are fields.
 fn key(event: &Event) -> String {
     let Some(origin) = event.origins.first() else { return String::new() };
+    if event.payload.is_some() {
+        return "7".to_owned();
+    }
     let parts = origin.order.key.iter().map(|part| {
         let field = event
             .fields

@@ -130,6 +130,10 @@ fn a_rule_is_described_with_types_meanings_and_what_may_be_missing() {
     assert_eq!(came.origins[0].order.key[0].text, "plate_id");
 }
 
+/// Plates, as if they were an outbox.
+const OUTBOX: &str = "[[event]]\noutbox = \"lab.plates\"\ntype = \"lab.{type}\"\nabout = \"What plates say.\"\nowner = \"lab\"\n\
+                      columns = { id = \"plate_id\", aggregateid = \"plate_id\", type = \"barcode\", payload = \"barcode\" }\n";
+
 #[test]
 fn automatic_events_are_those_that_no_rule_replaces() {
     let types = |rules, automatic, table: &Described| -> Vec<String> {
@@ -150,7 +154,7 @@ fn automatic_events_are_those_that_no_rule_replaces() {
         (insert, Automatic::Unmapped, plates(), &all[..]),
         (update, Automatic::Unmapped, plates(), &["deleted", "truncated"][..]),
         (insert, Automatic::Off, plates(), &[][..]),
-        ("[[event]]\noutbox = \"lab.plates\"\n", Automatic::Also, plates(), &[][..]),
+        (OUTBOX, Automatic::Also, plates(), &[][..]),
     ] {
         let expected: Vec<_> = expected.iter().map(|what| format!("lab.plates.{what}.v1")).collect();
         assert_eq!(types(rules, automatic, &table), expected, "{rules} {automatic:?}");
@@ -192,7 +196,7 @@ fn a_table_that_nobody_described_is_an_error_of_the_rule() {
 fn an_example_is_a_whole_event_and_its_key_is_the_field() {
     let mut model = model(RULES, Automatic::Off, &plates());
     model.schemas = Some("https://schemas.example".to_owned());
-    let example = model.example(&model.events[1], Some(3));
+    let example = model.example(&model.events[1], Some(3)).unwrap();
     assert_eq!(example["partitionkey"], example["data"]["barcode"]);
     assert_eq!(example["dataschema"], "https://schemas.example/lab.plate_filled/1.3.json");
     assert_eq!(example["deprecationsunset"], "2027-05-01T00:00:00Z");

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::change::{Cell, Column, ReplicaIdentity};
+use crate::config::Tables;
 use crate::position::{Lsn, Transaction};
-use crate::translate::Addresses;
+use crate::translate::Contracts;
 use crate::types::{Base, SqlType};
 
 /// A table `lab.plates` of (id integer, code text, note text); the identity's columns are flagged as the server does.
@@ -52,7 +53,8 @@ fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
 /// The events as `type key data` lines, with `!` and the columns that are unavailable.
 fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
     let mut envelope = Envelope::new("urn:forebay:lab", 0);
-    let mut plan = Plan::new(relation, tables, &Pii::default(), ("urn:forebay:lab", &Addresses::new()));
+    let settings = Settings { tables: tables.clone(), ..Settings::default() };
+    let mut plan = Plan::new(relation, "urn:forebay:lab", &settings);
     let place = Place {
         transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 0 },
         index: 0,
@@ -202,7 +204,7 @@ fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
 fn a_key_the_server_did_not_send_is_an_error() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&[Some("?"), Some("A"), None]);
-    let mut plan = Plan::new(&table, &Tables::default(), &Pii::default(), ("s", &Addresses::new()));
+    let mut plan = Plan::new(&table, "s", &Settings::default());
     let change = Change {
         place: Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 },
         relation: &table,
@@ -211,4 +213,56 @@ fn a_key_the_server_did_not_send_is_an_error() {
     };
     let error = plan.translate(&change, &mut Envelope::new("s", 0), &mut Records::default()).unwrap_err();
     assert_eq!(error, TranslateError::KeyUnavailable { column: "id".into() });
+}
+
+/// Of the last column of everything, too much is promised; of deletions, that they have no more than the key.
+#[derive(Debug)]
+struct Locked;
+
+impl Contracts for Locked {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+        if event_type == "lab.plates.deleted.v1" && fields.len() > 1 {
+            return Err(format!("{} fields", fields.len()));
+        }
+        let strict =
+            |name: &str| Promise { never_null: name == "note", always: name == "note", unknown: false };
+        Ok(fields.iter().map(|(name, ..)| strict(name)).collect())
+    }
+}
+
+#[test]
+fn a_row_that_would_break_what_was_locked_makes_no_event() {
+    let settings = Settings { contracts: Some(Arc::new(Locked)), ..Settings::default() };
+    let key = message(&[Some("7"), None, None]);
+    for (identity, row, expected) in [
+        (ReplicaIdentity::Default, &[Some("7"), None, Some("n")], None),
+        (ReplicaIdentity::Default, &[Some("7"), Some("A"), None], Some("note: it is NULL in this row")),
+        (ReplicaIdentity::Default, &[Some("7"), Some("A"), Some("?")], Some("note: its value was not sent")),
+    ] {
+        let table = relation(identity, &[0], &[0]);
+        let (bytes, cells) = message(row);
+        let operation = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
+        let told = broken(&table, operation, &settings);
+        assert_eq!(told.is_some(), expected.is_some(), "{row:?}: {told:?}");
+        assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{row:?}");
+    }
+    let old = Tuple::new(&key.0, &key.1);
+    let by_key = Operation::Delete { old: OldRow::Key(old) };
+    assert_eq!(broken(&relation(ReplicaIdentity::Default, &[0], &[0]), by_key, &settings), None);
+    let whole = Operation::Delete { old: OldRow::Full(old) };
+    let full = relation(ReplicaIdentity::Full, &[0], &[0]);
+    assert_eq!(broken(&full, whole, &settings).as_deref(), Some("3 fields"));
+}
+
+/// Why there is no event.
+fn broken(table: &Arc<Relation>, operation: Operation<'_>, settings: &Settings) -> Option<String> {
+    let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 };
+    let change = Change { place, relation: table, operation, raw: b"" };
+    let mut plan = Plan::new(table, "s", settings);
+    let made = plan.translate(&change, &mut Envelope::new("s", 0), &mut Records::default());
+    made.err().map(|error| error.to_string())
 }

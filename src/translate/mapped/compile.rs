@@ -7,7 +7,7 @@ use crate::rules::{
 };
 use crate::translate::envelope::{deprecated_attributes, type_attributes};
 use crate::translate::sql::{Expression, Mistakes, Name, Scope};
-use crate::translate::{Addresses, json};
+use crate::translate::{Addresses, Contracts, Promise, json};
 use crate::types::Base;
 
 use super::{Event, Field, Id, Operations, Plan, write};
@@ -25,6 +25,8 @@ pub struct Catalog<'a> {
     pub automatic: Automatic,
     /// Where the schemas of types are served.
     pub schemas: &'a Addresses,
+    /// What is locked, and must be kept.
+    pub contracts: Option<&'a dyn Contracts>,
 }
 
 /// Compiles the rules of a table; `None` if there are none.
@@ -102,7 +104,7 @@ impl Compiler<'_> {
         on: &[Trigger],
     ) -> Option<Event> {
         let before = self.errors.len();
-        let fields = self.fields(rule, root);
+        let mut fields = self.fields(rule, root);
         let mut when = Vec::new();
         when.extend(self.optional(root, root.when.as_ref(), Use::Condition));
         let made_from_event = !std::ptr::eq(rule, root);
@@ -136,10 +138,12 @@ impl Compiler<'_> {
                 deprecated_attributes(source, &name, schema, (since, sunset.as_deref()))
             }
         };
+        let broken = self.promise(&name, &mut fields);
         let event = Event {
             name,
             rule: nth,
             root: at,
+            broken,
             attributes,
             operations,
             of,
@@ -151,6 +155,26 @@ impl Compiler<'_> {
             id,
         };
         (self.errors.len() == before).then_some(event)
+    }
+
+    /// Notes what is promised of the fields; if they can never be that, why.
+    fn promise(&self, event_type: &str, fields: &mut [Field]) -> Option<String> {
+        let contracts = self.catalog.contracts?;
+        let known: Vec<_> = fields
+            .iter()
+            .map(|field| (field.name.as_str(), field.value.kind(), &field.value.data_type().base))
+            .collect();
+        match contracts.promises(event_type, &known) {
+            Ok(promises) => {
+                let unknown = fields.iter().zip(&promises).find(|(_, promise)| promise.unknown);
+                if let Some((field, _)) = unknown {
+                    return Some(format!("{}: the locked contract has no such field", field.name));
+                }
+                fields.iter_mut().zip(promises).for_each(|(field, promise)| field.promise = promise);
+                None
+            }
+            Err(why) => Some(why),
+        }
     }
 
     /// The names that a rule made from this event may use: its fields.
@@ -178,7 +202,7 @@ impl Compiler<'_> {
             let mut label = Vec::new();
             json::write_string(&mut label, &name);
             label.push(b':');
-            fields.push(Field { name, label, value, meaning });
+            fields.push(Field { name, label, value, meaning, promise: Promise::default() });
         }
         fields
     }

@@ -9,6 +9,7 @@ mod write;
 use crate::change::{Change, Operation, Relation};
 use crate::event::Records;
 
+use super::Promise;
 use super::envelope::Envelope;
 use super::sql::{Context, Expression, Row, Truth};
 
@@ -45,6 +46,8 @@ pub struct Event {
     pub rule: usize,
     /// The rule that reads the table: the same, or the one that this event is made from.
     pub root: usize,
+    /// Why it can never be what was locked, made of rows of this form.
+    broken: Option<String>,
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
@@ -71,6 +74,8 @@ pub struct Field {
     pub value: Expression,
     /// The comment behind it in the rule.
     pub meaning: Option<String>,
+    /// What was locked of it.
+    promise: Promise,
 }
 
 #[derive(Debug)]

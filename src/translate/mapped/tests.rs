@@ -8,7 +8,7 @@ use crate::config::{Automatic, Pii};
 use crate::event::Records;
 use crate::position::{Lsn, Transaction};
 use crate::rules::Rules;
-use crate::translate::{Settings, Translator};
+use crate::translate::{Contracts, Promise, Settings, Translator};
 use crate::types::{Base, Kind, SqlType};
 
 /// `lab.plates (id, code, volume, note, at)`, key: id.
@@ -427,4 +427,50 @@ fn a_column_that_the_description_lacks_is_null_before_and_after() {
     let missing = translator(&rule("update of colour", "colour"), Automatic::Off);
     let said = missing.check(&plates(ReplicaIdentity::Full)).unwrap_err().to_string();
     assert!(said.contains("has no such column"), "{said}");
+}
+
+/// Of `code` everything is promised; of an event with `volume`, nothing can be kept.
+#[derive(Debug)]
+struct Locked;
+
+impl Contracts for Locked {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn promises(&self, _: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+        if fields.iter().any(|(name, ..)| *name == "volume") {
+            return Err("volume is otherwise".to_owned());
+        }
+        let strict =
+            |name: &str| Promise { never_null: name == "code", always: name == "code", unknown: false };
+        Ok(fields.iter().map(|(name, ..)| strict(name)).collect())
+    }
+}
+
+#[test]
+fn an_event_that_would_break_what_was_locked_fails_alone_and_says_why() {
+    let rule = |event_type: &str, data: &str| {
+        format!(
+            "[[event]]\ntype = \"{event_type}\"\nfrom = \"lab.plates\"\non = \"insert, update\"\ndata = \"{data}\"\n"
+        )
+    };
+    let rules =
+        [rule("a.code.v1", "code, at"), rule("a.volume.v1", "volume"), rule("a.id.v1", "id")].concat();
+    let settings = translator(&rules, Automatic::Off).settings().clone();
+    let mut translator =
+        Translator::new("urn:forebay:lab", 0, Settings { contracts: Some(Arc::new(Locked)), ..settings });
+    let volume = "FAILED a.volume.v1: volume is otherwise";
+    for (code, at, expected) in [
+        ("P7", "-", None),
+        ("-", "?", Some("FAILED a.code.v1: code: it is NULL in this row")),
+        ("?", "-", Some("FAILED a.code.v1: code: its value was not sent with this row")),
+    ] {
+        let told = update(&mut translator, ReplicaIdentity::Default, None, ["7", code, "1", "-", at]);
+        assert!(told.contains(&"a.id.v1 7 \"7\" {\"id\":7}".to_owned()), "{told:#?}");
+        assert!(told.contains(&volume.to_owned()), "{told:#?}");
+        let failed = told.iter().find(|line| line.starts_with("FAILED a.code"));
+        assert_eq!(failed.is_some(), expected.is_some(), "{told:#?}");
+        assert!(failed.is_none_or(|line| line.starts_with(expected.unwrap_or_default())), "{told:#?}");
+    }
 }

@@ -45,6 +45,9 @@ impl Event {
         records: &mut Records,
     ) -> Result<(), String> {
         let Tools { context, envelope, scratch } = tools;
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
+        }
         self.write_key(row, context, scratch)?;
         self.write_subject(row, context, scratch)?;
         let has_time = self.write_time(row, context, scratch)?;
@@ -148,9 +151,14 @@ impl Event {
                 .value
                 .write_json(row, context, data)
                 .map_err(|error| format!("{}: {error}", field.name))?;
-            if written == Outcome::Unavailable {
-                data.truncate(start);
-                push_name(unavailable, &field.name);
+            match written {
+                Outcome::Value => {}
+                Outcome::Null => field.promise.null(&field.name)?,
+                Outcome::Unavailable => {
+                    field.promise.missing(&field.name)?;
+                    data.truncate(start);
+                    push_name(unavailable, &field.name);
+                }
             }
             if data.len() > LINE_MAX {
                 return Err(crate::translate::TranslateError::TooLarge.to_string());

@@ -13,7 +13,7 @@ use crate::rules::Outbox;
 use crate::types::Kind;
 
 use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
-use super::{LINE_MAX, TranslateError, json};
+use super::{LINE_MAX, Settings, TranslateError, json};
 
 pub use self::table::Plan;
 
@@ -36,11 +36,29 @@ struct Named {
     /// See [`Head::attributes`].
     attributes: Vec<u8>,
     has_schema: bool,
+    /// It is locked, and somebody else's.
+    is_taken: bool,
+}
+
+/// What making an event needs beside what it is made of.
+#[derive(Debug)]
+pub struct Tools<'a> {
+    /// What translation is told.
+    pub settings: &'a Settings,
+    /// The types that the outbox has brought.
+    pub names: &'a mut Names,
+    /// The envelope.
+    pub envelope: &'a mut Envelope,
 }
 
 impl Names {
     /// The event type of what a row or message says; `None`: it makes none.
-    fn get(&mut self, outbox: &Outbox, source: &str, aggregate: &str, kind: &str) -> Option<&Named> {
+    fn get(
+        &mut self,
+        outbox: &Outbox,
+        (source, settings): (&str, &Settings),
+        (aggregate, kind): (&str, &str),
+    ) -> Option<&Named> {
         if aggregate.len() > NAME_MAX || kind.len() > NAME_MAX {
             return None;
         }
@@ -54,8 +72,12 @@ impl Names {
             if self.known.len() >= NAMES_MAX {
                 self.known.clear();
             }
-            let (attributes, has_schema) = (type_attributes(source, &name, None), outbox.schemas.has(&name));
-            self.known.insert(self.scratch.clone(), Named { name, attributes, has_schema });
+            let schema = settings.schemas.get(&name).map(String::as_str);
+            let attributes = type_attributes(source, &name, schema);
+            let has_schema = outbox.schemas.has(&name);
+            let is_locked = settings.contracts.as_ref().is_some_and(|contracts| contracts.has(&name));
+            let named = Named { name, attributes, has_schema, is_taken: is_locked && !has_schema };
+            self.known.insert(self.scratch.clone(), named);
         }
         self.known.get(&self.scratch)
     }
@@ -78,19 +100,22 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    fn write(
-        &self,
-        outbox: &Outbox,
-        names: &mut Names,
-        envelope: &mut Envelope,
-        records: &mut Records,
-    ) -> Result<(), TranslateError> {
-        let Some(named) = names.get(outbox, envelope.source(), self.aggregate, self.kind) else {
+    fn write(&self, outbox: &Outbox, tools: Tools<'_>, records: &mut Records) -> Result<(), TranslateError> {
+        let Tools { settings, names, envelope } = tools;
+        let known = (envelope.source(), settings);
+        let Some(named) = names.get(outbox, known, (self.aggregate, self.kind)) else {
             return Err(failed(
                 "what it says of its type makes no event type, such as \"shop.order_placed.v1\": lower-case words \
                  joined by dots and a major version",
             ));
         };
+        if named.is_taken {
+            return Err(failed(format!(
+                "{} is locked for somebody else, a rule, a table or another outbox: events of this outbox are called otherwise, or it \
+                 gives the schema too",
+                named.name
+            )));
+        }
         if named.has_schema {
             outbox.schemas.check(&named.name, self.payload.unwrap_or(b"null")).map_err(failed)?;
         }
@@ -140,7 +165,7 @@ pub fn message(
     outbox: &Outbox,
     message: &Message<'_>,
     behind_prefix: &[u8],
-    (names, envelope): (&mut Names, &mut Envelope),
+    tools: Tools<'_>,
     records: &mut Records,
 ) -> Result<(), TranslateError> {
     if !message.is_whole() {
@@ -154,7 +179,7 @@ pub fn message(
     };
     let payload = Some(message.content);
     let made = Made { aggregate: "", kind, id: None, key, time: None, payload, place: message.place };
-    made.write(outbox, names, envelope, records)
+    made.write(outbox, tools, records)
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use crate::config::Pii;
 use crate::event::Records;
 use crate::rules::{Outbox, OutboxOrigin, RuleError, RuleErrors, Rules};
 use crate::translate::envelope::Envelope;
-use crate::translate::{TranslateError, json};
+use crate::translate::{Settings, TranslateError, json};
 use crate::types::{Base, Kind};
 
-use super::{Made, Names, failed};
+use super::{Made, Names, Tools, failed};
 
 /// An outbox table, compiled for one description of it.
 #[derive(Debug)]
@@ -163,6 +163,16 @@ impl Plan {
         }))
     }
 
+    /// The place of the column that is the key.
+    pub const fn key(&self) -> usize {
+        self.aggregateid.at
+    }
+
+    /// Whether rows say when they happened.
+    pub const fn has_time(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
     /// Adds the event that an inserted row is.
     ///
     /// # Errors
@@ -170,7 +180,7 @@ impl Plan {
     pub fn translate(
         &mut self,
         change: &Change<'_>,
-        envelope: &mut Envelope,
+        (settings, envelope): (&Settings, &mut Envelope),
         records: &mut Records,
     ) -> Result<(), TranslateError> {
         let Operation::Insert { new } = change.operation else { return Ok(()) };
@@ -190,7 +200,7 @@ impl Plan {
             payload,
             place: change.place,
         };
-        made.write(outbox, &mut self.names, envelope, records)
+        made.write(outbox, Tools { settings, names: &mut self.names, envelope }, records)
     }
 }
 

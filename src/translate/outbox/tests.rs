@@ -9,7 +9,7 @@ use crate::change::{Cell, Change, Column, OldRow, Operation, Relation, ReplicaId
 use crate::config::Pii;
 use crate::position::{Lsn, Transaction};
 use crate::rules::Rules;
-use crate::translate::{Outcome, Settings, TransactionContext, Translator};
+use crate::translate::{Contracts, Outcome, Promise, Settings, TransactionContext, Translator};
 use crate::types::{Base, SqlType};
 
 const COLUMNS: [(&str, Kind, Base); 6] = [
@@ -237,4 +237,35 @@ fn a_context_is_in_what_follows_and_its_absence_changes_no_byte() {
     assert_eq!(with, before);
     translator.set_context(None);
     assert_eq!(insert(&mut translator, &relation, &ROW).unwrap(), before);
+}
+
+/// Everything is locked.
+#[derive(Debug)]
+struct Locked;
+
+impl Contracts for Locked {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn promises(&self, _: &str, _: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_locked_type_comes_from_the_outbox_that_has_its_schema_and_says_where_that_is_served() {
+    let address =
+        ("order.order_placed.v1".to_owned(), "https://s.example/order.order_placed/1.0.json".to_owned());
+    let with = |rules: &str| {
+        let settings = Settings {
+            contracts: Some(Arc::new(Locked)),
+            schemas: [address.clone()].into(),
+            ..translator(rules, &[]).settings().clone()
+        };
+        insert(&mut Translator::new("urn:forebay:shop", 0, settings), &relation(&COLUMNS), &ROW)
+    };
+    assert_eq!(with(RULE).unwrap()[0]["dataschema"], address.1);
+    let refused = with("[[event]]\noutbox = \"shop.outbox\"\n").unwrap_err().to_string();
+    assert!(refused.starts_with("order.order_placed.v1 is locked for somebody else"), "{refused}");
 }

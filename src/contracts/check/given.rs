@@ -1,0 +1,329 @@
+//! The schema that an application gives, against the one that was locked: what fits the new one must be what readers of the old
+//! one know, or a field that they ignore.
+//!
+//! Types, fields, labels and bounds are compared one by one. Where a schema says more than that (`oneOf`, `if`, `$ref`, …), nothing is
+//! concluded: any change there is a difference.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::rules::{inside, inside_mut};
+
+use super::compare::Comparison;
+
+type Schema = Map<String, Value>;
+
+/// What says nothing of values. `x-…` neither.
+const REMARKS: [&str; 9] =
+    ["$schema", "$id", "$comment", "title", "description", "examples", "default", "readOnly", "writeOnly"];
+
+/// At least so much.
+const LEAST: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"];
+
+/// At most so much.
+const MOST: [&str; 5] = ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"];
+
+/// What may be demanded in addition, but not otherwise than before.
+const FORMS: [&str; 6] =
+    ["format", "pattern", "multipleOf", "uniqueItems", "contentEncoding", "contentMediaType"];
+
+/// What is compared in ways of its own.
+const KNOWN: [&str; 8] =
+    ["type", "enum", "const", "properties", "required", "additionalProperties", "items", "definitions"];
+
+/// Compares what is given with what was locked.
+pub(super) fn compare(locked: &Value, given: &Schema) -> Comparison {
+    let (mut judge, given) = (Judge::default(), Value::Object(given.clone()));
+    let either =
+        |has: fn(&Schema) -> bool| [locked, &given].iter().any(|one| one.as_object().is_some_and(has));
+    if bare(locked) != bare(&given) && either(has_choice) && either(refers_to_itself) {
+        judge.cannot_tell("", "a schema that refers to itself, with oneOf, not or if");
+    } else {
+        judge.schema("", locked, &given);
+    }
+    Comparison { differences: judge.differences, added: judge.added, required: Vec::new() }
+}
+
+/// The next minor version: what was locked, with what is added. So old events fit it too.
+pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
+    let (Some(was), Some(now)) = (locked.as_object(), given.as_object()) else { return given.clone() };
+    if bare(locked) == bare(given) {
+        return given.clone();
+    }
+    let mut next: Schema = was.iter().filter(|(key, _)| !is_remark(key)).map(own).collect();
+    next.extend(now.iter().filter(|(key, _)| is_remark(key)).map(own));
+    for keyword in ["properties", "definitions"] {
+        let (was, now) = (members(was, keyword), members(now, keyword));
+        let merged = now.iter().map(|(name, now)| {
+            let schema = was.get(name).map_or_else(|| now.clone(), |was| self::next(was, now));
+            (name.clone(), schema)
+        });
+        let merged: Schema = was.clone().into_iter().chain(merged).collect();
+        if !merged.is_empty() {
+            next.insert(keyword.to_owned(), merged.into());
+        }
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let (Some(was @ Value::Object(_)), Some(now @ Value::Object(_))) =
+            (was.get(keyword), now.get(keyword))
+        {
+            next.insert(keyword.to_owned(), self::next(was, now));
+        }
+    }
+    if was.get("additionalProperties") == Some(&Value::Bool(false)) {
+        match now.get("additionalProperties") {
+            Some(now) => next.insert("additionalProperties".to_owned(), now.clone()),
+            None => next.remove("additionalProperties"),
+        };
+    }
+    next.into()
+}
+
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+fn is_remark(keyword: &str) -> bool {
+    REMARKS.contains(&keyword) || keyword.starts_with("x-")
+}
+
+/// A schema without what says nothing of values.
+fn bare(schema: &Value) -> Value {
+    let Some(members) = schema.as_object() else { return schema.clone() };
+    let mut kept: Schema = members.iter().filter(|(key, _)| !is_remark(key)).map(own).collect();
+    for part in inside_mut(&mut kept) {
+        *part = bare(part);
+    }
+    kept.into()
+}
+
+fn members<'a>(schema: &'a Schema, keyword: &str) -> &'a Schema {
+    static NONE: std::sync::LazyLock<Schema> = std::sync::LazyLock::new(Schema::new);
+    schema.get(keyword).and_then(Value::as_object).unwrap_or(&NONE)
+}
+
+#[derive(Default)]
+struct Judge {
+    differences: Vec<String>,
+    added: Vec<String>,
+}
+
+impl Judge {
+    fn schema(&mut self, at: &str, was: &Value, now: &Value) {
+        if bare(was) == bare(now) || *was == Value::Bool(true) {
+            return;
+        }
+        let (Some(was), Some(now)) = (was.as_object(), now.as_object()) else {
+            return self.cannot_tell(at, "a schema that is true or false");
+        };
+        if was.contains_key("$ref") || now.contains_key("$ref") {
+            // What stands beside it means nothing but for the definitions.
+            if was.get("$ref") != now.get("$ref") {
+                self.cannot_tell(at, "$ref");
+            }
+            return self.definitions(at, was, now);
+        }
+        self.values(at, was, now);
+        self.bounds(at, was, now);
+        self.fields(at, was, now);
+        self.elements(at, was, now);
+        self.definitions(at, was, now);
+        let keywords: BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+        for keyword in keywords {
+            let compared =
+                [&KNOWN[..], &LEAST, &MOST, &FORMS].iter().any(|known| known.contains(&keyword.as_str()));
+            let same = || bare_part(was, keyword) == bare_part(now, keyword);
+            if !compared && !is_remark(keyword) && !same() {
+                self.cannot_tell(at, keyword);
+            }
+        }
+    }
+
+    fn differs(&mut self, at: &str, what: impl std::fmt::Display) {
+        let subject = if at.is_empty() { "the payload".to_owned() } else { format!("field {at}") };
+        self.differences.push(format!("{subject} {what}"));
+    }
+
+    fn cannot_tell(&mut self, at: &str, keyword: &str) {
+        let what = "of which nobody can tell what it means for readers of what was locked: a new major";
+        self.differs(at, format_args!("has changed in {keyword}, {what}"));
+    }
+
+    fn values(&mut self, at: &str, was: &Schema, now: &Schema) {
+        let (types_were, types_are) = (types(was), types(now));
+        if let Some(were) = &types_were {
+            let fits = |one: &&str| were.contains(one) || (*one == "integer" && were.contains("number"));
+            let all = types_are.as_ref().is_some_and(|are| are.iter().all(fits));
+            if !all {
+                self.differs(
+                    at,
+                    format_args!("was {}, and is {}", said(types_were.as_ref()), said(types_are.as_ref())),
+                );
+                return;
+            }
+        }
+        match (choices(was), choices(now)) {
+            (Some(were), Some(are)) => {
+                let more: Vec<String> =
+                    are.iter().filter(|one| !were.contains(one)).map(ToString::to_string).collect();
+                if !more.is_empty() {
+                    self.differs(at, format_args!("can have values that it could not: {}", more.join(", ")));
+                }
+            }
+            (Some(_), None) => self.differs(at, "had named values only, and can have others"),
+            (None, _) => {}
+        }
+    }
+
+    fn bounds(&mut self, at: &str, was: &Schema, now: &Schema) {
+        let said =
+            |value: Option<&Value>| value.map_or_else(|| "not any more".to_owned(), ToString::to_string);
+        let number = |schema: &Schema, keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+        let bounds =
+            LEAST.iter().map(|keyword| (*keyword, 1.0)).chain(MOST.iter().map(|keyword| (*keyword, -1.0)));
+        for (keyword, sign) in bounds {
+            let Some(bound) = number(was, keyword) else { continue };
+            if number(now, keyword).is_none_or(|now| now * sign < bound * sign) {
+                self.differs(
+                    at,
+                    format_args!("had {keyword} {bound}, and has it {}", said(now.get(keyword))),
+                );
+            }
+        }
+        for keyword in FORMS {
+            if let Some(form) = was.get(keyword)
+                && now.get(keyword) != Some(form)
+            {
+                self.differs(at, format_args!("had {keyword} {form}, and has it {}", said(now.get(keyword))));
+            }
+        }
+    }
+
+    fn fields(&mut self, at: &str, was: &Schema, now: &Schema) {
+        let path = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+        let (were, are) = (members(was, "properties"), members(now, "properties"));
+        for (name, was) in were {
+            match are.get(name) {
+                Some(now) => self.schema(&path(name), was, now),
+                None => self.differs(&path(name), "is gone"),
+            }
+        }
+        let new: Vec<String> =
+            are.keys().filter(|name| !were.contains_key(*name)).map(|name| path(name)).collect();
+        let required = |schema: &Schema| -> Vec<String> {
+            let list = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+            list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        };
+        let always = required(now);
+        for name in required(was).into_iter().filter(|name| !always.contains(name)) {
+            if are.contains_key(&name) || !were.contains_key(&name) {
+                self.differs(&path(&name), "was always there, and can be missing");
+            }
+        }
+        match (was.get("additionalProperties"), now.get("additionalProperties")) {
+            (None | Some(Value::Bool(true)), _) | (Some(Value::Bool(false)), Some(Value::Bool(false))) => {}
+            (Some(Value::Bool(false)), _) => self.added.push(path("(fields without a name)")),
+            (Some(of), now) => {
+                if !new.is_empty() {
+                    self.cannot_tell(at, "additionalProperties");
+                }
+                match now {
+                    Some(Value::Bool(false)) => {}
+                    Some(now) => self.schema(&path("*"), of, now),
+                    None => self.schema(&path("*"), of, &Value::Object(Schema::new())),
+                }
+            }
+        }
+        self.added.extend(new);
+    }
+
+    fn elements(&mut self, at: &str, was: &Schema, now: &Schema) {
+        let path = format!("{at}[]");
+        match (was.get("items"), now.get("items")) {
+            (None, _) => {}
+            (
+                Some(was @ (Value::Object(_) | Value::Bool(_))),
+                Some(now @ (Value::Object(_) | Value::Bool(_))),
+            ) => {
+                self.schema(&path, was, now);
+            }
+            _ if bare_part(was, "items") == bare_part(now, "items") => {}
+            (Some(_), _) => self.cannot_tell(at, "items"),
+        }
+    }
+
+    /// Definitions are what refers to them: where something is denied or chosen by them, nothing can be concluded.
+    fn definitions(&mut self, at: &str, was: &Schema, now: &Schema) {
+        let (were, are) = (members(was, "definitions"), members(now, "definitions"));
+        if were.is_empty() || bare_part(was, "definitions") == bare_part(now, "definitions") {
+            return;
+        }
+        if has_choice(was) || has_choice(now) {
+            return self.cannot_tell(at, "definitions, with oneOf, not or if");
+        }
+        for (name, was) in were {
+            match are.get(name) {
+                Some(now) => self.schema(&format!("definitions/{name}"), was, now),
+                None => self.differs(&format!("definitions/{name}"), "is gone"),
+            }
+        }
+    }
+}
+
+/// A keyword without remarks.
+fn bare_part(schema: &Schema, keyword: &str) -> Option<Value> {
+    let value = schema.get(keyword)?;
+    Some(bare(&Value::Object(Schema::from_iter([(keyword.to_owned(), value.clone())]))))
+}
+
+fn has_choice(schema: &Schema) -> bool {
+    ["oneOf", "not", "if"].iter().any(|keyword| schema.contains_key(*keyword))
+        || inside(schema).into_iter().filter_map(Value::as_object).any(has_choice)
+}
+
+fn refers_to_itself(schema: &Schema) -> bool {
+    schema.get("$ref").is_some_and(|to| to == "#")
+        || inside(schema).into_iter().filter_map(Value::as_object).any(refers_to_itself)
+}
+
+/// The types that are allowed; `None`: all.
+fn types(schema: &Schema) -> Option<BTreeSet<&str>> {
+    match schema.get("type") {
+        Some(Value::String(one)) => Some(BTreeSet::from([one.as_str()])),
+        Some(Value::Array(several)) => Some(several.iter().filter_map(Value::as_str).collect()),
+        _ => choices(schema).map(|choices| choices.into_iter().map(type_of).collect()),
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn said(types: Option<&BTreeSet<&str>>) -> String {
+    types.map_or_else(
+        || "any JSON value".to_owned(),
+        |types| types.iter().copied().collect::<Vec<_>>().join(" or "),
+    )
+}
+
+/// The values that are named; `None`: they are not.
+fn choices(schema: &Schema) -> Option<Vec<&Value>> {
+    if let Some(only) = schema.get("const") {
+        return Some(vec![only]);
+    }
+    schema.get("enum").and_then(Value::as_array).map(|list| list.iter().collect())
+}
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tests;
