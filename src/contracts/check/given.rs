@@ -64,12 +64,19 @@ pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
             next.insert(keyword.to_owned(), merged.into());
         }
     }
-    for keyword in ["items", "additionalProperties"] {
-        if let (Some(was @ Value::Object(_)), Some(now @ Value::Object(_))) =
-            (was.get(keyword), now.get(keyword))
-        {
-            next.insert(keyword.to_owned(), self::next(was, now));
+    if let (Some(was @ Value::Object(_)), Some(now @ Value::Object(_))) = (was.get("items"), now.get("items"))
+    {
+        next.insert("items".to_owned(), self::next(was, now));
+    }
+    let anything = Value::Object(Schema::new());
+    match (was.get("additionalProperties"), now.get("additionalProperties").unwrap_or(&anything)) {
+        (Some(was @ Value::Object(_)), now @ Value::Object(_)) => {
+            next.insert("additionalProperties".to_owned(), self::next(was, now));
         }
+        (Some(was @ Value::Object(_)), Value::Bool(true)) => {
+            next.insert("additionalProperties".to_owned(), self::next(was, &anything));
+        }
+        _ => {}
     }
     if was.get("additionalProperties") == Some(&Value::Bool(false)) {
         match now.get("additionalProperties") {
@@ -230,8 +237,8 @@ impl Judge {
                 }
                 match now {
                     Some(Value::Bool(false)) => {}
-                    Some(now) => self.schema(&path("*"), of, now),
-                    None => self.schema(&path("*"), of, &Value::Object(Schema::new())),
+                    Some(now @ Value::Object(_)) => self.schema(&path("*"), of, now),
+                    _ => self.schema(&path("*"), of, &Value::Object(Schema::new())),
                 }
             }
         }

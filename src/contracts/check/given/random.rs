@@ -127,9 +127,9 @@ fn what_is_judged_to_be_no_difference_is_none_for_any_payload() {
             continue;
         };
         if compared.added.is_empty() {
-            same += 1
+            same += 1;
         } else {
-            wider += 1
+            wider += 1;
         }
         for _ in 0..40 {
             let payload = value(&mut random, 0);
