@@ -56,7 +56,10 @@ pub fn compile(
                 Trigger::Delete => mapped.delete = true,
             }
         }
-        events.extend(compiler.event((nth, rule), root, on));
+        let Some(mut event) = compiler.event((nth, rule), root, on) else { continue };
+        let before = events.iter().filter(|other: &&Event| other.name == event.name).count();
+        event.ordinal = u16::try_from(before).unwrap_or(u16::MAX);
+        events.push(event);
     }
     if compiler.errors.is_empty() {
         Ok(Some(Plan { events, mapped, scratch: write::Scratch::default() }))
@@ -122,8 +125,21 @@ impl Compiler<'_> {
                 deprecated_attributes(source, &name, schema, (since, sunset.as_deref()))
             }
         };
-        let event =
-            Event { name, rule: nth, attributes, operations, of, when, key, subject, time, fields, id };
+        let ordinal = 0;
+        let event = Event {
+            name,
+            rule: nth,
+            ordinal,
+            attributes,
+            operations,
+            of,
+            when,
+            key,
+            subject,
+            time,
+            fields,
+            id,
+        };
         (self.errors.len() == before).then_some(event)
     }
 
@@ -149,7 +165,7 @@ impl Compiler<'_> {
                     format!("two fields are called {name:?}; name one of them with `as`"),
                 );
             }
-            let mut label = Vec::new();
+            let mut label = vec![b','];
             json::write_string(&mut label, &name);
             label.push(b':');
             fields.push(Field { name, label, value, meaning });

@@ -41,6 +41,8 @@ pub struct Event {
     name: String,
     /// Which of the rules it is.
     pub rule: usize,
+    /// How many rules of its type come before it.
+    ordinal: u16,
     /// See [`super::envelope::Head::attributes`].
     attributes: Vec<u8>,
     operations: Operations,
@@ -61,7 +63,7 @@ pub struct Event {
 pub struct Field {
     /// Its name.
     pub name: String,
-    /// `"name":`, escaped.
+    /// `,"name":`, escaped.
     label: Vec<u8>,
     /// Its value.
     pub value: Expression,
@@ -126,16 +128,10 @@ impl Plan {
         let mut part = first;
         let Some(row) = Row::of(&change.operation) else { return };
         let scratch = &mut self.scratch;
-        for (nth, event) in self.events.iter().enumerate() {
+        for event in &self.events {
             let made = match event.wants(&change.operation, &row, context) {
                 Ok(Truth::True) => {
-                    let same = |other: &&Event| other.name == event.name;
-                    let ordinal = self.events.get(..nth).unwrap_or_default().iter().filter(same).count();
-                    let place = write::Slot {
-                        place: change.place,
-                        part,
-                        ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX),
-                    };
+                    let place = write::Slot { place: change.place, part, ordinal: event.ordinal };
                     event.write(&row, &place, &mut write::Tools { context, envelope, scratch }, records)
                 }
                 Ok(Truth::False) => continue,

@@ -11,9 +11,44 @@ pub(super) enum Digits {
     Large(Box<BigInt>),
 }
 
+/// Powers of ten, as far as they fit.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut exponent = 1;
+    #[expect(clippy::indexing_slicing, reason = "computed by the compiler, which looks at the bounds")]
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
 /// 10^`exponent`, if it fits.
 fn power(exponent: u32) -> Option<i128> {
-    10_i128.checked_pow(exponent)
+    POWERS.get(exponent as usize).copied()
+}
+
+/// Both as 64 bits, which nearly all numbers fit and for which the processor has instructions.
+fn halves(a: i128, b: i128) -> Option<(i64, i64)> {
+    Some((i64::try_from(a).ok()?, i64::try_from(b).ok()?))
+}
+
+fn product(a: i128, b: i128) -> Option<i128> {
+    match halves(a, b) {
+        Some((a, b)) => Some(i128::from(a) * i128::from(b)),
+        None => a.checked_mul(b),
+    }
+}
+
+/// Quotient and rest; none for a divisor of zero, and for a quotient that does not fit.
+fn quotient(a: i128, b: i128) -> Option<(i128, i128)> {
+    if let Some((a, b)) = halves(a, b)
+        && let Some(quotient) = a.checked_div(b)
+    {
+        return Some((i128::from(quotient), i128::from(a.wrapping_sub(quotient.wrapping_mul(b)))));
+    }
+    let quotient = a.checked_div(b)?;
+    Some((quotient, a.wrapping_sub(quotient.wrapping_mul(b))))
 }
 
 fn large_power(exponent: u32) -> BigInt {
@@ -48,7 +83,7 @@ impl Digits {
         match self {
             Self::Small(0) => Self::Small(0),
             Self::Small(small) => power(exponent)
-                .and_then(|power| small.checked_mul(power))
+                .and_then(|power| product(*small, power))
                 .map_or_else(|| Self::of(self.large() * large_power(exponent)), Self::Small),
             Self::Large(large) => Self::of(&**large * large_power(exponent)),
         }
@@ -57,7 +92,7 @@ impl Digits {
     /// Divided by a divisor that is not zero, halves away from zero, or cut.
     pub(super) fn divided(&self, by: &Self, round: bool) -> Self {
         if let (Self::Small(a), Self::Small(b)) = (self, by)
-            && let (Some(quotient), Some(rest)) = (a.checked_div(*b), a.checked_rem(*b))
+            && let Some((quotient, rest)) = quotient(*a, *b)
         {
             let away = round && rest.unsigned_abs() >= b.unsigned_abs() - rest.unsigned_abs();
             let one = if (*a < 0) == (*b < 0) { 1 } else { -1 };
@@ -68,6 +103,15 @@ impl Digits {
         let away = round && rest.magnitude() * 2_u32 >= *b.magnitude();
         let one = if (a.sign() == Sign::Minus) == (b.sign() == Sign::Minus) { 1 } else { -1 };
         Self::of(if away { quotient + one } else { quotient })
+    }
+
+    /// The product.
+    pub(super) fn times(&self, by: &Self) -> Self {
+        let small = match (self, by) {
+            (Self::Small(a), Self::Small(b)) => product(*a, *b),
+            _ => None,
+        };
+        small.map_or_else(|| Self::of(self.large() * by.large()), Self::Small)
     }
 
     pub(super) fn rest(&self, by: &Self) -> Self {

@@ -1,7 +1,7 @@
 //! `numeric`: exact decimals with Postgres' scales. What fits 38 digits is computed in registers, the rest in big integers.
 
 use std::cmp::Ordering;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use num_bigint::BigInt;
 
@@ -67,10 +67,7 @@ impl Decimal {
     }
 
     fn multiply(&self, other: &Self) -> Computed<Numeric> {
-        let digits = match (&self.digits, &other.digits) {
-            (Digits::Small(a), Digits::Small(b)) if a.checked_mul(*b).is_some() => Digits::Small(a * b),
-            (a, b) => Digits::of(a.large() * b.large()),
-        };
+        let digits = self.digits.times(&other.digits);
         Self { digits, scale: self.scale + other.scale }.rescaled_to_max().checked()
     }
 
@@ -165,6 +162,9 @@ impl Numeric {
 
     /// As Postgres' input function: white space around it, `.5`, `5.`, `1e3`, NaN and infinities.
     pub(super) fn parse(text: &str) -> Computed<Self> {
+        if let Some(decimal) = short(text.as_bytes()) {
+            return Ok(Self::Finite(decimal));
+        }
         let text = text.trim_matches(super::text::is_space);
         let (negative, unsigned) = match text.as_bytes().first() {
             Some(b'-') => (true, text.get(1..).unwrap_or_default()),
@@ -334,6 +334,31 @@ impl Numeric {
     }
 }
 
+/// What nearly every number is: digits that fit a register, perhaps with a sign before and a point between them.
+fn short(text: &[u8]) -> Option<Decimal> {
+    const LONGEST: usize = 18;
+    let (negative, unsigned) = match text {
+        [b'-', unsigned @ ..] => (true, unsigned),
+        unsigned => (false, unsigned),
+    };
+    if unsigned.len() > LONGEST {
+        return None;
+    }
+    let (mut size, mut count, mut point) = (0_i64, 0_u32, None);
+    for &byte in unsigned {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..10 => {
+                size = size * 10 + i64::from(digit);
+                count += 1;
+            }
+            _ if byte == b'.' && point.is_none() => point = Some(count),
+            _ => return None,
+        }
+    }
+    let scale = point.map_or(0, |point| count - point);
+    (count > 0).then(|| Decimal::small(i128::from(if negative { -size } else { size }), scale))
+}
+
 fn exponent_of(text: &str) -> Computed<i64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -353,32 +378,52 @@ fn digits_of(whole: &str, fraction: &str, negative: bool) -> Computed<Digits> {
     Ok(Digits::of(if negative { -digits } else { digits }))
 }
 
-impl fmt::Display for Numeric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Numeric {
+    /// Appends it as Postgres' output function prints it.
+    pub(super) fn write(&self, out: &mut String) {
         match self {
-            Self::NaN => f.write_str("NaN"),
-            Self::Infinity { negative } => f.write_str(if *negative { "-Infinity" } else { "Infinity" }),
-            Self::Finite(decimal) => decimal.fmt(f),
+            Self::NaN => out.push_str("NaN"),
+            Self::Infinity { negative } => out.push_str(if *negative { "-Infinity" } else { "Infinity" }),
+            Self::Finite(decimal) => decimal.write(out),
         }
     }
 }
 
-impl fmt::Display for Decimal {
+impl fmt::Display for Numeric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = match &self.digits {
-            Digits::Small(small) if self.scale == 0 => return small.fmt(f),
-            Digits::Small(small) => small.unsigned_abs().to_string(),
-            Digits::Large(large) => large.magnitude().to_string(),
-        };
+        let mut text = String::new();
+        self.write(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl Decimal {
+    fn write(&self, out: &mut String) {
         if self.digits.is_negative() {
-            f.write_char('-')?;
+            out.push('-');
         }
+        match &self.digits {
+            Digits::Small(small) => {
+                let size = small.unsigned_abs();
+                match u64::try_from(size) {
+                    Ok(size) => self.write_digits(out, itoa::Buffer::new().format(size)),
+                    Err(_) => self.write_digits(out, itoa::Buffer::new().format(size)),
+                }
+            }
+            Digits::Large(large) => self.write_digits(out, &large.magnitude().to_string()),
+        }
+    }
+
+    /// With the point where it belongs, and a digit before it.
+    fn write_digits(&self, out: &mut String, digits: &str) {
         let scale = self.scale as usize;
-        if scale == 0 {
-            return f.write_str(&digits);
-        }
         let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-        write!(f, "{}.{fraction:0>scale$}", if whole.is_empty() { "0" } else { whole })
+        out.push_str(if whole.is_empty() { "0" } else { whole });
+        if scale > 0 {
+            out.push('.');
+            out.extend(std::iter::repeat_n('0', scale - fraction.len()));
+            out.push_str(fraction);
+        }
     }
 }
 

@@ -207,7 +207,7 @@ pub(super) fn write(out: &mut String, base: &Base, value: &Datum<'_>) {
             Base::TimestampTz => moment::write_timestamp(out, *value, true),
             _ => out.push_str(itoa::Buffer::new().format(*value)),
         },
-        Datum::Numeric(value) => moment::write(out, format_args!("{value}")),
+        Datum::Numeric(value) => value.write(out),
         Datum::Float(value) => float::write(out, *value, *base == Base::Float4),
         Datum::Interval(value) => value.write(out),
         Datum::Text(value) => out.push_str(value),

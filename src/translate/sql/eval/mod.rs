@@ -100,24 +100,26 @@ impl<'a> Evaluator<'a> {
                 empty @ (Datum::Null | Datum::Unavailable) => Ok(empty),
                 value => at(cast::apply(cast, value)),
             },
-            Op::Call { function, arguments } => {
-                let mut values = [Datum::Null, Datum::Null, Datum::Null];
-                let (mut null, mut unavailable) = (false, false);
-                for (slot, argument) in values.iter_mut().zip(arguments) {
-                    *slot = self.evaluate(argument)?;
-                    null |= matches!(slot, Datum::Null);
-                    unavailable |= matches!(slot, Datum::Unavailable);
-                    if null && matches!(function, Function::Element(_)) {
-                        return Ok(Datum::Null); // The server does not look at a subscript of no array.
-                    }
-                }
-                match (null, unavailable) {
-                    (true, _) => Ok(Datum::Null),
-                    (_, true) => Ok(Datum::Unavailable),
-                    _ => at(call::apply(function, values, self.context)),
-                }
-            }
+            Op::Call { function, arguments } => self.call(function, arguments, node.place),
             Op::Concat { separator, items } => self.concat(*separator, items, node.place),
+        }
+    }
+
+    fn call(&self, function: &'a Function, arguments: &'a [Node], place: Place) -> Evaluated<'a> {
+        let mut values = [Datum::Null, Datum::Null, Datum::Null];
+        let (mut null, mut unavailable) = (false, false);
+        for (slot, argument) in values.iter_mut().zip(arguments) {
+            *slot = self.evaluate(argument)?;
+            null |= matches!(slot, Datum::Null);
+            unavailable |= matches!(slot, Datum::Unavailable);
+            if null && matches!(function, Function::Element(_)) {
+                return Ok(Datum::Null); // The server does not look at a subscript of no array.
+            }
+        }
+        match (null, unavailable) {
+            (true, _) => Ok(Datum::Null),
+            (_, true) => Ok(Datum::Unavailable),
+            _ => call::apply(function, &mut values, self.context).map_err(|fault| Failure { fault, place }),
         }
     }
 
@@ -292,17 +294,22 @@ fn tested<'a>(how: &How, test: Test, left: &Datum<'_>, right: &Datum<'_>) -> Dat
     match (left, right) {
         (Datum::Null, _) | (_, Datum::Null) => Datum::Null,
         (Datum::Unavailable, _) | (_, Datum::Unavailable) => Datum::Unavailable,
-        _ => {
-            let order = compare(how, left, right);
-            truth(match test {
-                Test::Equal => order.is_eq(),
-                Test::NotEqual => order.is_ne(),
-                Test::Less => order.is_lt(),
-                Test::LessOrEqual => order.is_le(),
-                Test::Greater => order.is_gt(),
-                Test::GreaterOrEqual => order.is_ge(),
-            })
-        }
+        _ => truth(match test {
+            Test::Equal => equal(how, left, right),
+            Test::NotEqual => !equal(how, left, right),
+            Test::Less => compare(how, left, right).is_lt(),
+            Test::LessOrEqual => compare(how, left, right).is_le(),
+            Test::Greater => compare(how, left, right).is_gt(),
+            Test::GreaterOrEqual => compare(how, left, right).is_ge(),
+        }),
+    }
+}
+
+/// Whether [`compare`] finds no difference. Labels of an enum that differ need not be looked up for that.
+fn equal(how: &How, left: &Datum<'_>, right: &Datum<'_>) -> bool {
+    match (how, left, right) {
+        (How::Text | How::Enum(_), Datum::Text(a), Datum::Text(b)) => a == b,
+        _ => compare(how, left, right).is_eq(),
     }
 }
 
