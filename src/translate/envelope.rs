@@ -208,7 +208,10 @@ impl Envelope {
         out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":");
         json::write_string(out, id);
         out.extend_from_slice(head.attributes);
-        json::write_string(out, head.subject.unwrap_or(key));
+        let subject = head.subject.unwrap_or(key);
+        let subject_start = out.len();
+        json::write_string(out, subject);
+        let subject_end = out.len();
         if let Some(time) = head.time {
             out.extend_from_slice(b",\"time\":\"");
             out.extend_from_slice(time);
@@ -216,13 +219,19 @@ impl Envelope {
             out.extend_from_slice(&self.committed.own);
         }
         out.extend_from_slice(&self.committed.recorded);
-        json::write_string(out, key);
+        if std::ptr::eq(key, subject) {
+            out.extend_from_within(subject_start..subject_end);
+        } else {
+            json::write_string(out, key);
+        }
         out.extend_from_slice(b",\"sequence\":\"");
         let position = head.place.position(self.epoch);
         let (epoch, commit) = (u64::from(position.epoch), position.commit.get());
         // Two, eight, four and two bytes.
-        out.extend_from_slice(&hex(epoch << 48 | commit >> 16));
-        out.extend_from_slice(&hex(commit << 48 | u64::from(position.index) << 16 | u64::from(head.part)));
+        out.extend_from_slice(&hex((epoch << 48) | (commit >> 16)));
+        out.extend_from_slice(&hex((commit << 48)
+            | (u64::from(position.index) << 16)
+            | u64::from(head.part)));
         out.push(b'"');
         out.extend_from_slice(&self.context);
         if !unavailable.is_empty() {
@@ -341,12 +350,24 @@ pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Two hex digits of each byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and looks at the bounds")]
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// A number in sixteen hex digits.
 fn hex(value: u64) -> [u8; 16] {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble };
     let mut digits = [0; 16];
     for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(value.to_be_bytes()) {
-        *pair = [digit(byte >> 4), digit(byte & 0xF)];
+        *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
     }
     digits
 }
@@ -427,5 +448,34 @@ mod tests {
             std::str::from_utf8(&id).unwrap()
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_id_is_the_same_whatever_was_made_before() {
+        let types = ["lab.a.v1", "lab.b.v1", "lab.c.v1"];
+        let mut envelope = Envelope::new("urn:forebay:lab", 0);
+        for round in 0..40_u32 {
+            let transaction =
+                Transaction { commit: Lsn::new(9), xid: round / 7, time: i64::from(round / 11) };
+            let place =
+                Place { transaction, index: round, lsn: Lsn::new(u64::from(round / 3)), nth: round % 3 };
+            for (event_type, ordinal) in types.into_iter().zip([0, 1, 12]) {
+                let head =
+                    Head { event_type, attributes: b"", subject: None, time: None, place, part: 0, ordinal };
+                for kind in ["wal", "msg"] {
+                    let id = if kind == "wal" { envelope.id(&head) } else { envelope.id_of_message(&head) };
+                    let behind = if ordinal == 0 { String::new() } else { format!("|{ordinal}") };
+                    let name = format!(
+                        "{event_type}|{kind}|{}|{}|{:016X}|{}{behind}",
+                        transaction.time,
+                        transaction.xid,
+                        place.lsn.get(),
+                        place.nth
+                    );
+                    let expected = Uuid::new_v5(&envelope.namespace, name.as_bytes()).to_string();
+                    assert_eq!(std::str::from_utf8(&id).unwrap(), expected, "{name}");
+                }
+            }
+        }
     }
 }

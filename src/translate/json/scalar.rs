@@ -50,10 +50,13 @@ fn not_finite(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
 /// JSON's number grammar without the exponent.
 fn is_plain_number(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (whole, fraction) = digits.split_at(whole);
-    let whole_is_good = matches!(whole, [b'0'] | [b'1'..=b'9', ..]);
-    whole_is_good && is_fraction(fraction)
+    let (mut points, mut others) = (0_usize, false);
+    for byte in digits {
+        points += usize::from(*byte == b'.');
+        others |= !byte.is_ascii_digit() && *byte != b'.';
+    }
+    let begins_well = matches!(digits, [b'0'] | [b'0', b'.', ..] | [b'1'..=b'9', ..]);
+    begins_well && !others && (points == 0 || points == 1 && digits.last() != Some(&b'.'))
 }
 
 /// Writes `-1.5e-07` as `-0.00000015`.

@@ -9,6 +9,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends `text` as a JSON string, quotes included, if it is UTF-8; else nothing.
+#[inline]
 pub fn write_string_bytes(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     let scan = Scan::of(text);
     if !scan.ascii && std::str::from_utf8(text).is_err() {
@@ -42,7 +43,7 @@ impl Scan {
                 escapes |= needs_escape(byte);
             }
         }
-        Self { ascii: all & EACH * 0x80 == 0, escapes: escapes || marks != 0 }
+        Self { ascii: all & (EACH * 0x80) == 0, escapes: escapes || marks != 0 }
     }
 }
 
@@ -53,8 +54,7 @@ const fn needs_escape(byte: u8) -> bool {
 /// One in each of eight bytes.
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// The same of eight bytes at once: not zero if any needs an escape, and then the lowest bit that is set is the highest bit of
-/// the first one that does. (What is subtracted borrows only from bytes behind one that was found.)
+/// Not zero if any of eight bytes needs an escape. (What is subtracted borrows only from bytes behind one that was found.)
 const fn special(eight: u64) -> u64 {
     let below_blank = eight.wrapping_sub(EACH * 0x20) & !eight;
     let quote = eight ^ (EACH * b'"' as u64);
@@ -64,19 +64,7 @@ const fn special(eight: u64) -> u64 {
     (below_blank | is_quote | is_backslash) & (EACH * 0x80)
 }
 
-/// How many bytes come before the first that needs an escape.
-fn clean(text: &[u8]) -> usize {
-    let (eights, rest) = text.as_chunks();
-    for (nth, eight) in eights.iter().enumerate() {
-        let marks = special(u64::from_le_bytes(*eight));
-        if marks != 0 {
-            return nth * 8 + (marks.trailing_zeros() / 8) as usize;
-        }
-    }
-    let clean = rest.iter().position(|&byte| needs_escape(byte)).unwrap_or(rest.len());
-    text.len() - rest.len() + clean
-}
-
+#[inline]
 fn write_checked(out: &mut Vec<u8>, text: &[u8], escapes: bool) {
     out.reserve(text.len() + 2);
     out.push(b'"');
@@ -88,14 +76,26 @@ fn write_checked(out: &mut Vec<u8>, text: &[u8], escapes: bool) {
     out.push(b'"');
 }
 
+#[inline(never)]
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    let mut rest = text;
-    loop {
-        let (copied, from_special) = rest.split_at(clean(rest));
-        out.extend_from_slice(copied);
-        let Some((&special, after)) = from_special.split_first() else { return };
-        write_escape(out, special);
-        rest = after;
+    let (eights, rest) = text.as_chunks::<8>();
+    for eight in eights {
+        if special(u64::from_le_bytes(*eight)) == 0 {
+            out.extend_from_slice(eight);
+        } else {
+            write_bytes(out, eight);
+        }
+    }
+    write_bytes(out, rest);
+}
+
+fn write_bytes(out: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        if needs_escape(byte) {
+            write_escape(out, byte);
+        } else {
+            out.push(byte);
+        }
     }
 }
 
@@ -121,15 +121,14 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
 mod tests {
     use super::*;
 
-    /// The same, byte by byte.
-    fn plainly(text: &[u8]) -> (bool, bool, usize) {
-        let first = text.iter().position(|&byte| needs_escape(byte));
-        (text.is_ascii(), first.is_some(), first.unwrap_or(text.len()))
-    }
-
     fn check(text: &[u8]) {
         let scan = Scan::of(text);
-        assert_eq!((scan.ascii, scan.escapes, clean(text)), plainly(text), "{text:?}");
+        let escapes = text.iter().any(|&byte| needs_escape(byte));
+        assert_eq!((scan.ascii, scan.escapes), (text.is_ascii(), escapes), "{text:?}");
+        let (mut written, mut plain) = (Vec::new(), Vec::new());
+        write_escaped(&mut written, text);
+        text.iter().for_each(|&byte| write_bytes(&mut plain, &[byte]));
+        assert_eq!(written, plain, "{text:?}");
     }
 
     #[test]

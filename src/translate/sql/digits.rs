@@ -78,9 +78,15 @@ impl Digits {
         }
     }
 
+    /// 10^`exponent`.
+    pub(super) fn power(exponent: u32) -> Self {
+        power(exponent).map_or_else(|| Self::of(large_power(exponent)), Self::Small)
+    }
+
     /// Times 10^`exponent`.
     pub(super) fn shifted(&self, exponent: u32) -> Self {
         match self {
+            _ if exponent == 0 => self.clone(),
             Self::Small(0) => Self::Small(0),
             Self::Small(small) => power(exponent)
                 .and_then(|power| product(*small, power))
@@ -142,6 +148,37 @@ impl Digits {
         match (self, other) {
             (Self::Small(a), Self::Small(b)) => a.cmp(b),
             _ => self.large().cmp(&other.large()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_and_big_integers_compute_the_same() {
+        let powers = POWERS.iter().flat_map(|power| [power - 1, *power, power + 1]);
+        let bounds = [i64::MIN.into(), i64::MAX.into(), i128::from(i64::MAX) + 1, i128::MAX, i128::MIN];
+        let near = bounds.into_iter().chain([0, 2, 7, 15, 96]);
+        let numbers: Vec<i128> = powers.chain(near).flat_map(|n| [n, n.checked_neg().unwrap_or(n)]).collect();
+        for &a in &numbers {
+            for exponent in [0, 1, 18, 19, 38, 39, 60] {
+                let shifted = Digits::Small(a).shifted(exponent);
+                assert_eq!(shifted.large(), BigInt::from(a) * large_power(exponent), "{a} by 10^{exponent}");
+            }
+            for &b in &numbers {
+                let (one, other) = (Digits::Small(a), Digits::Small(b));
+                assert_eq!(one.times(&other).large(), BigInt::from(a) * BigInt::from(b), "{a} * {b}");
+                if b == 0 {
+                    continue;
+                }
+                for round in [false, true] {
+                    let large = |n: i128| Digits::Large(Box::new(BigInt::from(n)));
+                    let expected = large(a).divided(&large(b), round).large();
+                    assert_eq!(one.divided(&other, round).large(), expected, "{a} / {b}, rounded: {round}");
+                }
+            }
         }
     }
 }

@@ -223,6 +223,7 @@ impl Expression {
         written
     }
 
+    #[inline]
     fn write_kind(&self, text: &[u8], out: &mut Vec<u8>) -> Result<Outcome, EvalError> {
         json::write_value(out, &self.kind, text).map_err(|error| EvalError {
             sqlstate: "XX000",

@@ -84,7 +84,7 @@ impl Decimal {
         let exponent = count - 1 - i64::from(self.scale);
         let wanted = exponent.rem_euclid(4) + 1;
         let first = if count > wanted {
-            let cut = Digits::Small(1).shifted(u32::try_from(count - wanted).unwrap_or(u32::MAX));
+            let cut = Digits::power(u32::try_from(count - wanted).unwrap_or(u32::MAX));
             self.digits.divided(&cut, false)
         } else {
             self.digits.shifted(u32::try_from(wanted - count).unwrap_or_default())
@@ -135,7 +135,7 @@ impl Decimal {
         let Ok(cut) = u32::try_from(cut) else {
             return Self { digits: self.digits.shifted(scale - self.scale), scale };
         };
-        let digits = self.digits.divided(&Digits::Small(1).shifted(cut), round);
+        let digits = self.digits.divided(&Digits::power(cut), round);
         // With places before the point the digits are put back.
         let digits = digits.shifted(u32::try_from(-places.min(0)).unwrap_or_default());
         Self { digits, scale }
@@ -162,8 +162,8 @@ impl Numeric {
 
     /// As Postgres' input function: white space around it, `.5`, `5.`, `1e3`, NaN and infinities.
     pub(super) fn parse(text: &str) -> Computed<Self> {
-        if let Some(decimal) = short(text.as_bytes()) {
-            return Ok(Self::Finite(decimal));
+        if let Some(short) = Self::short(text.as_bytes()) {
+            return Ok(short);
         }
         let text = text.trim_matches(super::text::is_space);
         let (negative, unsigned) = match text.as_bytes().first() {
@@ -201,6 +201,32 @@ impl Numeric {
             Decimal { digits: digits.shifted(size), scale: 0 }
         };
         decimal.checked()
+    }
+
+    /// What nearly every number is: digits that fit a register, perhaps with a sign before and a point between them.
+    pub(super) fn short(text: &[u8]) -> Option<Self> {
+        const LONGEST: usize = 18;
+        let (negative, unsigned) = match text {
+            [b'-', unsigned @ ..] => (true, unsigned),
+            unsigned => (false, unsigned),
+        };
+        if unsigned.len() > LONGEST {
+            return None;
+        }
+        let (mut size, mut count, mut point) = (0_i64, 0_u32, None);
+        for &byte in unsigned {
+            match byte.wrapping_sub(b'0') {
+                digit @ 0..10 => {
+                    size = size * 10 + i64::from(digit);
+                    count += 1;
+                }
+                _ if byte == b'.' && point.is_none() => point = Some(count),
+                _ => return None,
+            }
+        }
+        let scale = point.map_or(0, |point| count - point);
+        let size = i128::from(if negative { -size } else { size });
+        (count > 0).then(|| Self::scaled(size, scale))
     }
 
     fn sign(&self) -> i8 {
@@ -334,31 +360,6 @@ impl Numeric {
     }
 }
 
-/// What nearly every number is: digits that fit a register, perhaps with a sign before and a point between them.
-fn short(text: &[u8]) -> Option<Decimal> {
-    const LONGEST: usize = 18;
-    let (negative, unsigned) = match text {
-        [b'-', unsigned @ ..] => (true, unsigned),
-        unsigned => (false, unsigned),
-    };
-    if unsigned.len() > LONGEST {
-        return None;
-    }
-    let (mut size, mut count, mut point) = (0_i64, 0_u32, None);
-    for &byte in unsigned {
-        match byte.wrapping_sub(b'0') {
-            digit @ 0..10 => {
-                size = size * 10 + i64::from(digit);
-                count += 1;
-            }
-            _ if byte == b'.' && point.is_none() => point = Some(count),
-            _ => return None,
-        }
-    }
-    let scale = point.map_or(0, |point| count - point);
-    (count > 0).then(|| Decimal::small(i128::from(if negative { -size } else { size }), scale))
-}
-
 fn exponent_of(text: &str) -> Computed<i64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -448,6 +449,40 @@ mod tests {
             assert_eq!(number(a).divide(&number(b)).unwrap().to_string(), expected, "{a} / {b}");
         }
         assert_eq!(number("1").divide(&number("0.00")).err(), Some(DIVISION_BY_ZERO));
+    }
+
+    #[test]
+    fn numbers_print_as_they_are_read_short_or_long() {
+        for (text, expected) in [
+            ("0", Some("0")),
+            ("-0.00", Some("0.00")),
+            ("-0.05", Some("-0.05")),
+            ("007.50", Some("7.50")),
+            ("5.", Some("5")),
+            (".5", Some("0.5")),
+            ("-.000000000000005", Some("-0.000000000000005")),
+            ("999999999999999999", Some("999999999999999999")),
+            ("-9999999999999999999", Some("-9999999999999999999")),
+            (
+                "0.0000000000000000000000000000000000000001",
+                Some("0.0000000000000000000000000000000000000001"),
+            ),
+            ("98765432109876543210.98765432109876543210", Some("98765432109876543210.98765432109876543210")),
+            (
+                "-1234567890123456789012345678901234567890.5",
+                Some("-1234567890123456789012345678901234567890.5"),
+            ),
+            (" +1 ", Some("1")),
+            ("", None),
+            ("-", None),
+            (".", None),
+            ("1.2.3", None),
+            ("1-", None),
+            ("1:", None),
+        ] {
+            let printed = Numeric::parse(text).ok().map(|number| number.to_string());
+            assert_eq!(printed.as_deref(), expected, "{text:?}");
+        }
     }
 
     #[test]

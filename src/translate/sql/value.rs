@@ -17,6 +17,9 @@ pub(super) fn read<'a>(base: &Base, bytes: &'a [u8]) -> Computed<Datum<'a>> {
     if let Base::Int2 | Base::Int4 | Base::Int8 = base {
         return digits(bytes).map(Datum::Int).ok_or(CELL);
     }
+    if let (Base::Numeric, Some(short)) = (base, Numeric::short(bytes)) {
+        return Ok(Datum::Numeric(short));
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| CELL)?;
     match base {
         Base::Bool => match text {

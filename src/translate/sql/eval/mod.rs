@@ -33,6 +33,7 @@ pub(super) struct Evaluator<'a> {
 
 impl ColumnRead {
     /// The column's text.
+    #[inline]
     pub(super) fn cell<'a>(&self, row: &Row<'a>) -> Value<'a> {
         let Some(index) = self.index else { return Value::Null };
         match self.side {
