@@ -48,15 +48,15 @@ fn not_finite(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
 }
 
 /// JSON's number grammar without the exponent.
+#[inline]
 fn is_plain_number(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let (mut points, mut others) = (0_usize, false);
-    for byte in digits {
-        points += usize::from(*byte == b'.');
-        others |= !byte.is_ascii_digit() && *byte != b'.';
-    }
-    let begins_well = matches!(digits, [b'0'] | [b'0', b'.', ..] | [b'1'..=b'9', ..]);
-    begins_well && !others && (points == 0 || points == 1 && digits.last() != Some(&b'.'))
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = unsigned.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(unsigned.len());
+    let begins_well = match unsigned {
+        [b'0', ..] => whole == 1,
+        _ => whole > 0,
+    };
+    begins_well && unsigned.get(whole..).is_some_and(is_fraction)
 }
 
 /// Writes `-1.5e-07` as `-0.00000015`.

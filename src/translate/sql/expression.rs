@@ -193,22 +193,30 @@ impl Expression {
     ///
     /// # Errors
     /// As Postgres; then `out` is as it was.
+    #[inline]
     pub fn write_json(
         &self,
         row: &Row<'_>,
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Outcome, EvalError> {
-        if let Op::Column(column) = &self.node.op {
-            return match column.cell(row) {
-                Value::Text(text) => self.write_kind(text, out),
-                Value::Null => {
-                    out.extend_from_slice(b"null");
-                    Ok(Outcome::Null)
-                }
-                Value::Unavailable => Ok(Outcome::Unavailable),
-            };
+        let Op::Column(column) = &self.node.op else { return self.write_computed(row, context, out) };
+        match column.cell(row) {
+            Value::Text(text) => self.write_kind(text, out),
+            Value::Null => {
+                out.extend_from_slice(b"null");
+                Ok(Outcome::Null)
+            }
+            Value::Unavailable => Ok(Outcome::Unavailable),
         }
+    }
+
+    fn write_computed(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, EvalError> {
         let mut text = std::mem::take(&mut context.text);
         text.clear();
         let written = self.write_text(row, context, &mut text).and_then(|outcome| match outcome {
@@ -225,12 +233,15 @@ impl Expression {
 
     #[inline]
     fn write_kind(&self, text: &[u8], out: &mut Vec<u8>) -> Result<Outcome, EvalError> {
-        json::write_value(out, &self.kind, text).map_err(|error| EvalError {
-            sqlstate: "XX000",
-            message: error.to_string(),
-            place: self.node.place,
-        })?;
-        Ok(Outcome::Value)
+        match json::write_value(out, &self.kind, text) {
+            Ok(()) => Ok(Outcome::Value),
+            Err(error) => Err(self.misread(error)),
+        }
+    }
+
+    #[cold]
+    fn misread(&self, error: json::ValueError) -> EvalError {
+        EvalError { sqlstate: "XX000", message: error.to_string(), place: self.node.place }
     }
 
     /// Appends its value in Postgres' text form.
