@@ -127,7 +127,9 @@ mod tests {
         assert_eq!((scan.ascii, scan.escapes), (text.is_ascii(), escapes), "{text:?}");
         let (mut written, mut plain) = (Vec::new(), Vec::new());
         write_escaped(&mut written, text);
-        text.iter().for_each(|&byte| write_bytes(&mut plain, &[byte]));
+        for &byte in text {
+            write_bytes(&mut plain, &[byte]);
+        }
         assert_eq!(written, plain, "{text:?}");
     }
 

@@ -9,6 +9,7 @@ use crate::types::{Base, Kind, SqlType};
 
 use super::check::Checker;
 use super::eval::{Evaluator, Failure};
+use super::fault::CELL;
 use super::parse::{Item, Report};
 use super::tree::{Datum, Function, Node, Op, Side};
 use super::{Context, EvalError, Field, Mistakes, Outcome, Place, Row, Scope, Truth, value};
@@ -261,7 +262,7 @@ impl Expression {
                         out.push_str(text);
                         Ok(Outcome::Value)
                     }
-                    Err(_) => Err(told(Failure { fault: super::fault::CELL, place: self.node.place })),
+                    Err(_) => Err(told(Failure { fault: CELL, place: &self.node.place })),
                 },
                 Value::Null => Ok(Outcome::Null),
                 Value::Unavailable => Ok(Outcome::Unavailable),
@@ -298,8 +299,9 @@ fn with_room<T: Send>(
     })
 }
 
-fn told(Failure { fault, place }: Failure) -> EvalError {
-    EvalError { sqlstate: fault.sqlstate, message: fault.message.to_owned(), place }
+#[cold]
+fn told(Failure { fault, place }: Failure<'_>) -> EvalError {
+    EvalError { sqlstate: fault.sqlstate(), message: fault.message().to_owned(), place: *place }
 }
 
 /// How values of a type become JSON, where no catalogue says more.

@@ -17,12 +17,12 @@ use super::{Context, Place, Row, array, document, float, text, value};
 
 /// A fault, and where in the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure<'a> {
     pub(super) fault: Fault,
-    pub(super) place: Place,
+    pub(super) place: &'a Place,
 }
 
-type Evaluated<'a> = Result<Datum<'a>, Failure>;
+type Evaluated<'a> = Result<Datum<'a>, Failure<'a>>;
 
 /// What is needed besides the tree.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ const fn truth<'a>(value: bool) -> Datum<'a> {
 impl<'a> Evaluator<'a> {
     pub(super) fn evaluate(&self, node: &'a Node) -> Evaluated<'a> {
         let at =
-            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: node.place });
+            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: &node.place });
         match &node.op {
             Op::Constant(constant) => Ok(borrowed(constant)),
             Op::Column(column) => at(self.column(column, node)),
@@ -101,12 +101,12 @@ impl<'a> Evaluator<'a> {
                 empty @ (Datum::Null | Datum::Unavailable) => Ok(empty),
                 value => at(cast::apply(cast, value)),
             },
-            Op::Call { function, arguments } => self.call(function, arguments, node.place),
-            Op::Concat { separator, items } => self.concat(*separator, items, node.place),
+            Op::Call { function, arguments } => self.call(function, arguments, &node.place),
+            Op::Concat { separator, items } => self.concat(*separator, items, &node.place),
         }
     }
 
-    fn call(&self, function: &'a Function, arguments: &'a [Node], place: Place) -> Evaluated<'a> {
+    fn call(&self, function: &'a Function, arguments: &'a [Node], place: &'a Place) -> Evaluated<'a> {
         let mut values = [Datum::Null, Datum::Null, Datum::Null];
         let (mut null, mut unavailable) = (false, false);
         for (slot, argument) in values.iter_mut().zip(arguments) {
@@ -241,7 +241,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn concat(&self, separator: bool, items: &'a [Node], place: Place) -> Evaluated<'a> {
+    fn concat(&self, separator: bool, items: &'a [Node], place: &'a Place) -> Evaluated<'a> {
         let mut out = String::new();
         let mut items = items.iter();
         let mut between = Datum::Text(Cow::Borrowed(""));
