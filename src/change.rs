@@ -169,6 +169,7 @@ impl<'a> Tuple<'a> {
     }
 
     /// The value of a column; NULL beyond the last one.
+    #[inline]
     pub fn get(&self, column: usize) -> Value<'a> {
         match self.cells.get(column) {
             Some(Cell::Unchanged) => Value::Unavailable,

@@ -20,6 +20,7 @@ use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
 use crate::change::Place;
+use crate::position::Transaction;
 
 use super::time::write_rfc3339;
 use super::{TransactionContext, json};
@@ -36,9 +37,35 @@ pub struct Envelope {
     identity: Vec<u8>,
     /// What the transaction has said of itself, as members of the event; empty: nothing.
     context: Vec<u8>,
-    /// The commit time last written, and its text: all changes of a transaction share it.
-    time: (i64, Vec<u8>),
+    /// Of the commit time last written, which all changes of a transaction share.
+    committed: Committed,
+    /// Beginnings of ids, the last few.
+    begun: Vec<Begun>,
+    /// Which of them goes next.
+    oldest: usize,
 }
+
+/// A commit time as the envelope writes it.
+#[derive(Debug)]
+struct Committed {
+    time: i64,
+    /// `,"time":"…`
+    own: Vec<u8>,
+    /// `","recordedtime":"…","partitionkey":`
+    recorded: Vec<u8>,
+}
+
+/// The hash of an id as far as all changes of a transaction share it.
+#[derive(Debug)]
+struct Begun {
+    transaction: Transaction,
+    kind: &'static [u8],
+    event_type: String,
+    hash: Sha1,
+}
+
+/// Beginnings kept: a transaction has few event types, as a rule.
+const BEGUN_MAX: usize = 4;
 
 /// What one event says of itself, beside its data.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +106,9 @@ impl Envelope {
             epoch,
             identity: Vec::new(),
             context: Vec::new(),
-            time: (i64::MIN, Vec::new()),
+            committed: Committed { time: i64::MIN, own: Vec::new(), recorded: Vec::new() },
+            begun: Vec::with_capacity(BEGUN_MAX),
+            oldest: 0,
         }
     }
 
@@ -106,8 +135,26 @@ impl Envelope {
         self.id_of_place(head, b"|msg|")
     }
 
-    fn id_of_place(&mut self, head: &Head<'_>, kind: &[u8]) -> [u8; 36] {
-        let Place { transaction, lsn, nth, .. } = head.place;
+    fn id_of_place(&mut self, head: &Head<'_>, kind: &'static [u8]) -> [u8; 36] {
+        let Place { lsn, nth, .. } = head.place;
+        let hash = self.begun(head, kind);
+        let id = &mut self.identity;
+        id.clear();
+        id.extend_from_slice(&hex(lsn.get()));
+        id.push(b'|');
+        write_integer(id, i64::from(nth));
+        self.hashed_with(hash, head.ordinal)
+    }
+
+    /// The hash of everything before the LSN.
+    fn begun(&mut self, head: &Head<'_>, kind: &'static [u8]) -> Sha1 {
+        let transaction = head.place.transaction;
+        let is_it = |begun: &&Begun| {
+            begun.transaction == transaction && begun.kind == kind && begun.event_type == head.event_type
+        };
+        if let Some(begun) = self.begun.iter().find(is_it) {
+            return begun.hash.clone();
+        }
         let id = &mut self.identity;
         id.clear();
         id.extend_from_slice(head.event_type.as_bytes());
@@ -116,10 +163,18 @@ impl Envelope {
         id.push(b'|');
         write_integer(id, i64::from(transaction.xid));
         id.push(b'|');
-        write_hex(id, lsn.get(), 16);
-        id.push(b'|');
-        write_integer(id, i64::from(nth));
-        self.hashed_with(head.ordinal)
+        let hash = Sha1::new_with_prefix(self.namespace).chain_update(&*id);
+        if self.begun.len() < BEGUN_MAX {
+            let event_type = head.event_type.to_owned();
+            self.begun.push(Begun { transaction, kind, event_type, hash: hash.clone() });
+        } else if let Some(begun) = self.begun.get_mut(self.oldest) {
+            (begun.transaction, begun.kind) = (transaction, kind);
+            begun.event_type.clear();
+            begun.event_type.push_str(head.event_type);
+            begun.hash.clone_from(&hash);
+            self.oldest = (self.oldest + 1) % BEGUN_MAX;
+        }
+        hash
     }
 
     /// The id of what happens once to a row, whatever change tells of it: over `<type>|key|<schema.table>|<key as JSON>`.
@@ -131,45 +186,52 @@ impl Envelope {
         id.extend_from_slice(table.as_bytes());
         id.push(b'|');
         id.extend_from_slice(key);
-        self.hashed_with(head.ordinal)
+        self.hashed_with(Sha1::new_with_prefix(self.namespace), head.ordinal)
     }
 
-    fn hashed_with(&mut self, ordinal: u16) -> [u8; 36] {
+    /// The id of a name that begins with what is hashed already and goes on with what stands in `identity`.
+    fn hashed_with(&mut self, begun: Sha1, ordinal: u16) -> [u8; 36] {
         let id = &mut self.identity;
         if ordinal > 0 {
             id.push(b'|');
             write_integer(id, i64::from(ordinal));
         }
         let mut text = [0; 36];
-        uuid_v5(&self.namespace, id).hyphenated().encode_lower(&mut text);
+        uuid_of(begun.chain_update(&*id)).hyphenated().encode_lower(&mut text);
         text
     }
 
     /// Appends everything up to and including `"data":`. What follows is the data, `}` and a line feed.
     pub fn write(&mut self, out: &mut Vec<u8>, head: &Head<'_>, rest: &Rest<'_>) {
         let &Rest { id, key, unavailable } = rest;
+        self.committed.at(head.place.transaction.time);
         out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":");
         json::write_string(out, id);
         out.extend_from_slice(head.attributes);
-        json::write_string(out, head.subject.unwrap_or(key));
-        let commit_time = head.place.transaction.time;
-        if self.time.0 != commit_time {
-            self.time.0 = commit_time;
-            self.time.1.clear();
-            write_rfc3339(&mut self.time.1, commit_time);
+        let subject = head.subject.unwrap_or(key);
+        let subject_start = out.len();
+        json::write_string(out, subject);
+        let subject_end = out.len();
+        if let Some(time) = head.time {
+            out.extend_from_slice(b",\"time\":\"");
+            out.extend_from_slice(time);
+        } else {
+            out.extend_from_slice(&self.committed.own);
         }
-        out.extend_from_slice(b",\"time\":\"");
-        out.extend_from_slice(head.time.unwrap_or(&self.time.1));
-        out.extend_from_slice(b"\",\"recordedtime\":\"");
-        out.extend_from_slice(&self.time.1);
-        out.extend_from_slice(b"\",\"partitionkey\":");
-        json::write_string(out, key);
+        out.extend_from_slice(&self.committed.recorded);
+        if std::ptr::eq(key, subject) {
+            out.extend_from_within(subject_start..subject_end);
+        } else {
+            json::write_string(out, key);
+        }
         out.extend_from_slice(b",\"sequence\":\"");
         let position = head.place.position(self.epoch);
-        write_hex(out, u64::from(position.epoch), 4);
-        write_hex(out, position.commit.get(), 16);
-        write_hex(out, u64::from(position.index), 8);
-        write_hex(out, u64::from(head.part), 4);
+        let (epoch, commit) = (u64::from(position.epoch), position.commit.get());
+        // Two, eight, four and two bytes.
+        out.extend_from_slice(&hex((epoch << 48) | (commit >> 16)));
+        out.extend_from_slice(&hex((commit << 48)
+            | (u64::from(position.index) << 16)
+            | u64::from(head.part)));
         out.push(b'"');
         out.extend_from_slice(&self.context);
         if !unavailable.is_empty() {
@@ -255,10 +317,30 @@ pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {
     scratch
 }
 
+impl Committed {
+    fn at(&mut self, time: i64) {
+        if self.time == time {
+            return;
+        }
+        self.time = time;
+        self.own.clear();
+        self.own.extend_from_slice(b",\"time\":\"");
+        write_rfc3339(&mut self.own, time);
+        self.recorded.clear();
+        self.recorded.extend_from_slice(b"\",\"recordedtime\":\"");
+        write_rfc3339(&mut self.recorded, time);
+        self.recorded.extend_from_slice(b"\",\"partitionkey\":");
+    }
+}
+
 /// RFC 9562's name-based UUID. The crate `uuid` makes the same, but with a SHA-1 that does not use the processor's
 /// instructions for it: 0.3 µs an event.
 fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
-    let digest: [u8; 20] = Sha1::new_with_prefix(namespace).chain_update(name).finalize().into();
+    uuid_of(Sha1::new_with_prefix(namespace).chain_update(name))
+}
+
+fn uuid_of(hash: Sha1) -> Uuid {
+    let digest: [u8; 20] = hash.finalize().into();
     let [bytes @ .., _, _, _, _] = digest;
     uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
@@ -268,14 +350,26 @@ pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Appends the last `width` hex digits of a number, 16 at most.
-fn write_hex(out: &mut Vec<u8>, value: u64, width: usize) {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble };
+/// Two hex digits of each byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and looks at the bounds")]
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// A number in sixteen hex digits.
+fn hex(value: u64) -> [u8; 16] {
     let mut digits = [0; 16];
     for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(value.to_be_bytes()) {
-        *pair = [digit(byte >> 4), digit(byte & 0xF)];
+        *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
     }
-    out.extend_from_slice(digits.get(16 - width..).unwrap_or(&digits));
+    digits
 }
 
 #[cfg(test)]
@@ -285,15 +379,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_full_width_or_in_decimal() {
-        for (value, width, expected) in [
-            (0, 4, "0000"),
-            (0xBEEF, 4, "BEEF"),
-            (0x1_A2B3_C4D8, 16, "00000001A2B3C4D8"),
-            (u64::MAX, 8, "FFFFFFFF"),
+        for (value, expected) in [
+            (0, "0000000000000000"),
+            (0x1_A2B3_C4D8, "00000001A2B3C4D8"),
+            (0x0123_4567_89AB_CDEF, "0123456789ABCDEF"),
+            (u64::MAX, "FFFFFFFFFFFFFFFF"),
         ] {
-            let mut out = Vec::new();
-            write_hex(&mut out, value, width);
-            assert_eq!(out, expected.as_bytes());
+            assert_eq!(hex(value), expected.as_bytes());
         }
         for value in [0, -1, 1_790_848_800_123_456, i64::MIN, i64::MAX] {
             let mut out = Vec::new();
@@ -356,5 +448,34 @@ mod tests {
             std::str::from_utf8(&id).unwrap()
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_id_is_the_same_whatever_was_made_before() {
+        let types = ["lab.a.v1", "lab.b.v1", "lab.c.v1"];
+        let mut envelope = Envelope::new("urn:forebay:lab", 0);
+        for round in 0..40_u32 {
+            let transaction =
+                Transaction { commit: Lsn::new(9), xid: round / 7, time: i64::from(round / 11) };
+            let place =
+                Place { transaction, index: round, lsn: Lsn::new(u64::from(round / 3)), nth: round % 3 };
+            for (event_type, ordinal) in types.into_iter().zip([0, 1, 12]) {
+                let head =
+                    Head { event_type, attributes: b"", subject: None, time: None, place, part: 0, ordinal };
+                for kind in ["wal", "msg"] {
+                    let id = if kind == "wal" { envelope.id(&head) } else { envelope.id_of_message(&head) };
+                    let behind = if ordinal == 0 { String::new() } else { format!("|{ordinal}") };
+                    let name = format!(
+                        "{event_type}|{kind}|{}|{}|{:016X}|{}{behind}",
+                        transaction.time,
+                        transaction.xid,
+                        place.lsn.get(),
+                        place.nth
+                    );
+                    let expected = Uuid::new_v5(&envelope.namespace, name.as_bytes()).to_string();
+                    assert_eq!(std::str::from_utf8(&id).unwrap(), expected, "{name}");
+                }
+            }
+        }
     }
 }

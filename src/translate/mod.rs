@@ -15,6 +15,7 @@ pub mod sql;
 pub mod time;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::change::{Change, Message, OldRow, Operation, Relation, ReplicaIdentity};
@@ -81,7 +82,7 @@ pub struct Translator {
     /// Event types of messages, by the prefix of their outbox.
     names: HashMap<Vec<u8>, outbox::Names>,
     /// By relation oid, with the description the plans were made from: a table may change in mid-stream.
-    plans: HashMap<u32, (Arc<Relation>, Plans)>,
+    plans: HashMap<u32, (Arc<Relation>, Plans), BuildHasherDefault<OidHasher>>,
     /// Plans kept at most; a database with more tables compiles again what it has not seen for a while.
     plans_max: usize,
 }
@@ -94,6 +95,32 @@ struct Plans {
     outbox: Option<Result<outbox::Plan, RuleErrors>>,
 }
 
+/// Hashes oids, which the server numbers through and nobody chooses: every row is looked up by one.
+#[derive(Debug, Default)]
+struct OidHasher(u64);
+
+impl OidHasher {
+    /// 2^64 by the golden ratio (Knuth).
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+}
+
+impl Hasher for OidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u32(&mut self, oid: u32) {
+        // The map looks at the lowest bits and at the highest.
+        self.0 = u64::from(oid).wrapping_mul(Self::FACTOR).rotate_left(32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(Self::FACTOR);
+        }
+    }
+}
+
 impl Translator {
     /// For this CloudEvents source (`urn:forebay:<name>`) and epoch.
     pub fn new(source: &str, epoch: u16, settings: Settings) -> Self {
@@ -103,7 +130,7 @@ impl Translator {
             settings,
             transaction: None,
             names: HashMap::new(),
-            plans: HashMap::new(),
+            plans: HashMap::default(),
             plans_max: 10_000,
         }
     }

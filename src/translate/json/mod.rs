@@ -50,7 +50,16 @@ pub enum ValueError {
 }
 
 /// Appends the JSON form of a value that is not NULL, given in Postgres's text form. On error `out` is as it was.
+#[inline]
 pub fn write_value(out: &mut Vec<u8>, kind: &Kind, text: &[u8]) -> Result<(), ValueError> {
+    match kind {
+        // Nearly all values: nothing is written on error, and no escape makes more than six bytes of one.
+        Kind::Text if text.len() < MAX_LENGTH / 8 => write_string_bytes(out, text),
+        _ => write_bounded(out, kind, text),
+    }
+}
+
+fn write_bounded(out: &mut Vec<u8>, kind: &Kind, text: &[u8]) -> Result<(), ValueError> {
     let start = out.len();
     let written = if text.len() > MAX_LENGTH {
         Err(ValueError::TooLong)

@@ -48,17 +48,15 @@ fn not_finite(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
 }
 
 /// JSON's number grammar without the exponent.
+#[inline]
 fn is_plain_number(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (whole, fraction) = digits.split_at(whole);
-    let whole_is_good = matches!(whole, [b'0'] | [b'1'..=b'9', ..]);
-    let fraction_is_good = match fraction {
-        [] => true,
-        [b'.', places @ ..] => !places.is_empty() && places.iter().all(u8::is_ascii_digit),
-        _ => false,
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = unsigned.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(unsigned.len());
+    let begins_well = match unsigned {
+        [b'0', ..] => whole == 1,
+        _ => whole > 0,
     };
-    whole_is_good && fraction_is_good
+    begins_well && unsigned.get(whole..).is_some_and(is_fraction)
 }
 
 /// Writes `-1.5e-07` as `-0.00000015`.
@@ -128,6 +126,10 @@ pub(super) fn date(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
 
 /// `2026-10-01 12:00:00.5` with a `T`.
 pub(super) fn timestamp(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
+    if is_usual_moment(text) {
+        write_usual_moment(out, text, b"\"");
+        return Ok(());
+    }
     if is_infinite(text) {
         write_quoted(out, &[text]);
         return Ok(());
@@ -140,6 +142,10 @@ pub(super) fn timestamp(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError
 
 /// `2026-10-01 12:00:00.5+00` with `T` and `Z`. Another offset means another session setting, and is refused.
 pub(super) fn timestamptz(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
+    if let Some(moment) = text.strip_suffix(b"+00").filter(|moment| is_usual_moment(moment)) {
+        write_usual_moment(out, moment, b"Z\"");
+        return Ok(());
+    }
     if is_infinite(text) {
         write_quoted(out, &[text]);
         return Ok(());
@@ -151,6 +157,31 @@ pub(super) fn timestamptz(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueErr
         .ok_or(ValueError::Malformed("timestamp in DateStyle ISO and TimeZone UTC"))?;
     write_quoted(out, &[day, b"T", time, b"Z", era]);
     Ok(())
+}
+
+/// Where the time begins if the year has four digits.
+const BLANK: usize = 10;
+
+/// What nearly every moment is: a year of four digits, and nothing behind the fraction.
+fn is_usual_moment(text: &[u8]) -> bool {
+    let Some((whole, fraction)) = text.split_first_chunk::<19>() else { return false };
+    let &[y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b' ', h1, h2, b':', mi1, mi2, b':', s1, s2] = whole
+    else {
+        return false;
+    };
+    let digits = [y1, y2, y3, y4, mo1, mo2, d1, d2, h1, h2, mi1, mi2, s1, s2];
+    digits.iter().all(u8::is_ascii_digit) && is_fraction(fraction)
+}
+
+/// Appends such a moment, with a `T`.
+fn write_usual_moment(out: &mut Vec<u8>, text: &[u8], end: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.extend_from_slice(text);
+    if let Some(blank) = out.get_mut(start + BLANK) {
+        *blank = b'T';
+    }
+    out.extend_from_slice(end);
 }
 
 fn is_infinite(text: &[u8]) -> bool {
@@ -181,13 +212,16 @@ fn is_time(text: &[u8]) -> bool {
     let Some(([h1, h2, b':', m1, m2, b':', s1, s2], fraction)) = text.split_first_chunk::<8>() else {
         return false;
     };
-    let digits_are_good = [h1, h2, m1, m2, s1, s2].into_iter().all(u8::is_ascii_digit);
-    let fraction_is_good = match fraction {
+    [h1, h2, m1, m2, s1, s2].into_iter().all(u8::is_ascii_digit) && is_fraction(fraction)
+}
+
+/// Nothing, or a point and digits.
+fn is_fraction(text: &[u8]) -> bool {
+    match text {
         [] => true,
         [b'.', places @ ..] => !places.is_empty() && places.iter().all(u8::is_ascii_digit),
         _ => false,
-    };
-    digits_are_good && fraction_is_good
+    }
 }
 
 /// A string of parts that are known to need no escapes.

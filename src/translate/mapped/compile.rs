@@ -199,7 +199,7 @@ impl Compiler<'_> {
                     format!("two fields are called {name:?}; name one of them with `as`"),
                 );
             }
-            let mut label = Vec::new();
+            let mut label = vec![b','];
             json::write_string(&mut label, &name);
             label.push(b':');
             fields.push(Field { name, label, value, meaning, promise: Promise::default() });

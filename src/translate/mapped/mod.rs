@@ -68,7 +68,7 @@ pub struct Event {
 pub struct Field {
     /// Its name.
     pub name: String,
-    /// `"name":`, escaped.
+    /// `,"name":`, escaped.
     label: Vec<u8>,
     /// Its value.
     pub value: Expression,

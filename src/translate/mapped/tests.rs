@@ -148,6 +148,22 @@ fn a_time_that_rfc_3339_cannot_say_is_none() {
 }
 
 #[test]
+fn fields_that_were_not_sent_are_left_out_wherever_they_stand() {
+    for (data, expected) in [
+        ("code, id", r#"{"id":7}"#),
+        ("id, code", r#"{"id":7}"#),
+        ("code, id, volume", r#"{"id":7,"volume":1.5}"#),
+        ("code || '!' as loud, upper(code) as up", "{}"),
+    ] {
+        let mut translator =
+            translator(&rule(&format!("on = \"update\"\nkey = \"id\"\ndata = \"{data}\"")), Automatic::Off);
+        let new = ["7", "?", "1.5", "-", "-"];
+        let told = update(&mut translator, ReplicaIdentity::Default, None, new);
+        assert_eq!(told, [format!(r#"lab.a.v1 7 "7" {expected}"#)], "{data}");
+    }
+}
+
+#[test]
 fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
     let and = "[[event]]\ntype = \"lab.b.v1\"\nfrom = \"lab.plates\"\ndata = \"id\"\n";
     let row = ["7", "-", "0", "n", "infinity"];

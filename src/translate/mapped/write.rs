@@ -55,7 +55,7 @@ impl Event {
         let head = Head {
             event_type: &self.name,
             attributes: &self.attributes,
-            subject: Some(&scratch.subject),
+            subject: Some(if self.subject.is_some() { &scratch.subject } else { &scratch.key }),
             time: has_time.then_some(scratch.time.as_slice()),
             place: slot.place,
             part: slot.part,
@@ -82,34 +82,34 @@ impl Event {
     fn write_key(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), String> {
         let Scratch { key, part, .. } = scratch;
         key.clear();
+        if let [expression] = self.key.as_slice() {
+            return needed(expression, row, context, key, "the key");
+        }
         for (nth, expression) in self.key.iter().enumerate() {
             if nth > 0 {
                 key.push('/');
             }
             part.clear();
             needed(expression, row, context, part, "the key")?;
-            if self.key.len() == 1 || !part.contains(['/', '~']) {
-                key.push_str(part);
-            } else {
+            if part.contains(['/', '~']) {
                 key.push_str(&part.replace('~', "~0").replace('/', "~1"));
+            } else {
+                key.push_str(part);
             }
         }
         Ok(())
     }
 
+    /// Without one of its own, the key is the subject.
     fn write_subject(
         &self,
         row: &Row<'_>,
         context: &mut Context,
         scratch: &mut Scratch,
     ) -> Result<(), String> {
-        let Scratch { subject, key, .. } = scratch;
-        subject.clear();
-        if let Some(expression) = &self.subject {
-            return needed(expression, row, context, subject, "the subject");
-        }
-        subject.push_str(key);
-        Ok(())
+        let Some(expression) = &self.subject else { return Ok(()) };
+        scratch.subject.clear();
+        needed(expression, row, context, &mut scratch.subject, "the subject")
     }
 
     /// Whether the event has a time of its own; NULL means the commit's.
@@ -140,12 +140,8 @@ impl Event {
         data.clear();
         data.shrink_to(1 << 20);
         unavailable.clear();
-        data.push(b'{');
         for field in &self.fields {
             let start = data.len();
-            if start > 1 {
-                data.push(b',');
-            }
             data.extend_from_slice(&field.label);
             let written = field
                 .value
@@ -163,6 +159,11 @@ impl Event {
             if data.len() > LINE_MAX {
                 return Err(crate::translate::TranslateError::TooLarge.to_string());
             }
+        }
+        match data.first_mut() {
+            // The comma before the first field that is there.
+            Some(first) => *first = b'{',
+            None => data.push(b'{'),
         }
         data.push(b'}');
         Ok(())

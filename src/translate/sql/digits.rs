@@ -11,9 +11,44 @@ pub(super) enum Digits {
     Large(Box<BigInt>),
 }
 
+/// Powers of ten, as far as they fit.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut exponent = 1;
+    #[expect(clippy::indexing_slicing, reason = "computed by the compiler, which looks at the bounds")]
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
 /// 10^`exponent`, if it fits.
 fn power(exponent: u32) -> Option<i128> {
-    10_i128.checked_pow(exponent)
+    POWERS.get(exponent as usize).copied()
+}
+
+/// Both as 64 bits, which nearly all numbers fit and for which the processor has instructions.
+fn halves(a: i128, b: i128) -> Option<(i64, i64)> {
+    Some((i64::try_from(a).ok()?, i64::try_from(b).ok()?))
+}
+
+fn product(a: i128, b: i128) -> Option<i128> {
+    match halves(a, b) {
+        Some((a, b)) => Some(i128::from(a) * i128::from(b)),
+        None => a.checked_mul(b),
+    }
+}
+
+/// Quotient and rest; none for a divisor of zero, and for a quotient that does not fit.
+fn quotient(a: i128, b: i128) -> Option<(i128, i128)> {
+    if let Some((a, b)) = halves(a, b)
+        && let Some(quotient) = a.checked_div(b)
+    {
+        return Some((i128::from(quotient), i128::from(a.wrapping_sub(quotient.wrapping_mul(b)))));
+    }
+    let quotient = a.checked_div(b)?;
+    Some((quotient, a.wrapping_sub(quotient.wrapping_mul(b))))
 }
 
 fn large_power(exponent: u32) -> BigInt {
@@ -43,12 +78,18 @@ impl Digits {
         }
     }
 
+    /// 10^`exponent`.
+    pub(super) fn power(exponent: u32) -> Self {
+        power(exponent).map_or_else(|| Self::of(large_power(exponent)), Self::Small)
+    }
+
     /// Times 10^`exponent`.
     pub(super) fn shifted(&self, exponent: u32) -> Self {
         match self {
+            _ if exponent == 0 => self.clone(),
             Self::Small(0) => Self::Small(0),
             Self::Small(small) => power(exponent)
-                .and_then(|power| small.checked_mul(power))
+                .and_then(|power| product(*small, power))
                 .map_or_else(|| Self::of(self.large() * large_power(exponent)), Self::Small),
             Self::Large(large) => Self::of(&**large * large_power(exponent)),
         }
@@ -57,7 +98,7 @@ impl Digits {
     /// Divided by a divisor that is not zero, halves away from zero, or cut.
     pub(super) fn divided(&self, by: &Self, round: bool) -> Self {
         if let (Self::Small(a), Self::Small(b)) = (self, by)
-            && let (Some(quotient), Some(rest)) = (a.checked_div(*b), a.checked_rem(*b))
+            && let Some((quotient, rest)) = quotient(*a, *b)
         {
             let away = round && rest.unsigned_abs() >= b.unsigned_abs() - rest.unsigned_abs();
             let one = if (*a < 0) == (*b < 0) { 1 } else { -1 };
@@ -68,6 +109,15 @@ impl Digits {
         let away = round && rest.magnitude() * 2_u32 >= *b.magnitude();
         let one = if (a.sign() == Sign::Minus) == (b.sign() == Sign::Minus) { 1 } else { -1 };
         Self::of(if away { quotient + one } else { quotient })
+    }
+
+    /// The product.
+    pub(super) fn times(&self, by: &Self) -> Self {
+        let small = match (self, by) {
+            (Self::Small(a), Self::Small(b)) => product(*a, *b),
+            _ => None,
+        };
+        small.map_or_else(|| Self::of(self.large() * by.large()), Self::Small)
     }
 
     pub(super) fn rest(&self, by: &Self) -> Self {
@@ -98,6 +148,37 @@ impl Digits {
         match (self, other) {
             (Self::Small(a), Self::Small(b)) => a.cmp(b),
             _ => self.large().cmp(&other.large()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_and_big_integers_compute_the_same() {
+        let powers = POWERS.iter().flat_map(|power| [power - 1, *power, power + 1]);
+        let bounds = [i64::MIN.into(), i64::MAX.into(), i128::from(i64::MAX) + 1, i128::MAX, i128::MIN];
+        let near = bounds.into_iter().chain([0, 2, 7, 15, 96]);
+        let numbers: Vec<i128> = powers.chain(near).flat_map(|n| [n, n.checked_neg().unwrap_or(n)]).collect();
+        for &a in &numbers {
+            for exponent in [0, 1, 18, 19, 38, 39, 60] {
+                let shifted = Digits::Small(a).shifted(exponent);
+                assert_eq!(shifted.large(), BigInt::from(a) * large_power(exponent), "{a} by 10^{exponent}");
+            }
+            for &b in &numbers {
+                let (one, other) = (Digits::Small(a), Digits::Small(b));
+                assert_eq!(one.times(&other).large(), BigInt::from(a) * BigInt::from(b), "{a} * {b}");
+                if b == 0 {
+                    continue;
+                }
+                for round in [false, true] {
+                    let large = |n: i128| Digits::Large(Box::new(BigInt::from(n)));
+                    let expected = large(a).divided(&large(b), round).large();
+                    assert_eq!(one.divided(&other, round).large(), expected, "{a} / {b}, rounded: {round}");
+                }
+            }
         }
     }
 }

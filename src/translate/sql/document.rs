@@ -224,8 +224,7 @@ fn unquoted(quoted: &str) -> Computed<Cow<'_, str>> {
     if text.contains('\0') { Err(NUL) } else { Ok(Cow::Owned(text)) }
 }
 
-const NUL: super::fault::Fault =
-    super::fault::Fault { sqlstate: "22P05", message: "unsupported Unicode escape sequence" };
+const NUL: super::fault::Fault = super::fault::Fault(&("22P05", "unsupported Unicode escape sequence"));
 
 /// Checks a document of type json.
 pub(super) fn check(text: &str) -> Computed<()> {

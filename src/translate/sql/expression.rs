@@ -9,6 +9,7 @@ use crate::types::{Base, Kind, SqlType};
 
 use super::check::Checker;
 use super::eval::{Evaluator, Failure};
+use super::fault::CELL;
 use super::parse::{Item, Report};
 use super::tree::{Datum, Function, Node, Op, Side};
 use super::{Context, EvalError, Field, Mistakes, Outcome, Place, Row, Scope, Truth, value};
@@ -201,22 +202,30 @@ impl Expression {
     ///
     /// # Errors
     /// As Postgres; then `out` is as it was.
+    #[inline]
     pub fn write_json(
         &self,
         row: &Row<'_>,
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Outcome, EvalError> {
-        if let Op::Column(column) = &self.node.op {
-            return match column.cell(row) {
-                Value::Text(text) => self.write_kind(text, out),
-                Value::Null => {
-                    out.extend_from_slice(b"null");
-                    Ok(Outcome::Null)
-                }
-                Value::Unavailable => Ok(Outcome::Unavailable),
-            };
+        let Op::Column(column) = &self.node.op else { return self.write_computed(row, context, out) };
+        match column.cell(row) {
+            Value::Text(text) => self.write_kind(text, out),
+            Value::Null => {
+                out.extend_from_slice(b"null");
+                Ok(Outcome::Null)
+            }
+            Value::Unavailable => Ok(Outcome::Unavailable),
         }
+    }
+
+    fn write_computed(
+        &self,
+        row: &Row<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, EvalError> {
         let mut text = std::mem::take(&mut context.text);
         text.clear();
         let written = self.write_text(row, context, &mut text).and_then(|outcome| match outcome {
@@ -231,13 +240,17 @@ impl Expression {
         written
     }
 
+    #[inline]
     fn write_kind(&self, text: &[u8], out: &mut Vec<u8>) -> Result<Outcome, EvalError> {
-        json::write_value(out, &self.kind, text).map_err(|error| EvalError {
-            sqlstate: "XX000",
-            message: error.to_string(),
-            place: self.node.place,
-        })?;
-        Ok(Outcome::Value)
+        match json::write_value(out, &self.kind, text) {
+            Ok(()) => Ok(Outcome::Value),
+            Err(error) => Err(self.misread(error)),
+        }
+    }
+
+    #[cold]
+    fn misread(&self, error: json::ValueError) -> EvalError {
+        EvalError { sqlstate: "XX000", message: error.to_string(), place: self.node.place }
     }
 
     /// Appends its value in Postgres' text form.
@@ -257,7 +270,7 @@ impl Expression {
                         out.push_str(text);
                         Ok(Outcome::Value)
                     }
-                    Err(_) => Err(told(Failure { fault: super::fault::CELL, place: self.node.place })),
+                    Err(_) => Err(told(Failure { fault: CELL, place: &self.node.place })),
                 },
                 Value::Null => Ok(Outcome::Null),
                 Value::Unavailable => Ok(Outcome::Unavailable),
@@ -294,8 +307,9 @@ fn with_room<T: Send>(
     })
 }
 
-fn told(Failure { fault, place }: Failure) -> EvalError {
-    EvalError { sqlstate: fault.sqlstate, message: fault.message.to_owned(), place }
+#[cold]
+fn told(Failure { fault, place }: Failure<'_>) -> EvalError {
+    EvalError { sqlstate: fault.sqlstate(), message: fault.message().to_owned(), place: *place }
 }
 
 /// How values of a type become JSON, where no catalogue says more.

@@ -26,6 +26,7 @@ mod interval;
 mod mistake;
 mod moment;
 mod number;
+mod numeral;
 mod parse;
 mod row;
 mod scope;

@@ -97,8 +97,7 @@ pub(super) fn date_in_range(days: i64) -> Computed<i64> {
 
 /// A date as the timestamp of its midnight.
 pub(super) fn date_to_timestamp(days: i64) -> Computed<i64> {
-    const OUT: super::fault::Fault =
-        super::fault::Fault { sqlstate: "22008", message: "date out of range for timestamp" };
+    const OUT: super::fault::Fault = super::fault::Fault(&("22008", "date out of range for timestamp"));
     if is_infinite(days) {
         return Ok(days);
     }

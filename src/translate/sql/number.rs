@@ -1,16 +1,13 @@
 //! `numeric`: exact decimals with Postgres' scales. What fits 38 digits is computed in registers, the rest in big integers.
 
 use std::cmp::Ordering;
-use std::fmt::{self, Write as _};
-
-use num_bigint::BigInt;
 
 use super::digits::Digits;
-use super::fault::{Computed, DIVISION_BY_ZERO, NOT_FINITE, NUMERIC_FIELD, NUMERIC_FORMAT, TEXT_SYNTAX};
+use super::fault::{Computed, DIVISION_BY_ZERO, NOT_FINITE, NUMERIC_FIELD, NUMERIC_FORMAT};
 
 /// Most digits behind the point (`NUMERIC_DSCALE_MAX`), and before it.
-const SCALE_MAX: u32 = 16_383;
-const WHOLE_MAX: u64 = 131_072;
+pub(super) const SCALE_MAX: u32 = 16_383;
+pub(super) const WHOLE_MAX: u64 = 131_072;
 
 /// Digits behind the point that a division gives at most (`NUMERIC_MAX_DISPLAY_SCALE`).
 const DIVISION_SCALE_MAX: i64 = 1000;
@@ -26,8 +23,8 @@ pub(super) enum Numeric {
 /// `digits` · 10^-`scale`.
 #[derive(Clone, Debug)]
 pub(super) struct Decimal {
-    digits: Digits,
-    scale: u32,
+    pub(super) digits: Digits,
+    pub(super) scale: u32,
 }
 
 impl Decimal {
@@ -35,7 +32,7 @@ impl Decimal {
         Self { digits: Digits::Small(digits), scale }
     }
 
-    fn checked(self) -> Computed<Numeric> {
+    pub(super) fn checked(self) -> Computed<Numeric> {
         if let Digits::Large(_) = self.digits
             && self.digits.count().saturating_sub(u64::from(self.scale)) > WHOLE_MAX
         {
@@ -67,10 +64,7 @@ impl Decimal {
     }
 
     fn multiply(&self, other: &Self) -> Computed<Numeric> {
-        let digits = match (&self.digits, &other.digits) {
-            (Digits::Small(a), Digits::Small(b)) if a.checked_mul(*b).is_some() => Digits::Small(a * b),
-            (a, b) => Digits::of(a.large() * b.large()),
-        };
+        let digits = self.digits.times(&other.digits);
         Self { digits, scale: self.scale + other.scale }.rescaled_to_max().checked()
     }
 
@@ -87,7 +81,7 @@ impl Decimal {
         let exponent = count - 1 - i64::from(self.scale);
         let wanted = exponent.rem_euclid(4) + 1;
         let first = if count > wanted {
-            let cut = Digits::Small(1).shifted(u32::try_from(count - wanted).unwrap_or(u32::MAX));
+            let cut = Digits::power(u32::try_from(count - wanted).unwrap_or(u32::MAX));
             self.digits.divided(&cut, false)
         } else {
             self.digits.shifted(u32::try_from(wanted - count).unwrap_or_default())
@@ -138,7 +132,7 @@ impl Decimal {
         let Ok(cut) = u32::try_from(cut) else {
             return Self { digits: self.digits.shifted(scale - self.scale), scale };
         };
-        let digits = self.digits.divided(&Digits::Small(1).shifted(cut), round);
+        let digits = self.digits.divided(&Digits::power(cut), round);
         // With places before the point the digits are put back.
         let digits = digits.shifted(u32::try_from(-places.min(0)).unwrap_or_default());
         Self { digits, scale }
@@ -161,46 +155,6 @@ impl Numeric {
     /// `int` · 10^-`scale`.
     pub(super) const fn scaled(int: i128, scale: u32) -> Self {
         Self::Finite(Decimal::small(int, scale))
-    }
-
-    /// As Postgres' input function: white space around it, `.5`, `5.`, `1e3`, NaN and infinities.
-    pub(super) fn parse(text: &str) -> Computed<Self> {
-        let text = text.trim_matches(super::text::is_space);
-        let (negative, unsigned) = match text.as_bytes().first() {
-            Some(b'-') => (true, text.get(1..).unwrap_or_default()),
-            Some(b'+') => (false, text.get(1..).unwrap_or_default()),
-            _ => (false, text),
-        };
-        if text.eq_ignore_ascii_case("nan") {
-            return Ok(Self::NaN);
-        }
-        if unsigned.eq_ignore_ascii_case("infinity") || unsigned.eq_ignore_ascii_case("inf") {
-            return Ok(Self::Infinity { negative });
-        }
-        let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
-            Some(at) => {
-                let (mantissa, exponent) = unsigned.split_at(at);
-                (mantissa, exponent_of(exponent.get(1..).unwrap_or_default())?)
-            }
-            None => (unsigned, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if (whole.is_empty() && fraction.is_empty()) || !is_digits(whole) || !is_digits(fraction) {
-            return Err(TEXT_SYNTAX);
-        }
-        let digits = digits_of(whole, fraction, negative)?;
-        let scale = i64::try_from(fraction.len()).map_err(|_| NUMERIC_FORMAT)? - exponent;
-        if scale > i64::from(SCALE_MAX) || -scale > WHOLE_MAX.cast_signed() {
-            return Err(NUMERIC_FORMAT);
-        }
-        let size = u32::try_from(scale.unsigned_abs()).map_err(|_| NUMERIC_FORMAT)?;
-        let decimal = if scale >= 0 {
-            Decimal { digits, scale: size }
-        } else {
-            Decimal { digits: digits.shifted(size), scale: 0 }
-        };
-        decimal.checked()
     }
 
     fn sign(&self) -> i8 {
@@ -331,54 +285,6 @@ impl Numeric {
             (Self::Infinity { .. }, _) => self.sign().cmp(&0),
             (_, Self::Infinity { .. }) => 0.cmp(&other.sign()),
         }
-    }
-}
-
-fn exponent_of(text: &str) -> Computed<i64> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(TEXT_SYNTAX);
-    }
-    let size: i64 = unsigned.parse().map_err(|_| NUMERIC_FORMAT)?;
-    Ok(if text.starts_with('-') { -size } else { size })
-}
-
-fn digits_of(whole: &str, fraction: &str, negative: bool) -> Computed<Digits> {
-    if whole.len() + fraction.len() <= 38 {
-        let digits = whole.bytes().chain(fraction.bytes());
-        let size = digits.fold(0_i128, |size, byte| size * 10 + i128::from(byte - b'0'));
-        return Ok(Digits::Small(if negative { -size } else { size }));
-    }
-    let digits = BigInt::parse_bytes(format!("{whole}{fraction}").as_bytes(), 10).ok_or(TEXT_SYNTAX)?;
-    Ok(Digits::of(if negative { -digits } else { digits }))
-}
-
-impl fmt::Display for Numeric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NaN => f.write_str("NaN"),
-            Self::Infinity { negative } => f.write_str(if *negative { "-Infinity" } else { "Infinity" }),
-            Self::Finite(decimal) => decimal.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = match &self.digits {
-            Digits::Small(small) if self.scale == 0 => return small.fmt(f),
-            Digits::Small(small) => small.unsigned_abs().to_string(),
-            Digits::Large(large) => large.magnitude().to_string(),
-        };
-        if self.digits.is_negative() {
-            f.write_char('-')?;
-        }
-        let scale = self.scale as usize;
-        if scale == 0 {
-            return f.write_str(&digits);
-        }
-        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-        write!(f, "{}.{fraction:0>scale$}", if whole.is_empty() { "0" } else { whole })
     }
 }
 

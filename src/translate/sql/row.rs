@@ -32,11 +32,13 @@ impl<'a> Row<'a> {
     }
 
     /// `x`: of the new row; in a delete, of the old one.
+    #[inline]
     pub fn current(&self, column: usize, in_identity: bool) -> Value<'a> {
         if self.new.is_some() { self.after(column, in_identity) } else { self.before(column, in_identity) }
     }
 
     /// `new.x`: NULL in a delete. An unchanged TOASTed value is taken from the old row, where that has it.
+    #[inline]
     pub fn after(&self, column: usize, in_identity: bool) -> Value<'a> {
         let Some(new) = self.new else { return Value::Null };
         match (new.get(column), self.old) {
@@ -52,6 +54,7 @@ impl<'a> Row<'a> {
     }
 
     /// `old.x`: NULL in an insert; unavailable where the replica identity does not give it.
+    #[inline]
     pub fn before(&self, column: usize, in_identity: bool) -> Value<'a> {
         match (self.old, self.new) {
             (Some(OldRow::Full(old)), _) => old.get(column),

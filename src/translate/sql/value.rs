@@ -17,6 +17,9 @@ pub(super) fn read<'a>(base: &Base, bytes: &'a [u8]) -> Computed<Datum<'a>> {
     if let Base::Int2 | Base::Int4 | Base::Int8 = base {
         return digits(bytes).map(Datum::Int).ok_or(CELL);
     }
+    if let (Base::Numeric, Some(short)) = (base, Numeric::short(bytes)) {
+        return Ok(Datum::Numeric(short));
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| CELL)?;
     match base {
         Base::Bool => match text {
@@ -207,7 +210,7 @@ pub(super) fn write(out: &mut String, base: &Base, value: &Datum<'_>) {
             Base::TimestampTz => moment::write_timestamp(out, *value, true),
             _ => out.push_str(itoa::Buffer::new().format(*value)),
         },
-        Datum::Numeric(value) => moment::write(out, format_args!("{value}")),
+        Datum::Numeric(value) => value.write(out),
         Datum::Float(value) => float::write(out, *value, *base == Base::Float4),
         Datum::Interval(value) => value.write(out),
         Datum::Text(value) => out.push_str(value),

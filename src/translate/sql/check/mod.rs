@@ -207,7 +207,7 @@ impl<'a, 'r> Checker<'a, 'r> {
             Ok(int) => (Base::Int8, Datum::Int(int)),
             Err(_) => match super::number::Numeric::parse(&signed) {
                 Ok(number) => (Base::Numeric, Datum::Numeric(number)),
-                Err(fault) => return self.wrong(place, fault.message, ""),
+                Err(fault) => return self.wrong(place, fault.message(), ""),
             },
         };
         Some(self.node(Op::Constant(datum), base, place))
@@ -274,7 +274,7 @@ impl<'a, 'r> Checker<'a, 'r> {
                 Ok(datum) => names::detached(datum),
                 Err(fault) => {
                     let hint = names::literal_hint(&to.base, &text);
-                    let message = format!("{} ({}: '{text}')", fault.message, to.base);
+                    let message = format!("{} ({}: '{text}')", fault.message(), to.base);
                     return self.wrong(place, message, &hint);
                 }
             },

@@ -17,40 +17,40 @@ use super::extract;
 /// Bytes of the digest that `hmac()` shows: 128 bits are more than any two persons share by chance.
 const PSEUDONYM: usize = 16;
 
-/// Calls a function.
+/// Calls a function. What it makes of a text it may take from the arguments.
 pub(super) fn apply<'a>(
     function: &Function,
-    arguments: [Datum<'a>; 3],
+    arguments: &mut [Datum<'a>; 3],
     context: &Context,
 ) -> Computed<Datum<'a>> {
     let [a, b, c] = arguments;
     match function {
-        Function::Arithmetic(operator, class) => arithmetic(*operator, *class, &a, &b),
-        Function::Negate(class) => negate(*class, &a),
-        Function::Absolute(class) => match &a {
-            Datum::Int(int) if *int >= 0 => Ok(a),
-            Datum::Int(_) => negate(*class, &a),
+        Function::Arithmetic(operator, class) => arithmetic(*operator, *class, a, b),
+        Function::Negate(class) => negate(*class, a),
+        Function::Absolute(class) => match a {
+            Datum::Int(int) if *int >= 0 => Ok(Datum::Int(*int)),
+            Datum::Int(_) => negate(*class, a),
             Datum::Numeric(number) => Ok(Datum::Numeric(number.abs())),
             Datum::Float(number) => Ok(Datum::Float(number.abs())),
             _ => Err(CELL),
         },
-        Function::Rounded(rounding, class) => rounded(*rounding, *class, &a, &b),
+        Function::Rounded(rounding, class) => rounded(*rounding, *class, a, b),
         Function::AddDays { .. }
         | Function::DateDifference
         | Function::MomentDifference
         | Function::TimeDifference
-        | Function::DateAndTime => moments(function, &a, &b),
+        | Function::DateAndTime => moments(function, a, b),
         Function::AddInterval { .. }
         | Function::AddIntervalToTime { .. }
         | Function::IntervalSum { .. }
-        | Function::NegateInterval => intervals(function, &a, &b),
+        | Function::NegateInterval => intervals(function, a, b),
         Function::Truncated(unit) => match a {
-            Datum::Int(at) => extract::truncate(*unit, at).map(Datum::Int),
+            Datum::Int(at) => extract::truncate(*unit, *at).map(Datum::Int),
             _ => Err(CELL),
         },
-        Function::Extracted { unit, of, float } => extract::extract(*unit, *of, *float, &a),
-        _ => match (a, b, c) {
-            (Datum::Text(a), b, c) => with_text(function, a, &b, &c, context),
+        Function::Extracted { unit, of, float } => extract::extract(*unit, *of, *float, a),
+        _ => match std::mem::replace(a, Datum::Null) {
+            Datum::Text(a) => with_text(function, a, b, c, context),
             _ => Err(CELL),
         },
     }

@@ -17,12 +17,12 @@ use super::{Context, Place, Row, array, document, float, text, value};
 
 /// A fault, and where in the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure<'a> {
     pub(super) fault: Fault,
-    pub(super) place: Place,
+    pub(super) place: &'a Place,
 }
 
-type Evaluated<'a> = Result<Datum<'a>, Failure>;
+type Evaluated<'a> = Result<Datum<'a>, Failure<'a>>;
 
 /// What is needed besides the tree.
 #[derive(Clone, Copy)]
@@ -33,6 +33,7 @@ pub(super) struct Evaluator<'a> {
 
 impl ColumnRead {
     /// The column's text.
+    #[inline]
     pub(super) fn cell<'a>(&self, row: &Row<'a>) -> Value<'a> {
         let Some(index) = self.index else { return Value::Null };
         match self.side {
@@ -51,7 +52,7 @@ const fn truth<'a>(value: bool) -> Datum<'a> {
 impl<'a> Evaluator<'a> {
     pub(super) fn evaluate(&self, node: &'a Node) -> Evaluated<'a> {
         let at =
-            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: node.place });
+            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: &node.place });
         match &node.op {
             Op::Constant(constant) => Ok(borrowed(constant)),
             Op::Column(column) => at(self.column(column, node)),
@@ -100,24 +101,26 @@ impl<'a> Evaluator<'a> {
                 empty @ (Datum::Null | Datum::Unavailable) => Ok(empty),
                 value => at(cast::apply(cast, value)),
             },
-            Op::Call { function, arguments } => {
-                let mut values = [Datum::Null, Datum::Null, Datum::Null];
-                let (mut null, mut unavailable) = (false, false);
-                for (slot, argument) in values.iter_mut().zip(arguments) {
-                    *slot = self.evaluate(argument)?;
-                    null |= matches!(slot, Datum::Null);
-                    unavailable |= matches!(slot, Datum::Unavailable);
-                    if null && matches!(function, Function::Element(_)) {
-                        return Ok(Datum::Null); // The server does not look at a subscript of no array.
-                    }
-                }
-                match (null, unavailable) {
-                    (true, _) => Ok(Datum::Null),
-                    (_, true) => Ok(Datum::Unavailable),
-                    _ => at(call::apply(function, values, self.context)),
-                }
+            Op::Call { function, arguments } => self.call(function, arguments, &node.place),
+            Op::Concat { separator, items } => self.concat(*separator, items, &node.place),
+        }
+    }
+
+    fn call(&self, function: &'a Function, arguments: &'a [Node], place: &'a Place) -> Evaluated<'a> {
+        let mut values = [Datum::Null, Datum::Null, Datum::Null];
+        let (mut null, mut unavailable) = (false, false);
+        for (slot, argument) in values.iter_mut().zip(arguments) {
+            *slot = self.evaluate(argument)?;
+            null |= matches!(slot, Datum::Null);
+            unavailable |= matches!(slot, Datum::Unavailable);
+            if null && matches!(function, Function::Element(_)) {
+                return Ok(Datum::Null); // The server does not look at a subscript of no array.
             }
-            Op::Concat { separator, items } => self.concat(*separator, items, node.place),
+        }
+        match (null, unavailable) {
+            (true, _) => Ok(Datum::Null),
+            (_, true) => Ok(Datum::Unavailable),
+            _ => call::apply(function, &mut values, self.context).map_err(|fault| Failure { fault, place }),
         }
     }
 
@@ -238,7 +241,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn concat(&self, separator: bool, items: &'a [Node], place: Place) -> Evaluated<'a> {
+    fn concat(&self, separator: bool, items: &'a [Node], place: &'a Place) -> Evaluated<'a> {
         let mut out = String::new();
         let mut items = items.iter();
         let mut between = Datum::Text(Cow::Borrowed(""));
@@ -292,17 +295,22 @@ fn tested<'a>(how: &How, test: Test, left: &Datum<'_>, right: &Datum<'_>) -> Dat
     match (left, right) {
         (Datum::Null, _) | (_, Datum::Null) => Datum::Null,
         (Datum::Unavailable, _) | (_, Datum::Unavailable) => Datum::Unavailable,
-        _ => {
-            let order = compare(how, left, right);
-            truth(match test {
-                Test::Equal => order.is_eq(),
-                Test::NotEqual => order.is_ne(),
-                Test::Less => order.is_lt(),
-                Test::LessOrEqual => order.is_le(),
-                Test::Greater => order.is_gt(),
-                Test::GreaterOrEqual => order.is_ge(),
-            })
-        }
+        _ => truth(match test {
+            Test::Equal => equal(how, left, right),
+            Test::NotEqual => !equal(how, left, right),
+            Test::Less => compare(how, left, right).is_lt(),
+            Test::LessOrEqual => compare(how, left, right).is_le(),
+            Test::Greater => compare(how, left, right).is_gt(),
+            Test::GreaterOrEqual => compare(how, left, right).is_ge(),
+        }),
+    }
+}
+
+/// Whether [`compare`] finds no difference. Labels of an enum that differ need not be looked up for that.
+fn equal(how: &How, left: &Datum<'_>, right: &Datum<'_>) -> bool {
+    match (how, left, right) {
+        (How::Text | How::Enum(_), Datum::Text(a), Datum::Text(b)) => a == b,
+        _ => compare(how, left, right).is_eq(),
     }
 }
 
