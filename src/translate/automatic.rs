@@ -243,12 +243,13 @@ impl Plan {
         out.push(b'{');
         let mut first = true;
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped {
+            let promise = event_type.promise(at);
+            if column.dropped || promise.unknown {
                 continue;
             }
             let value = row.get(at, column.in_identity);
             if value == Value::Unavailable || (row.key_only && !column.in_identity) {
-                event_type.promise(at).missing(&column.name).map_err(TranslateError::Contract)?;
+                promise.missing(&column.name).map_err(TranslateError::Contract)?;
                 continue;
             }
             if !first {
@@ -262,7 +263,7 @@ impl Plan {
                     TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
                 })?,
                 Value::Null | Value::Unavailable => {
-                    event_type.promise(at).null(&column.name).map_err(TranslateError::Contract)?;
+                    promise.null(&column.name).map_err(TranslateError::Contract)?;
                     out.extend_from_slice(b"null");
                 }
             }
@@ -275,10 +276,13 @@ impl Plan {
     }
 
     /// Names of the columns whose value is not there, quoted as SQL identifiers where they would need it.
-    fn unavailable(&self, row: &Row<'_>, out: &mut String) {
+    fn unavailable(&self, event_type: &EventType, row: &Row<'_>, out: &mut String) {
         out.clear();
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped || row.get(at, column.in_identity) != Value::Unavailable {
+            if column.dropped
+                || event_type.promise(at).unknown
+                || row.get(at, column.in_identity) != Value::Unavailable
+            {
                 continue;
             }
             push_name(out, &column.name);
@@ -315,7 +319,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn row(&mut self, event_type: &EventType, row: &Row<'_>, subject: &str) -> Result<(), TranslateError> {
-        self.plan.unavailable(row, &mut self.texts.unavailable);
+        self.plan.unavailable(event_type, row, &mut self.texts.unavailable);
         let keyless = self.plan.key.is_empty();
         let head = self.head(event_type, (!keyless).then_some(subject));
         let id = self.envelope.id(&head);

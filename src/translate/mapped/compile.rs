@@ -143,7 +143,7 @@ impl Compiler<'_> {
     }
 
     /// Notes what is promised of the fields; if they can never be that, why.
-    fn promise(&self, event_type: &str, fields: &mut [Field]) -> Option<String> {
+    fn promise(&self, event_type: &str, fields: &mut Vec<Field>) -> Option<String> {
         let contracts = self.catalog.contracts?;
         let known: Vec<_> = fields
             .iter()
@@ -152,6 +152,7 @@ impl Compiler<'_> {
         match contracts.promises(event_type, &known) {
             Ok(promises) => {
                 fields.iter_mut().zip(promises).for_each(|(field, promise)| field.promise = promise);
+                fields.retain(|field| !field.promise.unknown);
                 None
             }
             Err(why) => Some(why),
