@@ -20,6 +20,15 @@ impl Contracts for Lock {
                 "{missing}: rows of this form do not have it, and the locked contract says that it is always there"
             ));
         }
+        let is_new = |(name, ..): &&(&str, &Kind, &Base)| !properties.contains_key(*name);
+        let new: Vec<&str> = fields.iter().filter(is_new).map(|(name, ..)| *name).collect();
+        if !new.is_empty() {
+            tracing::warn!(
+                event_type,
+                fields = new.join(", "),
+                "rows have new fields that are not locked: they stay out; run `forebay events lock` before the next start"
+            );
+        }
         let promise = |(name, kind, base): &(&str, &Kind, &Base)| {
             let Some(was) = properties.get(*name).and_then(serde_json::Value::as_object) else {
                 return Ok(Promise { unknown: true, ..Promise::default() });
@@ -67,13 +76,12 @@ mod tests {
         let (id, name) = (("id", &Kind::Number, &Base::Int8), ("name", &Kind::Text, &Base::Text));
         let flag = ("either", &Kind::Bool, &Base::Bool);
         let promise = |never_null, always| Promise { never_null, always, unknown: false };
-        let unknown = Promise { unknown: true, ..Promise::default() };
         assert_eq!(
             lock.promises("a.b.v1", &[id, name, flag]),
             Ok(vec![promise(true, true), promise(false, true), promise(true, false)])
         );
-        let more = ("more", &Kind::Text, &Base::Text);
-        assert_eq!(lock.promises("a.b.v1", &[id, name, more]).unwrap()[2], unknown);
+        let more = lock.promises("a.b.v1", &[id, name, ("more", &Kind::Text, &Base::Text)]).unwrap();
+        assert_eq!(more[2], Promise { unknown: true, ..Promise::default() }, "nobody was told of it");
         assert_eq!(lock.promises("a.c.v1", &[id]), Ok(vec![]), "nothing is promised");
         assert!(lock.has("a.b.v1") && !lock.has("a.c.v1"));
         for (fields, why) in [

@@ -72,22 +72,7 @@ impl EventType {
             let next = |leaves: &bool| if *leaves { promises.next() } else { None };
             leaves.iter().map(next).map(Option::unwrap_or_default).collect()
         });
-        self.tell_unknown(columns);
         self
-    }
-
-    fn tell_unknown(&self, columns: &[PlannedColumn]) {
-        let all = columns.iter().enumerate();
-        let unknown: Vec<_> =
-            all.filter(|(at, _)| self.promise(*at).unknown).map(|(_, column)| &*column.name).collect();
-        if !unknown.is_empty() {
-            tracing::warn!(
-                event_type = self.name,
-                columns = unknown.join(", "),
-                "columns that are not locked stay out of an automatic event that is: run `forebay events lock --automatic` before the \
-                 next start, which they would stop"
-            );
-        }
     }
 
     fn promise(&self, column: usize) -> Promise {
@@ -266,12 +251,13 @@ impl Plan {
         out.push(b'{');
         let mut first = true;
         for (at, column) in self.columns.iter().enumerate() {
-            if column.dropped || event_type.promise(at).unknown {
+            let promise = event_type.promise(at);
+            if column.dropped || promise.unknown {
                 continue;
             }
             let value = row.get(at, column.in_identity);
             if value == Value::Unavailable || (row.key_only && !column.in_identity) {
-                event_type.promise(at).missing(&column.name).map_err(TranslateError::Contract)?;
+                promise.missing(&column.name).map_err(TranslateError::Contract)?;
                 continue;
             }
             if !first {
@@ -285,7 +271,7 @@ impl Plan {
                     TranslateError::Value { column: column.name.clone(), reason: error.to_string() }
                 })?,
                 Value::Null | Value::Unavailable => {
-                    event_type.promise(at).null(&column.name).map_err(TranslateError::Contract)?;
+                    promise.null(&column.name).map_err(TranslateError::Contract)?;
                     out.extend_from_slice(b"null");
                 }
             }

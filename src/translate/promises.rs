@@ -27,7 +27,7 @@ pub struct Promise {
     pub never_null: bool,
     /// It is always there.
     pub always: bool,
-    /// The contract has no such field.
+    /// Nobody was told of it: a column that came while the daemon runs, or that is gone by now. It stays out.
     pub unknown: bool,
 }
 

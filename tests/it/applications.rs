@@ -301,3 +301,30 @@ fn plates(flow: &Flow, count: usize) -> Vec<Value> {
         (came.len() >= count).then_some(came)
     })
 }
+
+#[test]
+fn a_column_that_comes_while_the_daemon_runs_stays_out_until_it_is_locked() {
+    let mut flow = Flow::prepare(crate::support::random::seed(), |settings| {
+        settings.more.push(("events".to_owned(), "rules = \"lab.toml\"".to_owned()));
+    });
+    let rule = "[[event]]\ntype = \"lab.plate_came.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\n";
+    std::fs::write(flow.daemon.home().join("lab.toml"), rule).unwrap();
+    content(&flow, &["events", "lock"]);
+    flow.start();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (1, 'P1')");
+    plates(&flow, 1);
+    flow.postgres.execute("alter table lab.plates add column colour text not null default 'blue'");
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (2, 'P2')");
+    let came = plates(&flow, 2);
+    assert!(
+        came.iter().all(|plate| plate["barcode"].is_string() && plate.get("colour").is_none()),
+        "{came:#?}"
+    );
+    flow.daemon.wait_for_log("new fields that are not locked");
+    assert!(flow.daemon.terminate().success());
+    content(&flow, &["events", "lock"]);
+    flow.start();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (3, 'P3')");
+    let came = plates(&flow, 3);
+    assert!(came.iter().any(|plate| plate["plate_id"] == 3 && plate["colour"] == "blue"), "{came:#?}");
+}

@@ -228,8 +228,11 @@ impl Contracts for Locked {
         if event_type == "lab.plates.deleted.v1" && fields.len() > 1 {
             return Err(format!("{} fields", fields.len()));
         }
-        let strict =
-            |name: &str| Promise { never_null: name == "note", always: name == "note", unknown: false };
+        let strict = |name: &str| Promise {
+            never_null: name == "note",
+            always: name == "note",
+            unknown: name == "code",
+        };
         Ok(fields.iter().map(|(name, ..)| strict(name)).collect())
     }
 }
@@ -256,6 +259,20 @@ fn a_row_that_would_break_what_was_locked_makes_no_event() {
     let whole = Operation::Delete { old: OldRow::Full(old) };
     let full = relation(ReplicaIdentity::Full, &[0], &[0]);
     assert_eq!(broken(&full, whole, &settings).as_deref(), Some("3 fields"));
+}
+
+#[test]
+fn a_column_that_nobody_was_told_of_stays_out() {
+    let table = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let settings = Settings { contracts: Some(Arc::new(Locked)), ..Settings::default() };
+    let (bytes, cells) = message(&[Some("7"), Some("?"), Some("n")]);
+    let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 };
+    let operation = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
+    let change = Change { place, relation: &table, operation, raw: b"" };
+    let mut records = Records::default();
+    Plan::new(&table, "s", &settings).translate(&change, &mut Envelope::new("s", 0), &mut records).unwrap();
+    let line = String::from_utf8(records.iter().next().unwrap().line.to_vec()).unwrap();
+    assert!(line.contains("{\"id\":7,\"note\":\"n\"}") && !line.contains("code"), "{line}");
 }
 
 /// Why there is no event.

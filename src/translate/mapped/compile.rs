@@ -158,7 +158,7 @@ impl Compiler<'_> {
     }
 
     /// Notes what is promised of the fields; if they can never be that, why.
-    fn promise(&self, event_type: &str, fields: &mut [Field]) -> Option<String> {
+    fn promise(&self, event_type: &str, fields: &mut Vec<Field>) -> Option<String> {
         let contracts = self.catalog.contracts?;
         let known: Vec<_> = fields
             .iter()
@@ -166,11 +166,8 @@ impl Compiler<'_> {
             .collect();
         match contracts.promises(event_type, &known) {
             Ok(promises) => {
-                let unknown = fields.iter().zip(&promises).find(|(_, promise)| promise.unknown);
-                if let Some((field, _)) = unknown {
-                    return Some(format!("{}: the locked contract has no such field", field.name));
-                }
                 fields.iter_mut().zip(promises).for_each(|(field, promise)| field.promise = promise);
+                fields.retain(|field| !field.promise.unknown);
                 None
             }
             Err(why) => Some(why),

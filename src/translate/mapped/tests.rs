@@ -458,8 +458,11 @@ impl Contracts for Locked {
         if fields.iter().any(|(name, ..)| *name == "volume") {
             return Err("volume is otherwise".to_owned());
         }
-        let strict =
-            |name: &str| Promise { never_null: name == "code", always: name == "code", unknown: false };
+        let strict = |name: &str| Promise {
+            never_null: name == "code",
+            always: name == "code",
+            unknown: name == "at",
+        };
         Ok(fields.iter().map(|(name, ..)| strict(name)).collect())
     }
 }
@@ -485,6 +488,9 @@ fn an_event_that_would_break_what_was_locked_fails_alone_and_says_why() {
         let told = update(&mut translator, ReplicaIdentity::Default, None, ["7", code, "1", "-", at]);
         assert!(told.contains(&"a.id.v1 7 \"7\" {\"id\":7}".to_owned()), "{told:#?}");
         assert!(told.contains(&volume.to_owned()), "{told:#?}");
+        // What nobody was told of stays out.
+        let whole = "a.code.v1 7 \"7\" {\"code\":\"P7\"}".to_owned();
+        assert_eq!(told.contains(&whole), expected.is_none(), "{told:#?}");
         let failed = told.iter().find(|line| line.starts_with("FAILED a.code"));
         assert_eq!(failed.is_some(), expected.is_some(), "{told:#?}");
         assert!(failed.is_none_or(|line| line.starts_with(expected.unwrap_or_default())), "{told:#?}");
