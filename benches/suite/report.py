@@ -26,9 +26,10 @@ How it is done:
   machine at load 12): 100 frames of 630 bytes appended 5.4 to 6.8 ms, over zeroes 3.7 to 4.1 ms; 1 frame 3.5 to 5.5 and 4.2 to 5.1 ms. Quiet,
   others measured 246 and 124 µs. The log is fsynced at most once a second, so at most 0.2 % of the time is to be gained, for
   0.4 to 0.7 ms of zeroing for each 100 frames and a segment of disk more; and `confirm_after` 0s drains as fast as 5s.
-- Rules, without anything around them: `cargo bench --bench rules` (median of 9 rounds of 100,000 rows; 2026-11-21, the machine at load 8): decoding a
-  row 39 ns; more than that, a rule with a filter, eight fields and two computed ones 1,225 ns (target 1,000, not reached under this load; the automatic event
-  of the same row 755), a row that the filter does not want 80 ns, one of an operation that no rule wants 37 ns (target 100).
+- Rules, without anything around them: `cargo bench --bench rules` (rounds of 100,000 rows, CPU time; the median of the quietest of several runs, least and
+  most in brackets; 2026-11-21, the machine at load 5 to 8, under which others' work makes a round half as long again): decoding a row 33 ns; more than that,
+  a rule with a filter, eight fields and two computed ones 795 ns (774 to 1,187; target 1,000; the automatic event of the same row 634, 613 to 750), a row that
+  the filter does not want 50 ns, one of an operation that no rule wants 14 ns (target 100).
 """
 
 
