@@ -32,6 +32,11 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// Whether a column is called this, here or in today's catalogue.
+    pub fn has_had(&self, name: &str) -> bool {
+        self.columns.iter().chain(&self.absent).any(|column| column.name == name)
+    }
+
     /// Indexes of the columns that are its key: the replica identity's; with `FULL` or `NOTHING`, which say nothing of a key,
     /// the primary key's. Empty if there is none.
     pub fn key(&self) -> Vec<usize> {

@@ -68,6 +68,22 @@ impl Pii {
         self.columns.iter().any(of_table)
     }
 
+    /// The columns that it names of just this table, but that the table does not have.
+    pub fn not_there<'a>(
+        &'a self,
+        schema: &'a str,
+        table: &'a str,
+        has: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a str> {
+        let of_table = move |pattern: &'a String| {
+            let [of_schema, of_table, column] = pattern.split('.').collect::<Vec<_>>()[..] else {
+                return None;
+            };
+            (of_schema == schema && of_table == table && column != "*").then_some(column)
+        };
+        self.columns.iter().filter_map(of_table).filter(move |column| !has(column))
+    }
+
     pub(super) fn read(keys: &mut Keys) -> Self {
         let form = "schema.table.column, where each part may be *";
         Self {

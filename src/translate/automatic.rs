@@ -20,6 +20,8 @@ pub struct Plan {
     key: Vec<usize>,
     /// A column of the key that holds personal data: then there are no events of rows.
     tagged: Option<String>,
+    /// One that the table does not have any more: then neither, because another one may hold its values.
+    gone: Option<String>,
     table: String,
     inserted: EventType,
     updated: EventType,
@@ -147,6 +149,7 @@ impl Plan {
             columns,
             key,
             tagged: tagged_key(relation, pii),
+            gone: tagged_gone(relation, pii),
             table: format!("{}.{}", relation.schema, relation.table),
             scratch: Scratch::default(),
         }
@@ -175,9 +178,13 @@ impl Plan {
         envelope: &mut Envelope,
         records: &mut Records,
     ) -> Result<(), TranslateError> {
-        if let (Some(column), false) = (&self.tagged, matches!(change.operation, Operation::Truncate { .. }))
-        {
-            return Err(TranslateError::KeyTagged { column: column.clone() });
+        if !matches!(change.operation, Operation::Truncate { .. }) {
+            if let Some(column) = &self.tagged {
+                return Err(TranslateError::KeyTagged { column: column.clone() });
+            }
+            if let Some(column) = &self.gone {
+                return Err(TranslateError::TaggedGone { column: column.clone() });
+            }
         }
         let Scratch { subject, old_subject, texts } = scratch;
         let mut writer = Writer { plan: self, place: change.place, envelope, records, texts, part: 0 };
@@ -312,6 +319,12 @@ pub fn tagged_key(relation: &Relation, pii: &Pii) -> Option<String> {
     let columns = relation.key().into_iter().filter_map(|at| relation.columns.get(at));
     let mut tagged = columns.filter(|column| pii.tags(&relation.schema, &relation.table, &column.name));
     tagged.next().map(|column| column.name.clone())
+}
+
+/// A column that is said to hold personal data, and that the table does not have any more.
+fn tagged_gone(relation: &Relation, pii: &Pii) -> Option<String> {
+    let has = |name: &str| relation.has_had(name);
+    pii.not_there(&relation.schema, &relation.table, has).next().map(str::to_owned)
 }
 
 /// Whether a value would surely be larger as JSON than a line may be: JSON writes most control characters in six bytes, so

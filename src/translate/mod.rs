@@ -63,6 +63,14 @@ pub enum TranslateError {
         /// Column name.
         column: String,
     },
+    /// Perhaps it has another name now, under which it would leave.
+    #[error(
+        "[pii] names the column {column}, which the table does not have any more; correct pii.columns, start again, and retry"
+    )]
+    TaggedGone {
+        /// Column name.
+        column: String,
+    },
     /// The server did not send a value without which there is no key.
     #[error("column {column} is part of the key, and the server did not send it")]
     KeyUnavailable {

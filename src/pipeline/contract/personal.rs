@@ -24,13 +24,10 @@ pub(super) fn check(translator: &Translator, tables: &[Described]) -> Result<(),
             ));
         }
     }
-    for pattern in &translator.settings().pii.columns {
-        let [schema, table, column] = pattern.split('.').collect::<Vec<_>>()[..] else { continue };
-        let is_it = |of: &&Described| of.relation.schema == schema && of.relation.table == table;
-        let Some(described) = tables.iter().find(is_it) else { continue };
-        let relation = &described.relation;
-        let known = relation.columns.iter().chain(&relation.absent).any(|known| known.name == column);
-        if column != "*" && !known {
+    for relation in tables.iter().map(|table| &table.relation) {
+        let (schema, table) = (&relation.schema, &relation.table);
+        let has = |name: &str| relation.has_had(name);
+        for column in translator.settings().pii.not_there(schema, table, has) {
             exposed.push(format!(
                 "pii.columns: {schema}.{table} has no published column {column}; correct it, or, for rows that were written \
                  when it had that name, write \"{schema}.*.{column}\""

@@ -283,3 +283,26 @@ fn broken(table: &Arc<Relation>, operation: Operation<'_>, settings: &Settings) 
     let made = plan.translate(&change, &mut Envelope::new("s", 0), &mut Records::default());
     made.err().map(|error| error.to_string())
 }
+
+#[test]
+fn a_column_with_personal_data_that_is_gone_may_have_another_name() {
+    let (bytes, cells) = message(&[Some("7"), Some("A"), Some("n")]);
+    let insert = || Operation::Insert { new: Tuple::new(&bytes, &cells) };
+    let plain = relation(ReplicaIdentity::Default, &[0], &[0]);
+    let mut younger = Relation::clone(&plain);
+    younger.absent.push(Column { name: "email".into(), ..younger.columns[2].clone() });
+    let younger = Arc::new(younger);
+    for (table, pattern, gone) in [
+        (&plain, "lab.plates.email", true),
+        (&plain, "lab.plates.note", false),
+        (&plain, "*.*.email", false),
+        (&plain, "lab.people.email", false),
+        // The row is older than the column.
+        (&younger, "lab.plates.email", false),
+    ] {
+        let pii = Pii { columns: vec![pattern.to_owned()], ..Pii::default() };
+        let told = broken(table, insert(), &Settings { pii, ..Settings::default() });
+        assert_eq!(told.is_some(), gone, "{pattern}: {told:?}");
+        assert!(told.is_none_or(|told| told.contains("names the column email")), "{pattern}");
+    }
+}
