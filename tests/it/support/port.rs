@@ -1,6 +1,6 @@
 //! Free TCP ports for servers that are stopped and started again on the same one.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 // Below the range from which Linux takes ports for outgoing connections (32768 on), so that nobody takes a server's port
@@ -17,8 +17,9 @@ pub fn free() -> u16 {
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + u16::try_from((u32::from(offset) + u32::from(step)) % u32::from(COUNT)).unwrap();
-        let free = |address| TcpListener::bind((address, port)).is_ok();
-        if free(Ipv4Addr::LOCALHOST) && free(Ipv4Addr::UNSPECIFIED) {
+        // Not by listening there: a program that another thread starts just now would have a copy of the socket for a moment,
+        // and the server that gets the port could not listen.
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             return port;
         }
     }
@@ -28,7 +29,7 @@ pub fn free() -> u16 {
 #[test]
 fn ports_in_use_are_not_handed_out() {
     let port = free();
-    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let _taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     NEXT.fetch_sub(1, Ordering::Relaxed);
     assert_ne!(free(), port);
 }

@@ -76,6 +76,10 @@ impl Shared {
     }
 }
 
+/// How long a restart waits for its port, and how often it tries.
+const PORT_WITHIN: Duration = Duration::from_secs(30);
+const PORT_AGAIN: Duration = Duration::from_millis(5);
+
 #[derive(Debug)]
 struct Running {
     /// Dropped to stop.
@@ -136,9 +140,19 @@ impl Stub {
     }
 
     /// Serves again on the same port, with everything that was stored, held and told. Stops first if it runs.
+    #[expect(clippy::disallowed_methods, reason = "its caller waits for it anyway")]
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        self.launch().map(drop)
+        let give_up = Instant::now() + PORT_WITHIN;
+        loop {
+            match self.launch() {
+                // A program that another thread starts just now has a copy of the socket until it is that program.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                    std::thread::sleep(PORT_AGAIN);
+                }
+                launched => return launched.map(drop),
+            }
+        }
     }
 
     /// Replaces all rules (and the script) by this one.

@@ -370,3 +370,21 @@ async fn the_rust_sdk_sees_settings_partial_failures_and_errors() {
     let lost = client.list_shards().stream_name("nowhere").send().await.unwrap_err();
     assert_eq!(lost.code(), Some("ResourceNotFoundException"));
 }
+
+#[test]
+fn it_starts_again_on_its_port_while_other_programs_are_started() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let stub = stub(1);
+    let over = AtomicBool::new(false);
+    let failed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                drop(std::process::Command::new("true").status());
+            }
+        });
+        let failed = (0..300).find_map(|_| stub.restart().err());
+        over.store(true, Ordering::Relaxed);
+        failed
+    });
+    assert!(failed.is_none(), "{failed:?}");
+}
