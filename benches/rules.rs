@@ -38,7 +38,7 @@ fn main() {
     let relation = Arc::new(plates());
     let completed = rows("completed");
     let filled = rows("filled");
-    let refused = &RULE.replace("on = \"insert\"", "on = \"delete\"");
+    let refused = &RULE.replace("on = \"insert\"", "on = \"update\"");
     let mut cases: Vec<(&str, Work<'_>)> = vec![
         ("decode", Work { translator: None, rows: &completed, events: 0 }),
         ("a rule: filter, eight fields, two computed", work(RULE, Automatic::Off, &completed, 1)),

@@ -26,11 +26,11 @@ How it is done:
   machine at load 12): 100 frames of 630 bytes appended 5.4 to 6.8 ms, over zeroes 3.7 to 4.1 ms; 1 frame 3.5 to 5.5 and 4.2 to 5.1 ms. Quiet,
   others measured 246 and 124 µs. The log is fsynced at most once a second, so at most 0.2 % of the time is to be gained, for
   0.4 to 0.7 ms of zeroing for each 100 frames and a segment of disk more; and `confirm_after` 0s drains as fast as 5s.
-- Rules, without anything around them: `cargo bench --bench rules` (rounds of 100,000 rows, CPU time; the median of the quietest of several runs, least and
-  most in brackets; 2026-11-21, the machine at load 5 to 8, under which others' work makes a round half as long again): decoding a row 33 ns; more than that,
-  a rule with a filter, eight fields and two computed ones 795 ns (774 to 1,187; target 1,000; the automatic event of the same row 634, 613 to 750), a row that
-  the filter does not want 50 ns, one of an operation that no rule wants 14 ns (target 100). Measured with the same bench and profile on a build of these
-  modules alone (no SDK linked).
+- Rules, without anything around them: `cargo bench --bench rules` (rounds of 100,000 rows, CPU time; 2026-11-21, nothing else running, but the host of the
+  virtual machine busy at times, which makes a round half as long again; the quietest round of each of five runs, then their medians): decoding a row 32 to 47 ns
+  (48 to 59); more than that, a rule with a filter, eight fields and two computed ones 800 to 1,109 ns (937 to 1,175; target 1,000, reached where the host is
+  quiet; the automatic event of the same row 600 to 920), a row that the filter does not want 20 to 56 ns, one of an operation that no rule wants 9 ns and
+  less (16 to 25; target 100).
 """
 
 
