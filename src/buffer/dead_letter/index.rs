@@ -166,8 +166,16 @@ impl Index {
     /// # Errors
     /// The file cannot be read.
     pub fn read(path: &Path) -> io::Result<Self> {
+        Self::read_where(path, |_| true)
+    }
+
+    /// The letters of records in such places only: the memory is theirs, however long the file is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_where(path: &Path, wanted: impl Fn(&Place) -> bool) -> io::Result<Self> {
         let mut index = Self::default();
-        index.catch_up(path)?;
+        index.go_through(path, wanted)?;
         Ok(index)
     }
 
@@ -176,6 +184,10 @@ impl Index {
     /// # Errors
     /// The file cannot be read.
     pub fn catch_up(&mut self, path: &Path) -> io::Result<()> {
+        self.go_through(path, |_| true)
+    }
+
+    fn go_through(&mut self, path: &Path, wanted: impl Fn(&Place) -> bool) -> io::Result<()> {
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -194,14 +206,14 @@ impl Index {
                 return Ok(());
             }
             match serde_json::from_slice(&line) {
-                Ok(parsed) => self.take(parsed, length as u64),
+                Ok(parsed) => self.take(parsed, length as u64, &wanted),
                 Err(_) => self.unreadable += 1,
             }
             self.read_to += length as u64;
         }
     }
 
-    fn take(&mut self, line: Line, length: u64) {
+    fn take(&mut self, line: Line, length: u64, wanted: impl Fn(&Place) -> bool) {
         if let (Some(id), Some(state)) = (&line.letter, line.state) {
             if let Some(letter) = self.by_id.get(id).and_then(|at| self.letters.get_mut(*at)) {
                 letter.state = state;
@@ -213,6 +225,9 @@ impl Index {
         let offset = self.read_to;
         let id = line.id.clone().unwrap_or_else(|| line.derived_id());
         let fresh = line.into_letter(id, offset, length);
+        if !fresh.places.iter().any(wanted) {
+            return;
+        }
         if let Some(known) = self.by_id.get(&fresh.id).and_then(|at| self.letters.get_mut(*at)) {
             known.comes_again(fresh);
         } else {
@@ -225,7 +240,7 @@ impl Index {
     pub fn of_line(line: &[u8]) -> Option<Letter> {
         let parsed: Line = serde_json::from_slice(line).ok()?;
         let mut index = Self::default();
-        index.take(parsed, line.len() as u64);
+        index.take(parsed, line.len() as u64, |_| true);
         index.letters.pop()
     }
 

@@ -34,12 +34,15 @@ impl PutAside {
     /// # Errors
     /// The file cannot be read.
     pub fn read(letters: &Letters, low: &Mark) -> io::Result<Self> {
-        let index = Index::read(&letters.path())?;
+        let is_later = |of: Position| low.position.is_none_or(|low| of > low);
+        let index = Index::read_where(&letters.path(), |place| {
+            place.sequence.is_some_and(|(position, _)| place.frame > low.frame || is_later(position))
+        })?;
         let mut aside = Self { directory: letters.directory().clone(), ..Self::default() };
         let decided = index.letters().filter(|letter| letter.state != State::Standing);
         for place in decided.flat_map(|letter| &letter.places) {
             let Some(sequence) = place.sequence else { continue };
-            if low.position.is_none_or(|low| sequence.0 > low) {
+            if is_later(sequence.0) {
                 aside.changes.insert(sequence, place.offset);
             }
             if place.frame > low.frame {

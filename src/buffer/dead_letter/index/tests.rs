@@ -9,7 +9,7 @@ const CHANGE: &str = r#""change":{"reason":"r","position":"1:16/B374D848:3","com
 fn folded(lines: &[String]) -> Letter {
     let mut index = Index::default();
     for line in lines {
-        index.take(serde_json::from_str(line).unwrap(), line.len() as u64);
+        index.take(serde_json::from_str(line).unwrap(), line.len() as u64, |_| true);
     }
     assert_eq!(index.letters.len(), 1, "{:#?}", index.letters);
     index.letters.remove(0)
@@ -78,7 +78,7 @@ fn what_only_the_checkpoint_knows_corrects_the_state() {
     let settled = |lines: &[String], requested: bool| {
         let mut index = Index::default();
         for line in lines {
-            index.take(serde_json::from_str(line).unwrap(), line.len() as u64);
+            index.take(serde_json::from_str(line).unwrap(), line.len() as u64, |_| true);
         }
         index.settle(Some(&checkpoint), |_| requested);
         index.letters[0].state
@@ -108,6 +108,13 @@ fn a_growing_file_is_read_on_and_a_line_being_written_is_left() {
     std::fs::write(&path, [&torn[..], act("published").as_bytes(), b"\n"].concat()).unwrap();
     index.catch_up(&path).unwrap();
     assert_eq!(index.get(&first.id).map(|letter| letter.state), Some(State::Published));
+    // Acts on letters that are not wanted are nothing to it.
+    let frame = first.last_frame().unwrap();
+    for (after, count) in [(FrameNo(0), 1), (frame, 0)] {
+        let some = Index::read_where(&path, |place| place.frame > after).unwrap();
+        let states: Vec<_> = some.letters().map(|letter| letter.state).collect();
+        assert_eq!(states, vec![State::Published; count], "{after}");
+    }
     let line = crate::buffer::dead_letter::line_at(directory.path(), first.offset).unwrap();
     assert_eq!(Index::of_line(&line).map(|letter| letter.id), Some(first.id));
 }
