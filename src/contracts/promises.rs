@@ -17,7 +17,8 @@ impl Contracts for Lock {
         let (properties, required) = (properties(locked.newest()), required(locked.newest()));
         if let Some(missing) = required.iter().find(|name| !fields.iter().any(|(known, ..)| known == name)) {
             return Err(format!(
-                "{missing}: rows of this form do not have it, and the locked contract says that it is always there"
+                "{missing}: rows of this form do not have it, and the locked contract says that it is always there: \
+                 say in a rule what it is then, start again, and retry"
             ));
         }
         let is_new = |(name, ..): &&(&str, &Kind, &Base)| !properties.contains_key(*name);
@@ -35,7 +36,8 @@ impl Contracts for Lock {
             };
             if !is_of_form(was, &shape::schema(kind, base)) {
                 return Err(format!(
-                    "{name}: values of this row are of another form than the locked contract says"
+                    "{name}: values of this row are of another form than the locked contract says: `forebay events check \
+                     --database` gives the rule to write"
                 ));
             }
             Ok(Promise {

@@ -58,14 +58,17 @@ pub enum TranslateError {
     #[error("{0}")]
     Outbox(String),
     /// The key would leave as the event's subject.
-    #[error("column {column} is part of the key, and holds personal data, which no automatic event may tell")]
+    #[error(
+        "column {column} is part of the key, and holds personal data, which no automatic event may tell: write rules with key = \"hmac({column})\", start again, and retry"
+    )]
     KeyTagged {
         /// Column name.
         column: String,
     },
     /// Perhaps it has another name now, under which it would leave.
     #[error(
-        "[pii] names the column {column}, which the table does not have any more; correct pii.columns, start again, and retry"
+        "[pii] names the column {column}, which the table does not have any more: if it was renamed, name the new one in \
+         pii.columns, and this one as \"*.*.{column}\" for rows from before; start again, and retry"
     )]
     TaggedGone {
         /// Column name.

@@ -39,7 +39,8 @@ impl Promise {
     pub fn missing(self, name: &str) -> Result<(), String> {
         if self.always {
             return Err(format!(
-                "{name}: its value was not sent with this row, and the locked contract says that it is always there"
+                "{name}: its value was not sent with this row, and the locked contract says that it is always there: \
+                 REPLICA IDENTITY FULL gives it for later rows"
             ));
         }
         Ok(())
@@ -52,7 +53,8 @@ impl Promise {
     pub fn null(self, name: &str) -> Result<(), String> {
         if self.never_null {
             return Err(format!(
-                "{name}: it is NULL in this row, and the locked contract says that it never is"
+                "{name}: it is NULL in this row, and the locked contract says that it never is: say in a \
+                 rule what it is then, such as coalesce({name}, …), start again, and retry"
             ));
         }
         Ok(())
