@@ -3,6 +3,8 @@
 //! `cargo bench --bench rules [rounds]`. Everything is measured in one run, in turn, in rounds; the figures are the CPU time that
 //! Linux counts for the thread: the median of the rounds, the least and the most. "decode" is the row message of `pgoutput` into
 //! cells; the others do that too, so that the difference to it, taken round by round, is what the rule costs.
+//!
+//! Without `--bench`, as in `cargo test`, one short round is run: it says nothing of speed, but that the bench measures what it says.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -34,7 +36,9 @@ data = """
 "#;
 
 fn main() {
-    let rounds: usize = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(15);
+    let measured = std::env::args().any(|word| word == "--bench");
+    let (default, count) = if measured { (15, ROWS) } else { (1, 1_000) };
+    let rounds: usize = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(default);
     let relation = Arc::new(plates());
     let completed = rows("completed");
     let filled = rows("filled");
@@ -50,7 +54,7 @@ fn main() {
     let mut taken = vec![Vec::new(); cases.len()];
     for _ in 0..rounds {
         for ((_, work), taken) in cases.iter_mut().zip(&mut taken) {
-            taken.push(work.run(&relation));
+            taken.push(work.run(&relation, count));
         }
     }
     let mut out = String::new();
@@ -111,11 +115,11 @@ fn work<'a>(rule: &str, automatic: Automatic, rows: &'a [Vec<u8>], events: usize
 
 impl Work<'_> {
     /// Nanoseconds of CPU a row.
-    fn run(&mut self, relation: &Arc<Relation>) -> i64 {
+    fn run(&mut self, relation: &Arc<Relation>, count: u32) -> i64 {
         let (mut cells, mut records, mut outcome) =
             (Cells::default(), Records::default(), Outcome::default());
         let before = cpu_ns();
-        for (nth, raw) in (0..ROWS).zip(self.rows.iter().cycle()) {
+        for (nth, raw) in (0..count).zip(self.rows.iter().cycle()) {
             let operation = again::decode(raw, relation.columns.len(), &mut cells).expect("a row");
             let place = Place {
                 transaction: Transaction {
@@ -141,7 +145,7 @@ impl Work<'_> {
             (self.events, 0),
             "the last row became something else"
         );
-        taken / i64::from(ROWS)
+        taken / i64::from(count)
     }
 }
 

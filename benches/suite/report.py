@@ -27,9 +27,9 @@ How it is done:
   others measured 246 and 124 µs. The log is fsynced at most once a second, so at most 0.2 % of the time is to be gained, for
   0.4 to 0.7 ms of zeroing for each 100 frames and a segment of disk more; and `confirm_after` 0s drains as fast as 5s.
 - Rules, without anything around them: `cargo bench --bench rules` (rounds of 100,000 rows, CPU time; 2026-11-21, nothing else running, but the host of the
-  virtual machine busy at times, which makes a round half as long again; the quietest round of each of five runs, then their medians): decoding a row 32 to 47 ns
-  (48 to 59); more than that, a rule with a filter, eight fields and two computed ones 800 to 1,109 ns (937 to 1,175; target 1,000, reached where the host is
-  quiet; the automatic event of the same row 600 to 920), a row that the filter does not want 20 to 56 ns, one of an operation that no rule wants 9 ns and
+  virtual machine busy at times, which makes a round half as long again; the quietest round of each of ten runs, then their medians): decoding a row 32 to 47 ns
+  (48 to 59); more than that, a rule with a filter, eight fields and two computed ones 789 to 1,184 ns (937 to 1,221; target 1,000: reached in quiet rounds, and
+  in two medians of ten; the automatic event of the same row 598 to 973), a row that the filter does not want 18 to 67 ns, one of an operation that no rule wants 19 ns and
   less (16 to 25; target 100).
 """
 
