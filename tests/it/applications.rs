@@ -8,17 +8,11 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::catalog::judged;
+use crate::contracts::say;
 use crate::outbox::{edit, events, shop, shop_with, wait_for_letters};
 use crate::samples::{lab, replica_identity};
 use crate::support::flow::Flow;
 use crate::support::{SOON, eventually, repository};
-
-/// What a subcommand says, both ways, and whether it is content.
-fn say(flow: &Flow, arguments: &[&str]) -> (bool, String) {
-    let output = flow.daemon.run(arguments);
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
-}
 
 #[track_caller]
 fn content(flow: &Flow, arguments: &[&str]) -> String {

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::json::generate::{self, columns};
+use crate::rules::write;
 use crate::support::daemon::Settings;
 use crate::support::flow::Flow;
 use crate::support::random::seed;
@@ -27,14 +28,8 @@ fn lab(seed: u64, rules: &str, change: impl FnOnce(&mut Settings)) -> Flow {
     flow
 }
 
-fn write(flow: &Flow, rules: &str) {
-    let folder = flow.daemon.home().join("events");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("lab.toml"), rules).unwrap();
-}
-
 /// What a subcommand says, both ways, and whether it is content.
-fn say(flow: &Flow, arguments: &[&str]) -> (bool, String) {
+pub fn say(flow: &Flow, arguments: &[&str]) -> (bool, String) {
     let output = flow.daemon.run(arguments);
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(said).unwrap())

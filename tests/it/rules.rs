@@ -17,7 +17,8 @@ fn lab(rules: &str, more: &[(&str, &str)]) -> Flow {
     flow
 }
 
-fn write(flow: &Flow, rules: &str) {
+/// The rules of a daemon.
+pub fn write(flow: &Flow, rules: &str) {
     let folder = flow.daemon.home().join("events");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("lab.toml"), rules).unwrap();
