@@ -148,7 +148,9 @@ pub(super) fn add_interval(moment: i64, interval: Interval) -> Computed<i64> {
         moment = parts.to_micros()?;
     }
     if interval.days != 0 {
-        moment = moment.checked_add(i64::from(interval.days) * DAY).ok_or(TIMESTAMP_RANGE)?;
+        // More days than the microseconds of an i64 make.
+        let micros = i64::from(interval.days).checked_mul(DAY);
+        moment = micros.and_then(|micros| moment.checked_add(micros)).ok_or(TIMESTAMP_RANGE)?;
         moment = in_range(moment)?;
     }
     in_range(moment.checked_add(interval.micros).ok_or(TIMESTAMP_RANGE)?)
@@ -370,6 +372,9 @@ mod tests {
             out
         };
         assert_eq!(add("2026-01-31", 1), "2026-02-28 00:00:00");
+        for days in [i32::MIN, i32::MAX] {
+            assert_eq!(add_interval(0, Interval { months: 0, days, micros: 0 }), Err(TIMESTAMP_RANGE));
+        }
         assert_eq!(add("2024-02-29 12:00:00", -12), "2023-02-28 12:00:00");
     }
 }
