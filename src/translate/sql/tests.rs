@@ -346,6 +346,8 @@ fn what_is_not_in_the_language_is_refused_with_a_reason() {
         ("coalesce(n, barcode)", "cannot be matched"),
         ("where_at = where_at", "not compared"),
         ("round(f, 2)", "numeric"),
+        ("decode('00', 'hex') || 'lit'", "'…'::text"),
+        ("'lit' || decode('00', 'hex')", "'…'::text"),
         ("'x'::int", "integer: 'x'"),
         ("", "no expression"),
     ] {

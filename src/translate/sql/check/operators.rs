@@ -198,6 +198,15 @@ impl Checker<'_, '_> {
         if !plain(&left) || !plain(&right) || !texts {
             return self.wrong(place, "|| joins texts", "cast a value to text: (…)::text");
         }
+        // To the server, a literal beside one of these is one of them, too.
+        let has_own = |term: &Term| matches!(term.base(), Some(Base::Bytea | Base::Other(_)));
+        if has_own(&left) && is_unknown(&right) || is_unknown(&left) && has_own(&right) {
+            return self.wrong(
+                place,
+                "|| would not join texts here",
+                "say that the literal is one: '…'::text",
+            );
+        }
         let (left, right) = (self.as_text(left)?, self.as_text(right)?);
         Some(self.node(
             Op::Call { function: Function::Join, arguments: vec![left, right] },
