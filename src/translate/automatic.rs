@@ -9,7 +9,7 @@ use crate::config::Pii;
 use crate::event::{RecordKind, Records};
 use crate::types::Kind;
 
-use super::envelope::{Envelope, Head, Rest, partition_key, push_name, type_attributes};
+use super::envelope::{Envelope, Head, Id, Rest, partition_key, push_name, type_attributes};
 use super::{LINE_MAX, Promise, Settings, TranslateError, json};
 
 /// A relation, compiled: what to copy where.
@@ -350,10 +350,16 @@ impl Writer<'_> {
         self.plan.unavailable(event_type, row, &mut self.texts.unavailable);
         let keyless = self.plan.key.is_empty();
         let head = self.head(event_type, (!keyless).then_some(subject));
-        let id = self.envelope.id(&head);
-        let key = if keyless { text_of(&id) } else { partition_key(subject, &mut self.texts.hashed) };
+        let id = self.envelope.ids().of_change(&event_type.name, &self.place, 0);
+        let text;
+        let key = if keyless {
+            text = id.text();
+            text.as_str()
+        } else {
+            partition_key(subject, &mut self.texts.hashed)
+        };
         let (plan, envelope) = (self.plan, &mut *self.envelope);
-        let rest = Rest { id: text_of(&id), key, unavailable: &self.texts.unavailable };
+        let rest = Rest { id: Id::Made(id), key, unavailable: &self.texts.unavailable };
         self.records.push(RecordKind::Event, &event_type.name, key, |out| {
             envelope.write(out, &head, &rest);
             plan.write_data(out, event_type, row)
@@ -364,12 +370,12 @@ impl Writer<'_> {
         let event_type = &self.plan.truncated;
         let subject = self.plan.table.as_str();
         let head = self.head(event_type, Some(subject));
-        let id = self.envelope.id(&head);
+        let id = self.envelope.ids().of_change(&event_type.name, &self.place, 0);
         let key = partition_key(subject, &mut self.texts.hashed);
         let envelope = &mut *self.envelope;
         let written: Result<(), std::convert::Infallible> =
             self.records.push(RecordKind::Event, &event_type.name, key, |out| {
-                envelope.write(out, &head, &Rest { id: text_of(&id), key, unavailable: "" });
+                envelope.write(out, &head, &Rest { id: Id::Made(id), key, unavailable: "" });
                 out.extend_from_slice(
                     format!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity}}}}}\n")
                         .as_bytes(),
@@ -384,21 +390,8 @@ impl Writer<'_> {
     fn head<'h>(&mut self, event_type: &'h EventType, subject: Option<&'h str>) -> Head<'h> {
         let part = self.part;
         self.part += 1;
-        Head {
-            event_type: &event_type.name,
-            attributes: &event_type.attributes,
-            subject,
-            time: None,
-            place: self.place,
-            part,
-            ordinal: 0,
-        }
+        Head { attributes: &event_type.attributes, subject, time: None, place: self.place, part }
     }
-}
-
-/// An id is ASCII.
-fn text_of(id: &[u8; 36]) -> &str {
-    std::str::from_utf8(id).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,21 +7,16 @@
 //!
 //! (on one line, ending in `\n`, so that what Firehose concatenates is still JSON lines).
 //!
-//! - `id`: `UUIDv5` in the namespace `UUIDv5(URL, source)`, over `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex digits>|<n>`,
-//!   where n counts the changes of one kind that share an LSN; from the second event of one type on, `|<ordinal>` follows.
-//!   Of a logical message, `|msg|` stands for `|wal|`; of an outbox's row, the id is the row's.
+//! - `id`: see `id.rs`; of an outbox's row, the id is the row's.
 //! - `sequence`: `{epoch:04X}{commit:016X}{index:08X}{part:04X}`; sorts as text within a source.
 //! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
 //! - `correlationid`, `traceparent`, `user`: only if the transaction has said so before, see `context.rs`; in this order.
 //! - `unavailable`: names of the columns whose unchanged TOASTed value the server did not send, separated by commas and
 //!   quoted as SQL identifiers are; left out when there are none.
 
-use sha1::{Digest as _, Sha1};
-use uuid::Uuid;
-
 use crate::change::Place;
-use crate::position::Transaction;
 
+use super::id::{Ids, MadeId, hex};
 use super::time::write_rfc3339;
 use super::{TransactionContext, json};
 
@@ -32,17 +27,12 @@ const PARTITION_KEY_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Envelope {
     source: String,
-    namespace: Uuid,
     epoch: u16,
-    identity: Vec<u8>,
+    ids: Ids,
     /// What the transaction has said of itself, as members of the event; empty: nothing.
     context: Vec<u8>,
     /// Of the commit time last written, which all changes of a transaction share.
     committed: Committed,
-    /// Beginnings of ids, the last few.
-    begun: Vec<Begun>,
-    /// Which of them goes next.
-    oldest: usize,
 }
 
 /// A commit time as the envelope writes it.
@@ -55,23 +45,9 @@ struct Committed {
     recorded: Vec<u8>,
 }
 
-/// The hash of an id as far as all changes of a transaction share it.
-#[derive(Debug)]
-struct Begun {
-    transaction: Transaction,
-    kind: &'static [u8],
-    event_type: String,
-    hash: Sha1,
-}
-
-/// Beginnings kept: a transaction has few event types, as a rule.
-const BEGUN_MAX: usize = 4;
-
 /// What one event says of itself, beside its data.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// The event's type.
-    pub event_type: &'a str,
     /// Everything from `","source":` to `"subject":`, prepared once per type by [`type_attributes`].
     pub attributes: &'a [u8],
     /// The entity; `None`: the event id, for tables without a key.
@@ -82,15 +58,22 @@ pub struct Head<'a> {
     pub place: Place,
     /// Ordinal of the event among its change's events.
     pub part: u16,
-    /// Ordinal among its change's events of the same type.
-    pub ordinal: u16,
+}
+
+/// The id of an event.
+#[derive(Clone, Copy, Debug)]
+pub enum Id<'a> {
+    /// Made of where the change stands, or of its key.
+    Made(MadeId),
+    /// Given by the rule, or by the application.
+    Given(&'a str),
 }
 
 /// What is only known once the id is: the id can be the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Rest<'a> {
     /// The event's id.
-    pub id: &'a str,
+    pub id: Id<'a>,
     /// Partition key.
     pub key: &'a str,
     /// Columns whose value the server did not send; empty if there are none.
@@ -102,13 +85,10 @@ impl Envelope {
     pub fn new(source: &str, epoch: u16) -> Self {
         Self {
             source: source.to_owned(),
-            namespace: uuid_v5(&Uuid::NAMESPACE_URL, source.as_bytes()),
             epoch,
-            identity: Vec::new(),
+            ids: Ids::new(source),
             context: Vec::new(),
             committed: Committed { time: i64::MIN, own: Vec::new(), recorded: Vec::new() },
-            begun: Vec::with_capacity(BEGUN_MAX),
-            oldest: 0,
         }
     }
 
@@ -125,80 +105,9 @@ impl Envelope {
         }
     }
 
-    /// The event's id.
-    pub fn id(&mut self, head: &Head<'_>) -> [u8; 36] {
-        self.id_of_place(head, b"|wal|")
-    }
-
-    /// The id of an event that a logical message is; a message and the change behind it share an LSN.
-    pub fn id_of_message(&mut self, head: &Head<'_>) -> [u8; 36] {
-        self.id_of_place(head, b"|msg|")
-    }
-
-    fn id_of_place(&mut self, head: &Head<'_>, kind: &'static [u8]) -> [u8; 36] {
-        let Place { lsn, nth, .. } = head.place;
-        let hash = self.begun(head, kind);
-        let id = &mut self.identity;
-        id.clear();
-        id.extend_from_slice(&hex(lsn.get()));
-        id.push(b'|');
-        write_integer(id, i64::from(nth));
-        self.hashed_with(hash, head.ordinal)
-    }
-
-    /// The hash of everything before the LSN.
-    fn begun(&mut self, head: &Head<'_>, kind: &'static [u8]) -> Sha1 {
-        let transaction = head.place.transaction;
-        let is_it = |begun: &&Begun| {
-            begun.transaction == transaction && begun.kind == kind && begun.event_type == head.event_type
-        };
-        if let Some(begun) = self.begun.iter().find(is_it) {
-            return begun.hash.clone();
-        }
-        let id = &mut self.identity;
-        id.clear();
-        id.extend_from_slice(head.event_type.as_bytes());
-        id.extend_from_slice(kind);
-        write_integer(id, transaction.time);
-        id.push(b'|');
-        write_integer(id, i64::from(transaction.xid));
-        id.push(b'|');
-        let hash = Sha1::new_with_prefix(self.namespace).chain_update(&*id);
-        if self.begun.len() < BEGUN_MAX {
-            let event_type = head.event_type.to_owned();
-            self.begun.push(Begun { transaction, kind, event_type, hash: hash.clone() });
-        } else if let Some(begun) = self.begun.get_mut(self.oldest) {
-            (begun.transaction, begun.kind) = (transaction, kind);
-            begun.event_type.clear();
-            begun.event_type.push_str(head.event_type);
-            begun.hash.clone_from(&hash);
-            self.oldest = (self.oldest + 1) % BEGUN_MAX;
-        }
-        hash
-    }
-
-    /// The id of what happens once to a row, whatever change tells of it: over `<type>|key|<schema.table>|<key as JSON>`.
-    pub fn id_of_key(&mut self, head: &Head<'_>, table: &str, key: &[u8]) -> [u8; 36] {
-        let id = &mut self.identity;
-        id.clear();
-        id.extend_from_slice(head.event_type.as_bytes());
-        id.extend_from_slice(b"|key|");
-        id.extend_from_slice(table.as_bytes());
-        id.push(b'|');
-        id.extend_from_slice(key);
-        self.hashed_with(Sha1::new_with_prefix(self.namespace), head.ordinal)
-    }
-
-    /// The id of a name that begins with what is hashed already and goes on with what stands in `identity`.
-    fn hashed_with(&mut self, begun: Sha1, ordinal: u16) -> [u8; 36] {
-        let id = &mut self.identity;
-        if ordinal > 0 {
-            id.push(b'|');
-            write_integer(id, i64::from(ordinal));
-        }
-        let mut text = [0; 36];
-        uuid_of(begun.chain_update(&*id)).hyphenated().encode_lower(&mut text);
-        text
+    /// What makes the ids of its events.
+    pub const fn ids(&mut self) -> &mut Ids {
+        &mut self.ids
     }
 
     /// Appends everything up to and including `"data":`. What follows is the data, `}` and a line feed.
@@ -206,7 +115,14 @@ impl Envelope {
         let &Rest { id, key, unavailable } = rest;
         self.committed.at(head.place.transaction.time);
         out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":");
-        json::write_string(out, id);
+        match id {
+            Id::Made(id) => {
+                out.push(b'"');
+                out.extend_from_slice(id.text().as_bytes());
+                out.push(b'"');
+            }
+            Id::Given(id) => json::write_string(out, id),
+        }
         out.extend_from_slice(head.attributes);
         // CloudEvents: a subject is not empty.
         let subject = head.subject.filter(|subject| !subject.is_empty()).unwrap_or(key);
@@ -229,10 +145,13 @@ impl Envelope {
         let position = head.place.position(self.epoch);
         let (epoch, commit) = (u64::from(position.epoch), position.commit.get());
         // Two, eight, four and two bytes.
-        out.extend_from_slice(&hex((epoch << 48) | (commit >> 16)));
-        out.extend_from_slice(&hex((commit << 48)
-            | (u64::from(position.index) << 16)
-            | u64::from(head.part)));
+        let high = (epoch << 48) | (commit >> 16);
+        let low = (commit << 48) | (u64::from(position.index) << 16) | u64::from(head.part);
+        for half in [high, low] {
+            let (first, second) = hex(half, b'A');
+            out.extend_from_slice(&first);
+            out.extend_from_slice(&second);
+        }
         out.push(b'"');
         out.extend_from_slice(&self.context);
         if !unavailable.is_empty() {
@@ -334,43 +253,9 @@ impl Committed {
     }
 }
 
-/// RFC 9562's name-based UUID. The crate `uuid` makes the same, but with a SHA-1 that does not use the processor's
-/// instructions for it: 0.3 µs an event.
-fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
-    uuid_of(Sha1::new_with_prefix(namespace).chain_update(name))
-}
-
-fn uuid_of(hash: Sha1) -> Uuid {
-    let digest: [u8; 20] = hash.finalize().into();
-    let [bytes @ .., _, _, _, _] = digest;
-    uuid::Builder::from_sha1_bytes(bytes).into_uuid()
-}
-
 /// Appends a whole number in decimal.
 pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// Two hex digits of each byte.
-#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and looks at the bounds")]
-const HEX: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < pairs.len() {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xF]];
-        byte += 1;
-    }
-    pairs
-};
-
-/// A number in sixteen hex digits.
-fn hex(value: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(value.to_be_bytes()) {
-        *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
-    }
-    digits
 }
 
 #[cfg(test)]

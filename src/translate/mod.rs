@@ -6,6 +6,7 @@ pub mod automatic;
 mod context;
 pub mod dead_letter;
 pub mod envelope;
+pub mod id;
 pub mod json;
 pub mod mapped;
 pub mod outbox;

@@ -3,7 +3,8 @@
 use crate::change::Place;
 use crate::event::{RecordKind, Records};
 use crate::translate::LINE_MAX;
-use crate::translate::envelope::{Envelope, Head, Rest, partition_key, push_name};
+use crate::translate::envelope::{self, Envelope, Head, Rest, partition_key, push_name};
+use crate::translate::id::MadeId;
 use crate::translate::sql::{Context, Expression, Outcome, Row};
 
 use super::{Event, Id};
@@ -48,22 +49,22 @@ impl Event {
         if let Some(why) = &self.broken {
             return Err(why.clone());
         }
+        // First: nothing waits for the hash until the data are written.
+        let made = self.make_id(row, slot, (context, envelope), &mut scratch.id)?;
         self.write_key(row, context, scratch)?;
         self.write_subject(row, context, scratch)?;
         let has_time = self.write_time(row, context, scratch)?;
         self.write_data(row, context, scratch)?;
         let head = Head {
-            event_type: &self.name,
             attributes: &self.attributes,
             subject: Some(if self.subject.is_some() { &scratch.subject } else { &scratch.key }),
             time: has_time.then_some(scratch.time.as_slice()),
             place: slot.place,
             part: slot.part,
-            ordinal: slot.ordinal,
         };
-        write_id(&self.id, &head, row, (context, envelope), &mut scratch.id)?;
         let key = partition_key(&scratch.key, &mut scratch.hashed);
-        let rest = Rest { id: &scratch.id, key, unavailable: &scratch.unavailable };
+        let id = made.map_or(envelope::Id::Given(&scratch.id), envelope::Id::Made);
+        let rest = Rest { id, key, unavailable: &scratch.unavailable };
         let data = &scratch.data;
         records.push(RecordKind::Event, &self.name, key, |out| {
             let start = out.len();
@@ -76,6 +77,41 @@ impl Event {
                 Ok(())
             }
         })
+    }
+
+    /// Makes the event's id, or writes the one that is given to `given`.
+    fn make_id(
+        &self,
+        row: &Row<'_>,
+        slot: &Slot,
+        (context, envelope): (&mut Context, &mut Envelope),
+        given: &mut String,
+    ) -> Result<Option<MadeId>, String> {
+        match &self.id {
+            Id::Change => Ok(Some(envelope.ids().of_change(&self.name, &slot.place, slot.ordinal))),
+            Id::Given(expression) => {
+                given.clear();
+                needed(expression, row, context, given, "the id")?;
+                if given.is_empty() { Err("the id is empty".to_owned()) } else { Ok(None) }
+            }
+            Id::Key { table, columns } => {
+                let mut key = vec![b'{'];
+                for (label, value) in columns {
+                    if key.len() > 1 {
+                        key.push(b',');
+                    }
+                    key.extend_from_slice(label);
+                    let written = value
+                        .write_json(row, context, &mut key)
+                        .map_err(|error| format!("the id: {error}"))?;
+                    if written == Outcome::Unavailable {
+                        return Err("the id hangs on a value that the server did not send".to_owned());
+                    }
+                }
+                key.push(b'}');
+                Ok(Some(envelope.ids().of_key(&self.name, table, &key, slot.ordinal)))
+            }
+        }
     }
 
     /// Several parts are joined as those of a composite primary key: `~` and `/` inside a part are written `~0` and `~1`.
@@ -182,44 +218,5 @@ fn needed(
         Outcome::Value => Ok(()),
         Outcome::Null => Err(format!("{what} is NULL")),
         Outcome::Unavailable => Err(format!("{what} hangs on a value that the server did not send")),
-    }
-}
-
-fn write_id(
-    id: &Id,
-    head: &Head<'_>,
-    row: &Row<'_>,
-    (context, envelope): (&mut Context, &mut Envelope),
-    out: &mut String,
-) -> Result<(), String> {
-    out.clear();
-    match id {
-        Id::Change => {
-            let id = envelope.id(head);
-            out.push_str(std::str::from_utf8(&id).unwrap_or_default());
-            Ok(())
-        }
-        Id::Given(expression) => {
-            needed(expression, row, context, out, "the id")?;
-            if out.is_empty() { Err("the id is empty".to_owned()) } else { Ok(()) }
-        }
-        Id::Key { table, columns } => {
-            let mut key = vec![b'{'];
-            for (label, value) in columns {
-                if key.len() > 1 {
-                    key.push(b',');
-                }
-                key.extend_from_slice(label);
-                let written =
-                    value.write_json(row, context, &mut key).map_err(|error| format!("the id: {error}"))?;
-                if written == Outcome::Unavailable {
-                    return Err("the id hangs on a value that the server did not send".to_owned());
-                }
-            }
-            key.push(b'}');
-            let id = envelope.id_of_key(head, table, &key);
-            out.push_str(std::str::from_utf8(&id).unwrap_or_default());
-            Ok(())
-        }
     }
 }

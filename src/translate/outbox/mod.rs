@@ -12,7 +12,7 @@ use crate::event::{RecordKind, Records};
 use crate::rules::Outbox;
 use crate::types::Kind;
 
-use super::envelope::{Envelope, Head, Rest, partition_key, type_attributes};
+use super::envelope::{Envelope, Head, Id, Rest, partition_key, type_attributes};
 use super::{LINE_MAX, Settings, TranslateError, json};
 
 pub use self::table::Plan;
@@ -120,23 +120,22 @@ impl Made<'_> {
             outbox.schemas.check(&named.name, self.payload.unwrap_or(b"null")).map_err(failed)?;
         }
         let head = Head {
-            event_type: &named.name,
             attributes: &named.attributes,
             subject: self.key,
             time: self.time,
             place: self.place,
             part: 0,
-            ordinal: 0,
         };
         let of_message;
-        let id = if let Some(id) = self.id {
-            id
+        let (id, text) = if let Some(id) = self.id {
+            (Id::Given(id), id)
         } else {
-            of_message = envelope.id_of_message(&head);
-            std::str::from_utf8(&of_message).unwrap_or_default()
+            let id = envelope.ids().of_message(&named.name, &self.place);
+            of_message = id.text();
+            (Id::Made(id), of_message.as_str())
         };
         let mut hashed = String::new();
-        let key = partition_key(self.key.unwrap_or(id), &mut hashed);
+        let key = partition_key(self.key.unwrap_or(text), &mut hashed);
         let rest = Rest { id, key, unavailable: "" };
         records.push(RecordKind::Event, &named.name, key, |out| {
             let start = out.len();
