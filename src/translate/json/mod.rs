@@ -55,6 +55,8 @@ pub fn write_value(out: &mut Vec<u8>, kind: &Kind, text: &[u8]) -> Result<(), Va
     match kind {
         // Nearly all values: nothing is written on error, and no escape makes more than six bytes of one.
         Kind::Text if text.len() < MAX_LENGTH / 8 => write_string_bytes(out, text),
+        Kind::Number if text.len() < MAX_LENGTH => scalar::number(out, text),
+        Kind::TimestampTz if text.len() < MAX_LENGTH / 8 => scalar::timestamptz(out, text),
         _ => write_bounded(out, kind, text),
     }
 }

@@ -78,25 +78,28 @@ fn write_checked(out: &mut Vec<u8>, text: &[u8], escapes: bool) {
 
 #[inline(never)]
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    let (eights, rest) = text.as_chunks::<8>();
-    for eight in eights {
-        if special(u64::from_le_bytes(*eight)) == 0 {
-            out.extend_from_slice(eight);
-        } else {
-            write_bytes(out, eight);
-        }
+    let mut rest = text;
+    loop {
+        let (before, from) = rest.split_at(plain(rest));
+        out.extend_from_slice(before);
+        let Some((&byte, behind)) = from.split_first() else { return };
+        write_escape(out, byte);
+        rest = behind;
     }
-    write_bytes(out, rest);
 }
 
-fn write_bytes(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        if needs_escape(byte) {
-            write_escape(out, byte);
-        } else {
-            out.push(byte);
+/// How many bytes at the beginning need no escape.
+fn plain(text: &[u8]) -> usize {
+    let (eights, last) = text.as_chunks();
+    for (nth, eight) in eights.iter().enumerate() {
+        let marks = special(u64::from_le_bytes(*eight));
+        if marks != 0 {
+            // The lowest mark is the first byte's, and surely one's that needs an escape.
+            return nth * 8 + marks.trailing_zeros() as usize / 8;
         }
     }
+    let in_last = last.iter().position(|&byte| needs_escape(byte)).unwrap_or(last.len());
+    text.len() - last.len() + in_last
 }
 
 /// The short escapes where there is one, as Postgres and `serde_json` do.
@@ -128,7 +131,7 @@ mod tests {
         let (mut written, mut plain) = (Vec::new(), Vec::new());
         write_escaped(&mut written, text);
         for &byte in text {
-            write_bytes(&mut plain, &[byte]);
+            if needs_escape(byte) { write_escape(&mut plain, byte) } else { plain.push(byte) }
         }
         assert_eq!(written, plain, "{text:?}");
     }
