@@ -191,7 +191,9 @@ impl Expression {
     /// # Errors
     /// As Postgres.
     pub fn holds(&self, row: &Row<'_>, context: &mut Context) -> Result<Truth, EvalError> {
-        match (Evaluator { row, context }).evaluate(&self.node).map_err(told)? {
+        let mut value = Datum::Null;
+        Evaluator { row, mac: context.mac.as_ref() }.evaluate(&self.node, &mut value).map_err(told)?;
+        match value {
             Datum::Bool(true) => Ok(Truth::True),
             Datum::Unavailable => Ok(Truth::Unavailable),
             _ => Ok(Truth::False),
@@ -226,18 +228,27 @@ impl Expression {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Outcome, EvalError> {
-        let mut text = std::mem::take(&mut context.text);
-        text.clear();
-        let written = self.write_text(row, context, &mut text).and_then(|outcome| match outcome {
-            Outcome::Value => self.write_kind(text.as_bytes(), out),
-            Outcome::Null => {
+        if self.kind == Kind::Number
+            && let Some(short) = self.node.short(row)
+        {
+            short.write(out);
+            return Ok(Outcome::Value);
+        }
+        let mut value = Datum::Null;
+        let Context { mac, text } = context;
+        Evaluator { row, mac: mac.as_ref() }.evaluate(&self.node, &mut value).map_err(told)?;
+        match value {
+            Datum::Null => {
                 out.extend_from_slice(b"null");
                 Ok(Outcome::Null)
             }
-            Outcome::Unavailable => Ok(Outcome::Unavailable),
-        });
-        context.text = text;
-        written
+            Datum::Unavailable => Ok(Outcome::Unavailable),
+            value => {
+                text.clear();
+                value::write(text, &self.node.data_type.base, &value);
+                self.write_kind(text.as_bytes(), out)
+            }
+        }
     }
 
     #[inline]
@@ -276,7 +287,9 @@ impl Expression {
                 Value::Unavailable => Ok(Outcome::Unavailable),
             };
         }
-        match (Evaluator { row, context }).evaluate(&self.node).map_err(told)? {
+        let mut value = Datum::Null;
+        Evaluator { row, mac: context.mac.as_ref() }.evaluate(&self.node, &mut value).map_err(told)?;
+        match value {
             Datum::Null => Ok(Outcome::Null),
             Datum::Unavailable => Ok(Outcome::Unavailable),
             value => {

@@ -30,6 +30,7 @@ mod numeral;
 mod parse;
 mod row;
 mod scope;
+mod short;
 mod text;
 mod tree;
 mod value;

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::digits::Digits;
 use super::fault::{Computed, DIVISION_BY_ZERO, NOT_FINITE, NUMERIC_FIELD, NUMERIC_FORMAT};
+use super::short::Short;
 
 /// Most digits behind the point (`NUMERIC_DSCALE_MAX`), and before it.
 pub(super) const SCALE_MAX: u32 = 16_383;
@@ -18,6 +19,24 @@ pub(super) enum Numeric {
     NaN,
     Infinity { negative: bool },
     Finite(Decimal),
+}
+
+/// Exponent in base 10,000, and the first digit in that base, as Postgres keeps its numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    pub(super) exponent: i64,
+    pub(super) first: u32,
+}
+
+impl Weight {
+    pub(super) const ZERO: Self = Self { exponent: 0, first: 0 };
+}
+
+/// `select_div_scale` of the server's numeric.c: at least sixteen significant digits. Of dividend and divisor, weight and scale.
+pub(super) fn division_scale((weight, scale): (Weight, u32), (by, by_scale): (Weight, u32)) -> u32 {
+    let quotient_weight = weight.exponent - by.exponent - i64::from(weight.first <= by.first);
+    let wanted = (16 - quotient_weight * 4).max(i64::from(scale)).max(i64::from(by_scale));
+    u32::try_from(wanted.clamp(0, DIVISION_SCALE_MAX)).unwrap_or_default()
 }
 
 /// `digits` · 10^-`scale`.
@@ -72,10 +91,9 @@ impl Decimal {
         if self.scale > SCALE_MAX { self.rounded(i64::from(SCALE_MAX), true) } else { self }
     }
 
-    /// Exponent in base 10,000, and the first digit in that base, as Postgres keeps its numbers.
-    fn weight(&self) -> (i64, u32) {
+    fn weight(&self) -> Weight {
         if self.digits.is_zero() {
-            return (0, 0);
+            return Weight::ZERO;
         }
         let count = self.digits.count().cast_signed();
         let exponent = count - 1 - i64::from(self.scale);
@@ -90,22 +108,14 @@ impl Decimal {
             Digits::Small(first) => u32::try_from(first.unsigned_abs()).unwrap_or_default(),
             Digits::Large(_) => 0,
         };
-        (exponent.div_euclid(4), first)
-    }
-
-    /// `select_div_scale` of the server's numeric.c: at least sixteen significant digits.
-    fn division_scale(&self, by: &Self) -> u32 {
-        let ((weight, first), (by_weight, by_first)) = (self.weight(), by.weight());
-        let quotient_weight = weight - by_weight - i64::from(first <= by_first);
-        let scale = (16 - quotient_weight * 4).max(i64::from(self.scale)).max(i64::from(by.scale));
-        u32::try_from(scale.clamp(0, DIVISION_SCALE_MAX)).unwrap_or_default()
+        Weight { exponent: exponent.div_euclid(4), first }
     }
 
     fn divide(&self, by: &Self) -> Computed<Numeric> {
         if by.digits.is_zero() {
             return Err(DIVISION_BY_ZERO);
         }
-        let scale = self.division_scale(by);
+        let scale = division_scale((self.weight(), self.scale), (by.weight(), by.scale));
         let exponent = i64::from(scale) + i64::from(by.scale) - i64::from(self.scale);
         let size = u32::try_from(exponent.unsigned_abs()).unwrap_or(u32::MAX);
         let digits = if exponent >= 0 {
@@ -147,6 +157,13 @@ impl Decimal {
     }
 }
 
+impl From<Short> for Numeric {
+    #[inline]
+    fn from(Short { size, scale }: Short) -> Self {
+        Self::scaled(size.into(), scale)
+    }
+}
+
 impl Numeric {
     pub(super) const fn from_int(int: i64) -> Self {
         Self::Finite(Decimal::small(int as i128, 0))
@@ -155,6 +172,16 @@ impl Numeric {
     /// `int` · 10^-`scale`.
     pub(super) const fn scaled(int: i128, scale: u32) -> Self {
         Self::Finite(Decimal::small(int, scale))
+    }
+
+    /// The same in 64 bits, if it fits.
+    pub(super) fn short(&self) -> Option<Short> {
+        match self {
+            Self::Finite(Decimal { digits: Digits::Small(small), scale }) => {
+                Some(Short { size: i64::try_from(*small).ok()?, scale: *scale })
+            }
+            _ => None,
+        }
     }
 
     fn sign(&self) -> i8 {

@@ -1,4 +1,4 @@
-//! `numeric` from and to text. What nearly every number is, a few digits, goes through a register and allocates nothing.
+//! `numeric` from and to text.
 
 use std::fmt;
 
@@ -7,12 +7,13 @@ use num_bigint::BigInt;
 use super::digits::Digits;
 use super::fault::{Computed, NUMERIC_FORMAT, TEXT_SYNTAX};
 use super::number::{Decimal, Numeric, SCALE_MAX, WHOLE_MAX};
+use super::short::Short;
 
 impl Numeric {
     /// As Postgres' input function: white space around it, `.5`, `5.`, `1e3`, NaN and infinities.
     pub(super) fn parse(text: &str) -> Computed<Self> {
-        if let Some(short) = Self::short(text.as_bytes()) {
-            return Ok(short);
+        if let Some(short) = Short::read(text.as_bytes()) {
+            return Ok(short.into());
         }
         let text = text.trim_matches(super::text::is_space);
         let (negative, unsigned) = match text.as_bytes().first() {
@@ -50,32 +51,6 @@ impl Numeric {
             Decimal { digits: digits.shifted(size), scale: 0 }
         };
         decimal.checked()
-    }
-
-    /// What nearly every number is: digits that fit a register, perhaps with a sign before and a point between them.
-    pub(super) fn short(text: &[u8]) -> Option<Self> {
-        const LONGEST: usize = 18;
-        let (negative, unsigned) = match text {
-            [b'-', unsigned @ ..] => (true, unsigned),
-            unsigned => (false, unsigned),
-        };
-        if unsigned.len() > LONGEST {
-            return None;
-        }
-        let (mut size, mut count, mut point) = (0_i64, 0_u32, None);
-        for &byte in unsigned {
-            match byte.wrapping_sub(b'0') {
-                digit @ 0..10 => {
-                    size = size * 10 + i64::from(digit);
-                    count += 1;
-                }
-                _ if byte == b'.' && point.is_none() => point = Some(count),
-                _ => return None,
-            }
-        }
-        let scale = point.map_or(0, |point| count - point);
-        let size = i128::from(if negative { -size } else { size });
-        (count > 0).then(|| Self::scaled(size, scale))
     }
 }
 

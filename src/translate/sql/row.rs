@@ -87,10 +87,13 @@ impl fmt::Debug for HmacKey {
     }
 }
 
+/// `hmac()`, with its key.
+pub(super) type Mac = Hmac<Sha256>;
+
 /// What expressions need besides the row; used again for every row.
 #[derive(Default)]
 pub struct Context {
-    pub(super) mac: Option<Hmac<Sha256>>,
+    pub(super) mac: Option<Mac>,
     pub(super) text: String,
 }
 
@@ -104,7 +107,7 @@ impl Context {
     /// With the key of `hmac()`, if there is one.
     pub fn new(key: Option<HmacKey>) -> Self {
         // HMAC takes keys of any length.
-        let mac = key.and_then(|key| Hmac::new_from_slice(&key.0).ok());
+        let mac = key.and_then(|key| Mac::new_from_slice(&key.0).ok());
         Self { mac, text: String::new() }
     }
 }

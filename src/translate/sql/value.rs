@@ -9,38 +9,49 @@ use super::fault::{
 };
 use super::interval::Interval;
 use super::number::Numeric;
+use super::short::Short;
 use super::tree::{Datum, Width};
 use super::{array, document, float, moment, text};
 
-/// Reads a value of a column.
-pub(super) fn read<'a>(base: &Base, bytes: &'a [u8]) -> Computed<Datum<'a>> {
-    if let Base::Int2 | Base::Int4 | Base::Int8 = base {
-        return digits(bytes).map(Datum::Int).ok_or(CELL);
-    }
-    if let (Base::Numeric, Some(short)) = (base, Numeric::short(bytes)) {
-        return Ok(Datum::Numeric(short));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| CELL)?;
+/// Reads a value of a column, and puts it where it is wanted.
+pub(super) fn read<'a>(base: &Base, bytes: &'a [u8], out: &mut Datum<'a>) -> Computed<()> {
     match base {
-        Base::Bool => match text {
-            "t" => Ok(Datum::Bool(true)),
-            "f" => Ok(Datum::Bool(false)),
-            _ => Err(CELL),
+        Base::Int2 | Base::Int4 | Base::Int8 => *out = Datum::Int(digits(bytes).ok_or(CELL)?),
+        Base::Numeric => match Short::read(bytes) {
+            Some(short) => *out = Datum::Numeric(short.into()),
+            None => *out = parsed(base, bytes)?,
         },
-        Base::Numeric
+        Base::Bool
         | Base::Float4
         | Base::Float8
         | Base::Date
         | Base::Time
         | Base::Timestamp
         | Base::TimestampTz
-        | Base::Interval => parse(base, text).map_err(|_| CELL),
-        _ => Ok(Datum::Text(Cow::Borrowed(text))),
+        | Base::Interval => *out = parsed(base, bytes)?,
+        _ => *out = Datum::Text(Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| CELL)?)),
+    }
+    Ok(())
+}
+
+/// The same, for once.
+pub(super) fn of_text<'a>(base: &Base, bytes: &'a [u8]) -> Computed<Datum<'a>> {
+    let mut value = Datum::Null;
+    read(base, bytes, &mut value)?;
+    Ok(value)
+}
+
+fn parsed<'a>(base: &Base, bytes: &'a [u8]) -> Computed<Datum<'a>> {
+    match (base, bytes) {
+        (Base::Bool, b"t") => Ok(Datum::Bool(true)),
+        (Base::Bool, b"f") => Ok(Datum::Bool(false)),
+        (Base::Bool, _) => Err(CELL),
+        _ => parse(base, std::str::from_utf8(bytes).map_err(|_| CELL)?).map_err(|_| CELL),
     }
 }
 
 /// The common case of an integer in its shortest form.
-fn digits(bytes: &[u8]) -> Option<i64> {
+pub(super) fn digits(bytes: &[u8]) -> Option<i64> {
     let (negative, digits) = match bytes {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -10,8 +10,9 @@ use md5::Digest as _;
 use super::super::document::{self, Step};
 use super::super::fault::{BAD_ENCODING, CELL, Computed, DIVISION_BY_ZERO, NO_KEY, TOO_MUCH};
 use super::super::interval::Interval;
+use super::super::row::Mac;
 use super::super::tree::{Arithmetic, Class, Datum, Function, Rounding, Width};
-use super::super::{Context, array, float, moment, text, value};
+use super::super::{array, float, moment, text, value};
 use super::extract;
 
 /// Bytes of the digest that `hmac()` shows: 128 bits are more than any two persons share by chance.
@@ -21,7 +22,7 @@ const PSEUDONYM: usize = 16;
 pub(super) fn apply<'a>(
     function: &Function,
     arguments: &mut [Datum<'a>; 3],
-    context: &Context,
+    mac: Option<&Mac>,
 ) -> Computed<Datum<'a>> {
     let [a, b, c] = arguments;
     match function {
@@ -50,7 +51,7 @@ pub(super) fn apply<'a>(
         },
         Function::Extracted { unit, of, float } => extract::extract(*unit, *of, *float, a),
         _ => match std::mem::replace(a, Datum::Null) {
-            Datum::Text(a) => with_text(function, a, b, c, context),
+            Datum::Text(a) => with_text(function, a, b, c, mac),
             _ => Err(CELL),
         },
     }
@@ -76,7 +77,11 @@ fn arithmetic<'a>(operator: Arithmetic, class: Class, a: &Datum<'_>, b: &Datum<'
     }
 }
 
-fn integers(operator: Arithmetic, width: Width, a: i64, b: i64) -> Computed<i64> {
+/// Arithmetic of integers, which must stay in their type's width.
+///
+/// # Errors
+/// They do not, or it is a division by zero.
+pub(in super::super) fn integers(operator: Arithmetic, width: Width, a: i64, b: i64) -> Computed<i64> {
     let result = match operator {
         Arithmetic::Add => a.checked_add(b),
         Arithmetic::Subtract => a.checked_sub(b),
@@ -209,7 +214,7 @@ fn with_text<'a>(
     a: Cow<'a, str>,
     b: &Datum<'a>,
     c: &Datum<'a>,
-    context: &Context,
+    mac: Option<&Mac>,
 ) -> Computed<Datum<'a>> {
     let owned = |text: String| Ok(Datum::Text(Cow::Owned(text)));
     let of_b = || if let Datum::Text(b) = b { Ok(&**b) } else { Err(CELL) };
@@ -259,7 +264,7 @@ fn with_text<'a>(
         Function::Encode { base64: false } => owned(a.get(2..).ok_or(CELL)?.to_owned()),
         Function::Encode { base64: true } => owned(wrapped(&STANDARD.encode(bytes_of(&a)?))),
         Function::Decode { base64 } => decode(&a, *base64).map(|bytes| Datum::Text(Cow::Owned(bytes))),
-        Function::Hmac => pseudonym(&a, context).map(|text| Datum::Text(Cow::Owned(text))),
+        Function::Hmac => pseudonym(&a, mac).map(|text| Datum::Text(Cow::Owned(text))),
         Function::Cardinality => {
             let shape = array::walk(&a, |_| true)?;
             let count = if shape.lengths.is_empty() { 0 } else { shape.lengths.iter().product() };
@@ -310,7 +315,7 @@ fn element<'a>(base: &crate::types::Base, list: &str, nth: i64) -> Computed<Datu
     }
     let _: i64 = at;
     let Some(found) = found else { return Ok(Datum::Null) };
-    Ok(match value::read(base, found.as_bytes())? {
+    Ok(match value::of_text(base, found.as_bytes())? {
         Datum::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),
         Datum::Null => Datum::Null,
         Datum::Unavailable => Datum::Unavailable,
@@ -361,8 +366,8 @@ fn decode(text: &str, base64: bool) -> Computed<String> {
 }
 
 /// `p_` and the first sixteen bytes of HMAC-SHA256 in base64url: 24 characters, the same for the same value and key.
-fn pseudonym(text: &str, context: &Context) -> Computed<String> {
-    let mut mac = context.mac.clone().ok_or(NO_KEY)?;
+fn pseudonym(text: &str, mac: Option<&Mac>) -> Computed<String> {
+    let mut mac = mac.cloned().ok_or(NO_KEY)?;
     mac.update(text.as_bytes());
     let digest = mac.finalize().into_bytes();
     Ok(format!("p_{}", URL_SAFE_NO_PAD.encode(digest.get(..PSEUDONYM).unwrap_or(&digest))))

@@ -10,14 +10,22 @@ use super::super::number::Numeric;
 use super::super::tree::{Cast, Datum, Width};
 use super::super::{float, moment, value};
 
-/// Casts a value that is one.
-pub(super) fn apply<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
+/// Casts a value in its place; what is no value stays that.
+pub(super) fn apply(cast: &Cast, value: &mut Datum<'_>) -> Computed<()> {
+    match (cast, &*value) {
+        (_, Datum::Null | Datum::Unavailable) | (Cast::Relabel | Cast::Collate, _) => {}
+        (Cast::IntToNumeric, &Datum::Int(int)) => *value = Datum::Numeric(Numeric::from_int(int)),
+        _ => *value = converted(cast, std::mem::replace(value, Datum::Null))?,
+    }
+    Ok(())
+}
+
+fn converted<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
     Ok(match (cast, from) {
         (Cast::ToText(_), Datum::Bool(value)) => {
             Datum::Text(Cow::Borrowed(if value { "true" } else { "false" }))
         }
-        (Cast::Relabel | Cast::Collate, value)
-        | (Cast::ToText(_) | Cast::Output(_), value @ Datum::Text(_)) => value,
+        (Cast::ToText(_) | Cast::Output(_), value @ Datum::Text(_)) => value,
         (Cast::ToText(base) | Cast::Output(base), value) => {
             let mut out = String::new();
             value::write(&mut out, base, &value);
@@ -26,7 +34,6 @@ pub(super) fn apply<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
         (Cast::FromText(base), Datum::Text(Cow::Borrowed(text))) => value::parse(base, text)?,
         (Cast::FromText(base), Datum::Text(Cow::Owned(text))) => owned(value::parse(base, &text)?),
         (Cast::IntToInt(width), Datum::Int(int)) => Datum::Int(value::fit(int, *width)?),
-        (Cast::IntToNumeric, Datum::Int(int)) => Datum::Numeric(Numeric::from_int(int)),
         (Cast::IntToFloat { single }, Datum::Int(int)) => Datum::Float(float_of(int, *single)),
         (Cast::NumericToInt(width), Datum::Numeric(number)) => {
             let int = number.to_int()?.ok_or(value::out_of_range(*width))?;

@@ -5,6 +5,8 @@ mod call;
 mod cast;
 mod extract;
 
+pub(super) use call::integers;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
@@ -12,8 +14,9 @@ use crate::change::Value;
 
 use super::fault::{Computed, Fault, TOO_MUCH};
 use super::number::Numeric;
+use super::row::Mac;
 use super::tree::{Asked, ColumnRead, Datum, Function, How, Node, Op, Side, Test};
-use super::{Context, Place, Row, array, document, float, text, value};
+use super::{Place, Row, array, document, float, text, value};
 
 /// A fault, and where in the text.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +25,15 @@ pub(super) struct Failure<'a> {
     pub(super) place: &'a Place,
 }
 
-type Evaluated<'a> = Result<Datum<'a>, Failure<'a>>;
+/// Nothing, as the value stands where it was asked for.
+type Evaluated<'a> = Result<(), Failure<'a>>;
 
 /// What is needed besides the tree.
 #[derive(Clone, Copy)]
 pub(super) struct Evaluator<'a> {
     pub(super) row: &'a Row<'a>,
-    pub(super) context: &'a Context,
+    /// The key of `hmac()`, if there is one.
+    pub(super) mac: Option<&'a Mac>,
 }
 
 impl ColumnRead {
@@ -50,86 +55,131 @@ const fn truth<'a>(value: bool) -> Datum<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn evaluate(&self, node: &'a Node) -> Evaluated<'a> {
-        let at =
-            |computed: Computed<Datum<'a>>| computed.map_err(|fault| Failure { fault, place: &node.place });
+    /// Puts the value of a node where it is wanted. To hand values up from node to node would move them each time, which costs
+    /// more than most of what is computed: the processor waits for the parts of what it has just written.
+    #[inline]
+    pub(super) fn evaluate(&self, node: &'a Node, out: &mut Datum<'a>) -> Evaluated<'a> {
         match &node.op {
-            Op::Constant(constant) => Ok(borrowed(constant)),
-            Op::Column(column) => at(self.column(column, node)),
-            Op::Operation => Ok(Datum::Text(Cow::Borrowed(self.row.operation()))),
-            Op::Changed(columns) => Ok(self.changed(columns)),
-            Op::Not(value) => Ok(match self.evaluate(value)? {
-                Datum::Bool(value) => truth(!value),
-                other => other,
-            }),
-            Op::And(nodes) => self.all(nodes, false),
-            Op::Or(nodes) => self.all(nodes, true),
-            Op::Is { asked, negated, value } => self.is(*asked, *negated, value),
-            Op::Compare { how, test, sides } => {
-                let [left, right] = &**sides;
-                let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
-                Ok(tested(how, *test, &left, &right))
+            Op::Column(column) => self.column(column, node, out),
+            Op::Constant(constant) => {
+                *out = borrowed(constant);
+                Ok(())
             }
+            _ => self.compute(node, out),
+        }
+    }
+
+    fn value(&self, node: &'a Node) -> Result<Datum<'a>, Failure<'a>> {
+        let mut value = Datum::Null;
+        self.evaluate(node, &mut value)?;
+        Ok(value)
+    }
+
+    fn compute(&self, node: &'a Node, out: &mut Datum<'a>) -> Evaluated<'a> {
+        let at = |fault: Fault| Failure { fault, place: &node.place };
+        match &node.op {
+            Op::Constant(_) | Op::Column(_) => return self.evaluate(node, out),
+            Op::Call { function, arguments } => return self.call(function, arguments, &node.place, out),
+            Op::Cast { cast, value } => {
+                self.evaluate(value, out)?;
+                return cast::apply(cast, out).map_err(at);
+            }
+            Op::Compare { how, test, sides } => {
+                let (left, right) = self.both(sides)?;
+                *out = tested(how, *test, &left, &right);
+            }
+            Op::And(nodes) => return self.all(nodes, false, out),
+            Op::Or(nodes) => return self.all(nodes, true, out),
+            Op::Not(value) => {
+                self.evaluate(value, out)?;
+                if let Datum::Bool(value) = out {
+                    *value = !*value;
+                }
+            }
+            Op::Is { asked, negated, value } => *out = self.is(*asked, *negated, value)?,
+            Op::Operation => *out = Datum::Text(Cow::Borrowed(self.row.operation())),
+            Op::Changed(columns) => *out = self.changed(columns),
             Op::Distinct { how, negated, sides } => {
-                let [left, right] = &**sides;
-                let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
-                Ok(match (&left, &right) {
+                let (left, right) = self.both(sides)?;
+                *out = match (&left, &right) {
                     (Datum::Unavailable, _) | (_, Datum::Unavailable) => Datum::Unavailable,
                     (Datum::Null, Datum::Null) => truth(*negated),
                     (Datum::Null, _) | (_, Datum::Null) => truth(!negated),
                     _ => truth(compare(how, &left, &right).is_eq() == *negated),
-                })
+                };
             }
-            Op::In { how, value, items } => self.is_in(how, value, items),
+            Op::In { how, value, items } => *out = self.is_in(how, value, items)?,
             Op::AnyOf { how, test, value, array, element } => {
-                let (left, list) = (self.evaluate(value)?, self.evaluate(array)?);
-                at(any_of(how, *test, &left, &list, element))
+                let (left, list) = (self.value(value)?, self.value(array)?);
+                *out = any_of(how, *test, &left, &list, element).map_err(at)?;
             }
-            Op::Case { arms, otherwise } => self.case(arms, otherwise.as_deref()),
+            Op::Case { arms, otherwise } => return self.case(arms, otherwise.as_deref(), out),
             Op::Coalesce(nodes) => {
+                *out = Datum::Null;
                 for node in nodes {
-                    match self.evaluate(node)? {
-                        Datum::Null => {}
-                        found => return Ok(found),
+                    self.evaluate(node, out)?;
+                    if !matches!(out, Datum::Null) {
+                        break;
                     }
                 }
-                Ok(Datum::Null)
             }
-            Op::Extreme { how, greatest, items } => self.extreme(how, *greatest, items),
-            Op::NullIf { how, sides, result } => self.null_if(how, sides, result),
-            Op::Cast { cast, value } => match self.evaluate(value)? {
-                empty @ (Datum::Null | Datum::Unavailable) => Ok(empty),
-                value => at(cast::apply(cast, value)),
-            },
-            Op::Call { function, arguments } => self.call(function, arguments, &node.place),
-            Op::Concat { separator, items } => self.concat(*separator, items, &node.place),
+            Op::Extreme { how, greatest, items } => *out = self.extreme(how, *greatest, items)?,
+            Op::NullIf { how, sides, result } => return self.null_if(how, sides, result, out),
+            Op::Concat { separator, items } => *out = self.concat(*separator, items, &node.place)?,
         }
+        Ok(())
     }
 
-    fn call(&self, function: &'a Function, arguments: &'a [Node], place: &'a Place) -> Evaluated<'a> {
+    #[inline]
+    fn both(&self, sides: &'a [Node; 2]) -> Result<(Datum<'a>, Datum<'a>), Failure<'a>> {
+        let [left, right] = sides;
+        let mut values = (Datum::Null, Datum::Null);
+        self.evaluate(left, &mut values.0)?;
+        self.evaluate(right, &mut values.1)?;
+        Ok(values)
+    }
+
+    fn call(
+        &self,
+        function: &'a Function,
+        arguments: &'a [Node],
+        place: &'a Place,
+        out: &mut Datum<'a>,
+    ) -> Evaluated<'a> {
         let mut values = [Datum::Null, Datum::Null, Datum::Null];
         let (mut null, mut unavailable) = (false, false);
         for (slot, argument) in values.iter_mut().zip(arguments) {
-            *slot = self.evaluate(argument)?;
-            null |= matches!(slot, Datum::Null);
-            unavailable |= matches!(slot, Datum::Unavailable);
-            if null && matches!(function, Function::Element(_)) {
-                return Ok(Datum::Null); // The server does not look at a subscript of no array.
+            self.evaluate(argument, slot)?;
+            match slot {
+                // The server does not look at a subscript of no array.
+                Datum::Null if matches!(function, Function::Element(_)) => {
+                    null = true;
+                    break;
+                }
+                Datum::Null => null = true,
+                Datum::Unavailable => unavailable = true,
+                _ => {}
             }
         }
         match (null, unavailable) {
-            (true, _) => Ok(Datum::Null),
-            (_, true) => Ok(Datum::Unavailable),
-            _ => call::apply(function, &mut values, self.context).map_err(|fault| Failure { fault, place }),
+            (true, _) => *out = Datum::Null,
+            (_, true) => *out = Datum::Unavailable,
+            _ => {
+                let made = call::apply(function, &mut values, self.mac);
+                *out = made.map_err(|fault| Failure { fault, place })?;
+            }
         }
+        Ok(())
     }
 
-    fn column(&self, column: &ColumnRead, node: &'a Node) -> Computed<Datum<'a>> {
+    fn column(&self, column: &ColumnRead, node: &'a Node, out: &mut Datum<'a>) -> Evaluated<'a> {
         match column.cell(self.row) {
-            Value::Null => Ok(Datum::Null),
-            Value::Unavailable => Ok(Datum::Unavailable),
-            Value::Text(text) => value::read(&node.data_type.base, text),
+            Value::Null => *out = Datum::Null,
+            Value::Unavailable => *out = Datum::Unavailable,
+            Value::Text(text) => value::read(&node.data_type.base, text, out)
+                .map_err(|fault| Failure { fault, place: &node.place })?,
         }
+        Ok(())
     }
 
     /// Names of the columns whose text differs. An insert and a delete have nothing to compare.
@@ -158,20 +208,22 @@ impl<'a> Evaluator<'a> {
     }
 
     /// AND ends at the first false, OR at the first true.
-    fn all(&self, nodes: &'a [Node], decisive: bool) -> Evaluated<'a> {
+    fn all(&self, nodes: &'a [Node], decisive: bool, out: &mut Datum<'a>) -> Evaluated<'a> {
         let mut result = truth(!decisive);
         for node in nodes {
-            match self.evaluate(node)? {
-                Datum::Bool(value) if value == decisive => return Ok(truth(decisive)),
+            self.evaluate(node, out)?;
+            match out {
+                Datum::Bool(value) if *value == decisive => return Ok(()),
                 Datum::Bool(_) => {}
                 Datum::Null if matches!(result, Datum::Unavailable) => {}
-                other => result = other,
+                _ => result = std::mem::replace(out, Datum::Null),
             }
         }
-        Ok(result)
+        *out = result;
+        Ok(())
     }
 
-    fn is(&self, asked: Asked, negated: bool, node: &'a Node) -> Evaluated<'a> {
+    fn is(&self, asked: Asked, negated: bool, node: &'a Node) -> Result<Datum<'a>, Failure<'a>> {
         if let (Asked::Null, Op::Column(column)) = (asked, &node.op) {
             // Nothing is decoded; and a TOASTed value that was not sent is one.
             return Ok(match column.cell(self.row) {
@@ -181,7 +233,7 @@ impl<'a> Evaluator<'a> {
                 Value::Unavailable => Datum::Unavailable,
             });
         }
-        let value = self.evaluate(node)?;
+        let value = self.value(node)?;
         let holds = match (asked, value) {
             (_, Datum::Unavailable) => return Ok(Datum::Unavailable),
             (Asked::Null, value) => matches!(value, Datum::Null),
@@ -191,11 +243,11 @@ impl<'a> Evaluator<'a> {
         Ok(truth(holds != negated))
     }
 
-    fn is_in(&self, how: &How, value: &'a Node, items: &'a [Node]) -> Evaluated<'a> {
-        let value = self.evaluate(value)?;
+    fn is_in(&self, how: &How, value: &'a Node, items: &'a [Node]) -> Result<Datum<'a>, Failure<'a>> {
+        let value = self.value(value)?;
         let mut result = truth(false);
         for item in items {
-            match tested(how, Test::Equal, &value, &self.evaluate(item)?) {
+            match tested(how, Test::Equal, &value, &self.value(item)?) {
                 Datum::Bool(true) => return Ok(truth(true)),
                 Datum::Bool(false) => {}
                 Datum::Null if matches!(result, Datum::Unavailable) => {}
@@ -205,23 +257,30 @@ impl<'a> Evaluator<'a> {
         Ok(result)
     }
 
-    fn case(&self, arms: &'a [(Node, Node)], otherwise: Option<&'a Node>) -> Evaluated<'a> {
+    fn case(
+        &self,
+        arms: &'a [(Node, Node)],
+        otherwise: Option<&'a Node>,
+        out: &mut Datum<'a>,
+    ) -> Evaluated<'a> {
         for (when, then) in arms {
-            match self.evaluate(when)? {
-                Datum::Bool(true) => return self.evaluate(then),
-                Datum::Unavailable => return Ok(Datum::Unavailable),
+            self.evaluate(when, out)?;
+            match out {
+                Datum::Bool(true) => return self.evaluate(then, out),
+                Datum::Unavailable => return Ok(()),
                 _ => {}
             }
         }
-        otherwise.map_or(Ok(Datum::Null), |node| self.evaluate(node))
+        *out = Datum::Null;
+        otherwise.map_or(Ok(()), |node| self.evaluate(node, out))
     }
 
-    fn extreme(&self, how: &How, greatest: bool, items: &'a [Node]) -> Evaluated<'a> {
+    fn extreme(&self, how: &How, greatest: bool, items: &'a [Node]) -> Result<Datum<'a>, Failure<'a>> {
         let mut best = Datum::Null;
         let wanted = if greatest { Ordering::Greater } else { Ordering::Less };
         let mut unavailable = false;
         for item in items {
-            match self.evaluate(item)? {
+            match self.value(item)? {
                 Datum::Unavailable => unavailable = true,
                 Datum::Null => {}
                 value if matches!(best, Datum::Null) || compare(how, &value, &best) == wanted => best = value,
@@ -231,26 +290,32 @@ impl<'a> Evaluator<'a> {
         Ok(if unavailable { Datum::Unavailable } else { best })
     }
 
-    fn null_if(&self, how: &How, sides: &'a [Node; 2], result: &'a Node) -> Evaluated<'a> {
-        let [left, right] = sides;
-        let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+    fn null_if(
+        &self,
+        how: &How,
+        sides: &'a [Node; 2],
+        result: &'a Node,
+        out: &mut Datum<'a>,
+    ) -> Evaluated<'a> {
+        let (left, right) = self.both(sides)?;
         match (&left, tested(how, Test::Equal, &left, &right)) {
-            (Datum::Null, _) | (_, Datum::Bool(true)) => Ok(Datum::Null),
-            (_, Datum::Unavailable) => Ok(Datum::Unavailable),
-            _ => self.evaluate(result),
+            (Datum::Null, _) | (_, Datum::Bool(true)) => *out = Datum::Null,
+            (_, Datum::Unavailable) => *out = Datum::Unavailable,
+            _ => return self.evaluate(result, out),
         }
+        Ok(())
     }
 
-    fn concat(&self, separator: bool, items: &'a [Node], place: &'a Place) -> Evaluated<'a> {
+    fn concat(&self, separator: bool, items: &'a [Node], place: &'a Place) -> Result<Datum<'a>, Failure<'a>> {
         let mut out = String::new();
         let mut items = items.iter();
         let mut between = Datum::Text(Cow::Borrowed(""));
         if separator && let Some(first) = items.next() {
-            between = self.evaluate(first)?;
+            between = self.value(first)?;
         }
         let (mut first, mut unavailable) = (true, matches!(between, Datum::Unavailable));
         for item in items {
-            match (self.evaluate(item)?, &between) {
+            match (self.value(item)?, &between) {
                 (Datum::Text(text), Datum::Text(between)) => {
                     if !first {
                         out.push_str(between);
@@ -283,6 +348,7 @@ impl ColumnRead {
 }
 
 /// A constant without copying its text.
+#[inline]
 fn borrowed<'a>(constant: &'a Datum<'static>) -> Datum<'a> {
     match constant {
         Datum::Text(text) => Datum::Text(Cow::Borrowed(text)),
@@ -291,6 +357,7 @@ fn borrowed<'a>(constant: &'a Datum<'static>) -> Datum<'a> {
 }
 
 /// A comparison with SQL's third value, and ours.
+#[inline]
 fn tested<'a>(how: &How, test: Test, left: &Datum<'_>, right: &Datum<'_>) -> Datum<'a> {
     match (left, right) {
         (Datum::Null, _) | (_, Datum::Null) => Datum::Null,
@@ -350,7 +417,7 @@ fn any_of<'a>(
     let mut result = truth(false);
     let mut fault = None;
     array::walk(list, |item| {
-        let item = item.map_or(Ok(Datum::Null), |item| value::read(element, item.as_bytes()));
+        let item = item.map_or(Ok(Datum::Null), |item| value::of_text(element, item.as_bytes()));
         match item.map(|item| tested(how, test, value, &item)) {
             Ok(Datum::Bool(false)) => {}
             Ok(found) => result = found,
