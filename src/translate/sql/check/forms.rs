@@ -51,7 +51,7 @@ impl Checker<'_, '_> {
         Some(self.node(Op::Not(Box::new(node)), Base::Bool, place))
     }
 
-    /// Constants of a list meet in one type first, as in Postgres; what reads the row is compared by itself.
+    /// Several constants of a list meet in one type and are compared first, as in Postgres; what reads the row is compared by itself.
     pub(super) fn in_list(
         &mut self,
         subject: &Expr,
@@ -73,6 +73,8 @@ impl Checker<'_, '_> {
             for item in items.iter_mut().filter(|item| is_fixed(item)) {
                 *item = Term::Node(self.coerce(item.clone(), &base, Some("IN"))?);
             }
+            // They come first: what one of them decides is not computed of the row.
+            items.sort_by_key(|item| !is_fixed(item));
         }
         let mut tests = Vec::new();
         for item in items {
@@ -139,7 +141,8 @@ impl Checker<'_, '_> {
         };
         let (subject, pattern) = (self.bound(subject, 7, place), self.bound(pattern, 7, place));
         let (subject, pattern) = (subject?, pattern?);
-        let (subject, pattern) = (self.pattern_side(subject)?, self.pattern_side(pattern)?);
+        let subject = self.like_subject(subject)?;
+        let pattern = self.coerce(pattern, &Base::Text, Some("a side of LIKE"))?;
         let op = Op::Call { function: Function::Like { fold, escape }, arguments: vec![subject, pattern] };
         let term = self.node(op, Base::Bool, place);
         self.negated_if(negated, term, place)
@@ -158,8 +161,8 @@ impl Checker<'_, '_> {
         self.wrong(place, "ESCAPE is one character in quotes, or none", "")
     }
 
-    /// LIKE is defined over text and, blanks included, over character.
-    fn pattern_side(&mut self, term: Term) -> Checked<Node> {
+    /// LIKE is defined over text and, blanks included, over character; the pattern is always a text.
+    fn like_subject(&mut self, term: Term) -> Checked<Node> {
         match term {
             Term::Node(node) if node.data_type.base == Base::Bpchar => {
                 let place = node.place;
