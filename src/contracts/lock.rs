@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// The contracts that were locked.
 #[derive(Clone, Debug, Default)]
@@ -178,7 +179,11 @@ pub fn url(base: &str, stem: &str, major: u32, minor: u32) -> String {
     format!("{base}/{}/{major}.{minor}.json", escaped(stem).replace('%', "%25"))
 }
 
-/// A type as a folder's name and as a part of an address. Types of rules are what they are; names of tables can be anything.
+/// Bytes of a folder's name. File systems take 255; names of a schema and of a table can make more.
+const FOLDER_MAX: usize = 200;
+
+/// A type as a folder's name and as a part of an address. Types of rules are what they are; names of tables can be anything: a name
+/// that is too long ends in a hash of all of it.
 pub(super) fn escaped(stem: &str) -> String {
     let mut text = String::with_capacity(stem.len());
     for byte in stem.bytes() {
@@ -186,6 +191,14 @@ pub(super) fn escaped(stem: &str) -> String {
             text.push(char::from(byte));
         } else {
             let written = write!(text, "%{byte:02X}");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        }
+    }
+    if text.len() > FOLDER_MAX {
+        text.truncate(FOLDER_MAX);
+        text.push('~');
+        for byte in Sha256::digest(stem).iter().take(8) {
+            let written = write!(text, "{byte:02x}");
             debug_assert!(written.is_ok(), "writing to a String cannot fail");
         }
     }
@@ -256,6 +269,22 @@ mod tests {
             addresses["Lab/1.Plä.inserted.v1"],
             "https://s.example/Lab%252F1.Pl%25C3%25A4.inserted/1.0.json"
         );
+    }
+
+    #[test]
+    fn names_that_are_too_long_for_a_folder_are_still_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut types: Vec<String> = ["inserted", "updated", "deleted"]
+            .map(|what| format!("{}.{}.{what}", "実".repeat(21), "験".repeat(21)))
+            .to_vec();
+        for stem in &types {
+            let file = folder.path().join(path(stem, 1, 0));
+            assert!(put(&file, &schema(&format!("{stem}.v1"), "1.0")).unwrap());
+        }
+        types.sort_unstable();
+        let lock = Lock::read(folder.path()).unwrap().unwrap();
+        let read: Vec<_> = lock.locked.iter().map(|locked| locked.stem.as_str()).collect();
+        assert_eq!(read, types);
     }
 
     #[test]
