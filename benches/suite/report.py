@@ -26,11 +26,10 @@ How it is done:
   machine at load 12): 100 frames of 630 bytes appended 5.4 to 6.8 ms, over zeroes 3.7 to 4.1 ms; 1 frame 3.5 to 5.5 and 4.2 to 5.1 ms. Quiet,
   others measured 246 and 124 µs. The log is fsynced at most once a second, so at most 0.2 % of the time is to be gained, for
   0.4 to 0.7 ms of zeroing for each 100 frames and a segment of disk more; and `confirm_after` 0s drains as fast as 5s.
-- Rules, without anything around them: `cargo bench --bench rules` (rounds of 100,000 rows, CPU time; 2026-11-21, nothing else running, but the host of the
-  virtual machine busy at times, which makes a round half as long again; the quietest round of each of ten runs, then their medians): decoding a row 32 to 47 ns
-  (48 to 59); more than that, a rule with a filter, eight fields and two computed ones 789 to 1,184 ns (937 to 1,221; target 1,000: reached in quiet rounds, and
-  in two medians of ten; the automatic event of the same row 598 to 973), a row that the filter does not want 18 to 67 ns, one of an operation that no rule wants 19 ns and
-  less (16 to 25; target 100).
+- Rules, without anything around them: `cargo bench --bench rules` (ten runs of 15 rounds of 100,000 rows, CPU time; 2026-11-21, beside compilers on the other
+  core, which make a round half as long again; the medians of the ten runs, and the quietest round of all): decoding a row 55 to 59 ns (34); more than that, a rule
+  with a filter, eight fields and two computed ones 869 to 889 ns (586), and 991 in the slowest of 150 rounds (target 1,000); the automatic event of the same
+  row 918 to 950 ns (617), a row that the filter does not want 72 to 83 ns (29), one of an operation that no rule wants 20 to 27 ns (target 100).
 """
 
 
