@@ -223,6 +223,17 @@ impl Compiler<'_> {
     }
 
     fn all(&mut self, rule: &Rule, scope: &Scope) -> Vec<Listed> {
+        let Relation { schema, table, .. } = self.relation;
+        let has = |name: &str| self.relation.has_had(name);
+        let gone = self.catalog.pii.not_there(schema, table, has).next();
+        if let Some(column) = gone {
+            // Perhaps it has another name now, under which it would leave.
+            let message = format!(
+                "without data it tells every column, and [pii] names {column}, which {schema}.{table} does not have any more: \
+                 if it was renamed, name the new one in pii.columns, else take it out"
+            );
+            self.wrong(rule, rule.place.clone(), message);
+        }
         let mut fields = Vec::new();
         for name in &scope.names {
             let quoted = format!("\"{}\"", name.name.replace('"', "\"\""));

@@ -412,6 +412,22 @@ fn personal_data_is_refused_wherever_it_would_leave() {
 }
 
 #[test]
+fn a_renamed_column_of_personal_data_does_not_leave_by_a_rule_that_names_no_fields() {
+    let mut renamed = Relation::clone(&plates(ReplicaIdentity::Default));
+    renamed.columns[3].name = "remark".to_owned();
+    for (rest, column, refused) in [
+        ("", "lab.plates.note", true),
+        ("data = \"id\"", "lab.plates.note", false),
+        ("", "lab.plates.code", false),
+    ] {
+        let mut translator = translator(&rule(rest), Automatic::Off);
+        translator.settings.pii.columns = vec![column.to_owned()];
+        let told = translator.check(&renamed).err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(told.contains("[pii] names note"), refused, "{rest}: {told}");
+    }
+}
+
+#[test]
 fn a_column_that_the_description_lacks_is_null_before_and_after() {
     let colour = Column {
         name: "colour".to_owned(),
