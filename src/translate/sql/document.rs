@@ -293,9 +293,10 @@ fn write_canonical(out: &mut String, value: &str, depth: usize) -> Computed<()> 
         }
         Some(b'"') => write_string(out, &unquoted(value)?),
         Some(b't' | b'f' | b'n') => out.push_str(value),
-        _ => out.push_str(&Numeric::parse(value)?.to_string()),
+        _ => Numeric::parse(value)?.write(out),
     }
-    Ok(())
+    // `1e131071` is eight bytes that become many.
+    if out.len() > super::text::LENGTH_MAX { Err(super::fault::TOO_MUCH) } else { Ok(()) }
 }
 
 fn write_string(out: &mut String, text: &str) {
@@ -374,5 +375,15 @@ mod tests {
         );
         assert_eq!(canonical("{a}"), Err(JSON_SYNTAX));
         assert_eq!(canonical("\"\\u0000\""), Err(NUL));
+    }
+
+    #[test]
+    fn a_small_document_of_enormous_numbers_is_refused_before_it_fills_the_memory() {
+        let grown = canonical("[1e131071]").unwrap().len();
+        assert_eq!(grown, 131_074);
+        let mut out = " ".repeat(super::super::text::LENGTH_MAX - grown);
+        assert_eq!(write_canonical(&mut out, "[1e131071]", 0), Ok(()));
+        assert_eq!(write_canonical(&mut out, "[1e131071,1e131071]", 0), Err(super::super::fault::TOO_MUCH));
+        assert!(out.len() < super::super::text::LENGTH_MAX + 2 * grown);
     }
 }
