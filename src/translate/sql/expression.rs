@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::change::Value;
 use crate::translate::json;
-use crate::types::{Base, Kind, SqlType};
+use crate::types::{Kind, SqlType};
 
 use super::check::Checker;
 use super::eval::{Evaluator, Failure};
@@ -109,10 +109,7 @@ impl Expression {
     fn new(node: Node) -> Self {
         let mut facts = Facts::default();
         facts.gather(&node);
-        let kind = match &node.op {
-            Op::Column(column) => column.kind.clone(),
-            _ => kind_of(&node.data_type.base),
-        };
+        let kind = node.kind();
         Self {
             node: Arc::new(node),
             kind,
@@ -323,30 +320,6 @@ fn with_room<T: Send>(
 #[cold]
 fn told(Failure { fault, place }: Failure<'_>) -> EvalError {
     EvalError { sqlstate: fault.sqlstate(), message: fault.message().to_owned(), place: *place }
-}
-
-/// How values of a type become JSON, where no catalogue says more.
-fn kind_of(base: &Base) -> Kind {
-    match base {
-        Base::Bool => Kind::Bool,
-        Base::Int2 | Base::Int4 | Base::Int8 | Base::Numeric => Kind::Number,
-        Base::Float4 | Base::Float8 => Kind::Float,
-        Base::Date => Kind::Date,
-        Base::Timestamp => Kind::Timestamp,
-        Base::TimestampTz => Kind::TimestampTz,
-        Base::Bytea => Kind::Bytea,
-        Base::Json | Base::Jsonb => Kind::Json,
-        Base::Array(element) => Kind::Array { element: Arc::new(kind_of(element)), delimiter: b',' },
-        Base::Text
-        | Base::Varchar
-        | Base::Bpchar
-        | Base::Name
-        | Base::Time
-        | Base::Interval
-        | Base::Uuid
-        | Base::Enum(_)
-        | Base::Other(_) => Kind::Text,
-    }
 }
 
 /// What a tree reads.

@@ -23,6 +23,7 @@ mod expression;
 mod fault;
 mod float;
 mod interval;
+mod kind;
 mod mistake;
 mod moment;
 mod number;

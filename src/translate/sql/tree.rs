@@ -84,6 +84,10 @@ pub(super) enum Test {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Null,
+    /// Of a composite type: whether all its fields are NULL.
+    NoField,
+    /// Of a composite type: whether none of its fields is NULL, which is not the opposite.
+    AllFields,
     True,
     False,
 }

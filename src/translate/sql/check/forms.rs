@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{BinaryOperator, CaseWhen, Expr, Value};
 
-use crate::types::Base;
+use crate::types::{Base, Kind};
 
 use super::super::Place;
 use super::super::tree::{Asked, Cast, Function, Node, Op, Test};
@@ -15,8 +15,13 @@ impl Checker<'_, '_> {
     pub(super) fn is(&mut self, inner: &Expr, asked: Asked, negated: bool, place: Place) -> Checked<Term> {
         let inner = self.bound(inner, 5, place)?;
         let inner = match asked {
-            Asked::Null => self.coerce(inner, &Base::Text, None)?,
             Asked::True | Asked::False => self.boolean(inner)?,
+            _ => self.coerce(inner, &Base::Text, None)?,
+        };
+        let (asked, negated) = match (asked, negated, inner.kind()) {
+            (Asked::Null, false, Kind::Composite { .. }) => (Asked::NoField, false),
+            (Asked::Null, true, Kind::Composite { .. }) => (Asked::AllFields, false),
+            (asked, negated, _) => (asked, negated),
         };
         let op = Op::Is { asked, negated, value: Box::new(inner) };
         Some(self.node_nullable(op, Base::Bool, place, false))

@@ -237,6 +237,10 @@ impl<'a> Evaluator<'a> {
         let holds = match (asked, value) {
             (_, Datum::Unavailable) => return Ok(Datum::Unavailable),
             (Asked::Null, value) => matches!(value, Datum::Null),
+            (Asked::NoField, Datum::Null) => true,
+            (Asked::NoField, Datum::Text(row)) => !row.contains(|letter| !matches!(letter, '(' | ',' | ')')),
+            (Asked::AllFields, Datum::Text(row)) => has_all_fields(&row),
+            (Asked::NoField | Asked::AllFields, _) => false,
             (Asked::True, value) => matches!(value, Datum::Bool(true)),
             (Asked::False, value) => matches!(value, Datum::Bool(false)),
         };
@@ -345,6 +349,20 @@ impl ColumnRead {
     fn is_toasted(&self, row: &Row<'_>) -> bool {
         self.side != Side::Old && self.index.is_some_and(|index| row.is_untouched(index))
     }
+}
+
+/// Whether no field of a composite value is NULL, which is written as nothing at all. What holds a comma is in quotes.
+fn has_all_fields(row: &str) -> bool {
+    let (mut quoted, mut before) = (false, b'(');
+    for &byte in row.as_bytes().get(1..).unwrap_or_default() {
+        if !quoted && matches!(byte, b',' | b')') && matches!(before, b'(' | b',') {
+            return false;
+        }
+        quoted ^= byte == b'"';
+        // Within quotes nothing separates.
+        before = if quoted { b'"' } else { byte };
+    }
+    true
 }
 
 /// A constant without copying its text.
