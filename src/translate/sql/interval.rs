@@ -71,6 +71,15 @@ impl Interval {
         })
     }
 
+    /// Not the sum with its negative: `-2147483648 days` has none.
+    pub(super) fn subtract(self, other: Self) -> Computed<Self> {
+        Ok(Self {
+            months: self.months.checked_sub(other.months).ok_or(INTERVAL_RANGE)?,
+            days: self.days.checked_sub(other.days).ok_or(INTERVAL_RANGE)?,
+            micros: self.micros.checked_sub(other.micros).ok_or(INTERVAL_RANGE)?,
+        })
+    }
+
     pub(super) fn negated(self) -> Computed<Self> {
         Ok(Self {
             months: self.months.checked_neg().ok_or(INTERVAL_RANGE)?,

@@ -200,9 +200,11 @@ fn checked_time((hour, minute, micros): (i64, i64, i64)) -> Computed<i64> {
 }
 
 fn checked_day((year, month, day): (i64, i64, i64), before: bool) -> Computed<i64> {
+    if year == 0 {
+        return Err(FIELD_RANGE);
+    }
     let year = if before { 1 - year } else { year };
-    if year == 0 && !before || !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day)
-    {
+    if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
         return Err(FIELD_RANGE);
     }
     Ok(days(year, month, day))

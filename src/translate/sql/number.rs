@@ -10,6 +10,9 @@ use super::short::Short;
 pub(super) const SCALE_MAX: u32 = 16_383;
 pub(super) const WHOLE_MAX: u64 = 131_072;
 
+/// One place more than there are before the point, where rounding still may find a half.
+const PLACES_MIN: i64 = -WHOLE_MAX.cast_signed() - 1;
+
 /// Digits behind the point that a division gives at most (`NUMERIC_MAX_DISPLAY_SCALE`).
 const DIVISION_SCALE_MAX: i64 = 1000;
 
@@ -264,7 +267,9 @@ impl Numeric {
     /// To `places` behind the point; halves away from zero, or cut.
     pub(super) fn rounded(&self, places: i64, round: bool) -> Computed<Self> {
         match self {
-            Self::Finite(decimal) => decimal.rounded(places.clamp(-2000, 2000), round).checked(),
+            Self::Finite(decimal) => {
+                decimal.rounded(places.clamp(PLACES_MIN, SCALE_MAX.into()), round).checked()
+            }
             other => Ok(other.clone()),
         }
     }

@@ -198,6 +198,17 @@ fn expressions_have_postgres_values() {
         ("md5('a')", "\"0cc175b9c0f1b6a831c399e269772661\""),
         ("1e3", "1000"),
         ("nullif(n, 10)", "null"),
+        // Arguments at the end of their range.
+        ("right(barcode, -2147483648)", "\"PLT1\""),
+        ("left(barcode, -2147483648)", "\"\""),
+        ("substring(barcode, 2147483647, 2147483647)", "\"\""),
+        ("length(round(n, 2147483647)::text)", "16386"),
+        ("round(volume_ul, -2147483648)", "0"),
+        ("interval '-1 days' - interval '-2147483648 days'", "\"2147483647 days\""),
+        ("time '12:00:00' + interval '2562047788:00:54.775807'", "\"07:59:05.224191\""),
+        // The constants of a list are looked at first.
+        ("n in (1 / (n - 10), 10, 11)", "true"),
+        ("n in (10, 1 / (n - 10), 11)", "true"),
     ] {
         assert_eq!(json(text, &Operation::Insert { new: new.tuple() }).as_deref(), Ok(expected), "{text}");
     }

@@ -76,7 +76,12 @@ pub(super) fn left(text: &str, count: i64) -> &str {
 
 /// As [`left`], from the right.
 pub(super) fn right(text: &str, count: i64) -> &str {
-    let start = if count < 0 { -count } else { (length(text) - count).max(0) };
+    let start = match count {
+        // The server negates in 32 bits, where this one has no negative.
+        count if count == i64::from(i32::MIN) => 0,
+        ..0 => -count,
+        _ => (length(text) - count).max(0),
+    };
     slice(text, start, i64::MAX)
 }
 

@@ -188,7 +188,7 @@ impl<'a, 'r> Checker<'a, 'r> {
 
     fn literal(&mut self, literal: &Value, place: Place) -> Checked<Term> {
         match literal {
-            Value::Number(digits, _) => self.number(digits, false, place),
+            Value::Number(digits, false) => self.number(digits, false, place),
             Value::Boolean(value) => Some(self.node(Op::Constant(Datum::Bool(*value)), Base::Bool, place)),
             Value::Null => Some(Term::Unknown { text: None, place }),
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
@@ -220,7 +220,7 @@ impl<'a, 'r> Checker<'a, 'r> {
             naked = within;
         }
         if let Expr::Value(literal) = naked
-            && let Value::Number(digits, _) = &literal.value
+            && let Value::Number(digits, false) = &literal.value
         {
             return self.number(digits, true, place);
         }
@@ -267,9 +267,8 @@ impl<'a, 'r> Checker<'a, 'r> {
         }
         let read = match to.base {
             // Blanks beyond the length go; and what compares as equal has one form.
-            _ if matches!(to.base, Base::Text | Base::Varchar | Base::Bpchar | Base::Name) => {
-                Datum::Text(Cow::Owned(text))
-            }
+            Base::Text | Base::Varchar | Base::Bpchar => Datum::Text(Cow::Owned(text)),
+            Base::Name => Datum::Text(Cow::Owned(names::cut(text))),
             _ => match value::parse(&to.base, &text) {
                 Ok(datum) => names::detached(datum),
                 Err(fault) => {

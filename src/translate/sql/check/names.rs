@@ -226,6 +226,12 @@ fn label_hint(enumeration: &Enumeration, text: &str) -> String {
     }
 }
 
+/// As much of a text as a value of type name has: 63 bytes, in whole characters.
+pub(super) fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(63));
+    text
+}
+
 /// Reads a column. Only types of any length are stored out of line, and so can be left out of an update.
 pub(super) fn read(name: &str, column: &Column, side: Side, place: Place) -> Node {
     let toastable = matches!(

@@ -183,12 +183,13 @@ fn intervals<'a>(function: &Function, a: &Datum<'_>, b: &Datum<'_>) -> Computed<
             Datum::Int(moment::add_interval(*at, interval)?)
         }
         (Function::AddIntervalToTime { subtract }, Datum::Int(at), Datum::Interval(interval)) => {
-            let micros = interval.micros.rem_euclid(moment::DAY);
-            let sum = if *subtract { at - micros } else { at + micros };
+            // Beyond 64 bits the server's sum comes round at the other end; a time has no range to fall out of.
+            let (at, micros) = (*at, interval.micros);
+            let sum = if *subtract { at.wrapping_sub(micros) } else { at.wrapping_add(micros) };
             Datum::Int(sum.rem_euclid(moment::DAY))
         }
         (Function::IntervalSum { subtract }, Datum::Interval(a), Datum::Interval(b)) => {
-            Datum::Interval(a.add(if *subtract { b.negated()? } else { *b })?)
+            Datum::Interval(if *subtract { a.subtract(*b)? } else { a.add(*b)? })
         }
         (_, Datum::Interval(a), _) => Datum::Interval(a.negated()?),
         _ => return Err(CELL),
