@@ -124,7 +124,8 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
         ));
     }
     let labels = |schema: &Schema| -> Vec<String> {
-        let values = schema.get("x-known-values").and_then(Value::as_array).cloned().unwrap_or_default();
+        let said = schema.get("x-known-values").or_else(|| schema.get("items")?.get("x-known-values"));
+        let values = said.and_then(Value::as_array).cloned().unwrap_or_default();
         values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
     };
     let (had, has) = (labels(was), labels(&now));
@@ -169,13 +170,20 @@ fn form(schema: &Schema) -> Value {
                 let kept = members.iter().filter(|(key, _)| {
                     !matches!(key.as_str(), "description" | "x-type" | "x-pii" | "x-known-values")
                 });
-                Value::Object(kept.map(|(key, value)| (key.clone(), demanded(value))).collect())
+                let kept = kept.map(|(key, value)| match (key.as_str(), value) {
+                    // Names of fields, whatever they are.
+                    ("properties", Value::Object(fields)) => {
+                        let fields = fields.iter().map(|(name, field)| (name.clone(), demanded(field)));
+                        (key.clone(), Value::Object(fields.collect()))
+                    }
+                    _ => (key.clone(), demanded(value)),
+                });
+                Value::Object(kept.collect())
             }
             Value::Array(items) => Value::Array(items.iter().map(demanded).collect()),
             other => other.clone(),
         }
     }
-    // A field can be called "description": only what stands beside "type" is left out at the top.
     let mut members = schema.clone();
     members.remove("type");
     if let Some(Value::Array(several)) = members.get_mut("anyOf") {

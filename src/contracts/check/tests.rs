@@ -138,6 +138,44 @@ fn each_difference_of_the_table_is_named() {
 }
 
 #[test]
+fn differences_inside_composites_and_arrays_are_found_whatever_their_fields_are_called() {
+    const RULE: &str = "[[event]]\ntype = \"lab.a.v1\"\nabout = \"a\"\nfrom = \"lab.plates\"\ndata = \"plate_id, box, states\"\n";
+    let table = |fields: &[(&str, Kind)], labels: &[&str]| {
+        let mut table = plates();
+        let fields = fields.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
+        let box_of = Base::Other(crate::types::Named { oid: 0, name: "box".into() }.into());
+        let states = Kind::Array { element: Kind::Text.into(), delimiter: b',' };
+        table.relation.columns.push(column("box", Kind::Composite { fields }, box_of, true));
+        table.relation.columns.push(column("states", states, Base::Array(state(labels).into()), true));
+        table.comments.extend([None, None]);
+        model(RULE, Automatic::Off, &table)
+    };
+    let was = [("description", Kind::Text), ("x-type", Kind::Text)];
+    let folder = tempfile::tempdir().unwrap();
+    let lock = lock(folder.path(), &table(&was, &["empty", "full"]), false);
+    for (fields, labels, expected) in [
+        (was.clone(), &["empty", "full", "new"][..], None),
+        (
+            [("description", Kind::Number), ("x-type", Kind::Text)],
+            &["empty", "full"],
+            Some("field box has values of another form: it was box, and is box"),
+        ),
+        (
+            [("description", Kind::Text), ("x-type", Kind::Bool)],
+            &["empty", "full"],
+            Some("field box has values of another form: it was box, and is box"),
+        ),
+        (was, &["empty", "filled"], Some("field states had the label \"full\", which is gone or renamed")),
+    ] {
+        let found = check(&table(&fields, labels), &lock, TODAY);
+        match expected {
+            None => assert!(found.is_empty(), "{found:#?}"),
+            Some(expected) => assert_eq!(differences(&found), [expected]),
+        }
+    }
+}
+
+#[test]
 fn what_breaks_no_reader_is_no_difference() {
     type Change = fn(&mut Described);
     let changes: [(&str, &str, Change); 7] = [
