@@ -7,12 +7,21 @@ use crate::json::generate::Random;
 pub(super) const SCHEMA: &str = "
     CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad', 'a b');
     CREATE DOMAIN positive AS int CHECK (VALUE > 0);
-    CREATE DOMAIN code AS varchar(5);";
+    CREATE DOMAIN code AS varchar(5);
+    CREATE DOMAIN price AS numeric(8,2);
+    CREATE TYPE address AS (street text, no int);";
 
 /// Name, SQL type, the type's name in templates, values.
 pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
     ("b1", "bool", "bool", &["t", "f"]),
     ("b2", "bool NOT NULL DEFAULT true", "bool", &["t", "f"]),
+    (
+        "l2",
+        "int8",
+        "int8",
+        &["-1", "4611686018427387904", "9223372036854775806", "10", "-9223372036854775807"],
+    ),
+    ("s2", "int2", "int2", &["-32767", "2", "181", "-1"]),
     ("s1", "int2", "int2", &["0", "1", "-1", "7", "32767", "-32768", "150"]),
     ("i1", "int4", "int4", &["0", "1", "-1", "2", "3", "10", "2147483647", "-2147483648", "46341"]),
     ("i2", "int4 NOT NULL DEFAULT 5", "int4", &["0", "1", "-3", "4", "1000"]),
@@ -42,6 +51,14 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
             "10000",
             "9999.9999",
         ],
+    ),
+    ("n3", "price", "numeric", &["0", "-0.05", "999999.99", "-999999.99", "12.345"]),
+    ("n4", "numeric(18,0)", "numeric", &["999999999999999999", "-999999999999999999", "5", "0"]),
+    (
+        "n5",
+        "numeric(30,10)",
+        "numeric",
+        &["0.0000000001", "-123456789.0123456789", "12345678901234567890.0123456789", "2.5", "-0.5"],
     ),
     ("n2", "numeric(10,2)", "numeric", &["0.00", "1.10", "-99999999.99", "3.33", "1000.00"]),
     (
@@ -124,6 +141,7 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
             "0044-03-15 12:00:00 BC",
             "infinity",
             "280000-12-31 23:00:00",
+            "4714-11-24 00:00:00 BC",
             "2001-01-01",
         ],
     ),
@@ -146,6 +164,11 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
             "720:00:00",
             "00:00:00",
             "13 mons -5 days",
+            "2147483647 days",
+            "-2147483647 days",
+            "178956970 years 7 mons",
+            "1000000000:00:54.775807",
+            "-9000000 days 17:00:00.000001",
         ],
     ),
     ("u1", "uuid", "uuid", &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "00000000-0000-0000-0000-000000000000"]),
@@ -196,6 +219,16 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
     ("ia1", "int4[]", "int4[]", &["{}", "{1,2,3}", "{NULL,5}", "[0:1]={7,8}", "{{1,2},{3,4}}"]),
     ("ta1", "text[]", "text[]", &["{}", "{a,NULL,\"b c\"}", "{\"\",abc}", "{\"q\\\"\\\\\"}"]),
     ("ea1", "mood[]", "mood[]", &["{sad,glad}", "{\"a b\",NULL}", "{}"]),
+    ("na1", "numeric[]", "numeric[]", &["{}", "{1.50,NULL,-7}", "{NaN,1e10}", "[-1:0]={2.5,3}"]),
+    ("da1", "date[]", "date[]", &["{}", "{2026-10-01,NULL}", "{infinity,0001-01-01}"]),
+    ("za1", "timestamptz[]", "timestamptz[]", &["{\"2026-10-01 10:00:00+00\",NULL}", "{}"]),
+    ("ba1", "bool[]", "bool[]", &["{t,f,NULL}", "{}", "{f}"]),
+    ("fa1", "float8[]", "float8[]", &["{0.1,NaN,NULL}", "{1e300}", "{}"]),
+    ("va1", "varchar(4)[]", "varchar[]", &["{a,\"b c\"}", "{}", "{NULL,abc}"]),
+    ("ca1", "code[]", "code[]", &["{abc,NULL}", "{}", "{abc,xy}"]),
+    ("ad1", "address", "address", &["(a,3)", "(,)", "(a,)", "(\"x, \"\"y\",)", "(\"\",1)"]),
+    ("aa1", "address[]", "address[]", &["{\"(a,3)\",NULL}", "{}", "{\"(,)\",\"(b,)\"}"]),
+    ("bx1", "box[]", "box[]", &["{(1,1),(0,0);(2,2),(1,1)}", "{}"]),
     ("pt", "point", "point", &["(1,2)"]),
     ("net", "inet", "inet", &["10.0.0.1"]),
 ];

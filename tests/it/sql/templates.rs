@@ -33,7 +33,19 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          case when {bool} then {bool} else {bool} end ;; coalesce({bool}, {bool}) ;; \
          {int4} + 1 > {int4} ;; {int4} = 1 is true ;; - {int4} < i1 * 2 + 1 ;; not {int4} = 1 ;; \
          {text} || 'x' like {text} || '%' ;; ({text})::text = {bpchar}::text ;; \
-         greatest({bool}, {bool}) ;; nullif({bool}, {bool})",
+         greatest({bool}, {bool}) ;; nullif({bool}, {bool}) ;; ad1 is null ;; ad1 is not null ;; \
+         (aa1)[1] is null ;; aa1[{int4}] is not null ;; not (ad1 is null) ;; aa1 is null ;; \
+         bx1 is not null ;; {numeric} = any (na1) ;; 'abc' = any (ca1) ;; {varchar} = any (va1) ;; \
+         {bool} = any (ba1) ;; {date} <= any (da1) ;; {timestamptz} > any (za1) ;; \
+         {float8} >= any (fa1) ;; m1 in ('abc', {text}) ;; m1 like {text} ;; m1 < 'b' ;; m1 = 'a23456789b123456789c123456789d123456789e123456789f123456789g1234' ;; \
+         {int4} in ({int4} / {int4}, 5, 1) ;; {int8} in ({int4}, 3.0) ;; {text} in ({varchar}, 'a', {text}) ;; \
+         {bool} in ({bool}, true) ;; {interval} in ({interval}, '1 day') ;; {jsonb} in ({jsonb}, '1.5') ;; \
+         {uuid} in ({uuid}) ;; {numeric} in ({int4}, 0.50) ;; {timestamp} in ({date}, {timestamp}) ;; \
+         {numeric} between {int4} and {float8} ;; {text} not ilike {varchar} ;; {bpchar} not like {text} ;; \
+         {varchar} like {text} escape '' ;; {bpchar} is distinct from {text} ;; {jsonb} is distinct from {jsonb} ;; \
+         {interval} is not distinct from {interval} ;; {timestamp} is distinct from {date} ;; \
+         {float8} is distinct from {numeric} ;; {bool} is not unknown ;; {bool} is not true ;; {bool} is false ;; \
+         {jsonb} -> {int4} is null ;; {A} is null and {bool} ;; {text} = {A}::text",
     ),
     (
         "int2",
@@ -57,7 +69,11 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          nullif({int4}, {int8}) ;; nullif({int4}, 1) ;; {int4} + {date} - {date} ;; \
          greatest({int4}, {int2}, {int4}) ;; least({int4}, {int4}) ;; {int2} + {int4} ;; \
          {int4} / '2' ;; cast({text} as int) ;; {int4} - {int4} - {int4} ;; \
-         {int4} / {int4} * {int4} ;; {int4} % {int4} + {int4} ;; (- {int4})::int2 + 1",
+         {int4} / {int4} * {int4} ;; {int4} % {int4} + {int4} ;; (- {int4})::int2 + 1 ;; \
+         cardinality(na1) ;; cardinality(aa1) ;; cardinality({text[]}) ;; array_length(va1, 1) ;; \
+         array_length({int4[]}, {int4}) ;; ({int4[]})[{int4}] + 1 ;; character_length({text}) ;; length(m1) ;; \
+         length({varchar}) ;; ({jsonb} ->> 'a')::int ;; {int4} * {int4} - {int4} ;; {int4} / ({int2} - {int4}) ;; \
+         coalesce(p1, {int4}) ;; p1 * {int4} ;; nullif(p1, {int4})",
     ),
     (
         "int8",
@@ -66,7 +82,9 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          ({float8})::int8 ;; ({int4})::bigint ;; {text}::bigint ;; coalesce({int8}, {int4}) ;; \
          case when {bool} then {int4} else {int8} end ;; greatest({int4}, {int8}) ;; \
          ({jsonb} ->> 'a')::int8 ;; mod({int8}, {int4}) ;; ({jsonb})::bigint ;; \
-         nullif({int8}, {int2})",
+         nullif({int8}, {int2}) ;; {int8} + {int8} ;; {int8} * {int8} ;; {int8} / {int8} ;; \
+         {int8} % {int8} ;; {int8} * {int4} - {int8} ;; (- {int8}) * {int8} ;; mod({int8}, {int8}) ;; \
+         least({int8}, {int2}) ;; ({numeric} * {int4})::int8",
     ),
     (
         "numeric",
@@ -92,7 +110,17 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          case when {bool} then {numeric} else {int4} end ;; coalesce({numeric}, {int4}, 0.0) ;; \
          nullif({numeric}, {int4}) ;; greatest({numeric}, {int8}) ;; \
          least({numeric}, {numeric}) ;; {numeric} * {int4} + {numeric} / 3 ;; \
-         {numeric} / 1000 ;; {numeric} - {numeric} - {numeric}",
+         {numeric} / 1000 ;; {numeric} - {numeric} - {numeric} ;; round({numeric}, {int4}) ;; \
+         trunc({numeric}, {int4}) ;; round({numeric} * {int4}, 2) ;; round({numeric} / {numeric}, {int2}) ;; \
+         round(n4 * n2, 2) ;; n2 / n3 ;; n4 + n5 ;; n4 * n4 ;; {numeric} / {numeric} * {numeric} ;; \
+         na1[{int4}] ;; (na1)[1] + {numeric} ;; ({text})::numeric(6,3) ;; ({int8})::numeric(20,4) ;; \
+         ({numeric})::numeric(4,4) ;; n3 ;; - n3 ;; abs(n4) ;; ceil({int4}::numeric / {int4}) ;; \
+         {int8} * {numeric} ;; {int2} / {numeric} ;; {numeric} / {int2} - {int8} ;; round({int8}, {int2}) ;; \
+         extract(day from {timestamp}) ;; extract(minute from {timestamp}) ;; extract(hour from {interval}) ;; \
+         extract(milliseconds from {interval}) ;; extract(microseconds from {interval}) ;; \
+         extract(second from {interval}) ;; extract(epoch from {time}) ;; extract(month from {date}) ;; \
+         extract(day from {date}) ;; extract(epoch from {timestamptz}) ;; extract(year from {timestamptz}) ;; \
+         mod({numeric}, {numeric}) ;; coalesce(n3, n3) ;; nullif(n2, {numeric}) ;; greatest(n2, n3, n4)",
     ),
     (
         "float4",
@@ -141,7 +169,21 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          case {text} when 'a' then 'A' else {varchar} end ;; \
          coalesce({text}, {varchar}, 'none') ;; coalesce({varchar}, {text}) ;; \
          nullif({text}, {text}) ;; nullif({text}, 'abc') ;; ({text}::int)::text ;; 'lit' ;; \
-         coalesce({bpchar}, {text})",
+         coalesce({bpchar}, {text}) ;; left({text}, {int4}) ;; right({text}, {int4}) ;; \
+         substring({text}, {int4}, {int4}) ;; substr({text}, {int4}) ;; split_part({text}, ',', {int4}) ;; \
+         split_part({text}, {text}, {int4}) ;; substring({text} from {int4}) ;; {jsonb} ->> ({int4} % 3) ;; \
+         {json} ->> {int4} ;; {text} || {numeric} ;; {text} || {time} ;; {text} || {timestamp} ;; \
+         {int8} || {text} ;; {float4} || {text} ;; m1 || {text} ;; lower(m1) ;; upper({varchar}) ;; m1::text ;; \
+         coalesce(m1, {text}) ;; coalesce(m1, 'x') || '' ;; concat(ad1, aa1, bx1) ;; concat(na1, da1, za1) ;; \
+         na1::text ;; ad1::text ;; aa1::text ;; bx1::text ;; (aa1)[1]::text ;; concat((aa1)[2]) ;; va1[1] ;; ca1[1] ;; \
+         ltrim({text}) ;; rtrim({bpchar}) ;; trim(trailing {text} from {text}) ;; btrim({text}, {text}) ;; \
+         concat_ws('-', {A}, {A}) ;; replace({text}, {text}, '') ;; upper({text}) ;; {jsonb} #>> '{b,0}' ;; \
+         {jsonb} #>> '{}' ;; {json} #>> '{0}' ;; {jsonb} #>> '{-1,a}' ;; {bool}::text ;; {interval}::text ;; \
+         {time}::text ;; {date}::text ;; {timestamp}::text ;; {timestamptz}::text ;; {uuid}::text ;; {bytea}::text ;; \
+         {mood}::text ;; {float8}::text ;; {numeric}::text ;; ({text})::varchar(2) || {text} ;; \
+         encode(decode({text}, 'base64'), 'hex') ;; encode(decode({text}, 'hex'), 'base64') ;;\
+         left({text}, -2147483648) ;; right({text}, -2147483648) ;; substring({text}, -2147483648, 2147483647) ;; \
+         substring({text}, 2147483647, 2147483647) ;; split_part({text}, ',', -2147483648)",
     ),
     (
         "varchar",
@@ -159,12 +201,14 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
         "date",
         "{date} + {int4} % 1000 ;; {date} - {int2} % 100 ;; ({timestamp})::date ;; \
          ({timestamptz})::date ;; coalesce({date}, {date}) ;; greatest({date}, {date}) ;; \
-         nullif({date}, {timestamp}) ;; case when {bool} then {date} end ;; {date} + {int4}",
+         nullif({date}, {timestamp}) ;; case when {bool} then {date} end ;; {date} + {int4} ;; \
+         {date} - {int4} ;; {int4} + {date} ;; da1[{int4}] ;; least({date}, {date}) ;; {text}::date",
     ),
     (
         "time",
         "{time} + {interval} ;; {time} - {interval} ;; ({timestamp})::time ;; \
-         ({interval})::time ;; coalesce({time}, {time}) ;; least({time}, {time})",
+         ({interval})::time ;; coalesce({time}, {time}) ;; least({time}, {time}) ;; \
+         {interval} + {time} ;; ({timestamptz})::time ;; nullif({time}, {time}) ;; {text}::time",
     ),
     (
         "timestamp",
@@ -186,7 +230,9 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          date_trunc('day', {timestamptz}) ;; date_trunc('month', {date}) ;; \
          {interval} + {timestamptz} ;; coalesce({timestamptz}, {timestamp}) ;; \
          greatest({timestamptz}, {date}) ;; least({timestamptz}, {timestamptz}) ;; \
-         date_trunc('second', {timestamptz})",
+         date_trunc('second', {timestamptz}) ;; za1[1] ;; date_trunc('week', {timestamptz}) ;; \
+         date_trunc('century', {timestamptz}) ;; date_trunc('decade', {date}) ;; date_trunc('microseconds', {timestamptz}) ;; \
+         {date} at time zone 'UTC' at time zone 'UTC' ;; nullif({timestamptz}, {date}) ;; {text}::timestamptz",
     ),
     (
         "interval",
@@ -194,7 +240,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {timestamp} - {timestamp} ;; {timestamptz} - {timestamptz} ;; {timestamp} - {date} ;; \
          {time} - {time} ;; ({time})::interval ;; coalesce({interval}, {interval}) ;; \
          greatest({interval}, {interval}) ;; {timestamptz} - {date} ;; \
-         nullif({interval}, {interval})",
+         nullif({interval}, {interval}) ;; {date} - {timestamp} ;; {timestamp} - {timestamptz} ;; \
+         {interval} + {interval} - {interval} ;; least({interval}, {time}) ;; - {interval} + {interval}",
     ),
     (
         "uuid",
