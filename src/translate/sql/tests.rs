@@ -408,6 +408,8 @@ fn what_is_not_in_the_language_is_refused_with_a_reason() {
         ("round(f, 2)", "numeric"),
         ("decode('00', 'hex') || 'lit'", "'…'::text"),
         ("'lit' || decode('00', 'hex')", "'…'::text"),
+        ("lower(barcode || left(barcode collate \"C\", 2))", "ASCII letters"),
+        ("barcode collate \"C\" ilike 'ü'", "ASCII letters"),
         ("'x'::int", "integer: 'x'"),
         ("", "no expression"),
     ] {

@@ -148,7 +148,11 @@ impl Checker<'_, '_> {
         let (subject, pattern) = (subject?, pattern?);
         let subject = self.like_subject(subject)?;
         let pattern = self.coerce(pattern, &Base::Text, Some("a side of LIKE"))?;
-        let op = Op::Call { function: Function::Like { fold, escape }, arguments: vec![subject, pattern] };
+        let arguments = vec![subject, pattern];
+        if fold {
+            self.not_of_bytes(&arguments, "ilike", place)?;
+        }
+        let op = Op::Call { function: Function::Like { fold, escape }, arguments };
         let term = self.node(op, Base::Bool, place);
         self.negated_if(negated, term, place)
     }

@@ -13,7 +13,7 @@ use super::super::scope::Meaning;
 use super::super::tree::{Cast, ColumnRead, Datum, Function, Node, Op, Rounding, Side, Test};
 use super::casts::{Category, category};
 use super::measures::field_name;
-use super::meet::agreed;
+use super::meet::{agreed, is_of_bytes};
 use super::{Checked, Checker, Term, names};
 
 /// Functions that would break a promise, and which one.
@@ -215,7 +215,19 @@ impl Checker<'_, '_> {
         for (term, base) in terms.into_iter().zip(&wanted) {
             arguments.push(self.coerce(term, base, Some(&format!("an argument of {name}()")))?);
         }
+        if let Function::Lower | Function::Upper = function {
+            self.not_of_bytes(&arguments, name, place)?;
+        }
         Some(self.node(Op::Call { function, arguments }, result, place))
+    }
+
+    /// In the collation "C", the server changes ASCII letters only.
+    pub(super) fn not_of_bytes(&mut self, sides: &[Node], name: &str, place: Place) -> Checked<()> {
+        if sides.iter().any(is_of_bytes) {
+            let message = format!("{name} changes only ASCII letters of a text that has the collation \"C\"");
+            return self.wrong(place, message, "leave collate away; a value of type name always has it");
+        }
+        Some(())
     }
 
     pub(super) fn count_is_wrong(&mut self, name: &str, place: Place) -> Checked<Term> {

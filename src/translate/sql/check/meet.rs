@@ -176,6 +176,18 @@ fn is_collated(node: &Node) -> bool {
     matches!(node.op, Op::Cast { cast: Cast::Collate, .. }) || node.children().into_iter().any(is_collated)
 }
 
+/// Whether letters of its text are bytes to the server: it is said so, or a name's, which spreads from texts to what they make.
+pub(super) fn is_of_bytes(node: &Node) -> bool {
+    fn is_text(base: &Base) -> bool {
+        match base {
+            Base::Array(element) => is_text(element),
+            base => matches!(base, Base::Text | Base::Varchar | Base::Bpchar | Base::Name),
+        }
+    }
+    let said = matches!(node.op, Op::Cast { cast: Cast::Collate, .. }) || node.data_type.base == Base::Name;
+    is_text(&node.data_type.base) && (said || node.children().into_iter().any(is_of_bytes))
+}
+
 /// Whether it reads anything of the row.
 pub(in super::super) fn is_constant(node: &Node) -> bool {
     !matches!(node.op, Op::Column(_) | Op::Operation | Op::Changed(_))
