@@ -207,7 +207,7 @@ pub(super) fn named(data_type: &DataType, scope: &Scope) -> Result<SqlType, Stri
             let parts: Vec<_> = name.0.iter().filter_map(ObjectNamePart::as_ident).collect();
             let name: Vec<_> =
                 parts.iter().map(|part| super::parse::identifier(&part.value, part.quote_style)).collect();
-            custom(&name.join("."), scope)
+            custom(&name, scope)
         }
         other => Err(format!("type {other} is not part of the language")),
     }
@@ -241,8 +241,9 @@ fn characters(base: Base, length: Option<&CharacterLength>) -> Result<SqlType, S
     }
 }
 
-fn custom(name: &str, scope: &Scope) -> Result<SqlType, String> {
-    if let Some(builtin) = match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+fn custom(parts: &[String], scope: &Scope) -> Result<SqlType, String> {
+    let name = parts.join(".");
+    if let Some(builtin) = match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
         "bpchar" => Some(Base::Bpchar),
         "timestamptz" => Some(Base::TimestampTz),
         "bool" => Some(Base::Bool),
@@ -252,9 +253,69 @@ fn custom(name: &str, scope: &Scope) -> Result<SqlType, String> {
     }
     let same = |base: &Base| {
         let Base::Enum(enumeration) = base else { return false };
-        enumeration.name == name || enumeration.name.rsplit('.').next() == Some(name)
+        let known = names(&enumeration.name);
+        known == parts || parts.len() == 1 && known.last() == parts.first()
     };
     scope.bases().find(|base| same(base)).map(SqlType::plain).ok_or_else(|| {
         format!("type {name} is not part of the language; an enum must be that of a column of {}", scope.of)
     })
+}
+
+/// The names of a name as the catalogue writes it: `lab."State"` is lab and State.
+fn names(text: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let (mut quoted, mut letters) = (false, text.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.next_if_eq(&'"').is_some() => {}
+            '"' => {
+                quoted = !quoted;
+                continue;
+            }
+            '.' if !quoted => {
+                names.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(name) = names.last_mut() {
+            name.push(letter);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::sql::{Column, Expression, Meaning, Name};
+    use crate::types::{Enumeration, Kind};
+
+    #[test]
+    fn an_enum_is_named_as_sql_names_it_whatever_its_letters() {
+        for (name, written, known) in [
+            ("lab.state", "lab.state", true),
+            ("lab.state", "state", true),
+            ("lab.state", "LAB.State", true),
+            ("lab.state", "other.state", false),
+            ("\"OrderStatus\"", "\"OrderStatus\"", true),
+            ("\"OrderStatus\"", "OrderStatus", false),
+            ("\"The Shop\".\"a.b \"\"c\"\"\"", "\"The Shop\".\"a.b \"\"c\"\"\"", true),
+        ] {
+            let labels = vec!["new".to_owned()];
+            let base = Base::Enum(Enumeration { oid: 0, name: name.to_owned(), labels }.into());
+            let column = Column {
+                index: Some(0),
+                kind: Kind::Text,
+                data_type: SqlType::plain(base),
+                not_null: false,
+                in_identity: true,
+                tagged: false,
+            };
+            let names = vec![Name { name: "status".to_owned(), meaning: Meaning::Column(column) }];
+            let scope = Scope { of: "shop.orders".to_owned(), names };
+            let cast = Expression::parse(&format!("coalesce(status, 'new'::{written})"), &scope);
+            assert_eq!(cast.is_ok(), known, "{written} for {name}: {:?}", cast.err());
+        }
+    }
 }
