@@ -229,6 +229,7 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
     ("ad1", "address", "address", &["(a,3)", "(,)", "(a,)", "(\"x, \"\"y\",)", "(\"\",1)"]),
     ("aa1", "address[]", "address[]", &["{\"(a,3)\",NULL}", "{}", "{\"(,)\",\"(b,)\"}"]),
     ("bx1", "box[]", "box[]", &["{(1,1),(0,0);(2,2),(1,1)}", "{}"]),
+    ("vec", "int2vector", "int2vector", &["1 2 3", ""]),
     ("pt", "point", "point", &["(1,2)"]),
     ("net", "inet", "inet", &["10.0.0.1"]),
 ];

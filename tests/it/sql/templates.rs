@@ -33,7 +33,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          case when {bool} then {bool} else {bool} end ;; coalesce({bool}, {bool}) ;; \
          {int4} + 1 > {int4} ;; {int4} = 1 is true ;; - {int4} < i1 * 2 + 1 ;; not {int4} = 1 ;; \
          {text} || 'x' like {text} || '%' ;; ({text})::text = {bpchar}::text ;; \
-         greatest({bool}, {bool}) ;; nullif({bool}, {bool}) ;; ad1 is null ;; ad1 is not null ;; \
+         greatest({bool}, {bool}) ;; nullif({bool}, {bool}) ;; ad1 is null ;; ad1 is not null ;; vec is null ;; vec[0] = 1 ;; \
          (aa1)[1] is null ;; aa1[{int4}] is not null ;; not (ad1 is null) ;; aa1 is null ;; \
          bx1 is not null ;; {numeric} = any (na1) ;; 'abc' = any (ca1) ;; {varchar} = any (va1) ;; \
          {bool} = any (ba1) ;; {date} <= any (da1) ;; {timestamptz} > any (za1) ;; \
@@ -175,7 +175,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {json} ->> {int4} ;; {text} || {numeric} ;; {text} || {time} ;; {text} || {timestamp} ;; \
          {int8} || {text} ;; {float4} || {text} ;; m1 || {text} ;; lower(m1) ;; upper({varchar}) ;; m1::text ;; \
          coalesce(m1, {text}) ;; coalesce(m1, 'x') || '' ;; concat(ad1, aa1, bx1) ;; concat(na1, da1, za1) ;; \
-         na1::text ;; ad1::text ;; aa1::text ;; bx1::text ;; (aa1)[1]::text ;; concat((aa1)[2]) ;; va1[1] ;; ca1[1] ;; \
+         na1::text ;; ad1::text ;; vec::text ;; aa1::text ;; bx1::text ;; (aa1)[1]::text ;; concat((aa1)[2]) ;; va1[1] ;; ca1[1] ;; \
          ltrim({text}) ;; rtrim({bpchar}) ;; trim(trailing {text} from {text}) ;; btrim({text}, {text}) ;; \
          concat_ws('-', {A}, {A}) ;; replace({text}, {text}, '') ;; upper({text}) ;; {jsonb} #>> '{b,0}' ;; \
          {jsonb} #>> '{}' ;; {json} #>> '{0}' ;; {jsonb} #>> '{-1,a}' ;; {bool}::text ;; {interval}::text ;; \

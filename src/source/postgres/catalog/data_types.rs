@@ -83,11 +83,12 @@ fn other(oid: u32, name: String) -> Base {
 }
 
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
+    // An array has no array of its own: int2vector has, and its text form is another one.
     const QUERY: &str = "
         SELECT t.oid,
                CASE WHEN t.typtype = 'd' THEN 'domain'
                     WHEN t.typtype = 'e' THEN 'enum'
-                    WHEN t.typtype = 'b' AND t.typelem <> 0 AND t.typdelim = ','
+                    WHEN t.typtype = 'b' AND t.typelem <> 0 AND t.typdelim = ',' AND t.typarray = 0
                          AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
                     ELSE 'other' END AS shape,
                CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END AS part,
