@@ -181,7 +181,11 @@ impl<'a> Report<'a> {
                 text if is_text(text) && last.is_some_and(|last| is_text(&last.token)) => {
                     Some("two texts beside each other: write them as one, or join them with ||")
                 }
-                Token::EscapedStringLiteral(text) if text.contains('\0') => Some("a text holds no zero byte"),
+                Token::EscapedStringLiteral(text) | Token::SingleQuotedString(text)
+                    if text.contains('\0') =>
+                {
+                    Some("a text holds no zero byte")
+                }
                 Token::SemiColon => Some("one expression needs no semicolon"),
                 Token::Placeholder(_) => Some("there are no parameters"),
                 _ => None,

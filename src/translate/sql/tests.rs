@@ -366,6 +366,7 @@ fn what_is_not_in_the_language_is_refused_with_a_reason() {
         ("lower(barcode || left(barcode collate \"C\", 2))", "ASCII letters"),
         ("barcode collate \"C\" ilike 'ü'", "ASCII letters"),
         ("'x'::int", "integer: 'x'"),
+        ("'a\u{0}b'", "zero byte"),
         ("", "no expression"),
     ] {
         let mistakes = Expression::parse(text, &scope(true)).unwrap_err();

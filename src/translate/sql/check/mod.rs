@@ -188,7 +188,7 @@ impl<'a, 'r> Checker<'a, 'r> {
 
     fn literal(&mut self, literal: &Value, place: Place) -> Checked<Term> {
         match literal {
-            Value::Number(digits, false) => self.number(digits, false, place),
+            Value::Number(digits, _) => self.number(digits, false, place),
             Value::Boolean(value) => Some(self.node(Op::Constant(Datum::Bool(*value)), Base::Bool, place)),
             Value::Null => Some(Term::Unknown { text: None, place }),
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
@@ -220,7 +220,7 @@ impl<'a, 'r> Checker<'a, 'r> {
             naked = within;
         }
         if let Expr::Value(literal) = naked
-            && let Value::Number(digits, false) = &literal.value
+            && let Value::Number(digits, _) = &literal.value
         {
             return self.number(digits, true, place);
         }
