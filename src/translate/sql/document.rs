@@ -237,14 +237,27 @@ pub(super) fn check(text: &str) -> Computed<()> {
 pub(super) fn canonical(text: &str) -> Computed<String> {
     check(text)?;
     let mut out = String::new();
-    write_canonical(&mut out, text, 0)?;
+    write_canonical(&mut out, text, &mut Work::default())?;
     Ok(out)
 }
 
-fn write_canonical(out: &mut String, value: &str, depth: usize) -> Computed<()> {
-    if depth > DEPTH_MAX {
+/// What writing a document has cost so far, and where in it we are.
+#[derive(Default)]
+struct Work {
+    depth: usize,
+    /// Bytes looked at: each as often as it has documents around it.
+    seen: usize,
+}
+
+/// Bytes that are looked at, at most: a second or two. Forty documents of the largest size inside each other.
+const SEEN_MAX: usize = 40 * super::text::LENGTH_MAX;
+
+fn write_canonical(out: &mut String, value: &str, work: &mut Work) -> Computed<()> {
+    work.seen += value.len();
+    if work.depth > DEPTH_MAX || work.seen > SEEN_MAX {
         return Err(super::fault::TOO_MUCH);
     }
+    work.depth += 1;
     let value = value.trim_matches([' ', '\t', '\n', '\r']);
     match value.as_bytes().first() {
         Some(b'{') => {
@@ -271,7 +284,7 @@ fn write_canonical(out: &mut String, value: &str, depth: usize) -> Computed<()> 
                 out.push_str(separator);
                 write_string(out, key);
                 out.push_str(": ");
-                write_canonical(out, value, depth + 1)?;
+                write_canonical(out, value, work)?;
                 separator = ", ";
             }
             out.push_str(if members.is_empty() { "{}" } else { "}" });
@@ -286,7 +299,7 @@ fn write_canonical(out: &mut String, value: &str, depth: usize) -> Computed<()> 
             let mut separator = "[";
             for value in &elements {
                 out.push_str(separator);
-                write_canonical(out, value, depth + 1)?;
+                write_canonical(out, value, work)?;
                 separator = ", ";
             }
             out.push_str(if elements.is_empty() { "[]" } else { "]" });
@@ -295,6 +308,7 @@ fn write_canonical(out: &mut String, value: &str, depth: usize) -> Computed<()> 
         Some(b't' | b'f' | b'n') => out.push_str(value),
         _ => Numeric::parse(value)?.write(out),
     }
+    work.depth -= 1;
     // `1e131071` is eight bytes that become many.
     if out.len() > super::text::LENGTH_MAX { Err(super::fault::TOO_MUCH) } else { Ok(()) }
 }
@@ -382,8 +396,20 @@ mod tests {
         let grown = canonical("[1e131071]").unwrap().len();
         assert_eq!(grown, 131_074);
         let mut out = " ".repeat(super::super::text::LENGTH_MAX - grown);
-        assert_eq!(write_canonical(&mut out, "[1e131071]", 0), Ok(()));
-        assert_eq!(write_canonical(&mut out, "[1e131071,1e131071]", 0), Err(super::super::fault::TOO_MUCH));
+        assert_eq!(write_canonical(&mut out, "[1e131071]", &mut Work::default()), Ok(()));
+        let twice = write_canonical(&mut out, "[1e131071,1e131071]", &mut Work::default());
+        assert_eq!(twice, Err(super::super::fault::TOO_MUCH));
         assert!(out.len() < super::super::text::LENGTH_MAX + 2 * grown);
+    }
+
+    #[test]
+    fn a_document_within_documents_is_refused_before_it_takes_too_long() {
+        let work = || Work { depth: 0, seen: SEEN_MAX - 9 };
+        // Six bytes, four, two.
+        assert_eq!(
+            write_canonical(&mut String::new(), "[[[]]]", &mut work()),
+            Err(super::super::fault::TOO_MUCH)
+        );
+        assert_eq!(write_canonical(&mut String::new(), "[[]]", &mut work()), Ok(()));
     }
 }

@@ -39,11 +39,14 @@ impl Numeric {
         if (whole.is_empty() && fraction.is_empty()) || !is_digits(whole) || !is_digits(fraction) {
             return Err(TEXT_SYNTAX);
         }
-        let digits = digits_of(whole, fraction, negative)?;
+        let whole = whole.trim_start_matches('0');
         let scale = i64::try_from(fraction.len()).map_err(|_| NUMERIC_FORMAT)? - exponent;
-        if scale > i64::from(SCALE_MAX) || -scale > WHOLE_MAX.cast_signed() {
+        let before_point = i64::try_from(whole.len()).map_err(|_| NUMERIC_FORMAT)? + exponent;
+        // Before the digits are read, which takes time by their square.
+        if scale > i64::from(SCALE_MAX) || (-scale).max(before_point) > WHOLE_MAX.cast_signed() {
             return Err(NUMERIC_FORMAT);
         }
+        let digits = digits_of(whole, fraction, negative)?;
         let size = u32::try_from(scale.unsigned_abs()).map_err(|_| NUMERIC_FORMAT)?;
         let decimal = if scale >= 0 {
             Decimal { digits, scale: size }
@@ -154,9 +157,26 @@ mod tests {
             ("1.2.3", None),
             ("1-", None),
             ("1:", None),
+            ("00000000000000000000.5e20", Some("50000000000000000000")),
         ] {
             let printed = Numeric::parse(text).ok().map(|number| number.to_string());
             assert_eq!(printed.as_deref(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_of_too_many_digits_is_refused_before_they_are_read() {
+        let digits = "9".repeat(2 << 20);
+        for text in [
+            digits.clone(),
+            format!("0.{digits}"),
+            format!("{digits}.{digits}e-9"),
+            format!("-{digits}e-20000000"),
+        ] {
+            assert_eq!(Numeric::parse(&text).err(), Some(NUMERIC_FORMAT));
+        }
+        assert!(Numeric::parse(&"9".repeat(131_072)).is_ok());
+        assert_eq!(Numeric::parse(&"9".repeat(131_073)).err(), Some(NUMERIC_FORMAT));
+        assert!(Numeric::parse(&format!("{}{}", "0".repeat(2 << 20), 7)).is_ok());
     }
 }
