@@ -355,6 +355,7 @@ fn what_is_not_in_the_language_is_refused_with_a_reason() {
         ("'abc", ""),
         ("n; n", "semicolon"),
         ("0x10", "kind of literal"),
+        ("10L", ""),
         ("'a' 'b'", "beside each other"),
         ("$1", "no parameters"),
         ("case when n then 1 end", "must be boolean"),
