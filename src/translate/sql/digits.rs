@@ -24,7 +24,7 @@ const POWERS: [i128; 39] = {
 };
 
 /// 10^`exponent`, if it fits.
-fn power(exponent: u32) -> Option<i128> {
+pub(super) fn power(exponent: u32) -> Option<i128> {
     POWERS.get(exponent as usize).copied()
 }
 

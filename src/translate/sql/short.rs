@@ -6,7 +6,7 @@
 
 use super::row::Row;
 use super::tree::{Arithmetic, Cast, Class, Datum, Function, Node, Op, Rounding};
-use super::{eval, number, value};
+use super::{digits, eval, number, value};
 use crate::change::Value;
 use crate::types::Base;
 
@@ -17,20 +17,9 @@ pub(super) struct Short {
     pub(super) scale: u32,
 }
 
-/// Powers of ten, as far as they fit.
-const POWERS: [i64; 19] = {
-    let mut powers = [1; 19];
-    let mut exponent = 1;
-    #[expect(clippy::indexing_slicing, reason = "computed by the compiler, which looks at the bounds")]
-    while exponent < powers.len() {
-        powers[exponent] = powers[exponent - 1] * 10;
-        exponent += 1;
-    }
-    powers
-};
-
+/// 10^`exponent`, if it fits.
 fn power(exponent: u32) -> Option<i64> {
-    POWERS.get(exponent as usize).copied()
+    i64::try_from(digits::power(exponent)?).ok()
 }
 
 impl Node {
