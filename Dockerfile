@@ -24,8 +24,8 @@ COPY --from=build /usr/local/bin/forebay /usr/local/bin/forebay
 COPY LICENSE /usr/share/doc/forebay/LICENSE
 USER 65532:65532
 VOLUME /var/lib/forebay
-# Inside a container, loopback would be out of reach of every probe and of Prometheus; -e overrides it.
-ENV FOREBAY_HTTP__LISTEN=0.0.0.0:9187
+# Inside a container, no probe and no Prometheus reaches loopback. This is a default: http.listen in the file wins.
+ENV FOREBAY_DEFAULT_HTTP__LISTEN=0.0.0.0:9187
 EXPOSE 9187
 ENTRYPOINT ["forebay"]
 CMD ["run", "--config", "/etc/forebay/forebay.toml"]

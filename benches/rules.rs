@@ -9,14 +9,14 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use forebay::change::{Change, Column, Place, Relation, ReplicaIdentity};
+use forebay::change::{Change, ChangePlace, Column, Relation, ReplicaIdentity};
 use forebay::config::Automatic;
 use forebay::event::Records;
-use forebay::position::{Lsn, Transaction};
+use forebay::position::{CommitSeq, Transaction};
 use forebay::rules::Rules;
-use forebay::source::postgres::again;
 use forebay::source::postgres::pgoutput::Cells;
-use forebay::translate::{Outcome, Settings, Translator};
+use forebay::source::postgres::redecode;
+use forebay::translate::{RuleOutcome, TranslateSettings, Translator};
 use forebay::types::{Base, Enumeration, Kind, SqlType};
 
 /// Rows of one measurement: some tenths of a second, within which the machine does the same for all.
@@ -109,7 +109,7 @@ fn work<'a>(rule: &str, automatic: Automatic, rows: &'a [Vec<u8>], events: usize
     std::fs::write(folder.join("rule.toml"), rule).expect("a rule file");
     let rules = Rules::load("*.toml", &folder).expect("rules");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
-    let settings = Settings { automatic, rules: Arc::new(rules), ..Settings::default() };
+    let settings = TranslateSettings { automatic, rules: Arc::new(rules), ..TranslateSettings::default() };
     Work { translator: Some(Translator::new("urn:forebay:lab", 0, settings)), rows, events }
 }
 
@@ -117,18 +117,18 @@ impl Work<'_> {
     /// Nanoseconds of CPU a row.
     fn run(&mut self, relation: &Arc<Relation>, count: u32) -> i64 {
         let (mut cells, mut records, mut outcome) =
-            (Cells::default(), Records::default(), Outcome::default());
+            (Cells::default(), Records::default(), RuleOutcome::default());
         let before = cpu_ns();
         for (nth, raw) in (0..count).zip(self.rows.iter().cycle()) {
-            let operation = again::decode(raw, relation.columns.len(), &mut cells).expect("a row");
-            let place = Place {
+            let operation = redecode::decode(raw, relation.columns.len(), &mut cells).expect("a row");
+            let place = ChangePlace {
                 transaction: Transaction {
-                    commit: Lsn::new(u64::from(nth / 100)),
+                    commit: CommitSeq::new(u64::from(nth / 100)),
                     xid: nth / 100,
                     time: i64::from(nth / 100),
                 },
                 index: nth % 100,
-                lsn: Lsn::new(u64::from(nth)),
+                record: CommitSeq::new(u64::from(nth)),
                 nth: 0,
             };
             let change = Change { place, relation, operation, raw };
@@ -182,6 +182,7 @@ fn plates() -> Relation {
         kind,
         data_type: SqlType::plain(base),
         not_null: name != "notes",
+        origin: None,
         in_identity: name == "plate_id",
     };
     Relation {
@@ -192,6 +193,7 @@ fn plates() -> Relation {
         columns: columns.map(column).to_vec(),
         primary_key: vec![0],
         absent: Vec::new(),
+        unknown: None,
     }
 }
 

@@ -1,15 +1,18 @@
-//! What a source delivers: changes of rows, in commit order, transaction by transaction.
+//! Deliveries of a source: row changes in commit order, transaction by transaction.
 //!
-//! Everything that holds row values borrows from the source's receive buffer, so that a row costs no allocation.
+//! All row values borrow from the source's receive buffer, so that a row costs no allocation.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::{Lsn, Position, Transaction};
+use crate::config::selector;
+use crate::position::{CommitSeq, Position, ResumePoint, Transaction};
 use crate::types::{Kind, SqlType};
 
-/// A table as the source described it before its first change. Its serde form is kept in dead letters and in `events.lock/`.
+/// A table as the source described it before its first change. Stored in dead letters and in `events.lock/` in its
+/// serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     /// `pg_class.oid`.
@@ -18,27 +21,35 @@ pub struct Relation {
     pub schema: String,
     /// Table name.
     pub table: String,
-    /// What an UPDATE or DELETE tells of the old row.
+    /// The old row of an UPDATE or DELETE, as far as the source sends it.
     pub identity: ReplicaIdentity,
     /// The published columns, in the order of the tuples.
     pub columns: Vec<Column>,
-    /// Indexes into `columns` of the primary key, in the key's order, from today's catalogue; empty if there is none,
-    /// or if the publication leaves out one of its columns.
+    /// Indexes into `columns` of the primary key, in the key's order, from the current catalogue. Empty without a
+    /// primary key, or if the publication leaves out one of its columns.
     pub primary_key: Vec<usize>,
-    /// Columns of today's catalogue that the source's description lacks: its rows are older than they are. For rules, which
-    /// read them as NULL; automatic events stay by the description alone.
+    /// Columns of the current catalogue that the source's description lacks, because its rows are older. Rules read
+    /// them as NULL; automatic events ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Column>,
+    /// The unknown facts about the table at the time of its rows. Without them, rows cannot become events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
 }
 
 impl Relation {
-    /// Whether a column is called this, here or in today's catalogue.
+    /// Schema and table in selector syntax: `lab.plates`, `lab."a.b"`. No two tables share it.
+    pub fn name(&self) -> String {
+        format!("{}.{}", selector::quoted(&self.schema), selector::quoted(&self.table))
+    }
+
+    /// Whether the description or the current catalogue has a column of this name.
     pub fn has_had(&self, name: &str) -> bool {
         self.columns.iter().chain(&self.absent).any(|column| column.name == name)
     }
 
-    /// Indexes of the columns that are its key: the replica identity's; with `FULL` or `NOTHING`, which say nothing of a key,
-    /// the primary key's. Empty if there is none.
+    /// Indexes of the key's columns: those of the replica identity. `FULL` and `NOTHING` name no key, so the primary
+    /// key is used. Empty if there is none.
     pub fn key(&self) -> Vec<usize> {
         let in_identity = |at: &usize| self.columns.get(*at).is_some_and(|column| column.in_identity);
         match self.identity {
@@ -51,8 +62,8 @@ impl Relation {
 }
 
 impl Relation {
-    /// The same table, of whose old rows only the primary key is told: partitions do not take `REPLICA IDENTITY FULL` from their
-    /// table, and no message says which of them a row is in.
+    /// The same table with the primary key as its replica identity. Partitions do not inherit `REPLICA IDENTITY FULL`
+    /// from their table, and no message names the partition of a row.
     #[must_use]
     pub fn by_primary_key(&self) -> Self {
         let mut relation = Self { identity: ReplicaIdentity::Default, ..self.clone() };
@@ -63,35 +74,27 @@ impl Relation {
     }
 }
 
-/// A table as today's catalogue describes it.
+/// A table as the current catalogue describes it, with the columns that the publication sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
-    /// What a relation message says of it, if all columns are published.
+    /// The relation message of the table.
     pub relation: Relation,
     /// `COMMENT ON TABLE`.
     pub comment: Option<String>,
-    /// `COMMENT ON COLUMN`, by the relation's columns.
+    /// `COMMENT ON COLUMN`, in the order of the relation's columns.
     pub comments: Vec<Option<String>>,
+    /// Columns that are not sent. Known only where the database was asked.
+    #[serde(skip)]
+    pub unsent: Vec<UnsentColumn>,
 }
 
-impl Described {
-    /// Keeps only the columns that a publication's column list names; `None`: all are published.
-    pub fn publish(&mut self, columns: Option<&[String]>) {
-        let Some(published) = columns else { return };
-        let keep: Vec<bool> =
-            self.relation.columns.iter().map(|column| published.contains(&column.name)).collect();
-        let key = self.relation.primary_key.iter().map(|&at| {
-            keep.get(at)
-                .copied()
-                .unwrap_or_default()
-                .then(|| keep.iter().take(at).filter(|kept| **kept).count())
-        });
-        self.relation.primary_key = key.collect::<Option<Vec<usize>>>().unwrap_or_default();
-        let mut kept = keep.iter().copied();
-        self.relation.columns.retain(|_| kept.next().unwrap_or_default());
-        let mut kept = keep.iter().copied();
-        self.comments.retain(|_| kept.next().unwrap_or_default());
-    }
+/// A column that the table has and the publication does not send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsentColumn {
+    /// The column.
+    pub column: Column,
+    /// Why it is not sent, with the way out.
+    pub reason: String,
 }
 
 /// A published column.
@@ -99,14 +102,50 @@ impl Described {
 pub struct Column {
     /// Name.
     pub name: String,
-    /// How its values become JSON.
+    /// How its values are written as JSON.
     pub kind: Kind,
     /// Its SQL type, for expressions.
     pub data_type: SqlType,
-    /// Whether today's catalogue says `NOT NULL`. Rows may be older than that.
+    /// Whether the current catalogue has `NOT NULL`. Older rows may still be NULL.
     pub not_null: bool,
-    /// Whether the relation message flags it as part of the replica identity (with `Full`: all are).
+    /// Whether the relation message flags it as part of the replica identity (with `Full`: all columns).
     pub in_identity: bool,
+    /// The column whose personal data it holds, if `[pii]` names that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<PersonalOrigin>,
+}
+
+/// A column that `[pii]` names, and whose data another column holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PersonalOrigin {
+    /// How the data was derived from it.
+    pub how: Inheritance,
+    /// Its schema.
+    pub schema: String,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub column: String,
+}
+
+impl fmt::Display for PersonalOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.schema, self.table, self.column)
+    }
+}
+
+/// How a column got the data of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inheritance {
+    /// It is the same column, which had that name.
+    Former,
+    /// Its table is a child or a partition of that table, or was one.
+    Ancestor,
+    /// It is a generated column, computed from that one.
+    Computed,
+    /// Its table has all the columns of that one, side by side, as CREATE TABLE … (LIKE …) makes it.
+    Copy,
 }
 
 /// `REPLICA IDENTITY` of a table.
@@ -115,7 +154,7 @@ pub struct Column {
 pub enum ReplicaIdentity {
     /// The primary key.
     Default,
-    /// Nothing: updates and deletes cannot be published.
+    /// None: updates and deletes cannot be published.
     Nothing,
     /// The whole old row.
     Full,
@@ -123,16 +162,16 @@ pub enum ReplicaIdentity {
     Index,
 }
 
-/// One column's place in a tuple, as decoded. `start` counts from the beginning of the tuple's message.
+/// The position of one column's value in its message, as decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// SQL NULL; in the old key of a `Default` or `Index` identity also "not part of the key".
+    /// SQL NULL. In the old key of a `Default` or `Index` identity also a column outside the key.
     Null,
-    /// A TOASTed value that the update did not touch: the server does not send it.
+    /// An unchanged TOASTed value, which the server does not send.
     Unchanged,
     /// Text form of the value.
     Text {
-        /// First byte in the message.
+        /// Offset in the message.
         start: u32,
         /// Length in bytes.
         length: u32,
@@ -144,13 +183,13 @@ pub enum Cell {
 pub enum Value<'a> {
     /// SQL NULL.
     Null,
-    /// Neither a value nor NULL: an unchanged TOASTed value that was not sent.
+    /// An unchanged TOASTed value that was not sent.
     Unavailable,
-    /// Postgres's text form, UTF-8 unless the database is not.
+    /// PostgreSQL's text form, in UTF-8 unless the database has another encoding.
     Text(&'a [u8]),
 }
 
-/// A row, or the key of one: the cells of one message.
+/// A row or a key: the cells of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuple<'a> {
     message: &'a [u8],
@@ -158,22 +197,22 @@ pub struct Tuple<'a> {
 }
 
 impl<'a> Tuple<'a> {
-    /// A tuple of these cells of `message`. A cell that points outside the message reads as NULL; decoders never make one.
+    /// A tuple of these cells of `message`. A cell outside the message reads as NULL; decoders never make one.
     pub const fn new(message: &'a [u8], cells: &'a [Cell]) -> Self {
         Self { message, cells }
     }
 
-    /// How many columns it has.
+    /// Number of columns.
     pub const fn len(&self) -> usize {
         self.cells.len()
     }
 
-    /// Whether it has no columns.
+    /// Whether there are no columns.
     pub const fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
-    /// The value of a column; NULL beyond the last one.
+    /// The value of a column; NULL after the last one.
     #[inline]
     pub fn get(&self, column: usize) -> Value<'a> {
         match self.cells.get(column) {
@@ -187,36 +226,36 @@ impl<'a> Tuple<'a> {
     }
 }
 
-/// What is known of a row before its change.
+/// The known part of a row before its change.
 #[derive(Clone, Copy, Debug)]
 pub enum OldRow<'a> {
-    /// The replica identity's columns; the others read as NULL and are not known.
+    /// The replica identity's columns. The others are unknown and read as NULL.
     Key(Tuple<'a>),
     /// The whole row (`REPLICA IDENTITY FULL`).
     Full(Tuple<'a>),
 }
 
-/// What happened to a row, or to a table.
+/// The operation of a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'a> {
-    /// A row came.
+    /// A row was inserted.
     Insert {
         /// The row.
         new: Tuple<'a>,
     },
-    /// A row changed.
+    /// A row was updated.
     Update {
-        /// Given if the replica identity's columns changed, or if the identity is `Full`.
+        /// Present if the replica identity's columns changed, or if the identity is `Full`.
         old: Option<OldRow<'a>>,
-        /// The row now; unchanged TOASTed values may be unavailable.
+        /// The row after the update; unchanged TOASTed values may be unavailable.
         new: Tuple<'a>,
     },
-    /// A row went.
+    /// A row was deleted.
     Delete {
-        /// What the replica identity tells of it.
+        /// The part of the row that the replica identity provides.
         old: OldRow<'a>,
     },
-    /// All rows of the table went.
+    /// All rows of the table were removed.
     Truncate {
         /// `TRUNCATE … CASCADE`.
         cascade: bool,
@@ -228,94 +267,96 @@ pub enum Operation<'a> {
 /// A change of one row, or the truncation of one table.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
-    /// Where it stands.
-    pub place: Place,
+    /// Position.
+    pub place: ChangePlace,
     /// The table.
     pub relation: &'a Arc<Relation>,
-    /// What happened.
+    /// The operation.
     pub operation: Operation<'a>,
-    /// The message as it was received, for the dead letter.
+    /// The message as received, for the dead letter.
     pub raw: &'a [u8],
 }
 
-/// Where a change stands in its transaction and in the write-ahead log.
+/// Position of a change in its transaction and in its source's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The transaction that made it.
+pub struct ChangePlace {
+    /// The transaction.
     pub transaction: Transaction,
     /// Ordinal in the transaction, counted over everything delivered.
     pub index: u32,
-    /// LSN of the change itself. Several changes can share one (COPY, TRUNCATE of several tables).
-    pub lsn: Lsn,
-    /// Ordinal among the changes of the same kind of message with this LSN.
+    /// Position of the change's record in the source's log. Several changes can share one (COPY, TRUNCATE of several
+    /// tables).
+    pub record: CommitSeq,
+    /// Ordinal among the changes of the same kind that share a record.
     pub nth: u32,
 }
 
-impl Place {
+impl ChangePlace {
     /// The position of the change in this epoch.
     pub const fn position(&self, epoch: u16) -> Position {
         Position { epoch, commit: self.transaction.commit, index: self.index }
     }
 }
 
-/// A change that was delivered but cannot be read: it goes to the dead letter.
+/// A change that was delivered but cannot be decoded. It becomes a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreadable<'a> {
-    /// Where it stands.
-    pub place: Place,
-    /// The table, if that much could be read.
+    /// Position.
+    pub place: ChangePlace,
+    /// The table, if it could be decoded.
     pub relation: Option<&'a Relation>,
     /// Its name, `schema.table`.
     pub table: Option<&'a str>,
-    /// Why it cannot be read; never contains row values.
+    /// Why the change cannot be decoded. Never contains row values.
     pub reason: &'a str,
     /// Size of the whole message in bytes.
     pub size: u64,
-    /// The message, or the beginning of one that is larger than the row-size limit.
+    /// The message. Truncated if it exceeds the row-size limit.
     pub raw: &'a [u8],
 }
 
-/// A transactional logical message (`pg_logical_emit_message`): it has an index and no row.
+/// A transactional logical message (`pg_logical_emit_message`). It has a position and no row.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Where it stands.
-    pub place: Place,
-    /// What it is for; in the database's encoding.
+    /// Position.
+    pub place: ChangePlace,
+    /// The prefix, in the database's encoding.
     pub prefix: &'a [u8],
-    /// What it says, as it was given.
+    /// The content.
     pub content: &'a [u8],
     /// Size of the whole message in bytes.
     pub size: u64,
-    /// The message as it was received, or the beginning of one that is larger than the row-size limit.
+    /// The message as received. Truncated if it exceeds the row-size limit.
     pub raw: &'a [u8],
 }
 
 impl Message<'_> {
-    /// Whether all of it was kept.
+    /// Whether the message is not truncated.
     pub const fn is_whole(&self) -> bool {
         self.raw.len() as u64 == self.size
     }
 }
 
-/// What a source has to tell, in this order: `Begin`, changes, `Commit`; `Progress` at any time.
-#[derive(Clone, Copy, Debug)]
+/// A delivery of a source. The order is `Begin`, changes, `Commit`; `Progress` comes between transactions.
+#[derive(Clone, Debug)]
 pub enum Delivery<'a> {
-    /// A committed transaction begins to arrive.
+    /// A committed transaction starts.
     Begin(Transaction),
-    /// One of its changes.
+    /// A change of the transaction.
     Change(Change<'a>),
-    /// One of its changes, unreadable.
+    /// A change of the transaction that cannot be decoded.
     Unreadable(Unreadable<'a>),
     /// A transactional logical message.
     Message(Message<'a>),
     /// The transaction is complete.
     Commit {
-        /// End of its commit record: what may be confirmed once its changes are settled.
-        end: Lsn,
+        /// The point to confirm once the transaction's changes are settled. `None` while the source cannot yet verify
+        /// that the history is the checkpoint's.
+        resume: Option<ResumePoint>,
     },
-    /// The server has sent everything up to here (a keepalive).
+    /// Between two transactions: everything up to here was delivered.
     Progress {
-        /// What may be confirmed once everything received is settled and no transaction is open.
-        wal_end: Lsn,
+        /// The point to confirm once everything received is settled.
+        resume: ResumePoint,
     },
 }

@@ -1,9 +1,11 @@
-//! Events on their way from a change to the log: what is published, under which key.
+//! Events on their way from a change to the log, with their keys.
+
+use std::hash::Hasher;
 
 use md5::{Digest as _, Md5};
 
-/// First 64 bits of MD5(partition key), Kinesis's own hash. Two keys with one hash are treated as one key: they are only
-/// ordered more strictly than needed.
+/// First 64 bits of MD5(partition key), the hash that Kinesis uses. Keys with equal hashes are treated as one key,
+/// which only makes their order stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u64);
 
@@ -15,18 +17,51 @@ impl KeyHash {
         Self(u64::try_from(high).unwrap_or_default())
     }
 
-    /// Which of the 256 equal ranges of the hash it falls into. A shard is a run of lanes.
+    /// The lane: which of 256 equal ranges contains the hash.
     pub const fn lane(self) -> u8 {
         self.0.to_be_bytes()[0]
     }
 }
 
-/// What kind of record leaves for a change.
+/// For maps keyed by [`KeyHash`]: the bits of an MD5 are evenly distributed and need no further hashing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassthroughHasher(u64);
+
+impl Hasher for PassthroughHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+/// The origin of a frame's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A change, as it was committed.
+    #[default]
+    Live,
+    /// A row that existed before the first start.
+    Backfill,
+    /// An event that was published before and requested again.
+    Replay,
+}
+
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// An event for the stream.
     Event,
-    /// A dead letter: the change could not be translated. It goes to the dead-letter file when its turn comes.
+    /// A dead letter: the change could not be translated. The publisher writes it to the dead-letter file in its
+    /// turn.
     DeadLetter,
 }
 
@@ -39,9 +74,9 @@ pub struct Record<'a> {
     pub hash: KeyHash,
     /// Kinesis partition key, 1 to 256 characters.
     pub key: &'a str,
-    /// The event's `type`; for the books.
+    /// The event's `type`, for the event counts.
     pub event_type: &'a str,
-    /// What is sent, byte for byte.
+    /// The bytes to send.
     pub line: &'a [u8],
 }
 
@@ -54,38 +89,83 @@ struct Span {
     line_end: usize,
 }
 
-/// All records of one change, in a buffer that is used again and again.
-#[derive(Debug, Default)]
+/// All records of one change, in a reusable buffer.
+#[derive(Debug)]
 pub struct Records {
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    /// Length of the longest event type or key, in bytes.
+    longest_name: usize,
+    limit: usize,
+    /// A record was left out for which there was no room.
+    overflowed: bool,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::with_limit(Self::LIMIT)
+    }
 }
 
 impl Records {
-    /// Forgets the records, keeps the memory (but not more than 1 MiB of it: one huge row must not stay for ever).
+    /// Largest size of one change's records, in bytes: three of the largest records, or the largest record and the
+    /// dead letter of the largest row. They are in memory up to three times: as they are made, written and read.
+    pub const LIMIT: usize = 32 << 20;
+    /// Overhead of a record in a frame, besides its type, key and line, in bytes.
+    pub const OVERHEAD: usize = 17;
+
+    /// Records that may take `limit` bytes in a frame. More can be added; [`fit`](Self::fit) then returns false.
+    pub const fn with_limit(limit: usize) -> Self {
+        Self { bytes: Vec::new(), spans: Vec::new(), longest_name: 0, limit, overflowed: false }
+    }
+
+    /// The limit in bytes.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether one frame can hold the records: total bytes, their number, and the length of each type and key.
+    pub const fn fit(&self) -> bool {
+        const U16_MAX: usize = u16::MAX as usize;
+        !self.overflowed
+            && self.bytes.len() + self.spans.len() * Self::OVERHEAD <= self.limit
+            && self.spans.len() <= U16_MAX
+            && self.longest_name <= U16_MAX
+    }
+
+    /// Removes all records. Keeps up to 1 MiB of memory, so that one huge row does not hold memory for ever.
     pub fn clear(&mut self) {
         const KEEP: usize = 1 << 20;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP);
         self.spans.clear();
+        self.longest_name = 0;
+        self.overflowed = false;
     }
 
-    /// How many there are.
+    /// Whether there is room for another line of this size. If not, it must not be added, and the records no longer
+    /// [`fit`](Self::fit).
+    pub const fn has_room(&mut self, line: usize) -> bool {
+        self.overflowed |= self.bytes.len() + line > self.limit;
+        !self.overflowed
+    }
+
+    /// Number of records.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// Bytes of all of them: types, keys and lines.
+    /// Total bytes of types, keys and lines.
     pub const fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Adds a record, whose line `write` appends to the buffer it is given. If `write` fails, nothing is added.
+    /// Adds a record whose line `write` appends to the buffer. If `write` fails, nothing is added.
     pub fn push<E>(
         &mut self,
         kind: RecordKind,
@@ -103,6 +183,7 @@ impl Records {
             return Err(error);
         }
         let line_end = self.bytes.len();
+        self.longest_name = self.longest_name.max(event_type.len()).max(key.len());
         self.spans.push(Span { kind, hash: KeyHash::of(key), type_end, key_end, line_end });
         Ok(())
     }
@@ -133,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lane_is_the_top_byte_of_md5() {
+    fn lane_is_top_byte_of_md5() {
         // md5("a") = 0cc175b9c0f1b6a8…
         let hash = KeyHash::of("a");
         assert_eq!(hash, KeyHash(0x0cc1_75b9_c0f1_b6a8));
@@ -141,7 +222,37 @@ mod tests {
     }
 
     #[test]
-    fn records_come_back_as_they_were_pushed_and_a_failed_one_leaves_no_trace() {
+    fn records_beyond_a_frame_do_not_fit() {
+        let long = "x".repeat(usize::from(u16::MAX) + 1);
+        let made = |limit, names: &[(&str, &str)]| {
+            let mut records = Records::with_limit(limit);
+            for (event_type, key) in names {
+                records.push(RecordKind::Event, event_type, key, |_| Ok::<(), ()>(())).unwrap();
+            }
+            records
+        };
+        let size = "t".len() + "key".len() + Records::OVERHEAD;
+        assert!(made(size, &[("t", "key")]).fit());
+        assert!(!made(size - 1, &[("t", "key")]).fit());
+        assert!(!made(Records::LIMIT, &[(&long, "key")]).fit());
+        assert!(!made(Records::LIMIT, &[("t", &long)]).fit());
+        let mut many = made(Records::LIMIT, &vec![("t", "key"); usize::from(u16::MAX) + 1]);
+        assert!(!many.fit());
+        many.clear();
+        assert!(many.fit());
+    }
+
+    #[test]
+    fn record_without_room_is_not_needed_to_see_that_all_do_not_fit() {
+        let mut records = Records::with_limit(10);
+        assert!(records.has_room(10) && records.fit());
+        assert!(!records.has_room(11) && !records.fit() && !records.has_room(1));
+        records.clear();
+        assert!(records.has_room(10) && records.fit());
+    }
+
+    #[test]
+    fn pushed_records_round_trip_and_failed_one_is_rolled_back() {
         let mut records = Records::default();
         let line = |text: &'static str| {
             move |out: &mut Vec<u8>| {

@@ -7,23 +7,36 @@
 //!     └────────────── ingest ────────────────────┘  └── publish ───┘
 //! ```
 //!
-//! Two loops and one buffer between them; nothing else is shared. From the bottom up, where a lower floor never imports
-//! a higher one:
+//! Two loops share one buffer and nothing else. The layers from the bottom up; a lower layer never imports a higher
+//! one:
 //!
-//! - nouns: [`position`], [`types`], [`change`], [`event`], [`failure`], [`rules`] (what the rule files say)
-//! - [`translate`]: a row becomes events; [`buffer`]: the log and the checkpoint
-//! - [`contracts`]: what is published, described, locked and compared: offline
+//! - types and values: [`backoff`], [`position`], [`identity`], [`time`], [`types`], [`json`], [`change`], [`event`], [`letter_id`],
+//!   [`failure`], [`diagnosis`], [`visible`], [`config`], [`rules`]
+//! - [`expression`]: the SQL subset of rules
+//! - [`translate`]: row changes to events; [`buffer`]: the log and the checkpoint
+//! - [`dead_letter`]: changes and events that cannot be published
+//! - [`contracts`]: describes, locks and compares what is published, offline
 //! - [`source`]: where changes come from; [`sink`]: where events go
-//! - [`pipeline`]: the two loops, recovery, start and stop
-//! - [`observe`]: metrics and health; [`preview`]: what rows would make; [`config`]; [`cli`]: one file per subcommand
+//! - [`pipeline`]: the two loops, dead letters, status
+//! - [`daemon`]: the process: PostgreSQL and Kinesis as the ends of a pipeline, recovery, start and stop
+//! - [`observe`]: metrics and health; [`preview`]: the events that rows would make
+//! - [`cli`]: one file per subcommand
 
+pub mod backoff;
 pub mod buffer;
 pub mod change;
 pub mod cli;
 pub mod config;
 pub mod contracts;
+pub mod daemon;
+pub mod dead_letter;
+pub mod diagnosis;
 pub mod event;
+pub mod expression;
 pub mod failure;
+pub mod identity;
+pub mod json;
+pub mod letter_id;
 pub mod observe;
 pub mod pipeline;
 pub mod position;
@@ -31,5 +44,7 @@ pub mod preview;
 pub mod rules;
 pub mod sink;
 pub mod source;
+pub mod time;
 pub mod translate;
 pub mod types;
+pub mod visible;

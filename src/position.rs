@@ -1,51 +1,54 @@
-//! Where a change stands in the history of its database: log sequence numbers, positions, frame numbers.
+//! Positions in the history of a source: commit sequences, positions of changes, resume points, frame numbers.
 //!
-//! [`Position`] is the identity, the order and the de-duplication of a change. Nothing here knows of a wire or a disk.
+//! [`Position`] is the identity, the order and the de-duplication of a change. Nothing here knows which kind of source it
+//! is, nor of a wire or a disk.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A PostgreSQL log sequence number: a byte address in the write-ahead log. Printed as Postgres does, `16/B374D848`.
+/// A source's own number for a commit, which orders its transactions: the log sequence number of the commit record under
+/// replication, the horizon under polling. Printed in two halves, `16/B374D848`, as PostgreSQL prints an LSN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lsn(u64);
+pub struct CommitSeq(u64);
 
-impl Lsn {
-    /// Postgres's "invalid" LSN: no record starts there.
+impl CommitSeq {
+    /// Before every commit.
     pub const ZERO: Self = Self(0);
 
-    /// The LSN at a byte address.
-    pub const fn new(address: u64) -> Self {
-        Self(address)
+    /// With this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
     }
 
-    /// The byte address.
+    /// The number.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Bytes of write-ahead log from `earlier` to here; 0 if `earlier` is not earlier.
-    pub const fn bytes_since(self, earlier: Self) -> u64 {
+    /// The distance from `earlier` to here, 0 if `earlier` is not earlier. In bytes of write-ahead log under replication.
+    pub const fn distance_from(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-impl fmt::Display for Lsn {
+impl fmt::Display for CommitSeq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
 
-/// The text is not an LSN of the form `16/B374D848`.
+/// The text is not of the form `16/B374D848`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a log sequence number of the form 16/B374D848")]
-pub struct NotAnLsn(String);
+#[error("{0:?} is not of the form 16/B374D848")]
+pub struct NotACommitSeq(String);
 
-impl FromStr for Lsn {
-    type Err = NotAnLsn;
+impl FromStr for CommitSeq {
+    type Err = NotACommitSeq;
 
-    fn from_str(text: &str) -> Result<Self, NotAnLsn> {
+    fn from_str(text: &str) -> Result<Self, NotACommitSeq> {
         let halves = text.split_once('/').and_then(|(high, low)| {
             let well_formed = |half: &str| {
                 (1..=8).contains(&half.len()) && half.bytes().all(|digit| digit.is_ascii_hexdigit())
@@ -55,18 +58,18 @@ impl FromStr for Lsn {
             }
             Some((u64::from_str_radix(high, 16).ok()?, u64::from_str_radix(low, 16).ok()?))
         });
-        let (high, low) = halves.ok_or_else(|| NotAnLsn(text.to_owned()))?;
+        let (high, low) = halves.ok_or_else(|| NotACommitSeq(text.to_owned()))?;
         Ok(Self(high << 32 | low))
     }
 }
 
-impl Serialize for Lsn {
+impl Serialize for CommitSeq {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Lsn {
+impl<'de> Deserialize<'de> for CommitSeq {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -77,8 +80,8 @@ impl<'de> Deserialize<'de> for Lsn {
 pub struct Position {
     /// Counts the histories: `forebay adopt` begins a new one. Printed in four hex digits.
     pub epoch: u16,
-    /// LSN of the transaction's commit record.
-    pub commit: Lsn,
+    /// The transaction's commit.
+    pub commit: CommitSeq,
     /// Ordinal of the change in its transaction, counted over everything delivered, before translation.
     pub index: u32,
 }
@@ -86,6 +89,78 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.epoch, self.commit, self.index)
+    }
+}
+
+/// Up to where a source may forget, or from where it resumes. Ordered; opaque to all but the source that made it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "StoredResumePoint", into = "StoredResumePoint")]
+pub struct ResumePoint {
+    seq: CommitSeq,
+    /// A token that the source needs to resume, at most [`ResumePoint::TOKEN_MAX`] bytes. The checkpoint stores it.
+    token: Option<Arc<str>>,
+}
+
+impl ResumePoint {
+    /// Largest token in bytes.
+    pub const TOKEN_MAX: usize = 4096;
+
+    /// For a source that needs only the sequence.
+    pub const fn at(seq: CommitSeq) -> Self {
+        Self { seq, token: None }
+    }
+
+    /// For a source that also needs a token; `None` if it is longer than [`TOKEN_MAX`](Self::TOKEN_MAX).
+    pub fn with_token(seq: CommitSeq, token: &str) -> Option<Self> {
+        (token.len() <= Self::TOKEN_MAX).then(|| Self { seq, token: Some(token.into()) })
+    }
+
+    /// By what it is ordered first.
+    pub const fn seq(&self) -> CommitSeq {
+        self.seq
+    }
+
+    /// The source's token.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+impl From<CommitSeq> for ResumePoint {
+    fn from(seq: CommitSeq) -> Self {
+        Self::at(seq)
+    }
+}
+
+impl fmt::Display for ResumePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.seq.fmt(f)
+    }
+}
+
+/// In the checkpoint: the sequence alone where there is no token, as format 1 has it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredResumePoint {
+    Seq(CommitSeq),
+    Token { seq: CommitSeq, token: Arc<str> },
+}
+
+impl From<StoredResumePoint> for ResumePoint {
+    fn from(stored: StoredResumePoint) -> Self {
+        match stored {
+            StoredResumePoint::Seq(seq) => Self::at(seq),
+            StoredResumePoint::Token { seq, token } => Self { seq, token: Some(token) },
+        }
+    }
+}
+
+impl From<ResumePoint> for StoredResumePoint {
+    fn from(point: ResumePoint) -> Self {
+        match point.token {
+            None => Self::Seq(point.seq),
+            Some(token) => Self::Token { seq: point.seq, token },
+        }
     }
 }
 
@@ -107,12 +182,12 @@ impl fmt::Display for FrameNo {
     }
 }
 
-/// What tells one committed transaction from every other, also from one that uses the same LSN in another history.
+/// Identifies a committed transaction, even among those with the same commit sequence in another history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Transaction {
-    /// LSN of the commit record.
-    pub commit: Lsn,
-    /// Transaction id, 32 bits as the protocol sends it.
+    /// Its place among the commits of its source.
+    pub commit: CommitSeq,
+    /// Transaction id, 32 bits as the source gives it.
     pub xid: u32,
     /// Commit time, microseconds since the Unix epoch.
     pub time: i64,
@@ -129,24 +204,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_lsn_reads_what_it_prints() {
+    fn commit_sequence_reads_what_it_prints() {
         for (text, address) in [("0/0", 0), ("16/B374D848", 0x16_B374_D848), ("FFFFFFFF/FFFFFFFF", u64::MAX)]
         {
-            assert_eq!(text.parse(), Ok(Lsn::new(address)));
-            assert_eq!(Lsn::new(address).to_string(), text);
+            assert_eq!(text.parse(), Ok(CommitSeq::new(address)));
+            assert_eq!(CommitSeq::new(address).to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_not_an_lsn_is_refused() {
+    fn malformed_commit_sequence_is_refused() {
         for text in ["", "/", "1", "1/", "/1", "1/G", "+1/2", "1/2/3", "123456789/0", " 1/2"] {
-            assert!(text.parse::<Lsn>().is_err(), "{text:?}");
+            assert!(text.parse::<CommitSeq>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn resume_point_without_token_is_stored_as_its_sequence() {
+        let plain = ResumePoint::at(CommitSeq::new(7));
+        assert_eq!(serde_json::to_string(&plain).unwrap(), "\"0/7\"");
+        let token = ResumePoint::with_token(CommitSeq::new(7), "{\"h\":9}").unwrap();
+        for point in [plain, token.clone()] {
+            let text = serde_json::to_string(&point).unwrap();
+            assert_eq!(serde_json::from_str::<ResumePoint>(&text).unwrap(), point);
+        }
+        assert!(token > ResumePoint::at(CommitSeq::new(7)) && token < ResumePoint::at(CommitSeq::new(8)));
+        assert_eq!(ResumePoint::with_token(CommitSeq::ZERO, &"x".repeat(ResumePoint::TOKEN_MAX + 1)), None);
     }
 
     #[test]
     fn positions_sort_by_epoch_then_commit_then_index() {
-        let at = |epoch, commit, index| Position { epoch, commit: Lsn::new(commit), index };
+        let at = |epoch, commit, index| Position { epoch, commit: CommitSeq::new(commit), index };
         let sorted = [at(0, 9, 9), at(1, 1, 5), at(1, 2, 0), at(1, 2, 1), at(2, 0, 0)];
         assert!(sorted.is_sorted());
     }

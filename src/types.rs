@@ -1,7 +1,8 @@
-//! The type of a column: how its values become JSON ([`Kind`]), and what expressions may do with them ([`SqlType`]).
+//! The type of a column: how its values are written as JSON ([`Kind`]), and which operations expressions have on them
+//! ([`SqlType`]).
 //!
-//! PostgreSQL's `to_jsonb()` sorts all types into a few kinds; [`Kind`] names them. Which kind a type is comes from the
-//! catalogue (`source::postgres::catalog`), how a kind is written from `translate::json`.
+//! PostgreSQL's `to_jsonb()` divides all types into a few kinds, which [`Kind`] names. The catalogue
+//! (`source::postgres::catalog`) determines the kind of a type; `json` writes the values.
 
 mod sql;
 
@@ -11,32 +12,32 @@ use serde::{Deserialize, Serialize};
 
 pub use sql::{Base, Enumeration, Named, SqlType};
 
-/// How the text form of a value becomes JSON. Its serde form is kept in dead letters and in `events.lock/`.
+/// How the text form of a value is written as JSON. Stored in dead letters and in `events.lock/` in its serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// `t` or `f` becomes `true` or `false`.
+    /// `t` or `f` is written as `true` or `false`.
     Bool,
-    /// int2, int4, int8, numeric: digits are kept as they are; NaN and infinities become strings.
+    /// int2, int4, int8, numeric: digits are unchanged; NaN and infinities are strings.
     Number,
-    /// float4, float8: an exponent is written out, as jsonb's numeric does.
+    /// float4, float8: written without an exponent, like jsonb's numeric.
     Float,
-    /// date: ISO 8601, `infinity` and ` BC` as Postgres prints them.
+    /// date: ISO 8601; `infinity` and ` BC` as PostgreSQL writes them.
     Date,
-    /// timestamp without time zone: ISO 8601 with `T`, no zone invented.
+    /// timestamp without time zone: ISO 8601 with `T` and without a zone.
     Timestamp,
     /// timestamp with time zone: ISO 8601 with `T`, in UTC with `Z` (an exception to `to_jsonb()`).
     #[serde(rename = "timestamptz")]
     TimestampTz,
     /// bytea: base64 (an exception to `to_jsonb()`).
     Bytea,
-    /// json, jsonb: embedded as it is, without the white space between tokens.
+    /// json, jsonb: embedded unchanged, without whitespace between tokens.
     Json,
-    /// hstore, the extension's type: an object of strings, by the cast to json that it brings.
+    /// hstore: an object of strings, as the extension's cast to json.
     Hstore,
-    /// Everything else, and every type we do not know: a string of the text form.
+    /// All other and unknown types: a string of the text form.
     Text,
-    /// An array; its text form uses this delimiter (`,`, for box `;`).
+    /// An array, written with this delimiter (`,`, or `;` for box).
     Array {
         /// Kind of the elements.
         element: Arc<Kind>,
@@ -50,7 +51,7 @@ pub enum Kind {
     },
     /// A composite type: a JSON object.
     Composite {
-        /// Names and kinds of the attributes in order, dropped ones left out.
+        /// Names and kinds of the attributes in order, without dropped ones.
         fields: Arc<[(String, Kind)]>,
     },
 }

@@ -54,7 +54,10 @@ def arguments():
     parser.add_argument("--backlog-rows", type=int, default=5_000_000)
     parser.add_argument("--confirm-after", type=lambda text: text.split(","), default=["5s", "0s"], help="of drain")
     parser.add_argument("--rate", type=int, default=1_000, help="transactions a second of latency")
-    parser.add_argument("--seconds", type=int, default=30, help="of latency")
+    parser.add_argument("--seconds", type=int, default=30, help="of latency and live")
+    numbers = lambda text: [int(part) for part in text.split(",")]
+    parser.add_argument("--live-rates", type=numbers, default=[100, 1_000, 4_000, 16_000], help="transactions a second of live")
+    parser.add_argument("--live-latency", type=numbers, default=[0], help="milliseconds until a response of live")
     parser.add_argument("--postgres", default="15", help="major version")
     parser.add_argument("--forebay", action="append", default=[], metavar="NAME=PATH", help="another build; may be repeated")
     parser.add_argument("--perf", metavar="DIRECTORY", help="profile the drains with perf record")

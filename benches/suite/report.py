@@ -1,35 +1,81 @@
 """The table, and benches/RESULTS.md."""
 
-METHOD = """# What was measured
+METHOD = """# What does Forebay cost?
 
-Written by `benches/run`; do not edit. {date}. {machine}. Postgres {postgres}, Forebay at {commit}.
+`benches/run` writes this file; do not edit it. {date}. {machine}. PostgreSQL {postgres}, Forebay at
+{commit}.
 
 | what | | target now | goal |
 |---|---|---|---|
 {rows}
-How it is done:
+## How is it measured?
 
-- Everything runs on one machine and shares its cores: Postgres (Unix socket, `fsync = off`, so that its disk is not
-  measured), Forebay (release build, its log on a disk), and `kinesis-stub --null`, which counts records and drops them.
-  CPU seconds are the figure to trust; rates depend on what else the machine does. Medians of {rounds} rounds.
-- A row has 11 columns and takes {row_bytes} bytes in the replication stream; its event has {event_bytes} bytes.
-- **drain**: {drain_rows:,} rows at 100 a transaction wait in one slot. Before each drain, `pg_recvlogical` reads a copy
-  of the same slot to /dev/null. Both are timed from their start. CPU is that of Forebay's threads
-  (`/proc/<pid>/task/*/schedstat`); the walsender's and the stub's come on top and share the cores.
-- **one transaction**: the same number of rows in a single transaction.
-- **backlog**: {backlog_rows:,} rows are received while the stream is away, then it comes back. Peaks are counted apart.
-- **latency**: {rate:,} transactions of one row a second for {seconds} s; from the commit time to the arrival at the stub.
-- **one key**: {hot_events:,} changes of one row wait; the stub answers after 20 ms. With a shard's limits it takes 1 MiB a second,
-  which is then what there is to have.
-- Resident memory is `VmHWM`, the program's own pages included.
-- Segments are neither zero-filled nor recycled. `benches/segments` times a write and its fdatasync (median of 300; 2026-11-21, ext4, the
-  machine at load 12): 100 frames of 630 bytes appended 5.4 to 6.8 ms, over zeroes 3.7 to 4.1 ms; 1 frame 3.5 to 5.5 and 4.2 to 5.1 ms. Quiet,
-  others measured 246 and 124 µs. The log is fsynced at most once a second, so at most 0.2 % of the time is to be gained, for
-  0.4 to 0.7 ms of zeroing for each 100 frames and a segment of disk more; and `confirm_after` 0s drains as fast as 5s.
-- Rules, without anything around them: `cargo bench --bench rules` (ten runs of 15 rounds of 100,000 rows, CPU time; 2026-11-21, beside compilers on the other
-  core, which make a round half as long again; the medians of the ten runs, and the quietest round of all): decoding a row 55 to 59 ns (34); more than that, a rule
-  with a filter, eight fields and two computed ones 869 to 889 ns (586), and 991 in the slowest of 150 rounds (target 1,000); the automatic event of the same
-  row 918 to 950 ns (617), a row that the filter does not want 72 to 83 ns (29), one of an operation that no rule wants 20 to 27 ns (target 100).
+Everything runs on one machine and shares its cores:
+
+- PostgreSQL on a Unix socket, with `fsync = off`, so that its disk is not measured;
+- Forebay as a release build, with its log on a disk;
+- `kinesis-stub --null`, which counts records and drops them.
+
+Trust the CPU seconds; rates depend on what else the machine does. Figures are medians of {rounds}
+rounds. A row has 11 columns and takes {row_bytes} bytes in the replication stream; its event has
+{event_bytes} bytes. Resident memory is `VmHWM`; it includes the program's own pages.
+
+| measurement | method |
+|---|---|
+| drain | {drain_rows:,} rows, 100 per transaction, wait in one slot. Before each drain, `pg_recvlogical` reads a copy of the same slot to /dev/null. Both are timed from their start. CPU is that of Forebay's threads (`/proc/<pid>/task/*/schedstat`). Walsender and stub use CPU in addition, on the same cores |
+| one transaction | the same number of rows in a single transaction |
+| backlog | {backlog_rows:,} rows are received while the stream is unavailable; then it returns. The peaks of both phases are measured separately |
+| latency | {rate:,} transactions of one row a second for {seconds} s, from the commit time to the arrival at the stub |
+| live | single-row transactions at a steady rate for {seconds} s; Forebay and `pg_recvlogical` read the same load at the same time, each from its slot. CPU of all threads of each |
+| one key | {hot_events:,} changes of one row wait; the stub responds after 20 ms. "A shard's limits" are 1 MiB a second, which is then the most that is possible |
+
+## What does a live load cost?
+
+`benches/run live --rounds 3 --seconds 10`, 2026-11-29, two cores at load 8 to 10 of other work, so trust the ratio to
+`pg_recvlogical`, which reads the same load at the same time. Before: the AWS SDK sent the requests (measured on another day).
+
+| transactions a second | CPU an event, µs | times pg_recvlogical's | before | requests a second | p50, p99, ms |
+|---|---|---|---|---|---|
+| 100 | 198 | 7.6 | 11.0 | 98 | 0.31, 5.3 |
+| 1,000 | 82 | 4.2 | 7.7 | 887 | 0.26, 6.3 |
+| 4,000 | 62 | 3.9 | 5.6 | 3,551 | 0.34, 12.8 |
+| 16,000 (the machine managed 9,000 to 14,000) | 13 | 2.7 | | 1,589 | the machine was full |
+
+System calls and wake-ups (`strace -c -f`, voluntary context switches), release build, responses at once:
+
+| transactions a second | calls | switches | the calls of an event |
+|---|---|---|---|
+| 0 | 53 a second | 23 a second | epoll_wait 35, write to wake a thread 8, openat 4, a status message 5 |
+| 1 | 83 a second | 26 a second | |
+| 100 | 11.6 an event | 3.4 an event | epoll_wait 5.1, recvfrom 2.4, and one each of: write to wake publish, pwrite64 and pread64 of the log, writev of the request |
+| 1,000 | 8.5 an event | 3.0 an event | epoll_wait 3.6, recvfrom 1.9, 0.8 each of the others |
+
+## Why are segments neither zero-filled nor recycled?
+
+It would gain at most 0.2 % of the time: the log is fsynced at most once a second. It would cost 0.4
+to 0.7 ms of zeroing per 100 frames, and one more segment of disk. `confirm_after` 0s drains as fast
+as 5s. `benches/segments` times a write and its fdatasync (median of 300; 2026-11-21, ext4, the
+machine at load 12). On a quiet machine others measured 246 and 124 µs.
+
+| written | appended | over zeroes |
+|---|---|---|
+| 100 frames of 630 bytes | 5.4 to 6.8 ms | 3.7 to 4.1 ms |
+| 1 frame | 3.5 to 5.5 ms | 4.2 to 5.1 ms |
+
+## What does a rule cost?
+
+`cargo bench --bench rules` measures rules alone: ten runs of 15 rounds of 100,000 rows, CPU time.
+Measured on 2026-11-21 beside compilers on the other core, which make a round half as long again.
+The table has the range of the medians of the ten runs, and the quietest round of all. All rows but
+the first come in addition to decoding.
+
+| work | median, ns a row | quietest round | target |
+|---|---|---|---|
+| decode a row | 55 to 59 | 34 | |
+| a rule with a filter, eight fields and two computed ones | 869 to 889 (slowest of 150 rounds: 991) | 586 | 1,000 |
+| the automatic event of the same row | 918 to 950 | 617 | |
+| a row that the filter drops | 72 to 83 | 29 | |
+| a row of an operation that no rule covers | 20 to 27 | | 100 |
 """
 
 
@@ -37,7 +83,7 @@ def lines(results):
     """Rows of the table: what, figure, target, goal."""
     table = []
     for label, figures in results.get("drain", {}).items():
-        threads = ", ".join(f"{name} {figures[name]:.2f}" for name in ("ingest", "publish", "keeper") if name in figures)
+        threads = ", ".join(f"{name} {figures[name]:.2f}" for name in ("ingest", "publish", "checkpointer") if name in figures)
         table += [
             (f"drain ({label}): rows/s", f"{figures['rows/s']:,.0f}", "", ""),
             ("… pg_recvlogical to /dev/null, rows/s", f"{figures['floor rows/s']:,.0f}", "", ""),
@@ -63,6 +109,13 @@ def lines(results):
             ("… max, ms", f"{figures['max']:.1f}", "", ""),
             ("… cores", f"{figures['cores']:.3f}", "", "≤ 0.15"),
             ("… load of the machine", f"{figures['load']:.1f}", "", ""),
+        ]
+    for label, figures in results.get("live", {}).items():
+        table += [
+            (f"live ({label}): CPU an event, µs", f"{figures['cpu']:.1f}", "", ""),
+            ("… times pg_recvlogical's", f"{figures['times']:.1f} ({figures['floor cpu']:.1f} µs)", "", "≤ 3 at 1,000"),
+            ("… requests a second, events a request", f"{figures['requests/s']:,.0f}, {figures['events a request']:.1f}", "", ""),
+            ("… p50, p99, ms", f"{figures['p50']:.2f}, {figures['p99']:.2f}", "", "≤ 1, ≤ 5 beyond the response time"),
         ]
     for label, figures in results.get("hotkey", {}).items():
         refused = f", {figures['refused']:.1%} of records refused" if "limits" in label else ""

@@ -208,6 +208,80 @@ def latency(run):
     return {"steady": median(results)}
 
 
+def live_writer(run, rate, seconds):
+    """pgbench with one row a transaction; above what two clients can do, several."""
+    clients = str(max(2, rate // 2000))
+    return [*run.postgres.client("pgbench"), "-n", "-M", "prepared", "-c", clients, "-j", "2", "-R", str(rate),
+            "-T", str(seconds), "-f", str(run.home / "one.sql"), "postgres"]
+
+
+def live_receiver(run, slot):
+    """pg_recvlogical to /dev/null, reading the same load from a slot of its own."""
+    run.postgres.sql(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+    command = [
+        *run.postgres.client("pg_recvlogical"), "-d", "postgres", "--slot", slot, "--start", "-f", "/dev/null", "--no-loop",
+        "-o", "proto_version=1", "-o", f"publication_names={run.live_publication}",
+    ]
+    process = start(command, run.home / "pg_recvlogical.log")
+    until(lambda: run.postgres.sql(f"select active from pg_replication_slots where slot_name = '{slot}'") == "t", 60, slot)
+    return process
+
+
+def live_once(run, label, path, stub, rate):
+    """One rate, read by one daemon and, beside it, by pg_recvlogical."""
+    daemon = Forebay(run.home, label, path, run.postgres, stub)
+    run.live_publication = label
+    daemon.start()
+    until(lambda: daemon.slot("active") == "t", 60, "the stream")
+    floor = live_receiver(run, f"{label}_floor")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(live_writer(run, rate, 2), check=True, **quiet)
+    time.sleep(1)
+    stub.reset()
+    seconds_of = lambda pid: sum(machine.threads(pid).values())
+    before, floor_before, began = seconds_of(daemon.pid), seconds_of(floor.pid), time.monotonic()
+    subprocess.run(live_writer(run, rate, run.options.seconds), check=True, **quiet)
+    took = time.monotonic() - began
+    # What is under way belongs to it.
+    time.sleep(0.5)
+    spent, floor_spent = seconds_of(daemon.pid) - before, seconds_of(floor.pid) - floor_before
+    stats = stub.stats()
+    events, measured = stats["records"], stats["latency"]
+    figures = {
+        "events/s": events / took, "cpu": spent / events * 1e6, "floor cpu": floor_spent / events * 1e6,
+        "times": spent / floor_spent, "requests/s": stats["requests"]["puts"] / took,
+        "events a request": events / stats["requests"]["puts"],
+        "p50": measured["p50_us"] / 1000, "p99": measured["p99_us"] / 1000, "load": os.getloadavg()[0],
+    }
+    floor.terminate()
+    floor.wait(20)
+    daemon.stop()
+    daemon.drop()
+    run.postgres.sql(f"select pg_drop_replication_slot('{label}_floor')")
+    return figures
+
+
+def live(run):
+    """Live loads of single-row transactions; Forebay and pg_recvlogical read the same one at the same time."""
+    (run.home / "one.sql").write_text("select some_rows(1);\n")
+    results, seconds = {}, run.options.seconds
+    for trip in run.options.live_latency:
+        stub = Stub(run.home, run.stub_binary, "--measure", "--latency-ms", str(trip))
+        stub.start()
+        for rate in run.options.live_rates:
+            run.say(f"live: {rate:,} transactions of one row a second, {seconds} s, responses after {trip} ms")
+            for turn in range(run.options.rounds):
+                for name, path in run.binaries:
+                    figures = live_once(run, f"live_{trip}_{rate}_{name}_{turn}", path, stub, rate)
+                    results.setdefault((name, trip, rate), []).append(figures)
+                    run.say("  {} {}: {:,.0f} events/s, {:.0f} µs of CPU an event ({:.1f} times pg_recvlogical's {:.1f}), "
+                            "{:,.0f} requests/s, p50 {:.2f} ms, p99 {:.2f} ms, load {:.1f}".format(turn + 1, name, *(figures[key] for key in (
+                                "events/s", "cpu", "times", "floor cpu", "requests/s", "p50", "p99", "load"))))
+        stub.stop()
+    return {f"{name}, {rate:,} a second, responses after {trip} ms": median(all_figures)
+            for (name, trip, rate), all_figures in results.items()}
+
+
 HOT_VARIANTS = {
     "pack off": ("off", ()), "pack lines": ("lines", ()), "pack lines, a shard's limits": ("lines", ("--limits",)),
 }
@@ -241,4 +315,4 @@ def hot_key(run):
     return results
 
 
-ALL = {"drain": drain, "huge": huge, "latency": latency, "hotkey": hot_key, "backlog": backlog}
+ALL = {"drain": drain, "huge": huge, "latency": latency, "live": live, "hotkey": hot_key, "backlog": backlog}

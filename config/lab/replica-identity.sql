@@ -1,7 +1,7 @@
--- What the rules of events/lab.toml need beside schema.sql: the whole old row.
---   lab.plates    old.status says what a plate was before it was completed
---   lab.samples   a withdrawn sample tells its last plate and well, which are not its key
--- Until this is run, Forebay refuses to start with those rules, and names the command. It makes UPDATE and DELETE write the
--- old row into the write-ahead log as well.
+-- The rules of events/lab.toml need the whole old row, not only its key:
+--   lab.plates    for old.status, the status before
+--   lab.samples   for plate_id and well of a deleted sample
+-- Until this is run, Forebay refuses to start with those rules and prints the command. With it, UPDATE and DELETE write the
+-- old row into the WAL too, which makes the WAL larger.
 alter table lab.plates replica identity full;
 alter table lab.samples replica identity full;

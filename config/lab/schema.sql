@@ -1,8 +1,8 @@
--- A small laboratory: plates, the samples on them, and liquid moved between them. The demo's and the tests' database.
+-- A small laboratory: plates, the samples on them, and liquid moved between them. The demo and the tests use it.
 --
--- Every write of a row is also noted in audit.changes, in the same transaction. Numbers (nr) follow the order of writes;
--- for one key that is the order of commits as well, because a row's writers wait for each other. What a stream must
--- hold can so be told without trusting anything that reads the write-ahead log.
+-- Triggers note every change of a row in audit.changes, in the same transaction. The column nr follows the order of writes.
+-- For one key this is the commit order too, because writers of a row wait for each other. A checker compares this table with
+-- the stream, so it depends on nothing that reads the WAL.
 
 do $$ begin
   if not exists (select from pg_roles where rolname = 'lab') then create role lab; end if;
@@ -58,14 +58,14 @@ create table audit.changes (
   version     bigint                                     -- of the row after the change; null for deleted
 );
 
--- Every update makes a row's next version, so that each state of a row can be told from the others.
+-- Every update increments the version, so that each state of a row is distinct.
 create function audit.next_version() returns trigger language plpgsql as $$
 begin
   new.version := old.version + 1;
   return new;
 end $$;
 
--- Argument: the key's column. A changed key is a deletion and an insertion, as it is in the stream.
+-- Argument: the key column. A changed key is noted as a delete and an insert, as in the stream.
 create function audit.note() returns trigger language plpgsql security definer as $$
 declare
   name text := tg_table_schema || '.' || tg_table_name;

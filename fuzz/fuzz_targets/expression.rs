@@ -3,7 +3,7 @@
 #![no_main]
 
 use forebay::change::{Cell, Operation, Tuple};
-use forebay::translate::sql::{Column, Context, Expression, HmacKey, Meaning, Name, Outcome, Row, Scope};
+use forebay::expression::{ScopeColumn, Context, Expression, HmacKey, Meaning, Name, EvalOutcome, Row, Scope};
 use forebay::types::{Base, Kind, SqlType};
 use libfuzzer_sys::fuzz_target;
 
@@ -42,7 +42,7 @@ fn scope() -> Scope {
     ];
     let names = bases.into_iter().enumerate().map(|(index, base)| Name {
         name: char::from(b'a' + u8::try_from(index).unwrap_or_default()).to_string(),
-        meaning: Meaning::Column(Column {
+        meaning: Meaning::Column(ScopeColumn {
             index: Some(index),
             kind: Kind::Text,
             data_type: SqlType::plain(base),
@@ -68,7 +68,7 @@ fn evaluate(expression: &Expression, values: &[Option<&str>]) {
     let mut context = Context::new(HmacKey::new(b"a key of sixteen or more bytes"));
     let mut out = String::from("before");
     match expression.write_text(&row, &mut context, &mut out) {
-        Ok(Outcome::Value) => {}
+        Ok(EvalOutcome::Value) => {}
         _ => assert_eq!(out, "before"),
     }
 }

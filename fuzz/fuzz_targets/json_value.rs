@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use forebay::translate::json::write_value;
+use forebay::json::write_value;
 use forebay::types::Kind;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;

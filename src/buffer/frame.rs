@@ -1,22 +1,22 @@
 //! One frame: all records of one change, whole or not at all. Pure; the format is specified in [`log`](super::log).
 //!
-//! Decoding takes any bytes: it never panics, and believes a length only as far as there are bytes.
+//! Decoding accepts any bytes: it never panics, and never trusts a length beyond the available bytes.
 
 use bytes::Bytes;
 
-use crate::event::{KeyHash, RecordKind, Records};
-use crate::failure::Failure;
-use crate::position::{FrameNo, Lsn, Position, Transaction};
+use crate::event::{KeyHash, Origin, RecordKind, Records};
+use crate::failure::{Explain, Failure};
+use crate::position::{CommitSeq, FrameNo, Position, Transaction};
 
 /// Length and checksum before the body, in bytes.
 const PREFIX: usize = 8;
 /// The body before its records, in bytes.
 const HEAD: usize = 45;
 /// A record before its type, key and line, in bytes.
-const RECORD_HEAD: usize = 17;
+const RECORD_HEAD: usize = Records::OVERHEAD;
 
-/// Largest body of a frame in bytes. A record can have 10 MiB (Kinesis's own limit) and a change has a handful of them;
-/// a length beyond this can only be damage.
+/// Largest body of a frame in bytes. The records of one change have at most [`Records::LIMIT`]; earlier releases wrote up to this.
+/// A larger length can only be damage.
 pub const MAX_BODY: usize = 64 << 20;
 
 /// Whether a frame belongs to the source's history.
@@ -28,34 +28,34 @@ pub enum FrameKind {
     Injected,
 }
 
-/// What a frame says of itself.
+/// The head of a frame: everything except its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHead {
     /// Its number.
     pub number: FrameNo,
     /// Change or injected.
     pub kind: FrameKind,
-    /// Where the change stands.
+    /// Origin of its records.
+    pub origin: Origin,
+    /// Position of the change.
     pub position: Position,
     /// The transaction it belongs to.
     pub transaction: Transaction,
 }
 
-/// Why records cannot be framed. The change is at fault, not the disk: nothing was written.
+/// Why records cannot be encoded as a frame. The change is the reason, not the disk: nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// All records of the change together are too large.
-    #[error(
-        "the records of the change at {position} have {size} bytes or more; a frame holds at most {MAX_BODY}"
-    )]
+    #[error("the size of the records of the change at {position} exceeds the limit")]
     TooLarge {
         /// The change.
         position: Position,
-        /// Bytes up to the record that was too much.
+        /// Bytes up to and with the record that exceeded the limit.
         size: usize,
     },
     /// More records than can be counted.
-    #[error("the change at {position} has {count} records; a frame holds at most 65535")]
+    #[error("the number of records of the change at {position} exceeds the limit")]
     TooMany {
         /// The change.
         position: Position,
@@ -63,7 +63,7 @@ pub enum FrameError {
         count: usize,
     },
     /// An event type or a key that is longer than can be written.
-    #[error("a {what} of the change at {position} has {length} bytes; a frame holds at most 65535")]
+    #[error("the length of a {what} of the change at {position} exceeds the limit")]
     TooLong {
         /// The change.
         position: Position,
@@ -74,13 +74,20 @@ pub enum FrameError {
     },
 }
 
+impl Explain for FrameError {
+    fn detail(&self) -> Option<String> {
+        let (is, limit) = match self {
+            Self::TooLarge { size, .. } => (size, MAX_BODY),
+            Self::TooMany { count: is, .. } | Self::TooLong { length: is, .. } => (is, usize::from(u16::MAX)),
+        };
+        Some(format!("It is {is}. A frame holds at most {limit}."))
+    }
+}
+
 impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::TooLarge { .. } | FrameError::TooMany { .. } | FrameError::TooLong { .. } => {
-                Self::stop(error)
-            }
-        }
+        // All of them come again with the same change.
+        Self::stop(error)
     }
 }
 
@@ -107,15 +114,12 @@ fn encode_body(
     head: &FrameHead,
     records: &Records,
 ) -> Result<(), FrameError> {
-    let FrameHead { number, kind, position, transaction } = *head;
+    let FrameHead { number, position, transaction, .. } = *head;
     let count = records.len();
     let count = u16::try_from(count).map_err(|_| FrameError::TooMany { position, count })?;
     out.extend_from_slice(&[0; PREFIX]);
     out.extend_from_slice(&number.0.to_le_bytes());
-    out.push(match kind {
-        FrameKind::Change => 0,
-        FrameKind::Injected => 1,
-    });
+    out.push(flags(head));
     out.extend_from_slice(&position.epoch.to_le_bytes());
     out.extend_from_slice(&position.commit.get().to_le_bytes());
     out.extend_from_slice(&position.index.to_le_bytes());
@@ -148,22 +152,54 @@ fn encode_body(
     Ok(())
 }
 
-/// What the bytes at some place of a segment are.
+/// How keys are hashed: the first 64 bits of MD5, the only way so far.
+const HASH_MD5: u8 = 0;
+
+fn flags(head: &FrameHead) -> u8 {
+    let kind = match head.kind {
+        FrameKind::Change => 0,
+        FrameKind::Injected => 1,
+    };
+    let origin = match head.origin {
+        Origin::Live => 0,
+        Origin::Backfill => 1,
+        Origin::Replay => 2,
+    };
+    kind | origin << 2 | HASH_MD5 << 4
+}
+
+/// Version 1 has kinds only: the other bits are 0, which means live and MD5.
+const fn take_flags(flags: u8) -> Option<(FrameKind, Origin)> {
+    let kind = match flags & 3 {
+        0 => FrameKind::Change,
+        1 => FrameKind::Injected,
+        _ => return None,
+    };
+    let origin = match flags >> 2 & 3 {
+        0 => Origin::Live,
+        1 => Origin::Backfill,
+        2 => Origin::Replay,
+        _ => return None,
+    };
+    if flags >> 4 == HASH_MD5 { Some((kind, origin)) } else { None }
+}
+
+/// The content at an offset of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// A whole frame of `length` bytes, checksum right.
     Whole {
-        /// What it says of itself.
+        /// Its head.
         head: FrameHead,
         /// Its length in bytes, prefix included.
         length: usize,
     },
-    /// The beginning of a frame: it takes at least `needed` bytes in all to tell.
+    /// The beginning of a frame: decoding needs at least `needed` bytes in all.
     Incomplete {
         /// Bytes from the frame's beginning.
         needed: usize,
     },
-    /// No frame, whatever follows.
+    /// Not a frame, whatever follows.
     Damaged(&'static str),
 }
 
@@ -189,14 +225,15 @@ pub fn decode(bytes: &[u8]) -> Decoded {
     }
 }
 
-/// The number that stands where a frame's would, without any check; to search for frames behind a damage.
+/// The unchecked number of a frame that would begin here, for the search for frames after damage.
 pub(super) fn number_at(bytes: &[u8]) -> Option<u64> {
     take_u64(bytes.get(PREFIX..)?).map(|(number, _)| number)
 }
 
 fn decode_head(body: &[u8]) -> Option<(FrameHead, u16, &[u8])> {
     let (number, rest) = take_u64(body)?;
-    let (kind, rest) = rest.split_first()?;
+    let (flags, rest) = rest.split_first()?;
+    let (kind, origin) = take_flags(*flags)?;
     let (epoch, rest) = take_u16(rest)?;
     let (commit, rest) = take_u64(rest)?;
     let (index, rest) = take_u32(rest)?;
@@ -206,18 +243,15 @@ fn decode_head(body: &[u8]) -> Option<(FrameHead, u16, &[u8])> {
     let (count, rest) = take_u16(rest)?;
     let head = FrameHead {
         number: FrameNo(number),
-        kind: match kind {
-            0 => FrameKind::Change,
-            1 => FrameKind::Injected,
-            _ => return None,
-        },
-        position: Position { epoch, commit: Lsn::new(commit), index },
-        transaction: Transaction { commit: Lsn::new(transaction), xid, time: time.cast_signed() },
+        kind,
+        origin,
+        position: Position { epoch, commit: CommitSeq::new(commit), index },
+        transaction: Transaction { commit: CommitSeq::new(transaction), xid, time: time.cast_signed() },
     };
     Some((head, count, rest))
 }
 
-/// Where a record's parts are, counted from the beginning of the bytes it was taken from.
+/// Offsets of a record's parts in the bytes that it was read from.
 struct RecordParts<'a> {
     kind: RecordKind,
     hash: KeyHash,
@@ -285,9 +319,9 @@ pub struct LentRecord<'a> {
     pub hash: KeyHash,
     /// The event's `type`.
     pub event_type: &'a str,
-    /// Kinesis partition key, UTF-8.
+    /// Partition key, UTF-8.
     pub key: Bytes,
-    /// What is sent, byte for byte.
+    /// The bytes to send.
     pub line: Bytes,
 }
 
@@ -302,7 +336,7 @@ impl<'a> Frame<'a> {
         Some((Self { head, count, records, owner, size }, offset + size))
     }
 
-    /// What it says of itself.
+    /// Its header.
     pub const fn head(&self) -> &FrameHead {
         &self.head
     }
@@ -346,10 +380,11 @@ mod tests {
 
     fn head(number: u64) -> FrameHead {
         FrameHead {
+            origin: Origin::Replay,
             number: FrameNo(number),
             kind: FrameKind::Injected,
-            position: Position { epoch: 7, commit: Lsn::new(0x16_B374_D848), index: 3 },
-            transaction: Transaction { commit: Lsn::new(0x16_B374_D840), xid: 99, time: -5 },
+            position: Position { epoch: 7, commit: CommitSeq::new(0x16_B374_D848), index: 3 },
+            transaction: Transaction { commit: CommitSeq::new(0x16_B374_D840), xid: 99, time: -5 },
         }
     }
 
@@ -376,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_reads_what_was_written_without_copying() {
+    fn frame_round_trips_without_copying() {
         let (head, records, bytes) = sample();
         let length = bytes.len();
         assert_eq!(decode(&bytes), Decoded::Whole { head, length });
@@ -397,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_of_a_frame_is_incomplete() {
+    fn frame_prefix_is_incomplete() {
         let (.., bytes) = sample();
         for end in 0..bytes.len() {
             match decode(&bytes[..end]) {
@@ -408,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_is_read_as_a_frame() {
+    fn flipped_bit_is_never_read_as_frame() {
         let (.., bytes) = sample();
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
@@ -418,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_body_with_a_right_checksum_is_damaged() {
+    fn malformed_body_with_valid_checksum_is_damaged() {
         let (.., good) = sample();
         let body = &good[PREFIX..];
         let count_at = HEAD - 2;
@@ -445,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_leaves_no_trace() {
+    fn oversize_frame_is_rolled_back() {
         let long = "k".repeat(65_536);
         let large = vec![b'x'; MAX_BODY / 2];
         let many: Vec<_> = (0..65_536).map(|_| (RecordKind::Event, "", "", &b""[..])).collect();

@@ -1,160 +1,128 @@
-//! Who stands where: received, held, published, settled. Pure: the keeper does the I/O around it.
+//! Progress of the buffer: received, durable, published, settled. Pure: the checkpointer does the I/O.
 //!
 //! - *received*: appended to the log, up to `tail`.
-//! - *held*: fsynced in the log *and* noted in the checkpoint.
-//! - *published*: accepted by the stream *and* written in the checkpoint.
-//! - *settled*: published or held (with `confirm_after = "never"`: published).
+//! - *durable*: fsynced in the log *and* noted in the checkpoint.
+//! - *published*: acknowledged by the stream *and* noted in the checkpoint.
+//! - *settled*: published or durable (with `confirm_after = "never"`: published).
 //!
-//! A `Marker` says which LSN may be confirmed once a frame is settled. Markers belong to one connection: what another
-//! connection delivered is never confirmed on this one. [`Ledger::prepare`] makes the next checkpoint, with `told` raised
-//! to what is about to be confirmed; only [`Ledger::written`], called after its fsync, gives out the [`Settled`].
+//! A `Marker` maps a frame to the [`ResumePoint`] that may be confirmed once the frame is settled. It is valid on its own
+//! connection only. [`Ledger::prepare`] makes the next checkpoint. [`Ledger::written`], called after its fsync, returns the
+//! [`Settled`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::ConfirmAfter;
-use crate::position::{FrameNo, Lsn, Transaction};
+use crate::letter_id::LetterId;
+use crate::position::{CommitSeq, FrameNo, ResumePoint, Transaction};
 
-use super::checkpoint::{Checkpoint, Injection, Mark, Retry, StreamIdentity, Totals};
-use super::dead_letter::LetterId;
-use super::log::Tail;
+use super::checkpoint::{Checkpoint, Injection, Retry, Totals};
+use crate::identity::StreamIdentity;
 
-/// Proof that everything received before this LSN on this connection is settled and that the checkpoint says so. Only the
-/// buffer makes one, so that confirming too early does not compile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+mod doubt;
+
+mod letters;
+mod progress;
+mod reports;
+mod retries;
+mod shared;
+
+use self::doubt::UncleanStop;
+use self::letters::LetterOffsets;
+use self::reports::{ProgressCounts, Reports, uncount};
+pub use progress::{Behind, Published, Reached};
+pub use shared::SharedLedger;
+
+/// Proof that everything received before this point on this connection is settled in the written checkpoint. Only the buffer
+/// can create one, so that a premature confirmation does not compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    lsn: Lsn,
+    resume: ResumePoint,
     connection: u64,
 }
 
 impl Settled {
-    /// What may be confirmed.
-    pub const fn lsn(&self) -> Lsn {
-        self.lsn
+    /// The point that may be confirmed.
+    pub const fn resume(&self) -> &ResumePoint {
+        &self.resume
     }
 
-    /// The connection that delivered it; on another one it means nothing.
+    /// The connection that delivered it. The proof is not valid on another one.
     pub const fn connection(&self) -> u64 {
         self.connection
     }
 }
 
-/// How far something has come: a frame, and the change and transaction at or before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
-    /// Frame and position.
-    pub mark: Mark,
-    /// The transaction of that change, if there was one.
-    pub transaction: Option<Transaction>,
-}
-
-impl From<Tail> for Reached {
-    fn from(tail: Tail) -> Self {
-        Self { mark: tail.mark(), transaction: tail.transaction }
-    }
-}
-
-/// Once this frame is settled, this LSN may be confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The resume point that may be confirmed once the frame is settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Marker {
     frame: FrameNo,
-    lsn: Lsn,
+    resume: ResumePoint,
 }
 
-/// What the publish loop reports. All of it is the state now, except the books, which are added.
-#[derive(Clone, Debug, Default)]
-pub struct Published {
-    /// Everything up to here is published.
-    pub low: Reached,
-    /// Per lane, what is published beyond low.
-    pub lanes: Vec<(u8, FrameNo)>,
-    /// Single records published beyond their lane's progress.
-    pub answered: Vec<(FrameNo, u16)>,
-    /// The highest transaction of which any record is published; of this epoch.
-    pub highest: Option<Transaction>,
-    /// What low has passed since the last report, per event type.
-    pub books: Vec<(String, Totals)>,
-    /// Who holds low back, if some cannot keep up with the others.
-    pub behind: Option<Behind>,
-}
-
-/// Lanes that are fed apart because they cannot keep up; for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Behind {
-    /// Such as `0-63`.
-    pub lanes: String,
-    /// The shard that took the last records of them, if this process knows of one.
-    pub shard: Option<String>,
-}
-
-/// Markers kept at most. Beyond it every second one is forgotten, which only makes confirms coarser.
+/// Most markers kept. Beyond that, every second one is dropped, which only makes confirmations coarser.
 const MARKERS_MAX: usize = 4_096;
 
-/// Event types with books of their own: they must fit into the checkpoint's slot. A database with more has the rest in one
-/// book.
-const BOOKS_MAX: usize = 4_096;
-
-/// The book of the types beyond [`BOOKS_MAX`].
-const OTHER_TYPES: &str = "(other types)";
-
-/// How finely the age of the tail is known, as a fraction of `confirm_after`.
+/// Resolution of the tail's age, as a fraction of `confirm_after`.
 const AGE_STEPS: u32 = 32;
 
-/// The account of the buffer.
+/// The state of the buffer, shared by the two loops and the checkpointer.
 #[derive(Debug)]
 pub struct Ledger {
     confirm_after: ConfirmAfter,
-    /// What the checkpoint file says.
+    /// The last written checkpoint.
     written: Checkpoint,
     tail: Reached,
     synced: Reached,
-    published: Published,
-    books: BTreeMap<String, Totals>,
+    reports: Reports,
+    /// Lanes are ahead of a watermark that has not come to them between two reports.
+    apart: bool,
     stream: Option<StreamIdentity>,
     timeline: u32,
     injected: Vec<(FrameNo, Injection)>,
     /// Retries that are not in the checkpoint yet.
     asked: Vec<Retry>,
-    /// Settled retries of which the dead-letter file says so too.
+    /// Settled retries whose outcome the dead-letter file has recorded.
     closed: Vec<LetterId>,
+    letters: LetterOffsets,
     markers: VecDeque<Marker>,
     connection: u64,
-    /// When the tail stood where, oldest first.
+    /// An earlier process, whose stop was not clean, may have published something beyond `last_seen`.
+    doubt: UncleanStop,
+    /// Nothing more is received; the next checkpoint notes that.
+    stopped: bool,
+    /// Earlier positions of the tail with their times, oldest first.
     ages: VecDeque<(Instant, FrameNo)>,
 }
 
 impl Ledger {
-    /// Goes on from a checkpoint, after recovery has cut the log to `tail`.
+    /// The state after recovery has truncated the log to the checkpoint's tail.
     pub fn new(written: Checkpoint, confirm_after: ConfirmAfter) -> Self {
         let reached = |mark| Reached { mark, transaction: None };
-        let tail = if written.held.frame > written.low.frame { written.held } else { written.low };
+        let tail =
+            if written.durable.frame > written.watermark.frame { written.durable } else { written.watermark };
         Self {
             confirm_after,
             tail: reached(tail),
-            synced: reached(written.held),
-            published: Published {
-                low: reached(written.low),
-                lanes: written.lanes.clone(),
-                answered: written.answered.clone(),
-                highest: None,
-                books: Vec::new(),
-                behind: None,
-            },
-            books: written.books.clone(),
+            synced: reached(written.durable),
+            reports: Reports::new(&written),
+            apart: false,
             stream: written.identity.stream.clone(),
-            timeline: written.identity.timeline,
+            timeline: written.identity.source.timeline(),
             injected: in_the_log(&written, tail.frame),
             asked: Vec::new(),
             closed: Vec::new(),
+            letters: LetterOffsets::starting_at(written.letters_from),
             markers: VecDeque::new(),
             connection: 0,
+            doubt: UncleanStop::None,
+            stopped: false,
             ages: VecDeque::new(),
             written,
         }
     }
 
-    /// What the checkpoint file says.
+    /// The last written checkpoint.
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.written
     }
@@ -165,53 +133,90 @@ impl Ledger {
     }
 
     /// Everything up to it is published.
-    pub const fn low(&self) -> Reached {
-        self.published.low
+    pub const fn watermark(&self) -> Reached {
+        self.published().watermark
     }
 
-    /// Where a publish attempt begins.
+    /// The last report.
     pub const fn published(&self) -> &Published {
-        &self.published
+        self.reports.latest()
     }
 
-    /// The books, with what is not in the checkpoint yet.
-    pub const fn books(&self) -> &BTreeMap<String, Totals> {
-        &self.books
+    /// A publish attempt begins, where the last report of the one before has come.
+    pub fn resume(&mut self) -> &Published {
+        self.reports.resume()
     }
 
-    /// The stream events go to, once it is known.
+    /// The event counts, including those that are not in the checkpoint yet.
+    pub fn event_counts(&self) -> BTreeMap<String, Totals> {
+        self.reports.event_counts()
+    }
+
+    /// Per event type, events that the watermark has passed without an outcome: none, unless Forebay has lost them. `None` while
+    /// outcomes beyond the watermark are counted too.
+    pub fn unaccounted(&self) -> Option<Vec<(&str, u64)>> {
+        self.reports.unaccounted()
+    }
+
+    /// Whether the event counts cover what lanes have published beyond the watermark. If not, an earlier build has written them, and
+    /// what it did not count is to be [counted](Self::count_by_lane) before the first report.
+    pub const fn is_counted_by_lane(&self) -> bool {
+        self.reports.counted_by_lane()
+    }
+
+    /// Adds what lanes have published beyond the watermark, to counts of an earlier build.
+    pub fn count_by_lane(&mut self, ahead: Vec<(String, Totals)>) {
+        self.reports.count_by_lane(ahead);
+    }
+
+    /// The stream; `None` until it was described for the first time.
     pub const fn stream(&self) -> Option<&StreamIdentity> {
         self.stream.as_ref()
     }
 
     /// The highest transaction that must be in the server's history: of the checkpoint, or of this process's own tail.
-    pub fn tip(&self) -> Option<Transaction> {
-        highest(self.written.tip, self.tail.transaction)
+    pub fn last_seen(&self) -> Option<Transaction> {
+        highest(self.written.last_seen, self.tail.transaction)
     }
 
-    /// The checkpoint as this process would write it, had it to: with the tip of its own tail and the timeline of its last
-    /// connection. What a reconnect is judged by: judged by an older timeline, a server that was promoted once looks as if
-    /// it had left what this process has received since.
+    /// The checkpoint that a reconnect compares the server with. It has the last transaction of this process's tail and the
+    /// timeline of its last connection: otherwise a promoted server would seem to lack what was received since.
     #[must_use]
     pub fn known(&self) -> Checkpoint {
         let mut known = self.written.clone();
-        known.tip = self.tip();
-        known.identity.timeline = self.timeline;
+        known.last_seen = self.last_seen();
+        known.identity.source.set_timeline(self.timeline);
+        known.clean = self.doubt == UncleanStop::None;
         known
     }
 
-    /// Begins a new connection: what others delivered is no longer confirmed. Returns its number.
-    pub fn connect(&mut self, timeline: u32) -> u64 {
+    /// The last stop was not clean: published records may be newer than `last_seen`, until everything that the server had then
+    /// has been received again.
+    pub fn doubt(&mut self) {
+        self.doubt = UncleanStop::UntilConnected;
+    }
+
+    /// A clean stop: nothing more is received or published.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Begins a new connection, to a source whose log ends at `end`. Deliveries of earlier connections are not confirmed. Returns
+    /// its number.
+    pub fn connect(&mut self, timeline: u32, end: CommitSeq) -> u64 {
         self.timeline = timeline;
+        if self.doubt == UncleanStop::UntilConnected {
+            self.doubt = UncleanStop::UntilReceived(end);
+        }
         self.markers.clear();
         self.connection += 1;
         self.connection
     }
 
-    /// Notes that the server of this connection is on another timeline now: a connection to a standby outlives its promotion,
-    /// and what it delivers from then on belongs to the new timeline. Unnoticed, the next start is refused for nothing.
-    pub const fn promoted(&mut self, timeline: u32) {
-        self.timeline = timeline;
+    /// Notes that the server of this connection is on a later timeline: a connection to a standby survives its promotion.
+    /// Without this note the next start would be refused. An earlier timeline is ignored: the control file may lag.
+    pub fn promoted(&mut self, timeline: u32) {
+        self.timeline = self.timeline.max(timeline);
     }
 
     /// Notes that the log has grown to `tail`.
@@ -221,14 +226,20 @@ impl Ledger {
         self.tail = Reached { transaction: tail.transaction.or(self.tail.transaction), ..tail };
     }
 
-    /// Everything this connection delivered before `lsn` is in frames up to `frame` (which may still be staged).
-    pub fn mark(&mut self, frame: FrameNo, lsn: Lsn) {
+    /// Adds a marker: everything that this connection delivered before `resume` is in frames up to `frame`, which may still be
+    /// staged.
+    pub fn mark(&mut self, frame: FrameNo, resume: ResumePoint) {
+        if let UncleanStop::UntilReceived(end) = self.doubt
+            && resume.seq() >= end
+        {
+            self.doubt = UncleanStop::None;
+        }
         if let Some(last) = self.markers.back_mut() {
-            if lsn <= last.lsn {
+            if resume <= last.resume {
                 return;
             }
             if last.frame == frame {
-                last.lsn = lsn;
+                last.resume = resume;
                 return;
             }
         }
@@ -239,21 +250,21 @@ impl Ledger {
                 keep
             });
         }
-        self.markers.push_back(Marker { frame, lsn });
+        self.markers.push_back(Marker { frame, resume });
     }
 
-    /// Notes that an injection was appended as this frame; its source stays in the checkpoint until the frame is settled.
+    /// Notes that an injection was appended as this frame. It stays in the checkpoint until the frame is settled.
     pub fn injected(&mut self, frame: FrameNo, injection: Injection) {
         self.injected.push((frame, injection));
     }
 
-    /// Injections that the checkpoint still has and that are not in the log yet.
+    /// Injections of the checkpoint that are not in the log yet.
     pub fn to_inject(&self) -> Vec<Injection> {
         self.written.injections.iter().filter(|injection| self.is_due(injection)).cloned().collect()
     }
 
-    /// Whether [`to_inject`](Self::to_inject) would give anything. Asked at every transaction's end: what is in the log is
-    /// among what is not settled, so that counting is enough.
+    /// Whether [`to_inject`](Self::to_inject) is not empty. It is called at the end of every transaction and therefore only
+    /// counts: injections in the log are a subset of the unsettled ones.
     pub fn has_to_inject(&self) -> bool {
         let unsettled = self.written.injections.iter().filter(|injection| settled(injection).is_none());
         unsettled.count() > self.injected.len()
@@ -264,77 +275,38 @@ impl Ledger {
         !settled && !self.injected.iter().any(|(_, other)| other.is(injection))
     }
 
-    /// Asks for a dead letter to be published after all. It is injected once the checkpoint says so.
-    pub fn retry(&mut self, retry: Retry) {
-        if self.retrying(&retry.letter).is_none() {
-            self.asked.push(retry);
-        }
-    }
-
-    /// The retry of a letter, as far as it has come, and whether the checkpoint knows of it.
-    pub fn retrying(&self, letter: &LetterId) -> Option<(&Retry, bool)> {
-        let durable = self.retries().find(|retry| retry.letter == *letter).map(|retry| (retry, true));
-        durable
-            .or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
-    }
-
-    /// The retries in the checkpoint.
-    pub fn retries(&self) -> impl Iterator<Item = &Retry> {
-        self.written.injections.iter().filter_map(|injection| match injection {
-            Injection::Retry(retry) => Some(retry),
-            Injection::Gap { .. } => None,
-        })
-    }
-
-    /// How many retries are not closed.
-    pub fn retries_open(&self) -> usize {
-        self.retries().count() + self.asked.len()
-    }
-
-    /// Whether this frame brings a dead letter again.
-    pub fn brings_retry(&self, frame: FrameNo) -> bool {
-        self.injected
-            .iter()
-            .any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
-    }
-
-    /// Notes that the dead-letter file says what became of a settled retry: the checkpoint may forget it.
-    pub fn close(&mut self, letter: LetterId) {
-        if !self.closed.contains(&letter) {
-            self.closed.push(letter);
-        }
-    }
-
-    /// What the publish loop has reached.
+    /// Takes a report of the publish loop.
     pub fn publish(&mut self, mut report: Published) {
-        debug_assert!(report.low.mark.frame >= self.published.low.mark.frame, "low went back");
-        for (event_type, totals) in std::mem::take(&mut report.books) {
-            let known = self.books.len() < BOOKS_MAX || self.books.contains_key(&event_type);
-            let sum = self.books.entry(if known { event_type } else { OTHER_TYPES.to_owned() }).or_default();
-            sum.published += totals.published;
-            sum.quarantined += totals.quarantined;
-        }
-        report.highest = highest(report.highest, self.published.highest);
-        report.low = self.of_epoch(report.low);
-        report.low.transaction = report.low.transaction.or(self.published.low.transaction);
-        self.published = report;
+        debug_assert!(report.watermark.mark.frame >= self.watermark().mark.frame, "the watermark went back");
+        report.highest = highest(report.highest, self.published().highest);
+        report.watermark = self.of_epoch(report.watermark);
+        report.watermark.transaction = report.watermark.transaction.or(self.watermark().transaction);
+        let before = self.published().ahead();
+        self.apart = report.behind.is_some()
+            || report.counted_beyond_watermark
+            || before.is_some_and(|ahead| ahead > report.watermark.mark.frame);
+        self.reports.publish(report, self.apart, self.synced.mark.frame);
     }
 
-    /// Notes which stream answers.
+    /// Whether lanes have published something that the next start sends again, because it is not durable.
+    pub fn has_loose_progress(&self) -> bool {
+        self.published().ahead().is_some_and(|ahead| ahead > self.synced.mark.frame)
+    }
+
+    /// Notes the identity of the stream.
     pub fn meet_stream(&mut self, stream: StreamIdentity) {
         self.stream = Some(stream);
     }
 
-    /// Whether something has waited long enough that the log must be fsynced now.
+    /// Whether the log must be fsynced now: a frame has waited for `confirm_after`, or lanes are apart. Their progress is valid
+    /// after a crash only as far as the log is durable; without the fsync, a crash would repeat the events of all lanes.
     pub fn wants_sync(&mut self, now: Instant) -> bool {
-        let ConfirmAfter::Waited(after) = self.confirm_after else { return false };
-        let unsettled = |frame: FrameNo| frame > self.published.low.mark.frame.max(self.synced.mark.frame);
+        let apart = self.apart && self.has_loose_progress();
+        let ConfirmAfter::Waited(after) = self.confirm_after else { return apart };
+        let unsettled = |frame: FrameNo| frame > self.watermark().mark.frame.max(self.synced.mark.frame);
         if after.is_zero() {
             return unsettled(self.tail.mark.frame);
         }
-        // Progress of single lanes counts after a crash as far as the log is held: else everybody's events would be repeated.
-        let ahead = self.published.lanes.iter().map(|(_, frame)| *frame).max();
-        let apart = self.published.behind.is_some() && ahead.is_some_and(unsettled);
         let due =
             self.ages.iter().take_while(|(since, _)| now.duration_since(*since) >= after).last().copied();
         let waited_too_long = due.is_some_and(|(_, frame)| unsettled(frame));
@@ -353,60 +325,72 @@ impl Ledger {
         }
     }
 
-    /// Notes that the log is fsynced up to `tail`, as [`Ledger::tail`] said before the fsync.
+    /// Notes that the log is fsynced up to `tail`, which is the value of [`Ledger::tail`] before the fsync.
     pub fn synced(&mut self, tail: Reached) {
         if tail.mark.frame > self.synced.mark.frame {
             self.synced = self.of_epoch(tail);
+            self.reports.synced(tail.mark.frame);
         }
     }
 
-    /// The next checkpoint, if it differs from the written one.
+    /// The next checkpoint; `None` if it equals the written one.
     pub fn prepare(&self) -> Option<Checkpoint> {
-        let low = self.published.low;
+        let ProgressCounts { progress, event_counts } = self.reports.eligible();
+        let watermark = progress.watermark;
         let mut next = self.written.clone();
-        next.low = low.mark;
-        if self.synced.mark.frame > next.held.frame {
-            next.held = self.synced.mark;
+        next.watermark = watermark.mark;
+        next.letters_from = self.letters.first_beyond(&next.watermark);
+        if self.synced.mark.frame > next.durable.frame {
+            next.durable = self.synced.mark;
         }
-        next.tip = [low.transaction, self.published.highest, self.synced.transaction]
+        next.last_seen = [watermark.transaction, self.published().highest, self.synced.transaction]
             .into_iter()
-            .fold(self.written.tip, highest);
-        next.lanes.clone_from(&self.published.lanes);
-        next.answered.clone_from(&self.published.answered);
-        next.books.clone_from(&self.books);
+            .fold(self.written.last_seen, highest);
+        if self.stopped && self.doubt == UncleanStop::None {
+            next.last_seen = highest(next.last_seen, self.tail.transaction);
+            next.clean = true;
+        }
+        next.lanes.clone_from(&progress.lanes);
+        next.lane_parts.clone_from(&progress.lane_parts);
+        next.acknowledged.clone_from(&progress.acknowledged);
+        next.event_counts.clone_from(event_counts);
+        next.counted_by_lane = self.reports.counted_by_lane();
         next.identity.stream.clone_from(&self.stream);
-        next.identity.timeline = self.timeline;
+        next.identity.source.set_timeline(self.timeline);
         let settled = self.settled_frame(&next);
-        // Not only held: damage in what is held may be cut, and Postgres sends changes again, but no injections.
-        let next_low = next.low.frame;
+        // A durable frame is not enough: recovery may truncate a damaged one. The source then sends changes again, but not
+        // injections.
+        let next_watermark = next.watermark.frame;
         next.injections.extend(self.asked.iter().cloned().map(Injection::Retry));
         next.injections.retain_mut(|injection| {
             let appended =
                 self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
             match injection {
-                Injection::Gap { .. } => appended.is_none_or(|frame| frame > next_low),
+                Injection::Gap { .. } => appended.is_none_or(|frame| frame > next_watermark),
                 Injection::Retry(retry) if retry.settled => !self.closed.contains(&retry.letter),
                 Injection::Retry(retry) => {
-                    retry.frame = appended.filter(|frame| *frame <= next.held.frame.max(next_low));
-                    retry.settled = appended.is_some_and(|frame| frame <= next_low);
+                    retry.frame = appended.filter(|frame| *frame <= next.durable.frame.max(next_watermark));
+                    retry.settled = appended.is_some_and(|frame| frame <= next_watermark);
                     if retry.settled {
-                        move_books(&mut next.books, &retry.event_type);
+                        uncount(&mut next.event_counts, &retry.event_type);
                     }
                     true
                 }
             }
         });
-        if let Some(lsn) = self.confirmable(settled) {
-            next.told = next.told.max(lsn);
+        if let Some(resume) = self.confirmable(settled)
+            && *resume > next.ever_confirmed
+        {
+            next.ever_confirmed = resume.clone();
         }
         (next != self.written).then_some(next)
     }
 
-    /// Notes that this checkpoint is fsynced, and says what may be confirmed now.
+    /// Notes that this checkpoint is fsynced. Returns the position that may be confirmed now.
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
         for retry in checkpoint.injections.iter().filter_map(settled) {
             if !self.retries().any(|before| before.settled && before.letter == retry.letter) {
-                move_books(&mut self.books, &retry.event_type);
+                self.reports.uncount(&retry.event_type);
             }
         }
         self.injected.retain(|(_, injection)| {
@@ -416,20 +400,28 @@ impl Ledger {
             !checkpoint.injections.iter().any(|kept| kept.is(&Injection::Retry(asked.clone())))
         });
         self.written = checkpoint;
+        self.letters.passed(&self.written.watermark);
         let closed = std::mem::take(&mut self.closed);
         self.closed = closed.into_iter().filter(|letter| self.retrying(letter).is_some()).collect();
-        // What came since `prepare` is not in the checkpoint yet: only what it names, and only up to its `told`. A marker may
-        // have moved beyond that meanwhile (a keepalive); everything before it is settled none the less. To wait for one
-        // that stands still would confirm nothing while others write all the time.
+        self.settled()
+    }
+
+    /// The position that the written checkpoint allows to confirm. It can rise on a connection without a new checkpoint: changes
+    /// that a slot delivers again after it was set back are settled already.
+    pub fn settled(&mut self) -> Option<Settled> {
+        // Progress since `prepare` is not in this checkpoint, so nothing beyond its `ever_confirmed` may be confirmed. A marker
+        // may have moved beyond that point since (a keepalive). Everything before it is settled nevertheless: waiting for a
+        // marker that does not move would confirm nothing while other databases write all the time.
         let settled = self.settled_frame(&self.written);
         while self.markers.get(1).is_some_and(|next| next.frame <= settled) {
             self.markers.pop_front();
         }
-        let lsn = self.markers.front().filter(|first| first.frame <= settled)?.lsn.min(self.written.told);
-        Some(Settled { lsn, connection: self.connection })
+        let reached = &self.markers.front().filter(|first| first.frame <= settled)?.resume;
+        let resume = reached.min(&self.written.ever_confirmed).clone();
+        Some(Settled { resume, connection: self.connection })
     }
 
-    /// Without the transaction, if it is of an earlier epoch: that was another history, and its LSNs mean nothing now.
+    /// Removes the transaction if it is of an earlier epoch: LSNs of another history cannot be compared.
     fn of_epoch(&self, reached: Reached) -> Reached {
         let now = reached.mark.position.is_some_and(|position| position.epoch == self.written.epoch);
         Reached { transaction: reached.transaction.filter(|_| now), ..reached }
@@ -437,17 +429,17 @@ impl Ledger {
 
     fn settled_frame(&self, checkpoint: &Checkpoint) -> FrameNo {
         match self.confirm_after {
-            ConfirmAfter::Never => checkpoint.low.frame,
-            ConfirmAfter::Waited(_) => checkpoint.low.frame.max(checkpoint.held.frame),
+            ConfirmAfter::Never => checkpoint.watermark.frame,
+            ConfirmAfter::Waited(_) => checkpoint.watermark.frame.max(checkpoint.durable.frame),
         }
     }
 
-    fn confirmable(&self, settled: FrameNo) -> Option<Lsn> {
-        self.markers.iter().take_while(|marker| marker.frame <= settled).last().map(|marker| marker.lsn)
+    fn confirmable(&self, settled: FrameNo) -> Option<&ResumePoint> {
+        self.markers.iter().take_while(|marker| marker.frame <= settled).last().map(|marker| &marker.resume)
     }
 }
 
-/// What a restart finds in the log of what was injected.
+/// The unsettled injections that are in the log after a restart.
 fn in_the_log(written: &Checkpoint, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
     let found = written.injections.iter().filter(|injection| settled(injection).is_none());
     found
@@ -455,35 +447,11 @@ fn in_the_log(written: &Checkpoint, tail: FrameNo) -> Vec<(FrameNo, Injection)> 
         .collect()
 }
 
-/// The retry, if `low` has passed it.
+/// The retry, if the watermark has passed it.
 fn settled(injection: &Injection) -> Option<&Retry> {
     match injection {
         Injection::Retry(retry) if retry.settled => Some(retry),
         Injection::Retry(_) | Injection::Gap { .. } => None,
-    }
-}
-
-/// A dead letter has been retried: what became of it is counted like any record, so that it is no longer what it was.
-fn move_books(books: &mut BTreeMap<String, Totals>, event_type: &str) {
-    let name = if books.contains_key(event_type) { event_type } else { OTHER_TYPES };
-    if let Some(totals) = books.get_mut(name) {
-        totals.quarantined = totals.quarantined.saturating_sub(1);
-    }
-}
-
-/// The ledger, shared by the two loops and the keeper. The lock is held for a few assignments, never across I/O.
-#[derive(Clone, Debug)]
-pub struct SharedLedger(Arc<Mutex<Ledger>>);
-
-impl SharedLedger {
-    /// Shares a ledger.
-    pub fn new(ledger: Ledger) -> Self {
-        Self(Arc::new(Mutex::new(ledger)))
-    }
-
-    /// Locks it. A panic elsewhere ends the process (`panic = "abort"`), so a poisoned lock is only met in tests.
-    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The log: a run of segments that writer, reader and keeper share.
+//! The log: a sequence of segments, shared by the writer, the readers and the checkpointer.
 //!
-//! # On disk, format version 1
+//! # On disk, format version 2
 //!
 //! A segment is a file `<number of its first frame, 20 digits>.log`, mode 0600. All numbers are little endian; every
 //! checksum is CRC-32C.
@@ -9,7 +9,7 @@
 //! segment = header frame*
 //! header  = magic "FOREBAYL" | version u32 | first frame number u64 | checksum of the 20 bytes before u32
 //! frame   = length of body u32 | checksum of body u32 | body
-//! body    = number u64 | kind u8 (0 change, 1 injected)
+//! body    = number u64 | flags u8
 //!           | epoch u16 | commit u64 | index u32                      the position
 //!           | commit u64 | xid u32 | commit time i64 (µs since 1970)  the transaction
 //!           | count of records u16 | record*
@@ -17,63 +17,67 @@
 //!           | type length u16 | key length u16 | line length u32 | type | key | line
 //! ```
 //!
+//! The flags are, from the lowest bit: kind, 2 bits (0 change, 1 injected); origin, 2 bits (0 live, 1 backfill, 2 replay);
+//! hash of keys, 4 bits (0 MD5). Version 1, which is still read, has only the kind: its other bits are 0.
+//!
 //! A body has at most 64 MiB; type and key are UTF-8; the key hash is [`KeyHash`](crate::event::KeyHash). Frames are numbered
 //! without gaps, over all segments. A frame holds all records of one change, as they will be sent.
-//! Magic, version and checksum of the header keep their places in every later version; a newer version is refused. A
-//! damaged header is no loss: the name tells the first number, and every frame has its own number and checksum.
+//! Magic, version and checksum of the header keep their offsets in every later version; a newer version is refused. A
+//! damaged header loses nothing: the file name has the first number, and every frame has its own number and checksum.
 //!
-//! # Who may do what
+//! # Roles
 //!
-//! One [`Writer`] appends; any number of readers read up to the published tail; the keeper syncs and releases. Only
-//! [`Log::open`] cuts what is whole. The one mutex guards the list of segments and is never held across I/O. There is no
-//! fsync but in [`Log::sync`] and [`Log::open`].
+//! One [`Writer`](super::writer::Writer) appends. Any number of readers read up to the published tail. The checkpointer fsyncs and reclaims. Only
+//! [`Log::open`] truncates whole frames. The mutex guards the list of segments and is never held across I/O. Only
+//! [`Log::sync`] and [`Log::open`] call fsync.
 //!
-//! Invariants: published bytes of a segment are whole frames and never change; a segment is emptied and deleted only below a
-//! released `low`, and never while it is written; after a failed fsync or an unexplained failed write, nothing works any more.
+//! Invariants: the published bytes of a segment are whole frames and never change. A segment is deleted only below the
+//! reclaimed `watermark`, and never while it is written. After a failed fsync, or a failed write that is not a full disk, the
+//! log refuses every operation.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::checkpoint::Mark;
-use super::disk::{self, DiskError, failed};
+use super::disk::{Directory, DiskError, failed};
 use super::scan::{self, Run, Scan, ScanError};
 use super::segment;
-use super::writer::Writer;
-use crate::failure::Failure;
-use crate::position::{FrameNo, Position, Transaction};
+use super::tail::Tail;
+use crate::failure::{Explain, Failure};
+use crate::position::{FrameNo, Transaction};
 
-/// How many files wait for their fsync with an open handle. The handle is what makes sure that a write-back error is
-/// seen by our fsync; without it the kernel may forget the error together with the inode. 64 segments of 64 MiB are more
-/// than any `confirm_after` leaves unsynced, and where it is `never` the log is not what counts; the limit keeps a huge
-/// unsynced log within the usual 1024 handles of a process.
+/// Most files whose handle stays open until their fsync. The open handle ensures that our fsync reports a write-back error;
+/// without it the kernel may drop the error together with the inode. 64 segments of 64 MiB are more than any
+/// `confirm_after` leaves unsynced; with `never` only repeats depend on the log. The limit keeps a huge unsynced log within the
+/// usual 1024 file descriptors of a process.
 const UNSYNCED_HANDLES_MAX: usize = 64;
 
-/// How a log is laid out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Directory and sizes of a log.
+#[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// The directory; it exists.
-    pub directory: PathBuf,
-    /// Most bytes that all segments have together.
+    /// The directory of its segments.
+    pub directory: Directory,
+    /// Largest total size of all segments in bytes.
     pub max_size: u64,
-    /// A segment with this many bytes is not continued.
+    /// Size in bytes at which a segment is closed.
     pub segment_size: u64,
-    /// A segment that the publisher keeps up with is not continued after this time.
+    /// Age at which a segment is closed while the publisher keeps up.
     pub rotate_after: Duration,
 }
 
 impl LogConfig {
-    /// The layout for a log of at most `max_size` bytes: segments of 1/16 of it, because space comes back by whole
-    /// segments, but at least 1 MiB (a file has its price) and at most 64 MiB (a restart reads one to find its place).
-    /// They are changed after 5 s where the publisher keeps up: well before the kernel writes dirty pages back (30 s).
-    pub fn new(directory: impl Into<PathBuf>, max_size: u64) -> Self {
+    /// The layout of a log of at most `max_size` bytes. Segments have 1/16 of it, because space is reclaimed by whole segments,
+    /// but at least 1 MiB (each file has a cost) and at most 64 MiB (a restart reads a whole segment). While the publisher
+    /// keeps up, a segment is closed after 5 s: well before the kernel writes back dirty pages (30 s).
+    pub fn new(directory: Directory, max_size: u64) -> Self {
         Self {
-            directory: directory.into(),
+            directory,
             max_size,
             segment_size: (max_size / 16).clamp(1 << 20, 64 << 20),
             rotate_after: Duration::from_secs(5),
@@ -81,45 +85,37 @@ impl LogConfig {
     }
 }
 
-/// The end of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
-    /// Its last frame.
-    pub frame: FrameNo,
-    /// Position of the last change at or before that frame: injected frames do not move it.
-    pub position: Option<Position>,
-    /// Transaction of that change; unknown after a start until the first change, if no change was found in the log.
-    pub transaction: Option<Transaction>,
-}
-
-impl Tail {
-    /// As a checkpoint notes it.
-    pub const fn mark(&self) -> Mark {
-        Mark { frame: self.frame, position: self.position }
-    }
-}
-
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The disk refused.
+    /// A disk operation failed.
     #[error("the log cannot be opened")]
     Disk(#[from] DiskError),
-    /// Looking at it again failed.
+    /// The scan failed.
     #[error("the log cannot be opened")]
     Scan(#[from] ScanError),
-    /// Frames would have to be kept that were not found, or given up below `low`.
-    #[error("the log in {} cannot be cut after frame {cut_after}: it is good from {low} to {good}", directory.display())]
+    /// The truncation point is below `watermark` or above the last readable frame.
+    #[error("the log in {} cannot be truncated after frame {truncate_after}: it is readable from {watermark} to {good}", directory.display())]
     Cut {
-        /// Where.
+        /// Directory of the log.
         directory: PathBuf,
-        /// What was asked for.
-        cut_after: FrameNo,
+        /// The requested last frame.
+        truncate_after: FrameNo,
         /// Everything up to here is published.
-        low: FrameNo,
+        watermark: FrameNo,
         /// Last readable frame.
         good: FrameNo,
     },
+}
+
+impl Explain for OpenError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.hint(),
+            Self::Scan(error) => error.hint(),
+            Self::Cut { .. } => None,
+        }
+    }
 }
 
 impl From<OpenError> for Failure {
@@ -130,7 +126,7 @@ impl From<OpenError> for Failure {
     }
 }
 
-/// A file of the log, as far as it is published.
+/// A segment, up to its published end.
 #[derive(Debug)]
 struct Segment {
     first: FrameNo,
@@ -138,10 +134,10 @@ struct Segment {
     last: FrameNo,
     /// Bytes of whole frames, header included.
     length: u64,
-    /// Whether the writer has done with it.
+    /// Whether the writer has closed it.
     sealed: bool,
     unsynced: bool,
-    /// Kept for the fsync.
+    /// The handle for the fsync.
     handle: Option<Arc<File>>,
 }
 
@@ -150,15 +146,17 @@ struct State {
     segments: VecDeque<Segment>,
     bytes: u64,
     tail: Tail,
-    low: FrameNo,
-    /// Counts the files that were made.
+    /// The tail when readers were last to see no more: see [`Log::withhold`].
+    withheld: Option<Tail>,
+    watermark: FrameNo,
+    /// Number of files created.
     created: u64,
-    /// As many of them are durable in the directory.
+    /// Number of them whose directory entry is durable.
     created_durable: u64,
     poisoned: Option<String>,
 }
 
-/// What writer, readers and keeper share.
+/// The state that the writer, the readers and the checkpointer share.
 #[derive(Debug)]
 pub struct Log {
     config: LogConfig,
@@ -175,74 +173,108 @@ pub(super) struct Extent {
 }
 
 impl Log {
-    /// Looks which frames of `(low, held]` can be read in a row; changes nothing. Reads all of them.
-    pub fn scan(directory: &Path, low: Mark, held: FrameNo) -> Result<Scan, ScanError> {
-        scan::scan(directory, low, held)
+    /// Checks which frames of `(watermark, durable]` are readable without a gap. Reads all of them and changes nothing.
+    pub fn scan(directory: &Directory, watermark: Mark, durable: FrameNo) -> Result<Scan, ScanError> {
+        scan::scan(directory, watermark, durable)
     }
 
-    /// Cuts everything above `cut_after`, which lies between the scan's `low` and its `good`, and gives out the log and
-    /// its only writer. Cut and deletions are durable when it returns. The next frame is `cut_after + 1`, even if no
-    /// file is left.
-    pub fn open(config: LogConfig, cut_after: FrameNo, scan: Scan) -> Result<(Arc<Self>, Writer), OpenError> {
+    /// The last transaction that any readable frame of the directory names, and its epoch. Reads at least the last segment.
+    pub fn last_seen(directory: &Directory) -> Result<Option<(u16, Transaction)>, ScanError> {
+        scan::last_seen(directory)
+    }
+
+    /// Truncates everything above `truncate_after`, which lies between the scan's `watermark` and its `good`. Truncation and
+    /// deletions are durable on return. The next frame is `truncate_after + 1`, even if no file is left.
+    pub(super) fn truncate(
+        config: LogConfig,
+        truncate_after: FrameNo,
+        scan: Scan,
+    ) -> Result<Arc<Self>, OpenError> {
         let directory = config.directory.clone();
-        if !(scan.low.frame..=scan.good.frame).contains(&cut_after) {
-            let (low, good) = (scan.low.frame, scan.good.frame);
-            return Err(OpenError::Cut { directory, cut_after, low, good });
+        if !(scan.watermark.frame..=scan.good.frame).contains(&truncate_after) {
+            let (watermark, good) = (scan.watermark.frame, scan.good.frame);
+            let directory = directory.path().to_owned();
+            return Err(OpenError::Cut { directory, truncate_after, watermark, good });
         }
-        let kept =
-            if cut_after == scan.good.frame { scan } else { scan::scan(&directory, scan.low, cut_after)? };
+        let kept = if truncate_after == scan.good.frame {
+            scan
+        } else {
+            scan::scan(&directory, scan.watermark, truncate_after)?
+        };
         cut(&directory, &kept)?;
         let segments: VecDeque<Segment> = kept.runs.iter().map(Segment::kept).collect();
         let state = State {
             bytes: segments.iter().map(|segment| segment.length).sum(),
             segments,
             tail: kept.good,
-            low: kept.low.frame,
+            withheld: None,
+            watermark: kept.watermark.frame,
             created: 0,
             created_durable: 0,
             poisoned: None,
         };
-        let log = Arc::new(Self {
+        Ok(Arc::new(Self {
             config,
             state: Mutex::new(state),
-            grown: watch::Sender::new(cut_after),
+            grown: watch::Sender::new(truncate_after),
             freed: watch::Sender::new(0),
-        });
-        let writer = Writer::new(Arc::clone(&log));
-        Ok((log, writer))
+        }))
     }
 
-    /// How it is laid out.
+    /// Directory and sizes.
     pub const fn config(&self) -> &LogConfig {
         &self.config
     }
 
-    /// The last frame that readers can see.
+    /// The last frame that is written.
     pub fn tail(&self) -> Tail {
         self.state().tail
     }
 
-    /// Bytes of all segments.
+    /// The last frame that is visible to readers.
+    pub fn visible(&self) -> Tail {
+        self.state().visible()
+    }
+
+    /// Hides what is written from now on from readers, and from [`sync`](Self::sync), until [`show`](Self::show): it may be of
+    /// a history that is not the known one. Returns the last visible frame.
+    pub fn withhold(&self) -> Tail {
+        let mut state = self.state();
+        let tail = state.tail;
+        *state.withheld.get_or_insert(tail)
+    }
+
+    /// Ends [`withhold`](Self::withhold): everything written is visible.
+    pub fn show(&self) {
+        let tail = {
+            let mut state = self.state();
+            state.withheld = None;
+            state.tail
+        };
+        self.grown.send_replace(tail.frame);
+    }
+
+    /// Total size of all segments in bytes.
     pub fn bytes(&self) -> u64 {
         self.state().bytes
     }
 
-    /// How many segments there are.
+    /// Number of segments.
     pub fn segments(&self) -> usize {
         self.state().segments.len()
     }
 
-    /// Makes everything durable that readers can see at the moment of the call, and returns how far that is. Blocks: call
-    /// it on a blocking thread. If it fails, the log is not used any more.
+    /// Makes everything durable that is visible to readers at the time of the call, and returns its last frame. Blocks: call it
+    /// on a blocking thread. After a failure the log refuses every operation.
     pub fn sync(&self) -> Result<Tail, DiskError> {
         let (tail, created, created_durable, unsynced) = {
             let state = self.usable()?;
             let of = |segment: &Segment| (segment.first, segment.length, segment.handle.clone());
             let unsynced: Vec<_> = state.segments.iter().filter(|s| s.unsynced).map(of).collect();
-            (state.tail, state.created, state.created_durable, unsynced)
+            (state.visible(), state.created, state.created_durable, unsynced)
         };
         for (first, length, handle) in unsynced {
-            self.sync_segment(first, handle).or_else(|error| self.poison(error))?;
+            self.sync_segment(first, length, handle).or_else(|error| self.poison(error))?;
             let mut state = self.state();
             if let Some(segment) = state.segments.iter_mut().find(|segment| segment.first == first)
                 && segment.sealed
@@ -253,36 +285,41 @@ impl Log {
             }
         }
         if created > created_durable {
-            disk::sync_directory(&self.config.directory).or_else(|error| self.poison(error))?;
+            self.config.directory.sync().or_else(|error| self.poison(error))?;
         }
         let mut state = self.usable()?;
         state.created_durable = state.created_durable.max(created);
         Ok(tail)
     }
 
-    fn sync_segment(&self, first: FrameNo, handle: Option<Arc<File>>) -> Result<(), DiskError> {
-        let path = segment::path(&self.config.directory, first);
+    fn sync_segment(&self, first: FrameNo, length: u64, handle: Option<Arc<File>>) -> Result<(), DiskError> {
+        let (directory, name) = (&self.config.directory, segment::name(first));
         let file = match handle {
             Some(file) => file,
-            None => match File::open(&path) {
+            None => match directory.open_to_read(&name) {
                 Ok(file) => Arc::new(file),
                 Err(_) if !self.has(first) => return Ok(()),
-                Err(error) => return Err(failed("open for fsync", &path)(error)),
+                Err(error) => return Err(error),
             },
         };
-        file.sync_data().map_err(failed("fsync", &path))
+        file.sync_data().map_err(failed("fsync", &segment::path(directory, first)))?;
+        match directory.check_unchanged(&name, &file, &(length..=u64::MAX)) {
+            // The writer reclaimed it meanwhile.
+            Err(_) if !self.has(first) => Ok(()),
+            checked => checked,
+        }
     }
 
-    /// Deletes the segments whose frames are all at or below `low`, but never the one that is written. The checkpoint
-    /// that says `low` must be durable.
-    pub fn release(&self, low: FrameNo) -> Result<(), DiskError> {
+    /// Deletes the segments whose frames are all at or below `watermark`, except the one that is being written. The checkpoint
+    /// with this `watermark` must be durable.
+    pub fn reclaim(&self, watermark: FrameNo) -> Result<(), DiskError> {
         let mut gone = Vec::new();
         {
             let mut state = self.usable()?;
-            state.low = state.low.max(low);
+            state.watermark = state.watermark.max(watermark);
             while let Some(segment) = state.segments.front()
                 && segment.sealed
-                && segment.last <= state.low
+                && segment.last <= state.watermark
             {
                 gone.push(segment.first);
                 state.bytes -= segment.length;
@@ -290,7 +327,7 @@ impl Log {
             }
         }
         for first in &gone {
-            disk::discard_file(&segment::path(&self.config.directory, *first))?;
+            self.config.directory.discard(&segment::name(*first))?;
         }
         if !gone.is_empty() {
             self.freed.send_modify(|times| *times += 1);
@@ -298,27 +335,28 @@ impl Log {
         Ok(())
     }
 
-    /// Hears of published frames.
+    /// Receives the last published frame.
     pub(super) fn growth(&self) -> watch::Receiver<FrameNo> {
         self.grown.subscribe()
     }
 
-    /// Hears of deleted segments.
+    /// Notified when segments are deleted.
     pub(super) fn freedom(&self) -> watch::Receiver<u64> {
         self.freed.subscribe()
     }
 
-    /// What everything up to is released.
-    pub(super) fn low(&self) -> FrameNo {
-        self.state().low
+    /// The frame up to which segments are reclaimed.
+    pub(super) fn watermark(&self) -> FrameNo {
+        self.state().watermark
     }
 
-    /// Whether a segment has not been released.
+    /// Whether a segment is still in the log.
     pub(super) fn has(&self, first: FrameNo) -> bool {
         self.state().segments.iter().any(|segment| segment.first == first)
     }
 
-    /// The segment that holds a frame, as far as it is published; `None` if the frame is beyond the tail or released.
+    /// The published extent of the segment with this frame; `None` if the frame is beyond the tail or reclaimed. It may reach
+    /// beyond what is visible.
     pub(super) fn extent(&self, frame: FrameNo) -> Result<Option<Extent>, DiskError> {
         let state = self.usable()?;
         let after = state.segments.partition_point(|segment| segment.first <= frame);
@@ -327,7 +365,7 @@ impl Log {
         Ok(segment.filter(|segment| frame <= segment.last).map(extent))
     }
 
-    /// Takes note of a new file, with its header written.
+    /// Registers a new file whose header is written.
     pub(super) fn created(&self, first: FrameNo, length: u64, file: &Arc<File>) {
         let mut state = self.state();
         if state.segments.iter().filter(|segment| segment.handle.is_some()).count() >= UNSYNCED_HANDLES_MAX
@@ -347,9 +385,9 @@ impl Log {
         state.created += 1;
     }
 
-    /// Shows readers what has been written to the last segment.
+    /// Makes frames of the last segment visible to readers, unless they are withheld.
     pub(super) fn publish(&self, bytes: u64, tail: Tail) {
-        {
+        let visible = {
             let mut state = self.state();
             if let Some(segment) = state.segments.back_mut() {
                 segment.length += bytes;
@@ -357,18 +395,19 @@ impl Log {
             }
             state.bytes += bytes;
             state.tail = tail;
-        }
-        self.grown.send_replace(tail.frame);
+            state.visible()
+        };
+        self.grown.send_replace(visible.frame);
     }
 
-    /// The last segment is not written any more.
+    /// Closes the last segment.
     pub(super) fn seal(&self) {
         if let Some(segment) = self.state().segments.back_mut() {
             segment.sealed = true;
         }
     }
 
-    /// From now on everything fails; returns the error that is the reason.
+    /// Makes every later operation fail. Returns the error that is the reason.
     pub(super) fn poison<T>(&self, error: DiskError) -> Result<T, DiskError> {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         self.state().poisoned.get_or_insert_with(|| format!("{error}{cause}"));
@@ -379,44 +418,51 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, unless something has failed.
+    /// The state, unless an earlier operation failed.
     fn usable(&self) -> Result<MutexGuard<'_, State>, DiskError> {
         let state = self.state();
         match &state.poisoned {
             None => Ok(state),
-            Some(reason) => {
-                Err(DiskError::Poisoned { path: self.config.directory.clone(), reason: reason.clone() })
-            }
+            Some(reason) => Err(DiskError::Poisoned {
+                path: self.config.directory.path().to_owned(),
+                reason: reason.clone(),
+            }),
         }
     }
 
-    /// Fails if something has failed before.
+    /// Fails if an earlier operation failed.
     pub(super) fn check(&self) -> Result<(), DiskError> {
         self.usable().map(drop)
     }
 }
 
+impl State {
+    fn visible(&self) -> Tail {
+        self.withheld.unwrap_or(self.tail)
+    }
+}
+
 impl Segment {
-    /// A segment that was there before, durable as far as it is kept.
+    /// A segment of an earlier process, durable up to its kept end.
     fn kept(run: &Run) -> Self {
         let &Run { first, last, end } = run;
         Self { first, last, length: end, sealed: true, unsynced: false, handle: None }
     }
 }
 
-/// Deletes and cuts everything but the runs of `kept`. From the end, so that a crash in between leaves no gap. The last
-/// run's file is fsynced even if nothing is cut: an earlier try may have cut it and died before its fsync, and what comes
-/// back after a power cut would stand before the frames written since.
-fn cut(directory: &Path, kept: &Scan) -> Result<(), DiskError> {
+/// Deletes and truncates everything outside of `kept`, from the end, so that a crash in between leaves no gap. The last file is
+/// fsynced even if it is not truncated: an earlier attempt may have truncated it and crashed before its fsync. After a power
+/// loss the old frames would otherwise reappear before the frames written since.
+fn cut(directory: &Directory, kept: &Scan) -> Result<(), DiskError> {
     for first in kept.segments.iter().rev() {
-        let path = segment::path(directory, *first);
+        let (name, path) = (segment::name(*first), segment::path(directory, *first));
         match kept.runs.iter().find(|run| run.first == *first) {
-            None => disk::remove_file(&path)?,
+            None => directory.remove(&name)?,
             Some(run) => {
-                let file = OpenOptions::new().write(true).open(&path).map_err(failed("open", &path))?;
-                let length = file.metadata().map_err(failed("look at", &path))?.len();
+                let file = directory.open_to_write(&name)?;
+                let length = file.metadata().map_err(failed("stat", &path))?.len();
                 if length > run.end {
-                    file.set_len(run.end).map_err(failed("cut", &path))?;
+                    file.set_len(run.end).map_err(failed("truncate", &path))?;
                 }
                 if length > run.end || kept.runs.last() == Some(run) {
                     file.sync_all().map_err(failed("fsync", &path))?;
@@ -424,5 +470,5 @@ fn cut(directory: &Path, kept: &Scan) -> Result<(), DiskError> {
             }
         }
     }
-    disk::sync_directory(directory)
+    directory.sync()
 }

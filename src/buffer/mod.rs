@@ -1,10 +1,9 @@
-//! The basin: a bounded log on disk, the checkpoint, and what follows from them.
+//! The write-ahead buffer: a bounded log on disk, its checkpoint, and the rules for what may be confirmed to the source.
 
 pub mod checkpoint;
-pub mod dead_letter;
+pub mod checkpointer;
 pub mod disk;
 pub mod frame;
-pub mod keeper;
 pub mod ledger;
 pub mod log;
 pub mod reader;
@@ -12,6 +11,7 @@ pub mod salvage;
 pub mod scan;
 pub mod segment;
 pub mod stat;
+pub mod tail;
 pub mod verify;
 pub mod writer;
 

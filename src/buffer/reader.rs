@@ -1,7 +1,6 @@
-//! Reads the log after a frame: whole frames, in order, each checked before it is lent.
+//! Reads the log after a given frame: whole frames, in order, each verified by its checksum.
 //!
-//! A reader belongs to one attempt of the publish loop. It reads up to the published tail and no further, and never
-//! changes anything.
+//! A reader belongs to one attempt of the publish loop. It reads up to the published tail and changes nothing.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -13,51 +12,75 @@ use bytes::{Bytes, BytesMut};
 use super::disk::{DiskError, failed};
 use super::frame::{self, Decoded, Frame};
 use super::log::{Extent, Log};
-use super::segment::{self, FORMAT_VERSION, HEADER, Header, Walk};
-use crate::failure::Failure;
+use super::segment::{FORMAT_VERSION, HEADER, Header, Walk};
+use crate::failure::{Explain, Failure};
 use crate::position::FrameNo;
 
-/// How much is read at once, in bytes, unless a single frame is larger: enough for several full requests.
+/// Size of a read in bytes, unless a single frame is larger. Enough for several full requests.
 const CHUNK: u64 = 256 << 10;
 
 /// Why the log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The disk refused.
+    /// A disk operation failed.
     #[error("the log cannot be read")]
     Disk(#[from] DiskError),
     /// The bytes are not what was written.
-    #[error(
-        "frame {frame} is damaged at byte {offset} of {}: {reason}; check the disk, then start again: the start says what \
-         the slot still has, and what it has not",
-        path.display()
-    )]
+    #[error("frame {frame} is damaged at byte {offset} of {}: {reason}", path.display())]
     Damaged {
-        /// The frame that should be there.
+        /// The frame that was expected.
         frame: FrameNo,
         /// The segment.
         path: PathBuf,
-        /// Where it should begin, in bytes.
+        /// Offset at which it should begin, in bytes.
         offset: u64,
-        /// What is wrong.
+        /// The damage.
         reason: &'static str,
     },
-    /// The frame was deleted before it was read: the reader was made behind `low`.
-    #[error("frame {frame} of the log in {} is released already", directory.display())]
+    /// The frame was reclaimed before it was read, because the reader began below `watermark`.
+    #[error("frame {frame} of the log in {} was reclaimed already", directory.display())]
     Released {
         /// The frame.
         frame: FrameNo,
         /// The log.
         directory: PathBuf,
     },
-    /// Another release wrote the segment.
-    #[error("{} has format version {version}, this program reads up to {FORMAT_VERSION}", path.display())]
+    /// A newer release wrote the segment.
+    #[error("{} has the newer format version {version}", path.display())]
     Newer {
         /// The segment.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
+}
+
+impl Explain for ReadError {
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Disk(error) => error.code(),
+            Self::Newer { .. } => Some("format_newer"),
+            Self::Damaged { .. } | Self::Released { .. } => None,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Newer { .. } => Some(format!("This release reads up to version {FORMAT_VERSION}.")),
+            Self::Disk(_) | Self::Damaged { .. } | Self::Released { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.hint(),
+            Self::Damaged { .. } => Some(
+                "Check the disk, then start again. The start reports what the replication slot still has."
+                    .to_owned(),
+            ),
+            Self::Released { .. } | Self::Newer { .. } => None,
+        }
+    }
 }
 
 impl From<ReadError> for Failure {
@@ -77,11 +100,11 @@ struct Open {
     first: FrameNo,
     file: File,
     path: PathBuf,
-    /// Where the next frame begins.
+    /// Byte offset of the next frame.
     offset: u64,
 }
 
-/// One reader of the log, with its own place in it.
+/// One reader of the log, with a position of its own.
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
@@ -91,7 +114,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that begins with the frame after this one.
+    /// A reader that begins after this frame.
     pub fn new(log: &Arc<Log>, after: FrameNo) -> Self {
         Self { log: Arc::clone(log), last: after, open: None }
     }
@@ -101,28 +124,26 @@ impl Reader {
         self.last
     }
 
-    /// Waits until there is more than was read. Cancel-safe; nothing is missed between two calls.
+    /// Waits until there are unread frames. Cancel-safe: no frame is missed between two calls.
     pub async fn grown(&self) {
         let closed = self.log.growth().wait_for(|tail| *tail > self.last).await.is_err();
         debug_assert!(!closed, "the log outlives its readers");
     }
 
-    /// The next whole frames, as many as fit into about 256 KiB; `None` when everything is read. Blocks for the disk.
+    /// The next whole frames, as many as fit into about 256 KiB; `None` if everything was read. Blocks for the disk.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
         self.next_chunk_until(FrameNo(u64::MAX))
     }
 
-    /// The same, without any frame after `until`.
+    /// As [`next_chunk`](Self::next_chunk), without frames after `until`.
     pub fn next_chunk_until(&mut self, until: FrameNo) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
+        // Read the tail first: a frame that is written between the two checks is neither missing nor reclaimed.
+        let until = until.min(self.log.visible().frame);
         if wanted > until {
             return Ok(None);
         }
-        // Looked at first: a frame that is written between the two looks is not there yet, and not gone either.
-        let tail = self.log.tail().frame;
-        let Some(extent) = self.log.extent(wanted)? else {
-            return if wanted <= tail { Err(self.released()) } else { Ok(None) };
-        };
+        let Some(extent) = self.log.extent(wanted)? else { return Err(self.released()) };
         if self.open.as_ref().is_none_or(|open| open.first != extent.first) {
             self.open = Some(self.open_segment(extent, wanted)?);
         }
@@ -136,7 +157,7 @@ impl Reader {
     fn open_segment(&self, extent: Extent, wanted: FrameNo) -> Result<Open, ReadError> {
         let first = extent.first;
         let mut walk = match Walk::open(&self.log.config().directory, first) {
-            Err(error) if segment::is_gone(&error) && !self.log.has(first) => return Err(self.released()),
+            Err(error) if error.is_missing() && !self.log.has(first) => return Err(self.released()),
             walk => walk?,
         };
         let path = walk.path().to_owned();
@@ -152,11 +173,15 @@ impl Reader {
     }
 
     fn released(&self) -> ReadError {
-        ReadError::Released { frame: self.last.next(), directory: self.log.config().directory.clone() }
+        ReadError::Released {
+            frame: self.last.next(),
+            directory: self.log.config().directory.path().to_owned(),
+        }
     }
 }
 
-/// Reads whole frames from `wanted` to `until`, not beyond the extent. Frames before a damage are given out; it is found next time.
+/// Reads whole frames from `wanted` to `until`, not beyond the extent. Frames before a damaged one are returned; the damage is
+/// reported by the next call.
 fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> Result<Chunk, ReadError> {
     let left = extent.length.saturating_sub(open.offset);
     let mut size = left.min(CHUNK);
@@ -181,16 +206,16 @@ fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> R
     }
 }
 
-/// Why a row of frames ends.
+/// Why a sequence of frames ends.
 enum Stop {
-    /// No more was asked for.
+    /// `until` was reached.
     Asked,
-    /// This many bytes are needed from the last frame's beginning.
+    /// The last frame needs this many bytes in all.
     Incomplete(u64),
     Damaged(&'static str),
 }
 
-/// Where the whole frames numbered from `next` to `until` end, the number after the last, and what stands there.
+/// The end offset of the whole frames numbered from `next` to `until`, the number after the last, and why they end there.
 fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, FrameNo, Stop) {
     let mut end = 0;
     loop {
@@ -203,7 +228,7 @@ fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, Fram
                 next = next.next();
                 continue;
             }
-            Decoded::Whole { .. } => Stop::Damaged("another frame stands in its place"),
+            Decoded::Whole { .. } => Stop::Damaged("unexpected frame number"),
             Decoded::Incomplete { needed } => Stop::Incomplete(needed as u64),
             Decoded::Damaged(reason) => Stop::Damaged(reason),
         };
@@ -211,7 +236,7 @@ fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, Fram
     }
 }
 
-/// Whole, checked frames that share one buffer.
+/// Whole, verified frames that share one buffer.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     bytes: Bytes,
@@ -234,7 +259,7 @@ impl Chunk {
         self.last
     }
 
-    /// Its size in bytes: what it occupies as long as any record of it is kept.
+    /// Size in bytes. The memory is in use as long as any record of the chunk is kept.
     pub const fn size(&self) -> usize {
         self.bytes.len()
     }

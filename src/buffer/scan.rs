@@ -1,36 +1,58 @@
-//! What a log is worth after a restart: which of the frames that count can be read.
+//! Finds out which of the needed frames are readable after a restart.
 //!
-//! Looks only, never changes a file. Frames at or below `low` are published and may be damaged; frames above `held` were
-//! never promised. What lies between them must be there, and if it is not, a person or the slot has to say what next.
+//! Never changes a file. Frames at or below `watermark` are published and may be damaged. Frames above `durable` were never
+//! confirmed. The frames between them are needed; if some are missing, the slot or an operator decides what happens.
 
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Mark;
-use super::disk::DiskError;
+use super::disk::{Directory, DiskError};
 use super::frame::FrameKind;
-use super::log::Tail;
 use super::segment::{self, FORMAT_VERSION, Found, HEADER, Header, Walk};
-use crate::failure::Failure;
-use crate::position::FrameNo;
+use super::tail::Tail;
+use crate::failure::{Explain, Failure};
+use crate::position::{FrameNo, Transaction};
 
-/// Why a directory could not be looked at.
+/// Why a log could not be scanned.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// The disk refused.
-    #[error("the log cannot be looked at")]
+    /// A disk operation failed.
+    #[error("the log cannot be scanned")]
     Disk(#[from] DiskError),
-    /// Another release wrote it.
-    #[error(
-        "{} has format version {version}, this program reads up to {FORMAT_VERSION}: start the newer release again, \
-         and let it publish all and stop before going back",
-        path.display()
-    )]
+    /// A newer release wrote it.
+    #[error("{} has the newer format version {version}", path.display())]
     Newer {
         /// The segment.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
+}
+
+impl Explain for ScanError {
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Disk(error) => error.code(),
+            Self::Newer { .. } => Some("format_newer"),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.detail(),
+            Self::Newer { .. } => Some(format!("This release reads up to version {FORMAT_VERSION}.")),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.hint(),
+            Self::Newer { .. } => Some(
+                "Start the newer release again. Let it publish everything and stop it before you downgrade."
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 impl From<ScanError> for Failure {
@@ -41,39 +63,39 @@ impl From<ScanError> for Failure {
     }
 }
 
-/// Where the frames that should be there end too early.
+/// The place where needed frames are unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame {frame} cannot be read at byte {offset} of {}: {reason}", path.display())]
 pub struct Damage {
     /// The first frame that cannot be read.
     pub frame: FrameNo,
-    /// The segment where it should begin; the directory if there is none.
+    /// The segment in which it should begin; the directory if that segment is missing.
     pub path: PathBuf,
-    /// Where in the file, in bytes.
+    /// Byte offset in the file.
     pub offset: u64,
-    /// What is wrong.
+    /// The damage.
     pub reason: &'static str,
-    /// The first readable frame behind the damage, up to `held`.
+    /// The first readable frame after the damage, up to `durable`.
     pub beyond: Option<FrameNo>,
 }
 
-/// What [`Log::scan`](super::log::Log::scan) has found.
+/// The result of [`Log::scan`](super::log::Log::scan).
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// Where the scan began: everything up to here is published.
-    pub low: Mark,
-    /// The last of the frames that can be read in a row from `low + 1` on, at most `held`; `low` itself if there are none.
+    /// The beginning of the scan: everything up to here is published.
+    pub watermark: Mark,
+    /// The last frame that is readable without a gap from `watermark + 1` on, at most `durable`; `watermark` if there is none.
     pub good: Tail,
-    /// Why `good` is below `held`, if it is.
+    /// Why `good` is below `durable`; `None` if it is not.
     pub damage: Option<Damage>,
-    /// The segments that hold the frames from `low + 1` to `good`, in order.
+    /// The segments that hold the frames from `watermark + 1` to `good`, in order.
     pub(super) runs: Vec<Run>,
     /// All segments of the directory, in order.
     pub(super) segments: Vec<FrameNo>,
 }
 
 impl Scan {
-    /// Where a row would begin that has all segments in it.
+    /// The first frame of a sequence that would include all segments.
     pub fn before_first(&self) -> Mark {
         let first = self.segments.first().map_or(1, |first| first.0);
         Mark { frame: FrameNo(first.saturating_sub(1)), position: None }
@@ -85,18 +107,18 @@ impl Scan {
     }
 }
 
-/// The good part of one segment.
+/// The readable part of one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     /// Number in the segment's name.
     pub(super) first: FrameNo,
-    /// Its last good frame.
+    /// Its last readable frame.
     pub(super) last: FrameNo,
-    /// Offset behind that frame.
+    /// Byte offset after that frame.
     pub(super) end: u64,
 }
 
-pub(super) fn scan(directory: &Path, low: Mark, held: FrameNo) -> Result<Scan, ScanError> {
+pub(super) fn scan(directory: &Directory, watermark: Mark, durable: FrameNo) -> Result<Scan, ScanError> {
     let segments = segment::list(directory)?;
     for first in &segments {
         let walk = Walk::open(directory, *first)?;
@@ -104,28 +126,31 @@ pub(super) fn scan(directory: &Path, low: Mark, held: FrameNo) -> Result<Scan, S
             return Err(ScanError::Newer { path: walk.path().to_owned(), version });
         }
     }
-    let good = Tail { frame: low.frame, position: low.position, transaction: None };
-    let mut scan = Scan { low, good, damage: None, runs: Vec::new(), segments };
-    let begin = scan.segments.partition_point(|first| *first <= low.frame.next()).saturating_sub(1);
+    let good = Tail { frame: watermark.frame, position: watermark.position, transaction: None };
+    let mut scan = Scan { watermark, good, damage: None, runs: Vec::new(), segments };
+    let begin = scan.segments.partition_point(|first| *first <= watermark.frame.next()).saturating_sub(1);
     let ahead = scan.segments.get(begin..).unwrap_or_default().to_vec();
     let mut ahead = ahead.into_iter();
-    while scan.good.frame < held && scan.damage.is_none() {
+    while scan.good.frame < durable && scan.damage.is_none() {
         let wanted = scan.good.frame.next();
         let stop = match ahead.next() {
-            None => Some(Stop::new(directory, 0, "no segment holds it")),
+            None => Some(Stop::new(directory.path(), 0, "no segment holds it")),
             Some(first) if first > wanted => {
-                // The segment is whole as far as we know, so that it can hold what lies beyond the gap.
-                let beyond = search(directory, first, HEADER as u64, wanted, held)?;
-                Some(Stop { beyond, ..Stop::new(directory, 0, "the segment that should hold it is missing") })
+                // The segment may be whole, and may contain the frames after the gap.
+                let beyond = search(directory, first, HEADER as u64, wanted, durable)?;
+                Some(Stop {
+                    beyond,
+                    ..Stop::new(directory.path(), 0, "the segment that should hold it is missing")
+                })
             }
-            Some(first) => read_segment(directory, first, &mut scan, held)?,
+            Some(first) => read_segment(directory, first, &mut scan, durable)?,
         };
         let Some(stop) = stop else { continue };
         let mut beyond = stop.beyond;
         while beyond.is_none()
             && let Some(first) = ahead.next()
         {
-            beyond = search(directory, first, HEADER as u64, wanted, held)?;
+            beyond = search(directory, first, HEADER as u64, wanted, durable)?;
         }
         let (frame, Stop { path, offset, reason, .. }) = (scan.good.frame.next(), stop);
         scan.damage = Some(Damage { frame, path, offset, reason, beyond });
@@ -133,7 +158,38 @@ pub(super) fn scan(directory: &Path, low: Mark, held: FrameNo) -> Result<Scan, S
     Ok(scan)
 }
 
-/// Why a row of good frames ends within a segment.
+/// The last transaction that any readable frame names, and its epoch: evidence that it was received, whether that was ever
+/// durable or not. Frames of changes are in the order of their positions, so that the last segment that has any says it.
+pub(super) fn last_seen(directory: &Directory) -> Result<Option<(u16, Transaction)>, ScanError> {
+    /// More frames than a segment can have.
+    const FRAMES_MAX: u64 = 1 << 32;
+    for first in segment::list(directory)?.into_iter().rev() {
+        let mut walk = Walk::open(directory, first)?;
+        let (mut seen, mut offset) = (None, HEADER as u64);
+        loop {
+            match walk.at(offset)? {
+                Found::Frame { head, end } => {
+                    if head.kind == FrameKind::Change {
+                        seen = Some((head.position.epoch, head.transaction));
+                    }
+                    offset = end;
+                }
+                Found::End => break,
+                Found::Damage(_) => {
+                    let last = FrameNo(first.0.saturating_add(FRAMES_MAX));
+                    let Some((next, _)) = walk.search(offset + 1, first, last)? else { break };
+                    offset = next;
+                }
+            }
+        }
+        if seen.is_some() {
+            return Ok(seen);
+        }
+    }
+    Ok(None)
+}
+
+/// Why a sequence of readable frames ends within a segment.
 struct Stop {
     path: PathBuf,
     offset: u64,
@@ -147,12 +203,12 @@ impl Stop {
     }
 }
 
-/// Goes on with the row in this segment, up to its end or `held`.
+/// Continues the sequence in this segment, up to its end or `durable`.
 fn read_segment(
-    directory: &Path,
+    directory: &Directory,
     first: FrameNo,
     scan: &mut Scan,
-    held: FrameNo,
+    durable: FrameNo,
 ) -> Result<Option<Stop>, ScanError> {
     let mut walk = Walk::open(directory, first)?;
     let wanted = scan.good.frame.next();
@@ -164,7 +220,7 @@ fn read_segment(
             None => reason = Some("the segment that should hold it does not"),
         }
     }
-    while reason.is_none() && scan.good.frame < held {
+    while reason.is_none() && scan.good.frame < durable {
         match walk.at(offset)? {
             Found::Frame { head, end } if head.number == scan.good.frame.next() => {
                 let tail = &mut scan.good;
@@ -175,7 +231,7 @@ fn read_segment(
                 }
                 offset = end;
             }
-            Found::Frame { .. } => reason = Some("another frame stands in its place"),
+            Found::Frame { .. } => reason = Some("unexpected frame number"),
             Found::Damage(damage) => reason = Some(damage),
             Found::End => break,
         }
@@ -184,16 +240,16 @@ fn read_segment(
         scan.runs.push(Run { first, last: scan.good.frame, end: offset });
     }
     let Some(reason) = reason else { return Ok(None) };
-    let beyond = walk.search(offset, scan.good.frame.next().next(), held)?.map(|(_, number)| number);
+    let beyond = walk.search(offset, scan.good.frame.next().next(), durable)?.map(|(_, number)| number);
     Ok(Some(Stop { beyond, ..Stop::new(walk.path(), offset, reason) }))
 }
 
 fn search(
-    directory: &Path,
+    directory: &Directory,
     segment: FrameNo,
     offset: u64,
     after: FrameNo,
-    held: FrameNo,
+    durable: FrameNo,
 ) -> Result<Option<FrameNo>, ScanError> {
-    Ok(Walk::open(directory, segment)?.search(offset, after.next(), held)?.map(|(_, number)| number))
+    Ok(Walk::open(directory, segment)?.search(offset, after.next(), durable)?.map(|(_, number)| number))
 }

@@ -1,37 +1,37 @@
 //! Files of the log: their names, their headers, and the frames found in them. The format is specified in
 //! [`log`](super::log).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::disk::{DiskError, failed};
+use super::disk::{Directory, DiskError, failed};
 use super::frame::{self, Decoded, FrameHead};
 use crate::position::FrameNo;
 
 /// First bytes of a segment.
 const MAGIC: [u8; 8] = *b"FOREBAYL";
 /// Version of the format that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Length of the header in bytes: magic, version, first frame number, checksum.
 pub const HEADER: usize = 24;
-/// How much is read at once when looking for frames, in bytes: large enough that the calls do not count.
+/// Size of a read in bytes while searching for frames. Large enough that the cost of the calls does not matter.
 const WINDOW: usize = 1 << 20;
 
-/// Path of the segment whose first frame has this number. The names sort as the numbers do.
-pub(super) fn path(directory: &Path, first: FrameNo) -> PathBuf {
-    directory.join(format!("{:020}.log", first.0))
+/// Name of the segment whose first frame has this number. The names sort as the numbers do.
+pub(super) fn name(first: FrameNo) -> String {
+    format!("{:020}.log", first.0)
 }
 
-/// First frame numbers of the segments in a directory, in order. Other files are left alone.
-pub(super) fn list(directory: &Path) -> Result<Vec<FrameNo>, DiskError> {
-    let unreadable = "list the segments in";
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed(unreadable, directory))? {
-        let name = entry.map_err(failed(unreadable, directory))?.file_name();
-        found.extend(name.to_str().and_then(number_of));
-    }
+/// Its path, for messages.
+pub(super) fn path(directory: &Directory, first: FrameNo) -> PathBuf {
+    directory.path_of(&name(first))
+}
+
+/// First frame numbers of the segments in a directory, in order. Other files are ignored.
+pub(super) fn list(directory: &Directory) -> Result<Vec<FrameNo>, DiskError> {
+    let mut found: Vec<FrameNo> = directory.list()?.iter().filter_map(|name| number_of(name)).collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -56,19 +56,19 @@ pub(super) fn header(first: FrameNo) -> [u8; HEADER] {
     bytes
 }
 
-/// What the beginning of a segment says.
+/// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Header {
     /// A segment of this program's format, with this first frame.
     Ours(FrameNo),
-    /// Written by a newer program.
+    /// Written by a newer release.
     Newer(u32),
     /// Torn, or not a segment.
     Damaged,
 }
 
-/// Reads a header. Magic, version and checksum keep their places in every version of the format, so that a newer one is
-/// told from damage.
+/// Reads a header. Magic, version and checksum have the same offsets in every version of the format, so that a newer version
+/// is distinguished from damage.
 pub(super) fn read_header(bytes: &[u8]) -> Header {
     let Some((checked, checksum)) = bytes.get(..HEADER).and_then(<[u8]>::split_last_chunk::<4>) else {
         return Header::Damaged;
@@ -84,30 +84,30 @@ pub(super) fn read_header(bytes: &[u8]) -> Header {
     }
 }
 
-/// What stands at an offset of a segment.
+/// The content at an offset of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A whole frame.
     Frame {
-        /// What it says of itself.
+        /// Its head.
         head: FrameHead,
-        /// Offset behind it.
+        /// Byte offset after it.
         end: u64,
     },
     /// The end of the segment.
     End,
-    /// Something else.
+    /// Bytes that are not a frame.
     Damage(&'static str),
 }
 
-/// Looks at frames of one segment, through a window that moves forward.
+/// Reads the frames of one segment through a window that moves forward.
 #[derive(Debug)]
 pub(super) struct Walk {
     file: File,
     path: PathBuf,
-    /// What the file begins with.
+    /// The header.
     header: Header,
-    /// Where the segment ends; what is behind is not looked at.
+    /// Length when it was opened. Bytes appended later are not read.
     end: u64,
     window: Vec<u8>,
     window_start: u64,
@@ -115,16 +115,16 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Opens the segment and reads its header.
-    pub(super) fn open(directory: &Path, first: FrameNo) -> Result<Self, DiskError> {
+    pub(super) fn open(directory: &Directory, first: FrameNo) -> Result<Self, DiskError> {
         let path = path(directory, first);
-        let file = File::open(&path).map_err(failed("open", &path))?;
-        let end = file.metadata().map_err(failed("look at", &path))?.len();
+        let file = directory.open_to_read(&name(first))?;
+        let end = file.metadata().map_err(failed("stat", &path))?.len();
         let mut walk = Self { file, path, header: Header::Damaged, end, window: Vec::new(), window_start: 0 };
         walk.header = read_header(walk.look(0, HEADER)?);
         Ok(walk)
     }
 
-    /// What the file begins with.
+    /// The header.
     pub(super) const fn header(&self) -> Header {
         self.header
     }
@@ -139,12 +139,12 @@ impl Walk {
         self.end
     }
 
-    /// The open file, for a reader that goes on from here.
+    /// The open file, for a reader that continues from here.
     pub(super) fn into_file(self) -> File {
         self.file
     }
 
-    /// What stands at `offset`.
+    /// The content at `offset`.
     pub(super) fn at(&mut self, offset: u64) -> Result<Found, DiskError> {
         if offset >= self.end {
             return Ok(Found::End);
@@ -163,7 +163,7 @@ impl Walk {
         }
     }
 
-    /// Offset where frame `number` begins; `None` if it is not whole in this segment. Damage before it is passed over.
+    /// Byte offset of frame `number`; `None` if it is not whole in this segment. Damage before it is skipped.
     pub(super) fn find(&mut self, number: FrameNo) -> Result<Option<u64>, DiskError> {
         let mut offset = HEADER as u64;
         loop {
@@ -211,9 +211,9 @@ impl Walk {
     fn look(&mut self, offset: u64, wanted: usize) -> Result<&[u8], DiskError> {
         let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);
-        let held = offset.checked_sub(self.window_start).and_then(|skip| usize::try_from(skip).ok());
+        let inside = offset.checked_sub(self.window_start).and_then(|skip| usize::try_from(skip).ok());
         let has = |skip: usize| self.window.len().saturating_sub(skip) >= wanted;
-        let skip = if let Some(skip) = held.filter(|skip| has(*skip)) {
+        let skip = if let Some(skip) = inside.filter(|skip| has(*skip)) {
             skip
         } else {
             self.window.clear();
@@ -226,16 +226,9 @@ impl Walk {
     }
 }
 
-/// Whether a segment that was being read has been deleted, or emptied before that, in the meantime.
+/// Whether a segment has been deleted, or emptied for deletion, since it was opened.
 pub(super) fn is_released(error: &DiskError) -> bool {
-    let cut_short =
-        matches!(error, DiskError::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof);
-    cut_short || is_gone(error)
-}
-
-/// Whether a file that was to be opened has been deleted in the meantime.
-pub(super) fn is_gone(error: &DiskError) -> bool {
-    matches!(error, DiskError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    error.kind() == Some(io::ErrorKind::UnexpectedEof) || error.is_missing()
 }
 
 #[cfg(test)]
@@ -243,19 +236,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_segments_are_listed_and_in_order() {
-        let directory = tempfile::tempdir().unwrap();
+    fn segment_listing_is_ordered_and_ignores_other_files() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open(root.path()).unwrap();
         for number in [300, 2, u64::MAX] {
-            fs::write(path(directory.path(), FrameNo(number)), b"").unwrap();
+            directory.create_file(&name(FrameNo(number))).unwrap();
         }
         for other in ["lock", "checkpoint", "1.log", "0000000000000000000x.log", "99999999999999999999.log"] {
-            fs::write(directory.path().join(other), b"").unwrap();
+            directory.create_file(other).unwrap();
         }
-        assert_eq!(list(directory.path()).unwrap(), [FrameNo(2), FrameNo(300), FrameNo(u64::MAX)]);
+        assert_eq!(list(&directory).unwrap(), [FrameNo(2), FrameNo(300), FrameNo(u64::MAX)]);
     }
 
     #[test]
-    fn a_header_is_ours_newer_or_damaged() {
+    fn header_is_valid_newer_or_damaged() {
         let good = header(FrameNo(77));
         assert_eq!(read_header(&good), Header::Ours(FrameNo(77)));
         for bit in 0..HEADER * 8 {
@@ -267,9 +261,9 @@ mod tests {
             assert_eq!(read_header(&good[..length]), Header::Damaged, "{length} bytes");
         }
         let mut newer = good;
-        newer[8] = 2;
+        newer[8] = 3;
         let checksum = crc32c::crc32c(&newer[..HEADER - 4]);
         newer[HEADER - 4..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(read_header(&newer), Header::Newer(2));
+        assert_eq!(read_header(&newer), Header::Newer(3));
     }
 }

@@ -1,88 +1,74 @@
-//! What a buffer directory says of itself at this moment: for a person who looks. Changes nothing, needs no lock, and
-//! tolerates a daemon that works meanwhile.
-
-use std::collections::BTreeMap;
-use std::path::Path;
+//! A summary of a buffer directory for `forebay buffer stat`. Changes nothing, needs no lock, and tolerates a running daemon.
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::dead_letter::FILE_NAME;
-use super::dead_letter::index::Index;
-use super::disk::failed;
+use super::disk::Directory;
 use super::scan::ScanError;
 use super::segment::{self, Found, HEADER, Walk};
 use super::verify::VerifyError;
 use crate::position::{FrameNo, Transaction};
 
-/// See the module.
+/// The summary.
 #[derive(Debug, Default)]
 pub struct Stat {
-    /// What the checkpoint says; `None` before the first.
+    /// The checkpoint; `None` before the first one.
     pub checkpoint: Option<Checkpoint>,
-    /// The last whole frame of the log, as far as it was looked at.
+    /// The last whole frame that was found.
     pub tail: FrameNo,
-    /// Files of the log.
+    /// Number of segments.
     pub segments: u64,
-    /// Their bytes.
+    /// Size of all segments in bytes.
     pub bytes: u64,
-    /// The transaction of the oldest change that is not published, if there is one.
+    /// The transaction of the oldest unpublished change.
     pub oldest: Option<Transaction>,
-    /// Bytes of frames that the next start would cut if the process died now.
+    /// Bytes of frames that the next start would truncate after a crash at this moment.
     pub cut_bytes: u64,
-    /// Dead letters by the name of their state.
-    pub letters: BTreeMap<&'static str, u64>,
 }
 
 impl Stat {
-    /// What the next start keeps at most.
+    /// The last frame that the next start keeps.
     pub fn kept(&self) -> FrameNo {
-        self.checkpoint.as_ref().map_or(FrameNo(0), |found| found.low.frame.max(found.held.frame))
+        self.checkpoint.as_ref().map_or(FrameNo(0), |found| found.watermark.frame.max(found.durable.frame))
     }
 }
 
-/// Looks at a directory.
+/// Reads a directory.
 ///
 /// # Errors
-/// The checkpoint has no whole slot, or the disk refuses.
-pub fn stat(directory: &Path) -> Result<Stat, VerifyError> {
+/// The checkpoint has no whole slot, or a disk operation failed.
+pub fn stat(directory: &Directory) -> Result<Stat, VerifyError> {
     let checkpoint = CheckpointFile::peek(directory)?.checkpoint;
     let mut stat = Stat { checkpoint, ..Stat::default() };
     stat.tail = stat.kept();
-    let low = stat.checkpoint.as_ref().map_or(FrameNo(0), |found| found.low.frame);
+    let watermark = stat.checkpoint.as_ref().map_or(FrameNo(0), |found| found.watermark.frame);
     let segments = segment::list(directory).map_err(ScanError::from)?;
     for (at, first) in segments.iter().enumerate() {
         let is_last = at + 1 == segments.len();
-        // The first frame behind it, if that is known.
+        // The first frame of the next segment, if there is one.
         let end = segments.get(at + 1).copied().unwrap_or(FrameNo(u64::MAX));
-        match stat.segment(directory, *first, end, (low, is_last)) {
-            // Released since it was listed.
+        match stat.segment(directory, *first, end, (watermark, is_last)) {
+            // Reclaimed since it was listed.
             Err(ScanError::Disk(error)) if segment::is_released(&error) => {}
             seen => seen?,
         }
-    }
-    let path = directory.join(FILE_NAME);
-    let mut index = Index::read(&path).map_err(failed("read", &path)).map_err(ScanError::from)?;
-    index.settle(stat.checkpoint.as_ref(), |_| true);
-    for letter in index.letters() {
-        *stat.letters.entry(letter.state.name()).or_default() += 1;
     }
     Ok(stat)
 }
 
 impl Stat {
-    /// Reads frames only of the segments where `low`, the cut and the tail are.
+    /// Reads only the segments that contain `watermark`, the truncation point and the tail.
     fn segment(
         &mut self,
-        directory: &Path,
+        directory: &Directory,
         first: FrameNo,
         end: FrameNo,
-        (low, is_last): (FrameNo, bool),
+        (watermark, is_last): (FrameNo, bool),
     ) -> Result<(), ScanError> {
         let mut walk = Walk::open(directory, first)?;
         self.segments += 1;
         self.bytes += walk.length();
         let cut = self.kept().next();
-        if self.oldest.is_none() && low.next() < end {
-            self.oldest = oldest(&mut walk, low.next().max(first))?;
+        if self.oldest.is_none() && watermark.next() < end {
+            self.oldest = oldest(&mut walk, watermark.next().max(first))?;
         }
         if first >= cut {
             self.cut_bytes += walk.length().saturating_sub(HEADER as u64);
@@ -102,7 +88,7 @@ impl Stat {
     }
 }
 
-/// The transaction of the first change from this frame on, within a segment. Injected frames have none.
+/// The transaction of the first change from this frame on within a segment. Injected frames have no transaction.
 fn oldest(walk: &mut Walk, from: FrameNo) -> Result<Option<Transaction>, ScanError> {
     let Some(mut offset) = walk.find(from)? else { return Ok(None) };
     while let Found::Frame { head, end } = walk.at(offset)? {

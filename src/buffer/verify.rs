@@ -1,59 +1,60 @@
-//! Reads every frame of a log and says what is damaged and what that means. Changes nothing, needs no lock, and tolerates a
-//! daemon that appends and releases meanwhile. Memory: one window of a megabyte, or the largest frame.
+//! Reads every frame of a log and reports damage and its consequences. Changes nothing, needs no lock, and tolerates a
+//! running daemon. Memory: one window of a megabyte, or the largest frame.
 
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{CheckpointError, CheckpointFile};
+use super::disk::Directory;
 use super::frame::FrameKind;
 use super::scan::ScanError;
 use super::segment::{self, Found, HEADER, Header, Walk};
 use crate::position::{FrameNo, Position};
 
-/// The least that a frame takes in a segment, in bytes: it bounds which numbers can be in one.
+/// Smallest size of a frame in a segment in bytes. It bounds the numbers that a segment can contain.
 const FRAME_MIN: u64 = 53;
-/// Findings that are told one by one.
+/// Most findings that are listed.
 const FINDINGS_MAX: usize = 1_000;
 
-/// How often damage is looked at again where a daemon has published meanwhile: it may have released what seemed to be missing.
+/// Most repetitions after damage while a daemon publishes: it may have reclaimed the segment that seems to be missing.
 const LOOKS_AGAIN: usize = 3;
 
-/// What a damage means.
+/// The consequence of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
-    /// At or below `low`: published, never read again.
+    /// At or below `watermark`: published, never read again.
     Published,
-    /// Held and not published: the next start needs it.
-    Held,
-    /// Never promised: the next start cuts it, and Postgres sends it again.
+    /// Durable and not published: the next start needs it.
+    Durable,
+    /// Not durable: the next start truncates it, and the source sends it again.
     Beyond,
 }
 
 /// Frames that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The segment; the directory where one is missing.
+    /// The segment; the directory if a segment is missing.
     pub path: PathBuf,
-    /// Where in it, in bytes.
+    /// Byte offset in it.
     pub offset: u64,
-    /// What is wrong.
+    /// The damage.
     pub reason: &'static str,
     /// The first frame that cannot be read.
     pub first: FrameNo,
-    /// The last one; the one before `first` if none is lost, as where only a header is damaged.
+    /// The last lost frame; the one before `first` if none is lost, because only a header is damaged.
     pub last: FrameNo,
     /// The last change that can be read before it, if any.
     pub before: Option<Position>,
-    /// What it means.
+    /// The consequence.
     pub zone: Zone,
 }
 
-/// What was read.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Verified {
     /// Everything up to this frame is published.
-    pub low: FrameNo,
+    pub watermark: FrameNo,
     /// Everything up to this frame must be readable.
-    pub held: FrameNo,
+    pub durable: FrameNo,
     /// Whether there is a checkpoint at all.
     pub checkpoint: bool,
     /// Per slot of the checkpoint file: its sequence, if it is whole.
@@ -70,7 +71,7 @@ pub struct Verified {
     pub torn: u64,
     /// Damage, in order.
     pub findings: Vec<Finding>,
-    /// Damage that is not told one by one.
+    /// Number of findings that are not listed.
     pub more: u64,
 }
 
@@ -97,14 +98,14 @@ impl From<VerifyError> for crate::failure::Failure {
 /// Verifies a buffer directory.
 ///
 /// # Errors
-/// The checkpoint has no whole slot, a newer release wrote the directory, or the disk refuses.
-pub fn verify(directory: &Path) -> Result<Verified, VerifyError> {
+/// The checkpoint has no whole slot, a newer release wrote the directory, or a disk operation failed.
+pub fn verify(directory: &Directory) -> Result<Verified, VerifyError> {
     let mut verified = look(directory)?;
     for _ in 0..LOOKS_AGAIN {
-        let moved = |low| -> Result<bool, CheckpointError> {
-            Ok(CheckpointFile::peek(directory)?.checkpoint.is_some_and(|now| now.low.frame > low))
+        let moved = |watermark| -> Result<bool, CheckpointError> {
+            Ok(CheckpointFile::peek(directory)?.checkpoint.is_some_and(|now| now.watermark.frame > watermark))
         };
-        if verified.findings.is_empty() || !moved(verified.low)? {
+        if verified.findings.is_empty() || !moved(verified.watermark)? {
             break;
         }
         verified = look(directory)?;
@@ -112,29 +113,30 @@ pub fn verify(directory: &Path) -> Result<Verified, VerifyError> {
     Ok(verified)
 }
 
-fn look(directory: &Path) -> Result<Verified, VerifyError> {
+fn look(directory: &Directory) -> Result<Verified, VerifyError> {
     let peeked = CheckpointFile::peek(directory)?;
     let mut verified = Verified { slots: peeked.slots, ..Verified::default() };
     if let Some(found) = peeked.checkpoint {
-        (verified.low, verified.held, verified.checkpoint) = (found.low.frame, found.held.frame, true);
+        (verified.watermark, verified.durable, verified.checkpoint) =
+            (found.watermark.frame, found.durable.frame, true);
     }
     let segments = segment::list(directory).map_err(ScanError::from)?;
-    let released = verified.low;
+    let released = verified.watermark;
     let mut reading = Reading { directory, next: None, position: None, released, verified };
     for (at, first) in segments.iter().enumerate() {
         let following = segments.get(at + 1).copied();
-        let told = (reading.verified.findings.len(), reading.verified.more);
+        let before = (reading.verified.findings.len(), reading.verified.more);
         match reading.segment(*first, following) {
-            // Released since it was listed. One that is shorter than it was, and not released, was cut by a full disk.
+            // Reclaimed since it was listed. A segment that became shorter without that was truncated after a full disk.
             Err(VerifyError::Log(ScanError::Disk(error))) if segment::is_released(&error) => {
                 reading.next = None;
             }
             read => read?,
         }
-        // Released while it was read: its name goes before its bytes do, so what was found in it means nothing.
-        if matches!(segment::path(directory, *first).try_exists(), Ok(false)) {
-            reading.verified.findings.truncate(told.0);
-            reading.verified.more = told.1;
+        // Reclaimed while it was read. The name is deleted before the bytes, so findings in it are not valid.
+        if matches!(directory.exists(&segment::name(*first)), Ok(false)) {
+            reading.verified.findings.truncate(before.0);
+            reading.verified.more = before.1;
             reading.next = None;
         }
     }
@@ -143,12 +145,12 @@ fn look(directory: &Path) -> Result<Verified, VerifyError> {
 }
 
 struct Reading<'a> {
-    directory: &'a Path,
+    directory: &'a Directory,
     /// The frame that must come next; unknown at the beginning.
     next: Option<FrameNo>,
     /// Of the last readable change.
     position: Option<Position>,
-    /// What the checkpoint says is published by now: a daemon may have moved on since the first look.
+    /// The checkpoint's current watermark: a daemon may have raised it since the first read.
     released: FrameNo,
     verified: Verified,
 }
@@ -160,14 +162,14 @@ impl Reading<'_> {
             && let Some(following) = following
             && self.is_released(FrameNo(following.0.saturating_sub(1)))?
         {
-            // It is being deleted, or came back empty after a power cut.
+            // It is being deleted, or became empty in a power loss.
             self.next = None;
             return Ok(());
         }
         let path = walk.path().to_owned();
         let mut next = self.next.unwrap_or(first);
         if first > next {
-            self.found(self.directory, 0, "a segment is missing", (next, first));
+            self.found(self.directory.path(), 0, "a segment is missing", (next, first));
             next = first;
         }
         match walk.header() {
@@ -196,7 +198,7 @@ impl Reading<'_> {
                     (next, offset) = (next.next(), end);
                     continue;
                 }
-                Found::Frame { .. } => "another frame stands in its place",
+                Found::Frame { .. } => "unexpected frame number",
                 Found::Damage(reason) => reason,
             };
             let most = match following {
@@ -213,11 +215,11 @@ impl Reading<'_> {
                     self.found(&path, offset, reason, (next, following.max(next)));
                     next = following.max(next);
                 }
-                // Nobody was promised it: the frame that a kill has cut off, or that is being written now.
-                None if next > self.verified.held => self.verified.torn = walk.length() - offset,
+                // Not durable: a frame torn by a kill, or one that is being written now.
+                None if next > self.verified.durable => self.verified.torn = walk.length() - offset,
                 None => {
-                    self.found(&path, offset, reason, (next, self.verified.held.next()));
-                    next = self.verified.held.next();
+                    self.found(&path, offset, reason, (next, self.verified.durable.next()));
+                    next = self.verified.durable.next();
                 }
             }
             break;
@@ -226,41 +228,41 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// What is held must not be missing at the end either.
+    /// Reports durable frames that are missing at the end.
     fn end(&mut self) -> Result<(), CheckpointError> {
-        let (low, held) = (self.verified.low, self.verified.held);
-        let next = self.next.unwrap_or_else(|| low.next());
-        if held > low && next <= held && !self.is_released(held)? {
+        let (watermark, durable) = (self.verified.watermark, self.verified.durable);
+        let next = self.next.unwrap_or_else(|| watermark.next());
+        if durable > watermark && next <= durable && !self.is_released(durable)? {
             let next = next.max(self.released.next());
-            self.found(self.directory, 0, "the log ends early", (next, held.next()));
+            self.found(self.directory.path(), 0, "the log ends early", (next, durable.next()));
         }
         Ok(())
     }
 
-    /// Whether everything up to this frame is published by now. Segments are released after the checkpoint says so.
+    /// Whether everything up to this frame is published by now. Segments are reclaimed only after the checkpoint is written.
     fn is_released(&mut self, frame: FrameNo) -> Result<bool, CheckpointError> {
         if frame > self.released
             && let Some(found) = CheckpointFile::peek(self.directory)?.checkpoint
         {
-            self.released = self.released.max(found.low.frame);
+            self.released = self.released.max(found.watermark.frame);
         }
         Ok(frame <= self.released)
     }
 
-    /// Notes that the frames from `first` up to, and without, `end` cannot be read.
+    /// Notes that the frames from `first` to before `end` cannot be read.
     fn found(&mut self, path: &Path, offset: u64, reason: &'static str, (first, end): (FrameNo, FrameNo)) {
         if self.verified.findings.len() >= FINDINGS_MAX {
             self.verified.more += 1;
             return;
         }
         let last = FrameNo(end.0.saturating_sub(1));
-        let (low, held) = (self.verified.low, self.verified.held);
-        let zone = if last <= low || last < first && first <= held {
+        let (watermark, durable) = (self.verified.watermark, self.verified.durable);
+        let zone = if last <= watermark || last < first && first <= durable {
             Zone::Published
-        } else if first > held {
+        } else if first > durable {
             Zone::Beyond
         } else {
-            Zone::Held
+            Zone::Durable
         };
         let before = self.position;
         let path = path.to_owned();

@@ -1,7 +1,7 @@
 //! Appends frames to the log: staged in memory, written by [`Writer::flush`], and only then shown to readers.
 //!
-//! It never fsyncs. When there is no room it loses nothing: the file ends with the last whole frame, the staged frames
-//! stay staged, and the next flush tries again. What is staged has a limit, so that the one who appends must stop.
+//! It never fsyncs. On a full log or disk nothing is lost: the file ends with the last whole frame, the staged frames stay
+//! staged, and the next flush retries. The size of the staged frames is limited, so that the caller must stop appending.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,43 +14,46 @@ use tokio::sync::watch;
 
 use super::disk::{self, DiskError, failed, is_full};
 use super::frame::{self, FrameError, FrameHead, FrameKind};
-use super::log::{Log, Tail};
+use super::log::{Log, LogConfig, OpenError};
+use super::scan::Scan;
 use super::segment::{self, HEADER};
-use crate::event::Records;
-use crate::failure::Failure;
+use super::tail::Tail;
+use crate::event::{Origin, Records};
+use crate::failure::{Explain, Failure};
 use crate::position::{FrameNo, Position, Transaction};
+use crate::time;
 
-/// From this many staged bytes on, an append writes first. What is staged is copied again by the write: this much stays in
-/// the processor's cache in between (measured: 0.32 µs a frame of 630 bytes, with 256 KiB 0.75 µs).
+/// Staged bytes from which an append writes first. The write copies the staged bytes again: this many stay in the processor's
+/// cache in between (measured: 0.32 µs a frame of 630 bytes; with 256 KiB, 0.75 µs).
 const STAGED_MAX: usize = 64 << 10;
-/// Memory that is kept for staging: one huge frame must not stay for ever.
+/// Largest capacity in bytes that is kept for staging. The memory of a huge frame is freed.
 const STAGED_KEEP: usize = 1 << 20;
 
 /// Why frames could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The log has the size it may have. Goes on after a release.
+    /// The log has reached its maximum size. Writing succeeds again after segments were reclaimed.
     #[error("the log in {} is full: it has {bytes} of at most {max_size} bytes (buffer.max_size)", directory.display())]
     LogFull {
-        /// Where.
+        /// Directory of the log.
         directory: PathBuf,
         /// Bytes of all segments.
         bytes: u64,
         /// The limit.
         max_size: u64,
     },
-    /// The disk has no room. Goes on when somebody makes some.
-    #[error("there is no room on the disk for {}: {}", path.display(), disk::why_full(source))]
+    /// The disk is full. Writing succeeds again when space is free.
+    #[error("disk full: cannot write {}: {}", path.display(), disk::why_full(source))]
     DiskFull {
         /// The segment.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The log could not hold this frame even if it were empty. The frame is not staged.
+    /// The frame does not fit even into an empty log. It is not staged.
     #[error(
         "the records of the change at {position} take {size} bytes, but the whole log may have only {max_size} \
-         (buffer.max_size): raise it"
+         (buffer.max_size)"
     )]
     TooLargeForLog {
         /// The change.
@@ -60,16 +63,26 @@ pub enum WriteError {
         /// The limit.
         max_size: u64,
     },
-    /// The records are no frame. The frame is not staged.
+    /// The records cannot be encoded as a frame. It is not staged.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The disk failed; the log is not used any more.
+    /// The disk failed. The log refuses every later operation.
     #[error("the log cannot be written")]
     Disk(#[from] DiskError),
 }
 
+impl Explain for WriteError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.hint(),
+            Self::TooLargeForLog { .. } => Some("Raise buffer.max_size.".to_owned()),
+            Self::LogFull { .. } | Self::DiskFull { .. } | Self::Frame(_) => None,
+        }
+    }
+}
+
 impl WriteError {
-    /// Whether it passes when there is room; nothing is lost, and [`Writer::flush`] may be called again.
+    /// Whether it passes once space is free. Nothing is lost, and [`Writer::flush`] may be called again.
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::LogFull { .. } | Self::DiskFull { .. })
     }
@@ -86,7 +99,7 @@ impl From<WriteError> for Failure {
     }
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 #[derive(Debug)]
 struct Active {
     file: Arc<File>,
@@ -100,19 +113,19 @@ struct Active {
 /// A frame in memory.
 #[derive(Debug)]
 struct Staged {
-    /// Where it ends in the staged bytes.
+    /// Its end in the staged bytes.
     end: usize,
     /// The log's tail once it is written.
     tail: Tail,
 }
 
-/// The only one who appends.
+/// Appends frames. A log has one writer.
 #[derive(Debug)]
 pub struct Writer {
     log: Arc<Log>,
     active: Option<Active>,
     staged: Vec<u8>,
-    /// So many of the staged bytes are written.
+    /// Number of staged bytes that are written.
     written: usize,
     frames: VecDeque<Staged>,
     /// The tail once everything staged is written.
@@ -120,14 +133,31 @@ pub struct Writer {
     freed: watch::Receiver<u64>,
 }
 
+impl Log {
+    /// Truncates everything above `truncate_after`, which lies between the scan's `watermark` and its `good`. Returns the log and
+    /// its only writer.
+    ///
+    /// # Errors
+    /// The log is damaged, or a disk operation failed.
+    pub fn open(
+        config: LogConfig,
+        truncate_after: FrameNo,
+        scan: Scan,
+    ) -> Result<(Arc<Self>, Writer), OpenError> {
+        let log = Self::truncate(config, truncate_after, scan)?;
+        let writer = Writer::new(Arc::clone(&log));
+        Ok((log, writer))
+    }
+}
+
 impl Writer {
-    pub(super) fn new(log: Arc<Log>) -> Self {
+    fn new(log: Arc<Log>) -> Self {
         let (tail, freed) = (log.tail(), log.freedom());
         Self { log, active: None, staged: Vec::new(), written: 0, frames: VecDeque::new(), tail, freed }
     }
 
-    /// Stages the records of one change, whole or not at all, and returns their frame's number. Writes first if much is
-    /// staged already: an error then means that this frame is not staged, and the same call may be made again.
+    /// Stages the records of one change, whole or not at all, and returns their frame's number. Writes first if much is staged:
+    /// after an error this frame is not staged, and the call may be repeated.
     pub fn append(
         &mut self,
         kind: FrameKind,
@@ -141,7 +171,11 @@ impl Writer {
         }
         let number = self.tail.frame.next();
         let start = self.staged.len();
-        frame::encode(&mut self.staged, &FrameHead { number, kind, position, transaction }, records)?;
+        frame::encode(
+            &mut self.staged,
+            &FrameHead { number, kind, origin: Origin::Live, position, transaction },
+            records,
+        )?;
         let size = (self.staged.len() - start) as u64;
         let max_size = self.log.config().max_size;
         if size + HEADER as u64 > max_size {
@@ -157,18 +191,18 @@ impl Writer {
         Ok(number)
     }
 
-    /// Bytes that are staged and not written: what a flush has to do.
+    /// Bytes that are staged and not written.
     pub const fn staged(&self) -> usize {
         self.staged.len() - self.written
     }
 
-    /// The log's tail once everything staged is written: what is received again at or below it is a repeat.
+    /// The log's tail once everything staged is written. A change that is received again at or below it is a duplicate.
     pub const fn tail(&self) -> Tail {
         self.tail
     }
 
-    /// Writes what is staged and shows it to readers. On an error that [`is_full`](WriteError::is_full), what did not
-    /// fit stays staged.
+    /// Writes the staged frames and makes them visible to readers. After an error that [`is_full`](WriteError::is_full), the
+    /// frames that did not fit stay staged.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.log.check()?;
         self.freed.mark_unchanged();
@@ -182,10 +216,10 @@ impl Writer {
         result
     }
 
-    /// Waits until segments were deleted since the last [`flush`](Self::flush) began. Cancel-safe. On a full disk others
-    /// may make room unseen: try again after a time too.
+    /// Waits until segments were deleted since the last [`flush`](Self::flush) began. Cancel-safe. Other programs may free disk
+    /// space without notice: retry after a while too.
     pub async fn room(&mut self) {
-        // The sender lives in the log, which lives as long as the writer.
+        // The log owns the sender and outlives the writer.
         let closed = self.freed.changed().await.is_err();
         debug_assert!(!closed, "the log outlives its writer");
     }
@@ -198,8 +232,8 @@ impl Writer {
             }
             let count = match self.batch() {
                 0 => {
-                    // Only a drained log can be emptied to make room; the file that is written counts too.
-                    if self.active.is_none() || self.log.low() < self.log.tail().frame {
+                    // The file that is being written counts too, and it can be deleted only if it is published.
+                    if self.active.is_none() || self.log.watermark() < self.log.tail().frame {
                         return Err(self.log_full());
                     }
                     self.seal()?;
@@ -223,17 +257,17 @@ impl Writer {
         FrameNo(self.tail.frame.0 + 1 - self.frames.len() as u64)
     }
 
-    /// Whether the publisher has caught up with a segment that is older than it should get: it will be deleted soon, if
-    /// it is not continued, before the kernel has written it back.
+    /// Whether the publisher has caught up with a segment of the maximum age. Once closed, it is deleted soon, before the kernel
+    /// writes it back.
     fn is_due(&self) -> bool {
         self.active.as_ref().is_some_and(|active| {
             active.length > HEADER as u64
-                && active.opened.elapsed() >= self.log.config().rotate_after
-                && self.log.low() >= active.first
+                && time::now().duration_since(active.opened) >= self.log.config().rotate_after
+                && self.log.watermark() >= active.first
         })
     }
 
-    /// Whether the next frame would make the segment larger than it should get.
+    /// Whether the next frame would exceed the segment's maximum size.
     fn is_filled(&self) -> bool {
         let next = self.frames.front().map_or(0, |frame| frame.end - self.written) as u64;
         self.active.as_ref().is_some_and(|active| {
@@ -241,7 +275,7 @@ impl Writer {
         })
     }
 
-    /// How many staged frames fit into the segment and the log; the first one need not fit into the segment.
+    /// Number of staged frames that fit into the segment and the log. The first one need not fit into the segment.
     fn batch(&self) -> usize {
         let config = self.log.config();
         let (length, header) = self.active.as_ref().map_or((HEADER as u64, HEADER as u64), |a| (a.length, 0));
@@ -254,16 +288,16 @@ impl Writer {
         self.frames.iter().enumerate().take_while(fits).count()
     }
 
-    /// Ends the segment that is written. Deletes it, and others, if their frames are released.
+    /// Closes the current segment. Deletes it, and others, if their frames are reclaimed.
     fn seal(&mut self) -> Result<(), WriteError> {
         if self.active.take().is_some() {
             self.log.seal();
-            self.log.release(self.log.low())?;
+            self.log.reclaim(self.log.watermark())?;
         }
         Ok(())
     }
 
-    /// Writes the staged bytes up to `end` behind what is published, in a new segment if there is none.
+    /// Appends the staged bytes up to `end` to the current segment, or to a new one.
     fn write(&mut self, first: FrameNo, end: usize) -> Result<(), WriteError> {
         let active = match self.active.take() {
             Some(active) => active,
@@ -276,7 +310,7 @@ impl Writer {
             if !is_full(&error) {
                 return Ok(self.log.poison(failed("write", path)(error))?);
             }
-            file.set_len(*length).or_else(|error| self.log.poison(failed("cut", path)(error)))?;
+            file.set_len(*length).or_else(|error| self.log.poison(failed("truncate", path)(error)))?;
             return Err(WriteError::DiskFull { path: path.clone(), source: error });
         }
         active.length += bytes.len() as u64;
@@ -284,26 +318,29 @@ impl Writer {
     }
 
     fn create(&self, first: FrameNo) -> Result<Active, WriteError> {
-        let path = segment::path(&self.log.config().directory, first);
-        let made = disk::create_file(&path);
-        let written = made.and_then(|file| file.write_all_at(&segment::header(first), 0).map(|()| file));
+        let (directory, name) = (&self.log.config().directory, segment::name(first));
+        let path = directory.path_of(&name);
+        let made = directory.create_file(&name);
+        let written = made.and_then(|file| {
+            file.write_all_at(&segment::header(first), 0).map(|()| file).map_err(failed("write", &path))
+        });
         match written {
             Ok(file) => {
                 let (file, length) = (Arc::new(file), HEADER as u64);
                 self.log.created(first, length, &file);
-                Ok(Active { file, path, first, length, opened: Instant::now() })
+                Ok(Active { file, path, first, length, opened: time::now() })
             }
-            Err(error) if is_full(&error) => {
-                disk::remove_file(&path).or_else(|error| self.log.poison(error))?;
-                Err(WriteError::DiskFull { path, source: error })
+            Err(DiskError::Io { source, .. }) if is_full(&source) => {
+                directory.remove(&name).or_else(|error| self.log.poison(error))?;
+                Err(WriteError::DiskFull { path, source })
             }
-            Err(error) => Ok(self.log.poison(failed("create", &path)(error))?),
+            Err(error) => Ok(self.log.poison(error)?),
         }
     }
 
     fn log_full(&self) -> WriteError {
         let config = self.log.config();
         let (bytes, max_size) = (self.log.bytes(), config.max_size);
-        WriteError::LogFull { directory: config.directory.clone(), bytes, max_size }
+        WriteError::LogFull { directory: config.directory.path().to_owned(), bytes, max_size }
     }
 }

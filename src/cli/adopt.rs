@@ -1,56 +1,59 @@
-//! `forebay adopt`: the way forward from every refusal.
-
-use std::time::{SystemTime, UNIX_EPOCH};
+//! `forebay adopt`: accepts a new slot, database or stream after a refusal.
 
 use crate::config::Config;
-use crate::pipeline::adopt::{Adopted, Order, adopt};
-use crate::pipeline::database;
+use crate::daemon::adopt::{Adopted, Order, adopt};
+use crate::position::CommitSeq;
 
-/// What can be ordered.
+/// Options of `adopt`.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct AdoptOptions {
     #[command(flatten)]
     pub(super) common: super::Common,
-    /// Why; it goes into the audit file and into the published gap.
+    /// Reason, for the audit file and the published gap event
     #[arg(long)]
     reason: String,
-    /// Drop this slot and make it again, giving up what it still holds; the name must be the configured one.
+    /// Drop and create this slot again, and lose the changes it retains; must be the configured slot
     #[arg(long, value_name = "SLOT")]
     recreate_slot: Option<String>,
+    /// Give up the transaction that commits at this position, which the server cannot send; the log names it
+    #[arg(long, value_name = "LSN")]
+    skip_transaction: Option<CommitSeq>,
 }
 
-/// Adopts, and says what that means.
+/// Adopts and prints the result.
 ///
 /// # Errors
 /// Nothing was adopted.
-pub fn run(config: &Config, options: &Options) -> Result<(), String> {
+pub fn run(config: &Config, options: &AdoptOptions) -> Result<(), String> {
     if options.reason.trim().is_empty() {
-        return Err("--reason is empty: say why, it is what the next person reads".to_owned());
+        return Err("--reason is empty; state why, for the audit file and the gap event".to_owned());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let order = Order {
         reason: options.reason.clone(),
         recreate_slot: options.recreate_slot.clone(),
-        at: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
+        skip_transaction: options.skip_transaction,
+        at: crate::time::now_micros(),
     };
-    let settings = database::settings(config).map_err(|error| error.to_string())?;
-    let adopted =
-        runtime.block_on(adopt(config, &settings, &order)).map_err(|failure| failure.to_string())?;
+    let adopted = runtime.block_on(adopt(config, &order)).map_err(super::explain)?;
     super::say(&describe(&adopted));
     Ok(())
 }
 
 fn describe(adopted: &Adopted) -> String {
     let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
+    let skipped = adopted.skipped.as_ref().map_or_else(String::new, |skipped| {
+        let xid = known(skipped.transaction.map(|transaction| transaction.xid.to_string()));
+        format!("  transaction given up: {xid}, commit {}\n", skipped.commit)
+    });
     format!(
-        "Epoch {} begins.\n  last change kept:   {}\n  last confirmed:     {}\n  the slot begins at: {}\n  held frames kept:   {} (they will be published)\n  held frames lost:   {}\nThe gap will be published as forebay.gap.v1. Start the daemon now.\n",
+        "Epoch {} begins.\n  last change kept:     {}\n  last confirmed:       {}\n  slot starts at:       {}\n  durable frames kept:  {} (will be published)\n  durable frames lost:  {}\n{skipped}The gap will be published as forebay.gap.v1. Start the daemon now.\n",
         adopted.epoch,
         known(adopted.from.map(|position| position.to_string())),
-        known(adopted.told.map(|told| told.to_string())),
+        known(adopted.ever_confirmed.map(|ever_confirmed| ever_confirmed.to_string())),
         adopted.to,
         adopted.kept,
         adopted.lost,

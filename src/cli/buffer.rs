@@ -1,68 +1,74 @@
-//! `forebay buffer`: looks at the log and the checkpoint, with and without a running daemon, and changes nothing.
+//! `forebay buffer`: inspects the log and the checkpoint, with or without a running daemon, and changes nothing.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
 use crate::buffer::checkpoint::{Checkpoint, Mark};
-use crate::buffer::disk;
+use crate::buffer::disk::{Directory, DirectoryLock};
 use crate::buffer::stat::{self, Stat};
 use crate::buffer::verify::{self, Finding, Verified, Zone};
 use crate::config::units::Size;
-use crate::pipeline::poison;
+use crate::dead_letter::overview::Overview;
 use crate::position::FrameNo;
-use crate::translate::time::write_rfc3339;
+use crate::time::write_rfc3339;
+use crate::visible::visible;
 
-/// Which of the two.
+/// Subcommands of `buffer`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Where everything stands: low, held, tail, lanes, sizes, ages, books, dead letters, identity.
-    Stat(Options),
-    /// Read every frame and both slots of the checkpoint; exit with 1 and say what it means if anything is damaged.
-    Verify(Options),
+    /// Show watermark, durable position, lanes, sizes, ages, event counts, dead letters and identity
+    Stat(BufferOptions),
+    /// Read every frame and both checkpoint slots; exits with 1 and explains the damage if any is found
+    Verify(BufferOptions),
 }
 
-/// Options of both.
+/// Options of both subcommands.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct BufferOptions {
     #[command(flatten)]
     common: super::Common,
-    /// One JSON object.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Runs one of them.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// The directory cannot be looked at, or is damaged.
+/// The directory cannot be read, or the log is corrupt.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Stat(options) => {
             let directory = existing(options)?;
-            let facts = stat_facts(&directory, &stat::stat(&directory).map_err(super::explain)?);
-            super::say(&if options.json { format!("{facts}\n") } else { stat_text(&facts) });
+            let stat = stat::stat(&directory).map_err(super::explain)?;
+            let facts = stat_facts(&directory, &stat, &letters(&directory, &stat)?);
+            if options.json {
+                super::say_exactly(&format!("{facts}\n"));
+            } else {
+                super::say(&stat_text(&facts));
+            }
             Ok(())
         }
         Command::Verify(options) => {
             let directory = existing(options)?;
             let verified = verify::verify(&directory).map_err(super::explain)?;
             let facts = verify_facts(&verified);
-            super::say(&if options.json { format!("{facts}\n") } else { verify_text(&verified) });
+            if options.json {
+                super::say_exactly(&format!("{facts}\n"));
+            } else {
+                super::say(&verify_text(&verified));
+            }
             match verified.findings.len() {
                 0 => Ok(()),
-                count => Err(format!("the log is damaged in {} places", count as u64 + verified.more)),
+                count => Err(format!("the log is corrupt in {} places", count as u64 + verified.more)),
             }
         }
     }
 }
 
-fn existing(options: &Options) -> Result<std::path::PathBuf, String> {
-    let directory = super::load(&options.common)?.buffer.dir;
-    if directory.is_dir() {
-        return Ok(directory);
-    }
-    Err(format!("there is no buffer directory {}: the first start makes it", directory.display()))
+fn existing(options: &BufferOptions) -> Result<Directory, String> {
+    Directory::open(&super::load(&options.common)?.buffer.dir).map_err(super::explain)
 }
 
 fn time(micros: i64) -> String {
@@ -75,19 +81,29 @@ fn mark(mark: Mark) -> Json {
     json!({ "frame": mark.frame, "position": mark.position.map(|position| position.to_string()) })
 }
 
-fn stat_facts(directory: &Path, stat: &Stat) -> Json {
-    let holder = disk::held_by(directory);
-    let letters = &stat.letters;
+/// Number of dead letters by state.
+fn letters(directory: &Directory, stat: &Stat) -> Result<BTreeMap<&'static str, u64>, String> {
+    let mut overview = Overview::read(directory).map_err(super::explain)?;
+    overview.settle(stat.checkpoint.as_ref(), |_| true);
+    let mut letters = BTreeMap::new();
+    for letter in overview.letters() {
+        *letters.entry(letter.state.name()).or_default() += 1;
+    }
+    Ok(letters)
+}
+
+fn stat_facts(directory: &Directory, stat: &Stat, letters: &BTreeMap<&'static str, u64>) -> Json {
+    let holder = DirectoryLock::holder(directory);
     let oldest = stat.oldest.map(|transaction| {
-        let age = poison::now().saturating_sub(transaction.time) / 1_000_000;
+        let age = crate::time::now_micros().saturating_sub(transaction.time) / 1_000_000;
         json!({ "committed": time(transaction.time), "xid": transaction.xid, "age_seconds": age.max(0) })
     });
     let mut facts = json!({
-        "directory": directory.display().to_string(),
+        "directory": directory.path().display().to_string(),
         "daemon": holder,
         "log": { "bytes": stat.bytes, "segments": stat.segments, "tail": stat.tail },
         "oldest_unpublished": oldest,
-        "cut_at_next_start": {
+        "truncated_at_next_start": {
             "frames": stat.tail.0.saturating_sub(stat.kept().0),
             "bytes": stat.cut_bytes,
         },
@@ -100,7 +116,7 @@ fn stat_facts(directory: &Path, stat: &Stat) -> Json {
 }
 
 fn checkpoint_facts(found: &Checkpoint, tail: FrameNo) -> serde_json::Map<String, Json> {
-    let ahead = |frame: FrameNo| frame.0.saturating_sub(found.low.frame.0);
+    let ahead = |frame: FrameNo| frame.0.saturating_sub(found.watermark.frame.0);
     let lanes: Vec<Json> = found
         .lanes
         .iter()
@@ -110,21 +126,22 @@ fn checkpoint_facts(found: &Checkpoint, tail: FrameNo) -> serde_json::Map<String
         "identity": found.identity,
         "phase": found.phase,
         "epoch": found.epoch,
-        "told": found.told,
-        "tip": found.tip.map(|tip| tip.to_string()),
-        "low": mark(found.low),
-        "held": mark(found.held),
+        "confirmed_lsn": found.ever_confirmed,
+        "last_seen": found.last_seen.map(|last_seen| last_seen.to_string()),
+        "watermark": mark(found.watermark),
+        "durable": mark(found.durable),
         "frames_unpublished": ahead(tail),
-        "frames_held": ahead(found.held.frame),
+        "frames_durable": ahead(found.durable.frame),
         "lanes_ahead": lanes,
-        "records_answered_ahead": found.answered.len(),
+        "lane_parts_ahead": found.lane_parts,
+        "records_acknowledged_ahead": found.acknowledged.len(),
         "injections": found.injections,
-        "books": found.books,
+        "event_counts": found.event_counts,
     });
     super::members(facts)
 }
 
-/// The same facts, one a line, for people.
+/// The facts for people, one a line.
 fn stat_text(facts: &Json) -> String {
     let text = |path: &str| match facts.pointer(path) {
         None | Some(Json::Null) => "none".to_owned(),
@@ -135,13 +152,14 @@ fn stat_text(facts: &Json) -> String {
     let count = |name: &str| facts.get(name).and_then(Json::as_array).map_or(0, Vec::len);
     let members = |name: &str| facts.get(name).and_then(Json::as_object).into_iter().flatten();
     let mut out = String::new();
-    let mut say = |name: &str, value: String| super::add(&mut out, format_args!("{name:<22}{value}"));
+    let mut say =
+        |name: &str, value: String| super::add(&mut out, format_args!("{name:<22}{}", visible(&value)));
     say("directory", text("/directory"));
     say(
         "daemon",
         match facts.get("daemon") {
-            Some(Json::String(pid)) => format!("runs (pid {pid})"),
-            _ => "does not run".to_owned(),
+            Some(Json::String(pid)) => format!("running (pid {pid})"),
+            _ => "not running".to_owned(),
         },
     );
     if facts.get("identity").is_some() {
@@ -150,10 +168,15 @@ fn stat_text(facts: &Json) -> String {
         }
         say("stream", text("/identity/stream/arn"));
         say("epoch", text("/epoch"));
-        say("told", format!("{} (the highest position ever confirmed to Postgres)", text("/told")));
-        for (name, meaning) in [("low", "published"), ("held", "fsynced and noted")] {
+        say(
+            "confirmed",
+            format!("{} (highest position ever confirmed to PostgreSQL)", text("/confirmed_lsn")),
+        );
+        for (label, name, meaning) in
+            [("watermark", "watermark", "published"), ("durable", "durable", "fsynced and in the checkpoint")]
+        {
             let at = |part: &str| text(&format!("/{name}/{part}"));
-            say(name, format!("frame {}, position {} ({meaning} up to here)", at("frame"), at("position")));
+            say(label, format!("frame {}, position {} ({meaning} up to here)", at("frame"), at("position")));
         }
     } else {
         say("checkpoint", "none yet".to_owned());
@@ -167,25 +190,29 @@ fn stat_text(facts: &Json) -> String {
             format!("committed {}, {age} s ago", text("/oldest_unpublished/committed")),
         );
     }
-    say("lanes ahead of low", count("lanes_ahead").to_string());
+    say("lanes ahead", count("lanes_ahead").to_string());
     say("log", format!("{} in {} segments", size("/log/bytes"), text("/log/segments")));
-    let cut = (text("/cut_at_next_start/frames"), size("/cut_at_next_start/bytes"));
+    let cut = (text("/truncated_at_next_start/frames"), size("/truncated_at_next_start/bytes"));
     say(
-        "cut at the next start",
-        format!("{} frames, {} (never confirmed: Postgres sends them again)", cut.0, cut.1),
+        "truncated next start",
+        format!("{} frames, {} (never confirmed: PostgreSQL sends them again)", cut.0, cut.1),
     );
     say("pending injections", count("injections").to_string());
     for (state, count) in members("dead_letters") {
         say("dead letters", format!("{count} {state}"));
     }
-    for (event_type, totals) in members("books") {
-        let of = |name: &str| totals.get(name).and_then(Json::as_u64).unwrap_or_default();
-        say(
-            "books",
-            format!("{event_type}: {} published, {} quarantined", of("published"), of("quarantined")),
-        );
+    for (event_type, totals) in members("event_counts") {
+        say("event counts", counts_text(event_type, totals));
     }
     out
+}
+
+fn counts_text(event_type: &str, totals: &Json) -> String {
+    let of = |name: &str| totals.get(name).and_then(Json::as_u64).unwrap_or_default();
+    let (received, published, quarantined) = (of("received"), of("published"), of("quarantined"));
+    format!(
+        "{event_type}: {received} received up to the watermark, {published} published, {quarantined} quarantined"
+    )
 }
 
 fn verify_facts(verified: &Verified) -> Json {
@@ -199,15 +226,15 @@ fn verify_facts(verified: &Verified) -> Json {
             "last_position_before": finding.before.map(|position| position.to_string()),
             "zone": match finding.zone {
                 Zone::Published => "published",
-                Zone::Held => "held",
+                Zone::Durable => "durable",
                 Zone::Beyond => "beyond",
             },
             "meaning": meaning(finding),
         })
     };
     json!({
-        "low": verified.low,
-        "held": verified.held,
+        "watermark": verified.watermark,
+        "durable": verified.durable,
         "checkpoint_slots": verified.slots,
         "segments": verified.segments,
         "bytes": verified.bytes,
@@ -219,18 +246,22 @@ fn verify_facts(verified: &Verified) -> Json {
     })
 }
 
-/// What a damage means, and what to do.
+/// The consequence of a damage, and what to do.
 fn meaning(finding: &Finding) -> String {
     let &Finding { first, last, zone, .. } = finding;
     match zone {
-        Zone::Published => "harmless: everything there is published, and is not read again".to_owned(),
-        Zone::Beyond => "nothing is lost: this was never confirmed, the next start cuts it and Postgres sends it again; but check the disk".to_owned(),
-        Zone::Held => {
-            let before = finding.before.map_or_else(|| "the last published change".to_owned(), |position| position.to_string());
+        Zone::Published => "harmless: all of it is published and will not be read again".to_owned(),
+        Zone::Beyond => "nothing is lost: it was never confirmed. The next start truncates it and \
+            PostgreSQL sends it again. Check the disk"
+            .to_owned(),
+        Zone::Durable => {
+            let before = finding
+                .before
+                .map_or_else(|| "the last published change".to_owned(), |position| position.to_string());
             format!(
-                "frames {first} to {last}, the changes after {before}, are held and not published. The next start cuts the log \
-                 there if the slot still has them, and Postgres sends them again; else it refuses. Before that: check the disk, and \
-                 restore the directory if you can. If it refuses, `forebay adopt --reason \"…\"` keeps what is readable and publishes the gap"
+                "frames {first} to {last}, the changes after {before}, are durable but not published. Check the disk, and restore \
+                 the directory if possible. Otherwise the next start truncates the log there if PostgreSQL can send the changes \
+                 again, and refuses to run if not. Then `forebay adopt --reason \"…\"` keeps the readable part and publishes the gap"
             )
         }
     }
@@ -238,24 +269,30 @@ fn meaning(finding: &Finding) -> String {
 
 fn verify_text(verified: &Verified) -> String {
     let mut out = format!(
-        "{} frames in {} segments ({}) are whole; the last is {}. Low is {}, held is {}.\n",
+        "{} valid frames in {} segments ({}); the last is {}. Watermark {}, durable {}.\n",
         verified.frames,
         verified.segments,
         Size(verified.bytes),
         verified.last,
-        verified.low,
-        verified.held
+        verified.watermark,
+        verified.durable
     );
     if !verified.checkpoint {
-        out.push_str("There is no checkpoint.\n");
+        out.push_str("No checkpoint.\n");
     }
     if verified.torn > 0 {
-        out.push_str("The last frame is unfinished: it is being written, or a kill has cut it off. The next start cuts it.\n");
+        out.push_str(
+            "The last frame is incomplete: it is being written, or the process was killed. The \
+            next start truncates it.\n",
+        );
     }
     let torn_slot =
         verified.slots.iter().any(Option::is_none) && verified.slots.iter().flatten().any(|n| *n > 1);
     if torn_slot {
-        out.push_str("One slot of the checkpoint is not whole: it is being written, or a kill has cut it off. The other one counts.\n");
+        out.push_str(
+            "One slot of the checkpoint is incomplete: it is being written, or the process was \
+            killed. The other slot is used.\n",
+        );
     }
     for finding in &verified.findings {
         let (path, offset, reason) = (finding.path.display(), finding.offset, finding.reason);
@@ -266,7 +303,7 @@ fn verify_text(verified: &Verified) -> String {
         );
     }
     if verified.more > 0 {
-        super::add(&mut out, format_args!("{} more are not listed.", verified.more));
+        super::add(&mut out, format_args!("{} more not listed.", verified.more));
     }
     out
 }

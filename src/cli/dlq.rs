@@ -1,32 +1,41 @@
-//! `forebay dlq`: what could not leave, and what becomes of it. Works with and without a running daemon: it reads the buffer
-//! directory, and files requests there.
+//! `forebay dlq`: lists dead letters and requests what becomes of them. Works with and without a running daemon: it reads the
+//! buffer directory, and files requests there.
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value as Json, json};
 
 use crate::buffer::checkpoint::CheckpointFile;
-use crate::buffer::dead_letter::index::{Index, Letter, State};
-use crate::buffer::dead_letter::request::{self, Act, Request};
-use crate::buffer::dead_letter::{self, FILE_NAME, LetterId};
-use crate::buffer::disk;
+use crate::buffer::disk::{Directory, DirectoryLock};
 use crate::change::{OldRow, Operation, Relation, Tuple, Value};
 use crate::config::Config;
 use crate::config::units::Size;
-use crate::pipeline::poison;
-use crate::pipeline::retry::{self, Content};
-use crate::source::postgres::again;
+use crate::dead_letter::entry::{self, Content, Kept, Lines, NotKept};
+use crate::dead_letter::index::{Letter, State};
+use crate::dead_letter::overview::{LetterSummary, Overview};
+use crate::dead_letter::request::{self, Act, Request};
+use crate::dead_letter::{self, FILE_NAME};
+use crate::failure::Problem;
+use crate::letter_id::LetterId;
 use crate::source::postgres::pgoutput::Cells;
-use crate::translate::dead_letter::{Kept, NotKept};
+use crate::source::postgres::redecode;
+use crate::visible::visible;
 
-/// Which of the four.
+/// Most letters that are requested at a time: the daemon keeps them in memory.
+const LETTERS_MAX: usize = 100_000;
+/// A list is printed in parts of about so many bytes.
+const PRINT_AT_ONCE: usize = 64 << 10;
+
+/// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List dead letters: state, time, size, type and reason; no row values.
     List(List),
-    /// Show everything about one, its row values included.
+    /// Show one dead letter with its row values.
     Show(Show),
-    /// Publish letters after all: changes are translated anew, events are sent as they were.
+    /// Publish dead letters now: changes are translated again, events are sent unchanged.
     Retry(Retry),
-    /// Give letters up. They stay in the file, and in the books as quarantined.
+    /// Give dead letters up. They stay in the file and count as quarantined.
     Discard(Discard),
 }
 
@@ -35,7 +44,7 @@ pub enum Command {
 pub struct List {
     #[command(flatten)]
     common: super::Common,
-    /// Only letters of this state: waiting, standing, retrying, published or discarded.
+    /// Only letters in this state: waiting, halted, retrying, published or discarded.
     #[arg(long, value_parser = state)]
     state: Option<State>,
     /// One JSON object a line.
@@ -48,7 +57,7 @@ pub struct List {
 pub struct Show {
     #[command(flatten)]
     common: super::Common,
-    /// Its id, or the first four digits or more.
+    /// Id, or at least its first four digits.
     id: String,
     /// One JSON object.
     #[arg(long)]
@@ -59,13 +68,13 @@ pub struct Show {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Chosen {
-    /// Ids, or the first four digits or more of each.
+    /// Ids, or at least the first four digits of each.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All that are waiting, or that publishing stands before.
+    /// All letters that are waiting or halted.
     #[arg(long)]
     all: bool,
-    /// All of these of one event type, or of one table where the change could not be translated.
+    /// All of these of one event type; of one table for changes that could not be translated.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
 }
@@ -86,142 +95,173 @@ pub struct Discard {
     common: super::Common,
     #[command(flatten)]
     chosen: Chosen,
-    /// Why; it is kept with the letter.
+    /// Reason, kept with the letters.
     #[arg(long)]
     reason: String,
 }
 
 fn state(text: &str) -> Result<State, String> {
-    let all = [State::Waiting, State::Standing, State::Retrying, State::Published, State::Discarded];
+    let all = [State::Waiting, State::Halted, State::Retrying, State::Published, State::Discarded];
     let names = || all.map(State::name).join(", ");
-    all.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("it is one of {}", names()))
+    all.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("valid states are {}", names()))
 }
 
-/// Runs one of them.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// Nothing was asked of the daemon.
+/// A message for the terminal; nothing was requested.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
-        Command::List(options) => {
-            let letters = Letters::read(&super::load(&options.common)?)?;
-            super::say(&list(&letters, options));
-            Ok(())
-        }
+        Command::List(options) => list(&Letters::read(&super::load(&options.common)?)?, options),
         Command::Show(options) => {
             let letters = Letters::read(&super::load(&options.common)?)?;
-            super::say(&show(&letters, options)?);
+            print(&show(&letters, options)?, options.json);
             Ok(())
         }
-        Command::Retry(Retry { common, chosen }) => ask(&super::load(common)?, Act::Retry, chosen, None),
+        Command::Retry(Retry { common, chosen }) => request(&super::load(common)?, Act::Retry, chosen, None),
         Command::Discard(Discard { common, chosen, reason }) => {
             if reason.trim().is_empty() {
-                return Err("--reason is empty: say why, it is what the next person reads".to_owned());
+                let problem = Problem::new("--reason is empty");
+                return Err(problem.with_hint("Say why the letters are given up: --reason \"…\".").lines());
             }
-            ask(&super::load(common)?, Act::Discard, chosen, Some(reason.clone()))
+            request(&super::load(common)?, Act::Discard, chosen, Some(reason.clone()))
         }
     }
 }
 
-/// The letters of a directory, and what is asked of them.
+/// The letters of a directory, and the requests for them.
 struct Letters {
-    directory: std::path::PathBuf,
-    index: Index,
-    asked: Vec<Request>,
+    directory: Directory,
+    overview: Overview,
+    requests: Vec<Request>,
 }
 
 impl Letters {
-    /// Requests first, then the checkpoint, then the file: the daemon writes the other way round, so that nothing seems
-    /// forgotten in between.
+    /// Requests first, then the checkpoint, then the file: the daemon writes them in the opposite order, so that no letter
+    /// seems forgotten in between.
     fn read(config: &Config) -> Result<Self, String> {
-        let directory = config.buffer.dir.clone();
+        let directory = Directory::open(&config.buffer.dir).map_err(super::explain)?;
         let filed = request::filed(&directory).map_err(super::explain)?;
-        let asked: Vec<Request> = filed.into_iter().filter_map(|filed| filed.request).collect();
+        let requests: Vec<Request> = filed.into_iter().filter_map(|filed| filed.request).collect();
         let checkpoint = CheckpointFile::peek(&directory).map_err(super::explain)?.checkpoint;
-        let path = directory.join(FILE_NAME);
-        let mut index =
-            Index::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        index.settle(checkpoint.as_ref(), |id| is_asked(&asked, id, Act::Retry));
-        Ok(Self { directory, index, asked })
+        let mut overview = Overview::read(&directory).map_err(super::explain)?;
+        let retried = requests.iter().filter(|request| request.act == Act::Retry);
+        let retried: HashSet<&LetterId> = retried.flat_map(|request| &request.letters).collect();
+        overview.settle(checkpoint.as_ref(), |id| retried.contains(id));
+        Ok(Self { directory, overview, requests })
     }
 
-    /// The letter that somebody means.
-    fn typed(&self, text: &str) -> Result<&Letter, String> {
-        match self.index.typed(text).as_slice() {
-            [one] => Ok(one),
-            [] => Err(format!("there is no dead letter {text:?}; `forebay dlq list` shows their ids")),
-            several => Err(format!("{text:?} is the beginning of {} ids: type more of it", several.len())),
+    /// The letter whose id begins with `text`.
+    fn typed(&self, text: &str) -> Result<Letter, String> {
+        match self.overview.typed(text).as_slice() {
+            [one] => self.letter(one),
+            [] => {
+                let problem = Problem::new(format!("there is no dead letter {text:?}"));
+                Err(problem.with_hint("Run `forebay dlq list` to see the ids.").lines())
+            }
+            several => {
+                let problem =
+                    Problem::new(format!("{} dead letters have ids that begin with {text:?}", several.len()));
+                Err(problem.with_hint("Type more digits of the id.").lines())
+            }
         }
     }
 
-    fn asked(&self, letter: &Letter) -> Option<&'static str> {
-        let open = letter.state.is_open();
-        [(Act::Retry, "retry"), (Act::Discard, "discard")]
-            .into_iter()
-            .find(|(act, _)| open && is_asked(&self.asked, &letter.id, *act))
-            .map(|(_, name)| name)
+    fn letter(&self, summary: &LetterSummary) -> Result<Letter, String> {
+        let letter = self.overview.letter(&self.directory, summary).map_err(super::explain)?;
+        letter.ok_or_else(|| format!("{FILE_NAME} was changed while it was read"))
+    }
+
+    /// What is requested for each letter. If several requests name one, the first counts.
+    fn requested(&self) -> HashMap<&LetterId, &'static str> {
+        let mut requested = HashMap::new();
+        for (act, name) in [(Act::Retry, "retry"), (Act::Discard, "discard")] {
+            for id in
+                self.requests.iter().filter(|request| request.act == act).flat_map(|request| &request.letters)
+            {
+                requested.entry(id).or_insert(name);
+            }
+        }
+        requested
     }
 
     fn line(&self, letter: &Letter) -> Result<Vec<u8>, String> {
-        dead_letter::line_at(&self.directory, letter.offset)
-            .map_err(|error| format!("cannot read the letter: {error}"))
+        dead_letter::line_at(&self.directory, letter.offset).map_err(super::explain)
     }
 }
 
-fn is_asked(asked: &[Request], id: &LetterId, act: Act) -> bool {
-    asked.iter().any(|request| request.act == act && request.letters.contains(id))
+fn print(text: &str, json: bool) {
+    if json {
+        super::say_exactly(text);
+    } else {
+        super::say(text);
+    }
 }
 
-fn list(letters: &Letters, options: &List) -> String {
-    let mut out = String::new();
-    let wanted =
-        letters.index.letters().filter(|letter| options.state.is_none_or(|state| letter.state == state));
+/// Prints letter by letter: only their overview is in memory.
+fn list(letters: &Letters, options: &List) -> Result<(), String> {
+    let requested = letters.requested();
+    let wanted = |letter: &&LetterSummary| options.state.is_none_or(|state| letter.state == state);
     let mut count = 0;
-    for letter in wanted {
+    let mut out = String::new();
+    for summary in letters.overview.letters().filter(wanted) {
+        let letter = letters.letter(summary)?;
+        let requested = requested.get(&letter.id).copied().filter(|_| letter.state.is_open());
         count += 1;
         if options.json {
-            super::add(&mut out, format_args!("{}", Json::Object(facts(letters, letter))));
-            continue;
+            super::add(&mut out, format_args!("{}", Json::Object(facts(&letter, requested))));
+        } else {
+            if count == 1 {
+                out.push_str(
+                    "ID            STATE              WRITTEN               SIZE        TYPE: REASON\n",
+                );
+            }
+            row_of(&mut out, &letter, requested);
         }
-        if count == 1 {
-            out.push_str("ID            STATE      PUT ASIDE             SIZE        TYPE, REASON\n");
+        if out.len() >= PRINT_AT_ONCE {
+            print(&out, options.json);
+            out.clear();
         }
-        let state = letters
-            .asked(letter)
-            .map_or_else(|| letter.state.name().to_owned(), |act| format!("{act} asked"));
-        let at = letter.at.as_deref().or(letter.committed.as_deref()).unwrap_or("?");
-        super::add(
-            &mut out,
-            format_args!(
-                "{}  {state:<9}  {:<20}  {:<10}  {}: {}{}",
-                letter.id,
-                at.get(..19).map_or_else(|| at.to_owned(), |second| format!("{second}Z")),
-                Size(letter.size).to_string(),
-                letter.event_type,
-                letter.reason,
-                letter.note.as_ref().map(|note| format!(" (discarded: {note})")).unwrap_or_default(),
-            ),
-        );
     }
     if count == 0 && !options.json {
-        out.push_str("There are no such dead letters.\n");
+        out.push_str("No dead letters.\n");
     }
-    if letters.index.unreadable > 0 && !options.json {
-        let count = letters.index.unreadable;
-        super::add(&mut out, format_args!("{count} lines of {FILE_NAME} cannot be understood."));
+    if letters.overview.unreadable > 0 && !options.json {
+        let count = letters.overview.unreadable;
+        super::add(&mut out, format_args!("{FILE_NAME} has {count} invalid lines, which are not listed."));
     }
-    out
+    print(&out, options.json);
+    Ok(())
 }
 
-/// What a list says of one: no row values.
-fn facts(letters: &Letters, letter: &Letter) -> serde_json::Map<String, Json> {
+fn row_of(out: &mut String, letter: &Letter, requested: Option<&str>) {
+    let state = requested.map_or_else(|| letter.state.name().to_owned(), |act| format!("{act} requested"));
+    let at = letter.at.as_deref().or(letter.committed.as_deref()).unwrap_or("?");
+    let note = letter.note.as_ref().map(|note| format!(" (discarded: {})", visible(note)));
+    super::add(
+        out,
+        format_args!(
+            "{}  {state:<17}  {:<20}  {:<10}  {}: {}{}",
+            letter.id,
+            visible(&at.get(..19).map_or_else(|| at.to_owned(), |second| format!("{second}Z"))),
+            Size(letter.size).to_string(),
+            visible(&letter.event_type),
+            visible(&letter.reason),
+            note.unwrap_or_default(),
+        ),
+    );
+}
+
+/// What a list says of a letter: no row values.
+fn facts(letter: &Letter, requested: Option<&str>) -> serde_json::Map<String, Json> {
     super::members(json!({
         "id": letter.id,
         "state": letter.state,
-        "asked": letters.asked(letter),
+        "requested": requested,
         "type": letter.event_type,
         "reason": letter.reason,
-        "put_aside": letter.at,
+        "hint": letter.hint,
+        "written": letter.at,
         "committed": letter.committed,
         "since": letter.since,
         "size": letter.size,
@@ -233,18 +273,22 @@ fn facts(letters: &Letters, letter: &Letter) -> serde_json::Map<String, Json> {
 
 fn show(letters: &Letters, options: &Show) -> Result<String, String> {
     let letter = letters.typed(&options.id)?;
-    let line = letters.line(letter)?;
-    let mut shown = facts(letters, letter);
+    let requested = letters.requested().get(&letter.id).copied().filter(|_| letter.state.is_open());
+    let line = letters.line(&letter)?;
+    let mut shown = facts(&letter, requested);
     let parsed = |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| error.to_string());
     let mut show = |name: &str, value: Json| shown.insert(name.to_owned(), value);
     show("key", json!(letter.key));
-    match retry::content(&line) {
+    match entry::content(&line) {
         Some(Content::Event(event)) => {
             show("event", parsed(event)?);
         }
         Some(Content::Change(change)) => {
             show("change", parsed(change)?);
-            match Kept::read(change).and_then(|kept| decoded(&kept)) {
+            let raw = letters.overview.raw_letter(&letters.directory, &letter).map_err(super::explain)?;
+            let raw = raw.map(|raw| letters.line(&raw)).transpose()?;
+            let lines = Lines { letter: line.clone(), raw };
+            match lines.kept(change).and_then(|kept| decoded(&kept)) {
                 Ok(row) => show("decoded", row),
                 Err(error) => show("not_decoded_because", json!(error.to_string())),
             };
@@ -256,13 +300,13 @@ fn show(letters: &Letters, options: &Show) -> Result<String, String> {
         return Ok(format!("{shown}\n"));
     }
     let text = serde_json::to_string_pretty(&shown).map_err(|error| error.to_string())?;
-    Ok(format!("This holds row values.\n{text}\n"))
+    Ok(format!("This output contains row values.\n{text}\n"))
 }
 
-/// The row of a raw change, as Postgres has sent it: texts.
+/// The row of a raw change, as PostgreSQL sent it: texts.
 fn decoded(kept: &Kept) -> Result<Json, NotKept> {
     let Some(relation) = &kept.relation else {
-        let message = again::message(kept.place, &kept.raw).map_err(NotKept::Malformed)?;
+        let message = redecode::message(kept.place, &kept.raw).map_err(NotKept::Malformed)?;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         return Ok(json!({ "prefix": text(message.prefix), "content": text(message.content) }));
     };
@@ -273,7 +317,7 @@ fn decoded(kept: &Kept) -> Result<Json, NotKept> {
         OldRow::Key(tuple) => json!({ "key": row(tuple) }),
         OldRow::Full(tuple) => json!({ "row": row(tuple) }),
     };
-    Ok(match again::decode(&kept.raw, columns, &mut cells).map_err(NotKept::Malformed)? {
+    Ok(match redecode::decode(&kept.raw, columns, &mut cells).map_err(NotKept::Malformed)? {
         Operation::Insert { new } => json!({ "operation": "insert", "new": row(new) }),
         Operation::Update { old, new } => {
             json!({ "operation": "update", "old": old.map(old_row), "new": row(new) })
@@ -293,70 +337,108 @@ fn row(relation: &Relation, tuple: Tuple<'_>) -> Json {
 }
 
 /// Files a request for the letters that are chosen.
-fn ask(config: &Config, act: Act, chosen: &Chosen, reason: Option<String>) -> Result<(), String> {
+fn request(config: &Config, act: Act, chosen: &Chosen, reason: Option<String>) -> Result<(), String> {
     let letters = Letters::read(config)?;
-    let mut picked = Vec::new();
-    let mut left_out = 0;
-    for id in &chosen.ids {
-        let letter = letters.typed(id)?;
-        if let Some(why) = forbidden(letter, act) {
-            return Err(format!("{}: {why}", letter.id));
+    let Picked { ids, hopeless, more } = if chosen.ids.is_empty() {
+        all_open(&letters, act, chosen.event_type.as_deref())?
+    } else {
+        let mut ids = Vec::new();
+        for text in &chosen.ids {
+            let letter = letters.typed(text)?;
+            refuse_if_decided(&letter, act)?;
+            ids.push(letter.id);
         }
-        picked.push(letter.id.clone());
+        ids.sort_unstable();
+        ids.dedup();
+        Picked { ids, hopeless: 0, more: 0 }
+    };
+    let mut text = String::new();
+    if hopeless > 0 {
+        super::add(&mut text, format_args!("{} skipped: a retry cannot help.", letters_of(hopeless)));
     }
-    if chosen.ids.is_empty() {
-        let meant = |letter: &&Letter| {
-            letter.state.is_open()
-                && chosen.event_type.as_ref().is_none_or(|wanted| letter.event_type == *wanted)
-        };
-        for letter in letters.index.letters().filter(meant) {
-            if forbidden(letter, act).is_none() {
-                picked.push(letter.id.clone());
-            } else {
-                left_out += 1;
-            }
-        }
-    }
-    picked.sort_unstable();
-    picked.dedup();
-    let mut said = String::new();
-    if left_out > 0 {
-        super::add(
-            &mut said,
-            format_args!("{left_out} letters are left out, because a retry cannot help them."),
-        );
-    }
-    if picked.is_empty() {
-        super::say(&format!("{said}There is nothing to do.\n"));
+    if ids.is_empty() {
+        super::say(&format!("{text}No letters to {}.\n", verb(act)));
         return Ok(());
     }
-    let count = picked.len();
-    let request = Request { act, letters: picked, reason, at: poison::now() };
+    let count = ids.len();
+    let request = Request { act, letters: ids, reason, at: crate::time::now_micros() };
     request::file(&letters.directory, &request).map_err(super::explain)?;
-    let (done, plural) = match act {
-        Act::Retry => ("retried", if count == 1 { "letter is" } else { "letters are" }),
-        Act::Discard => ("discarded", if count == 1 { "letter is" } else { "letters are" }),
-    };
-    let when = if disk::held_by(&letters.directory).is_some() {
-        "within a second"
-    } else {
-        "when the daemon runs again"
-    };
-    super::say(&format!(
-        "{said}{count} {plural} {done} {when}; `forebay dlq list` shows what has become of them.\n"
-    ));
+    let daemon_runs = DirectoryLock::holder(&letters.directory).is_some();
+    let when = if daemon_runs { "within a second" } else { "when the daemon runs again" };
+    let act = verb(act);
+    super::add(
+        &mut text,
+        format_args!("Requested to {act} {}; the daemon begins {when}.", letters_of(count)),
+    );
+    if more > 0 {
+        super::add(
+            &mut text,
+            format_args!("{} left: run the command again when these are done.", letters_of(more)),
+        );
+    }
+    super::say(&format!("{text}Run `forebay dlq list` to see the result.\n"));
     Ok(())
 }
 
-/// Why this cannot be asked of a letter.
-fn forbidden(letter: &Letter, act: Act) -> Option<String> {
-    match (letter.state, act) {
-        (State::Published, _) => Some("it is published already".to_owned()),
-        (State::Discarded, _) => Some("it is discarded already".to_owned()),
-        (State::Retrying, _) => Some("it is being retried: look again in a moment".to_owned()),
-        (State::Waiting | State::Standing, Act::Retry) => {
-            letter.hopeless.map(|why| format!("a retry cannot help: {why}"))
+/// Letters for a request.
+#[derive(Default)]
+struct Picked {
+    ids: Vec<LetterId>,
+    /// How many a retry cannot help.
+    hopeless: usize,
+    /// How many are too many for one request.
+    more: usize,
+}
+
+/// All open letters, of one type if it is given.
+fn all_open(letters: &Letters, act: Act, event_type: Option<&str>) -> Result<Picked, String> {
+    let mut picked = Picked::default();
+    let requested = letters.requested();
+    let is_requested = |id: &LetterId| requested.get(id).is_some_and(|requested| *requested == verb(act));
+    let open = |letter: &&LetterSummary| letter.state.is_open() && !is_requested(&letter.id);
+    let room = LETTERS_MAX.saturating_sub(requested.len());
+    for summary in letters.overview.letters().filter(open) {
+        let letter = letters.letter(summary)?;
+        if event_type.is_some_and(|wanted| letter.event_type != wanted) {
+            continue;
         }
-        (State::Waiting | State::Standing, Act::Discard) => None,
+        match act {
+            Act::Retry if letter.hopeless.is_some() => picked.hopeless += 1,
+            Act::Retry | Act::Discard if picked.ids.len() >= room => picked.more += 1,
+            Act::Retry | Act::Discard => picked.ids.push(letter.id),
+        }
     }
+    picked.ids.sort_unstable();
+    Ok(picked)
+}
+
+const fn verb(act: Act) -> &'static str {
+    match act {
+        Act::Retry => "retry",
+        Act::Discard => "discard",
+    }
+}
+
+fn letters_of(count: usize) -> String {
+    format!("{count} dead {}", if count == 1 { "letter" } else { "letters" })
+}
+
+/// Refuses a request that cannot change anything.
+fn refuse_if_decided(letter: &Letter, act: Act) -> Result<(), String> {
+    let Letter { id, .. } = letter;
+    let problem = match (letter.state, act) {
+        (State::Published, _) => Problem::new(format!("dead letter {id} is already published")),
+        (State::Discarded, _) => Problem::new(format!("dead letter {id} is already discarded")),
+        (State::Retrying, _) => {
+            Problem::new(format!("dead letter {id} is being retried")).with_hint("Try again in a moment.")
+        }
+        (State::Waiting | State::Halted, Act::Retry) => {
+            let Some(why) = letter.hopeless else { return Ok(()) };
+            Problem::new(format!("a retry cannot help dead letter {id}"))
+                .with_detail(why)
+                .with_hint(format!("Run `forebay dlq discard {id} --reason \"…\"` to give it up."))
+        }
+        (State::Waiting | State::Halted, Act::Discard) => return Ok(()),
+    };
+    Err(problem.lines())
 }

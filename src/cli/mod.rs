@@ -1,10 +1,11 @@
-//! One file per subcommand.
+//! The command line: one file per subcommand.
 
 pub mod adopt;
 pub mod buffer;
 pub mod dlq;
 pub mod events;
 pub mod run;
+mod stop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::source::postgres::conninfo::Settings;
+use crate::visible::visible_lines;
 
-/// Change data capture from PostgreSQL to Amazon Kinesis: versioned domain events, nothing lost, nothing overtaken.
+/// Change data capture from PostgreSQL to Amazon Kinesis, as versioned domain events, at least once and in order
 #[derive(Debug, Parser)]
 #[command(name = "forebay", version, about)]
 pub struct Arguments {
@@ -23,27 +26,27 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Receive, hold and publish until stopped.
+    /// Run the daemon: receive, buffer and publish until stopped
     Run(Common),
-    /// Take over a slot, a database or a stream that is not the one this directory knows; begins a new epoch.
-    Adopt(adopt::Options),
-    /// What could not leave: list, show, retry or discard dead letters.
+    /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
+    Adopt(adopt::AdoptOptions),
+    /// List, show, retry or discard dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
-    /// Look at the log and the checkpoint, with or without a running daemon.
+    /// Inspect the log and the checkpoint; works while the daemon runs
     #[command(subcommand)]
     Buffer(buffer::Command),
-    /// What is published: try rules before they are used, lock it as a contract, check it.
+    /// Preview and test rules; lock and check contracts
     #[command(subcommand)]
     Events(events::Command),
-    /// Print the configuration in force, secrets hidden.
+    /// Print the effective configuration without secrets
     Config(Common),
 }
 
-/// What every subcommand takes.
+/// Options of every subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Common {
-    /// The configuration file; `FOREBAY_<SECTION>__<KEY>` in the environment overrides it.
+    /// Configuration file; environment variables `FOREBAY_<SECTION>__<KEY>` override it
     #[arg(long, short, default_value = "forebay.toml")]
     pub config: PathBuf,
 }
@@ -53,35 +56,40 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Nothing can be done if even the message cannot be printed.
+            // There is no way to report that the message cannot be printed.
             drop(error.print());
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
     let outcome = match arguments.command {
-        Command::Run(common) => load(&common).and_then(|config| run::run(&config)),
-        Command::Adopt(options) => load(&options.common).and_then(|config| adopt::run(&config, &options)),
-        Command::Dlq(command) => dlq::run(&command),
-        Command::Events(command) => events::run(&command),
-        Command::Buffer(command) => buffer::run(&command),
-        Command::Config(common) => load(&common).map(|config| {
-            say(&format!("{config}\n"));
-        }),
+        Command::Run(common) => load(&common).map_err(Some).and_then(|config| run::run(&config)),
+        Command::Adopt(options) => {
+            load(&options.common).and_then(|config| adopt::run(&config, &options)).map_err(Some)
+        }
+        Command::Dlq(command) => dlq::run(&command).map_err(Some),
+        Command::Events(command) => events::run(&command).map_err(Some),
+        Command::Buffer(command) => buffer::run(&command).map_err(Some),
+        Command::Config(common) => load(&common).map(|config| say(&format!("{config}\n"))).map_err(Some),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            complain(&message);
+            if let Some(message) = message {
+                complain(&message);
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 fn load(common: &Common) -> Result<Config, String> {
-    Config::load(&common.config).map_err(|errors| errors.to_string())
+    let check_url = |url: &str| {
+        Settings::from_url(url).map(drop).map_err(|error| crate::failure::Problem::from(error).to_string())
+    };
+    Config::load(&common.config, check_url).map_err(|errors| errors.to_string())
 }
 
-/// Adds a line.
+/// Appends a line.
 fn add(out: &mut String, line: std::fmt::Arguments<'_>) {
     use std::fmt::Write as _;
     let written = writeln!(out, "{line}");
@@ -96,18 +104,33 @@ fn members(value: serde_json::Value) -> serde_json::Map<String, serde_json::Valu
     }
 }
 
-/// An error with its causes.
+/// An error with its causes, detail and hint on separate lines.
 fn explain(error: impl Into<crate::failure::Failure>) -> String {
-    error.into().to_string()
+    error.into().problem().lines()
 }
 
-/// Prints to standard output; a reader that has gone is no error.
+/// The same for an error that no loop judges.
+fn problem(error: impl crate::failure::Explain) -> String {
+    crate::failure::Problem::from(error).lines()
+}
+
+/// Prints text to standard output. A closed pipe is not an error. Control characters are escaped.
 fn say(text: &str) {
     use std::io::Write as _;
-    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+    drop(std::io::stdout().lock().write_all(visible_lines(text).as_bytes()));
+}
+
+/// Prints text for programs byte for byte; on a terminal, control characters are escaped.
+fn say_exactly(text: &str) {
+    use std::io::{IsTerminal as _, Write as _};
+    if std::io::stdout().is_terminal() {
+        say(text);
+    } else {
+        drop(std::io::stdout().lock().write_all(text.as_bytes()));
+    }
 }
 
 fn complain(message: &str) {
     use std::io::Write as _;
-    drop(std::io::stderr().lock().write_all(format!("forebay: {message}\n").as_bytes()));
+    drop(std::io::stderr().lock().write_all(visible_lines(&format!("forebay: {message}\n")).as_bytes()));
 }

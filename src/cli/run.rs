@@ -1,78 +1,98 @@
 //! `forebay run`: the daemon.
 
-use std::process;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing::Level;
 
-use crate::config::{Config, Log};
+use crate::cli::stop;
+use crate::config::Config;
+use crate::daemon::supervise;
+use crate::failure::Problem;
 use crate::observe;
-use crate::pipeline::supervise;
+use crate::observe::log::LogQueue;
+use crate::pipeline::status::Status;
+use crate::visible::visible_lines;
 
-/// Runs until SIGTERM or SIGINT; a second SIGINT ends it at once.
+/// How long an exit waits until the reader of standard error has taken the last lines.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM or SIGINT, and exits within 5 s of it. A second SIGINT exits immediately.
 ///
 /// # Errors
-/// What a person must act on; it has been logged as well.
-pub fn run(config: &Config) -> Result<(), String> {
-    start_logging(&config.log);
+/// The log cannot be started. `None`: the error that stopped the daemon was written.
+pub fn run(config: &Config) -> Result<(), Option<String>> {
+    let log = observe::log::start(&config.log)
+        .map_err(|error| Some(format!("cannot write the log to standard error: {error}")))?;
+    let outcome = run_logged(config, &log);
+    // The reader of a JSON log could not parse a plain line.
+    if let Err(problem) = &outcome
+        && !config.log.json
+    {
+        log.push(visible_lines(&format!("forebay: {}\n", problem.lines())).as_bytes(), Level::ERROR);
+    }
+    log.flush(LAST_LINES_WITHIN);
+    outcome.map_err(|_| None)
+}
+
+fn run_logged(config: &Config, log: &LogQueue) -> Result<(), Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
+        .map_err(|error| Problem::new(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
-        outlive_file_limits().map_err(|error| format!("cannot listen for signals: {error}"))?;
-        let stop = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
-        let observed = observe::http::serve(config).map_err(|error| error.to_string())?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "forebay starts");
+        outlive_file_limits().map_err(|error| no_signals(&error))?;
+        let stop = stop::signalled(log.clone()).map_err(|error| no_signals(&error))?;
+        outlive_hangups().map_err(|error| no_signals(&error))?;
+        let status = Status::new(&config.name);
+        let observed = observe::http::serve(config, &status)?;
+        tracing::info!(event = "starting", version = env!("CARGO_PKG_VERSION"), name = config.name, "forebay starts");
         tokio::select! {
             biased;
-            outcome = supervise::run(config, stop) => outcome.map_err(|failure| failure.to_string()),
-            ended = observed => Err(format!("the http server has ended: {ended:?}")),
+            outcome = supervise::run(config, &status, stop) => outcome.map_err(|failure| failure.problem().clone()),
+            never = observed => match never {},
         }
     });
-    if let Err(error) = &outcome {
-        tracing::error!(error, "stopping: a person must act");
+    if let Err(problem) = &outcome {
+        tracing::error!(
+            event = "stopping",
+            code = problem.code(),
+            error = problem.primary(),
+            detail = problem.detail(),
+            hint = problem.hint(),
+            "stopping after an error that a retry cannot fix"
+        );
     }
-    // Threads that wait for a server that does not answer must not hold the process.
+    // A thread that waits for a name server must not block the exit.
     runtime.shutdown_background();
     outcome
 }
 
-/// Where files may not be larger (`ulimit -f`, `LimitFSIZE`), a write fails, which pauses the source as a full disk does. By
-/// itself the signal that comes with it would kill the process at each start anew.
+fn no_signals(error: &std::io::Error) -> Problem {
+    Problem::new(format!("cannot register signal handlers: {error}"))
+}
+
+/// Handles SIGXFSZ, which would kill the process. A write beyond a file size limit (`ulimit -f`, `LimitFSIZE`) then
+/// fails and pauses the source, as a full disk does.
 fn outlive_file_limits() -> std::io::Result<()> {
-    /// On Linux (but for MIPS) and macOS.
+    /// The number on Linux (except MIPS) and macOS.
     const SIGXFSZ: i32 = 25;
-    // Once it is listened to, the signal does nothing for as long as the process lives.
+    // Once registered, the signal has no effect for the rest of the process.
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
-/// Resolves at the first SIGTERM or SIGINT. From then on, SIGINT ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+/// A terminal that closes, or a tool that expects a reload, does not end the daemon. The configuration is read at start only.
+fn outlive_hangups() -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime")]
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                event = "hangup_ignored",
+                hint = "Restart the process to read the configuration again.",
+                "SIGHUP ignored"
+            );
         }
-        #[expect(clippy::disallowed_methods, reason = "it only ends the process")]
-        tokio::spawn(async move {
-            interrupt.recv().await;
-            process::exit(130);
-        });
-    })
-}
-
-fn start_logging(log: &Log) {
-    let filter: Targets = log.filter.parse().unwrap_or_default();
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
-    if log.json {
-        registry.with(layer.json().flatten_event(true)).init();
-    } else {
-        registry.with(layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init();
-    }
+    });
+    Ok(())
 }

@@ -1,40 +1,42 @@
-//! `[events]` and `[pii]`: rules, what happens to the automatic events beside them, and what must not leave.
+//! `[events]` and `[pii]`: rules, automatic events and personal data.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use super::Secret;
-use super::keys::Keys;
-use super::tables::matches;
+use super::keys::{self, Keys};
+use super::secret::Secret;
+use super::selector::{self, SelectorKind, matches};
+use crate::change::{Column, Inheritance, PersonalOrigin, Relation};
 
 /// `[events]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Which files hold rules: a pattern relative to the configuration file's folder.
+    /// Pattern of the rule files, relative to the configuration file's directory.
     pub rules: Option<String>,
-    /// The configuration file's folder.
+    /// Directory of the configuration file.
     pub base: PathBuf,
-    /// What happens to automatic events.
+    /// Which automatic events are published.
     pub automatic: Automatic,
-    /// The directory of the contracts, relative to the configuration file's folder.
+    /// Directory of the contracts, relative to the configuration file's directory.
     pub lock: String,
-    /// Where the schemas are served: what `dataschema` begins with.
+    /// Base address of the schemas, for `dataschema`.
     pub schemas: Option<String>,
 }
 
 /// Which changes have an automatic event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Automatic {
-    /// Those of a table and operation that no rule is about.
+    /// Changes of a table and operation that no rule reads.
     #[default]
     Unmapped,
-    /// All.
+    /// All changes.
     Also,
-    /// None.
+    /// No changes.
     Off,
 }
 
 impl Automatic {
-    /// As it is written.
+    /// The value in the configuration file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unmapped => "unmapped",
@@ -49,53 +51,112 @@ impl Automatic {
 pub struct Pii {
     /// Columns that hold personal data (`schema.table.column`, `*.*.email`).
     pub columns: Vec<String>,
-    /// The key of `hmac()`, from `pii.hmac_key` (meant for `FOREBAY_PII__HMAC_KEY`).
+    /// The key of `hmac()`, from `pii.hmac_key` (intended for `FOREBAY_PII__HMAC_KEY`).
     pub hmac_key: Option<Secret>,
-    /// File that holds the key and nothing else.
+    /// File that contains only the key.
     pub hmac_key_file: Option<PathBuf>,
 }
 
 impl Pii {
-    /// Whether a column holds personal data.
+    /// Whether an entry names this column, and none takes it out.
     pub fn tags(&self, schema: &str, table: &str, column: &str) -> bool {
-        self.columns.iter().any(|pattern| matches(pattern, &[schema, table, column]))
+        self.names(schema, table, column) && !self.excepts(schema, table, column)
     }
 
-    /// Whether it says anything of a table.
+    /// Whether a column of a table holds personal data: an entry names it, or the column that its data came from.
+    pub fn tags_column(&self, relation: &Relation, column: &Column) -> bool {
+        let Relation { schema, table, .. } = relation;
+        let is_origin = |origin: &PersonalOrigin| self.tags(&origin.schema, &origin.table, &origin.column);
+        (self.names(schema, table, &column.name) || column.origin.as_ref().is_some_and(is_origin))
+            && !self.excepts(schema, table, &column.name)
+    }
+
+    /// The first column of a table that an entry names as it was called before, and none as it is called now.
+    pub fn renamed<'a>(&self, relation: &'a Relation) -> Option<(&'a Column, &'a PersonalOrigin)> {
+        let Relation { schema, table, .. } = relation;
+        let renamed = |column: &'a Column| {
+            let origin = column.origin.as_ref().filter(|origin| origin.how == Inheritance::Former)?;
+            let is_it = self.tags_column(relation, column) && !self.names(schema, table, &column.name);
+            is_it.then_some((column, origin))
+        };
+        relation.columns.iter().find_map(renamed)
+    }
+
+    /// Whether an entry names this column.
+    pub fn names(&self, schema: &str, table: &str, column: &str) -> bool {
+        let names = [schema, table, column];
+        self.columns.iter().any(|text| !selector::is_exception(text) && matches(text, &names))
+    }
+
+    /// Whether an entry with `!` says that this column holds no personal data.
+    pub fn excepts(&self, schema: &str, table: &str, column: &str) -> bool {
+        let names = [schema, table, column];
+        self.columns.iter().any(|text| selector::is_exception(text) && matches(text, &names))
+    }
+
+    /// Whether a selector may match columns of a table.
     pub fn concerns(&self, schema: &str, table: &str) -> bool {
-        let of_table =
-            |pattern: &String| pattern.rsplit_once('.').is_some_and(|(of, _)| matches(of, &[schema, table]));
-        self.columns.iter().any(of_table)
+        let of_table = |text: &String| {
+            let names = selector::names(text);
+            let is = |at: usize, name: &str| {
+                names.get(at).is_some_and(|part: &Option<_>| part.as_deref().is_none_or(|part| part == name))
+            };
+            is(0, schema) && is(1, table)
+        };
+        self.columns.iter().filter(|text| !selector::is_exception(text)).any(of_table)
     }
 
-    /// The columns that it names of just this table, but that the table does not have.
+    /// The columns that it names for exactly this table, but that the table does not have.
     pub fn not_there<'a>(
         &'a self,
         schema: &'a str,
         table: &'a str,
         has: impl Fn(&str) -> bool + 'a,
-    ) -> impl Iterator<Item = &'a str> {
-        let of_table = move |pattern: &'a String| {
-            let [of_schema, of_table, column] = pattern.split('.').collect::<Vec<_>>()[..] else {
-                return None;
-            };
-            (of_schema == schema && of_table == table && column != "*").then_some(column)
+    ) -> impl Iterator<Item = Cow<'a, str>> {
+        let of_table = move |text: &'a String| {
+            let mut names = selector::names(text).into_iter();
+            let (of_schema, of_table, column) = (names.next()??, names.next()??, names.next()??);
+            let is_strict = !selector::is_optional(text) && !selector::is_exception(text);
+            (is_strict && of_schema == schema && of_table == table).then_some(column)
         };
         self.columns.iter().filter_map(of_table).filter(move |column| !has(column))
     }
 
     pub(super) fn read(keys: &mut Keys) -> Self {
-        let form = "schema.table.column, where each part may be *";
-        Self {
-            columns: super::tables::patterns(keys, "pii.columns", 3, form),
-            hmac_key: keys.text("pii.hmac_key").map(Secret::new),
-            hmac_key_file: keys.text("pii.hmac_key_file").map(PathBuf::from),
+        let pii = Self {
+            columns: super::tables::selectors(keys, "pii.columns", SelectorKind::Column),
+            hmac_key: keys.parsed("pii.hmac_key", |text| {
+                weak_key(text.as_bytes()).map_or(Ok(Secret::new(text.to_owned())), Err)
+            }),
+            hmac_key_file: keys.parsed("pii.hmac_key_file", keys::path),
+        };
+        if pii.hmac_key.is_some() && pii.hmac_key_file.is_some() {
+            keys.error("pii.hmac_key_file", "and pii.hmac_key are both set; remove one of them");
         }
+        pii
     }
 }
 
+/// Why a key of `hmac()` is too weak; `None` if it is not. Never contains the key.
+pub fn weak_key(key: &[u8]) -> Option<String> {
+    /// In bytes: half of SHA-256's digest.
+    const LENGTH_MIN: usize = 16;
+    /// A key of random bytes or digits has more distinct bytes.
+    const DIFFERENT_MIN: usize = 6;
+    const HINT: &str = "create one with `openssl rand -hex 32`";
+    if key.len() < LENGTH_MIN {
+        return Some(format!("the key has {} bytes, but the minimum is {LENGTH_MIN}; {HINT}", key.len()));
+    }
+    let different = key.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let repeats = (1..=key.len() / 2).any(|unit| key.iter().zip(key.iter().skip(unit)).all(|(a, b)| a == b));
+    if different < DIFFERENT_MIN || repeats {
+        return Some(format!("the key repeats a few characters (not shown) and can be guessed; {HINT}"));
+    }
+    None
+}
+
 impl Events {
-    /// The directory of the contracts.
+    /// Directory of the contracts.
     pub fn lock_directory(&self) -> PathBuf {
         self.base.join(&self.lock)
     }
@@ -113,7 +174,7 @@ impl Events {
                     [Automatic::Unmapped, Automatic::Also, Automatic::Off]
                         .into_iter()
                         .find(|automatic| automatic.as_str() == text)
-                        .ok_or_else(|| format!("{text:?} is none of \"unmapped\", \"also\", \"off\""))
+                        .ok_or_else(|| format!("{text:?} is not one of \"unmapped\", \"also\", \"off\""))
                 })
                 .unwrap_or_default(),
             lock: keys.text("events.lock").unwrap_or_else(|| "events.lock".to_owned()),
@@ -123,8 +184,15 @@ impl Events {
 }
 
 fn schemas(text: &str) -> Result<String, String> {
+    if text.contains(['@', '?', '#']) {
+        return Err(
+            "must be a base address, but it has a user, a query or a fragment (not shown); write one \
+                    such as \"https://schemas.example/lab\""
+                .to_owned(),
+        );
+    }
     let is_address = text.starts_with("https://") || text.starts_with("http://");
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'?' | b'#'));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if is_address && is_plain {
         return Ok(text.trim_end_matches('/').to_owned());
     }

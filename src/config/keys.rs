@@ -1,23 +1,30 @@
-//! Reads single keys from file and environment, and collects every error instead of stopping at the first.
+//! Reads single keys from file and environment, and collects every error.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
-/// What was typed, and what was wrong with it so far.
+/// The configured values and the errors found in them.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Every leaf by its dotted path; taken out as it is read, so that what is left at the end is unknown.
+    /// Every value by its dotted path. Reading removes it: values that remain are unknown keys.
     leaves: BTreeMap<String, Value>,
+    /// Every key that was read.
+    known: BTreeSet<String>,
+    /// The environment variables, by the key that each sets.
+    variables: BTreeMap<String, String>,
+    /// Environment variables that look like keys: the key that each would set with two underscores.
+    nearly: Vec<(String, String)>,
     errors: Vec<String>,
 }
 
 impl Keys {
-    /// The file, overlaid by the environment: `FOREBAY_KINESIS__STREAM` is `kinesis.stream`. A variable counts if it has
-    /// a double underscore, or is `FOREBAY_NAME` or `FOREBAY_ON_POISON`; values of variables are text, never guessed.
+    /// The file, overlaid by the environment: `FOREBAY_KINESIS__STREAM` is `kinesis.stream`. A variable counts if it
+    /// has a double underscore, or is `FOREBAY_NAME` or `FOREBAY_ON_POISON`. Its value is always text.
+    /// `FOREBAY_DEFAULT_KINESIS__STREAM`, which an image may set, is a default: file and environment override it.
     ///
     /// # Errors
     /// The file cannot be read, or is not TOML.
@@ -28,11 +35,17 @@ impl Keys {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the configuration file {}: {error}", path.display()))?;
         let mut figment = Figment::from(Toml::string(&text));
+        let (mut variables, mut nearly) = (BTreeMap::new(), Vec::new());
         for (variable, value) in environment {
-            let Some(key) = variable.strip_prefix("FOREBAY_") else { continue };
-            if key.contains("__") || matches!(key, "NAME" | "ON_POISON") {
-                figment =
-                    figment.merge(Serialized::default(&key.to_ascii_lowercase().replace("__", "."), value));
+            let Some(name) = variable.strip_prefix("FOREBAY_") else { continue };
+            let path = |name: &str| name.to_ascii_lowercase().replace("__", ".");
+            if let Some(name) = name.strip_prefix("DEFAULT_").filter(|name| name.contains("__")) {
+                figment = figment.join(Serialized::default(&path(name), value));
+            } else if name.contains("__") || matches!(name, "NAME" | "ON_POISON") {
+                figment = figment.merge(Serialized::default(&path(name), value));
+                variables.insert(path(name), variable);
+            } else {
+                nearly.push((path(name), variable));
             }
         }
         let dict: Dict = figment.extract().map_err(|error| {
@@ -41,32 +54,50 @@ impl Keys {
         })?;
         let mut leaves = BTreeMap::new();
         flatten("", dict, &mut leaves);
-        Ok(Self { leaves, errors: Vec::new() })
+        Ok(Self { leaves, known: BTreeSet::new(), variables, nearly, errors: Vec::new() })
     }
 
-    /// A text, if the key is there.
+    fn take(&mut self, key: &str) -> Option<Value> {
+        if !self.known.contains(key) {
+            self.known.insert(key.to_owned());
+        }
+        self.leaves.remove(key)
+    }
+
+    /// An optional string, never empty.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        match self.leaves.remove(key)? {
+        match self.take(key)? {
+            Value::String(_, text) if text.is_empty() => {
+                let from =
+                    self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
+                self.error(key, format!("is empty{from}; set a value or remove the key"));
+                None
+            }
             Value::String(_, text) => Some(text),
             other => {
-                // The value itself may be a password of digits.
+                // Not the value itself, which may be a numeric password.
                 let actual = other.to_actual().to_string();
                 let kind = actual.split('`').next().unwrap_or_default().trim_end();
-                self.error(key, format!("expected a text in quotes, found {kind}"));
+                self.error(key, format!("expected a string in quotes, found {kind}"));
                 None
             }
         }
     }
 
-    /// A text that must be there.
-    pub(super) fn required(&mut self, key: &str, example: &str) -> Option<String> {
+    /// A required string, converted by `parse`.
+    pub(super) fn required_as<T>(
+        &mut self,
+        key: &str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         if !self.leaves.contains_key(key) {
-            self.error(key, format!("is missing; for example {example}"));
+            self.error(key, format!("is missing; set it, for example {example}"));
         }
-        self.text(key)
+        self.parsed(key, parse)
     }
 
-    /// A text made into something else by `parse`, if the key is there.
+    /// An optional string, converted by `parse`.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
@@ -76,9 +107,9 @@ impl Keys {
         parse(&text).map_err(|error| self.error(key, error)).ok()
     }
 
-    /// A whole number within bounds; from the environment also as text.
+    /// An integer within bounds; the environment gives it as text.
     pub(super) fn number(&mut self, key: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
-        let value = self.leaves.remove(key)?;
+        let value = self.take(key)?;
         let number = match &value {
             Value::String(_, text) => text.parse().ok(),
             other => other.to_i128().and_then(|number| u64::try_from(number).ok()),
@@ -90,9 +121,9 @@ impl Keys {
         number
     }
 
-    /// `true` or `false`; from the environment also as text.
+    /// `true` or `false`; the environment gives it as text.
     pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
-        let value = self.leaves.remove(key)?;
+        let value = self.take(key)?;
         let flag = match &value {
             Value::Bool(_, flag) => Some(*flag),
             Value::String(_, text) => text.parse().ok(),
@@ -104,9 +135,9 @@ impl Keys {
         flag
     }
 
-    /// A list of texts; from the environment separated by commas.
+    /// An array of strings; the environment gives it separated by commas.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
-        match self.leaves.remove(key)? {
+        match self.take(key)? {
             Value::String(_, text) => Some(
                 text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
             ),
@@ -114,33 +145,58 @@ impl Keys {
                 let count = items.len();
                 let texts: Vec<_> = items.into_iter().filter_map(Value::into_string).collect();
                 if texts.len() != count {
-                    self.error(key, "expected a list of texts in quotes");
+                    self.error(key, "expected an array of strings");
                     return None;
                 }
                 Some(texts)
             }
             _ => {
-                self.error(key, "expected a list of texts, such as [\"lab.plates\"]");
+                self.error(key, "expected an array of strings, such as [\"lab.plates\"]");
                 None
             }
         }
     }
 
-    /// Notes an error at a key.
+    /// Adds an error for a key.
     pub(super) fn error(&mut self, key: &str, error: impl AsRef<str>) {
         self.errors.push(format!("{key}: {}", error.as_ref()));
     }
 
-    /// All errors, with every key nobody asked for.
+    /// All errors, including unknown keys. Must be called last.
     pub(super) fn finish(mut self) -> Vec<String> {
         for key in self.leaves.keys() {
-            self.errors.push(format!("{key}: there is no such key; see `forebay config` for all keys"));
+            let from = self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
+            let meant = match nearest(key, &self.known) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "see config/example.toml for every key".to_owned(),
+            };
+            self.errors.push(format!("{key}: unknown key{from}; {meant}"));
+        }
+        for (key, variable) in &self.nearly {
+            // `kinesis_stream`, but not `service_host`, which Kubernetes sets for a service of our name.
+            let Some(known) = self.known.iter().find(|known| known.replace('.', "_") == *key) else {
+                continue;
+            };
+            let right = known.to_ascii_uppercase().replace('.', "__");
+            self.errors.push(format!(
+                "{known}: environment variable {variable} has no effect; write two underscores after the \
+                 section: FOREBAY_{right}"
+            ));
         }
         self.errors
     }
 }
 
-/// A TOML error without the lines of the file that it quotes, which may hold a password.
+/// The key that was probably meant: a similar spelling, or the same name in another section.
+fn nearest<'a>(key: &str, known: &'a BTreeSet<String>) -> Option<&'a String> {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let slips = |near: &String| strsim::damerau_levenshtein(near, key);
+    let near = known.iter().min_by_key(|near| slips(near)).filter(|near| slips(near) <= 2);
+    let mut same = known.iter().filter(|near| name(near) == name(key));
+    near.or_else(|| same.next().filter(|_| same.next().is_none()))
+}
+
+/// A TOML error without the quoted lines of the file, which may contain a password.
 fn without_excerpt(error: &str) -> String {
     let own = |line: &&str| {
         let rest = line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit());
@@ -159,4 +215,13 @@ fn flatten(prefix: &str, dict: Dict, leaves: &mut BTreeMap<String, Value>) {
             }
         }
     }
+}
+
+/// Checks the path of a file or directory.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.trim() == text && !text.chars().any(char::is_control) {
+        return Ok(PathBuf::from(text));
+    }
+    // Not repeated, because a secret may have been entered in place of its file.
+    Err("is not a valid path: it has surrounding blanks or control characters".to_owned())
 }

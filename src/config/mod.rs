@@ -1,30 +1,35 @@
-//! File and environment become checked settings.
+//! The configuration: file and environment, checked.
 //!
-//! Two stages: `keys` holds what was typed; [`Config`] holds what it means, every limit checked. All errors are
-//! reported together, each with the path of its key. Secrets never reach `Debug`, `Display` or a log.
+//! `keys` reads the values; [`Config`] has their meaning, with every limit checked. All errors are reported together,
+//! each with its key. Secrets never appear in `Debug`, `Display` or the log.
 
+pub mod aws;
 mod events;
 mod keys;
+mod log;
 mod print;
+mod secret;
+pub mod selector;
 mod tables;
 pub mod units;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::events::{Automatic, Events, Pii};
-use self::keys::Keys;
+pub use self::events::{Automatic, Events, Pii, weak_key};
+use self::keys::{Keys, path};
+pub use self::log::Log;
+pub use self::secret::Secret;
 pub use self::tables::{TableName, Tables};
 
-/// Everything that can be set.
+/// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Short name; the CloudEvents source becomes `urn:forebay:<name>`.
     pub name: String,
     /// The database.
-    pub source: Source,
+    pub source: SourceConfig,
     /// The stream.
     pub kinesis: Kinesis,
     /// The buffer.
@@ -33,36 +38,37 @@ pub struct Config {
     pub http: Http,
     /// Which tables make automatic events, and without which columns.
     pub tables: Tables,
-    /// Rules.
+    /// Rules and contracts.
     pub events: Events,
-    /// What must not leave.
+    /// Personal data.
     pub pii: Pii,
-    /// What happens to an event that cannot leave.
+    /// What happens to an event that cannot be published.
     pub on_poison: OnPoison,
-    /// How it logs.
+    /// Format and filter of the log.
     pub log: Log,
 }
 
 /// `[source]`.
 #[derive(Clone, Debug)]
-pub struct Source {
-    /// Connection URL, libpq's form; may hold a password.
+pub struct SourceConfig {
+    /// Connection URL in libpq's form; may contain a password.
     pub url: Secret,
-    /// Password from `source.password` (meant for `FOREBAY_SOURCE__PASSWORD`).
+    /// Password from `source.password` (intended for `FOREBAY_SOURCE__PASSWORD`).
     pub password: Option<Secret>,
-    /// File that holds nothing but the password.
+    /// File that contains only the password.
     pub password_file: Option<PathBuf>,
     /// Replication slot.
     pub slot: String,
     /// Publication.
     pub publication: String,
-    /// Tables of a publication that Forebay makes; `None`: every table with a key.
+    /// Tables of a publication that Forebay creates; `None`: every table with a key.
     pub tables: Option<Vec<TableName>>,
-    /// Least epoch, for directories that do not survive (`confirm_after = "never"`).
+    /// Lowest epoch, for a buffer directory that is lost on restart (`confirm_after = "never"`).
     pub epoch: u16,
-    /// Largest row that is read, in bytes. Kinesis takes records of at most 10 MiB, so a larger row could never leave.
+    /// Largest row that is processed, in bytes. Kinesis accepts records up to 10 MiB, so a larger row cannot be
+    /// published.
     pub max_row_size: u64,
-    /// Make the slot a failover slot (Postgres 17 and later).
+    /// Create the slot as a failover slot (PostgreSQL 17 and later).
     pub failover: bool,
 }
 
@@ -71,47 +77,50 @@ pub struct Source {
 pub struct Kinesis {
     /// Name or ARN of the stream.
     pub stream: String,
-    /// AWS region; `None`: the AWS environment's.
+    /// AWS region; `None`: from the AWS environment.
     pub region: Option<String>,
-    /// Endpoint, only for emulators.
+    /// Endpoint, for emulators and VPC endpoints.
     pub endpoint: Option<String>,
-    /// Whether several events of one key may share a record.
+    /// Whether several events of one key may share a Kinesis record.
     pub pack: Pack,
 }
 
-/// How many events a Kinesis record holds.
+/// How many events a Kinesis record contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pack {
-    /// One: what every reader of a stream expects, also those that take a record for one JSON text.
+    /// One event, as most consumers expect.
     #[default]
     Off,
-    /// What waits of one key, as lines.
+    /// Several waiting events of one key, as lines.
     Lines,
 }
 
 /// `[buffer]`.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    /// Directory of log and checkpoint.
+    /// Directory of the log and the checkpoint.
     pub dir: PathBuf,
-    /// Most bytes the log may take. Beyond it the source is paused and Postgres keeps the rest.
+    /// Largest size of the log, in bytes. When it is reached, the source is paused and PostgreSQL retains WAL.
     pub max_size: u64,
-    /// When a change that is not published is settled by holding it. `None`: not written, see [`Buffer::confirm_after`].
+    /// Largest size of the dead-letter file, in bytes. When it is reached, the keys of further dead letters are
+    /// blocked.
+    pub max_dead_letter_size: u64,
+    /// When an unpublished change becomes durable. `None`: not configured, [`Buffer::confirm_after`] decides.
     pub confirm_after_written: Option<ConfirmAfter>,
 }
 
-/// When a change that is not published yet may be confirmed.
+/// When an unpublished change may be confirmed to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmAfter {
-    /// After it has waited this long, by fsyncing the log and noting it in the checkpoint.
+    /// After this time, once the log is fsynced and the checkpoint written.
     Waited(Duration),
-    /// Only when it is published.
+    /// Only after it is published.
     Never,
 }
 
 impl Buffer {
-    /// The setting in force. The default is 5 s on a disk: long enough that a healthy pipeline never fsyncs, short enough
-    /// that an outage pins no write-ahead log. On storage that dies with the machine or container it is `never`.
+    /// The effective value. The default on a disk is 5 s: a healthy pipeline never fsyncs, and an outage does not
+    /// retain WAL. On storage that is lost with the machine or container it is `never`.
     pub fn confirm_after(&self, dir_is_volatile: bool) -> ConfirmAfter {
         self.confirm_after_written.unwrap_or(if dir_is_volatile {
             ConfirmAfter::Never
@@ -124,97 +133,67 @@ impl Buffer {
 /// `[http]`.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// Where it listens; loopback unless told otherwise.
+    /// Listening address; loopback by default.
     pub listen: SocketAddr,
 }
 
-/// What happens to an event that cannot leave.
+/// What happens to an event that cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPoison {
-    /// It goes to the dead letter, the rest goes on.
+    /// It becomes a dead letter, and publishing continues.
     Quarantine,
-    /// Publishing stops before it; receiving goes on into the buffer.
+    /// Publishing stops before it; the source is still received into the buffer.
     Stop,
 }
 
-/// `[log]`.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// One JSON object a line instead of text for people.
-    pub json: bool,
-    /// Filter in `tracing`'s form: `info`, `forebay=debug`.
-    pub filter: String,
-}
-
-/// A text that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself: only for the connection.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-/// Everything that is wrong with the configuration.
+/// All errors in the configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has {} error{}:\n  {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("\n  "))]
 pub struct ConfigErrors(pub Vec<String>);
 
-/// The least log that can work: sixteen segments of the smallest size.
+/// Checks the database URL. The source, which this module does not depend on, defines its form.
+pub type CheckUrl = fn(&str) -> Result<(), String>;
+
+/// Smallest size of the log: sixteen segments of the smallest size.
 const LEAST_MAX_SIZE: u64 = 16 << 20;
+/// Highest `source.epoch`. The number of an epoch has 16 bits: each `forebay adopt` needs one more.
+const EPOCH_MAX: u64 = 65_000;
 const MIB: u64 = 1 << 20;
 
 impl Config {
-    /// Reads the file and the process's environment.
+    /// Loads the file and the process environment.
     ///
     /// # Errors
-    /// All errors at once.
-    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        Self::read(
+    /// All errors.
+    pub fn load(path: &Path, check_url: CheckUrl) -> Result<Self, ConfigErrors> {
+        Self::read_checked(
             path,
+            check_url,
             std::env::vars_os()
                 .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
         )
     }
 
-    /// Reads the file and the given environment.
+    /// Loads the file and the given environment. The database URL is not checked.
     ///
     /// # Errors
-    /// All errors at once.
+    /// All errors.
     pub fn read(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        Self::read_checked(path, |_| Ok(()), environment)
+    }
+
+    fn read_checked(
+        path: &Path,
+        check_url: CheckUrl,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
         let mut keys = Keys::read(path, environment).map_err(|error| ConfigErrors(vec![error]))?;
-        let name = keys.required("name", "name = \"lab\"").unwrap_or_default();
-        if !name.is_empty() && !is_name(&name) {
-            keys.error(
-                "name",
-                format!(
-                    "{name:?} must be lower-case letters, digits and underscores, at most 40, a letter first"
-                ),
-            );
-        }
-        let source = Self::source(&mut keys, &name);
-        let kinesis = Kinesis {
-            stream: keys.required("kinesis.stream", "stream = \"lab-events\"").unwrap_or_default(),
-            region: keys.text("kinesis.region"),
-            endpoint: keys.parsed("kinesis.endpoint", endpoint),
-            pack: keys.parsed("kinesis.pack", pack).unwrap_or_default(),
-        };
+        let name = keys.required_as("name", "name = \"lab\"", name).unwrap_or_default();
+        let source = Self::source(&mut keys, &name, check_url);
+        let kinesis = Self::kinesis(&mut keys);
         let buffer = Self::buffer(&mut keys);
         let http = Http {
             listen: keys
@@ -232,11 +211,11 @@ impl Config {
             "stop" => Ok(OnPoison::Stop),
             other => Err(format!("{other:?} is neither \"quarantine\" nor \"stop\"")),
         });
-        // Where the directory may be gone after a restart, a dead letter in it would be lost.
+        // If the directory is lost on restart, a dead letter in it would be lost too.
         let ephemeral = buffer.confirm_after_written == Some(ConfirmAfter::Never);
         let on_poison =
             on_poison_written.unwrap_or(if ephemeral { OnPoison::Stop } else { OnPoison::Quarantine });
-        let log = Self::log(&mut keys);
+        let log = Log::read(&mut keys);
         let errors = keys.finish();
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
@@ -249,20 +228,40 @@ impl Config {
         format!("urn:forebay:{}", self.name)
     }
 
-    fn source(keys: &mut Keys, name: &str) -> Source {
+    fn kinesis(keys: &mut Keys) -> Kinesis {
+        let endpoint = keys.parsed("kinesis.endpoint", aws::endpoint);
+        let stream =
+            keys.required_as("kinesis.stream", "stream = \"lab-events\"", aws::stream).unwrap_or_default();
+        let of_arn = aws::region_of(&stream).map(str::to_owned);
+        let region = |text: &str| match &of_arn {
+            Some(of_arn) if of_arn != text => Err(format!(
+                "is {text:?}, but kinesis.stream is an ARN of the region {of_arn:?}; correct one of them, or leave \
+                 kinesis.region out"
+            )),
+            _ => aws::region(text, endpoint.is_some()).map(|()| text.to_owned()),
+        };
+        Kinesis {
+            region: keys.parsed("kinesis.region", region),
+            stream,
+            endpoint,
+            pack: keys.parsed("kinesis.pack", pack).unwrap_or_default(),
+        }
+    }
+
+    fn source(keys: &mut Keys, name: &str, check_url: CheckUrl) -> SourceConfig {
         let slot = keys.parsed("source.slot", slot_name).unwrap_or_else(|| format!("forebay_{name}"));
-        Source {
-            url: Secret::new(
-                keys.required("source.url", "url = \"postgres://forebay@db.example/lab\"")
-                    .unwrap_or_default(),
-            ),
+        let url = |text: &str| check_url(text).map(|()| Secret::new(text.to_owned()));
+        SourceConfig {
+            url: keys
+                .required_as("source.url", "url = \"postgres://forebay@db.example/lab\"", url)
+                .unwrap_or_else(|| Secret::new(String::new())),
             password: keys.text("source.password").map(Secret::new),
-            password_file: keys.text("source.password_file").map(PathBuf::from),
-            publication: keys.text("source.publication").unwrap_or_else(|| slot.clone()),
+            password_file: keys.parsed("source.password_file", path),
+            publication: keys.parsed("source.publication", publication_name).unwrap_or_else(|| slot.clone()),
             slot,
             tables: TableName::list(keys, "source.tables"),
             epoch: keys
-                .number("source.epoch", 0..=u64::from(u16::MAX))
+                .number("source.epoch", 0..=EPOCH_MAX)
                 .and_then(|epoch| u16::try_from(epoch).ok())
                 .unwrap_or(0),
             max_row_size: keys
@@ -274,12 +273,12 @@ impl Config {
 
     fn buffer(keys: &mut Keys) -> Buffer {
         Buffer {
-            dir: keys
-                .required("buffer.dir", "dir = \"/var/lib/forebay\"")
-                .map(PathBuf::from)
-                .unwrap_or_default(),
+            dir: keys.required_as("buffer.dir", "dir = \"/var/lib/forebay\"", path).unwrap_or_default(),
             max_size: keys
                 .parsed("buffer.max_size", |text| bounded_size(text, LEAST_MAX_SIZE, 1 << 50))
+                .unwrap_or(10 << 30),
+            max_dead_letter_size: keys
+                .parsed("buffer.max_dead_letter_size", |text| bounded_size(text, MIB, 1 << 50))
                 .unwrap_or(10 << 30),
             confirm_after_written: keys.parsed("buffer.confirm_after", |text| match text {
                 "never" => Ok(ConfirmAfter::Never),
@@ -289,24 +288,6 @@ impl Config {
             }),
         }
     }
-
-    fn log(keys: &mut Keys) -> Log {
-        Log {
-            json: keys
-                .parsed("log.format", |text| match text {
-                    "human" => Ok(false),
-                    "json" => Ok(true),
-                    other => Err(format!("{other:?} is neither \"human\" nor \"json\"")),
-                })
-                .unwrap_or(false),
-            filter: keys
-                .parsed("log.filter", |text| match text.parse::<tracing_subscriber::filter::Targets>() {
-                    Ok(_) => Ok(text.to_owned()),
-                    Err(error) => Err(format!("{text:?} is not a log filter: {error}")),
-                })
-                .unwrap_or_else(|| "info".to_owned()),
-        }
-    }
 }
 
 fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, String> {
@@ -314,13 +295,29 @@ fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, String> {
     if (least..=most).contains(&size) {
         return Ok(size);
     }
-    Err(format!("{text:?} is not between {} and {}", units::Size(least), units::Size(most)))
+    Err(format!("{text:?} is outside the range {} to {}", units::Size(least), units::Size(most)))
 }
 
-fn is_name(text: &str) -> bool {
-    text.len() <= 40
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+fn name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_name = text.starts_with(|first: char| first.is_ascii_lowercase());
+    if is_name && text.len() <= 40 && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} must have at most 40 lower-case letters, digits and underscores, starting with \
+        a letter"
+    ))
+}
+
+fn publication_name(text: &str) -> Result<String, String> {
+    if text.len() <= 63 && text.trim() == text && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is not a valid publication name: the limit is 63 bytes, without control characters and \
+         without surrounding blanks"
+    ))
 }
 
 fn slot_name(text: &str) -> Result<String, String> {
@@ -329,7 +326,8 @@ fn slot_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "{text:?} cannot be a slot: Postgres takes lower-case letters, digits and underscores, at most 63"
+        "{text:?} is not a valid slot name: PostgreSQL accepts at most 63 lower-case letters, digits and \
+         underscores"
     ))
 }
 
@@ -339,13 +337,6 @@ fn pack(text: &str) -> Result<Pack, String> {
         "lines" => Ok(Pack::Lines),
         other => Err(format!("{other:?} is neither \"off\" nor \"lines\"")),
     }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} must begin with http:// or https://"))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! `forebay config`: what is in force, as a file that could be used again, without its secrets.
+//! `forebay config`: the effective configuration as a valid file, without secrets.
 
 use std::fmt;
 
 use super::units::{Size, Span};
 use super::{Config, ConfirmAfter, OnPoison, Pack};
 
-/// A text as a TOML basic string: the JSON form of a string is one.
+/// A TOML basic string, which has the form of a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -15,29 +15,90 @@ fn list<T: ToString>(items: &[T]) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// The URL with its password, in the user part or as a parameter, replaced.
+/// Parameters whose values are shown.
+const SHOWN: [&str; 13] = [
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "channel_binding",
+    "require_auth",
+    "application_name",
+    "connect_timeout",
+    "passfile",
+];
+/// Parameters whose values are hidden. The names of all others are hidden too: they may be the rest of a password.
+const NAMED: [&str; 3] = ["password", "sslpassword", "options"];
+/// Shown in place of a secret.
+const HIDDEN: &str = "(hidden)";
+
+/// The URL without secrets. If the password cannot be delimited safely, nothing is shown.
 fn without_password(url: &str) -> String {
-    let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
-    let first = query.and_then(|query| query.split(['&', '=']).next()).unwrap_or_default();
-    if !head.contains('@') && first.contains('@') {
-        // A password with a `?` that is not escaped: where it ends is anybody's guess.
-        return "(hidden)".to_owned();
+    shown(url).unwrap_or_else(|| HIDDEN.to_owned())
+}
+
+fn shown(url: &str) -> Option<String> {
+    let (scheme, rest) =
+        url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "postgres" | "postgresql"))?;
+    let (address, query) =
+        rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+    let (authority, path) =
+        address.split_once('/').map_or((address, None), |(host, path)| (host, Some(path)));
+    let (user, hosts) =
+        authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
+    // After the authority, these characters may be the rest of an unescaped password.
+    let path_is_plain = !path.is_some_and(|path| path.contains(['@', ':', '#']));
+    if !path_is_plain || query.is_some_and(|query| query.split('&').any(is_rest)) {
+        return None;
     }
-    let authority = head.find("://").map_or(0, |at| at + 3);
-    let (scheme, rest) = head.split_at_checked(authority).unwrap_or(("", head));
-    let shown = match rest.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:(hidden)"));
-            format!("{scheme}{user}@{host}")
+    if !hosts.split(',').all(host_is_plain) {
+        return None;
+    }
+    let mut text = format!("{scheme}://");
+    if let Some(user) = user {
+        let (name, has_password) = user.split_once(':').map_or((user, false), |(name, _)| (name, true));
+        if name.to_ascii_lowercase().contains("%3a") {
+            return None;
         }
-        None => format!("{scheme}{rest}"),
-    };
-    let Some(query) = query else { return shown };
-    let hide = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=(hidden)"),
-        _ => parameter.to_owned(),
-    };
-    format!("{shown}?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&"))
+        text = format!("{text}{name}{}@", if has_password { format!(":{HIDDEN}") } else { String::new() });
+    }
+    text.push_str(hosts);
+    if let Some(path) = path {
+        text = format!("{text}/{path}");
+    }
+    if let Some(query) = query {
+        let parameters: Vec<_> = query.split('&').map(parameter).collect();
+        text = format!("{text}?{}", parameters.join("&"));
+    }
+    Some(text)
+}
+
+/// Whether a parameter may be the rest of an unescaped password: no name, and an `@`.
+fn is_rest(parameter: &str) -> bool {
+    let is_known =
+        parameter.split_once('=').is_some_and(|(name, _)| SHOWN.contains(&name) || NAMED.contains(&name));
+    !is_known && parameter.contains('@')
+}
+
+/// Whether a text is a host with an optional numeric port. `user:secret` without an `@` looks similar.
+fn host_is_plain(host: &str) -> bool {
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    !host.contains('#')
+        && !host.to_ascii_lowercase().contains("%3a")
+        && behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn parameter(text: &str) -> String {
+    match text.split_once('=') {
+        Some((name, _)) if SHOWN.contains(&name) => text.to_owned(),
+        Some((name, _)) if NAMED.contains(&name) => format!("{name}={HIDDEN}"),
+        None if text.is_empty() => String::new(),
+        Some(_) | None => HIDDEN.to_owned(),
+    }
 }
 
 impl fmt::Display for Config {
@@ -58,6 +119,8 @@ impl fmt::Display for Config {
         writeln!(f, "pack = {}", quoted(pack))?;
         writeln!(f, "\n[buffer]\ndir = {}", quoted(&self.buffer.dir.to_string_lossy()))?;
         writeln!(f, "max_size = {}", quoted(&Size(self.buffer.max_size).to_string()))?;
+        let letters = Size(self.buffer.max_dead_letter_size).to_string();
+        writeln!(f, "max_dead_letter_size = {}", quoted(&letters))?;
         match self.buffer.confirm_after_written {
             Some(ConfirmAfter::Never) => writeln!(f, "confirm_after = \"never\"")?,
             Some(ConfirmAfter::Waited(time)) => {
@@ -118,10 +181,12 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn a_password_in_the_url_is_never_printed() {
+    fn url_password_is_never_printed() {
         for (url, shown) in [
             ("postgres://u:p%40ss@h/d", "postgres://u:(hidden)@h/d"),
             ("postgres://u:p@ss@h/d", "postgres://u:(hidden)@h/d"),
@@ -130,11 +195,47 @@ mod tests {
                 "postgres://u@h/d?sslmode=require&password=(hidden)",
             ),
             ("postgres://h/d?sslpassword=x", "postgres://h/d?sslpassword=(hidden)"),
+            ("postgres://h/d?options=-c%20x=y", "postgres://h/d?options=(hidden)"),
             ("postgres:///d", "postgres:///d"),
+            ("postgres://[::1]:5432,h:5433/d", "postgres://[::1]:5432,h:5433/d"),
+            ("postgres://u:secret", "(hidden)"),
             ("postgres://u:p?ss@h/d", "(hidden)"),
             ("postgres://h/d?user=a@b", "postgres://h/d?user=a@b"),
         ] {
             assert_eq!(without_password(url), shown);
+        }
+    }
+
+    proptest! {
+        /// A secret in every place of every URL form, between any characters.
+        #[test]
+        fn no_form_of_a_url_shows_its_secret(
+            form in proptest::sample::select(vec![
+                "postgres://u:{}@h/d",
+                "postgresql://u:{}@h:5432/d?sslmode=require",
+                "postgres://:{}@h/d",
+                "postgres://u:{}@[::1]:5432,g/d",
+                "postgres://u@h/d?password={}",
+                "postgres://u@h/d?PASSWORD={}",
+                "postgres://u@h/d?pasword={}&sslmode=require",
+                "postgres://u@h/d?p%61ssword={}",
+                "postgres://u@h/d?options=-c%20x.password={}",
+                "host=h user=u password={} dbname=d",
+                "postgresql+psycopg2://u:{}@h/d",
+                "jdbc:postgresql://h/d?user=u&password={}",
+                "u:{}@h/d",
+                "postgres:/u:{}@h/d",
+                "postgres://u%3A{}@h/d",
+                "{}",
+            ]),
+            before in "[a-z/?#@:&=%+ ]{0,4}",
+            after in "[a-z/?#@:&=%+ ]{0,4}",
+        ) {
+            // A secret inside what reads as another part, such as `?user=…`, is not a password.
+            let secret = format!("{before}SEKRET{after}");
+            prop_assume!(!SHOWN.iter().any(|name| secret.contains(&format!("{name}="))));
+            let shown = without_password(&form.replace("{}", &secret));
+            prop_assert!(!shown.contains("SEKRET"), "{shown}");
         }
     }
 }

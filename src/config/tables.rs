@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::keys::Keys;
+use super::selector::{self, SelectorKind, matches};
 
-/// A table by schema and name, as typed: `lab.plates`.
+/// A table by schema and name, printed in selector syntax: `lab.plates`, `lab."a.b"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
     /// Schema.
@@ -15,11 +16,14 @@ pub struct TableName {
 
 impl TableName {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once('.') {
-            Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {
-                Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+        let wrong = |error: &str| format!("{error}; write schema.table, such as \"public.orders\"");
+        selector::check(text, SelectorKind::Table).map_err(|error| wrong(&error))?;
+        let mut names = selector::names(text).into_iter();
+        match (names.next().flatten(), names.next().flatten()) {
+            (Some(schema), Some(table)) if !selector::is_optional(text) => {
+                Ok(Self { schema: schema.into_owned(), table: table.into_owned() })
             }
-            _ => Err(format!("{text:?} is not a table; write schema.table, such as \"public.orders\"")),
+            _ => Err(wrong(&format!("{text:?} is not a single table"))),
         }
     }
 
@@ -27,7 +31,7 @@ impl TableName {
         let mut names = Vec::new();
         let texts = keys.list(key)?;
         if texts.is_empty() {
-            keys.error(key, "names no table; leave the key out for every table with a key");
+            keys.error(key, "lists no table; remove the key to select every table with a key");
         }
         for text in texts {
             match Self::parse(&text) {
@@ -39,59 +43,66 @@ impl TableName {
     }
 }
 
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
+impl TableName {
+    /// A column of it, in selector syntax.
+    pub fn column(&self, column: &str) -> String {
+        format!("{self}.{}", selector::quoted(column))
     }
 }
 
-/// Selection of tables and columns. A `*` stands for every schema, table or column.
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", selector::quoted(&self.schema), selector::quoted(&self.table))
+    }
+}
+
+/// Selection of tables and columns. `*` matches every schema, table or column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Only these (`schema.table`, `schema.*`); empty: all.
+    /// Included tables (`schema.table`, `schema.*`). Empty: all.
     pub include: Vec<String>,
-    /// Not these.
+    /// Excluded tables.
     pub exclude: Vec<String>,
-    /// Columns that never leave (`schema.table.column`, `*.*.password`).
+    /// Columns that are never published (`schema.table.column`, `*.*.password`).
     pub drop: Vec<String>,
 }
 
 impl Tables {
     pub(super) fn read(keys: &mut Keys) -> Self {
         Self {
-            include: patterns(keys, "tables.include", 2, "schema.table or schema.*"),
-            exclude: patterns(keys, "tables.exclude", 2, "schema.table or schema.*"),
-            drop: patterns(keys, "tables.drop", 3, "schema.table.column, where each part may be *"),
+            include: selectors(keys, "tables.include", SelectorKind::Table),
+            exclude: selectors(keys, "tables.exclude", SelectorKind::Table),
+            drop: columns_to_drop(keys),
         }
     }
 
-    /// Whether changes of this table make events.
+    /// Whether the table is selected.
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         let listed = |list: &[String]| list.iter().any(|pattern| matches(pattern, &[schema, table]));
         (self.include.is_empty() || listed(&self.include)) && !listed(&self.exclude)
     }
 
-    /// Whether this column never leaves.
+    /// Whether the column is never published.
     pub fn drops(&self, schema: &str, table: &str, column: &str) -> bool {
         self.drop.iter().any(|pattern| matches(pattern, &[schema, table, column]))
     }
 }
 
-/// A list of patterns with so many parts.
-pub(super) fn patterns(keys: &mut Keys, key: &str, parts: usize, form: &str) -> Vec<String> {
-    let list = keys.list(key).unwrap_or_default();
-    for text in &list {
-        if text.split('.').count() != parts || text.split('.').any(str::is_empty) {
-            keys.error(key, format!("{text:?} does not have the form {form}"));
-        }
+fn columns_to_drop(keys: &mut Keys) -> Vec<String> {
+    let list = selectors(keys, "tables.drop", SelectorKind::Column);
+    for text in list.iter().filter(|text| selector::is_exception(text)) {
+        keys.error("tables.drop", format!("{text:?}: ! is possible in pii.columns only"));
     }
     list
 }
 
-pub(super) fn matches(pattern: &str, names: &[&str]) -> bool {
-    let mut parts = pattern.split('.');
-    names.iter().all(|name| parts.next().is_some_and(|part| part == "*" || part == *name))
-        && parts.next().is_none()
+/// Reads an array of selectors.
+pub(super) fn selectors(keys: &mut Keys, key: &str, kind: SelectorKind) -> Vec<String> {
+    let list = keys.list(key).unwrap_or_default();
+    for error in list.iter().filter_map(|text| selector::check(text, kind).err()) {
+        keys.error(key, error);
+    }
+    list
 }
 
 #[cfg(test)]
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_name() {
+    fn star_matches_any_name() {
         let tables = Tables {
             include: vec!["lab.*".into()],
             exclude: vec!["lab.audit".into()],

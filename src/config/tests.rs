@@ -1,4 +1,4 @@
-//! What a person may type, and what they are told.
+//! Configuration mistakes and their messages.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors
 }
 
 #[test]
-fn a_dozen_lines_are_enough() {
+fn minimal_configuration_is_enough() {
     let config = read(LEAST, &[]).unwrap();
     assert_eq!(config.source.slot, "forebay_lab");
     assert_eq!(config.source.publication, "forebay_lab");
@@ -29,7 +29,7 @@ fn a_dozen_lines_are_enough() {
 }
 
 #[test]
-fn the_environment_overrides_the_file_and_is_never_guessed_at() {
+fn environment_overrides_file_and_types_are_not_guessed() {
     let config = read(
         LEAST,
         &[
@@ -45,7 +45,17 @@ fn the_environment_overrides_the_file_and_is_never_guessed_at() {
 }
 
 #[test]
-fn all_errors_come_together_each_with_its_key() {
+fn first_epoch_leaves_room_for_adoptions() {
+    for (epoch, accepted) in [("0", true), ("65000", true), ("65001", false), ("65535", false), ("-1", false)]
+    {
+        let read = read(LEAST, &[("FOREBAY_SOURCE__EPOCH", epoch)]);
+        assert_eq!(read.is_ok(), accepted, "{epoch}");
+        assert!(read.err().is_none_or(|errors| errors.to_string().contains("source.epoch")), "{epoch}");
+    }
+}
+
+#[test]
+fn all_errors_are_reported_with_their_keys() {
     let text = "nam = \"x\"\n[source]\nslot = \"Bad Slot\"\ntables = [\"plates\"]\n[kinesis]\nendpoint = \"127.0.0.1\"\nstreem = 1\npack = \"kpl\"\n[buffer]\nmax_size = \"1 MiB\"\nconfirm_after = \"5\"\n[http]\nlisten = \"9187\"\n";
     let error = read(text, &[("FOREBAY_BUFFER__DRI", "/x")]).unwrap_err();
     for key in [
@@ -69,7 +79,7 @@ fn all_errors_come_together_each_with_its_key() {
 }
 
 #[test]
-fn what_is_printed_reads_back_and_shows_no_secret() {
+fn printed_configuration_round_trips_without_secrets() {
     let config = read(LEAST, &[("FOREBAY_SOURCE__PASSWORD", "hunter2")]).unwrap();
     let printed = config.to_string();
     assert!(!printed.contains("secret") && !printed.contains("hunter2"), "{printed}");
@@ -78,7 +88,7 @@ fn what_is_printed_reads_back_and_shows_no_secret() {
 }
 
 #[test]
-fn where_the_directory_may_vanish_a_poison_stops() {
+fn volatile_directory_defaults_on_poison_to_stop() {
     assert_eq!(read(LEAST, &[]).unwrap().on_poison, OnPoison::Quarantine);
     let never = [("FOREBAY_BUFFER__CONFIRM_AFTER", "never")];
     assert_eq!(read(LEAST, &never).unwrap().on_poison, OnPoison::Stop);
@@ -87,7 +97,7 @@ fn where_the_directory_may_vanish_a_poison_stops() {
 }
 
 #[test]
-fn records_hold_one_event_unless_packing_is_asked_for() {
+fn packing_is_off_by_default() {
     assert_eq!(read(LEAST, &[]).unwrap().kinesis.pack, Pack::Off);
     for (word, pack) in [("off", Pack::Off), ("lines", Pack::Lines)] {
         let config = read(LEAST, &[("FOREBAY_KINESIS__PACK", word)]).unwrap();
@@ -97,7 +107,7 @@ fn records_hold_one_event_unless_packing_is_asked_for() {
 }
 
 #[test]
-fn no_error_quotes_a_secret() {
+fn errors_never_quote_secrets() {
     let broken = "[source]\nurl = \"postgres://u:hunter2@h/d\nslot = 3\n";
     let number = LEAST.replace("[kinesis]", "password = 40961234\n[kinesis]");
     for (text, named) in [(broken, "line 2"), (number.as_str(), "source.password")] {

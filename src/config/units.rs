@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them: a number and a unit.
+//! Sizes and durations: a number and a unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,14 +26,14 @@ fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// A size in bytes from `10 GiB`, `64MiB`, `512 B`.
+/// Parses a size such as `10 GiB`, `64MiB`, `512 B`, in bytes.
 pub fn size(text: &str) -> Result<u64, String> {
     number_and_unit(text, &SIZES).ok_or_else(|| {
         format!("{text:?} is not a size; write a whole number and a unit, such as \"10 GiB\" or \"512 MiB\"")
     })
 }
 
-/// A duration from `5s`, `500ms`, `2 min`.
+/// Parses a duration such as `5s`, `500ms`, `2 min`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     number_and_unit(text, &DURATIONS).map(Duration::from_millis).ok_or_else(|| {
         format!("{text:?} is not a duration; write a whole number and a unit, such as \"5s\" or \"500ms\"")
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_need_a_unit_and_print_as_they_read() {
+    fn size_requires_unit_and_round_trips() {
         for (text, bytes) in
             [("10 GiB", 10 << 30), ("64MiB", 64 << 20), ("1 GB", 1_000_000_000), ("7 B", 7), ("0 B", 0)]
         {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_print_as_they_read() {
+    fn duration_requires_unit_and_round_trips() {
         for (text, ms) in [("5s", 5_000), ("0s", 0), ("500ms", 500), ("2 min", 120_000), ("1d", 86_400_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
             assert_eq!(duration(&Span(Duration::from_millis(ms)).to_string()), Ok(Duration::from_millis(ms)));

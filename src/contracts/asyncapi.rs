@@ -1,26 +1,26 @@
-//! The same contracts as an AsyncAPI 3.0 document, for generators and portals.
+//! The contracts as an AsyncAPI 3.0 document, for generators and portals.
 //!
-//! The stream is the channel, Forebay sends, and each event type is a message whose payload is the whole line: the envelope
-//! and its `data`. Schemas are AsyncAPI's own dialect, a superset of draft-07, and open: a reader must bear additions.
-//! There is no binding for Kinesis, so what is Kinesis' stands under `x-kinesis`.
+//! The stream is the channel, Forebay sends, and each event type is a message whose payload is the whole line: the
+//! envelope with `data`. Schemas use AsyncAPI's dialect, a superset of draft-07, and are open, because fields may be
+//! added. AsyncAPI has no Kinesis binding, so Kinesis properties are in `x-kinesis`.
 
 use serde_json::{Map, Value, json};
 
 use super::catalog::build::data_schema;
 use super::envelope::ATTRIBUTES;
 use super::lock::Lock;
-use super::model::{Event, Model};
+use super::model::{EventModel, Model};
 use super::open;
 use crate::rules::Outbox;
 
-/// What the document tells beside the model.
+/// The properties of the document besides the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream<'a> {
     /// The pipeline's name.
     pub name: &'a str,
     /// The stream's name, or its ARN.
     pub stream: &'a str,
-    /// Its region, if it is known.
+    /// Its region, if known.
     pub region: Option<&'a str>,
     /// The version of the document.
     pub version: &'a str,
@@ -78,7 +78,7 @@ pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
             "publish": {
                 "action": "send",
                 "title": "Publish",
-                "summary": format!("{} publishes what has happened.", model.source),
+                "summary": format!("{} publishes domain events.", model.source),
                 "channel": reference(&format!("#/channels/{channel}")),
                 "messages": sent,
             }
@@ -87,9 +87,10 @@ pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
     })
 }
 
-const ABOUT: &str = "One event is one line of JSON (CloudEvents 1.0, structured mode) that ends in a line feed. Events come at \
-least once: a repeat has the same id. First appearances of one partitionkey are in commit order: keep the last sequence of \
-each key, and drop what is not greater. Additions may appear any day: ignore what you do not know.";
+const ABOUT: &str = "One event is one line of JSON (CloudEvents 1.0, structured mode) that ends in a line \
+    feed. Delivery is at least once: a repeated event has the same id. First deliveries of one \
+    partitionkey are in commit order: keep the last sequence of each key, and discard events that are not \
+    greater. Fields and attributes may be added at any time: ignore unknown ones.";
 
 fn server(stream: Stream<'_>) -> Value {
     let of_arn = stream.stream.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
@@ -116,7 +117,7 @@ fn envelope() -> Value {
     json!({"type": "object", "title": "CloudEvent", "properties": properties, "required": required})
 }
 
-fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value {
+fn message(model: &Model, event: &EventModel, key: &str, minor: Option<u32>) -> Value {
     let mut payload = json!({
         "allOf": [
             reference("#/components/schemas/CloudEvent"),
@@ -130,7 +131,7 @@ fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value
         ]
     });
     if let (Some(members), true) = (payload.as_object_mut(), event.deprecated.is_some()) {
-        // A message cannot be deprecated in AsyncAPI 3.0, a schema can.
+        // AsyncAPI 3.0 can deprecate a schema but not a message.
         members.insert("deprecated".to_owned(), true.into());
     }
     let deprecated = event.deprecated.as_ref().map(|deprecated| {
@@ -158,12 +159,12 @@ fn message(model: &Model, event: &Event, key: &str, minor: Option<u32>) -> Value
     ])
 }
 
-/// What an application puts into an outbox without a schema: an envelope, and nobody knows what is in it.
+/// The message of an outbox without a schema: an envelope with any data.
 fn of_outbox(outbox: &Outbox) -> Value {
     let form = outbox.template.to_string();
     let described = format!(
-        "An application names the types of these events itself, as {form}, and nothing is promised of their data. Types that have a \
-         schema are messages of their own."
+        "The application names the types of these events, in the form {form}. Their data has no contract. \
+         Types with a schema are separate messages."
     );
     object([
         ("name", Some(outbox.name().into())),
@@ -172,27 +173,27 @@ fn of_outbox(outbox: &Outbox) -> Value {
         ("description", Some(described.into())),
         ("contentType", Some("application/cloudevents+json".into())),
         ("payload", Some(reference("#/components/schemas/CloudEvent"))),
-        ("tags", Some(json!([{"name": "outbox", "description": "Types that an application names itself."}]))),
+        ("tags", Some(json!([{"name": "outbox", "description": "Types named by the application."}]))),
         ("x-owner", outbox.owner.as_deref().map(Value::from)),
         ("x-consumers", (!outbox.consumers.is_empty()).then(|| json!(outbox.consumers))),
         ("x-type", Some(form.into())),
     ])
 }
 
-/// An object of the members that there are.
+/// An object of the members that are present.
 fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
     let known = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(known.collect())
 }
 
-fn tags(event: &Event) -> Value {
+fn tags(event: &EventModel) -> Value {
     let domain = event.stem.split('.').next().unwrap_or_default();
     let mut tags = vec![json!({"name": domain})];
     if event.automatic {
-        tags.push(json!({"name": "automatic", "description": "Best effort: it follows its table."}));
+        tags.push(json!({"name": "automatic", "description": "Best effort: follows its table."}));
     }
     if event.payload.is_some() {
-        tags.push(json!({"name": "outbox", "description": "An application makes it itself."}));
+        tags.push(json!({"name": "outbox", "description": "Published by the application."}));
     }
     if event.deprecated.is_some() {
         tags.push(json!({"name": "deprecated"}));
@@ -201,7 +202,7 @@ fn tags(event: &Event) -> Value {
 }
 
 /// The newest locked version of an event.
-fn newest<'a>(lock: &'a Lock, event: &Event) -> Option<&'a (u32, Value)> {
+fn newest<'a>(lock: &'a Lock, event: &EventModel) -> Option<&'a (u32, Value)> {
     lock.of(&event.event_type)?.versions.last()
 }
 
@@ -209,7 +210,7 @@ fn reference(to: &str) -> Value {
     json!({"$ref": to})
 }
 
-/// A name as AsyncAPI allows it for a key. Only tables with strange names are not what they are.
+/// A name as a valid AsyncAPI key. Only table names with special characters change.
 fn key(name: &str) -> String {
     use std::fmt::Write as _;
     let mut key = String::with_capacity(name.len());

@@ -1,17 +1,17 @@
-//! The JSON Schema of an event's `data`, as it is locked and as it is shown.
+//! The JSON Schema of an event's `data`, as locked and as shown.
 
 use serde_json::{Value, json};
 
 use super::lock;
-use super::model::{Event, Field, Model, Order, Payload};
+use super::model::{EventModel, FieldModel, Model, Order, Payload};
 use super::shape::Schema;
 
-/// The dialect: the newest that AsyncAPI's parser and AWS Glue's registry both check.
+/// The newest dialect that both AsyncAPI's parser and AWS Glue's schema registry validate.
 const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
-/// The schema of an event's `data` in this minor version. `required`: the fields that this major version has always had; `None`
-/// in its first minor version, where it is every field that is always there.
-pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[String]>) -> Value {
+/// The schema of an event's `data` in this minor version. `required`: the fields that every event of this major
+/// version has. `None` in the first minor version: every field that is always present.
+pub fn document(model: &Model, event: &EventModel, minor: u32, required: Option<&[String]>) -> Value {
     let id = id(model, event, minor);
     if let Some(payload) = &event.payload {
         return of_payload(event, payload, &id, minor);
@@ -41,15 +41,15 @@ pub fn document(model: &Model, event: &Event, minor: u32, required: Option<&[Str
     whole
 }
 
-fn id(model: &Model, event: &Event, minor: u32) -> String {
+fn id(model: &Model, event: &EventModel, minor: u32) -> String {
     model.schemas.as_ref().map_or_else(
         || format!("urn:forebay:schema:{}:{}.{minor}", lock::escaped(&event.stem), event.major),
         |base| lock::url(base, &event.stem, event.major, minor),
     )
 }
 
-/// The schema that is given, as it is, with what the others have beside theirs.
-fn of_payload(event: &Event, payload: &Payload, id: &str, minor: u32) -> Value {
+/// The outbox's own schema with Forebay's keywords added.
+fn of_payload(event: &EventModel, payload: &Payload, id: &str, minor: u32) -> Value {
     let mut members = payload.schema.clone();
     if !members.contains_key("title") {
         members.insert("title".to_owned(), json!(event.about.as_deref().unwrap_or(&event.event_type)));
@@ -72,7 +72,7 @@ fn of_payload(event: &Event, payload: &Payload, id: &str, minor: u32) -> Value {
 }
 
 /// The texts of the partition key's parts.
-fn keys(event: &Event) -> Value {
+fn keys(event: &EventModel) -> Value {
     let mut keys: Vec<String> = Vec::new();
     for part in event.origins.iter().flat_map(|origin| &origin.order.key) {
         if !keys.contains(&part.text) {
@@ -82,8 +82,8 @@ fn keys(event: &Event) -> Value {
     keys.into()
 }
 
-/// The facts of order, one object for each way in which the event is made.
-pub(super) fn orders(event: &Event) -> Value {
+/// Key, subject, time and id of the event: one object for each rule that makes it.
+pub(super) fn orders(event: &EventModel) -> Value {
     let mut orders: Vec<Value> = Vec::new();
     for origin in &event.origins {
         let order = order(&origin.order);
@@ -111,8 +111,8 @@ fn order(order: &Order) -> Value {
     })
 }
 
-/// The schema of one field, with what is said of it.
-pub(super) fn property(field: &Field) -> Schema {
+/// The schema of one field, with its description.
+pub(super) fn property(field: &FieldModel) -> Schema {
     let mut schema = field.value_schema();
     if let Some(meaning) = &field.meaning {
         schema.insert("description".to_owned(), json!(meaning));

@@ -1,4 +1,5 @@
-//! The attributes of the envelope as readers see them: one table for the catalogue and for AsyncAPI (docs/EVENTS.md says more).
+//! The attributes of the envelope for consumers: one table for the catalogue and AsyncAPI (docs/EVENTS.md has the
+//! details).
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 pub struct Attribute {
     /// Its name.
     pub name: &'static str,
-    /// What it is, in one sentence.
+    /// Description, in one sentence.
     pub meaning: &'static str,
     /// Whether every event has it.
     pub always: bool,
@@ -25,27 +26,28 @@ enum Form {
     Flag,
 }
 
-/// All attributes but `data`, as they stand in an event.
+/// All attributes except `data`, in the order of an event.
 pub const ATTRIBUTES: [Attribute; 17] = [
     always("specversion", "CloudEvents 1.0.", Form::Const("1.0")),
-    always("id", "The same whenever the event is sent again; unique within the source.", Form::Uuid),
-    always("source", "Which Forebay has made it: urn:forebay: and its name.", Form::Text),
-    always("type", "What has happened, with its major version.", Form::Text),
-    sometimes("dataschema", "Where the JSON Schema of data is, with its minor version.", Form::Uri),
-    sometimes("deprecated", "true: this type is to go.", Form::Flag),
-    sometimes("deprecationfrom", "Since when it is deprecated.", Form::Time),
-    sometimes("deprecationsunset", "From when on it may be gone.", Form::Time),
-    always("subject", "What it has happened to.", Form::Text),
+    always("id", "Unique within the source. A repeated event has the same id.", Form::Uuid),
+    always("source", "The pipeline: urn:forebay: and its name.", Form::Text),
+    always("type", "Event type with its major version.", Form::Text),
+    sometimes("dataschema", "Address of the JSON Schema of data, with its minor version.", Form::Uri),
+    sometimes("deprecated", "true: the event type is deprecated.", Form::Flag),
+    sometimes("deprecationfrom", "Date of the deprecation.", Form::Time),
+    sometimes("deprecationsunset", "Earliest date of the removal.", Form::Time),
+    always("subject", "The entity that the event is about.", Form::Text),
+    always("time", "Time of the event; the commit time unless the event sets another.", Form::Time),
+    always("recordedtime", "Commit time.", Form::Time),
     always(
-        "time",
-        "When it has happened; unless the event says otherwise, when it was committed.",
-        Form::Time,
+        "partitionkey",
+        "The Kinesis partition key. Events with the same key are in commit order.",
+        Form::Text,
     ),
-    always("recordedtime", "When it was committed.", Form::Time),
-    always("partitionkey", "The Kinesis partition key: events of one key come in commit order.", Form::Text),
     always(
         "sequence",
-        "32 hex digits that sort as text in commit order: drop what is not greater than the last of its key.",
+        "32 hex digits that sort as text in commit order. Discard an event whose sequence is not greater \
+         than the last one of its key.",
         Form::Sequence,
     ),
     sometimes(
@@ -53,9 +55,9 @@ pub const ATTRIBUTES: [Attribute; 17] = [
         "Columns whose value the database did not send, separated by commas.",
         Form::Text,
     ),
-    sometimes("correlationid", "What the application called the request that it belongs to.", Form::Text),
-    sometimes("traceparent", "W3C trace context of what has caused it.", Form::Text),
-    sometimes("user", "Whom the application names as the one who did it.", Form::Text),
+    sometimes("correlationid", "The request or process, as set by the application.", Form::Text),
+    sometimes("traceparent", "W3C trace context of the cause.", Form::Text),
+    sometimes("user", "The user or service that made the change, as set by the application.", Form::Text),
 ];
 
 const fn always(name: &'static str, meaning: &'static str, form: Form) -> Attribute {

@@ -1,6 +1,8 @@
-//! `events.lock/`: one JSON Schema per event type and minor version, `<type>/<major>.<minor>.json`, in the user's git repository.
+//! `events.lock/`: one JSON Schema per event type and minor version, `<type>/<major>.<minor>.json`, in the user's git
+//! repository.
 //!
-//! A locked file is never written again. Texts are sorted and end in a line feed, so that a diff shows what changed.
+//! A locked file is never rewritten. Keys are sorted and files end in a line feed, so that diffs show only what
+//! changed.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,10 +13,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// The contracts that were locked.
+use crate::failure::Explain;
+
+/// The locked contracts.
 #[derive(Clone, Debug, Default)]
 pub struct Lock {
-    /// By type; those that were never locked are not there.
+    /// By type. Types that were never locked are missing.
     pub locked: Vec<Locked>,
 }
 
@@ -31,36 +35,52 @@ pub struct Locked {
     pub versions: Vec<(u32, Value)>,
 }
 
-/// Who makes an event.
+/// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maker {
     /// A rule.
     Rule,
-    /// Its table, automatically.
+    /// A table, automatically.
     Table,
-    /// The application, in an outbox.
+    /// The application, through an outbox.
     Application,
 }
 
-/// What stands in the way of reading or writing it.
+/// Why contracts cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// The system refuses.
+    /// An I/O error.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it said.
+        /// Cause.
         source: io::Error,
     },
-    /// A file is not what was written.
-    #[error("{} is no locked contract: {reason}; take it back from version control", path.display())]
+    /// A file is not a valid contract.
+    #[error("{} is not a valid contract: {reason}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
+}
+
+impl Explain for LockError {
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Io { .. } => "contracts_unreadable",
+            Self::Malformed { .. } => "contract_invalid",
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => None,
+            Self::Malformed { .. } => Some("Restore it from version control.".to_owned()),
+        }
+    }
 }
 
 impl Locked {
@@ -74,12 +94,12 @@ impl Locked {
         self.versions.last().map_or(&Value::Null, |(_, schema)| schema)
     }
 
-    /// Whether it is a contract about an automatic event.
+    /// Whether it is the contract of an automatic event.
     pub fn is_automatic(&self) -> bool {
         self.maker() == Maker::Table
     }
 
-    /// Who makes what it is about.
+    /// The origin of the event.
     pub fn maker(&self) -> Maker {
         let is = |mark: &str| self.newest().get(mark).and_then(Value::as_bool).unwrap_or_default();
         match (is("x-automatic"), is("x-outbox")) {
@@ -94,11 +114,11 @@ impl Lock {
     /// Reads a directory; `None` if it does not exist.
     ///
     /// # Errors
-    /// It cannot be read, or a file is not what was written.
+    /// The directory cannot be read, or a file is not a valid contract.
     pub fn read(directory: &Path) -> Result<Option<Self>, LockError> {
         match fs::metadata(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // Whom the directory is not open for has contracts all the same.
+            // A directory without read permission still has contracts: an error, not an absence.
             Err(error) => return Err(failed(directory)(error)),
             Ok(_) => {}
         }
@@ -125,7 +145,7 @@ impl Lock {
         self.locked.iter().find(|locked| locked.event_type == event_type)
     }
 
-    /// By type, where the schema of its newest minor version is served.
+    /// Addresses of the newest minor versions, by type.
     pub fn addresses(&self, base: &str) -> HashMap<String, String> {
         let address = |locked: &Locked| url(base, &locked.stem, locked.major, locked.minor());
         self.locked.iter().map(|locked| (locked.event_type.clone(), address(locked))).collect()
@@ -146,7 +166,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, LockError> {
     Ok(paths)
 }
 
-/// Of a file `2.0.json`; other files are not ours.
+/// The version in a file name such as `2.0.json`; `None` for other files.
 fn version(file: &Path) -> Option<(u32, u32)> {
     let (major, minor) = file.file_name()?.to_str()?.strip_suffix(".json")?.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -164,26 +184,26 @@ fn read(file: &Path, (major, minor): (u32, u32)) -> Result<Locked, LockError> {
         Some(stem) if folder == Some(&escaped(&stem)) && says("x-version") == format!("{major}.{minor}") => {
             Ok(Locked { event_type, stem, major, versions: vec![(minor, schema)] })
         }
-        _ => Err(malformed("its x-event and x-version are not those of its name".to_owned())),
+        _ => Err(malformed("x-event and x-version do not match the file name".to_owned())),
     }
 }
 
-/// Where a contract stands in the directory.
+/// Path of a contract in the directory.
 pub fn path(stem: &str, major: u32, minor: u32) -> PathBuf {
     Path::new(&escaped(stem)).join(format!("{major}.{minor}.json"))
 }
 
-/// Where a schema is served.
+/// Address of a schema.
 pub fn url(base: &str, stem: &str, major: u32, minor: u32) -> String {
-    // A percent sign in the file's name is written as one in the address.
+    // A percent sign in the file name is escaped in the address.
     format!("{base}/{}/{major}.{minor}.json", escaped(stem).replace('%', "%25"))
 }
 
-/// Bytes of a folder's name. File systems take 255; names of a schema and of a table can make more.
+/// Longest directory name, in bytes. File systems allow 255; names of a schema and a table can exceed that.
 const FOLDER_MAX: usize = 200;
 
-/// A type as a folder's name and as a part of an address. Types of rules are what they are; names of tables can be anything: a name
-/// that is too long ends in a hash of all of it.
+/// A type as a directory name and as a part of an address. Event types of rules are unchanged. Table names can
+/// contain anything: special characters are escaped, and a long name ends in a hash of the whole.
 pub(super) fn escaped(stem: &str) -> String {
     let mut text = String::with_capacity(stem.len());
     for byte in stem.bytes() {
@@ -205,10 +225,10 @@ pub(super) fn escaped(stem: &str) -> String {
     text
 }
 
-/// Puts a file with this text at `path`, whole or not at all. Says whether anything changed.
+/// Writes a file atomically. Returns whether anything changed.
 ///
 /// # Errors
-/// The system refuses.
+/// An I/O error.
 pub fn put(path: &Path, text: &str) -> Result<bool, LockError> {
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(false);
@@ -241,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_locked_is_read_back_by_type_and_version() {
+    fn locked_schemas_are_read_back_by_type_and_version() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Lock::read(&folder.path().join("none")).unwrap().is_none());
         for (event_type, stem, major, minor) in [
@@ -272,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_too_long_for_a_folder_are_still_told_apart() {
+    fn overlong_type_names_get_distinct_folders() {
         let folder = tempfile::tempdir().unwrap();
         let mut types: Vec<String> = ["inserted", "updated", "deleted"]
             .map(|what| format!("{}.{}.{what}", "実".repeat(21), "験".repeat(21)))
@@ -288,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_contract_is_refused() {
+    fn invalid_contract_is_refused() {
         for (file, text) in [
             ("lab.x/1.0.json", "{".to_owned()),
             ("lab.x/1.0.json", schema("lab.x.v2", "2.0")),
@@ -298,7 +318,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             put(&folder.path().join(file), &text).unwrap();
             let error = Lock::read(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("is no locked contract"), "{error}");
+            assert!(error.contains("is not a valid contract"), "{error}");
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What is published, as readers may rely on it: described ([`model`]), written down ([`lock`]), compared ([`check`]), and tried before use ([`trial`]).
+//! Contracts of what is published: described ([`model`]), written ([`lock`]), compared ([`check`]) and tested
+//! ([`trial`]).
 //!
-//! Offline: everything here works from the rules and a description of the tables, and is never on the way of an event. The
-//! description comes from the database ([`crate::pipeline::contract`]) or from the snapshot in `events.lock/tables.json`.
+//! Everything here works offline, from the rules and the table definitions, and is never on the path of an event. The
+//! definitions come from the database ([`crate::daemon::contract`]) or from the snapshot in
+//! `events.lock/tables.json`.
 //!
-//! A contract is one JSON Schema (draft-07) of `data` per event type and minor version, closed, with the facts of its order
-//! (key, subject, time, id). Inside a major version fields may only be added; a locked file is never written again.
+//! A contract is a closed JSON Schema (draft-07) of `data` per event type and minor version, with its key, subject,
+//! time and id. Inside a major version fields may only be added. A locked file is never rewritten.
 
 pub mod asyncapi;
 pub mod catalog;
@@ -23,38 +25,62 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, TableName};
+use crate::failure::Explain;
 use crate::rules::RuleErrors;
-use crate::translate::{Settings, SettingsError};
+use crate::translate::{SettingsError, TranslateSettings};
 
 use self::lock::{Lock, LockError};
 use self::model::Model;
 use self::snapshot::SnapshotError;
 
-/// Why there is no description.
+/// Why the model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The tables are not known.
+    /// The table definitions are not available.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// The rules are wrong.
+    /// The rules have mistakes.
     #[error(transparent)]
     Rules(#[from] RuleErrors),
 }
 
-/// Describes what is published from the rules and the snapshot, without a database.
+impl LoadError {
+    fn cause(&self) -> &dyn Explain {
+        match self {
+            Self::Snapshot(error) => error,
+            Self::Rules(error) => error,
+        }
+    }
+}
+
+impl Explain for LoadError {
+    fn primary(&self) -> String {
+        self.cause().primary()
+    }
+
+    fn detail(&self) -> Option<String> {
+        self.cause().detail()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.cause().hint()
+    }
+}
+
+/// Models what is published, from the rules and the snapshot, without a database.
 ///
 /// # Errors
-/// There is no snapshot, or the rules are wrong.
+/// There is no snapshot, or the rules have mistakes.
 pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
 }
 
-/// What translation is told, with what is locked and where its schemas are served.
+/// The settings of translation, with the locked contracts and the addresses of the schemas.
 ///
 /// # Errors
-/// Rules, key or contracts are wrong.
-pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
-    let mut settings = Settings::load(config)?;
+/// The rules, the key or the contracts have mistakes.
+pub fn settings(config: &Config) -> Result<TranslateSettings, SetUpError> {
+    let mut settings = TranslateSettings::load(config)?;
     let directory = config.events.lock_directory();
     match (Lock::read(&directory)?, &config.events.schemas) {
         (Some(lock), schemas) => {
@@ -67,21 +93,50 @@ pub fn settings(config: &Config) -> Result<Settings, SetUpError> {
     Ok(settings)
 }
 
-/// Why translation cannot begin.
+/// Why translation cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// Rules or key are wrong.
+    /// The rules or the key have mistakes.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    TranslateSettings(#[from] SettingsError),
     /// The contracts cannot be read.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// There is nothing that could be served.
-    #[error("events.schemas is set, but {0} does not exist: run `forebay events lock`, or leave the key out")]
+    /// There are no contracts whose schemas could be served.
+    #[error("events.schemas is set, but {0} does not exist")]
     NoLock(String),
 }
 
-/// The published tables of which an automatic event is locked.
+impl SetUpError {
+    fn cause(&self) -> Option<&dyn Explain> {
+        match self {
+            Self::TranslateSettings(error) => Some(error),
+            Self::Lock(error) => Some(error),
+            Self::NoLock(_) => None,
+        }
+    }
+}
+
+impl Explain for SetUpError {
+    fn code(&self) -> Option<&'static str> {
+        self.cause().map_or(Some("contracts_missing"), Explain::code)
+    }
+
+    fn primary(&self) -> String {
+        self.cause().map_or_else(|| self.to_string(), Explain::primary)
+    }
+
+    fn detail(&self) -> Option<String> {
+        self.cause()?.detail()
+    }
+
+    fn hint(&self) -> Option<String> {
+        let missing = || Some("Run `forebay events lock`, or remove events.schemas.".to_owned());
+        self.cause().map_or_else(missing, Explain::hint)
+    }
+}
+
+/// The published tables that have a locked automatic event.
 pub fn of_automatic<'a>(
     lock: &'a Lock,
     tables: impl Iterator<Item = &'a TableName>,
@@ -93,7 +148,7 @@ pub fn of_automatic<'a>(
 }
 
 fn load_from(config: &Config, directory: &Path) -> Result<Model, LoadError> {
-    let settings = Settings::without_key(config)?;
+    let settings = TranslateSettings::without_key(config)?;
     let tables = snapshot::read(directory)?;
     let schemas = config.events.schemas.as_deref();
     Ok(Model::new(&config.source_urn(), schemas, &settings, &tables)?)

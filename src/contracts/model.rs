@@ -1,5 +1,5 @@
-//! A description of everything that is published, made from the rules and the tables: what is locked, compared, and shown in
-//! the catalogue.
+//! A model of everything that is published, made from rules and tables. It is locked, compared, and shown in the
+//! catalogue.
 
 mod automatic;
 mod example;
@@ -11,92 +11,92 @@ use serde_json::{Value, json};
 
 use crate::change::{Described, Relation};
 use crate::config::TableName;
+use crate::expression::Expression;
 use crate::rules::{
-    Deprecated, Id, Origin as RuleOrigin, Place, Rule, RuleError, RuleErrors, Rules, Trigger,
+    Deprecated, FilePosition, IdRule, Origin as RuleOrigin, Rule, RuleError, RuleErrors, Rules, Trigger,
 };
-use crate::translate::Settings;
+use crate::translate::TranslateSettings;
 use crate::translate::mapped::{self, Operations};
-use crate::translate::sql::Expression;
 
 use super::shape::{self, Schema};
 
-/// Everything of which it is known that it is published: events of rules in their order, then those of applications whose schema is
-/// given, then automatic events, both by type.
+/// All events that are known to be published: events of rules in their order, then outbox events with a schema, then
+/// automatic events, both by type.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The CloudEvents source.
     pub source: String,
-    /// Where schemas are served (`events.schemas`).
+    /// Base address of the schemas (`events.schemas`).
     pub schemas: Option<String>,
-    /// The rules it was made from.
+    /// The rules.
     pub rules: Arc<Rules>,
     /// The events, one for each type.
-    pub events: Vec<Event>,
+    pub events: Vec<EventModel>,
 }
 
 /// One event type.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct EventModel {
     /// `lab.plate_completed.v2`.
     pub event_type: String,
     /// `lab.plate_completed`.
     pub stem: String,
     /// `2`.
     pub major: u32,
-    /// The sentence a reader sees first; of an automatic event, the table's comment.
+    /// Summary; for an automatic event, the table's comment.
     pub about: Option<String>,
-    /// Who answers for it.
+    /// The responsible team.
     pub owner: Option<String>,
-    /// Who is known to read it.
+    /// The known consumers.
     pub consumers: Vec<String>,
-    /// If it is to go.
+    /// The deprecation.
     pub deprecated: Option<Deprecated>,
-    /// Whether it follows the table, best effort, instead of a rule.
+    /// Whether the event is automatic: its fields follow the table, without a guarantee.
     pub automatic: bool,
-    /// Of an event that the application makes itself: what it may put into `data`.
+    /// The payload, for an event of an outbox.
     pub payload: Option<Payload>,
-    /// What it is made from; several where several rules make one type.
+    /// The origins: several if several rules make the type.
     pub origins: Vec<Origin>,
-    /// What `data` consists of, in its order.
-    pub fields: Vec<Field>,
-    /// The rule, in its file.
-    pub place: Option<Place>,
-    /// Which of the rules it is, the first of several.
+    /// The fields of `data`, in order.
+    pub fields: Vec<FieldModel>,
+    /// Position of the rule in its file.
+    pub place: Option<FilePosition>,
+    /// Index of the rule, or of the first of several.
     pub rule: Option<usize>,
 }
 
-/// What an application may put into `data` of an event that it makes itself.
+/// The payload of an outbox event.
 #[derive(Clone, Debug)]
 pub struct Payload {
-    /// The schema that is given.
+    /// The outbox's schema.
     pub schema: Schema,
-    /// Its own example, or an invented one that fits it.
+    /// An example: the schema's own or a generated one.
     pub example: Option<Value>,
-    /// The file that gives it.
+    /// Path of the schema file.
     pub file: String,
 }
 
-/// What an event is made from, and in which order it comes.
+/// The origin of an event, with its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// `schema.table`; empty: none.
+    /// `schema.table`; empty without a table.
     pub table: String,
-    /// `insert, update of status`; empty: no change of a row.
+    /// `insert, update of status`; empty without row changes.
     pub on: String,
-    /// SQL; all must hold.
+    /// SQL conditions, which must all be true.
     pub when: Vec<String>,
-    /// The event whose data it is computed from.
+    /// The source event of `from_event`.
     pub from_event: Option<String>,
-    /// The outbox that an application puts it into: its table, or `messages event:`.
+    /// The outbox: its table, or `messages event:`.
     pub outbox: Option<String>,
-    /// What readers may rely on.
+    /// The order that consumers may rely on.
     pub order: Order,
 }
 
-/// The facts of order: what an event's key, subject, time and id are made of.
+/// How an event's key, subject, time and id are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// The parts of the partition key; none: the event's id.
+    /// The parts of the partition key. Empty: the event id.
     pub key: Vec<KeyPart>,
     /// SQL; `None`: the key.
     pub subject: Option<String>,
@@ -109,7 +109,7 @@ pub struct Order {
 /// One part of a partition key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPart {
-    /// SQL, as a rule: a column.
+    /// SQL, usually a column.
     pub text: String,
     /// Its SQL type.
     pub sql_type: String,
@@ -117,46 +117,46 @@ pub struct KeyPart {
 
 /// One field of `data`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Field {
+pub struct FieldModel {
     /// Its name.
     pub name: String,
-    /// JSON Schema of a value that is not null.
+    /// JSON Schema of the values other than null.
     pub schema: Schema,
     /// Its SQL type.
     pub sql_type: String,
     /// Whether it can be null.
     pub nullable: bool,
-    /// Whether it can be missing: a value that the server did not send, listed in `unavailable`.
+    /// Whether it can be absent: a value that the server did not send, listed in `unavailable`.
     pub optional: bool,
-    /// The comment behind it in the rule, else that of the column that it is.
+    /// The comment in the rule, or that of the column.
     pub meaning: Option<String>,
     /// The columns it is computed from.
     pub columns: Vec<String>,
     /// Whether it is a pseudonym, made by `hmac()` from personal data.
     pub hmac: bool,
-    /// A value as it may come.
+    /// An example value.
     pub example: Value,
 }
 
 impl Model {
-    /// Describes what is published from these tables, which must hold those that the rules read.
+    /// Models what is published from these tables, which must include those that the rules read.
     ///
     /// # Errors
-    /// Everything that is wrong with the rules.
+    /// All mistakes in the rules.
     pub fn new(
         source: &str,
         schemas: Option<&str>,
-        settings: &Settings,
+        settings: &TranslateSettings,
         tables: &[Described],
     ) -> Result<Self, RuleErrors> {
         let mut errors = missing(settings, tables);
-        let mut found: Vec<(usize, Event)> = Vec::new();
+        let mut found: Vec<(usize, EventModel)> = Vec::new();
         let mut automatic = Vec::new();
         for table in tables {
             let catalog = mapped::Catalog {
                 source,
                 pii: &settings.pii,
-                // What is published does not hang on the key, which is not where contracts are checked.
+                // The contracts do not depend on the key, which is not available where they are checked.
                 has_hmac_key: true,
                 automatic: settings.automatic,
                 schemas: &settings.schemas,
@@ -164,7 +164,7 @@ impl Model {
             };
             match mapped::compile(&settings.rules, &table.relation, &catalog) {
                 Ok(plan) => {
-                    for event in plan.iter().flat_map(mapped::Plan::events) {
+                    for event in plan.iter().flat_map(mapped::RulePlan::events) {
                         if let Some(rule) = settings.rules.events.get(event.rule) {
                             let root = settings.rules.events.get(event.root).unwrap_or(rule);
                             found.push((event.rule, of_rule((rule, root), event, table)));
@@ -185,7 +185,7 @@ impl Model {
         }
         found.sort_by_key(|(rule, _)| *rule);
         automatic.sort_by(|a, b| a.event_type.cmp(&b.event_type));
-        let mut events: Vec<Event> = Vec::new();
+        let mut events: Vec<EventModel> = Vec::new();
         for event in found.into_iter().map(|(_, event)| event).chain(given).chain(automatic) {
             match events.iter_mut().find(|other| other.event_type == event.event_type) {
                 Some(other) => other.join(event),
@@ -202,18 +202,18 @@ impl Model {
     }
 
     /// The event of a type.
-    pub fn event(&self, event_type: &str) -> Option<&Event> {
+    pub fn event(&self, event_type: &str) -> Option<&EventModel> {
         self.events.iter().find(|event| event.event_type == event_type)
     }
 
-    /// An event as it may come, whole; `None`: nothing is known that fits its schema.
-    pub fn example(&self, event: &Event, minor: Option<u32>) -> Option<Value> {
+    /// An example event; `None` if no valid example is known.
+    pub fn example(&self, event: &EventModel, minor: Option<u32>) -> Option<Value> {
         example::event(self, event, minor)
     }
 }
 
-impl Event {
-    /// `data` as it may come; `None`: nothing is known that fits its schema.
+impl EventModel {
+    /// An example of `data`; `None` if no valid example is known.
     pub fn example_data(&self) -> Option<Value> {
         if let Some(payload) = &self.payload {
             return payload.example.clone();
@@ -222,7 +222,7 @@ impl Event {
         Some(fields.collect::<Schema>().into())
     }
 
-    /// Joins what another rule makes under the same type.
+    /// Adds another rule's event of the same type.
     fn join(&mut self, other: Self) {
         for mine in &mut self.fields {
             match other.fields.iter().find(|theirs| theirs.name == mine.name) {
@@ -232,7 +232,7 @@ impl Event {
         }
         for theirs in other.fields {
             if !self.fields.iter().any(|mine| mine.name == theirs.name) {
-                self.fields.push(Field { optional: true, ..theirs });
+                self.fields.push(FieldModel { optional: true, ..theirs });
             }
         }
         self.origins.extend(other.origins);
@@ -247,8 +247,8 @@ impl Event {
     }
 }
 
-impl Field {
-    /// The schema of its value, null included.
+impl FieldModel {
+    /// The schema of the values including null.
     pub fn value_schema(&self) -> Schema {
         if self.nullable { shape::or_null(self.schema.clone()) } else { self.schema.clone() }
     }
@@ -270,8 +270,8 @@ impl Field {
     }
 }
 
-/// Tables that rules read and nobody has described.
-fn missing(settings: &Settings, tables: &[Described]) -> Vec<RuleError> {
+/// Tables that rules read and that are not described.
+fn missing(settings: &TranslateSettings, tables: &[Described]) -> Vec<RuleError> {
     let known = |name: &TableName| {
         tables.iter().any(|t| t.relation.schema == name.schema && t.relation.table == name.table)
     };
@@ -287,12 +287,10 @@ fn missing(settings: &Settings, tables: &[Described]) -> Vec<RuleError> {
 }
 
 fn nothing_known(table: &TableName) -> String {
-    format!(
-        "nothing is known of {table}: `forebay events lock` asks the database for the tables that the rules read"
-    )
+    format!("the columns of {table} are unknown; run `forebay events lock` to read them from the database")
 }
 
-fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Described) -> Event {
+fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::CompiledRule, table: &Described) -> EventModel {
     let relation = &table.relation;
     let triggers: &[Trigger] = if let RuleOrigin::Table { on, .. } = &root.origin { on } else { &[] };
     let has = |wanted: fn(&Trigger) -> bool| triggers.iter().any(wanted);
@@ -306,7 +304,7 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Describe
         when.extend(texts(&rule.when));
     }
     let origin = Origin {
-        table: format!("{}.{}", relation.schema, relation.table),
+        table: relation.name(),
         on: triggers.iter().map(words).collect::<Vec<_>>().join(", "),
         when,
         from_event: match &rule.origin {
@@ -319,13 +317,13 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Describe
             subject: texts(&root.subject),
             time: texts(&root.time),
             id: match &root.id {
-                Id::Change => "change".to_owned(),
-                Id::Key => "key".to_owned(),
-                Id::Given(text) => one_line(&text.text),
+                IdRule::Change => "change".to_owned(),
+                IdRule::Key => "key".to_owned(),
+                IdRule::Given(text) => one_line(&text.text),
             },
         },
     };
-    Event {
+    EventModel {
         event_type: rule.event_type.to_string(),
         stem: rule.event_type.stem().to_owned(),
         major: rule.event_type.major(),
@@ -342,18 +340,18 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::Event, table: &Describe
     }
 }
 
-/// Which changes an event is about, as far as the presence of values hangs on it.
+/// The operations of an event, as far as they decide which values are present.
 struct Sends {
     inserts_only: bool,
     deletes: bool,
 }
 
-fn of_field(field: &mapped::Field, table: &Described, sends: &Sends) -> Field {
+fn of_field(field: &mapped::CompiledField, table: &Described, sends: &Sends) -> FieldModel {
     let value = &field.value;
     let mut columns = value.reads_new().to_vec();
     columns.extend(value.reads_old().iter().filter(|old| !value.reads_new().contains(old)).cloned());
     let base = &value.data_type().base;
-    Field {
+    FieldModel {
         schema: shape::schema(value.kind(), base),
         sql_type: value.data_type().to_string(),
         nullable: value.is_nullable(),
@@ -383,13 +381,13 @@ fn column_comment(value: &Expression, table: &Described) -> Option<String> {
     table.comments.get(at).cloned().flatten()
 }
 
-fn key_parts(event: &mapped::Event, root: &Rule) -> Vec<KeyPart> {
+fn key_parts(event: &mapped::CompiledRule, root: &Rule) -> Vec<KeyPart> {
     let parts = event.key.iter().map(|part| KeyPart {
         text: part.column().map(str::to_owned).unwrap_or_default(),
         sql_type: part.data_type().base.to_string(),
     });
     let mut parts: Vec<KeyPart> = parts.collect();
-    // What is no column is told as it was written, the list as a whole.
+    // A part that is not a column is shown as written, with the whole list.
     if let (Some(text), true) = (&root.key, parts.iter().any(|part| part.text.is_empty())) {
         let types: Vec<String> = parts.into_iter().map(|part| part.sql_type).collect();
         parts = vec![KeyPart { text: one_line(&text.text), sql_type: types.join(", ") }];
@@ -397,8 +395,8 @@ fn key_parts(event: &mapped::Event, root: &Rule) -> Vec<KeyPart> {
     parts
 }
 
-/// An old version says of a field what the new one says, unless it has words of its own.
-fn inherit_meanings(events: &mut [Event]) {
+/// Fields without a description inherit that of the source event's field.
+fn inherit_meanings(events: &mut [EventModel]) {
     let said: Vec<(String, String, String)> = events
         .iter()
         .flat_map(|event| {
@@ -418,7 +416,7 @@ fn inherit_meanings(events: &mut [Event]) {
     }
 }
 
-/// A trigger, as `on` names it.
+/// A trigger in the syntax of `on`.
 pub(super) fn words(trigger: &Trigger) -> String {
     match trigger {
         Trigger::Insert => "insert".to_owned(),
@@ -428,7 +426,7 @@ pub(super) fn words(trigger: &Trigger) -> String {
     }
 }
 
-/// An SQL text without comments at the ends of its lines and without line breaks. Layout is not part of a contract.
+/// SQL without comments at line ends and without line breaks: layout is not part of a contract.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,11 +1,11 @@
-//! A given schema as readers should take it: open, because fields may be added; and at another place of another document.
+//! Opens a schema for consumers, because fields may be added, and moves it to another place in another document.
 
 use serde_json::{Map, Value};
 
 use crate::rules::inside_mut;
 
-/// The schema without what closes it. Where schemas are chosen from, denied or referred to, they stay as they are: what they close may
-/// decide.
+/// The schema without `additionalProperties: false`. Schemas below `oneOf`, `not`, `$ref` and the like are unchanged,
+/// because closing them can decide which alternative applies.
 pub fn schema(given: &Map<String, Value>) -> Value {
     let mut open = given.clone();
     for own in ["$schema", "$id", "examples"] {
@@ -27,7 +27,7 @@ fn opened(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Makes what refers to places of the schema's own file refer to them where it stands now.
+/// Rewrites references so that they are valid at the schema's new place.
 pub fn move_to(schema: &mut Value, place: &str) {
     let Some(members) = schema.as_object_mut() else { return };
     if let Some(Value::String(to)) = members.get_mut("$ref")
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_is_opened_where_fields_may_come_and_found_where_it_stands() {
+    fn schema_allows_added_fields_and_references_are_relocated() {
         let given = json!({
             "$id": "x", "type": "object", "additionalProperties": false,
             "properties": {

@@ -1,5 +1,6 @@
-//! What translation has to keep of the locked contracts.
+//! The promises of locked contracts, for translation.
 
+use crate::failure::Problem;
 use crate::translate::{Contracts, Promise};
 use crate::types::{Base, Kind};
 
@@ -7,27 +8,33 @@ use super::check::{is_of_form, properties, required};
 use super::lock::Lock;
 use super::shape;
 
+/// What to do about a field without a value.
+const PROVIDE: &str =
+    "Write a rule that gives the field a value, restart Forebay and run `forebay dlq retry`.";
+
 impl Contracts for Lock {
     fn has(&self, event_type: &str) -> bool {
         self.of(event_type).is_some()
     }
 
-    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, Problem> {
         let Some(locked) = self.of(event_type) else { return Ok(Vec::new()) };
         let (properties, required) = (properties(locked.newest()), required(locked.newest()));
         if let Some(missing) = required.iter().find(|name| !fields.iter().any(|(known, ..)| known == name)) {
-            return Err(format!(
-                "{missing}: rows of this form do not have it, and the locked contract says that it is always there: \
-                 say in a rule what it is then, start again, and retry"
+            let problem = Problem::new(format!(
+                "{missing}: rows of this form have no value, but the locked contract promises one"
             ));
+            return Err(problem.with_hint(PROVIDE));
         }
         let is_new = |(name, ..): &&(&str, &Kind, &Base)| !properties.contains_key(*name);
         let new: Vec<&str> = fields.iter().filter(is_new).map(|(name, ..)| *name).collect();
         if !new.is_empty() {
             tracing::warn!(
+                event = "unlocked_fields",
                 event_type,
                 fields = new.join(", "),
-                "rows have new fields that are not locked: they stay out; run `forebay events lock` before the next start"
+                hint = "Run `forebay events lock` and restart.",
+                "new fields are not in the locked contract; they are left out"
             );
         }
         let promise = |(name, kind, base): &(&str, &Kind, &Base)| {
@@ -35,10 +42,11 @@ impl Contracts for Lock {
                 return Ok(Promise { unknown: true, ..Promise::default() });
             };
             if !is_of_form(was, &shape::schema(kind, base)) {
-                return Err(format!(
-                    "{name}: values of this row are of another form than the locked contract says: `forebay events check \
-                     --database` gives the rule to write"
-                ));
+                let problem =
+                    Problem::new(format!("{name}: values of this row do not match the locked contract"));
+                return Err(
+                    problem.with_hint("Run `forebay events check --database`: it prints the rule to write.")
+                );
             }
             Ok(Promise {
                 never_null: !shape::allows_null(was),
@@ -58,7 +66,7 @@ mod tests {
     use crate::contracts::lock::Locked;
 
     #[test]
-    fn a_row_of_another_time_is_measured_by_what_was_locked() {
+    fn older_row_is_checked_against_locked_schema() {
         let schema = json!({
             "properties": {
                 "id": {"type": "integer", "format": "int64", "x-type": "bigint"},
@@ -87,12 +95,12 @@ mod tests {
         assert_eq!(lock.promises("a.c.v1", &[id]), Ok(vec![]), "nothing is promised");
         assert!(lock.has("a.b.v1") && !lock.has("a.c.v1"));
         for (fields, why) in [
-            (&[id][..], "name: rows of this form do not have it"),
-            (&[("id", &Kind::Number, &Base::Int4), name], "id: values of this row are of another form"),
-            (&[("id", &Kind::Text, &Base::Text), name], "id: values of this row are of another form"),
+            (&[id][..], "name: rows of this form have no value"),
+            (&[("id", &Kind::Number, &Base::Int4), name], "id: values of this row do not match"),
+            (&[("id", &Kind::Text, &Base::Text), name], "id: values of this row do not match"),
         ] {
-            let told = lock.promises("a.b.v1", fields).unwrap_err();
-            assert!(told.starts_with(why), "{told}");
+            let problem = lock.promises("a.b.v1", fields).unwrap_err();
+            assert!(problem.primary().starts_with(why) && problem.hint().is_some(), "{problem:?}");
         }
     }
 }

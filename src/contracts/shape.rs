@@ -1,8 +1,8 @@
-//! The JSON Schema (draft-07) of a value, and a value that looks like one: what `translate::json` writes for each kind.
+//! The JSON Schema (draft-07) of values as `json` writes them, and example values.
 //!
-//! A schema says the truth before it says the usual: dates can be infinite or BC, a numeric can be NaN, an array can have
-//! dimensions and NULLs. What a value usually is stands in `x-format`; enums are `x-known-values`, because a label may be added
-//! any day. Lengths of texts are left out: a longer one breaks no reader.
+//! A schema is exact: dates can be infinite or BC, a numeric can be NaN, an array can have dimensions and NULLs. The
+//! usual form is in `x-format`. Enums have `x-known-values`, because labels may be added at any time. Text lengths
+//! are left out: a longer text breaks no consumer.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use crate::types::{Base, Kind};
 /// A schema, as the members of an object.
 pub type Schema = Map<String, Value>;
 
-/// `NaN` and the infinities, which are no JSON numbers.
+/// `NaN` and the infinities, which JSON numbers cannot represent.
 const NOT_FINITE: &str = "^(NaN|-?Infinity)$";
 const DATE: &str = "^(-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}( BC)?)$";
 const TIMESTAMP: &str =
@@ -20,7 +20,7 @@ const TIMESTAMPTZ: &str =
     r"^(-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z( BC)?)$";
 const TIME: &str = r"^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?$";
 
-/// The schema of values that are not NULL.
+/// The schema of values other than NULL.
 pub fn schema(kind: &Kind, base: &Base) -> Schema {
     let made = match kind {
         Kind::Bool => json!({"type": "boolean"}),
@@ -46,10 +46,10 @@ pub fn schema(kind: &Kind, base: &Base) -> Schema {
         },
         Kind::Array { element, .. } => {
             let base = if let Base::Array(base) = base { base } else { base_of_unknown() };
-            // Any of its elements can be NULL, or an array itself: Postgres' arrays have any number of dimensions.
+            // An element can be NULL, or an array itself: PostgreSQL's arrays have any number of dimensions.
             let mut items = or_type(or_null(schema(element, base)), "array");
             if matches!(**element, Kind::Array { .. } | Kind::Vector { .. }) {
-                // A further dimension looks as such an element does, so that nothing can be said of what is inside.
+                // A further dimension looks like such an element, so the schema cannot describe what is inside.
                 items.remove("items");
             }
             json!({"type": "array", "items": items})
@@ -70,12 +70,12 @@ pub fn schema(kind: &Kind, base: &Base) -> Schema {
     if let Value::Object(members) = made { members } else { Schema::new() }
 }
 
-/// The type of which nothing more is known than how it becomes JSON.
+/// A type of which only the JSON form is known.
 const fn base_of_unknown() -> &'static Base {
     &Base::Text
 }
 
-/// The same, or null.
+/// The schema with null added.
 #[must_use]
 pub fn or_null(mut schema: Schema) -> Schema {
     let null = serde_json::json!({"type": "null"});
@@ -87,7 +87,7 @@ pub fn or_null(mut schema: Schema) -> Schema {
     or_type(schema, "null")
 }
 
-/// Values of the one or of the other kind.
+/// Values of either schema.
 #[must_use]
 pub fn either(one: Schema, other: &Schema) -> Schema {
     if one == *other {
@@ -112,7 +112,7 @@ pub fn either(one: Schema, other: &Schema) -> Schema {
     }
 }
 
-/// Whether null fits. Only for schemas as they are made here.
+/// Whether null is valid. Only for schemas made in this module.
 pub fn allows_null(schema: &Schema) -> bool {
     match schema.get("anyOf") {
         Some(Value::Array(several)) => several.iter().any(|one| one.as_object().is_none_or(allows_null)),
@@ -120,7 +120,7 @@ pub fn allows_null(schema: &Schema) -> bool {
     }
 }
 
-/// Whether null is said to fit.
+/// Whether the schema names null explicitly.
 pub fn names_null(schema: &Schema) -> bool {
     match schema.get("anyOf") {
         Some(Value::Array(several)) => several.iter().any(|one| one.as_object().is_some_and(names_null)),
@@ -128,7 +128,7 @@ pub fn names_null(schema: &Schema) -> bool {
     }
 }
 
-/// The types that a schema allows; none: all.
+/// The types that a schema allows. Empty: all.
 pub fn types(schema: &Schema) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(one)) => vec![one],
@@ -146,7 +146,7 @@ fn or_type(mut schema: Schema, more: &str) -> Schema {
     schema
 }
 
-/// A value of this kind, as it may come under this name. It fits [`schema`].
+/// An example value of this kind and name. It is valid for [`schema`].
 pub fn example(kind: &Kind, base: &Base, name: &str) -> Value {
     match kind {
         Kind::Bool => json!(true),
@@ -197,6 +197,23 @@ fn text(base: &Base, name: &str) -> Value {
     }
 }
 
+/// A schema, or the definition that it refers to.
+pub fn resolved<'a>(root: &'a Map<String, Value>, schema: &'a Map<String, Value>) -> &'a Map<String, Value> {
+    let mut found = schema;
+    // The limit ends a definition that refers to itself.
+    for _ in 0..8 {
+        let Some(to) = found.get("$ref").and_then(Value::as_str) else { break };
+        let name = to.strip_prefix("#/definitions/").map(|name| name.replace("~1", "/").replace("~0", "~"));
+        let target = match name {
+            Some(name) => root.get("definitions").and_then(|all| all.get(&name)?.as_object()),
+            None => Some(root),
+        };
+        let Some(target) = target else { break };
+        found = target;
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -205,7 +222,7 @@ mod tests {
     use crate::types::Enumeration;
 
     #[test]
-    fn each_kind_has_a_schema_that_says_what_is_written() {
+    fn schema_of_each_kind_describes_written_json() {
         let labels = vec!["empty".to_owned(), "full".to_owned()];
         let status = Base::Enum(Arc::new(Enumeration { oid: 0, name: "s".into(), labels }));
         let array = |kind| Kind::Array { element: Arc::new(kind), delimiter: b',' };

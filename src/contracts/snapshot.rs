@@ -1,18 +1,19 @@
-//! `events.lock/tables.json`: the tables as the database described them when the contracts were locked, so that checks, the
-//! catalogue and fixtures need no database.
+//! `events.lock/tables.json`: the table definitions at the time of locking, so that checks, the catalogue and
+//! fixtures need no database.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::Described;
+use crate::change::{Described, PersonalOrigin};
+use crate::failure::Explain;
 use crate::types::{Base, Enumeration, Named};
 
-/// Its name in `events.lock/`.
+/// File name in `events.lock/`.
 pub const FILE: &str = "tables.json";
 
-/// The form that this program writes and reads.
+/// Format version.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -21,29 +22,40 @@ struct Snapshot {
     tables: Vec<Described>,
 }
 
-/// Why there is no snapshot.
+/// Why the snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// It was never made.
-    #[error(
-        "{0} does not exist: it holds the tables as the database describes them; make it with `forebay events lock`"
-    )]
+    /// The file does not exist.
+    #[error("{0} does not exist")]
     Missing(String),
-    /// It cannot be read.
+    /// An I/O error.
     #[error("cannot read {0}: {1}")]
     Unreadable(String, std::io::Error),
-    /// It is not what was written.
-    #[error("{0} is damaged: {1}; make it again with `forebay events lock`")]
+    /// The file is corrupt.
+    #[error("{0} is corrupt: {1}")]
     Malformed(String, serde_json::Error),
-    /// A newer program has written it.
-    #[error("{0} has format {1}, this program reads format {FORMAT}")]
+    /// A newer program wrote the file.
+    #[error("{0} has format {1}, but this version reads format {FORMAT}")]
     Newer(String, u32),
 }
 
-/// Reads the tables of a directory of contracts.
+impl Explain for SnapshotError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing(_) => {
+                Some("Run `forebay events lock` to read the table definitions from the database.".to_owned())
+            }
+            Self::Unreadable(..) => None,
+            Self::Malformed(..) => Some("Run `forebay events lock` to write it again.".to_owned()),
+            Self::Newer(..) => Some("Install the newer version of Forebay.".to_owned()),
+        }
+    }
+}
+
+/// Reads the tables from a directory of contracts.
 ///
 /// # Errors
-/// There are none, or they cannot be read.
+/// The snapshot does not exist or cannot be read.
 pub fn read(directory: &Path) -> Result<Vec<Described>, SnapshotError> {
     #[derive(Deserialize)]
     struct Head {
@@ -67,18 +79,27 @@ pub fn read(directory: &Path) -> Result<Vec<Described>, SnapshotError> {
     Ok(snapshot.tables)
 }
 
-/// The text of the snapshot: sorted by table, without the numbers that differ from one database to its copy.
+/// The text of the snapshot: sorted by table, without OIDs that differ between databases.
 ///
 /// # Errors
-/// Never in practice: names and numbers always become JSON.
+/// Never in practice: names and numbers can always be written as JSON.
 pub fn text(tables: &[Described]) -> Result<String, serde_json::Error> {
     let mut tables = tables.to_vec();
     tables.sort_by(|a, b| {
         (&a.relation.schema, &a.relation.table).cmp(&(&b.relation.schema, &b.relation.table))
     });
     for described in &mut tables {
-        described.relation.oid = 0;
-        for column in &mut described.relation.columns {
+        let relation = &mut described.relation;
+        relation.oid = 0;
+        for column in &mut relation.columns {
+            let is_own = |origin: &PersonalOrigin| {
+                (&origin.schema, &origin.table, &origin.column)
+                    == (&relation.schema, &relation.table, &column.name)
+            };
+            // `[pii]` itself says it, wherever the snapshot is read.
+            if column.origin.as_ref().is_some_and(is_own) {
+                column.origin = None;
+            }
             column.data_type.base = without_oid(&column.data_type.base);
         }
     }
@@ -88,7 +109,7 @@ pub fn text(tables: &[Described]) -> Result<String, serde_json::Error> {
 fn without_oid(base: &Base) -> Base {
     match base {
         Base::Enum(known) => Base::Enum(Arc::new(Enumeration { oid: 0, ..Enumeration::clone(known) })),
-        // A type of the server itself has the same number everywhere.
+        // A built-in type has the same OID in every database.
         Base::Other(known) if known.oid >= FIRST_OF_USERS => {
             Base::Other(Arc::new(Named { oid: 0, ..Named::clone(known) }))
         }
@@ -103,7 +124,8 @@ const FIRST_OF_USERS: u32 = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Column, Relation, ReplicaIdentity};
+    use crate::change::{Column, Inheritance, Relation, ReplicaIdentity};
+    use crate::failure::Problem;
     use crate::types::{Kind, SqlType};
 
     fn described(oid: u32) -> Described {
@@ -113,6 +135,7 @@ mod tests {
             kind: Kind::Text,
             data_type: SqlType::plain(base),
             not_null: true,
+            origin: None,
             in_identity: false,
         };
         let relation = Relation {
@@ -126,12 +149,18 @@ mod tests {
             ],
             primary_key: vec![0],
             absent: Vec::new(),
+            unknown: None,
         };
-        Described { relation, comment: None, comments: vec![Some("what it is".into()), None] }
+        Described {
+            relation,
+            comment: None,
+            comments: vec![Some("what it is".into()), None],
+            unsent: Vec::new(),
+        }
     }
 
     #[test]
-    fn two_copies_of_a_database_have_one_snapshot_and_it_is_read_back() {
+    fn database_copies_have_equal_snapshot_that_round_trips() {
         let written = text(&[described(20_000)]).unwrap();
         assert_eq!(written, text(&[described(30_000)]).unwrap());
         assert!(written.ends_with("}\n"));
@@ -144,16 +173,32 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_what_to_do() {
+    fn origin_is_written_only_where_it_has_another_name() {
+        let with_origin = |column: &str| {
+            let mut described = described(20_000);
+            described.relation.columns[0].origin = Some(PersonalOrigin {
+                how: Inheritance::Former,
+                schema: "lab".into(),
+                table: "plates".into(),
+                column: column.into(),
+            });
+            text(&[described]).unwrap()
+        };
+        assert_eq!(with_origin("status"), text(&[described(20_000)]).unwrap());
+        assert!(with_origin("former_status").contains("\"column\": \"former_status\""));
+    }
+
+    #[test]
+    fn unreadable_snapshot_error_has_hint() {
         let folder = tempfile::tempdir().unwrap();
         let said = |text: Option<&str>| {
             if let Some(text) = text {
                 std::fs::write(folder.path().join(FILE), text).unwrap();
             }
-            read(folder.path()).unwrap_err().to_string()
+            Problem::from(read(folder.path()).unwrap_err())
         };
-        assert!(said(None).contains("forebay events lock"));
-        assert!(said(Some("{\"format\": 1")).contains("is damaged"));
-        assert!(said(Some("{\"format\": 2, \"tables\": 7}")).contains("has format 2"));
+        assert!(said(None).hint().is_some_and(|hint| hint.contains("forebay events lock")));
+        assert!(said(Some("{\"format\": 1")).primary().contains("is corrupt"));
+        assert!(said(Some("{\"format\": 2, \"tables\": 7}")).primary().contains("has format 2"));
     }
 }

@@ -1,28 +1,72 @@
-//! The http server: `/metrics`, `/health/live`, `/health/ready`. Listens on loopback unless told otherwise.
+//! The HTTP server: `/metrics`, `/health/live`, `/health/ready`, `/status`. Listens on loopback unless configured otherwise.
+//!
+//! Whoever reaches the port must not be able to stop the daemon. Each connection carries one request without a body, has
+//! `HEADER_MAX` bytes and `HEADER_TIMEOUT` for its header and `CONNECTION_TIMEOUT` in all. There are at most
+//! `CONNECTIONS_MAX` connections: a new one closes the oldest, so that idle ones cannot keep a probe out. File descriptors
+//! for the log and the database are reserved. No error ends the server.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::routing::get;
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::FuturesUnordered;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::Config;
-use crate::pipeline::health::{self, End};
+use crate::diagnosis::Severity;
+use crate::failure::Explain;
 use crate::pipeline::meters;
+use crate::pipeline::status::{Report, Status};
 
-/// Why it cannot serve.
+/// Most connections at a time. Probes and scrapers need a handful.
+const CONNECTIONS_MAX: u64 = 64;
+/// Least connections, however few descriptors there are.
+const CONNECTIONS_MIN: u64 = 4;
+/// Largest request line and header, in bytes.
+const HEADER_MAX: usize = 8 << 10;
+/// How long a client may take to send its header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take in all.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed, for instance because descriptors ran out.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Descriptors that the rest of the process may need: 64 unsynced segments, 16 requests to Kinesis, readers, sessions,
+/// credentials, five runtimes; with room to spare.
+const DESCRIPTORS_RESERVED: u64 = 192;
+
+/// What the pages show.
+struct Views {
+    metrics: PrometheusHandle,
+    status: Status,
+}
+
+impl Views {
+    fn metrics(&self) -> String {
+        meters::show(&self.status.report());
+        self.metrics.render()
+    }
+}
+
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address is taken, or not ours.
-    #[error(
-        "cannot listen on {address} (http.listen): {source}. Choose another address, or stop what uses it"
-    )]
+    /// The address is in use, or not one of this machine.
+    #[error("cannot listen on {address} (http.listen): {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// Metrics are installed twice.
@@ -30,11 +74,25 @@ pub enum HttpError {
     Recorder(String),
 }
 
-/// Binds the address and installs the metrics; the future serves.
+impl Explain for HttpError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Listen { .. } => {
+                Some("Choose another address, or stop the process that uses it.".to_owned())
+            }
+            Self::Recorder(_) => None,
+        }
+    }
+}
+
+/// Binds the address and installs the metrics; the future serves until it is dropped.
 ///
 /// # Errors
 /// See [`HttpError`].
-pub fn serve(config: &Config) -> Result<impl Future<Output = std::io::Result<()>> + use<>, HttpError> {
+pub fn serve(
+    config: &Config,
+    status: &Status,
+) -> Result<impl Future<Output = Infallible> + use<>, HttpError> {
     let address = config.http.listen;
     let failed = |source| HttpError::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -44,47 +102,150 @@ pub fn serve(config: &Config) -> Result<impl Future<Output = std::io::Result<()>
         .install_recorder()
         .map_err(|error| HttpError::Recorder(error.to_string()))?;
     meters::describe();
-    Ok(async move { axum::serve(listener, routes(metrics)).await })
+    let connections = connections_for(raise_descriptor_limit());
+    let views = Views { metrics, status: status.clone() };
+    Ok(async move { accept(&listener, connections, &views).await })
 }
 
-fn routes(metrics: PrometheusHandle) -> Router {
-    let ready = metrics.clone();
-    Router::new()
-        .route(
-            "/metrics",
-            get(move || async move {
-                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
-            }),
-        )
-        .route("/health/live", get(|| async { "live\n" }))
-        .route("/health/ready", get(move || async move { readiness(&ready) }))
+/// Raises the soft limit of open files to what the process may need, as far as the hard limit allows, and returns it.
+fn raise_descriptor_limit() -> Option<u64> {
+    let needed = DESCRIPTORS_RESERVED + CONNECTIONS_MAX;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+        limit.current = Some(raised);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(event = "descriptor_limit_not_raised", %error, "cannot raise the limit of open files");
+        }
+    }
+    let current = getrlimit(Resource::Nofile).current;
+    if let Some(open_files) = current.filter(|current| *current < needed) {
+        tracing::warn!(
+            event = "descriptor_limit_low",
+            open_files,
+            needed,
+            hint = "Raise it with ulimit -n or LimitNOFILE=.",
+            "limit of open files is low; fewer HTTP connections are accepted"
+        );
+    }
+    current
 }
 
-/// Ready: changes are received, Kinesis takes records, and Postgres can forget. A full log alone is not "not ready", as long
-/// as it drains; one that stays full makes Postgres keep its write-ahead log.
-fn readiness(metrics: &PrometheusHandle) -> (StatusCode, String) {
-    let rendered = metrics.render();
-    let is_one = |name: &str| rendered.lines().any(|line| line.split(' ').eq([name, "1"]));
-    let with_reason = |what: &str, end: End| match health::reason(end) {
-        reason if reason.is_empty() => what.to_owned(),
-        reason => format!("{what}: {}", reason.replace('\n', " ")),
-    };
-    let mut missing = Vec::new();
-    if !is_one(meters::CONNECTED) {
-        missing.push(with_reason("the replication stream is not open", End::Database));
+/// How many connections leave enough descriptors to the log and the database.
+fn connections_for(descriptors: Option<u64>) -> usize {
+    let spare = descriptors.map_or(CONNECTIONS_MAX, |all| all.saturating_sub(DESCRIPTORS_RESERVED));
+    usize::try_from(spare.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).unwrap_or(usize::MAX)
+}
+
+/// Accepts and serves, at most `most` connections at a time.
+async fn accept(listener: &TcpListener, most: usize, views: &Views) -> Infallible {
+    let mut served = FuturesUnordered::new();
+    // Oldest first.
+    let mut open: VecDeque<(u64, AbortHandle)> = VecDeque::new();
+    let mut last = 0_u64;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            Some(ended) = served.next(), if !served.is_empty() => {
+                open.retain(|(number, _)| *number != ended);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
+        };
+        if open.len() >= most
+            && let Some((_, oldest)) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        last += 1;
+        let (number, (connection, handle)) = (last, abortable(connection(stream, views)));
+        open.push_back((number, handle));
+        served.push(async move {
+            // Whether it was closed to make room or ended by itself does not matter.
+            connection.await.unwrap_or_default();
+            number
+        });
     }
-    if !is_one(meters::SERVICE) {
-        missing.push(with_reason("Kinesis takes nothing", End::Kinesis));
+}
+
+/// Serves one request.
+async fn connection(stream: TcpStream, views: &Views) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, views)));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // What a client does wrong is its own affair.
+    drop(tokio::time::timeout(CONNECTION_TIMEOUT, serving).await);
+}
+
+/// The response to a request. Its body is never read.
+fn answer(request: &Request<Incoming>, views: &Views) -> Response<String> {
+    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+    const NOT_FOUND: &str = "not found; see /metrics, /health/live, /health/ready, /status\n";
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is allowed\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
-    if is_one(meters::HALTED) {
-        missing.push("publishing stands before a record that cannot leave (on_poison = \"stop\")".to_owned());
+    match request.uri().path() {
+        "/metrics" => page(
+            StatusCode::OK,
+            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            views.metrics(),
+        ),
+        "/health/live" => page(StatusCode::OK, TEXT, "live\n".to_owned()),
+        "/health/ready" => {
+            let (status, text) = readiness(&views.status.report());
+            page(status, TEXT, text)
+        }
+        "/status" => {
+            page(StatusCode::OK, HeaderValue::from_static("application/json"), json(&views.status.report()))
+        }
+        _ => page(StatusCode::NOT_FOUND, TEXT, NOT_FOUND.to_owned()),
     }
-    if health::is_stuck() {
-        missing.push("the log has no room, and Postgres keeps its write-ahead log".to_owned());
+}
+
+fn page(status: StatusCode, content_type: HeaderValue, text: String) -> Response<String> {
+    let mut response = Response::new(text);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Whether it does its work; if not, one line for each reason.
+fn readiness(report: &Report) -> (StatusCode, String) {
+    if report.ready {
+        return (StatusCode::OK, "ready\n".to_owned());
     }
-    if missing.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
+    let blockers = report.findings.iter().filter(|finding| finding.severity == Severity::Blocker);
+    // A reason may quote a server: it stays one line.
+    let lines = blockers.map(|finding| format!("{}\n", finding.fact.replace(['\n', '\r'], " ")));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+fn json(report: &Report) -> String {
+    let text = serde_json::to_string_pretty(report);
+    debug_assert!(text.is_ok(), "a report has text keys only");
+    text.unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_descriptors_mean_few_connections() {
+        for (descriptors, connections) in
+            [(None, 64), (Some(1024), 64), (Some(256), 64), (Some(200), 8), (Some(64), 4), (Some(0), 4)]
+        {
+            assert_eq!(connections_for(descriptors), connections, "{descriptors:?}");
+        }
     }
 }

@@ -1,3 +1,4 @@
 //! Metrics and health, around the two loops and never inside them.
 
 pub mod http;
+pub mod log;

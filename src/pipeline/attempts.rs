@@ -1,95 +1,101 @@
-//! Attempt after attempt: a loop that failed for a reason that passes is started again after a pause.
+//! Runs a loop again and again: after a failure that may pass, the next attempt starts after a pause.
 //!
-//! This and the lanes of the sink are the only two places that try again. Each time is a WARN and a counter, and there is
-//! no last time.
+//! Only this module and the lanes of the sink retry. Each retry is a WARN and a counter. Their number is not limited.
 
 use std::time::Duration;
 
-use backon::BackoffBuilder as _;
 use tokio::sync::watch;
+use tracing::field::display;
 
+use crate::backoff::Backoff;
 use crate::buffer::Settled;
 use crate::buffer::ledger::{self, SharedLedger};
 use crate::failure::Failure;
-use crate::pipeline::append::Appender;
-use crate::pipeline::health::{self, End};
-use crate::pipeline::history::History;
 use crate::pipeline::ingest::Ingest;
+use crate::pipeline::ingest::append::Appender;
 use crate::pipeline::publish::Publish;
-use crate::pipeline::supervise::Outcome;
-use crate::pipeline::{Phase, contract, database, meters, recover};
-use crate::sink::kinesis::KinesisPublisher;
-use crate::source::postgres::conninfo::Settings;
-use crate::source::postgres::sql::Session;
-use crate::source::postgres::{PostgresSource, Stream};
+use crate::pipeline::status::{Moment, Status};
+use crate::pipeline::{Phase, meters};
+use crate::sink::Destination;
+use crate::source::{Connected, Connector};
 
-/// From a blip to what a person would call patient.
+/// How a loop ended.
+pub type Outcome = Result<(), Failure>;
+
+/// Shortest and longest pause between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// An attempt that lived this long, or that brought something new, was no failure to start: the next pause is short again.
+/// After an attempt that lasted this long, or that delivered something new, the next pause is short again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// Growing pauses with jitter.
-#[derive(Debug)]
-pub(super) struct Pauses(backon::ExponentialBackoff);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        let builder = backon::ExponentialBuilder::default()
-            .with_min_delay(PAUSE_MIN)
-            .with_max_delay(PAUSE_MAX)
-            .with_jitter()
-            .without_max_times();
-        Self(builder.build())
-    }
-}
-
-impl Pauses {
-    /// The next one.
-    pub(super) fn next(&mut self) -> Duration {
-        self.0.next().unwrap_or(PAUSE_MAX)
-    }
+/// The pauses between attempts. The seed is for their jitter.
+pub fn pauses(seed: u64) -> Backoff {
+    Backoff::seeded(PAUSE_MIN, PAUSE_MAX, seed)
 }
 
 /// Everything that outlives the attempts of the ingest loop.
-pub(super) struct IngestLoop {
-    pub(super) settings: Settings,
-    pub(super) stream: Stream,
-    pub(super) wanted: recover::Wanted,
-    pub(super) appender: Appender,
-    pub(super) ledger: SharedLedger,
-    pub(super) settled: watch::Receiver<Option<Settled>>,
-    pub(super) phase: watch::Receiver<Phase>,
-    /// Whether this process has asked the database and was not refused: until then it is judged as at a start.
-    pub(super) asked: bool,
+#[derive(Debug)]
+pub struct IngestLoop<C> {
+    /// Opens the connections.
+    pub connector: C,
+    /// Turns changes into frames of the log.
+    pub appender: Appender,
+    /// The ledger.
+    pub ledger: SharedLedger,
+    /// The position that may be confirmed.
+    pub settled: watch::Receiver<Option<Settled>>,
+    /// Whether the process is stopping.
+    pub phase: watch::Receiver<Phase>,
+    /// The loop's part of the status.
+    pub status: Status,
+    /// Pauses between attempts.
+    pub pauses: Backoff,
+    /// Whether the source has ever responded: a failure before that is logged as `source_unavailable`.
+    pub responded: bool,
 }
 
-impl IngestLoop {
+impl<C: Connector> IngestLoop<C> {
     /// Receives until the process stops (`Ok`) or a person must act.
-    pub(super) async fn run(mut self) -> Outcome {
-        let mut pauses = Pauses::default();
+    ///
+    /// # Errors
+    /// A person must act; or an attempt failed while the process stops.
+    pub async fn run(mut self) -> Outcome {
         loop {
             let began = tokio::time::Instant::now();
             let tail = self.ledger.lock().tail().mark.frame;
             let outcome = self.attempt().await;
-            meters::connected(false);
+            self.status.ingest(|part| part.connected = None);
             let error = match outcome {
                 Err(Failure::Retry(error)) => Failure::Retry(error),
+                // An operator may skip the change. Earlier changes must then be settled.
+                Err(Failure::Stop(error))
+                    if error.code() == Some("change_unsendable") && !self.is_all_noted() =>
+                {
+                    Failure::Retry(error)
+                }
                 other => return other,
             };
             if *self.phase.borrow() != Phase::Running {
                 return Err(error);
             }
             if began.elapsed() >= HEALTHY_AFTER || self.ledger.lock().tail().mark.frame > tail {
-                pauses = Pauses::default();
+                self.pauses.reset();
             }
-            let pause = pauses.next();
+            let pause = self.pauses.failed();
             meters::restarted("ingest");
-            health::trouble(End::Database, &error);
-            if self.asked {
-                tracing::warn!(%error, retry_in = ?pause, "the replication stream ended and is opened again");
+            self.status.ingest(|part| part.error = Some(error.to_string()));
+            let problem = error.problem();
+            let (detail, hint) = (problem.detail().map(display), problem.hint().map(display));
+            if self.responded {
+                tracing::warn!(
+                    event = "source_disconnected", error = %problem.primary(), detail, hint, retry_in = ?pause,
+                    "source connection lost; reconnecting"
+                );
             } else {
-                tracing::warn!(%error, retry_in = ?pause, "cannot receive yet: the database is asked again");
+                tracing::warn!(
+                    event = "source_unavailable", error = %problem.primary(), detail, hint, retry_in = ?pause,
+                    "cannot connect to the source; retrying"
+                );
             }
             tokio::select! {
                 biased;
@@ -99,74 +105,69 @@ impl IngestLoop {
         }
     }
 
-    /// Looks at the database as at a start, and receives until the connection ends.
+    /// Whether everything appended is settled.
+    fn is_all_noted(&self) -> bool {
+        let ledger = self.ledger.lock();
+        let noted = ledger.known();
+        noted.watermark.frame.max(noted.durable.frame) >= ledger.tail().mark.frame
+    }
+
+    /// Checks the database as at a start, and receives until the connection ends.
     async fn attempt(&mut self) -> Outcome {
         let mut phase = self.phase.clone();
-        let opened = tokio::select! {
+        let (ledger, appended) = (self.ledger.clone(), self.appender.last_seen());
+        let known = || {
+            let mut known = ledger.lock().known();
+            known.last_seen = ledger::highest(known.last_seen, appended);
+            known
+        };
+        let Connected { source, timeline, end, expect } = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
-            opened = self.open() => opened?,
+            connected = self.connector.connect(known) => connected?,
         };
-        let (source, history, connection) = opened;
-        meters::connected(true);
+        self.responded = true;
+        let connection = self.ledger.lock().connect(timeline, end);
+        self.status.ingest(|part| {
+            let now = Moment::now();
+            (part.connected, part.heard, part.error) = (Some(now), Some(now.at), None);
+        });
+        let proof = self.appender.withhold(expect);
+        if let Some(proof) = &proof {
+            tracing::info!(
+                event = "publishing_withheld", expected = %proof.seen(),
+                "publishing nothing new until the source has sent the last known transaction again"
+            );
+        }
         let ingest = Ingest {
             source,
+            proof,
+            skips: false,
             appender: &mut self.appender,
             ledger: self.ledger.clone(),
             settled: self.settled.clone(),
             phase: self.phase.clone(),
+            status: self.status.clone(),
             connection,
-            history,
         };
         ingest.run().await
-    }
-
-    async fn open(&mut self) -> Result<(PostgresSource, History, u64), Failure> {
-        let mut session = Session::open(&self.settings).await?;
-        let seen = database::look(&mut session, &self.settings, &self.wanted).await?;
-        if !self.asked {
-            seen.check(&self.wanted)?;
-            let published = contract::Published {
-                name: &self.wanted.publication,
-                facts: seen.publication.as_ref(),
-                planned: &[],
-            };
-            contract::check(&mut session, self.appender.translator(), &published).await?;
-        }
-        seen.check_running(&self.wanted)?;
-        let admitted = {
-            let ledger = self.ledger.lock();
-            let tip = ledger::highest(ledger.tip(), self.appender.tip());
-            recover::admit(&ledger.known(), tip, seen.slot.as_ref(), &seen.server)?
-        };
-        self.asked = true;
-        let source = PostgresSource::start(&self.settings, &self.stream).await?;
-        let system = source.system();
-        if system.system_id != seen.server.system_id || system.timeline != seen.server.timeline {
-            return Err(Failure::retry("the server behind the address changed while it was looked at"));
-        }
-        let connection = self.ledger.lock().connect(seen.server.timeline);
-        tracing::info!(
-            slot = self.stream.slot,
-            at = %seen.slot.map(|slot| slot.confirmed).unwrap_or_default(),
-            version = seen.facts.version, standby = seen.facts.in_recovery,
-            "receiving"
-        );
-        Ok((source, History::new(admitted.expect), connection))
     }
 }
 
 /// Publishes until the process stops (`Ok`) or a person must act.
-pub(super) async fn publish_loop(mut publish: Publish<KinesisPublisher>) -> Outcome {
-    let mut pauses = Pauses::default();
+///
+/// # Errors
+/// A person must act.
+pub async fn publish_loop(mut publish: Publish<impl Destination>) -> Outcome {
+    let mut pauses = pauses(publish.seed);
     loop {
         let error = match publish.run().await {
             Err(Failure::Retry(error)) => Failure::Retry(error),
             other => return other,
         };
-        let pause = pauses.next();
+        let pause = pauses.failed();
         meters::restarted("publish");
-        tracing::warn!(%error, retry_in = ?pause, "publishing is started again");
+        tracing::warn!(event = "publishing_restarted", %error, retry_in = ?pause, "publishing failed; restarting it");
         tokio::select! {
             biased;
             _ = publish.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),

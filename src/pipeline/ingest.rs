@@ -1,7 +1,12 @@
-//! The ingest loop: source → translate → append to the log; tells Postgres what it may forget.
+//! The ingest loop: receives changes, translates them, appends them to the log, and confirms settled positions to the source.
 //!
-//! It never waits for Kinesis, and content never stops it. When the log is full it stops reading, keeps the connection
-//! alive, and goes on when there is room; meanwhile Postgres keeps the rest.
+//! It never waits for the destination, and content never stops it. While the log is full it stops reading and keeps the
+//! connection alive; the source retains the rest. It continues as soon as there is space.
+
+pub mod append;
+pub mod injection;
+pub mod proof;
+mod rate_limited_log;
 
 use std::time::Duration;
 
@@ -11,16 +16,18 @@ use crate::buffer::Settled;
 use crate::buffer::ledger::SharedLedger;
 use crate::change::Delivery;
 use crate::failure::Failure;
-use crate::pipeline::append::Appender;
-use crate::pipeline::history::History;
-use crate::pipeline::{Phase, meters};
-use crate::position::Lsn;
+use crate::pipeline::Phase;
+use crate::pipeline::ingest::append::Appender;
+use crate::pipeline::ingest::proof::Proof;
+use crate::pipeline::status::{Moment, Status};
+use crate::position::{ResumePoint, Transaction};
 use crate::source::Source;
+use crate::time;
 
-/// How often a paused loop tells the server that it is there, and looks whether the disk has room again.
+/// How often a paused loop sends feedback to the server and checks for free disk space.
 const PAUSED_TICK: Duration = Duration::from_secs(1);
 
-/// How often a loop that receives nothing looks for something to inject.
+/// How often a loop that receives nothing checks for injections.
 const IDLE_TICK: Duration = Duration::from_millis(500);
 
 /// One attempt of the loop, over one connection.
@@ -28,46 +35,52 @@ const IDLE_TICK: Duration = Duration::from_millis(500);
 pub struct Ingest<'a, S> {
     /// The connection.
     pub source: S,
-    /// Where changes go.
+    /// The proof that the connection owes before its changes are published.
+    pub proof: Option<Proof>,
+    /// The log has no space for the changes before the proof. They are read without storing, and received again later.
+    pub skips: bool,
+    /// Turns changes into frames of the log.
     pub appender: &'a mut Appender,
-    /// The account.
+    /// The ledger.
     pub ledger: SharedLedger,
-    /// What the keeper has settled.
+    /// The position that the checkpointer has settled.
     pub settled: watch::Receiver<Option<Settled>>,
-    /// Whether to go on.
+    /// Whether the process is stopping.
     pub phase: watch::Receiver<Phase>,
+    /// The loop's part of the status.
+    pub status: Status,
     /// Number of this connection, from the ledger.
     pub connection: u64,
-    /// Whether the server tells the story we know, and which transaction is arriving.
-    pub history: History,
 }
 
 impl<S: Source> Ingest<'_, S> {
     /// Runs until the process stops (`Ok`) or the attempt fails.
     ///
     /// # Errors
-    /// The connection, the log, or another history.
+    /// The connection or the log failed, or the server has another history.
     pub async fn run(mut self) -> Result<(), Failure> {
         loop {
             self.appender.inject(&self.ledger)?;
             if let Err(failure) = self.drain().await {
-                // The next connection may be long in coming: what this one has brought is published meanwhile. What finds
-                // no room stays staged.
+                // The next connection may take long, so the changes of this one are written now and can be published. Those without
+                // space stay staged.
                 self.appender.flush(&self.ledger)?;
                 return Err(failure);
             }
-            if !self.appender.flush(&self.ledger)? {
+            if !self.appender.flush(&self.ledger)? && !self.skips {
                 self.make_room().await?;
             }
+            let heard = self.source.heard();
+            self.status.ingest(|part| part.heard = part.heard.max(Some(heard)));
             tokio::select! {
                 biased;
-                // PRIORITY 1: stop. Nothing more is received; what is received is already written.
+                // PRIORITY 1: stop. Nothing more is received; everything received is already written.
                 () = stopping(&mut self.phase) => return self.stop().await,
-                // PRIORITY 2: confirm, so that under any load Postgres can forget.
+                // PRIORITY 2: confirm, so that the source can forget it under any load.
                 settled = settled(&mut self.settled) => self.confirm(settled).await?,
                 // PRIORITY 3: receive.
                 received = self.source.receive() => received?,
-                // PRIORITY 4: while nothing comes, a person may ask for a dead letter.
+                // PRIORITY 4: while nothing is received, dead letters may be waiting for their retry.
                 () = tokio::time::sleep(IDLE_TICK) => {}
             }
         }
@@ -79,20 +92,26 @@ impl<S: Source> Ingest<'_, S> {
             let Some(delivery) = self.source.take()? else { return Ok(()) };
             let change = match delivery {
                 Delivery::Begin(transaction) => {
-                    self.history.begin(transaction).map_err(Failure::stop)?;
                     self.appender.begin();
+                    self.prove(transaction).await?;
                     continue;
                 }
-                Delivery::Commit { end } => {
-                    self.commit(end);
-                    self.appender.inject(&self.ledger)?;
+                Delivery::Commit { resume } => {
+                    self.appender.complete();
+                    self.mark(resume);
+                    if !self.skips {
+                        self.appender.inject(&self.ledger)?;
+                    }
                     continue;
                 }
-                Delivery::Progress { wal_end } => {
-                    self.progress(wal_end)?;
+                Delivery::Progress { resume } => {
+                    self.mark(Some(resume));
                     continue;
                 }
-                // What a transaction says of itself counts for its changes that were not received before, too.
+                Delivery::Change(_) | Delivery::Message(_) | Delivery::Unreadable(_) if self.skips => {
+                    continue;
+                }
+                // The context applies to all later changes of the transaction, even if the message itself was received before.
                 Delivery::Message(message) if self.appender.takes_context(&message) => continue,
                 Delivery::Message(message) if self.appender.is_known(&message.place) => continue,
                 Delivery::Message(message) => {
@@ -119,35 +138,62 @@ impl<S: Source> Ingest<'_, S> {
                 if self.is_stopping() {
                     return Ok(());
                 }
+                if self.skips {
+                    break;
+                }
+            }
+            if self.appender.is_heavy() && !self.appender.flush(&self.ledger)? {
+                self.make_room().await?;
             }
         }
     }
 
-    fn commit(&mut self, end: Lsn) {
-        self.appender.complete();
-        if self.history.commit() {
-            self.ledger.lock().mark(self.appender.frame(), end);
+    /// A transaction begins. It may complete the proof, which releases the withheld frames.
+    async fn prove(&mut self, transaction: Transaction) -> Result<(), Failure> {
+        let Some(proof) = &mut self.proof else { return Ok(()) };
+        if !proof.begin(transaction)? {
+            return Ok(());
         }
+        self.proof = None;
+        self.appender.show();
+        tracing::info!(
+            event = "publishing_released",
+            "the source has the last known transaction; publishing continues"
+        );
+        if !std::mem::take(&mut self.skips) {
+            return Ok(());
+        }
+        self.make_room().await?;
+        Err(Failure::retry(
+            "the log had no room up to the last known transaction; receiving again what was skipped",
+        ))
     }
 
-    fn progress(&mut self, wal_end: Lsn) -> Result<(), Failure> {
-        if self.history.progress(wal_end).map_err(Failure::stop)? {
-            self.ledger.lock().mark(self.appender.frame(), wal_end);
+    /// Whether space cannot become free: everything visible is published, and the rest of the log waits for the proof.
+    fn waits_for_proof(&self) -> bool {
+        self.proof.is_some() && self.ledger.lock().checkpoint().watermark.frame >= self.appender.visible()
+    }
+
+    /// Notes the position that may be confirmed once everything appended so far is settled.
+    fn mark(&self, resume: Option<ResumePoint>) {
+        if let Some(resume) = resume {
+            self.ledger.lock().mark(self.appender.frame(), resume);
         }
-        Ok(())
     }
 
     async fn confirm(&mut self, settled: Settled) -> Result<(), Failure> {
         if settled.connection() == self.connection {
-            self.source.confirm(settled).await?;
-            meters::confirmed(settled.lsn());
+            self.source.confirm(&settled).await?;
+            let seq = settled.resume().seq();
+            self.status.ingest(|part| part.confirmed = Some((seq, Moment::now())));
         }
         Ok(())
     }
 
-    /// The log is full: the source is paused until there is room. Publishing goes on, and so do confirms.
+    /// The log is full: pauses the source until there is space. Publishing and confirms continue. If the log is full of withheld
+    /// frames, the source is read without storing until the proof is complete.
     async fn make_room(&mut self) -> Result<(), Failure> {
-        meters::paused(true);
+        self.status.ingest(|part| part.paused = part.paused.or_else(|| Some(Moment::now())));
         let behind = self.ledger.lock().published().behind.clone();
         let say = self.appender.say_full(behind.as_ref());
         loop {
@@ -161,12 +207,20 @@ impl<S: Source> Ingest<'_, S> {
             }
             if self.appender.flush(&self.ledger)? {
                 if say {
-                    tracing::info!("the log has room again: the source goes on");
+                    tracing::info!(event = "source_resumed", "buffer has space; source resumed");
                 }
                 break;
             }
+            if self.waits_for_proof() {
+                tracing::warn!(
+                    event = "source_read_ahead",
+                    "log full before the last known transaction; reading up to it without storing"
+                );
+                self.skips = true;
+                break;
+            }
         }
-        meters::paused(false);
+        self.status.ingest(|part| (part.paused, part.heard) = (None, Some(time::now())));
         Ok(())
     }
 
@@ -174,7 +228,7 @@ impl<S: Source> Ingest<'_, S> {
         *self.phase.borrow() != Phase::Running
     }
 
-    /// Waits for the keeper's last word, confirms it and ends the stream in order.
+    /// Waits for the checkpointer's last settled position, confirms it, and ends the replication stream.
     async fn stop(mut self) -> Result<(), Failure> {
         while *self.phase.borrow() != Phase::LastConfirm {
             tokio::select! {
@@ -183,7 +237,7 @@ impl<S: Source> Ingest<'_, S> {
                 settled = settled(&mut self.settled) => self.confirm(settled).await?,
             }
         }
-        let last = *self.settled.borrow();
+        let last = self.settled.borrow().clone();
         if let Some(last) = last {
             self.confirm(last).await?;
         }
@@ -191,20 +245,20 @@ impl<S: Source> Ingest<'_, S> {
     }
 }
 
-/// Resolves when the process is stopping (or its supervisor is gone).
+/// Resolves when the process is stopping, or its supervisor has ended.
 async fn stopping(phase: &mut watch::Receiver<Phase>) {
-    // The sender outlives the loops; if it is gone, the process is ending.
+    // The sender outlives the loops. If it is dropped, the process is ending.
     let ended = phase.wait_for(|phase| *phase != Phase::Running).await;
     drop(ended);
 }
 
-/// The next word of the keeper.
+/// The next settled position of the checkpointer.
 async fn settled(receiver: &mut watch::Receiver<Option<Settled>>) -> Settled {
     loop {
         if receiver.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        let settled = *receiver.borrow_and_update();
+        let settled = receiver.borrow_and_update().clone();
         if let Some(settled) = settled {
             return settled;
         }

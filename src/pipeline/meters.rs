@@ -1,137 +1,184 @@
-//! What the loops count. The names are part of what users rely on; what they mean is said once, in [`describe`].
+//! The metrics: names, descriptions, and how they get their values. Users rely on the names.
+//!
+//! Counters are incremented at the event. Gauges are computed from the [`Report`] at each scrape, so that ages are correct even
+//! while a loop hangs.
 
-use std::time::{Duration, SystemTime};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use crate::pipeline::status::Report;
+use crate::sink::lanes::Settlement;
 
-use crate::buffer::keeper::{LOG_BYTES, LOG_UNPUBLISHED};
-use crate::pipeline::health::{self, End};
-use crate::position::Lsn;
-use crate::sink::lanes::{Lag, Settlement};
-use crate::sink::shards::Summary;
+const BUILD: &str = "forebay_build_info";
+const CONNECTED: &str = "forebay_source_connected";
+const SILENT: &str = "forebay_source_silent_seconds";
+const PAUSED: &str = "forebay_source_paused";
+const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
+const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
+const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
+const TABLES_MISSING: &str = "forebay_publication_tables_missing";
+const PUBLICATION_CHANGES: &str = "forebay_publication_changes_total";
+const WATCHDOG: &str = "forebay_watchdog_up";
+const TABLES_GONE: &str = "forebay_publication_tables_gone";
+const LOG_BYTES: &str = "forebay_log_bytes";
+const LOG_UNPUBLISHED: &str = "forebay_log_frames_unpublished";
+const OLDEST: &str = "forebay_oldest_unpublished_seconds";
+const SERVICE: &str = "forebay_kinesis_available";
+const DESCRIBED: &str = "forebay_kinesis_described";
+const WAITING: &str = "forebay_publish_stalled_seconds";
+const HALTED: &str = "forebay_publishing_halted";
+const WINDOW: &str = "forebay_window_bytes";
+const IN_FLIGHT: &str = "forebay_requests_in_flight";
+const PAUSED_LANES: &str = "forebay_lanes_paused";
+const DETACHED: &str = "forebay_lanes_detached";
+const BEHIND: &str = "forebay_lanes_behind_frames";
+const BEHIND_SECONDS: &str = "forebay_lanes_behind_seconds";
+const SHARDS_LIMITED: &str = "forebay_shards_limited";
+const SHARDS_REFUSING: &str = "forebay_shards_refusing";
+const RATE_RECORDS: &str = "forebay_shard_rate_lowest_records";
+const RATE_BYTES: &str = "forebay_shard_rate_lowest_bytes";
 
 const UNTRANSLATABLE: &str = "forebay_changes_untranslatable_total";
 const UNDECIDED: &str = "forebay_rules_undecided_total";
-const PAUSED: &str = "forebay_source_paused";
-const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
-/// 1 while the replication stream is open.
-pub const CONNECTED: &str = "forebay_source_connected";
-/// 1 while Kinesis answers.
-pub const SERVICE: &str = "forebay_kinesis_available";
-const DESCRIBED: &str = "forebay_kinesis_described";
 const SENT: &str = "forebay_records_sent_total";
 const ACCEPTED: &str = "forebay_records_accepted_total";
 const ACCEPTED_BYTES: &str = "forebay_records_accepted_bytes_total";
 const ACCEPTED_EVENTS: &str = "forebay_events_accepted_total";
 const VIOLATIONS: &str = "forebay_order_violations_total";
-const REFUSED: &str = "forebay_records_refused_total";
+const REJECTED: &str = "forebay_records_rejected_total";
 const QUARANTINED: &str = "forebay_records_quarantined_total";
-/// 1 while publishing stands before a record that cannot leave.
-pub const HALTED: &str = "forebay_publishing_halted";
-const TABLES_GONE: &str = "forebay_publication_tables_gone";
-const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
-const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
-const WINDOW: &str = "forebay_window_bytes";
-const IN_FLIGHT: &str = "forebay_requests_in_flight";
-const PAUSED_LANES: &str = "forebay_lanes_paused";
-const SHARDS_LIMITED: &str = "forebay_shards_limited";
-const SHARDS_REFUSING: &str = "forebay_shards_refusing";
-const RATE_RECORDS: &str = "forebay_shard_rate_lowest_records";
-const RATE_BYTES: &str = "forebay_shard_rate_lowest_bytes";
-const DETACHED: &str = "forebay_lanes_detached";
-const BEHIND: &str = "forebay_lanes_behind_frames";
-const BEHIND_SECONDS: &str = "forebay_lanes_behind_seconds";
+const DEAD_LETTER_BYTES: &str = "forebay_dead_letter_file_bytes";
+const DEAD_LETTER_BYTES_MAX: &str = "forebay_dead_letter_file_max_bytes";
+const DEAD_LETTERS_BLOCKED: &str = "forebay_dead_letters_blocked";
+const UNACCOUNTED: &str = "forebay_events_unaccounted";
 const RETRIES: &str = "forebay_loop_restarts_total";
+const LOG_LINES_DROPPED: &str = "forebay_stderr_lines_dropped_total";
 
-/// Tells the exporter what each name means.
+/// Gauges with their meanings.
+const GAUGES: [(&str, &str); 31] = [
+    (BUILD, "Version of the program, as a label; always 1"),
+    (CONNECTED, "1 while the replication stream is open"),
+    (SILENT, "Time since the database sent anything, while it is read; it is asked at least every 10 s"),
+    (PAUSED, "1 while the log is full and PostgreSQL retains WAL"),
+    (CONFIRMED, "Highest LSN confirmed to PostgreSQL, as a byte address"),
+    (SLOT_RETAINED, "WAL that PostgreSQL retains for the slot"),
+    (SLOT_UNCONFIRMED, "WAL after the slot's confirmed position"),
+    (TABLES_GONE, "Tables that left the publication since the start; their changes are not sent"),
+    (TABLES_MISSING, "Tables of source.tables that the publication does not send"),
+    (WATCHDOG, "1 while the publication and the slot can be checked"),
+    (LOG_BYTES, "Size of the log on disk"),
+    (LOG_UNPUBLISHED, "Changes received and not published"),
+    (OLDEST, "Age of the oldest unpublished change, since its commit; 0 if everything is published"),
+    (
+        SERVICE,
+        "1 while Kinesis accepts records; 0 if it has acknowledged nothing for 12 s although records wait",
+    ),
+    (DESCRIBED, "1 while the stream's settings can be read, so that a recreated stream is detected"),
+    (WAITING, "Time for which records have waited without any acknowledgement; 0 if none waits"),
+    (HALTED, "1 while publishing is halted before a poison record (on_poison = stop)"),
+    (DEAD_LETTER_BYTES, "Size of the dead-letter file"),
+    (DEAD_LETTER_BYTES_MAX, "Largest size of the dead-letter file (buffer.max_dead_letter_size)"),
+    (DEAD_LETTERS_BLOCKED, "Dead letters of the last batch that found no room; events of their keys wait"),
+    (UNACCOUNTED, "Events that the watermark has passed, and that are neither published nor dead letters"),
+    (WINDOW, "Log read ahead of what is published"),
+    (IN_FLIGHT, "Requests to Kinesis without a response"),
+    (PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal"),
+    (DETACHED, "Lanes that lag behind and are served by a catch-up reader"),
+    (BEHIND, "Lag of the slowest detached lane, in frames of the log"),
+    (BEHIND_SECONDS, "Age of the oldest unpublished change of the detached lanes"),
+    (SHARDS_LIMITED, "Shards with a reduced send rate, because they throttled recently"),
+    (SHARDS_REFUSING, "Shards that accept nothing and are tried with single records"),
+    (RATE_RECORDS, "Lowest rate in force for any shard, in records a second; 0 while none is"),
+    (RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is"),
+];
+
+/// Counters with their meanings.
+const COUNTERS: [(&str, &str); 12] = [
+    (UNTRANSLATABLE, "Changes that became dead letters because they could not be read or translated"),
+    (UNDECIDED, "Rule conditions skipped because a referenced column was not sent (unchanged TOAST value)"),
+    (SENT, "Records sent to Kinesis, retries included"),
+    (ACCEPTED, "Records accepted by Kinesis"),
+    (ACCEPTED_BYTES, "Size of accepted records, data and partition keys"),
+    (ACCEPTED_EVENTS, "Events in accepted records: more than records where records are packed"),
+    (VIOLATIONS, "Records that Kinesis did not number above an earlier record of the same key and shard"),
+    (REJECTED, "Records to be retried, by reason: throttled, failed, unacknowledged"),
+    (QUARANTINED, "Records written to the dead-letter file"),
+    (PUBLICATION_CHANGES, "Changes of the publication that may leave something out of the stream"),
+    (RETRIES, "Restarts of a loop, by loop: ingest, publish"),
+    (
+        LOG_LINES_DROPPED,
+        "Lines of the log that were dropped because the reader of standard error did not keep up",
+    ),
+];
+
+/// Gives every metric its meaning, and every counter its first value: an alert on an increase would not see a counter that
+/// appears as 1.
 pub fn describe() {
-    describe_counter!(
-        UNTRANSLATABLE,
-        "Changes that became dead letters because they could not be read or translated"
-    );
-    describe_counter!(
-        UNDECIDED,
-        "Conditions of rules that hung on a value the server did not send: no event was made"
-    );
-    describe_gauge!(PAUSED, "1 while the log is full and Postgres keeps its write-ahead log");
-    describe_gauge!(CONFIRMED, "Highest log sequence number confirmed to Postgres, as a byte address");
-    describe_gauge!(LOG_BYTES, "Bytes of the log on disk");
-    describe_gauge!(LOG_UNPUBLISHED, "Frames received and not published");
-    describe_gauge!(CONNECTED, "1 while the replication stream is open");
-    describe_gauge!(SERVICE, "1 while Kinesis takes records");
-    describe_gauge!(
-        DESCRIBED,
-        "1 while the stream's settings can be read: a recreated stream would be noticed"
-    );
-    describe_counter!(SENT, "Records sent to Kinesis, repeats included");
-    describe_counter!(ACCEPTED, "Records accepted by Kinesis");
-    describe_counter!(ACCEPTED_BYTES, "Bytes of accepted records, data and partition keys");
-    describe_counter!(
-        ACCEPTED_EVENTS,
-        "Events in accepted records: more than records where records are packed"
-    );
-    describe_counter!(
-        VIOLATIONS,
-        "Records that Kinesis did not number above the record before of the same key and shard"
-    );
-    describe_counter!(REFUSED, "Records to be sent again, by reason: throttled, failed, unanswered");
-    describe_counter!(QUARANTINED, "Records written to the dead-letter file");
-    describe_gauge!(HALTED, "1 while publishing stands before a record that cannot leave (on_poison = stop)");
-    describe_gauge!(
-        TABLES_GONE,
-        "Tables that have left the publication since the start; their changes are not sent"
-    );
-    describe_gauge!(SLOT_RETAINED, "Bytes of write-ahead log that Postgres keeps for the slot");
-    describe_gauge!(SLOT_UNCONFIRMED, "Bytes of write-ahead log beyond the slot's confirmed position");
-    describe_gauge!(WINDOW, "Bytes of log between what is published and what is read ahead");
-    describe_gauge!(IN_FLIGHT, "Requests to Kinesis without an answer");
-    describe_gauge!(PAUSED_LANES, "Lanes (256ths of the hash range) that wait after a refusal");
-    describe_gauge!(
-        SHARDS_LIMITED,
-        "Shards sent to at a limited rate, because they have refused for throughput of late"
-    );
-    describe_gauge!(SHARDS_REFUSING, "Shards that refuse everything, and are tried by single records");
-    describe_gauge!(RATE_RECORDS, "Lowest rate in force for any shard, in records a second; 0 while none is");
-    describe_gauge!(RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is");
-    describe_gauge!(DETACHED, "Lanes that cannot keep up and are fed apart from the others");
-    describe_gauge!(BEHIND, "Frames that the others have read beyond the last of the detached lanes");
-    describe_gauge!(
-        BEHIND_SECONDS,
-        "Seconds since the commit of the oldest unpublished change of the detached lanes"
-    );
-    describe_counter!(RETRIES, "How often a loop was started again, by loop: ingest, publish");
-    begin();
+    let unit = |name: &str| match name.trim_end_matches("_total") {
+        name if name.ends_with("_bytes") => Unit::Bytes,
+        name if name.ends_with("_seconds") => Unit::Seconds,
+        _ => Unit::Count,
+    };
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, unit(name), meaning);
+    }
+    for (name, meaning) in COUNTERS {
+        describe_counter!(name, unit(name), meaning);
+        match name {
+            REJECTED => {
+                for reason in ["throttled", "failed", "unacknowledged"] {
+                    counter!(REJECTED, "reason" => reason).increment(0);
+                }
+            }
+            RETRIES => {
+                for name in ["ingest", "publish"] {
+                    counter!(RETRIES, "loop" => name).increment(0);
+                }
+            }
+            name => counter!(name).increment(0),
+        }
+    }
 }
 
-/// Shows what has not happened yet as 0: an alert on a counter's increase would not see one that appears as 1.
-fn begin() {
-    let counted =
-        [UNTRANSLATABLE, UNDECIDED, SENT, ACCEPTED, ACCEPTED_BYTES, ACCEPTED_EVENTS, VIOLATIONS, QUARANTINED];
-    for name in counted {
-        counter!(name).increment(0);
-    }
-    for reason in ["throttled", "failed", "unanswered"] {
-        counter!(REFUSED, "reason" => reason).increment(0);
-    }
-    for name in ["ingest", "publish"] {
-        counter!(RETRIES, "loop" => name).increment(0);
-    }
-    for name in [
-        PAUSED,
-        HALTED,
-        CONNECTED,
-        SERVICE,
-        DESCRIBED,
-        SHARDS_LIMITED,
-        SHARDS_REFUSING,
-        RATE_RECORDS,
-        RATE_BYTES,
-        DETACHED,
-        BEHIND,
-        BEHIND_SECONDS,
+/// Sets the gauges from a report.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, exact up to 2^53")]
+pub fn show(report: &Report) {
+    let is = |yes: bool| f64::from(u8::from(yes));
+    let (ingest, publish, slot) = (&report.ingest, &report.publish, &report.slot);
+    gauge!(BUILD, "version" => report.version).set(1.0);
+    gauge!(CONNECTED).set(is(ingest.connected));
+    gauge!(SILENT).set(ingest.silent_seconds.unwrap_or_default());
+    gauge!(PAUSED).set(is(ingest.paused));
+    gauge!(TABLES_GONE).set(slot.tables_gone as f64);
+    gauge!(TABLES_MISSING).set(slot.tables_missing as f64);
+    gauge!(WATCHDOG).set(is(slot.watched));
+    // Unknown values are left out: 0 would be wrong.
+    for (name, value) in [
+        (CONFIRMED, ingest.confirmed_bytes),
+        (SLOT_RETAINED, slot.retained_wal_bytes),
+        (SLOT_UNCONFIRMED, slot.unconfirmed_wal_bytes),
+        (LOG_BYTES, report.buffer.as_ref().map(|buffer| buffer.bytes)),
+        (LOG_UNPUBLISHED, report.buffer.as_ref().map(|buffer| buffer.unpublished_frames)),
     ] {
-        gauge!(name).set(0.0);
+        if let Some(value) = value {
+            gauge!(name).set(value as f64);
+        }
     }
+    gauge!(OLDEST).set(publish.oldest_unpublished_seconds);
+    gauge!(SERVICE).set(is(publish.available));
+    gauge!(DESCRIBED).set(is(publish.described));
+    gauge!(WAITING).set(publish.waiting_seconds);
+    gauge!(HALTED).set(is(publish.halted));
+    gauge!(WINDOW).set(publish.window_bytes as f64);
+    gauge!(IN_FLIGHT).set(publish.requests_in_flight as f64);
+    gauge!(PAUSED_LANES).set(publish.lanes_paused as f64);
+    gauge!(DETACHED).set(publish.lanes_detached as f64);
+    gauge!(BEHIND).set(publish.lanes_behind_frames as f64);
+    gauge!(BEHIND_SECONDS).set(publish.lanes_behind_seconds);
+    // Without names: shards come and go, so one series for each would never end. The log names them.
+    gauge!(SHARDS_LIMITED).set(publish.shards_limited as f64);
+    gauge!(SHARDS_REFUSING).set(publish.shards_refusing as f64);
+    gauge!(RATE_RECORDS).set(publish.shard_rate_lowest_records);
+    gauge!(RATE_BYTES).set(publish.shard_rate_lowest_bytes);
 }
 
 pub(super) fn untranslatable() {
@@ -142,35 +189,6 @@ pub(super) fn undecided(conditions: u64) {
     if conditions > 0 {
         counter!(UNDECIDED).increment(conditions);
     }
-}
-
-pub(super) fn paused(paused: bool) {
-    health::full(paused);
-    gauge!(PAUSED).set(f64::from(u8::from(paused)));
-}
-
-pub(super) fn connected(connected: bool) {
-    if connected {
-        health::well(End::Database);
-    }
-    gauge!(CONNECTED).set(f64::from(u8::from(connected)));
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a gauge is a float; 2^53 bytes of write-ahead log are exact enough"
-)]
-pub(super) fn confirmed(lsn: Lsn) {
-    health::confirmed();
-    gauge!(CONFIRMED).set(lsn.get() as f64);
-}
-
-pub(super) fn service(available: bool) {
-    gauge!(SERVICE).set(f64::from(u8::from(available)));
-}
-
-pub(super) fn described(described: bool) {
-    gauge!(DESCRIBED).set(f64::from(u8::from(described)));
 }
 
 pub(super) fn sent(records: usize) {
@@ -187,60 +205,42 @@ pub(super) fn settled(settlement: &Settlement) {
     for (reason, records) in [
         ("throttled", settlement.throttled),
         ("failed", settlement.failed),
-        ("unanswered", settlement.unanswered),
+        ("unacknowledged", settlement.unanswered),
     ] {
         if records > 0 {
-            counter!(REFUSED, "reason" => reason).increment(wide(records));
+            counter!(REJECTED, "reason" => reason).increment(wide(records));
         }
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn tables_gone(tables: usize) {
-    gauge!(TABLES_GONE).set(tables as f64);
+pub(super) fn dead_letter_file(bytes: u64, max: u64) {
+    gauge!(DEAD_LETTER_BYTES).set(bytes as f64);
+    gauge!(DEAD_LETTER_BYTES_MAX).set(max as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn slot(retained: u64, unconfirmed: u64) {
-    gauge!(SLOT_RETAINED).set(retained as f64);
-    gauge!(SLOT_UNCONFIRMED).set(unconfirmed as f64);
+pub(super) fn dead_letters_blocked(records: usize) {
+    gauge!(DEAD_LETTERS_BLOCKED).set(records as f64);
 }
 
-pub(super) fn halted(halted: bool) {
-    gauge!(HALTED).set(f64::from(u8::from(halted)));
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(super) fn unaccounted(events: u64) {
+    gauge!(UNACCOUNTED).set(events as f64);
 }
 
 pub(super) fn quarantined() {
     counter!(QUARANTINED).increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn window(bytes: usize, in_flight: usize, paused_lanes: usize) {
-    gauge!(WINDOW).set(bytes as f64);
-    gauge!(IN_FLIGHT).set(in_flight as f64);
-    gauge!(PAUSED_LANES).set(paused_lanes as f64);
+/// The publication differs in so many ways from what was seen before.
+pub fn publication_changed(differences: u64) {
+    counter!(PUBLICATION_CHANGES).increment(differences);
 }
 
-/// Rates of shards, without names: shards come and go, so one series for each would never end. The log names them.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn rates(rates: &Summary) {
-    let [records, bytes] = rates.lowest.unwrap_or_default();
-    gauge!(SHARDS_LIMITED).set(rates.limited as f64);
-    gauge!(SHARDS_REFUSING).set(rates.stuck as f64);
-    gauge!(RATE_RECORDS).set(records);
-    gauge!(RATE_BYTES).set(bytes);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(super) fn detached(lag: &Lag, now: SystemTime) {
-    let age = |micros: i64| {
-        let committed =
-            SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default());
-        now.duration_since(committed).unwrap_or_default().as_secs_f64()
-    };
-    gauge!(DETACHED).set(lag.lanes as f64);
-    gauge!(BEHIND).set(lag.frames as f64);
-    gauge!(BEHIND_SECONDS).set(lag.oldest.map_or(0.0, age));
+/// A line for standard error found no room.
+pub fn log_line_dropped() {
+    counter!(LOG_LINES_DROPPED).increment(1);
 }
 
 pub(super) fn restarted(name: &'static str) {

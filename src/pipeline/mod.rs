@@ -1,29 +1,14 @@
-//! The two loops, recovery, start and stop.
+//! The two loops, and everything that both need: attempts, dead letters, status and metrics.
 //!
-//! Each attempt of either loop starts from what the buffer says, so start-up, reconnect and crash recovery are one path.
+//! Each attempt of either loop starts from the state of the buffer. So start, reconnect and crash recovery are one path.
 
-pub mod adopt;
-pub mod append;
 pub mod attempts;
-pub mod contract;
-pub mod database;
-pub mod desk;
-pub mod health;
-pub mod history;
+pub mod dead_letter;
 pub mod ingest;
 pub mod meters;
-pub mod notice;
-pub mod poison;
 pub mod publish;
-mod readers;
-pub mod recover;
-mod remarks;
-pub mod retry;
-mod seldom;
 pub mod start;
-mod stream;
-pub mod supervise;
-pub mod watchdog;
+pub mod status;
 
 /// How far the process is on its way out. Both loops watch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

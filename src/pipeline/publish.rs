@@ -1,119 +1,125 @@
-//! The publish loop: reads the log after what is published → Kinesis → reports how far it has come.
+//! The publish loop: reads the log after the watermark, sends records, and reports progress to the ledger.
 //!
-//! It never looks at a change, and no error of the service ends it: what is refused or unanswered is sent again, key by key
-//! and in order, for ever. What it knows is the window; everything else is in the ledger.
+//! It never decodes a change, and no error of the service ends it: rejected and unacknowledged records are retried without
+//! limit, each key in order. Its only state is the window; everything else is in the ledger.
 
+mod former_counts;
+mod publish_log;
+mod readers;
+mod shard_watch;
+mod stream_watch;
+
+use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::buffer::checkpoint::StreamIdentity;
+use crate::buffer::checkpoint::Totals;
 use crate::buffer::ledger::{Behind, Published, Reached, SharedLedger};
 use crate::buffer::log::Log;
+use crate::buffer::reader::Reader;
 use crate::config::Pack;
-use crate::failure::Failure;
-use crate::pipeline::poison::{Laid, Undertaker, Verdict};
-use crate::pipeline::readers::Readers;
-use crate::pipeline::remarks::{Remarks, ranges};
-use crate::pipeline::stream::{self, StreamWatch};
+use crate::failure::{Failure, Problem};
+use crate::identity::StreamIdentity;
+use crate::pipeline::dead_letter::quarantine::{Fate, Report};
+use crate::pipeline::dead_letter::{Quarantine, Verdict};
+use crate::pipeline::publish::publish_log::{PublishLog, ranges};
+use crate::pipeline::publish::readers::Readers;
+use crate::pipeline::publish::shard_watch::ShardWatch;
+use crate::pipeline::publish::stream_watch::{StreamRefusal, StreamWatch};
+use crate::pipeline::status::Status;
 use crate::pipeline::{Phase, meters};
-use crate::sink::lanes::{Detail, FeedId, Lanes, Start};
-use crate::sink::request::{Limits, PACK_BYTES, Ticket};
-use crate::sink::{Answer, Publisher, PutError, StreamFacts};
+use crate::sink::lanes::Ticket;
+use crate::sink::lanes::{Detail, Lanes, ReaderId, Settlement, Start};
+use crate::sink::pacing::{Limits, PACK_BYTES};
+use crate::sink::rate::Summary;
+use crate::sink::{Answer, Destination, PutError, StreamFacts};
 
-/// How often lanes and books are reported; the checkpoint is not written more often either.
+/// How often lanes and event counts are reported. The checkpoint is not written more often either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// How long a stop waits for requests that are out.
+/// How long a stop waits for requests without a response.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// When a dead letter is tried again that found no room.
-const BURY_AGAIN: Duration = Duration::from_secs(5);
+/// Pause before dead letters that had no room are written again.
+const QUARANTINE_AGAIN: Duration = Duration::from_secs(5);
 
-/// The stream is not the one this directory has published to, or cannot keep order.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamRefusal {
-    /// Another stream, or a recreated one.
-    #[error(
-        "the buffer directory belongs to the stream {found} created at {found_created}, now it is {now} created at {now_created}: \
-         it was recreated, or the configuration names another one. If it is meant, `forebay adopt --reason \"…\"` begins a \
-         new epoch; events published to the old stream are not repeated"
-    )]
-    Other {
-        /// ARN in the checkpoint.
-        found: String,
-        /// Its creation time, milliseconds since the Unix epoch.
-        found_created: i64,
-        /// ARN now.
-        now: String,
-        /// Creation time now.
-        now_created: i64,
-    },
-    /// `RecordDistributionStrategy` is `AUTO`.
-    #[error(
-        "the stream {0} ignores partition keys (RecordDistributionStrategy AUTO), so events of one key would be reordered: \
-         set it to USER_PARTITION_KEY (aws kinesis update-stream-record-distribution-strategy) and start again"
-    )]
-    IgnoresKeys(String),
-}
-
-/// What the loop works with, over all its attempts.
+/// Everything that outlives an attempt of the loop.
 #[derive(Debug)]
 pub struct Publish<P> {
     /// The stream.
     pub publisher: P,
     /// The log.
     pub log: Arc<Log>,
-    /// The account.
+    /// The ledger.
     pub ledger: SharedLedger,
-    /// Who takes records that cannot leave.
-    pub undertaker: Undertaker,
+    /// Writes records that cannot be published.
+    pub quarantine: Quarantine,
     /// How many events a record holds.
     pub pack: Pack,
-    /// Whether to go on.
+    /// Whether the process is stopping.
     pub phase: watch::Receiver<Phase>,
+    /// The loop's part of the status.
+    pub status: Status,
+    /// For jitter alone.
+    pub seed: u64,
 }
 
-impl<P: Publisher> Publish<P> {
+impl<P: Destination> Publish<P> {
     /// Runs until the process stops (`Ok`) or the attempt fails.
     ///
     /// # Errors
-    /// The log cannot be read, the stream is another one, or a poison stops it.
+    /// The log cannot be read, or the stream is another one.
     pub async fn run(&mut self) -> Result<(), Failure> {
         let Some(facts) = self.meet_stream().await? else { return Ok(()) };
         let start = {
-            let ledger = self.ledger.lock();
-            let Published { low, lanes, answered, .. } = ledger.published();
+            let mut ledger = self.ledger.lock();
+            let last_seen = ledger.checkpoint().last_seen;
+            let Published { watermark, lanes, lane_parts, acknowledged, .. } = ledger.resume();
             Start {
-                low: low.mark,
-                tip: ledger.checkpoint().tip,
+                watermark: watermark.mark,
+                last_seen,
                 lanes: lanes.clone(),
-                answered: answered.clone(),
+                parts: lane_parts.clone(),
+                acknowledged: acknowledged.clone(),
             }
         };
+        if !self.ledger.lock().is_counted_by_lane() {
+            let counting = former_counts::count(&self.log, &start, facts.max_record_size);
+            let counted = tokio::select! {
+                biased;
+                _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+                counted = counting => counted?,
+            };
+            self.ledger.lock().count_by_lane(counted);
+        }
         let epoch = self.ledger.lock().checkpoint().epoch;
         let pack_bytes = match self.pack {
             Pack::Off => 0,
             Pack::Lines => PACK_BYTES,
         };
         let limits = Limits { max_record_size: facts.max_record_size, pack_bytes, ..Limits::default() };
-        let lanes = Lanes::new(&start, limits, seed());
-        self.undertaker.begin()?;
+        let lanes = Lanes::new(&start, limits, self.seed);
+        tokio::select! {
+            biased;
+            _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+            begun = self.quarantine.begin() => begun?,
+        }
         let mut attempt = Attempt {
             readers: Readers::new(&self.log, &lanes, epoch),
             lanes,
             reported: Instant::now(),
-            remarks: Remarks::default(),
-            bury_after: None,
-            stream: StreamWatch::new(facts),
+            publish_log: PublishLog::default(),
+            quarantine_after: None,
+            stream: StreamWatch::new(facts, self.status.clone()),
             loop_: self,
         };
         attempt.run().await
     }
 
-    /// Reads the stream's settings, for as long as it takes; `None` if the process stops first.
+    /// Describes the stream, with retries until it succeeds; `None` if the process stops first.
     async fn meet_stream(&mut self) -> Result<Option<StreamFacts>, Failure> {
         let mut pause = Duration::from_millis(100);
         loop {
@@ -125,22 +131,29 @@ impl<P: Publisher> Publish<P> {
             let error = match described {
                 Ok(facts) => {
                     self.check_stream(&facts)?;
-                    let Some(closed) = stream::closed(&facts) else {
+                    let Some(closed) = stream_watch::closed(&facts) else {
                         tracing::info!(
-                            stream = facts.arn,
+                            event = "stream_available",
+                            stream = facts.name,
                             shards = facts.shards,
                             mode = facts.mode,
                             max_record_size = facts.max_record_size,
-                            "the stream answers"
+                            "stream available"
                         );
                         return Ok(Some(facts));
                     };
                     closed
                 }
-                Err(error) => error.to_string(),
+                Err(error) => Problem::from(error),
             };
-            stream::unavailable(&error);
-            tracing::warn!(error, retry_in = ?pause, "the stream cannot be described, or takes nothing: nothing is sent before it does");
+            let oldest = self.oldest();
+            self.status.publish(|part| {
+                (part.unavailable, part.described, part.oldest) = (Some(error.to_string()), false, oldest);
+            });
+            tracing::warn!(
+                event = "stream_unavailable", error = error.primary(), hint = error.hint(), retry_in = ?pause,
+                "stream unavailable: sending nothing until it can be described"
+            );
             tokio::select! {
                 biased;
                 _ = self.phase.wait_for(|phase| *phase != Phase::Running) => return Ok(None),
@@ -150,17 +163,25 @@ impl<P: Publisher> Publish<P> {
         }
     }
 
+    /// Commit time of the first change beyond the watermark. Lanes that are ahead are not considered.
+    fn oldest(&self) -> Option<i64> {
+        let watermark = self.ledger.lock().watermark().mark.frame;
+        let chunk = Reader::new(&self.log, watermark).next_chunk().ok()??;
+        let first = chunk.frames().next()?;
+        Some(first.head().transaction.time)
+    }
+
     fn check_stream(&self, facts: &StreamFacts) -> Result<(), Failure> {
         if facts.ignores_keys {
-            return Err(Failure::stop(StreamRefusal::IgnoresKeys(facts.arn.clone())));
+            return Err(Failure::stop(StreamRefusal::IgnoresKeys(facts.name.clone())));
         }
-        let now = StreamIdentity { arn: facts.arn.clone(), created: facts.created };
+        let now = StreamIdentity { name: facts.name.clone(), created: facts.created };
         let mut ledger = self.ledger.lock();
         match ledger.stream() {
             Some(found) if *found != now => Err(Failure::stop(StreamRefusal::Other {
-                found: found.arn.clone(),
+                found: found.name.clone(),
                 found_created: found.created,
-                now: now.arn,
+                now: now.name,
                 now_created: now.created,
             })),
             Some(_) => Ok(()),
@@ -180,73 +201,82 @@ struct Attempt<'a, P> {
     readers: Readers,
     lanes: Lanes,
     reported: Instant,
-    remarks: Remarks,
-    /// The dead-letter file had no room: not before this.
-    bury_after: Option<Instant>,
+    publish_log: PublishLog,
+    /// The dead-letter file had no room: it is tried again at this time.
+    quarantine_after: Option<Instant>,
     stream: StreamWatch,
 }
 
-impl<P: Publisher> Attempt<'_, P> {
+impl<P: Destination> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
         let mut describing = FuturesUnordered::new();
+        let (mut listing, mut shards) = (FuturesUnordered::new(), ShardWatch::new());
         loop {
             self.decide();
             let mut more = false;
             if !self.halted() {
-                more = self.readers.read(&mut self.lanes, self.loop_.undertaker.aside())?;
-                self.bury()?;
+                more = self.readers.read(&mut self.lanes, self.loop_.quarantine.already_written())?;
+                self.quarantine();
+            }
+            if !self.may_send() && self.lanes.could_send(Instant::now()) {
+                self.stream.wants_to_send();
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {
                 self.stream.asks();
                 describing.push(self.loop_.publisher.describe());
+            }
+            if listing.is_empty() && shards.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
+                listing.push(self.loop_.publisher.shards());
             }
             while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
                 let answer = self.loop_.publisher.put(request.records);
-                let ticket = request.ticket;
-                out.push(async move { (ticket, answer.await) });
+                out.push(in_time(request.ticket, request.timeout, answer));
             }
             // While nothing may be sent, no lane is slower than another.
             let sends = self.may_send();
-            if sends && self.lanes.tend(Instant::now()) {
-                Remarks::lanes_moved(self.lanes.take_changes());
+            if sends && self.lanes.rebalance(Instant::now()) {
+                PublishLog::lanes_moved(self.lanes.take_changes());
                 continue;
             }
-            let mut wake = self.reported + REPORT_EVERY;
-            if sends {
-                wake = self.lanes.wake_at(Instant::now()).map_or(wake, |at| at.min(wake));
-            }
-            if describing.is_empty() {
-                wake = wake.min(self.stream.due());
-            }
             let halted = self.halted();
+            let wake = self.wake(sends, describing.is_empty());
             tokio::select! {
                 biased;
-                // PRIORITY 1: stop. Requests that are out are waited for, nothing more is sent.
+                // PRIORITY 1: stop. Wait for requests without a response, send nothing more.
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
-                // At most once a minute while all is well; what it says decides whether anything is sent.
+                // A description, once a minute while all is well. It decides whether anything may be sent.
                 Some(described) = describing.next(), if !describing.is_empty() => self.described(described)?,
-                // PRIORITY 2: answers free the window.
+                // PRIORITY 2: responses, which free space in the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
+                // Nothing waits for it.
+                Some(listed) = listing.next(), if !listing.is_empty() => shards.asked(listed, &mut self.lanes),
+                // Records that are in the dead-letter file no longer block their keys.
+                report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
+                    self.quarantined(report);
+                }
                 // PRIORITY 3: more to send.
-                () = self.readers.grown(), if self.lanes.wants(FeedId::FRONT).is_some() && !halted && !more => {}
+                () = self.readers.grown(), if self.lanes.wants(ReaderId::MAIN).is_some() && !halted && !more => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake) => {}
-                // PRIORITY 5: more to read, after a look at everything else.
+                // PRIORITY 5: more to read, after everything else had its turn.
                 () = tokio::task::yield_now(), if more => {}
             }
             self.report(Detail::Lanes);
         }
         let patience = tokio::time::sleep(STOP_PATIENCE);
         tokio::pin!(patience);
-        while !out.is_empty() {
+        while !out.is_empty() || self.loop_.quarantine.is_busy() {
             tokio::select! {
                 biased;
-                Some((ticket, result)) = out.next() => self.settle(ticket, result),
+                Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
+                report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
+                    self.quarantined(report);
+                }
                 () = &mut patience => break,
             }
         }
@@ -254,48 +284,73 @@ impl<P: Publisher> Attempt<'_, P> {
         Ok(())
     }
 
-    /// Writes records that cannot leave to the dead-letter file, each when its turn has come. Without room there, their keys
-    /// wait and the others go on: ending the attempt would send again what is still under way.
-    fn bury(&mut self) -> Result<(), Failure> {
-        if self.bury_after.is_some_and(|at| Instant::now() < at) {
-            return Ok(());
+    /// The next time at which something is due: a report, the end of a pause, a description.
+    fn wake(&self, sends: bool, describes: bool) -> Instant {
+        let now = Instant::now();
+        let mut wake = self.reported + REPORT_EVERY;
+        if sends {
+            wake = self.lanes.wake_at(now).map_or(wake, |at| at.min(wake));
         }
-        self.bury_after = None;
-        while let Some(dead) = self.lanes.next_dead_letter() {
-            match self.loop_.undertaker.lay(&dead)? {
-                Laid::Away => {
-                    self.lanes.finish(dead.frame, dead.part);
-                    meters::quarantined();
-                }
-                Laid::NoRoom(error) => {
-                    tracing::error!(%error, retry_in = ?BURY_AGAIN, "make room: events of the same key wait for it, others go on");
-                    self.lanes.put_back(dead.frame, dead.part);
-                    self.bury_after = Some(Instant::now() + BURY_AGAIN);
-                    return Ok(());
-                }
-                Laid::Stands => return Ok(()),
+        if describes {
+            wake = wake.min(self.stream.due());
+        }
+        if let Some(until) = self.stream.held_until() {
+            wake = wake.min(until);
+        } else if !sends
+            && !self.halted()
+            && let Some(at) = self.lanes.next_attempt().filter(|at| *at > now)
+        {
+            wake = wake.min(at);
+        }
+        wake
+    }
+
+    /// Passes records that cannot be published to the dead-letter writer, each in its turn.
+    fn quarantine(&mut self) {
+        if self.quarantine_after.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.quarantine_after = None;
+        self.loop_.quarantine.submit(|| self.lanes.next_dead_letter());
+    }
+
+    /// Handles the result of the dead-letter writer. If the file has no room, the keys of these records wait and all others
+    /// continue: to end the attempt would repeat records that are under way.
+    fn quarantined(&mut self, report: Report) {
+        let (written, waiting): (Vec<_>, Vec<_>) =
+            report.into_iter().partition(|(_, fate)| *fate != Fate::NoRoom);
+        for (record, fate) in written {
+            if let Fate::Halts(id) = fate {
+                self.loop_.quarantine.halt(&record, id);
+            } else {
+                self.lanes.finish(record.frame, record.part);
+                meters::quarantined();
             }
         }
-        Ok(())
+        // In reverse, so that they are queued in their order.
+        for (record, _) in waiting.into_iter().rev() {
+            self.lanes.put_back(record.frame, record.part);
+            self.quarantine_after = Some(Instant::now() + QUARANTINE_AGAIN);
+        }
     }
 
-    /// Whether publishing stands before a record that cannot leave.
+    /// Whether publishing is halted before a record that cannot be published.
     fn halted(&self) -> bool {
-        self.loop_.undertaker.standing().is_some()
+        self.loop_.quarantine.halts()
     }
 
-    /// Whether records may leave at all.
+    /// Whether records may be sent at all.
     fn may_send(&self) -> bool {
         !self.halted() && self.stream.may_send()
     }
 
-    /// Does what a person has decided about the record that stands.
+    /// Carries out the operator's decision about the record before which publishing is halted.
     fn decide(&mut self) {
-        match self.loop_.undertaker.verdict() {
+        match self.loop_.quarantine.verdict() {
             None => {}
-            Some(Verdict::TryAgain) => self.stream.ask(),
-            Some(Verdict::PutAway) => {
-                if let Some((frame, part)) = self.loop_.undertaker.go_on() {
+            Some(Verdict::SendAgain) => self.stream.ask(),
+            Some(Verdict::Skip) => {
+                if let Some((frame, part)) = self.loop_.quarantine.resume() {
                     self.lanes.finish(frame, part);
                     meters::quarantined();
                 }
@@ -304,24 +359,56 @@ impl<P: Publisher> Attempt<'_, P> {
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
+        let sent = ticket.sent_at();
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
-        self.stream.settled(settlement.error.as_ref());
-        self.remarks.settled(&settlement, self.lanes.paused_lanes(), self.stream.arn());
+        self.stream.settled(sent, settlement.error.as_ref().map(|error| (error, settlement.cause)));
+        self.note(&settlement);
+        self.publish_log.settled(&settlement, self.lanes.paused_lanes(), self.stream.name());
     }
 
-    /// The stream's settings: whether it is still the same one, and what it takes.
+    /// Updates the stream's state from a response.
+    fn note(&self, settlement: &Settlement) {
+        let others_wait = !self.lanes.is_empty();
+        self.loop_.status.publish(|part| {
+            if settlement.accepted > 0 {
+                part.acknowledged(others_wait);
+            } else if settlement.throttled > 0 {
+                part.refused = Some("records are throttled".to_owned());
+            } else if let Some(reason) = &settlement.reason {
+                part.refused = Some(reason.clone());
+            }
+        });
+    }
+
+    /// Handles a description: whether the stream is still the same one, and its limits.
     fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
         if let Ok(facts) = &described {
             self.loop_.check_stream(facts)?;
             self.lanes.set_max_record_size(facts.max_record_size);
-            if let Some((frame, part)) = self.loop_.undertaker.go_on() {
-                // Perhaps it leaves now; else it stands there again.
+            if let Some((frame, part)) = self.loop_.quarantine.resume() {
+                // It may fit now; otherwise publishing halts before it again.
                 self.lanes.put_back(frame, part);
             }
         }
         self.stream.described(described);
         Ok(())
+    }
+
+    fn note_lanes(&self, rates: Summary) {
+        let lanes = &self.lanes;
+        let halted = self.halted();
+        self.loop_.status.publish(|part| {
+            part.waits(lanes.waits_for_service());
+            part.refuses(lanes.refused_keys());
+            part.oldest = lanes.oldest();
+            part.halted = halted;
+            part.window_bytes = lanes.window_bytes();
+            part.in_flight = lanes.in_flight();
+            part.paused_lanes = lanes.paused_lanes();
+            part.lag = lanes.behind();
+            part.rates = rates;
+        });
     }
 
     fn report(&mut self, detail: Detail) {
@@ -333,25 +420,41 @@ impl<P: Publisher> Attempt<'_, P> {
     fn report_now(&mut self, detail: Detail) {
         self.reported = Instant::now();
         let progress = self.lanes.progress(detail);
-        let books = self.lanes.take_books();
+        let named = |counts: Vec<(Arc<str>, Totals)>| {
+            counts.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect()
+        };
+        let (event_counts, counts_ahead) = (self.lanes.take_counts(), self.lanes.counts_ahead());
         let rates = self.lanes.rates(self.reported);
-        self.remarks.shards_limited(rates.limited);
-        meters::rates(&rates);
-        meters::window(self.lanes.window_bytes(), self.lanes.in_flight(), self.lanes.paused_lanes());
-        meters::detached(&self.lanes.behind(), SystemTime::now());
-        self.loop_.ledger.lock().publish(Published {
-            low: Reached { mark: progress.low, transaction: progress.low_transaction },
+        self.publish_log.shards_limited(rates.limited);
+        self.note_lanes(rates);
+        let mut ledger = self.loop_.ledger.lock();
+        ledger.publish(Published {
+            watermark: Reached { mark: progress.watermark, transaction: progress.watermark_transaction },
             lanes: progress.lanes,
-            answered: progress.answered,
-            highest: progress.tip,
-            books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
-            behind: self.lanes.behind_whom().map(|(lanes, shard)| Behind { lanes: ranges(&lanes), shard }),
+            lane_parts: progress.parts,
+            acknowledged: progress.acknowledged,
+            highest: progress.last_seen,
+            event_counts: named(event_counts),
+            counts_ahead: named(counts_ahead),
+            counted_beyond_watermark: self.lanes.is_counted_beyond_watermark(),
+            behind: self.lanes.detached().map(|(lanes, shard)| Behind { lanes: ranges(&lanes), shard }),
         });
+        if let Some(types) = ledger.unaccounted() {
+            self.publish_log.unaccounted(&types);
+        }
     }
 }
 
-/// A seed for jitter: two processes must not retry in step.
-fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.subsec_nanos().into()
+/// The result of a request, with its ticket; unacknowledged if it takes too long.
+async fn in_time(
+    ticket: Ticket,
+    within: Duration,
+    answer: impl Future<Output = Result<Vec<Answer>, PutError>>,
+) -> (Ticket, Result<Vec<Answer>, PutError>) {
+    let seconds = within.as_secs();
+    let result = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
+        let text = format!("PutRecords timed out after {seconds} s");
+        Err(PutError::Unanswered(text.into()))
+    });
+    (ticket, result)
 }

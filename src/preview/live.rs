@@ -1,4 +1,4 @@
-//! The next changes, through a slot that goes with its connection.
+//! Previews the next changes, through a temporary replication slot.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use crate::contracts::trial::On;
 use crate::failure::Failure;
 use crate::source::Source as _;
 use crate::source::postgres::conninfo::Settings as Connection;
+use crate::source::postgres::tables::TableHistory;
 use crate::source::postgres::{PostgresSource, Stream};
 
-use super::{Audience, Looked, Show};
+use super::{Audience, PreviewedTable, Show};
 
-/// Shows the events of the next changes of these tables, until there were so many, the time is over or somebody interrupts.
+/// Shows the events of the next changes, until the count, the time limit or Ctrl-C.
 pub(super) async fn show(
     config: &Config,
     connection: &Connection,
-    (tables, count, time): (&[Looked], u32, Duration),
-    show: &mut Show<'_, impl Audience>,
+    (tables, count, time): (&[PreviewedTable], u32, Duration),
+    (history, show): (&TableHistory, &mut Show<'_, impl Audience>),
 ) -> Result<(), Failure> {
     let end = || (!time.is_zero()).then(|| Instant::now() + time);
     let slot = format!("forebay_preview_{}", std::process::id());
@@ -29,18 +30,19 @@ pub(super) async fn show(
         temporary: true,
         ..Stream::new(slot, &config.source.publication)
     };
-    show.audience
-        .note("making a slot that goes with this connection; it waits for the transactions that run now");
+    show.audience.note("creating a temporary slot; this waits for running transactions");
     let mut source = tokio::select! {
         source = PostgresSource::start(connection, &stream) => source?,
         () = over(end()) => return Err(Failure::stop(format!(
-            "the slot was not made within {}: it waits for the transactions that run in the database; --for gives it more time",
+            "the slot was not created within {}, because it waits for running transactions; use --for to \
+             wait longer",
             Span(time)
         ))),
     };
+    source.describe_by(history.clone(), None);
     let limit = if time.is_zero() { String::new() } else { format!(" within {}", Span(time)) };
     show.audience.note(&format!(
-        "looking at the next {count} changes{limit}; Ctrl-C ends it. Meanwhile the database keeps its write-ahead log"
+        "waiting for the next {count} changes{limit}; press Ctrl-C to end. Meanwhile the database retains WAL"
     ));
     let (mut left, end) = (count, end());
     loop {
@@ -48,7 +50,7 @@ pub(super) async fn show(
             biased;
             _ = tokio::signal::ctrl_c() => break,
             () = over(end) => {
-                show.audience.note(&format!("{} are over: {} of {count} changes came", Span(time), count - left));
+                show.audience.note(&format!("stopped after {}: received {} of {count} changes", Span(time), count - left));
                 break;
             }
             received = source.receive() => received?,
@@ -60,7 +62,7 @@ pub(super) async fn show(
     source.close().await
 }
 
-/// Waits for this moment; for ever, if there is none.
+/// Waits until this time; without one, for ever.
 async fn over(end: Option<Instant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,
@@ -68,10 +70,10 @@ async fn over(end: Option<Instant>) {
     }
 }
 
-/// Shows what has been received; whether there is more to be shown.
+/// Shows the changes received. Returns whether more are needed.
 fn drain(
     source: &mut PostgresSource,
-    tables: &[Looked],
+    tables: &[PreviewedTable],
     left: &mut u32,
     show: &mut Show<'_, impl Audience>,
 ) -> Result<bool, Failure> {
@@ -88,7 +90,7 @@ fn drain(
                     continue;
                 }
                 if on != On::Insert && show.is_outbox(change.relation) {
-                    // Its clean-up.
+                    // Updates and deletes of an outbox are clean-up.
                     continue;
                 }
                 if show.change(&change, on, false).is_err() {
@@ -99,7 +101,7 @@ fn drain(
             Delivery::Unreadable(unreadable) => {
                 let (schema, table) = unreadable.relation.map_or(("?", "?"), |of| (&of.schema, &of.table));
                 let name = TableName { schema: schema.to_owned(), table: table.to_owned() };
-                show.audience.note(&format!("a change of {name} cannot be read: {}", unreadable.reason));
+                show.audience.note(&format!("a change of {name} cannot be decoded: {}", unreadable.reason));
                 *left = left.saturating_sub(1);
             }
             Delivery::Begin(_) => show.translator.set_context(None),

@@ -12,55 +12,59 @@ use std::time::Duration;
 use crate::change::{Change, Message, Relation};
 use crate::config::{Config, TableName};
 use crate::contracts::trial::{HMAC_KEY, On};
+use crate::daemon::contract;
 use crate::event::Records;
-use crate::failure::Failure;
-use crate::pipeline::{contract, database};
-use crate::rules::{Origin, Outbox, OutboxOrigin, Rule, Rules, Trigger, TypeName};
-use crate::source::postgres::catalog;
+use crate::expression::HmacKey;
+use crate::failure::{Failure, Problem};
+use crate::rules::{Origin, Outbox, OutboxOrigin, Rule, Rules, Trigger};
+use crate::source::postgres::catalog::{self, SentColumns};
 use crate::source::postgres::error::Error;
+use crate::source::postgres::inspect;
 use crate::source::postgres::publication;
-use crate::source::postgres::sql::Session;
-use crate::translate::sql::HmacKey;
-use crate::translate::{CONTEXT_PREFIX, Outcome, Settings, TransactionContext, TranslateError, Translator};
+use crate::source::postgres::session::Session;
+use crate::source::postgres::tables::TableHistory;
+use crate::translate::{
+    CONTEXT_PREFIX, RuleOutcome, TransactionContext, TranslateError, TranslateSettings, Translator,
+};
 
 use self::tally::Tally;
 
-/// What is to be shown.
+/// The request of a preview.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Only events of this type.
     pub event_type: Option<String>,
-    /// Of which changes.
+    /// The changes to preview.
     pub changes: Changes,
 }
 
-/// Of which changes events are shown.
+/// The changes to preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changes {
     /// The newest rows of each table.
     Last(u32),
-    /// So many changes that are committed from now on, or as many as come in this time; zero: however long it takes.
+    /// The next changes, at most this many and for at most this time; zero: no time limit.
     Live(u32, Duration),
 }
 
-/// Who is shown it.
+/// The output of a preview.
 pub trait Audience {
-    /// An event: its line.
+    /// Prints the line of an event.
     ///
     /// # Errors
-    /// Nobody listens any more.
+    /// The output is closed.
     fn event(&mut self, line: &[u8]) -> io::Result<()>;
-    /// What there is to say about it.
+    /// Prints a note.
     fn note(&mut self, text: &str);
 }
 
-/// Shows what is wanted.
+/// Runs a preview.
 ///
 /// # Errors
-/// Rules that the daemon would refuse, a database that cannot be asked: with what to do.
+/// Rules that the daemon would refuse, or a database that is not available.
 pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience) -> Result<(), Failure> {
-    let connection = database::settings(config).map_err(Failure::stop)?;
-    let mut session = Session::open(&connection).await?;
+    let connection = inspect::settings(config).map_err(Failure::stop)?;
+    let mut session = Session::open_for_rows(&connection).await?;
     let name = &config.source.publication;
     let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
     let mut settings = settings(config, audience)?;
@@ -69,9 +73,15 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     let planned = match (&publication, &config.source.tables) {
         (Some(_), _) => Vec::new(),
         (None, Some(tables)) => tables.clone(),
-        (None, None) => session.run(publication::candidate_tables).await?,
+        (None, None) => session.run(publication::identity::candidate_tables).await?,
     };
-    let published = contract::Published { name, facts: publication.as_ref(), planned: &planned };
+    let history = TableHistory::empty(&config.pii);
+    let published = contract::Published {
+        name,
+        facts: publication.as_ref(),
+        planned: &planned,
+        history: history.clone(),
+    };
     contract::check(&mut session, &strict, &published).await?;
     if matches!(wanted.changes, Changes::Last(_)) {
         settings.rules = Arc::new(any_update(&settings.rules));
@@ -86,13 +96,13 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     };
     let tables = tables(&mut session, &published, &mut show).await?;
     match wanted.changes {
-        Changes::Last(count) => newest::show(&mut session, &connection, (&tables, count), &mut show).await?,
+        Changes::Last(count) => newest::show(&mut session, &connection, &tables, count, &mut show).await?,
         Changes::Live(count, time) => {
             drop(session);
             if publication.is_none() {
                 return Err(Failure::stop(no_publication(name)));
             }
-            live::show(config, &connection, (&tables, count, time), &mut show).await?;
+            live::show(config, &connection, (&tables, count, time), (&history, &mut show)).await?;
         }
     }
     show.report();
@@ -101,21 +111,22 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
 
 fn no_publication(name: &str) -> String {
     format!(
-        "live changes come through the publication {name:?}, and there is none. `forebay run` makes it at its first start; or run\n    \
-         CREATE PUBLICATION {name} FOR TABLE …;\nwithout it, --last shows the newest rows"
+        "publication {name:?} does not exist, and live changes need it. `forebay run` creates it at the \
+         first start; or run\n    \
+         CREATE PUBLICATION {name} FOR TABLE …;\nWithout it, use --last to show the newest rows"
     )
 }
 
 fn only_live(prefix: &str) -> String {
     format!(
-        "such events come in logical messages ({prefix}), which no table holds: look at the next ones with --live"
+        "these events are logical messages ({prefix}), which no table stores; use --live to show the next ones"
     )
 }
 
-/// What the daemon would be told, but for the key of `hmac()`, which may not be at hand.
-fn settings(config: &Config, audience: &mut impl Audience) -> Result<Settings, Failure> {
-    let mut settings = Settings::load(config).map_err(Failure::stop)?;
-    // What is tried may well be something else than what was locked.
+/// The daemon's settings. Without a key for `hmac()`, a test key is used.
+fn settings(config: &Config, audience: &mut impl Audience) -> Result<TranslateSettings, Failure> {
+    let mut settings = TranslateSettings::load(config).map_err(Failure::stop)?;
+    // New rules may differ from the locked contracts.
     settings.lock = None;
     if settings.hmac_key.is_none() {
         settings.hmac_key = HmacKey::new(HMAC_KEY.as_bytes());
@@ -125,14 +136,13 @@ fn settings(config: &Config, audience: &mut impl Audience) -> Result<Settings, F
             data.unwrap_or_default() || key.unwrap_or_default()
         };
         if settings.rules.events.iter().any(texts) {
-            audience
-                .note("hmac() has no key here (FOREBAY_PII__HMAC_KEY): it uses one that is only for trying");
+            audience.note("FOREBAY_PII__HMAC_KEY is not set: hmac() uses a test key");
         }
     }
     Ok(settings)
 }
 
-/// The rules, as if every update had changed the columns of `update of`: a row that is looked at has not changed.
+/// The rules with every `update of` replaced by `update`: a stored row has no changed columns.
 fn any_update(rules: &Rules) -> Rules {
     let mut rules = rules.clone();
     for rule in &mut rules.events {
@@ -147,21 +157,21 @@ fn any_update(rules: &Rules) -> Rules {
     rules
 }
 
-/// A table that is looked at.
-pub(super) struct Looked {
+/// A table of the preview.
+pub(super) struct PreviewedTable {
     pub(super) relation: Arc<Relation>,
-    /// Which of its rows the publication sends.
+    /// The publication's row filter.
     pub(super) row_filter: Option<String>,
 }
 
-/// The tables that are looked at: those of the rules, and those of the publication (or that it would have) whose changes
-/// have automatic events.
+/// The tables to preview: those of the rules, and those of the (existing or planned) publication with automatic
+/// events.
 async fn tables(
     session: &mut Session,
     published: &contract::Published<'_>,
     show: &mut Show<'_, impl Audience>,
-) -> Result<Vec<Looked>, Failure> {
-    let publication = published.facts;
+) -> Result<Vec<PreviewedTable>, Failure> {
+    let (publication, published_name) = (published.facts, published.name);
     let mut names: Vec<TableName> = show.translator.rules().tables().into_iter().cloned().collect();
     let more = match publication {
         Some(publication) => publication.tables.iter().map(|table| table.name.clone()).collect(),
@@ -182,27 +192,32 @@ async fn tables(
     }
     let mut looked = Vec::new();
     for name in names {
+        let sent = SentColumns::of(publication, &name);
         let described =
-            session.run(async |client| Ok::<_, Error>(catalog::describe(client, &name).await?)).await?;
+            session.run(async |client| Ok::<_, Error>(catalog::describe(client, &name, sent).await?)).await?;
         let Some(mut described) = described else { continue };
+        published.history.tag(&mut described.relation);
         let published =
             publication.and_then(|publication| publication.tables.iter().find(|table| table.name == name));
-        described.publish(published.and_then(|table| table.columns.as_deref()));
         let relation = Arc::new(described.relation);
         if show.translator.wants(&relation) {
-            let row_filter = published.and_then(|table| table.row_filter.clone());
-            looked.push(Looked { relation, row_filter });
+            let row_filter = match published.filter(|table| table.filter.is_some()) {
+                Some(table) => {
+                    session
+                        .run(async |client| {
+                            publication::row_filter(client, published_name, &table.name).await
+                        })
+                        .await?
+                }
+                None => None,
+            };
+            looked.push(PreviewedTable { relation, row_filter });
         }
     }
     Ok(looked)
 }
 
-/// Whether an application may put events of a type into this outbox.
-fn may_bring(outbox: &Outbox, event_type: &str) -> bool {
-    TypeName::parse(event_type).is_ok_and(|name| outbox.template.may_make(&name))
-}
-
-/// What is shown, and what is counted beside it.
+/// The state of a preview.
 pub(super) struct Show<'a, A> {
     pub(super) wanted: &'a Wanted,
     pub(super) translator: Translator,
@@ -220,11 +235,11 @@ impl<A: Audience> Show<'_, A> {
         self.translator.rules().outbox_of(&relation.schema, &relation.table).is_some()
     }
 
-    /// Whether events of the type that is asked for can come from this table.
+    /// Whether this table can make events of the requested type.
     fn may_make(&self, name: &TableName) -> bool {
         let Some(wanted) = &self.wanted.event_type else { return true };
         if let Some(outbox) = self.translator.rules().outbox_of(&name.schema, &name.table) {
-            return may_bring(outbox, wanted);
+            return tally::can_make(outbox, wanted);
         }
         let automatic = ["inserted", "updated", "deleted", "truncated"]
             .into_iter()
@@ -232,11 +247,12 @@ impl<A: Audience> Show<'_, A> {
         automatic || self.tally.may_make(wanted, name)
     }
 
-    /// The prefix of messages that may make what is asked for.
+    /// The prefix of messages that can make the requested events.
     fn messages_that_may_make(&self) -> Option<&str> {
         let outboxes = self.translator.rules().outboxes.iter();
-        let may =
-            |outbox: &&Outbox| self.wanted.event_type.as_ref().is_none_or(|wanted| may_bring(outbox, wanted));
+        let may = |outbox: &&Outbox| {
+            self.wanted.event_type.as_ref().is_none_or(|wanted| tally::can_make(outbox, wanted))
+        };
         outboxes.filter(may).find_map(|outbox| match &outbox.origin {
             OutboxOrigin::Messages(prefix) => Some(prefix.as_str()),
             OutboxOrigin::Table { .. } => None,
@@ -249,18 +265,21 @@ impl<A: Audience> Show<'_, A> {
         let mut known: Vec<_> = rules.events.iter().map(|rule| rule.event_type.as_str()).collect();
         known.extend(given.map(|schema| schema.event_type.as_str()));
         match &self.wanted.event_type {
-            Some(wanted) if known.is_empty() => format!("nothing makes {wanted}; there are no rules"),
-            Some(wanted) => format!("nothing makes {wanted}; the rules make {}", known.join(", ")),
-            None => "no table is published, and no rule reads one: there is nothing to show".to_owned(),
+            Some(wanted) if known.is_empty() => format!(
+                "no rule or table makes {wanted}; no rules are \
+                configured"
+            ),
+            Some(wanted) => format!("no rule or table makes {wanted}; the rules make {}", known.join(", ")),
+            None => "nothing to show: no table is published, and no rule reads one".to_owned(),
         }
     }
 
-    /// Shows the events of a change; of rules alone, if the change is one of several that are made of one row.
+    /// Shows the events of a change. `rules_only`: without automatic events, because the row is shown several times.
     ///
     /// # Errors
-    /// Nobody listens any more.
+    /// The output is closed.
     pub(super) fn change(&mut self, change: &Change<'_>, on: On, rules_only: bool) -> io::Result<()> {
-        let mut outcome = Outcome::default();
+        let mut outcome = RuleOutcome::default();
         self.records.clear();
         let (schema, table) = (&change.relation.schema, &change.relation.table);
         let name = TableName { schema: schema.clone(), table: table.clone() };
@@ -270,7 +289,7 @@ impl<A: Audience> Show<'_, A> {
         }
         if let Err(error) = made {
             self.records.clear();
-            self.audience.note(&format!("a change of {name} cannot be translated: {error}"));
+            self.audience.note(&format!("a change of {name} cannot be translated: {}", Problem::of(&error)));
         }
         let mut lines = Vec::new();
         self.tally.tried(&name, on);
@@ -281,21 +300,21 @@ impl<A: Audience> Show<'_, A> {
             }
         }
         for failed in &outcome.failed {
-            self.tally.failed(&name, &failed.event_type, &failed.reason);
+            self.tally.failed(&name, &failed.event_type, &failed.reason.to_string());
         }
         lines.iter().try_for_each(|line| self.audience.event(line))
     }
 
-    /// Shows the event of a message, if an outbox has its prefix; or takes what it says of its transaction. Whether it is to be counted.
+    /// Shows the event of a message, or applies a transaction context. Returns whether the message counts as a
+    /// change.
     ///
     /// # Errors
-    /// Nobody listens any more.
+    /// The output is closed.
     pub(super) fn message(&mut self, message: &Message<'_>) -> io::Result<bool> {
         if message.prefix == CONTEXT_PREFIX.as_bytes() {
             let (context, wrong) = TransactionContext::read(message.content);
             if !wrong.is_empty() {
-                self.audience
-                    .note(&format!("forebay:context is ignored where it is wrong: {}", wrong.join("; ")));
+                self.audience.note(&format!("invalid forebay:context ignored: {}", wrong.join("; ")));
             }
             self.translator.set_context(context);
             return Ok(false);
@@ -307,7 +326,7 @@ impl<A: Audience> Show<'_, A> {
         Ok(true)
     }
 
-    /// Shows the event that an application has made.
+    /// Shows the event of an outbox.
     fn show_made(&mut self, outbox: &str, made: Result<(), TranslateError>) -> io::Result<()> {
         if made.is_err() {
             self.records.clear();
@@ -318,12 +337,12 @@ impl<A: Audience> Show<'_, A> {
             .filter(|record| self.is_wanted(record.event_type))
             .map(|record| record.line.to_vec())
             .collect();
-        let reason = made.err().map(|error| error.to_string());
+        let reason = made.err().map(|error| Problem::of(&error).to_string());
         self.tally.of_application(outbox, self.records.len(), reason.as_deref());
         lines.iter().try_for_each(|line| self.audience.event(line))
     }
 
-    /// Says of each rule and outbox what became of the changes that it is about.
+    /// Prints the report.
     fn report(&mut self) {
         let what = if matches!(self.wanted.changes, Changes::Last(_)) { "rows" } else { "changes" };
         for text in self.tally.report(what) {

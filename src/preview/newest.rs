@@ -1,58 +1,52 @@
-//! The newest rows of tables, as if they came, changed or went.
-
-use std::time::SystemTime;
+//! Previews the newest rows of tables, as if they were inserted, updated or deleted.
 
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
-use crate::change::{Change, Place, Relation};
+use crate::change::{Change, ChangePlace, Relation};
 use crate::config::TableName;
-use crate::contracts::trial::{Made, On, Values};
+use crate::contracts::trial::{On, OwnedChange, Values};
 use crate::failure::Failure;
-use crate::position::{Lsn, Transaction};
+use crate::position::{CommitSeq, Transaction};
 use crate::source::postgres::conninfo::Settings as Connection;
 use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::quoted;
-use crate::source::postgres::sql::Session;
+use crate::source::postgres::session::Session;
 
-use super::{Audience, Looked, Show};
+use super::{Audience, PreviewedTable, Show};
 
 /// Shows the events of the newest rows of each table.
 pub(super) async fn show(
     session: &mut Session,
     connection: &Connection,
-    (tables, count): (&[Looked], u32),
+    tables: &[PreviewedTable],
+    count: u32,
     show: &mut Show<'_, impl Audience>,
 ) -> Result<(), Failure> {
-    let committed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_micros()).ok())
-        .unwrap_or_default();
-    show.audience.note(
-        "rows as they are now, as if they were written this moment; id, sequence and recordedtime are made up",
-    );
+    let committed = crate::time::now_micros();
+    show.audience
+        .note("current rows, as if they were written now; id, sequence and recordedtime are invented");
     let mut nth = 0;
-    for Looked { relation, row_filter } in tables {
+    for PreviewedTable { relation, row_filter } in tables {
         let name = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
-        let rows = newest(session, connection, (relation, row_filter.as_deref()), count).await?;
+        let rows = newest(session, connection, relation, row_filter.as_deref(), count).await?;
         let operations = show.tally.operations(&name);
         show.audience.note(&about(&name, relation, rows.len(), &operations));
         for row in &rows {
-            // As an insert, whoever wants that; as another change only where a rule is about it.
+            // Always as an insert; as another operation only if a rule reads it.
             for on in [On::Insert, On::Update, On::Delete] {
                 if on != On::Insert && !operations.contains(&on) {
                     continue;
                 }
                 nth += 1;
-                let place = Place {
-                    transaction: Transaction { commit: Lsn::new(1), xid: 1, time: committed },
+                let place = ChangePlace {
+                    transaction: Transaction { commit: CommitSeq::new(1), xid: 1, time: committed },
                     index: nth,
-                    lsn: Lsn::new(u64::from(nth)),
+                    record: CommitSeq::new(u64::from(nth)),
                     nth: 0,
                 };
-                let made = Made::of_row(on, row, relation);
+                let made = OwnedChange::of_row(on, row, relation);
                 let change = Change { place, relation, operation: made.operation(), raw: b"" };
                 if show.change(&change, on, on != On::Insert).is_err() {
                     return Ok(());
@@ -69,23 +63,24 @@ fn about(name: &TableName, relation: &Relation, rows: usize, operations: &[On]) 
     let mut text = format!("{name}: {rows} rows, the newest {order}");
     if operations.contains(&On::Update) {
         text.push_str(
-            "; as an update the old row is the new one: `update of` counts as changed, a condition that compares old with new \
-             does not hold, and changed() is empty",
+            "; for updates the old row equals the new one: `update of` counts as changed, conditions that \
+             compare old with new are not true, and changed() is empty",
         );
     }
     text
 }
 
-/// The rows in the text form that replication has, oldest first.
+/// The newest rows in replication's text form, oldest first.
 async fn newest(
     session: &mut Session,
     connection: &Connection,
-    (relation, row_filter): (&Relation, Option<&str>),
+    relation: &Relation,
+    row_filter: Option<&str>,
     count: u32,
 ) -> Result<Vec<Values>, Failure> {
     let name = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
     let query = query(&name, relation, row_filter, count);
-    // The simple protocol gives what the types' output functions print, as replication does: a cast to text would not.
+    // The simple protocol returns the output form of each type, as replication does. A cast to text would not.
     let answer = session.run(async |client| Ok::<_, Error>(client.simple_query(&query).await)).await?;
     let messages = match answer {
         Ok(messages) => messages,
@@ -97,8 +92,9 @@ async fn newest(
             }
             let (schema, role) = (escape_identifier(&name.schema), escape_identifier(&connection.user));
             return Err(Failure::stop(format!(
-                "{error}. Replication does not need it, a preview of rows does; run\n    GRANT USAGE ON SCHEMA {schema} TO {role};\n    \
-                 GRANT SELECT ON {} TO {role};\nor look at the next changes with --live",
+                "{error}. A preview of rows needs SELECT; run\n    GRANT USAGE ON SCHEMA {schema} TO \
+                 {role};\n    \
+                 GRANT SELECT ON {} TO {role};\nor use --live to show the next changes",
                 quoted(&name)
             )));
         }

@@ -1,20 +1,20 @@
-//! What becomes of the rows and changes that are looked at: rule by rule, outbox by outbox.
+//! Counts the results of a preview, by rule and by outbox.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::config::TableName;
 use crate::contracts::trial::On;
-use crate::rules::{Origin, Outbox, Rules, Trigger};
+use crate::rules::{Origin, Outbox, Rules, Trigger, TypeName};
 
-/// What became of the changes, rule by rule.
+/// Counts of a preview.
 pub(crate) struct Tally {
     rules: Vec<Counted>,
-    outboxes: Vec<Brought>,
+    outboxes: Vec<OutboxCounts>,
 }
 
-/// What came of an outbox.
-struct Brought {
+/// Counts of an outbox.
+struct OutboxCounts {
     name: String,
     tried: u64,
     made: usize,
@@ -55,18 +55,22 @@ impl Tally {
                 });
             }
         }
-        let brought =
-            |outbox: &Outbox| Brought { name: outbox.name(), tried: 0, made: 0, failures: BTreeMap::new() };
-        let may_bring = |outbox: &&Outbox| only.is_none_or(|only| super::may_bring(outbox, only));
-        Self { rules: counted, outboxes: rules.outboxes.iter().filter(may_bring).map(brought).collect() }
+        let brought = |outbox: &Outbox| OutboxCounts {
+            name: outbox.name(),
+            tried: 0,
+            made: 0,
+            failures: BTreeMap::new(),
+        };
+        let can_make = |outbox: &&Outbox| only.is_none_or(|only| can_make(outbox, only));
+        Self { rules: counted, outboxes: rules.outboxes.iter().filter(can_make).map(brought).collect() }
     }
 
-    /// Whether a rule makes such events of this table.
+    /// Whether a rule on this table makes events of this type.
     pub(super) fn may_make(&self, event_type: &str, table: &TableName) -> bool {
         self.rules.iter().any(|rule| rule.event_type == event_type && rule.table == *table)
     }
 
-    /// Counts what came of a row or message of an outbox.
+    /// Counts the result of an outbox row or message.
     pub(super) fn of_application(&mut self, outbox: &str, made: usize, reason: Option<&str>) {
         let Some(brought) = self.outboxes.iter_mut().find(|brought| brought.name == outbox) else { return };
         brought.tried += 1;
@@ -76,12 +80,12 @@ impl Tally {
         }
     }
 
-    /// What there is to say in the end, one text for each rule and outbox.
+    /// The final report: one text per rule and outbox.
     pub(super) fn report(&self, what: &str) -> Vec<String> {
         let rules = self.rules.iter().map(|rule| {
             let unwanted = rule.tried.saturating_sub(rule.made + rule.failures.values().sum::<u64>());
             let head = format!(
-                "{}: {} {what} of {}, {} events, {unwanted} not wanted",
+                "{}: {} {what} of {}, {} events, {unwanted} filtered out",
                 rule.event_type, rule.tried, rule.table, rule.made
             );
             with_failures(head, &rule.failures)
@@ -93,7 +97,7 @@ impl Tally {
         rules.chain(outboxes).collect()
     }
 
-    /// Which changes of a table rules are about.
+    /// The operations of a table that rules read.
     pub(super) fn operations(&self, table: &TableName) -> Vec<On> {
         let all = [On::Insert, On::Update, On::Delete];
         let about = |on: &On| self.rules.iter().any(|rule| rule.table == *table && rule.on.contains(on));
@@ -109,7 +113,7 @@ impl Tally {
         self.rules.iter_mut().find(|rule| rule.table == *table && rule.event_type == event_type)
     }
 
-    /// Whether a rule has made it.
+    /// Counts an event. Returns whether a rule made it.
     pub(super) fn made(&mut self, table: &TableName, event_type: &str) -> bool {
         let Some(rule) = self.of_type(table, event_type) else { return false };
         rule.made += 1;
@@ -129,4 +133,9 @@ fn with_failures(mut text: String, failures: &BTreeMap<String, u64>) -> String {
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
     text
+}
+
+/// Whether an outbox may make events of a type.
+pub(super) fn can_make(outbox: &Outbox, event_type: &str) -> bool {
+    TypeName::parse(event_type).is_ok_and(|name| outbox.template.may_make(&name))
 }

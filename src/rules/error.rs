@@ -1,29 +1,31 @@
-//! Places in rule files, and errors that show them.
+//! Positions in rule files, and mistakes shown with their source line.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A rule file as it was read.
+use crate::failure::Explain;
+
+/// A rule file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its path as it is shown.
+    /// Path as shown to people.
     pub path: PathBuf,
-    /// Its text.
+    /// Contents.
     pub text: String,
 }
 
-/// A place in a rule file.
+/// A position in a rule file.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FilePosition {
     /// The file.
     pub file: Arc<SourceFile>,
-    /// Byte in its text.
+    /// Byte offset in the contents.
     pub offset: usize,
 }
 
-impl Place {
-    /// Line and column, both from 1, the column in characters.
+impl FilePosition {
+    /// Line and column, both counted from 1; the column counts characters.
     pub fn line_and_column(&self) -> (usize, usize) {
         let before = self.file.text.get(..self.offset).unwrap_or(&self.file.text);
         let start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -37,60 +39,60 @@ impl Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for FilePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FilePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, column) = self.line_and_column();
         write!(f, "{}:{line}:{column}", self.file.path.display())
     }
 }
 
-/// A text that stands in a rule file, and where.
+/// A string of a rule file, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceText {
-    /// What TOML makes of it.
+    /// The string's value.
     pub text: String,
-    /// Where its first character stands.
-    pub place: Place,
-    /// Whether it stands in the file as it is, so that a place in it is a place in the file.
+    /// Position of its first character.
+    pub place: FilePosition,
+    /// Whether the value is written without escapes, so that offsets in it are offsets in the file.
     literal: bool,
 }
 
 impl SourceText {
-    /// A string whose TOML form, quotes included, stands at `start..end`.
+    /// A string whose TOML form, including the quotes, is at `start..end`.
     pub(super) fn new(text: String, file: &Arc<SourceFile>, start: usize, end: usize) -> Self {
         let form = file.text.get(start..end).unwrap_or_default();
         let opening = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| form.starts_with(quotes));
         let mut offset = start + opening.map_or(0, str::len);
         let rest = file.text.get(offset..end).unwrap_or_default();
-        // A line feed right behind three quotes does not belong to the string.
+        // TOML ignores a line feed directly after three quotes.
         if opening.is_some_and(|quotes| quotes.len() == 3) {
             offset += ["\r\n", "\n"].into_iter().find(|feed| rest.starts_with(feed)).map_or(0, str::len);
         }
         let literal = file.text.get(offset..end).is_some_and(|form| form.starts_with(&text));
-        Self { text, place: Place { file: Arc::clone(file), offset }, literal }
+        Self { text, place: FilePosition { file: Arc::clone(file), offset }, literal }
     }
 
-    /// The place of a byte of the text.
-    pub fn place_of(&self, offset: usize) -> Place {
+    /// The position of a byte of the value.
+    pub fn place_of(&self, offset: usize) -> FilePosition {
         let offset = if self.literal { offset.min(self.text.len()) } else { 0 };
-        Place { offset: self.place.offset + offset, ..self.place.clone() }
+        FilePosition { offset: self.place.offset + offset, ..self.place.clone() }
     }
 }
 
-/// One thing that is wrong.
+/// One mistake in the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
-    /// Where; `None` if it is not in a file.
-    pub place: Option<Place>,
-    /// Which event, if that is known.
+    /// Position. `None`: the mistake is not in a file.
+    pub place: Option<FilePosition>,
+    /// The event, if known.
     pub event: Option<String>,
-    /// What is wrong, and what to do.
+    /// The mistake and its fix.
     pub message: String,
 }
 
@@ -107,7 +109,7 @@ impl fmt::Display for RuleError {
             let (line, column) = place.line_and_column();
             let (number, text) = (line.to_string(), place.line());
             let margin = " ".repeat(number.len());
-            // A tab must stay one, so that the caret stands under what it means.
+            // Tabs are kept, so that the caret is under the mistake.
             let indent: String =
                 text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             write!(f, "\n  {number} | {text}\n  {margin} | {indent}^")?;
@@ -116,14 +118,36 @@ impl fmt::Display for RuleError {
     }
 }
 
-/// Everything that is wrong with the rules.
+/// All mistakes in the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct RuleErrors(pub Vec<RuleError>);
 
+impl RuleErrors {
+    fn count(&self) -> String {
+        let count = self.0.len();
+        format!("the rules have {count} error{}", if count == 1 { "" } else { "s" })
+    }
+}
+
+impl Explain for RuleErrors {
+    fn code(&self) -> Option<&'static str> {
+        Some("rules_invalid")
+    }
+
+    fn primary(&self) -> String {
+        self.count()
+    }
+
+    fn detail(&self) -> Option<String> {
+        let errors: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        Some(errors.join("\n"))
+    }
+}
+
+/// All of them, as a compiler prints them.
 impl fmt::Display for RuleErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(f, "the rules have {count} error{}:", if count == 1 { "" } else { "s" })?;
+        write!(f, "{}:", self.count())?;
         self.0.iter().try_for_each(|error| write!(f, "\n{error}"))
     }
 }
@@ -133,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_in_a_text_is_a_place_in_the_file_unless_toml_changed_the_text() {
+    fn text_place_maps_to_file_place_unless_toml_escaped_it() {
         for (toml, needle, expected) in [
             ("when = \"volume > 0\"\n", "volume", (1, 9)),
             ("data = \"\"\"\n  a,\n  b as c\n\"\"\"\n", "b as c", (3, 3)),
@@ -155,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_the_line_and_a_caret() {
+    fn error_shows_line_and_caret() {
         let file =
             Arc::new(SourceFile { path: "events/a.toml".into(), text: "[[event]]\n\twhen = \"x\"\n".into() });
-        let place = Place { file, offset: 18 };
+        let place = FilePosition { file, offset: 18 };
         let error =
             RuleError { place: Some(place), event: Some("a.b.v1".into()), message: "no column x".into() };
         assert_eq!(

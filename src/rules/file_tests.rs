@@ -1,6 +1,8 @@
-//! What is accepted as a rule file, and what is said of the others.
+//! Rule files that are accepted, and the mistakes reported in others.
 
 use super::*;
+use crate::config::TableName;
+use crate::rules::{IdRule, Trigger};
 
 fn parsed(text: &str) -> Result<Rules, String> {
     let file = Arc::new(SourceFile { path: "events/a.toml".into(), text: text.to_owned() });
@@ -11,7 +13,7 @@ fn parsed(text: &str) -> Result<Rules, String> {
 }
 
 #[test]
-fn a_rule_reads_as_it_is_written() {
+fn rule_is_parsed_as_written() {
     let rules = parsed(
         r#"
 [[event]]
@@ -46,7 +48,7 @@ deprecated = { since = "2026-11-01", sunset = 2027-05-01, use = "lab.plate_compl
         (new.owner.as_deref(), &new.consumers[..]),
         (Some("lab-automation"), &["lims".to_owned(), "billing".into()][..])
     );
-    assert!(matches!(new.id, Id::Key));
+    assert!(matches!(new.id, IdRule::Key));
     let data = new.data.as_ref().unwrap();
     assert_eq!(data.place_of(data.text.find("old").unwrap()).line_and_column(), (15, 3));
     assert_eq!(old.origin, Origin::Event(new.event_type.clone()));
@@ -55,43 +57,43 @@ deprecated = { since = "2026-11-01", sunset = 2027-05-01, use = "lab.plate_compl
 }
 
 #[test]
-fn every_error_is_told_with_its_place() {
+fn every_error_has_its_place() {
     let event = |rest: &str| format!("[[event]]\ntype = \"lab.a.v1\"\n{rest}\n");
     for (text, place, message) in [
         ("[[event\n".to_owned(), "1:8", "expected"),
         ("[event]\ntype = \"a.v1\"\n".to_owned(), "1:1", "double brackets"),
         ("[[events]]\n".to_owned(), "1:3", "unknown key \"events\""),
-        ("[[event]]\nfrom = \"lab.a\"\n".to_owned(), "1:1", "needs a type"),
-        (event(""), "2:1", "where it comes from"),
+        ("[[event]]\nfrom = \"lab.a\"\n".to_owned(), "1:1", "missing type"),
+        (event(""), "2:1", "missing source"),
         (event("from = \"plates\""), "3:9", "schema.table"),
-        (event("from = \"lab.a\"\nfrom_event = \"lab.b.v1\""), "4:15", "not both"),
+        (event("from = \"lab.a\"\nfrom_event = \"lab.b.v1\""), "4:15", "exclude each other"),
         (event("from = \"lab.a\"\non = \"update off x\""), "4:14", "expected a comma"),
         (event("from = \"lab.a\"\nwen = \"x\""), "4:1", "did you mean \"when\""),
-        (event("from = \"lab.a\"\nwhen = true"), "4:1", "must be a text in quotes, not boolean"),
+        (event("from = \"lab.a\"\nwhen = true"), "4:1", "must be a string in quotes, not boolean"),
         (event("from = \"lab.a\"\nwhen = \" \""), "4:1", "is empty"),
-        (event("from = \"lab.a\"\nconsumers = \"x\""), "4:1", "list of texts"),
+        (event("from = \"lab.a\"\nconsumers = \"x\""), "4:1", "array of strings"),
         (event("from = \"lab.a\"\ndeprecated = \"x\""), "4:1", "write deprecated"),
-        (event("from = \"lab.a\"\ndeprecated = { since = \"soon\" }"), "4:1", "not a day"),
-        (event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-29\" }"), "4:1", "not a day"),
+        (event("from = \"lab.a\"\ndeprecated = { since = \"soon\" }"), "4:1", "not a date"),
+        (event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-29\" }"), "4:1", "not a date"),
         (
             event("from = \"lab.a\"\ndeprecated = { since = \"2026-02-01\", sunset = \"2026-01-01\" }"),
             "4:1",
             "before",
         ),
         (event("from = \"lab.a\"\ndeprecated = { until = \"2026-01-01\" }"), "4:1", "unknown key \"until\""),
-        (event("from_event = \"lab.b.v1\""), "2:9", "which no rule makes"),
-        (event("from_event = \"lab.a.v1\""), "2:9", "made from"),
+        (event("from_event = \"lab.b.v1\""), "2:9", "no rule makes"),
+        (event("from_event = \"lab.a.v1\""), "2:9", "has a from_event"),
         (
             event("from = \"lab.a\"\n[[event]]\ntype = \"lab.b.v1\"\nfrom_event = \"lab.a.v1\"\nkey = \"x\""),
             "7:1",
-            "leave it out",
+            "remove it",
         ),
         (
             event(
                 "from = \"lab.a\"\n[[event]]\ntype = \"lab.b.v1\"\nfrom_event = \"lab.a.v1\"\non = \"insert\"",
             ),
             "7:1",
-            "leave `on` out",
+            "remove `on`",
         ),
     ] {
         let errors = parsed(&text).unwrap_err();
@@ -105,7 +107,7 @@ fn every_error_is_told_with_its_place() {
 }
 
 #[test]
-fn files_come_by_name_and_a_pattern_without_files_is_an_error() {
+fn files_are_sorted_by_name_and_empty_pattern_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     for (name, event_type) in [("b.toml", "lab.b.v1"), ("a.toml", "lab.a.v1"), ("c.txt", "lab.c.v1")] {
         let text = format!("[[event]]\ntype = \"{event_type}\"\nfrom = \"lab.plates\"\n");
@@ -114,20 +116,20 @@ fn files_come_by_name_and_a_pattern_without_files_is_an_error() {
     let rules = load("*.toml", directory.path()).unwrap();
     let types: Vec<_> = rules.events.iter().map(|rule| rule.event_type.as_str()).collect();
     assert_eq!(types, ["lab.a.v1", "lab.b.v1"]);
-    assert!(load("events/*.toml", directory.path()).unwrap_err().to_string().contains("names no file"));
+    assert!(load("events/*.toml", directory.path()).unwrap_err().to_string().contains("matches no file"));
     std::fs::write(directory.path().join("d.toml"), vec![b'#'; usize::try_from(FILE_MAX).unwrap() + 1])
         .unwrap();
-    assert!(load("*.toml", directory.path()).unwrap_err().to_string().contains("at most"));
+    assert!(load("*.toml", directory.path()).unwrap_err().to_string().contains("the limit for"));
 }
 
 #[test]
-fn an_outbox_is_a_table_or_messages_and_never_told_twice() {
-    let told = |text: &str| {
+fn outbox_is_table_or_messages_and_declared_once() {
+    let actual = |text: &str| {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a.toml"), text).unwrap();
         load("*.toml", directory.path()).map_err(|errors| errors.to_string())
     };
-    let rules = told(
+    let rules = actual(
         "[[event]]\noutbox = \"shop.outbox\"\nowner = \"shop\"\nconsumers = [\"crm\"]\n\
          columns = { id = \"event_id\", type = \"name\", timestamp = \"at\" }\ntype = \"shop.{type}\"\n\
          [[event]]\nmessages = \"event:\"\nabout = \"What the shop says.\"\n",
@@ -141,29 +143,32 @@ fn an_outbox_is_a_table_or_messages_and_never_told_twice() {
     assert!(rules.outbox_of_message(b"forebay:context").is_none());
     for (text, why) in [
         ("[[event]]\noutbox = \"shop\"\n", "shop"),
-        ("[[event]]\noutbox = \"s.o\"\nmessages = \"m:\"\n", "not both"),
+        ("[[event]]\noutbox = \"s.o\"\nmessages = \"m:\"\n", "exclude each other"),
         ("[[event]]\noutbox = \"s.o\"\nwhen = \"true\"\n", "unknown key \"when\""),
         ("[[event]]\noutbox = \"s.o\"\ncolumns = { key = \"k\" }\n", "unknown column \"key\""),
-        ("[[event]]\noutbox = \"s.o\"\ncolumns = { id = 7 }\n", "name of a column"),
+        ("[[event]]\noutbox = \"s.o\"\ncolumns = { id = 7 }\n", "column name in quotes"),
         ("[[event]]\noutbox = \"s.o\"\ntype = \"{name}\"\n", "{name} is neither"),
         ("[[event]]\noutbox = \"s.o\"\nschemas = \"nowhere/\"\n", "nowhere"),
         (
             "[[event]]\nmessages = \"m:\"\ntype = \"{aggregatetype}.{type}\"\n",
-            "messages have no {aggregatetype}",
+            "a messages outbox has no {aggregatetype}",
         ),
-        ("[[event]]\nmessages = \"forebay:x\"\n", "Forebay's own"),
-        ("[[event]]\nmessages = \"fore\"\n", "Forebay's own"),
-        ("[[event]]\nmessages = \"e:\"\n[[event]]\nmessages = \"e:x:\"\n", "begins like another prefix"),
-        ("[[event]]\noutbox = \"s.o\"\n[[event]]\noutbox = \"s.o\"\n", "an outbox twice"),
-        ("[[event]]\noutbox = \"s.o\"\n[[event]]\ntype = \"a.v1\"\nfrom = \"s.o\"\n", "a.v1 reads it too"),
+        ("[[event]]\nmessages = \"forebay:x\"\n", "are reserved"),
+        ("[[event]]\nmessages = \"fore\"\n", "are reserved"),
+        ("[[event]]\nmessages = \"e:\"\n[[event]]\nmessages = \"e:x:\"\n", "overlaps the prefix"),
+        ("[[event]]\noutbox = \"s.o\"\n[[event]]\noutbox = \"s.o\"\n", "duplicate outbox"),
+        (
+            "[[event]]\noutbox = \"s.o\"\n[[event]]\ntype = \"a.v1\"\nfrom = \"s.o\"\n",
+            "a.v1 reads the same table",
+        ),
     ] {
-        let said = told(text).unwrap_err();
+        let said = actual(text).unwrap_err();
         assert!(said.contains(why) && said.contains("a.toml:"), "{text}{said}");
     }
 }
 
 #[test]
-fn one_type_has_one_contract() {
+fn each_type_has_one_contract() {
     let folder = tempfile::tempdir().unwrap();
     for (name, schema) in [("a", "{}"), ("b", "{\"type\": \"object\"}"), ("c", "{}")] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -177,10 +182,7 @@ fn one_type_has_one_contract() {
     };
     assert!(load(outbox("m", "a") + &outbox("n", "c")).is_ok());
     let said = load(outbox("m", "a") + &outbox("n", "b")).unwrap_err();
-    assert!(
-        said.contains("a.toml:6:") && said.contains("another schema here than messages m: gives it"),
-        "{said}"
-    );
+    assert!(said.contains("a.toml:6:") && said.contains("a different schema in messages m:"), "{said}");
     let rule = "[[event]]\ntype = \"a.said.v1\"\nfrom = \"a.b\"\n";
     let said = load(outbox("m", "a") + rule).unwrap_err();
     assert!(said.contains("a.toml:3:") && said.contains("a rule makes it too"), "{said}");

@@ -1,20 +1,20 @@
-//! `on`: which changes of a table a rule is about, in the words of CREATE TRIGGER.
+//! Parses `on`: the operations that a rule reads, in the syntax of CREATE TRIGGER.
 
-/// One kind of change.
+/// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// A row came.
+    /// A row was inserted.
     Insert,
-    /// A row changed.
+    /// A row was updated.
     Update {
-        /// Only if one of these columns really differs; empty: any update.
+        /// Columns of which one must differ. Empty: any update.
         of: Vec<String>,
     },
-    /// A row went.
+    /// A row was deleted.
     Delete,
 }
 
-/// Reads `insert, update of a, b, delete`; `or` separates too. The error says at which byte.
+/// Parses `insert, update of a, b, delete`; `or` separates as well. The error has the byte offset of the mistake.
 pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
     let mut triggers: Vec<Trigger> = Vec::new();
     let mut words = Words { text, at: 0 }.peekable();
@@ -25,18 +25,24 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
             Word::Plain(word) if word.eq_ignore_ascii_case("delete") => Trigger::Delete,
             Word::Plain(word) if word.eq_ignore_ascii_case("update") => Trigger::Update { of: Vec::new() },
             Word::Plain("") => {
-                return Err((at, "names no change; write insert, update, update of a, b, or delete".into()));
+                return Err((
+                    at,
+                    "missing operation; write insert, update, update of a, b, or delete".into(),
+                ));
             }
             other => {
                 return Err((
                     at,
-                    format!("{:?} is none of insert, update, update of a, b, delete", other.name()),
+                    format!(
+                        "unknown operation {:?}; write insert, update, update of a, b, or delete",
+                        other.name()
+                    ),
                 ));
             }
         };
         let same = |other: &Trigger| std::mem::discriminant(other) == std::mem::discriminant(&trigger);
         if triggers.iter().any(same) {
-            return Err((at, "the same change is named twice".into()));
+            return Err((at, "duplicate operation".into()));
         }
         let is_update = matches!(trigger, Trigger::Update { .. });
         triggers.push(trigger);
@@ -58,15 +64,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
     }
 }
 
-/// The columns after `of`: up to a comma that a change follows. A column of that name is quoted.
+/// The columns after `of`, up to a comma that an operation follows. A column named like an operation must be quoted.
 fn columns(words: &mut std::iter::Peekable<Words<'_>>, end: usize) -> Result<Vec<String>, (usize, String)> {
     let mut columns = Vec::new();
     loop {
         match words.next().transpose()? {
             Some((_, Word::Plain(name))) if is_name(name) => columns.push(name.to_ascii_lowercase()),
             Some((_, Word::Quoted(name))) => columns.push(name),
-            Some((at, word)) => return Err((at, format!("{:?} is not a column", word.name()))),
-            None => return Err((end, "update of which columns?".into())),
+            Some((at, word)) => return Err((at, format!("{:?} is not a column name", word.name()))),
+            None => return Err((end, "missing column after `update of`".into())),
         }
         let mut ahead = words.clone();
         let another = match (ahead.next(), ahead.next()) {
@@ -124,14 +130,14 @@ impl<'a> Iterator for Words<'a> {
             ',' => (1, Word::Comma),
             '"' => match quoted(rest) {
                 Some((length, name)) if !name.is_empty() => (length, Word::Quoted(name)),
-                _ => return Some(self.fail(start, "a quoted name has no end, or is empty")),
+                _ => return Some(self.fail(start, "the quoted name is empty or not terminated")),
             },
             _ => {
                 let part_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
                 let length = rest.find(|c| !part_of_name(c)).unwrap_or(rest.len());
                 match rest.get(..length) {
                     Some(word) if !word.is_empty() => (length, Word::Plain(word)),
-                    _ => return Some(self.fail(start, &format!("{first:?} has no meaning here"))),
+                    _ => return Some(self.fail(start, &format!("unexpected character {first:?}"))),
                 }
             }
         };
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_named_as_in_create_trigger() {
+    fn operations_are_named_as_in_create_trigger() {
         for (text, expected) in [
             ("insert", vec![Trigger::Insert]),
             ("INSERT or Delete", vec![Trigger::Insert, Trigger::Delete]),
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_change_is_refused_where_it_stands() {
+    fn unknown_operation_is_refused_with_its_place() {
         for (text, at) in [
             ("", 0),
             ("upsert", 0),

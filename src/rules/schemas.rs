@@ -1,8 +1,12 @@
-//! `schemas = "schemas/shop/"`: what payloads must be, as JSON Schemas (draft-07) named by event type. Read and compiled at start;
-//! what they refer to must be in the same file, by its place (`#/definitions/…`), and their patterns match in linear time.
+//! `schemas = "schemas/shop/"`: JSON Schemas (draft-07) for outbox payloads, one file an event type, compiled at
+//! start.
 //!
-//! A schema is a contract once it is locked: then it stands in another file, under another `$id`. So nothing in it may hang on those.
+//! References must stay within the file (`#/definitions/…`). Patterns are matched in linear time.
+//!
+//! A locked schema is copied to another file, under another `$id`. Nothing in a schema may therefore depend on its
+//! file or `$id`.
 
+mod payload;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -11,46 +15,48 @@ use std::path::{Path, PathBuf};
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-use super::TypeName;
+use self::payload::{PayloadNode, PayloadText, is_shallow};
+use super::type_name::TypeName;
 
 pub use self::walk::{inside, inside_mut};
 
 /// Largest schema file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-/// What `$schema` may say.
+/// The value that `$schema` may have.
 const DIALECT: &str = "http://json-schema.org/draft-07/schema";
 
-/// Schemas by event type.
+/// The schemas of an outbox, by event type.
 #[derive(Debug, Default)]
 pub struct Schemas {
     by_type: BTreeMap<String, Schema>,
 }
 
-/// What payloads of one event type must be.
+/// The schema of one event type's payloads.
 #[derive(Debug)]
 pub struct Schema {
-    /// The event type.
+    /// Event type.
     pub event_type: TypeName,
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// What it says.
+    /// The schema itself.
     pub text: Map<String, Value>,
-    validator: Validator,
+    validator: Validator<PayloadText>,
 }
 
 impl Schema {
-    /// Whether a payload is what it says.
+    /// Whether a payload is valid.
     pub fn allows(&self, payload: &Value) -> bool {
-        self.validator.is_valid(payload)
+        let text = payload.to_string();
+        is_shallow(&text) && self.validator.is_valid(PayloadNode::At(&text))
     }
 }
 
 impl Schemas {
-    /// Reads `<event type>.json` of a folder, all of them.
+    /// Loads every `<event type>.json` of a directory.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// All mistakes found.
     pub(super) fn load(folder: &Path) -> Result<Self, Vec<String>> {
         let failed = |error: std::io::Error| vec![format!("cannot read {}: {error}", folder.display())];
         let mut schemas = Self::default();
@@ -69,7 +75,8 @@ impl Schemas {
         }
         if schemas.by_type.is_empty() && wrong.is_empty() {
             wrong.push(format!(
-                "{} holds no schema; one is called like its event type, such as shop.order_placed.v1.json",
+                "{} contains no schema; name schema files like their event type, such as \
+                 shop.order_placed.v1.json",
                 folder.display()
             ));
         }
@@ -77,32 +84,35 @@ impl Schemas {
         if wrong.is_empty() { Ok(schemas) } else { Err(wrong) }
     }
 
-    /// Whether payloads of this type are looked at.
+    /// Whether the event type has a schema.
     pub fn has(&self, event_type: &str) -> bool {
         self.by_type.contains_key(event_type)
     }
 
-    /// All of them, by event type.
+    /// All schemas, by event type.
     pub fn iter(&self) -> impl Iterator<Item = &Schema> {
         self.by_type.values()
     }
 
-    /// The schema of a type.
+    /// The schema of an event type.
     pub fn of(&self, event_type: &str) -> Option<&Schema> {
         self.by_type.get(event_type)
     }
 
-    /// Checks a payload. What is wrong names the place in the schema and nothing of the payload.
+    /// Validates a payload, as it was written by [`crate::json`]. Takes no more memory for it than for one of its
+    /// strings.
     ///
     /// # Errors
-    /// It is not what its schema says.
+    /// The payload is invalid. The message names the position in the schema and no payload values.
     pub fn check(&self, event_type: &str, payload: &[u8]) -> Result<(), String> {
         let Some(Schema { validator, .. }) = self.by_type.get(event_type) else { return Ok(()) };
-        let payload: Value = serde_json::from_slice(payload)
-            .map_err(|_| "the payload is not JSON, or nested deeper than a schema can follow".to_owned())?;
+        let payload = std::str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?;
+        if !is_shallow(payload) {
+            return Err("the payload is nested too deeply to validate".to_owned());
+        }
         validator
-            .validate(&payload)
-            .map_err(|error| format!("the payload is not what its schema says at {}", error.schema_path()))
+            .validate(PayloadNode::At(payload))
+            .map_err(|error| format!("the payload does not match its schema at {}", error.schema_path()))
     }
 }
 
@@ -111,46 +121,48 @@ fn read(path: &Path) -> Result<Schema, String> {
     let event_type = TypeName::parse(name)?;
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > FILE_MAX {
-        return Err(format!("it has {size} bytes, at most {FILE_MAX} are allowed"));
+        return Err(format!("the file has {size} bytes; the limit is {FILE_MAX}"));
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let whole: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let Value::Object(text) = &whole else {
-        return Err("no JSON Schema (draft-07): it is an object, such as {\"type\": \"object\"}".to_owned());
+        return Err(
+            "not a JSON Schema (draft-07); write an object, such as {\"type\": \"object\"}".to_owned()
+        );
     };
     match text.get("$schema").map(|dialect| dialect.as_str().unwrap_or_default()) {
         Some(dialect) if dialect.trim_end_matches('#') != DIALECT => {
-            return Err(format!("its $schema is {dialect:?}; only draft-07 is understood: {DIALECT:?}"));
+            return Err(format!("unsupported $schema {dialect:?}; only draft-07 is supported: {DIALECT:?}"));
         }
         _ => {}
     }
-    let validator = jsonschema::options()
+    let validator = jsonschema::options_for::<PayloadText>()
         .with_draft(Draft::Draft7)
         .with_pattern_options(PatternOptions::regex())
         .build(&whole)
-        .map_err(|error| format!("no JSON Schema (draft-07) at {}: {error}", error.instance_path()))?;
+        .map_err(|error| format!("not a JSON Schema (draft-07) at {}: {error}", error.instance_path()))?;
     stands_alone(text, true)?;
     let examples = text.get("examples").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for example in examples {
         validator
-            .validate(example)
-            .map_err(|error| format!("one of its examples is not what it says at {}", error.schema_path()))?;
+            .validate(PayloadNode::At(&example.to_string()))
+            .map_err(|error| format!("an example does not match the schema at {}", error.schema_path()))?;
     }
     Ok(Schema { event_type, file: path.to_owned(), text: text.clone(), validator })
 }
 
-/// Whether a schema means the same in another file, under another `$id`.
+/// Checks that a schema means the same in another file and under another `$id`.
 fn stands_alone(schema: &Map<String, Value>, is_root: bool) -> Result<(), String> {
     if let Some(to) = schema.get("$ref").and_then(Value::as_str)
         && to != "#"
         && to.strip_prefix("#/definitions/").is_none_or(|name| name.contains('/'))
     {
         return Err(format!(
-            "it refers to {to:?}; a schema refers to its own \"#/definitions/…\", or to \"#\""
+            "unsupported reference {to:?}; a schema may only refer to its own \"#/definitions/…\" or to \"#\""
         ));
     }
     if !is_root && schema.contains_key("$id") {
-        return Err("a part of it has an $id; refer to its place, \"#/definitions/…\"".to_owned());
+        return Err("a subschema has an $id; refer to it by \"#/definitions/…\" instead".to_owned());
     }
     inside(schema).into_iter().filter_map(Value::as_object).try_for_each(|part| stands_alone(part, false))
 }
@@ -168,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_checked_by_the_schema_of_its_type() {
+    fn payload_is_checked_by_schema_of_its_type() {
         let schema =
             r#"{"type":"object","required":["total"],"properties":{"total":{"type":"number","minimum":0}}}"#;
         let folder = folder(&[("shop.order_placed.v1.json", schema), ("README.md", "x")]);
@@ -190,23 +202,23 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_that_is_none_is_told() {
+    fn every_invalid_schema_is_reported() {
         for (name, text, why) in [
             ("order.json", "{}", "major version"),
             ("a.b.v1.json", "{", "EOF"),
-            ("a.b.v1.json", r#"{"type":"nonsense"}"#, "no JSON Schema"),
+            ("a.b.v1.json", r#"{"type":"nonsense"}"#, "not a JSON Schema"),
             ("a.b.v1.json", r#"{"$ref":"elsewhere.json"}"#, "a.b.v1.json"),
             ("a.b.v1.json", r##"{"properties":{"a":{},"b":{"$ref":"#/properties/a"}}}"##, "its own"),
             ("a.b.v1.json", r#"{"pattern":"(?=x)"}"#, "a.b.v1.json"),
-            ("a.b.v1.json", "true", "it is an object"),
+            ("a.b.v1.json", "true", "write an object"),
             ("a.b.v1.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#, "only draft-07"),
             ("a.b.v1.json", r##"{"items":{"$ref":"#x"},"definitions":{"x":{"$id":"#x"}}}"##, "a.b.v1.json"),
             (
                 "a.b.v1.json",
                 r#"{"type":"string","examples":["a",7]}"#,
-                "examples is not what it says at /type",
+                "an example does not match the schema at /type",
             ),
-            ("readme.txt", "", "holds no schema"),
+            ("readme.txt", "", "contains no schema"),
         ] {
             let folder = folder(&[(name, text)]);
             let wrong = Schemas::load(folder.path()).unwrap_err();

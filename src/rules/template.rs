@@ -1,10 +1,10 @@
-//! How the type of an outbox's event is made of what its row or message says: `{aggregatetype}.{type}`.
+//! The template that makes an outbox event's type from its row or message: `{aggregatetype}.{type}`.
 
 use std::fmt;
 
-use super::{TYPE_MAX, TypeName};
+use super::type_name::{TYPE_MAX, TypeName};
 
-/// `shop.{aggregatetype}.{type}`.
+/// A template such as `shop.{aggregatetype}.{type}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     pieces: Vec<Piece>,
@@ -28,16 +28,16 @@ impl fmt::Display for Template {
 }
 
 impl Template {
-    /// Reads it.
+    /// Parses a template.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, behind)) = after.split_once('}') else {
-                return Err(format!("{text:?}: a {{ has no }}"));
+                return Err(format!("{text:?}: unbalanced {{"));
             };
             pieces.push(Piece::Text(before.to_owned()));
             pieces.push(match name {
@@ -50,26 +50,26 @@ impl Template {
         pieces.push(Piece::Text(rest.to_owned()));
         pieces.retain(|piece| *piece != Piece::Text(String::new()));
         let template = Self { pieces };
-        template.type_name("a", "a").map_err(|wrong| format!("{wrong}, where both are \"a\""))?;
+        template.type_name("a", "a").map_err(|wrong| format!("with \"a\" for both placeholders: {wrong}"))?;
         Ok(template)
     }
 
-    /// Whether it asks for the aggregate's type.
+    /// Whether the template uses `{aggregatetype}`.
     pub fn needs_aggregate(&self) -> bool {
         self.pieces.contains(&Piece::Aggregate)
     }
 
-    /// Whether a row or message can make this event type.
+    /// Whether the template can make this event type.
     pub fn may_make(&self, event_type: &TypeName) -> bool {
         let whole = event_type.as_str();
         fits(&self.pieces, whole) || whole.strip_suffix(".v1").is_some_and(|stem| fits(&self.pieces, stem))
     }
 
-    /// The event type of a row or message. Capitals become lower-case words, what parts words becomes `_`; where no major
-    /// version is named, it is the first.
+    /// The event type of a row or message. Words are written in lower case and joined by `_`. Without a major version
+    /// it is version 1.
     ///
     /// # Errors
-    /// What is wrong; it quotes the values.
+    /// The mistake. The message quotes the values.
     pub fn type_name(&self, aggregate: &str, kind: &str) -> Result<TypeName, String> {
         let mut name = String::new();
         for piece in &self.pieces {
@@ -79,7 +79,7 @@ impl Template {
                 Piece::Type => words(&mut name, kind),
             }
             if name.len() > TYPE_MAX {
-                return Err(format!("an event type has at most {TYPE_MAX} characters"));
+                return Err(format!("the event type exceeds {TYPE_MAX} characters"));
             }
         }
         let versioned = name.rsplit_once(".v").is_some_and(|(_, version)| {
@@ -92,7 +92,7 @@ impl Template {
     }
 }
 
-/// Whether a text can be what the pieces make: texts as they are, between them at least one character.
+/// Whether a text matches the pieces: fixed texts, with at least one character between them.
 fn fits(pieces: &[Piece], text: &str) -> bool {
     let mut ends = vec![0];
     for piece in pieces {
@@ -111,7 +111,7 @@ fn fits(pieces: &[Piece], text: &str) -> bool {
     ends.contains(&text.len())
 }
 
-/// `OrderCreated`, `order-created` and `ORDER_CREATED` are `order_created`.
+/// `OrderCreated`, `order-created` and `ORDER_CREATED` become `order_created`.
 fn words(out: &mut String, text: &str) {
     let mut before: Option<char> = None;
     let mut chars = text.chars().take(TYPE_MAX + 1).peekable();
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_says_its_type_in_its_own_way() {
+    fn type_is_made_from_the_row() {
         for (template, aggregate, kind, expected) in [
             ("{aggregatetype}.{type}", "Order", "OrderCreated", "order.order_created.v1"),
             ("{aggregatetype}.{type}", "order", "placed.v3", "order.placed.v3"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_type_is_refused() {
+    fn template_without_valid_type_is_refused() {
         let template = Template::parse("{aggregatetype}.{type}").unwrap();
         let long = "x".repeat(1 << 20);
         for (aggregate, kind) in [
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn which_types_a_template_can_make_is_known_before_any_row() {
+    fn possible_types_of_template_are_known_in_advance() {
         for (template, event_type, expected) in [
             ("{type}", "shop.order_placed.v1", true),
             ("shop.{type}", "shop.order_placed.v3", true),

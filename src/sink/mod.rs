@@ -1,20 +1,22 @@
-//! Where events go. The trait [`Publisher`] is one of the program's two network ends.
+//! The destination of events. The trait [`Destination`] is one of the program's two network ends.
 
-pub mod body;
-pub mod credentials;
 pub mod kinesis;
+mod lane;
 pub mod lanes;
+pub mod line;
 pub mod order;
+pub mod pacing;
 pub mod rate;
-pub mod refusal;
-pub mod request;
-pub mod shards;
-pub mod standing;
+mod sections;
+pub mod stream_state;
 pub mod throttle;
 
+use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
+
+use crate::failure::Explain;
 
 /// One Kinesis record, lent: both are slices of the log's read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Outgoing {
     pub data: Bytes,
 }
 
-/// What became of one record of a request that was answered.
+/// Result of one record in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The stream has it.
@@ -44,47 +46,98 @@ pub enum Answer {
     },
 }
 
-/// Why a request as a whole has no answer, or was refused as a whole. Every record of it must be sent again.
+/// Facts about a failed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The operation, the stream, and the response.
+    pub text: String,
+    /// Advice for the operator, as an imperative sentence.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<T: Into<String>> From<T> for Reply {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), hint: None }
+    }
+}
+
+/// Why a request failed as a whole. All of its records must be sent again.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// The whole request was refused for throughput.
-    #[error("Kinesis refused the request for throughput: {0}")]
-    Throttled(String),
-    /// No answer, or a 5xx: nobody knows whether the records were stored.
-    #[error("no answer from Kinesis: {0}")]
-    Unanswered(String),
-    /// Refused before storing anything: permissions, credentials, validation.
-    #[error("Kinesis refused the request: {0}")]
-    Refused(String),
+    /// The whole request was throttled.
+    #[error("Kinesis throttled the request: {0}")]
+    Throttled(Reply),
+    /// No response, or a 5xx: it is unknown whether the records were stored.
+    #[error("no response from Kinesis: {0}")]
+    Unanswered(Reply),
+    /// Refused before storing anything, for its content: a record in it is invalid or too large.
+    #[error("Kinesis rejected the content of the request: {0}")]
+    Invalid(Reply),
+    /// Refused before storing anything: permissions, credentials, keys.
+    #[error("Kinesis rejected the request: {0}")]
+    Refused(Reply),
     /// Refused, because there is no such stream (now).
-    #[error("Kinesis does not find the stream: {0}")]
-    Missing(String),
+    #[error("stream not found: {0}")]
+    Missing(Reply),
+}
+
+impl Explain for PutError {
+    fn hint(&self) -> Option<String> {
+        let (Self::Throttled(reply)
+        | Self::Unanswered(reply)
+        | Self::Invalid(reply)
+        | Self::Refused(reply)
+        | Self::Missing(reply)) = self;
+        reply.hint.clone()
+    }
 }
 
 /// The stream's settings, read at start and every minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFacts {
-    /// ARN of the stream.
-    pub arn: String,
-    /// When it was created, milliseconds since the Unix epoch, as exactly as the service says it: tells a recreated stream from the old one.
+    /// Full name of the stream, such as its ARN.
+    pub name: String,
+    /// Creation time in milliseconds since the Unix epoch, as exact as the service reports it. It identifies a recreated stream.
     pub created: i64,
     /// Largest record in bytes, data and key together.
     pub max_record_size: usize,
     /// Open shards.
     pub shards: i32,
-    /// Why nothing should be put into it now, if so: it is being made, or being deleted.
+    /// Why nothing should be sent to it now: it is being created or deleted. `None` if it may be used.
     pub closed: Option<&'static str>,
     /// `PROVISIONED` or `ON_DEMAND`, as the service calls it.
     pub mode: String,
-    /// Whether the service ignores partition keys (`RecordDistributionStrategy` `AUTO`): order per key is gone.
+    /// Whether the service ignores partition keys (`RecordDistributionStrategy` `AUTO`): it would not keep the order of a key.
     pub ignores_keys: bool,
 }
 
-/// A stream that takes records.
-pub trait Publisher {
-    /// Sends one request. The answers stand in the order of the records.
+/// The range of hashes that an open shard serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRange {
+    /// The shard's id.
+    pub id: String,
+    /// The first 64-bit hash.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+/// A stream to publish to.
+pub trait Destination {
+    /// Sends one request. The results are in the order of the records.
     fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static;
 
     /// Reads the stream's settings.
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
+
+    /// Reads the ranges of the open shards; none if the destination does not report them. Publishing does not wait for it.
+    fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
+        std::future::ready(Ok(Vec::new()))
+    }
 }

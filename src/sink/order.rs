@@ -1,22 +1,20 @@
-//! Watches, while it runs, what nobody has promised: that Kinesis numbers the records of a key in the order in which it
-//! accepted them.
+//! Checks at run time that Kinesis numbers the records of a key in the order in which it accepted them, because no AWS document
+//! promises it.
 //!
-//! Of two records of a key, the second leaves only after the first was accepted, so its sequence number must be higher
-//! (readers get a shard's records by rising number). That follows from how the service works and is documented for another
-//! operation only; here it is measured. Numbers of different shards are not compared: after a resharding a key is elsewhere,
-//! and who reads parents first sees the order.
+//! Of two records of a key, the second is sent only after the first was acknowledged, so its sequence number must be higher:
+//! consumers get a shard's records by rising number. AWS documents this for another operation only. Numbers of different shards
+//! are not compared: after a reshard the key is in another shard, and consumers that read parents first see the order.
 //!
 //! Memory: one number for each key that has had a record accepted and has another one in the window.
-//! Cost: nothing for a key whose events come one at a time; else one lookup, and the answer's own text is kept.
+//! Cost: nothing for a key whose events come one at a time; otherwise one lookup, and the number's text is stored.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use super::lanes::AsItIs;
-use crate::event::KeyHash;
+use crate::event::{KeyHash, PassthroughHasher};
 
-/// What the service said of an accepted record.
+/// Shard and sequence number of an accepted record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its shard.
@@ -39,11 +37,11 @@ pub struct Fall {
 /// The last number of each key that has more to send.
 #[derive(Debug, Default)]
 pub struct OrderCheck {
-    last: HashMap<KeyHash, Place, BuildHasherDefault<AsItIs>>,
+    last: HashMap<KeyHash, Place, BuildHasherDefault<PassthroughHasher>>,
 }
 
 impl OrderCheck {
-    /// A record of this key was accepted; `more` says whether the key has further records in the window.
+    /// Notes that a record of this key was accepted. `more`: the key has further records in the window.
     pub fn accepted(&mut self, key: KeyHash, place: Place, more: bool) -> Option<Fall> {
         if self.last.is_empty() && !more {
             return None;
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_any_length_are_compared_as_numbers() {
+    fn sequence_numbers_of_any_length_compare_numerically() {
         const LONG: &str = "49590338271490256608559692538361571095921575989136588898";
         for (one, other, expected) in [
             ("9", "10", Some(Ordering::Less)),
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_does_not_rise_is_found_on_one_shard_only() {
+    fn falling_sequence_number_is_found_per_shard() {
         for (before, after, found) in [
             (("s0", "10"), ("s0", "11"), false),
             (("s0", "10"), ("s0", "9"), true),
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_with_more_to_send_are_remembered() {
+    fn only_keys_with_waiting_records_are_remembered() {
         let mut order = OrderCheck::default();
         for key in 0..1000 {
             order.accepted(KeyHash(key), place("s0", "5"), false);

@@ -1,19 +1,21 @@
-//! How much one shard takes: a rate that falls when the shard refuses and grows while it does not. Pure; time is passed in.
+//! Send rate of one shard: it falls when the shard throttles and grows while it does not. Pure; time is passed in.
 //!
-//! A shard is limited in records and in bytes a second, by figures that depend on the stream's mode, on resharding and on
-//! other producers. So none is assumed: a shard is unlimited until it refuses for throughput. Then:
+//! A shard has limits in records and in bytes a second. They depend on the stream's mode, on reshards and on other producers. So
+//! none is assumed: a shard is unlimited until it throttles. Then:
 //!
-//! - **a cut**: the rate falls to what the shard has accepted in its best second of late, less 5 %, but to no less than 0.7 and no
-//!   more than 0.9 of what it was (half where it refuses much: the first figure may have been a burst). Once a second at most, because the
-//!   service counts by the second, and never for a request that was under way before the last refusal was known;
-//! - **growth**: 5 % of the rate after the cut, each second, and twice that after every 5 s without a refusal, so that a
-//!   limit that was raised is found. Only what holds records back grows; a dimension that nobody uses says nothing;
-//! - **a hold** of 50 to 100 ms after a refusal: what is sent at once would only be refused again. A shard that refuses
-//!   everything is held longer each time, up to 5 s, and then gets a single record to try;
-//! - after 30 s without a refusal the shard is **unlimited** again.
+//! - **a cut**: the rate falls to 95 % of what the shard accepted in its best recent second, within 0.7 to 0.9 of the last rate (or
+//!   half of it if much was rejected, because that second may have been a burst). At most one cut a second, because the service
+//!   counts by the second, and none for a request that was sent before the last rejection was known;
+//! - **growth**: by 5 % of the rate after the cut each second, doubled after every 5 s without a rejection, so that a raised limit
+//!   is found. Only the dimension that delays records grows: an unused one gives no evidence;
+//! - **a hold** of 50 to 100 ms after a rejection, because records sent at once would be rejected too. A shard that rejects
+//!   everything is held longer each time, up to 5 s, and then gets a single record as a probe;
+//! - after 30 s without a rejection the shard is **unlimited** again.
 //!
-//! Invariants: a rate is never below its floor; tokens never exceed half a second's worth; while a shard refuses everything,
-//! at most one record leaves in each hold.
+//! A cut that would go below the floor of the rate halves the floor: other producers may use nearly all of the shard.
+//!
+//! Invariants: a rate is never below its floor; tokens never exceed half a second of the rate; while a shard rejects everything,
+//! at most one record is sent after each hold.
 
 use std::time::Duration;
 
@@ -24,39 +26,45 @@ use super::throttle::{Jitter, backoff};
 /// Records and bytes.
 pub type Amount = [f64; 2];
 
-/// The least rate: a tenth of a shard of 2026. Less is the business of holds.
+/// First floor of the rate: a tenth of a shard's limit in 2026. If rejections continue there, it is halved …
 const FLOOR: Amount = [100.0, 102_400.0];
+/// … down to this. Less is the business of holds.
+const FLOOR_LEAST: Amount = [1.0, 1024.0];
 /// Least distance of two cuts.
 const CUT_EVERY: Duration = Duration::from_secs(1);
-/// A cut leaves this much of what was accepted in the best second since the last one …
+/// A cut sets the rate to this share of the best second since the last cut …
 const CUT_GOODPUT: f64 = 0.95;
 /// … but no more than this of the rate …
 const CUT_LEAST: f64 = 0.9;
 /// … and no less than this …
 const CUT_MOST: f64 = 0.7;
-/// … or this, if [`MUCH`] was refused since the last cut.
+/// … or this, if [`MUCH`] was rejected since the last cut.
 const CUT_DEEP: f64 = 0.5;
-/// Share of refused records that tells of a rate far too high.
+/// Share of rejected records above which the rate was far too high.
 const MUCH: f64 = 0.2;
-/// A dimension used less than this of its rate was not the cause of a refusal.
+/// A dimension of which less than this share was used was not the cause of a rejection.
 const IDLE: f64 = 0.7;
 /// Growth a second, in parts of the rate after the last cut.
 const GROWTH: f64 = 0.05;
-/// Growth doubles each time this has passed without a refusal …
+/// Growth below the first floor is less in the same proportion, down to this part.
+const GROWTH_LEAST: f64 = 0.2;
+/// Growth doubles each time this has passed without a rejection …
 const PATIENCE: Duration = Duration::from_secs(5);
 /// … up to this power of two.
 const DOUBLINGS_MAX: u32 = 4;
-/// No growth so soon after a refusal: its cause may not have passed.
+/// No growth for this time after a rejection: its cause may persist.
 const REST: Duration = Duration::from_millis(500);
 /// Growth for more time than this at once would be a leap.
 const GROWTH_STEP: Duration = Duration::from_millis(250);
-/// A shard that has refused nothing for so long is unlimited.
+/// A shard without a rejection for this time is unlimited.
 const FORGET: Duration = Duration::from_secs(30);
+/// … or so many times that, where the floor has fallen.
+const SCARCITY_MAX: u32 = 20;
 /// What tokens are saved up for, in seconds of the rate: holds, round trips, a busy machine.
 const DEPTH: f64 = 0.5;
 /// What is waited for, in seconds of the rate: records leave in company, 50 requests a second at most.
 const CHUNK: f64 = 0.02;
-/// A shard that refused everything for so long is not overloaded but has another trouble: its rate says nothing.
+/// A shard that rejects everything for this time is not overloaded but has another problem: its rate is meaningless.
 const STUCK: Duration = Duration::from_secs(5);
 /// First hold.
 const HOLD_FIRST: Duration = Duration::from_millis(100);
@@ -69,11 +77,11 @@ const BARREN: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 struct Tap {
     rate: f64,
-    /// The rate after the last cut: what growth is counted from.
+    /// The rate after the last cut, from which growth is counted.
     base: f64,
-    /// Below zero after a record larger than what was there.
+    /// Below zero after a record that was larger than the tokens.
     tokens: f64,
-    /// Whether it held something back since tokens were last counted.
+    /// Whether it delayed records since tokens were last counted.
     short: bool,
 }
 
@@ -98,13 +106,18 @@ impl Tap {
         self.tokens = (self.tokens + self.rate * passed.as_secs_f64()).min(full);
     }
 
+    /// The rate after a cut, without regard to the floor.
+    fn cut_to(&self, goodput: f64, most: f64) -> f64 {
+        (goodput * CUT_GOODPUT).clamp(self.rate * most, self.rate * CUT_LEAST)
+    }
+
     fn cut(&mut self, goodput: f64, most: f64, floor: f64) {
-        self.rate = (goodput * CUT_GOODPUT).clamp(self.rate * most, self.rate * CUT_LEAST).max(floor);
+        self.rate = self.cut_to(goodput, most).max(floor);
         self.base = self.rate;
     }
 }
 
-/// What was accepted during the last second.
+/// Records and bytes accepted during the last second.
 #[derive(Clone, Debug, Default)]
 struct Meter {
     bins: [Amount; Meter::BINS],
@@ -117,7 +130,7 @@ impl Meter {
     /// One more than a second, because the newest is not full.
     const BINS: usize = 9;
     const BIN: Duration = Duration::from_millis(125);
-    /// What was accepted within less time may be a burst.
+    /// Shortest time for a measurement: in less, it may be a burst.
     const SPAN_MIN: f64 = 1.0;
 
     fn roll(&mut self, now: Instant) {
@@ -151,12 +164,12 @@ impl Meter {
     }
 }
 
-/// What one answer told of one shard.
+/// Results of one response for one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Told {
     /// Accepted records and bytes.
     pub accepted: Amount,
-    /// Records refused for throughput.
+    /// Throttled records.
     pub refused: u32,
     /// Records refused of lanes that are refused again and again: they count where the whole shard is like that.
     pub stubborn: u32,
@@ -177,10 +190,12 @@ struct Limit {
     /// When it last took something.
     alive: Instant,
     cut: Instant,
-    /// When the last refusal was known.
+    /// When the last rejection was known.
     refused: Instant,
     /// Most that was accepted in any second since the last cut: a shard that counts by the second may take all of it at once.
     best: Amount,
+    /// The least rate now.
+    floor: Amount,
     accepted_since_cut: f64,
     refused_since_cut: f64,
     /// Refusals in a row without any acceptance.
@@ -200,17 +215,17 @@ impl Rate {
         self.limit.as_ref().map(|limit| limit.taps.map(|tap| tap.rate))
     }
 
-    /// When the last refusal was known, if a rate is in force.
+    /// When the last rejection was known, if the shard is limited.
     pub fn refused(&self) -> Option<Instant> {
         self.limit.as_ref().map(|limit| limit.refused)
     }
 
-    /// Whether the shard has refused everything for some time.
+    /// Whether the shard has rejected everything for some time.
     pub fn is_stuck(&self) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.barren >= BARREN)
     }
 
-    /// Takes note of an answer to a request that left at `sent`. Returns the new rate if this was a cut.
+    /// Notes the response to a request that was sent at `sent`. Returns the new rate if this was a cut.
     pub fn tell(&mut self, told: Told, sent: Instant, now: Instant, jitter: &mut Jitter) -> Option<Amount> {
         let [records, _] = told.accepted;
         self.meter.add(told.accepted, now);
@@ -249,7 +264,7 @@ impl Rate {
     pub fn advance(&mut self, now: Instant) {
         let Some(limit) = &mut self.limit else { return };
         let quiet = now.saturating_duration_since(limit.refused);
-        if quiet >= FORGET {
+        if quiet >= FORGET.saturating_mul(limit.scarcity()) {
             self.limit = None;
             return;
         }
@@ -257,14 +272,15 @@ impl Rate {
         let doublings = u32::try_from(quiet.as_secs() / PATIENCE.as_secs()).unwrap_or(DOUBLINGS_MAX);
         let growth = GROWTH * f64::from(1_u32 << doublings.min(DOUBLINGS_MAX));
         let growth = if quiet < REST { 0.0 } else { growth * passed.min(GROWTH_STEP).as_secs_f64() };
-        for tap in &mut limit.taps {
-            tap.grow(growth);
+        for (tap, floor) in limit.taps.iter_mut().zip(FLOOR) {
+            // Of few records a second each refusal is a large part: they are looked for more slowly.
+            tap.grow(growth * (tap.base / floor).clamp(GROWTH_LEAST, 1.0));
             tap.fill(passed);
         }
         limit.filled = now;
     }
 
-    /// Whether something of what is queued may leave now. After [`advance`](Self::advance).
+    /// Whether queued records may be sent now. After [`advance`](Self::advance).
     pub fn may_start(&mut self, queued: Amount, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
         let mut may = true;
@@ -286,7 +302,7 @@ impl Rate {
             tap.tokens -= cost;
         }
         if limit.barren >= BARREN {
-            // This one tries. Should its answer never come, another one may after the same time.
+            // This record is the probe. If its response never comes, another one may be sent after the same time.
             limit.hold = now + limit.pause;
         }
         true
@@ -301,7 +317,7 @@ impl Rate {
         }
     }
 
-    /// How much may leave now, of what is queued.
+    /// How many queued records and bytes may be sent now.
     pub fn room(&self, queued: Amount) -> Amount {
         let Some(limit) = &self.limit else { return queued };
         let [records, bytes] = limit.taps.map(|tap| tap.tokens.max(1.0));
@@ -310,7 +326,7 @@ impl Rate {
         [records.min(queued_records), bytes.min(queued_bytes)]
     }
 
-    /// When something of what is queued may leave, if nothing else happens.
+    /// When queued records may be sent, if nothing else happens.
     pub fn next_start(&self, queued: Amount, now: Instant) -> Instant {
         let Some(limit) = &self.limit else { return now };
         let wait = |(tap, queued): (&Tap, f64)| (tap.needs(queued) - tap.tokens) / tap.rate;
@@ -334,12 +350,19 @@ impl Limit {
             cut: now,
             refused: now,
             best: goodput,
+            floor: FLOOR,
             accepted_since_cut: 0.0,
             refused_since_cut: 0.0,
             barren: 0,
             hold: now,
             pause: HOLD_FIRST,
         }
+    }
+
+    /// How many times less than the first floor other writers leave: to forget that would cost so many refusals.
+    fn scarcity(&self) -> u32 {
+        let times = self.floor.iter().zip(FLOOR).map(|(floor, first)| first / floor).fold(1.0, f64::max);
+        (1..=SCARCITY_MAX).find(|n| f64::from(*n) >= times).unwrap_or(SCARCITY_MAX)
     }
 
     fn hold(&mut self, accepted: bool, now: Instant, jitter: &mut Jitter) {
@@ -357,7 +380,7 @@ impl Limit {
         self.barren >= BARREN && now.saturating_duration_since(self.alive) >= STUCK
     }
 
-    /// What was accepted before the refusal was known but answered later.
+    /// Records accepted before the rejection was known, but acknowledged later.
     fn raise(&mut self, goodput: Amount) {
         for (tap, goodput) in self.taps.iter_mut().zip(goodput) {
             tap.rate = tap.rate.max(goodput * CUT_GOODPUT);
@@ -371,9 +394,13 @@ impl Limit {
         let most = if share > MUCH { CUT_DEEP } else { CUT_MOST };
         let near = |(tap, goodput): (&Tap, f64)| goodput >= IDLE * tap.rate;
         let none = !self.taps.iter().zip(goodput).any(near);
-        for ((tap, goodput), floor) in self.taps.iter_mut().zip(goodput).zip(FLOOR) {
+        let floors = self.floor.iter_mut().zip(FLOOR_LEAST);
+        for ((tap, goodput), (floor, least)) in self.taps.iter_mut().zip(goodput).zip(floors) {
             if none || near((tap, goodput)) {
-                tap.cut(goodput, most, floor);
+                if tap.cut_to(goodput, most) < *floor {
+                    *floor = (*floor / 2.0).max(least);
+                }
+                tap.cut(goodput, most, *floor);
             }
         }
         (self.cut, self.accepted_since_cut, self.refused_since_cut) = (now, 0.0, 0.0);
@@ -383,6 +410,17 @@ impl Limit {
 
 fn largest([records, bytes]: Amount, [more_records, more_bytes]: Amount) -> Amount {
     [records.max(more_records), bytes.max(more_bytes)]
+}
+
+/// All rates in short, without names: shards come and go, so a metric of each would never end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Shards with a rate in force.
+    pub limited: usize,
+    /// The shards among them that reject everything.
+    pub stuck: usize,
+    /// The lowest rate in force, records and bytes each for itself.
+    pub lowest: Option<Amount>,
 }
 
 #[cfg(test)]

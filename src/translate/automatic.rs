@@ -1,27 +1,33 @@
-//! Events without any configuration: `<schema>.<table>.inserted|updated|deleted|truncated.v1`.
+//! Automatic events, which need no rules: `<schema>.<table>.inserted|updated|deleted|truncated.v1`.
 //!
-//! `data` is the new row; for `deleted`, what the replica identity gives of the old one. A changed key is `deleted` under
-//! the old key, then `inserted` under the new one. The key is the replica identity's columns; with `FULL` or `NOTHING`,
-//! which say nothing of a key, the primary key of today's catalogue; a table with neither uses the event id.
+//! `data` is the new row. For `deleted` it is the columns of the old row that the replica identity provides. An
+//! update that changes the key becomes `deleted` with the old key and `inserted` with the new one.
+//!
+//! The key consists of the replica identity's columns. `FULL` and `NOTHING` name no key: the current primary key is
+//! used. A table with neither uses the event id.
 
-use crate::change::{Change, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple, Value};
+use crate::change::{Change, ChangePlace, OldRow, Operation, Relation, ReplicaIdentity, Tuple, Value};
 use crate::config::Pii;
 use crate::event::{RecordKind, Records};
+use crate::failure::Problem;
 use crate::types::Kind;
 
-use super::envelope::{Envelope, Head, Id, Rest, partition_key, push_name, type_attributes};
-use super::{LINE_MAX, Promise, Settings, TranslateError, json};
+use super::envelope::{Envelope, EventId, Head, Rest, partition_key, push_name, type_attributes};
+use super::error::{LINE_MAX, TranslateError};
+use super::promises::Promise;
+use super::settings::TranslateSettings;
+use crate::json;
 
-/// A relation, compiled: what to copy where.
+/// The plan for one relation: which columns are copied, and what is written between them.
 #[derive(Debug)]
-pub struct Plan {
+pub struct AutomaticPlan {
     columns: Vec<PlannedColumn>,
-    /// Indexes of the key's columns; empty: the event id is the key.
+    /// Indexes of the key's columns. Empty: the event id is the key.
     key: Vec<usize>,
-    /// A column of the key that holds personal data: then there are no events of rows.
+    /// A key column that holds personal data. Row changes of the table are then refused.
     tagged: Option<String>,
-    /// One that the table does not have any more: then neither, because another one may hold its values.
-    gone: Option<String>,
+    /// A personal-data column that has another name now, or that the table no longer has. Row changes are then refused.
+    renamed: Option<TranslateError>,
     table: String,
     inserted: EventType,
     updated: EventType,
@@ -33,7 +39,7 @@ pub struct Plan {
 #[derive(Debug)]
 struct PlannedColumn {
     name: String,
-    /// `"name":`, escaped.
+    /// `"name":`, JSON-escaped.
     label: Vec<u8>,
     kind: Kind,
     in_identity: bool,
@@ -44,19 +50,24 @@ struct PlannedColumn {
 struct EventType {
     name: String,
     attributes: Vec<u8>,
-    /// What was locked of each column, if it was; or why rows of this form can never be that.
-    promises: Result<Vec<Promise>, String>,
+    /// The promises of the locked contract, one a column. `Err`: rows of this form can never satisfy it.
+    promises: Result<Vec<Promise>, Problem>,
 }
 
 impl EventType {
-    fn new(relation: &Relation, what: &str, source: &str, settings: &Settings) -> Self {
-        let name = format!("{}.{}.{what}.v1", relation.schema, relation.table);
+    fn new(relation: &Relation, what: &str, source: &str, settings: &TranslateSettings) -> Self {
+        let name = format!("{}.{what}.v1", relation.name());
         let attributes = type_attributes(source, &name, settings.schemas.get(&name).map(String::as_str));
         Self { name, attributes, promises: Ok(Vec::new()) }
     }
 
-    /// The same, with what was locked of the columns that it has.
-    fn promising(mut self, relation: &Relation, columns: &[PlannedColumn], settings: &Settings) -> Self {
+    /// Adds the promises of the locked contract for these columns.
+    fn promising(
+        mut self,
+        relation: &Relation,
+        columns: &[PlannedColumn],
+        settings: &TranslateSettings,
+    ) -> Self {
         let Some(contracts) = &settings.contracts else { return self };
         let given = |column: &PlannedColumn| {
             !self.name.ends_with(".deleted.v1")
@@ -82,7 +93,7 @@ impl EventType {
     }
 }
 
-/// Buffers that are used again for every row.
+/// Buffers reused for every row.
 #[derive(Debug, Default)]
 struct Scratch {
     subject: String,
@@ -96,18 +107,18 @@ struct Texts {
     hashed: String,
 }
 
-/// Where the values of an event come from.
+/// The row versions that an event takes its values from.
 #[derive(Clone, Copy)]
 struct Row<'a> {
     tuple: Tuple<'a>,
-    /// The old row, or its key, for values that the new one leaves out.
+    /// The old row or its key. It supplies unchanged TOASTed values that the new row leaves out.
     old: Option<OldRow<'a>>,
-    /// Only the replica identity's columns are known.
+    /// Only the replica identity's columns have values.
     key_only: bool,
 }
 
 impl<'a> Row<'a> {
-    /// The value of a column, which is or is not part of the replica identity.
+    /// The value of a column. `in_identity`: the column belongs to the replica identity.
     fn get(&self, column: usize, in_identity: bool) -> Value<'a> {
         match (self.tuple.get(column), self.old) {
             (Value::Unavailable, Some(OldRow::Full(old))) => old.get(column),
@@ -117,10 +128,10 @@ impl<'a> Row<'a> {
     }
 }
 
-impl Plan {
-    /// Compiles a relation.
-    pub fn new(relation: &Relation, source: &str, settings: &Settings) -> Self {
-        let Settings { tables, pii, .. } = settings;
+impl AutomaticPlan {
+    /// Compiles the plan for a relation.
+    pub fn new(relation: &Relation, source: &str, settings: &TranslateSettings) -> Self {
+        let TranslateSettings { tables, pii, .. } = settings;
         let columns: Vec<_> = relation
             .columns
             .iter()
@@ -134,7 +145,7 @@ impl Plan {
                     kind: column.kind.clone(),
                     in_identity: column.in_identity,
                     dropped: tables.drops(&relation.schema, &relation.table, &column.name)
-                        || pii.tags(&relation.schema, &relation.table, &column.name),
+                        || pii.tags_column(relation, column),
                 }
             })
             .collect();
@@ -149,16 +160,16 @@ impl Plan {
             columns,
             key,
             tagged: tagged_key(relation, pii),
-            gone: tagged_gone(relation, pii),
-            table: format!("{}.{}", relation.schema, relation.table),
+            renamed: renamed(relation, pii),
+            table: relation.name(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Adds the events of a change.
+    /// Appends the events of a change.
     ///
     /// # Errors
-    /// A value cannot be written, or the key is not there.
+    /// A value cannot be written, or a key column has no value.
     pub fn translate(
         &mut self,
         change: &Change<'_>,
@@ -182,8 +193,8 @@ impl Plan {
             if let Some(column) = &self.tagged {
                 return Err(TranslateError::KeyTagged { column: column.clone() });
             }
-            if let Some(column) = &self.gone {
-                return Err(TranslateError::TaggedGone { column: column.clone() });
+            if let Some(renamed) = &self.renamed {
+                return Err(renamed.clone());
             }
         }
         let Scratch { subject, old_subject, texts } = scratch;
@@ -218,8 +229,8 @@ impl Plan {
         }
     }
 
-    /// The key as text: one column's value, or several joined by `/`, where `~` and `/` inside a value are written `~0` and
-    /// `~1` (JSON Pointer's rule), so that two keys never look the same.
+    /// Writes the key as text: the value of one column, or several values joined by `/`. Inside a value `~` and `/`
+    /// are written `~0` and `~1` (as in JSON Pointer), so that different keys have different texts.
     fn subject(&self, row: &Row<'_>, out: &mut String) -> Result<(), TranslateError> {
         out.clear();
         for (nth, &column) in self.key.iter().enumerate() {
@@ -231,7 +242,7 @@ impl Plan {
             let text = match row.get(column, in_identity) {
                 Value::Text(text) => std::str::from_utf8(text).map_err(|_| TranslateError::Value {
                     column: name(),
-                    reason: "the value is not UTF-8".to_owned(),
+                    reason: json::ValueError::NotUtf8.to_string(),
                 })?,
                 Value::Null => "",
                 Value::Unavailable => return Err(TranslateError::KeyUnavailable { column: name() }),
@@ -290,7 +301,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Names of the columns whose value is not there, quoted as SQL identifiers where they would need it.
+    /// Writes the names of the columns without a value, quoted as SQL identifiers where necessary.
     fn unavailable(&self, event_type: &EventType, row: &Row<'_>, out: &mut String) {
         out.clear();
         for (at, column) in self.columns.iter().enumerate() {
@@ -314,21 +325,26 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A column of the key that holds personal data.
+/// The first key column that holds personal data.
 pub fn tagged_key(relation: &Relation, pii: &Pii) -> Option<String> {
     let columns = relation.key().into_iter().filter_map(|at| relation.columns.get(at));
-    let mut tagged = columns.filter(|column| pii.tags(&relation.schema, &relation.table, &column.name));
+    let mut tagged = columns.filter(|column| pii.tags_column(relation, column));
     tagged.next().map(|column| column.name.clone())
 }
 
-/// A column that is said to hold personal data, and that the table does not have any more.
-fn tagged_gone(relation: &Relation, pii: &Pii) -> Option<String> {
+/// A column of `[pii]` that has another name now, or that the table no longer has: it may have been renamed.
+fn renamed(relation: &Relation, pii: &Pii) -> Option<TranslateError> {
+    if let Some((column, origin)) = pii.renamed(relation) {
+        let (column, origin) = (column.name.clone(), origin.to_string());
+        return Some(TranslateError::TaggedRenamed { column, origin });
+    }
     let has = |name: &str| relation.has_had(name);
-    pii.not_there(&relation.schema, &relation.table, has).next().map(str::to_owned)
+    let gone = pii.not_there(&relation.schema, &relation.table, has).next();
+    gone.map(|column| TranslateError::TaggedGone { column: column.into_owned() })
 }
 
-/// Whether a value would surely be larger as JSON than a line may be: JSON writes most control characters in six bytes, so
-/// that a row of ten megabytes could become sixty in memory before it is found too large.
+/// Whether the JSON form certainly exceeds the record limit. JSON escapes most control characters in six bytes, so a
+/// value of 10 MiB could take 60 MiB of memory before it is rejected.
 fn is_surely_too_large(text: &[u8]) -> bool {
     const ESCAPED: usize = 6;
     let is_long = |byte: &&u8| matches!(**byte, 0..=7 | 11 | 14..=31);
@@ -337,8 +353,8 @@ fn is_surely_too_large(text: &[u8]) -> bool {
 
 /// Writes the events of one change.
 struct Writer<'a> {
-    plan: &'a Plan,
-    place: Place,
+    plan: &'a AutomaticPlan,
+    place: ChangePlace,
     envelope: &'a mut Envelope,
     records: &'a mut Records,
     texts: &'a mut Texts,
@@ -359,7 +375,7 @@ impl Writer<'_> {
             partition_key(subject, &mut self.texts.hashed)
         };
         let (plan, envelope) = (self.plan, &mut *self.envelope);
-        let rest = Rest { id: Id::Made(id), key, unavailable: &self.texts.unavailable };
+        let rest = Rest { id: EventId::Made(id), key, unavailable: &self.texts.unavailable };
         self.records.push(RecordKind::Event, &event_type.name, key, |out| {
             envelope.write(out, &head, &rest);
             plan.write_data(out, event_type, row)
@@ -375,7 +391,7 @@ impl Writer<'_> {
         let envelope = &mut *self.envelope;
         let written: Result<(), std::convert::Infallible> =
             self.records.push(RecordKind::Event, &event_type.name, key, |out| {
-                envelope.write(out, &head, &Rest { id: Id::Made(id), key, unavailable: "" });
+                envelope.write(out, &head, &Rest { id: EventId::Made(id), key, unavailable: "" });
                 out.extend_from_slice(
                     format!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity}}}}}\n")
                         .as_bytes(),

@@ -1,40 +1,42 @@
-//! What a transaction says of itself: who, why, in which trace. A transactional logical message with the prefix
-//! `forebay:context` and an object of texts applies to all events of its transaction that come after it.
+//! Transaction context: who made a change, and in which request and trace.
 //!
-//! A value that is no good is left out: what an application says beside its data never stops the data.
+//! An application sends a transactional logical message with the prefix `forebay:context` and a JSON object of
+//! strings. It applies to all later events of the same transaction. An invalid member is ignored and never blocks an
+//! event.
 
 use serde::{Deserialize, Serialize};
 
-use super::json;
+use crate::json;
 
-/// Prefix of the messages.
+/// Prefix of the logical messages that carry a context.
 pub const CONTEXT_PREFIX: &str = "forebay:context";
 
-/// Largest content that is looked at, in bytes.
+/// Largest message that is parsed, in bytes.
 const CONTENT_MAX: usize = 16 << 10;
 
-/// Longest text, in characters.
+/// Longest value, in characters.
 const TEXT_MAX: usize = 256;
 
-/// What a transaction has said of itself. At least one thing is given.
+/// The context of a transaction. At least one member is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionContext {
-    /// What groups the events of one request or process.
+    /// Groups the events of one request or process.
     #[serde(skip_serializing_if = "Option::is_none")]
     correlationid: Option<String>,
-    /// The trace, in W3C's form.
+    /// The trace, as W3C Trace Context defines it.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
-    /// Who.
+    /// The user or service that made the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
 }
 
 impl TransactionContext {
-    /// Reads a message's content; `None`: it says nothing that is good. With it, what is wrong, without values.
+    /// Parses a message. Returns the context (`None` if no member is valid) and what is wrong with it, without
+    /// values.
     pub fn read(content: &[u8]) -> (Option<Self>, Vec<String>) {
         if content.len() > CONTENT_MAX {
-            return (None, vec![format!("it has more than {CONTENT_MAX} bytes")]);
+            return (None, vec![format!("it exceeds {CONTENT_MAX} bytes")]);
         }
         let members: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(content) {
             Ok(members) => members,
@@ -47,7 +49,11 @@ impl TransactionContext {
                 "traceparent" => (&mut context.traceparent, is_traceparent),
                 "user" => (&mut context.user, is_text),
                 _ => {
-                    wrong.push("it has a member beside correlationid, traceparent and user".to_owned());
+                    wrong.push(
+                        "it has an unknown member; correlationid, traceparent and user are \
+                        known"
+                            .to_owned(),
+                    );
                     continue;
                 }
             };
@@ -60,7 +66,7 @@ impl TransactionContext {
         ((context != Self::default()).then_some(context), wrong)
     }
 
-    /// Appends what is given as members of an object, each or each but the first behind a comma.
+    /// Appends the members that are set to a JSON object. `comma`: the first one needs a comma before it.
     pub fn write_members(&self, out: &mut Vec<u8>, mut comma: bool) {
         let members = [
             ("correlationid", &self.correlationid),
@@ -82,13 +88,13 @@ impl TransactionContext {
 
 fn form_of(name: &str) -> &'static str {
     match name {
-        "traceparent" => "is not of the W3C's form, 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
-        _ => "is not a text of 1 to 256 characters without control characters",
+        "traceparent" => "does not have the W3C form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
+        _ => "must be a string of 1 to 256 characters without control characters",
     }
 }
 
 fn is_text(text: &str) -> bool {
-    // CloudEvents forbids control characters and non-characters in attributes.
+    // CloudEvents forbids control characters and noncharacters in attributes.
     let forbidden = |c: char| {
         c.is_control()
             || matches!(u32::from(c) & 0xFFFF, 0xFFFE | 0xFFFF)
@@ -97,7 +103,8 @@ fn is_text(text: &str) -> bool {
     !text.is_empty() && !text.contains(forbidden) && text.chars().nth(TEXT_MAX).is_none()
 }
 
-/// Version 00 of the W3C's Trace Context, or a later one in the same form; ids of zeros are none.
+/// Whether a text is a W3C `traceparent` of version 00, or of a later version in the same form. Ids of zeros are
+/// invalid.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, parent, flags] = parts[..] else { return false };
@@ -130,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_good_is_taken_in_one_order_and_the_rest_is_told() {
+    fn valid_context_members_are_taken_and_others_reported() {
         let long = "ü".repeat(256);
         for (content, expected, wrong) in [
             ("{}".to_owned(), String::new(), 0),
@@ -153,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_has_the_form_of_the_w3c() {
+    fn traceparent_has_w3c_form() {
         assert!(is_traceparent(TRACE));
         for bad in [
             "",

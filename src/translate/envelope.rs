@@ -1,41 +1,45 @@
-//! The envelope: CloudEvents 1.0, structured JSON, one event is one line.
+//! The envelope: CloudEvents 1.0 in structured JSON mode, one event a line.
 //!
 //! ```json
 //! {"specversion":"1.0","id":"…","source":"urn:forebay:lab","type":"lab.plates.inserted.v1","subject":"PLT-7",
 //!  "time":"…","recordedtime":"…","partitionkey":"PLT-7","sequence":"…","data":{…}}
 //! ```
 //!
-//! (on one line, ending in `\n`, so that what Firehose concatenates is still JSON lines).
+//! The real form is one line that ends in `\n`, so that records concatenated by Firehose are still JSON lines.
 //!
-//! - `id`: see `id.rs`; of an outbox's row, the id is the row's.
+//! - `id`: a UUID made by `id.rs`, or the id of the outbox row.
 //! - `sequence`: `{epoch:04X}{commit:016X}{index:08X}{part:04X}`; sorts as text within a source.
+//! - `dataschema`, `deprecated`, `deprecationfrom`, `deprecationsunset`: between `type` and `subject`, if the type has
+//!   them.
 //! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
-//! - `correlationid`, `traceparent`, `user`: only if the transaction has said so before, see `context.rs`; in this order.
-//! - `unavailable`: names of the columns whose unchanged TOASTed value the server did not send, separated by commas and
-//!   quoted as SQL identifiers are; left out when there are none.
+//! - `correlationid`, `traceparent`, `user`: the transaction context (`context.rs`), in this order; left out when not
+//!   set.
+//! - `unavailable`: columns whose unchanged TOASTed value the server did not send, separated by commas and quoted as
+//!   SQL identifiers; left out when there are none.
 
-use crate::change::Place;
+use crate::change::ChangePlace;
 
+use super::context::TransactionContext;
 use super::id::{Ids, MadeId, hex};
-use super::time::write_rfc3339;
-use super::{TransactionContext, json};
+use crate::json;
+use crate::time::write_rfc3339;
 
-/// Longest partition key in UTF-16 units, as Kinesis counts.
+/// Longest partition key in UTF-16 units, as the destination counts.
 const PARTITION_KEY_MAX: usize = 256;
 
-/// What all events of a source share, and the buffers to build one in.
+/// The parts that all events of a source share, and buffers.
 #[derive(Debug)]
 pub struct Envelope {
     source: String,
     epoch: u16,
     ids: Ids,
-    /// What the transaction has said of itself, as members of the event; empty: nothing.
+    /// The transaction context as JSON members; empty if there is none.
     context: Vec<u8>,
-    /// Of the commit time last written, which all changes of a transaction share.
+    /// The commit time last written. All changes of a transaction share it.
     committed: Committed,
 }
 
-/// A commit time as the envelope writes it.
+/// A formatted commit time.
 #[derive(Debug)]
 struct Committed {
     time: i64,
@@ -45,35 +49,35 @@ struct Committed {
     recorded: Vec<u8>,
 }
 
-/// What one event says of itself, beside its data.
+/// The attributes of one event, besides its id and data.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// Everything from `","source":` to `"subject":`, prepared once per type by [`type_attributes`].
+    /// Everything from `","source":` to `"subject":`, made once per type by [`type_attributes`].
     pub attributes: &'a [u8],
-    /// The entity; `None`: the event id, for tables without a key.
+    /// The entity. `None`: the event id, for tables without a key.
     pub subject: Option<&'a str>,
-    /// When it happened, RFC 3339; `None`: when it was committed.
+    /// When the event happened, in RFC 3339. `None`: the commit time.
     pub time: Option<&'a [u8]>,
-    /// Where the change stands.
-    pub place: Place,
+    /// Position of the change.
+    pub place: ChangePlace,
     /// Ordinal of the event among its change's events.
     pub part: u16,
 }
 
 /// The id of an event.
 #[derive(Clone, Copy, Debug)]
-pub enum Id<'a> {
-    /// Made of where the change stands, or of its key.
+pub enum EventId<'a> {
+    /// Computed from the change's position or the row's key.
     Made(MadeId),
-    /// Given by the rule, or by the application.
+    /// Given by the rule or the application.
     Given(&'a str),
 }
 
-/// What is only known once the id is: the id can be the key.
+/// The attributes that depend on the id, because the id can be the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Rest<'a> {
     /// The event's id.
-    pub id: Id<'a>,
+    pub id: EventId<'a>,
     /// Partition key.
     pub key: &'a str,
     /// Columns whose value the server did not send; empty if there are none.
@@ -81,7 +85,7 @@ pub struct Rest<'a> {
 }
 
 impl Envelope {
-    /// Of this source, in this epoch.
+    /// For this source and epoch.
     pub fn new(source: &str, epoch: u16) -> Self {
         Self {
             source: source.to_owned(),
@@ -97,7 +101,7 @@ impl Envelope {
         &self.source
     }
 
-    /// What all events from here on say of their transaction.
+    /// Sets the transaction context of all events from here on.
     pub fn set_context(&mut self, context: Option<&TransactionContext>) {
         self.context.clear();
         if let Some(context) = context {
@@ -105,26 +109,26 @@ impl Envelope {
         }
     }
 
-    /// What makes the ids of its events.
+    /// Computes the ids of the events.
     pub const fn ids(&mut self) -> &mut Ids {
         &mut self.ids
     }
 
-    /// Appends everything up to and including `"data":`. What follows is the data, `}` and a line feed.
+    /// Appends everything up to and including `"data":`. The caller appends the data, `}` and a line feed.
     pub fn write(&mut self, out: &mut Vec<u8>, head: &Head<'_>, rest: &Rest<'_>) {
         let &Rest { id, key, unavailable } = rest;
         self.committed.at(head.place.transaction.time);
         out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":");
         match id {
-            Id::Made(id) => {
+            EventId::Made(id) => {
                 out.push(b'"');
                 out.extend_from_slice(id.text().as_bytes());
                 out.push(b'"');
             }
-            Id::Given(id) => json::write_string(out, id),
+            EventId::Given(id) => json::write_string(out, id),
         }
         out.extend_from_slice(head.attributes);
-        // CloudEvents: a subject is not empty.
+        // CloudEvents does not allow an empty subject.
         let subject = head.subject.filter(|subject| !subject.is_empty()).unwrap_or(key);
         let subject_start = out.len();
         json::write_string(out, subject);
@@ -161,14 +165,14 @@ impl Envelope {
         out.extend_from_slice(b",\"data\":");
     }
 
-    /// The epoch of the positions it writes.
+    /// Epoch of the positions.
     pub const fn epoch(&self) -> u16 {
         self.epoch
     }
 }
 
-/// The part of the envelope that is the same for all events of a type, see [`Head::attributes`]. `dataschema`: the address of
-/// its schema.
+/// The constant part of the envelope for an event type, for [`Head::attributes`]. `dataschema`: address of its
+/// schema.
 pub fn type_attributes(source: &str, event_type: &str, dataschema: Option<&str>) -> Vec<u8> {
     let mut out = b",\"source\":".to_vec();
     json::write_string(&mut out, source);
@@ -182,12 +186,13 @@ pub fn type_attributes(source: &str, event_type: &str, dataschema: Option<&str>)
     out
 }
 
-/// The same for an event that is deprecated: CloudEvents' deprecation extension, with days as points in time.
+/// The constant part for a deprecated event: CloudEvents' deprecation extension, with days written as points in time.
 pub fn deprecated_attributes(
     source: &str,
     event_type: &str,
     dataschema: Option<&str>,
-    (since, sunset): (&str, Option<&str>),
+    since: &str,
+    sunset: Option<&str>,
 ) -> Vec<u8> {
     let mut out = type_attributes(source, event_type, dataschema);
     let subject = b",\"subject\":".len();
@@ -204,7 +209,7 @@ pub fn deprecated_attributes(
     out
 }
 
-/// Adds a name to the list of `unavailable`: with a comma in between, quoted as SQL identifiers are where it would need it.
+/// Appends a name to the list in `unavailable`, after a comma, quoted as an SQL identifier where necessary.
 pub fn push_name(out: &mut String, name: &str) {
     if !out.is_empty() {
         out.push(',');
@@ -219,8 +224,8 @@ pub fn push_name(out: &mut String, name: &str) {
     }
 }
 
-/// The Kinesis partition key for a subject: the subject itself, or, if Kinesis would not take it (empty, or longer than
-/// 256 characters), the hex SHA-256 of it.
+/// The partition key for a subject: the subject itself, or its SHA-256 in hex if the destination would refuse it
+/// (empty, or longer than 256 UTF-16 units).
 pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {
     use sha2::{Digest as _, Sha256};
     let fits = subject.len() <= PARTITION_KEY_MAX || subject.encode_utf16().count() <= PARTITION_KEY_MAX;
@@ -251,11 +256,6 @@ impl Committed {
         write_rfc3339(&mut self.recorded, time);
         self.recorded.extend_from_slice(b"\",\"partitionkey\":");
     }
-}
-
-/// Appends a whole number in decimal.
-pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 #[cfg(test)]

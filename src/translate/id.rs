@@ -1,39 +1,38 @@
-//! Ids of events, which a repeat has too.
+//! Event ids: deterministic, so that a repeated event has the same id.
 //!
-//! `UUIDv5` in the namespace `UUIDv5(URL, source)`, over `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex digits>|<n>`, where n counts the
-//! changes of one kind that share an LSN; from the second event of one type on, `|<ordinal>` follows. Of a logical message,
-//! `|msg|` stands for `|wal|`; of what happens once to a row, the name is `<type>|key|<schema.table>|<key as JSON>`.
+//! An id is a `UUIDv5` in the namespace `UUIDv5(URL, source)` of the name `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex
+//! digits>|<n>`. `n` counts the changes of the same kind that share an LSN. From the second event of a type on,
+//! `|<ordinal>` is appended. Logical messages have `|msg|` instead of `|wal|`. With `id = "key"` the name is
+//! `<type>|key|<schema.table>|<key as JSON>`.
 
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
-use crate::change::Place;
+use crate::change::ChangePlace;
 use crate::position::Transaction;
 
-use super::envelope::write_integer;
-
-/// An id that was made here.
+/// An id computed by Forebay, not given by a rule or application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MadeId(Uuid);
 
-/// Its text: hex digits in small letters, and hyphens.
+/// The text form: lower-case hex digits and hyphens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdText([u8; 36]);
 
 impl IdText {
-    /// As text.
+    /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// As the bytes of the text.
+    /// The bytes of the text.
     pub const fn as_bytes(&self) -> &[u8; 36] {
         &self.0
     }
 }
 
 impl MadeId {
-    /// As RFC 9562 has it.
+    /// The text form of RFC 9562.
     pub fn text(self) -> IdText {
         let (first, second) = self.0.as_u64_pair();
         let (low, [m1, m2, m3, m4, h1, h2, h3, h4]) = hex(first, b'a');
@@ -55,18 +54,18 @@ impl MadeId {
     }
 }
 
-/// Makes the ids of one source's events.
+/// Computes the ids of one source's events.
 #[derive(Debug)]
 pub struct Ids {
     namespace: Uuid,
     name: Vec<u8>,
-    /// Beginnings of names, the last few.
+    /// The most recently used name prefixes, already hashed.
     begun: Vec<Begun>,
-    /// Which of them goes next.
+    /// Index of the prefix to replace next.
     oldest: usize,
 }
 
-/// The hash of a name as far as all changes of a transaction share it.
+/// The hash of the part of a name that all changes of a transaction share.
 #[derive(Debug)]
 struct Begun {
     transaction: Transaction,
@@ -75,31 +74,37 @@ struct Begun {
     hash: Sha1,
 }
 
-/// Beginnings kept: a transaction has few event types, as a rule.
+/// Number of cached prefixes. A transaction rarely has more event types.
 const BEGUN_MAX: usize = 4;
 
 impl Ids {
-    /// Of this source.
+    /// For this CloudEvents source.
     pub fn new(source: &str) -> Self {
         let namespace = uuid_of(Sha1::new_with_prefix(Uuid::NAMESPACE_URL).chain_update(source));
         Self { namespace, name: Vec::new(), begun: Vec::with_capacity(BEGUN_MAX), oldest: 0 }
     }
 
     /// The id of the change's `ordinal`th event of this type.
-    pub fn of_change(&mut self, event_type: &str, place: &Place, ordinal: u16) -> MadeId {
+    pub fn of_change(&mut self, event_type: &str, place: &ChangePlace, ordinal: u16) -> MadeId {
         self.of_place(event_type, b"|wal|", place, ordinal)
     }
 
-    /// The id of an event that a logical message is; a message and the change behind it share an LSN.
-    pub fn of_message(&mut self, event_type: &str, place: &Place) -> MadeId {
+    /// The id of a logical message's event. A message and the change after it share an LSN.
+    pub fn of_message(&mut self, event_type: &str, place: &ChangePlace) -> MadeId {
         self.of_place(event_type, b"|msg|", place, 0)
     }
 
-    fn of_place(&mut self, event_type: &str, kind: &'static [u8], place: &Place, ordinal: u16) -> MadeId {
+    fn of_place(
+        &mut self,
+        event_type: &str,
+        kind: &'static [u8],
+        place: &ChangePlace,
+        ordinal: u16,
+    ) -> MadeId {
         let hash = self.begun(event_type, kind, place.transaction);
         let name = &mut self.name;
         name.clear();
-        let (high, low) = hex(place.lsn.get(), b'A');
+        let (high, low) = hex(place.record.get(), b'A');
         name.extend_from_slice(&high);
         name.extend_from_slice(&low);
         name.push(b'|');
@@ -137,7 +142,7 @@ impl Ids {
         hash
     }
 
-    /// The id of what happens once to a row, whatever change tells of it.
+    /// The id of an event that happens at most once to a row: the same for every change of the row.
     pub fn of_key(&mut self, event_type: &str, table: &str, key: &[u8], ordinal: u16) -> MadeId {
         let name = &mut self.name;
         name.clear();
@@ -149,7 +154,7 @@ impl Ids {
         self.hashed_with(Sha1::new_with_prefix(self.namespace), ordinal)
     }
 
-    /// The id of a name that begins with what is hashed already and goes on with what stands in `name`.
+    /// The id of a name: a prefix already hashed, followed by the contents of `name`.
     fn hashed_with(&mut self, begun: Sha1, ordinal: u16) -> MadeId {
         let name = &mut self.name;
         if ordinal > 0 {
@@ -160,16 +165,16 @@ impl Ids {
     }
 }
 
-/// RFC 9562's name-based UUID. The crate `uuid` makes the same, but with a SHA-1 that does not use the processor's
-/// instructions for it: 0.3 µs an event.
+/// A name-based UUID of RFC 9562. The `uuid` crate's SHA-1 does not use the processor's SHA instructions, which costs
+/// 0.3 µs an event.
 fn uuid_of(hash: Sha1) -> Uuid {
     let digest: [u8; 20] = hash.finalize().into();
     let [bytes @ .., _, _, _, _] = digest;
     uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
-/// A number in sixteen hex digits; `ten` is the digit for ten. The digits of a half are made together, each in its byte of a
-/// register: they are stored at once, and need not be waited for when they are copied.
+/// A number as sixteen hex digits; `ten` is the digit for ten. Each half is computed in one register, a byte a digit,
+/// so that one store writes it and a later copy does not stall.
 pub(super) fn hex(value: u64, ten: u8) -> ([u8; 8], [u8; 8]) {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let digits = |half: u64| {
@@ -182,10 +187,15 @@ pub(super) fn hex(value: u64, ten: u8) -> ([u8; 8], [u8; 8]) {
     (digits(value >> 32), digits(value & 0xFFFF_FFFF))
 }
 
+/// Appends an integer in decimal.
+pub fn write_integer(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::Lsn;
+    use crate::position::CommitSeq;
 
     #[test]
     fn numbers_are_written_in_sixteen_hex_digits() {
@@ -199,15 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_the_same_whatever_was_made_before() {
+    fn id_is_independent_of_earlier_ids() {
         let types = ["lab.a.v1", "lab.b.v1", "lab.c.v1"];
         let mut ids = Ids::new("urn:forebay:lab");
         let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
         for round in 0..40_u32 {
             let transaction =
-                Transaction { commit: Lsn::new(9), xid: round / 7, time: i64::from(round / 11) };
-            let place =
-                Place { transaction, index: round, lsn: Lsn::new(u64::from(round / 3)), nth: round % 3 };
+                Transaction { commit: CommitSeq::new(9), xid: round / 7, time: i64::from(round / 11) };
+            let place = ChangePlace {
+                transaction,
+                index: round,
+                record: CommitSeq::new(u64::from(round / 3)),
+                nth: round % 3,
+            };
             for (event_type, ordinal) in types.into_iter().zip([0, 1, 12]) {
                 for (kind, mark) in [("wal", b"|wal|"), ("msg", b"|msg|")] {
                     let id = ids.of_place(event_type, mark, &place, ordinal);
@@ -216,7 +230,7 @@ mod tests {
                         "{event_type}|{kind}|{}|{}|{:016X}|{}{behind}",
                         transaction.time,
                         transaction.xid,
-                        place.lsn.get(),
+                        place.record.get(),
                         place.nth
                     );
                     let expected = Uuid::new_v5(&namespace, name.as_bytes()).to_string();

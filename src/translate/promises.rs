@@ -1,61 +1,66 @@
-//! What was locked, as far as translation has to keep to it: what is published is what was promised, whatever old rows bring.
+//! Promises of locked contracts that translation checks for every row.
 //!
-//! The rules are compared with the contracts at the start, with the tables as they are today. Rows can be older: written before a column
-//! was NOT NULL, before the replica identity gave old values, before a type was changed. An event that such a row would break is a dead
-//! letter.
+//! At start the rules are compared with the contracts, using the current table definitions. Rows can be older:
+//! written before a column was NOT NULL, before the replica identity provided old values, before a type changed. An
+//! event that would break its contract becomes a dead letter.
 
 use std::fmt;
 
+use crate::failure::Problem;
 use crate::types::{Base, Kind};
 
-/// The contracts, by event type. `contracts` knows them.
+/// The locked contracts, by event type. Implemented by the module `contracts`.
 pub trait Contracts: fmt::Debug + Send + Sync {
-    /// Whether a type is locked.
+    /// Whether an event type is locked.
     fn has(&self, event_type: &str) -> bool;
 
-    /// What is promised of fields with these names and values; nothing, if the type is not locked.
+    /// The promises for fields with these names and values. Empty if the type is not locked.
     ///
     /// # Errors
-    /// They can never be what was locked: why.
-    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String>;
+    /// Why fields like these can never satisfy the contract.
+    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, Problem>;
 }
 
-/// What is promised of one field.
+/// The promise for one field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
-    /// It is never null.
+    /// The field is never null.
     pub never_null: bool,
-    /// It is always there.
+    /// The field is always present.
     pub always: bool,
-    /// Nobody was told of it: a column that came while the daemon runs, or that is gone by now. It stays out.
+    /// The contract does not have the field: the column was added while the daemon runs, or was dropped. It is left
+    /// out.
     pub unknown: bool,
 }
 
 impl Promise {
-    /// A value is not there.
+    /// Checks a field whose value was not sent.
     ///
     /// # Errors
-    /// It was promised.
-    pub fn missing(self, name: &str) -> Result<(), String> {
+    /// The contract promises that the field is present.
+    pub fn missing(self, name: &str) -> Result<(), Problem> {
         if self.always {
-            return Err(format!(
-                "{name}: its value was not sent with this row, and the locked contract says that it is always there: \
-                 REPLICA IDENTITY FULL gives it for later rows"
+            let problem = Problem::new(format!(
+                "{name}: the server did not send its value, but the locked contract promises it"
             ));
+            return Err(
+                problem.with_hint("Set REPLICA IDENTITY FULL on the table: it applies to later rows.")
+            );
         }
         Ok(())
     }
 
-    /// A value is NULL.
+    /// Checks a field whose value is NULL.
     ///
     /// # Errors
-    /// It was promised not to be.
-    pub fn null(self, name: &str) -> Result<(), String> {
+    /// The contract promises that the field is not null.
+    pub fn null(self, name: &str) -> Result<(), Problem> {
         if self.never_null {
-            return Err(format!(
-                "{name}: it is NULL in this row, and the locked contract says that it never is: say in a \
-                 rule what it is then, such as coalesce({name}, …), start again, and retry"
-            ));
+            let problem =
+                Problem::new(format!("{name}: NULL in this row, but the locked contract promises a value"));
+            return Err(problem.with_hint(format!(
+                "Write a rule with coalesce({name}, …), restart Forebay and run `forebay dlq retry`."
+            )));
         }
         Ok(())
     }

@@ -1,81 +1,110 @@
-//! What translation is told by the configuration: the rules read, the key of `hmac()` at hand.
+//! The translation settings: the configuration with the rules and the key of `hmac()` loaded.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Automatic, Config, Pii, Tables};
+use crate::config::{Automatic, Config, Pii, Tables, weak_key};
+use crate::failure::Explain;
 use crate::rules::{RuleErrors, Rules};
 
 use super::promises::Contracts;
-use super::sql::HmacKey;
+use crate::expression::HmacKey;
 
-/// What translation is told by the configuration.
+/// The settings of translation.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct TranslateSettings {
     /// Which tables make automatic events, and without which columns.
     pub tables: Tables,
-    /// Which changes have an automatic event beside their rules.
+    /// Which changes have an automatic event besides those of rules.
     pub automatic: Automatic,
     /// The rules.
     pub rules: Arc<Rules>,
-    /// Which columns hold personal data.
+    /// The columns that hold personal data.
     pub pii: Pii,
     /// The key of `hmac()`.
     pub hmac_key: Option<HmacKey>,
-    /// The directory of the contracts.
+    /// Directory of the contracts.
     pub lock: Option<PathBuf>,
-    /// What is locked, and must be kept.
+    /// The locked contracts.
     pub contracts: Option<Arc<dyn Contracts>>,
-    /// Where the schemas of types are served; empty where that is not configured.
+    /// Addresses of the schemas. Empty unless configured.
     pub schemas: Addresses,
 }
 
-/// By event type, where its schema is served.
+/// Address of the schema, by event type.
 pub type Addresses = HashMap<String, String>;
 
-/// Why there are no settings.
+/// Why the settings cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The rules are wrong.
+    /// The rules have mistakes.
     #[error(transparent)]
     Rules(#[from] RuleErrors),
-    /// The key's file cannot be read.
+    /// The key file cannot be read.
     #[error("pii.hmac_key_file: cannot read {}: {source}", path.display())]
     KeyFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Cause.
         source: std::io::Error,
     },
-    /// Two keys.
-    #[error("pii.hmac_key and pii.hmac_key_file are both set: leave one of them out")]
-    TwoKeys,
-    /// The key is too short to keep anything secret.
-    #[error(
-        "the key of hmac() has {length} bytes; it needs at least {least}: make one with `openssl rand -hex 32`"
-    )]
-    ShortKey {
-        /// Its length in bytes.
-        length: usize,
-        /// The least.
-        least: usize,
+    /// The key is too weak.
+    #[error("pii.hmac_key_file: {}: {reason}", path.display())]
+    WeakKey {
+        /// Path of the file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
     },
 }
 
-impl Settings {
-    /// Reads rules and key.
+impl Explain for SettingsError {
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Rules(errors) => errors.code(),
+            Self::KeyFile { .. } | Self::WeakKey { .. } => Some("hmac_key_invalid"),
+        }
+    }
+
+    fn primary(&self) -> String {
+        match self {
+            Self::Rules(errors) => errors.primary(),
+            Self::KeyFile { .. } | Self::WeakKey { .. } => self.to_string(),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Rules(errors) => errors.detail(),
+            Self::KeyFile { .. } | Self::WeakKey { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Rules(errors) => errors.hint(),
+            Self::KeyFile { .. } => {
+                Some("Create the file, and let the user of this process read it.".to_owned())
+            }
+            Self::WeakKey { .. } => Some("Write a new key: openssl rand -hex 32 > FILE.".to_owned()),
+        }
+    }
+}
+
+impl TranslateSettings {
+    /// Loads the rules and the key.
     ///
     /// # Errors
-    /// A file cannot be read, or is wrong.
+    /// A file cannot be read, or has mistakes.
     pub fn load(config: &Config) -> Result<Self, SettingsError> {
         Ok(Self { hmac_key: hmac_key(&config.pii)?, ..Self::without_key(config)? })
     }
 
-    /// Reads the rules only: contracts are checked where the key is not.
+    /// Loads the rules only: contracts are also checked where the key is not available.
     ///
     /// # Errors
-    /// A file cannot be read, or is wrong.
+    /// A file cannot be read, or has mistakes.
     pub fn without_key(config: &Config) -> Result<Self, RuleErrors> {
         let rules = match &config.events.rules {
             Some(pattern) => Rules::load(pattern, &config.events.base)?,
@@ -94,22 +123,42 @@ impl Settings {
     }
 }
 
+/// Logs that others than the owner may read the key.
+fn warn_of_readers(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & 0o004 != 0 {
+        tracing::warn!(
+            event = "hmac_key_readable_by_others",
+            file = %path.display(),
+            mode = format!("{:o}", mode & 0o777),
+            hint = "Run chmod 0400 on it: whoever has the key can compute every pseudonym.",
+            "every user of this machine may read the key of hmac()"
+        );
+    }
+}
+
 fn hmac_key(pii: &Pii) -> Result<Option<HmacKey>, SettingsError> {
-    let bytes = match (&pii.hmac_key, &pii.hmac_key_file) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err(SettingsError::TwoKeys),
-        (Some(key), None) => key.expose().as_bytes().to_vec(),
+    match (&pii.hmac_key, &pii.hmac_key_file) {
+        (None, None) => Ok(None),
+        // The configuration has checked the key, and that no key file is set besides.
+        (Some(key), _) => Ok(HmacKey::new(key.expose().as_bytes())),
         (None, Some(path)) => {
             let mut bytes = std::fs::read(path)
                 .map_err(|source| SettingsError::KeyFile { path: path.clone(), source })?;
-            // An editor's last line feed is not part of the key.
+            if bytes.starts_with("\u{feff}".as_bytes()) {
+                let reason = "the file begins with a byte order mark, which another tool would not take as a part of the key";
+                return Err(SettingsError::WeakKey { path: path.clone(), reason: reason.to_owned() });
+            }
+            warn_of_readers(path);
+            // A line feed at the end is not part of the key.
             while bytes.last().is_some_and(u8::is_ascii_whitespace) {
                 bytes.pop();
             }
-            bytes
+            match weak_key(&bytes) {
+                None => Ok(HmacKey::new(&bytes)),
+                Some(reason) => Err(SettingsError::WeakKey { path: path.clone(), reason }),
+            }
         }
-    };
-    HmacKey::new(&bytes)
-        .map(Some)
-        .ok_or(SettingsError::ShortKey { length: bytes.len(), least: HmacKey::LENGTH_MIN })
+    }
 }

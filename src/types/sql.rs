@@ -1,16 +1,17 @@
-//! The SQL type of a column, as far as expressions must know it: how its text form is read, and which operators it has.
+//! The SQL type of a column, for expressions: how its text form is read and which operators it has.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A type with its modifier: `numeric(10,2)`, `varchar(20)`. A domain is the type it stands on, as in Postgres' operators.
+/// A type with its modifier: `numeric(10,2)`, `varchar(20)`. A domain is replaced by its base type, as for
+/// PostgreSQL's operators.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SqlType {
     /// The type.
     pub base: Base,
-    /// `atttypmod`; -1 if there is none. An array's is that of its elements.
+    /// `atttypmod`; -1 without a modifier. For an array, that of its elements.
     pub modifier: i32,
 }
 
@@ -69,32 +70,32 @@ pub enum Base {
     Enum(Arc<Enumeration>),
     /// An array, of any number of dimensions.
     Array(Arc<Base>),
-    /// Any other: it can be passed through, compared with NULL and cast to text.
+    /// Any other type. Values can be passed through, compared with NULL and cast to text.
     Other(Arc<Named>),
 }
 
 /// An enum type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enumeration {
-    /// `pg_type.oid`; 0 where nobody asked a database.
+    /// `pg_type.oid`; 0 if the type does not come from a database.
     pub oid: u32,
-    /// Name, with its schema unless that is on nobody's way.
+    /// Name, with its schema unless that is on the search path.
     pub name: String,
-    /// Labels in the enum's order.
+    /// Labels in the order of the enum.
     pub labels: Vec<String>,
 }
 
-/// A type of which only the name is known.
+/// A type known by name only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// `pg_type.oid`; 0 where nobody asked a database.
+    /// `pg_type.oid`; 0 if the type does not come from a database.
     pub oid: u32,
-    /// Name as SQL writes it.
+    /// Name in SQL.
     pub name: String,
 }
 
 impl Base {
-    /// The type of the server itself with this OID; none for those of users and for those that are opaque to expressions.
+    /// The built-in type with this OID. `None` for user-defined types and for types that expressions treat as opaque.
     pub fn builtin(oid: u32) -> Option<Self> {
         let array = |element| Some(Self::Array(Arc::new(element)));
         match oid {
@@ -142,7 +143,7 @@ impl Base {
         }
     }
 
-    /// The OID of a type of the server itself, or of an enum or another type of which it is known; else 0.
+    /// The OID of the type; 0 if unknown.
     pub fn oid(&self) -> u32 {
         match self {
             Self::Bool => 16,
@@ -235,7 +236,7 @@ impl fmt::Display for SqlType {
         match self.base {
             _ if self.modifier < HEADER => self.base.fmt(f),
             Base::Numeric => {
-                // Fifteen bits of precision above eleven of scale, which is signed since Postgres 15.
+                // Fifteen bits of precision above eleven bits of scale, which is signed since PostgreSQL 15.
                 let scale = ((length & 0x7FF) ^ 1024) - 1024;
                 write!(f, "numeric({},{scale})", (length >> 16) & 0xFFFF)
             }
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_builtin_type_and_its_oid_belong_together() {
+    fn builtin_type_matches_its_oid() {
         let known: Vec<_> = (0..5000).filter_map(|oid| Some((oid, Base::builtin(oid)?))).collect();
         assert_eq!(known.len(), 40);
         for (oid, base) in known {
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_named_as_postgres_names_them() {
+    fn type_names_match_postgres() {
         for (base, modifier, name) in [
             (Base::Numeric, (10 << 16 | 3) + 4, "numeric(10,3)"),
             (Base::Numeric, (3 << 16 | (2048 - 2)) + 4, "numeric(3,-2)"),

@@ -1,5 +1,4 @@
-//! Contracts of events that applications make themselves, in the running program; the contracts of the samples; and rows that are older
-//! than the contract.
+//! Contracts of outbox events in the running daemon, the contracts of the samples, and rows older than the contract.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ fn content(flow: &Flow, arguments: &[&str]) -> String {
     said
 }
 
-/// All files below a folder, by their path in it.
+/// All files below a directory, by relative path.
 fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -49,7 +48,7 @@ fn take_lock(flow: &Flow, sample: &str) {
 }
 
 #[test]
-fn the_contracts_of_the_samples_are_what_their_databases_and_rules_make() {
+fn sample_contracts_match_their_databases_and_rules() {
     let lab = lab();
     replica_identity(&lab);
     for (flow, sample) in [(&lab, "lab"), (&shop(), "shop")] {
@@ -66,13 +65,13 @@ fn the_contracts_of_the_samples_are_what_their_databases_and_rules_make() {
         }
         assert!(made.len() > 3, "{sample}: {made:#?}");
         assert_eq!(files(&committed), made, "config/{sample}/events.lock; FOREBAY_WRITE_SAMPLES=1 writes it");
-        assert!(content(flow, &["events", "check"]).contains("are published as locked"));
+        assert!(content(flow, &["events", "check"]).contains("match the contracts"));
     }
 }
 
 const SCHEMAS: &str = "https://schemas.example/shop";
 
-/// The shop with its contracts, which are served somewhere.
+/// The shop with its contracts and an address for schemas.
 fn locked_shop() -> Flow {
     let flow = shop_with(|settings| {
         settings.more.push(("events".to_owned(), format!("schemas = \"{SCHEMAS}\"")));
@@ -89,7 +88,7 @@ fn order(flow: &Flow, nr: u32) {
 }
 
 #[test]
-fn what_an_application_says_is_locked_published_with_its_schema_and_refused_when_that_changes() {
+fn application_schema_is_locked_and_its_change_refused() {
     let mut flow = locked_shop();
     let lock = flow.daemon.home().join("events.lock");
     flow.start();
@@ -102,28 +101,28 @@ fn what_an_application_says_is_locked_published_with_its_schema_and_refused_when
         assert_eq!((&schema["$id"], &schema["x-event"]), (&event["dataschema"], &event["type"]));
         jsonschema::draft7::validate(&schema, &event["data"]).unwrap();
     }
-    // An order has the same key in both, but a message is no row.
+    // An order has the same key in both outboxes, but a message is not a row.
     let order = |name: &str| {
         let text = std::fs::read_to_string(lock.join(name)).unwrap();
         serde_json::from_str::<Value>(&text).unwrap()["x-order"].clone()
     };
     assert_eq!(order("shop.order_placed/1.0.json")[0]["time"], "timestamp");
     assert_eq!(order("shop.order_rated/1.0.json")[0]["key"], "key of the message");
-    // A type that is locked for one outbox does not come from another.
+    // A type that is locked for one outbox is refused from another.
     flow.postgres.execute(
         "select pg_logical_emit_message(true, 'event:order_placed.v1:1', '{\"order_id\": 1, \"total\": 1, \"lines\": [{\"sku\": \"a\", \"quantity\": 1}]}'); \
          select pg_logical_emit_message(true, 'event:order_shipped.v1:1', '{}')",
     );
     let letters = wait_for_letters(&flow, 2);
     for letter in &letters {
-        assert!(letter["reason"].as_str().unwrap().contains("is locked for somebody else"), "{letter:#}");
+        assert!(letter["reason"].as_str().unwrap().contains("is locked for another rule"), "{letter:#}");
     }
     assert!(flow.daemon.terminate().success());
 
     let file = "schemas/checkout/shop.order_placed.v1.json";
     edit(&flow, file, "\"minimum\": 0", "\"minimum\": -9");
     let refused = [
-        "field total had minimum 0, and has it -9",
+        "field total changed minimum from 0 to -9",
         "schemas/checkout/shop.order_placed.v2.json",
         "shop.toml:8:",
     ];
@@ -136,13 +135,13 @@ fn what_an_application_says_is_locked_published_with_its_schema_and_refused_when
     let log = flow.daemon.log().join("\n");
     assert!(!status.success() && refused.iter().all(|expected| log.contains(expected)), "{log}");
 
-    // A new field is an addition: the next minor version.
+    // A new field makes the next minor version.
     edit(&flow, file, "\"minimum\": -9", "\"minimum\": 0");
     edit(&flow, file, "\"lines\": {", "\"coupon\": { \"type\": \"string\" },\n    \"lines\": {");
     let (is_content, said) = say(&flow, &["events", "check"]);
     assert!(!is_content && said.contains("new fields (coupon)"), "{said}");
     assert!(content(&flow, &["events", "lock"]).contains("shop.order_placed/1.1.json"));
-    // Whose schema is gone, and who still is locked.
+    // The schema is removed, but the type is still locked.
     std::fs::remove_file(flow.daemon.home().join("schemas/reviews/shop.order_rated.v1.json")).unwrap();
     edit(&flow, "events/shop.toml", "schemas  = \"schemas/reviews/\"", "");
     let (is_content, said) = say(&flow, &["events", "check"]);
@@ -153,9 +152,9 @@ fn what_an_application_says_is_locked_published_with_its_schema_and_refused_when
 }
 
 #[test]
-fn the_catalogue_and_the_asyncapi_document_tell_what_applications_say() {
+fn catalogue_and_asyncapi_show_application_events() {
     let flow = shop();
-    // A schema may refer to its own definitions, wherever it stands then.
+    // A schema may refer to its own definitions, wherever it is placed.
     let file = "schemas/checkout/shop.order_placed.v1.json";
     edit(
         &flow,
@@ -181,7 +180,7 @@ fn the_catalogue_and_the_asyncapi_document_tell_what_applications_say() {
         "3 event types: 1 from rules, 2 from applications.",
         "locked as 1.0",
         "id=\"outbox:shop.outbox\"",
-        "Messages that name the same key",
+        "Messages with the same key",
         "<code>shop.{type}</code>",
     ] {
         assert!(page.contains(text), "no {text:?} in the page");
@@ -200,25 +199,28 @@ fn the_catalogue_and_the_asyncapi_document_tell_what_applications_say() {
     assert_eq!(placed["$ref"], "#/components/schemas/shop.order_placed.v1/definitions/nr");
     let Some(verdict) = judged(&printed) else { return };
     assert_eq!(verdict["errors"], json!([]), "{verdict:#}");
-    // Two outboxes have no examples: nobody knows what comes.
+    // Two outboxes have no examples, because their data has no contract.
     assert_eq!((&verdict["messages"], &verdict["examples"]), (&json!(5), &json!(3)));
 }
 
 #[test]
-fn a_preview_knows_what_applications_say_and_ends_when_its_time_is_over() {
+fn preview_shows_application_events_and_ends_on_time() {
     let flow = shop();
     let last = content(&flow, &["events", "preview", "--type", "shop.order_placed.v1"]);
     assert!(last.contains("shop.outbox: 0 rows"), "{last}");
     let (is_content, said) = say(&flow, &["events", "preview", "--type", "lab.nothing.v1"]);
-    assert!(!is_content && said.contains("shop.order_placed.v1") && said.contains("nothing makes"), "{said}");
+    assert!(
+        !is_content && said.contains("shop.order_placed.v1") && said.contains("no rule or table makes"),
+        "{said}"
+    );
     flow.postgres.execute("create publication forebay_lab for table shop.orders, shop.outbox");
-    // A slot may take its time on a busy machine; then more is given.
+    // Creating a slot may take long on a busy machine: retry with a longer limit.
     let mut ended = ["1s", "30s", "5min"].into_iter().map(|time| {
         let (content, said) = say(&flow, &["events", "preview", "--live", "100", "--for", time]);
-        assert!(content || said.contains("--for gives it more time"), "{said}");
+        assert!(content || said.contains("use --for to wait longer"), "{said}");
         said
     });
-    assert!(ended.any(|said| said.contains("are over: 0 of 100 changes came")));
+    assert!(ended.any(|said| said.contains("received 0 of 100 changes")));
     eventually("the slot before is gone", SOON, || {
         (flow.postgres.value("select count(*) from pg_replication_slots") == "0").then_some(())
     });
@@ -245,7 +247,7 @@ fn a_preview_knows_what_applications_say_and_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn a_row_that_is_older_than_its_contract_is_a_dead_letter_if_it_would_break_it() {
+fn older_row_breaking_contract_is_a_dead_letter() {
     let rule = "[[event]]\ntype = \"lab.plate_came.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id, notes, colour\"\n";
     let mut flow = Flow::prepare(crate::support::random::seed(), |settings| {
         settings.more.push(("events".to_owned(), "rules = \"lab.toml\"".to_owned()));
@@ -253,7 +255,7 @@ fn a_row_that_is_older_than_its_contract_is_a_dead_letter_if_it_would_break_it()
     std::fs::write(flow.daemon.home().join("lab.toml"), "").unwrap();
     flow.start();
     assert!(flow.daemon.terminate().success());
-    // The database goes on while nobody reads: what is written now is of another time than what is locked then.
+    // Rows written while the daemon is down are older than the contract that is locked next.
     flow.postgres.execute(
         "insert into lab.plates (plate_id, barcode) values (1, 'P1'); \
          update lab.plates set notes = 'now there are some'; \
@@ -267,12 +269,13 @@ fn a_row_that_is_older_than_its_contract_is_a_dead_letter_if_it_would_break_it()
     flow.start();
     let letters = wait_for_letters(&flow, 2);
     let reasons: Vec<&str> = letters.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
-    for expected in ["notes: it is NULL in this row", "colour: it is NULL in this row"] {
+    for expected in ["notes: NULL in this row", "colour: NULL in this row"] {
         assert!(reasons.iter().any(|reason| reason.contains(expected)), "{reasons:#?}");
+        assert!(!reasons.iter().any(|reason| reason.contains("coalesce")), "a hint is a field: {reasons:#?}");
     }
     assert_eq!(plates(&flow, 1), [json!({"plate_id": 3, "notes": "n", "colour": "blue"})]);
     assert!(flow.daemon.terminate().success());
-    // A rule that says what such rows mean keeps the contract, and makes their events after all.
+    // A rule that gives such rows a value keeps the contract, and its events are published.
     let mended =
         rule.replace("notes, colour", "coalesce(notes, '-') as notes, coalesce(colour, 'none') as colour");
     std::fs::write(flow.daemon.home().join("lab.toml"), mended).unwrap();
@@ -287,7 +290,7 @@ fn a_row_that_is_older_than_its_contract_is_a_dead_letter_if_it_would_break_it()
     }
 }
 
-/// The data of the plates that came, once there are so many.
+/// The data of the inserted plates, once there are this many.
 fn plates(flow: &Flow, count: usize) -> Vec<Value> {
     eventually(&format!("{count} plates"), SOON, || {
         let came = events(flow, 1).into_iter().filter(|event| event["type"] == "lab.plate_came.v1");
@@ -297,7 +300,7 @@ fn plates(flow: &Flow, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_column_that_comes_while_the_daemon_runs_stays_out_until_it_is_locked() {
+fn column_added_while_running_stays_out_until_locked() {
     let mut flow = Flow::prepare(crate::support::random::seed(), |settings| {
         settings.more.push(("events".to_owned(), "rules = \"lab.toml\"".to_owned()));
     });
@@ -314,7 +317,7 @@ fn a_column_that_comes_while_the_daemon_runs_stays_out_until_it_is_locked() {
         came.iter().all(|plate| plate["barcode"].is_string() && plate.get("colour").is_none()),
         "{came:#?}"
     );
-    flow.daemon.wait_for_log("new fields that are not locked");
+    flow.daemon.wait_for_event("unlocked_fields");
     assert!(flow.daemon.terminate().success());
     content(&flow, &["events", "lock"]);
     flow.start();

@@ -1,5 +1,5 @@
-//! `forebay events catalog` and `forebay events asyncapi`, from a real database's tables through the contract to what readers
-//! get: the page, and a document that AsyncAPI's own parser takes.
+//! `forebay events catalog` and `forebay events asyncapi`: from a real database's tables through the contracts to the
+//! page and to a document that AsyncAPI's parser accepts.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -35,7 +35,7 @@ data = "plate_id as id"
 deprecated = { since = "2026-11-01", sunset = "2027-05-01", use = "lab.plate_completed.v2" }
 "#;
 
-/// A daemon's home with rules and contracts, the second of them a minor version later; and its database, which is gone.
+/// The home of a daemon with rules and two minor versions of contracts. Its database has been removed.
 fn locked() -> Daemon {
     let postgres = Postgres::lab(Version::usual());
     postgres.execute("comment on column lab.plates.status is 'where it stands <now>'");
@@ -63,7 +63,7 @@ fn run(daemon: &Daemon, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_catalogue_and_the_asyncapi_document_tell_of_everything_that_is_published() {
+fn catalogue_and_asyncapi_show_every_published_event() {
     let daemon = locked();
     let site = daemon.home().join("deep/site");
     let said = run(&daemon, &["events", "catalog", "--out", site.to_str().unwrap()]);
@@ -103,7 +103,7 @@ fn the_catalogue_and_the_asyncapi_document_tell_of_everything_that_is_published(
     assert_judge_can_refuse(document);
 }
 
-/// A document that lies is not taken, or the judge would be no judge.
+/// A wrong document must be rejected, to show that the validator works.
 fn assert_judge_can_refuse(mut document: Value) {
     let message = &mut document["components"]["messages"]["lab.plate_completed.v2"];
     message["examples"][0]["payload"]["data"]["plate_id"] = "seven".into();
@@ -115,7 +115,7 @@ fn assert_judge_can_refuse(mut document: Value) {
     assert!(verdict["errors"].to_string().contains("kinesis"), "{verdict:#}");
 }
 
-/// What AsyncAPI's parser says of a document, and its validator of the examples in it.
+/// The verdict of AsyncAPI's parser on a document, and of its validator on the examples.
 pub(crate) fn judged(document: &str) -> Option<Value> {
     let modules = cache().join("asyncapi/node_modules");
     if !modules.join("@asyncapi/parser").is_dir() {
@@ -136,7 +136,7 @@ pub(crate) fn judged(document: &str) -> Option<Value> {
 }
 
 #[test]
-fn without_a_contract_it_is_said_what_to_do() {
+fn missing_contract_error_has_hint() {
     let settings =
         Settings::new("postgres://nobody@127.0.0.1:9/lab".to_owned(), "http://127.0.0.1:9".to_owned());
     let daemon = Daemon::prepare(settings);

@@ -1,4 +1,5 @@
-//! The configuration through the built binary: the commented example tells the truth, errors come all at once, secrets stay.
+//! The configuration of the built binary: the example file is correct, all errors are reported at once, secrets are
+//! hidden.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn forebay(arguments: &[&str], file: &Path, environment: &[(&str, &str)]) -> Out
     command.output().unwrap()
 }
 
-/// What `forebay config` prints of a text, and its error stream; the exit code is 0 or 1.
+/// The output and error output of `forebay config`; the exit code must be 0 or 1.
 fn config(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -32,17 +33,17 @@ fn config(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
     }
 }
 
-/// What the example says of events beyond a minimal file.
+/// The settings for events in the example.
 const EVENTS: &str =
     "[events]\nrules = \"events/*.toml\"\n[pii]\ncolumns = [\"lab.plates.operator_email\"]\n";
 
-/// Whether a line is `key = value`.
+/// Whether a line has the form `key = value`.
 fn is_setting(line: &str) -> bool {
     line.split_once(" = ")
         .is_some_and(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
 }
 
-/// The example with the lines behind `mark` uncommented where they are settings.
+/// The example with the settings after `mark` uncommented.
 fn uncommented(mark: &str) -> String {
     let line = |line: &str| match line.strip_prefix(mark) {
         Some(rest) if is_setting(rest) && !rest.ends_with('…') => format!("{rest}\n"),
@@ -52,7 +53,7 @@ fn uncommented(mark: &str) -> String {
 }
 
 #[test]
-fn the_example_is_what_a_minimal_file_means() {
+fn example_equals_minimal_configuration() {
     let minimal = config(&format!("{MINIMAL}{EVENTS}"), &[]).unwrap();
     assert_eq!(config(&example(), &[]).unwrap(), minimal);
     assert_eq!(
@@ -64,7 +65,7 @@ fn the_example_is_what_a_minimal_file_means() {
 }
 
 #[test]
-fn every_example_of_the_example_is_a_key_and_every_key_is_in_it() {
+fn example_lists_every_key_and_no_other() {
     let doubled = "# drop = ";
     let text = uncommented("# ");
     let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("password_file")).collect();
@@ -106,22 +107,22 @@ fn every_example_of_the_example_is_a_key_and_every_key_is_in_it() {
 }
 
 #[test]
-fn all_errors_come_at_once_and_unknown_keys_are_errors() {
+fn all_errors_are_reported_and_unknown_keys_refused() {
     let text = "name = \"Lab\"\nnonsense = 1\n[source]\nslot = \"A\"\ntables = [\"plates\"]\nmax_row_size = \"1 GiB\"\n\
         failover = \"perhaps\"\n[kinesis]\nstreem = \"x\"\nendpoint = \"localhost\"\n[buffer]\nmax_size = \"10\"\n\
         confirm_after = \"soon\"\n[http]\nlisten = \"9187\"\n[log]\nformat = \"xml\"\nfilter = \"a=b=c\"\n";
     let said = config(text, &[("FOREBAY_SOURCE__USER", "x"), ("FOREBAY_ON_POISON", "drop")]).unwrap_err();
     for (key, about) in [
         ("name", "Lab"),
-        ("nonsense", "no such key"),
+        ("nonsense", "unknown key"),
         ("source.url", "is missing"),
-        ("source.slot", "cannot be a slot"),
+        ("source.slot", "not a valid slot name"),
         ("source.tables", "schema.table"),
-        ("source.max_row_size", "between"),
+        ("source.max_row_size", "outside the range"),
         ("source.failover", "true or false"),
-        ("source.user", "no such key"),
+        ("source.user", "unknown key"),
         ("kinesis.stream", "is missing"),
-        ("kinesis.streem", "no such key"),
+        ("kinesis.streem", "unknown key"),
         ("kinesis.endpoint", "http://"),
         ("buffer.dir", "is missing"),
         ("buffer.max_size", "unit"),
@@ -138,7 +139,7 @@ fn all_errors_come_at_once_and_unknown_keys_are_errors() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_not_toml_is_named() {
+fn missing_or_invalid_file_is_named() {
     let nowhere = Path::new("/nowhere/forebay.toml");
     let output = forebay(&["run"], nowhere, &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -149,7 +150,7 @@ fn a_file_that_is_not_there_or_not_toml_is_named() {
 }
 
 #[test]
-fn a_mistyped_command_is_a_usage_error() {
+fn mistyped_command_is_a_usage_error() {
     let output = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["rnu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let output = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["adopt"]).output().unwrap();
@@ -157,7 +158,7 @@ fn a_mistyped_command_is_a_usage_error() {
 }
 
 #[test]
-fn secrets_are_hidden_wherever_they_are_given() {
+fn secrets_are_hidden_from_every_source() {
     let secrets = ["in-the-url", "in-the-query", "in-the-environment"];
     let url = MINIMAL
         .replace("forebay@", "forebay:in-the-url@")
@@ -168,7 +169,7 @@ fn secrets_are_hidden_wherever_they_are_given() {
         assert!(!printed.contains(secret), "{printed}");
     }
     assert!(printed.contains("sslmode=require") && printed.contains("(hidden)"), "{printed}");
-    // Nor when something else about it is wrong.
+    // Also not when something else in it is wrong.
     let wrong = url.replace("name = \"lab\"", "name = 7").replace("sslmode=require", "sslmode=nonsense");
     let said = config(&wrong, &[("FOREBAY_SOURCE__PASSWORD", "in-the-environment")]).unwrap_err();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -184,4 +185,68 @@ fn secrets_are_hidden_wherever_they_are_given() {
     for secret in secrets {
         assert!(!all.contains(secret), "{all}");
     }
+}
+
+/// Each value alone in the minimal file, with the expected error.
+#[test]
+fn value_that_cannot_work_is_refused_with_its_key() {
+    let long = "x".repeat(64);
+    for (key, value, about) in [
+        ("name", "", "is empty"),
+        ("kinesis.stream", "", "is empty"),
+        ("kinesis.stream", "my stream", "not a stream name"),
+        (
+            "kinesis.stream",
+            "arn:aws:firehose:eu-central-1:123456789012:deliverystream/x",
+            "service \"firehose\"",
+        ),
+        ("kinesis.region", "", "is empty"),
+        ("kinesis.region", "EU Central 1", "did you mean \"eu-central-1\"?"),
+        ("kinesis.region", "eu-central-1b", "availability zone"),
+        ("kinesis.endpoint", "http://u:sekret@127.0.0.1:1", "user name or password"),
+        ("kinesis.endpoint", "https://127.0.0.1:1/?token=sekret", "query"),
+        ("buffer.dir", "", "is empty"),
+        ("buffer.dir", "/var/lib/forebay\r", "control characters"),
+        ("source.url", "x", "postgres://"),
+        ("source.url", "host=h password=sekret", "postgres://"),
+        ("source.publication", &long, "63 bytes"),
+        ("source.tables", "lab.*", "not a single table"),
+        ("source.tables", "a.b.c", "double quotes"),
+        ("tables.include", "lab", "1 of 2 parts"),
+        ("tables.exclude", "lab.pla*", "whole name"),
+        ("tables.drop", "lab. users.password", "blanks"),
+        ("pii.columns", "lab.email", "2 of 3 parts"),
+        ("pii.hmac_key", "sekret", "6 bytes"),
+        ("pii.hmac_key", "sekretsekretsekretsekret", "guessed"),
+        ("pii.hmac_key", "0000000000000000000000000000000000000000", "guessed"),
+        ("events.schemas", "https://u:sekret@schemas.example", "not shown"),
+        ("log.filter", "verbose", "did you mean \"debug\"?"),
+        ("log.filter", "warning", "did you mean \"warn\"?"),
+    ] {
+        let variable = format!("FOREBAY_{}", key.to_ascii_uppercase().replace('.', "__"));
+        let said = config(MINIMAL, &[(&variable, value)]).unwrap_err();
+        let line = said.lines().find(|line| line.trim_start().starts_with(&format!("{key}: ")));
+        assert!(line.is_some_and(|line| line.contains(about)), "{key} = {value:?}: no {about:?} in\n{said}");
+        assert!(!said.contains("sekret"), "{said}");
+    }
+}
+
+/// An unknown key and an environment variable without effect are reported with a suggestion.
+#[test]
+fn mistyped_key_is_refused_with_the_one_that_is_meant() {
+    let said = config(&MINIMAL.replace("stream =", "streem ="), &[]).unwrap_err();
+    assert!(said.contains("kinesis.streem: unknown key; did you mean kinesis.stream?"), "{said}");
+    let said = config(&MINIMAL.replace("stream =", "dir ="), &[("FOREBAY_KINESIS_STREAM", "x")]).unwrap_err();
+    assert!(said.contains("kinesis.dir: unknown key; did you mean buffer.dir?"), "{said}");
+    assert!(
+        said.contains("kinesis.stream: environment variable FOREBAY_KINESIS_STREAM has no effect"),
+        "{said}"
+    );
+    assert!(said.contains("FOREBAY_KINESIS__STREAM"), "{said}");
+    let said = config(MINIMAL, &[("FOREBAY_SOURCE__PASSWROD", "sekret")]).unwrap_err();
+    assert!(said.contains("source.passwrod: unknown key (FOREBAY_SOURCE__PASSWROD)"), "{said}");
+    assert!(said.contains("did you mean source.password?") && !said.contains("sekret"), "{said}");
+    // Variables that Kubernetes sets for a service of our name are ignored.
+    let cluster = [("FOREBAY_PORT_9187_TCP_ADDR", "10.0.0.1"), ("FOREBAY_SERVICE_HOST", "10.0.0.1")];
+    config(MINIMAL, &cluster).unwrap();
 }

@@ -17,7 +17,7 @@ use crate::support::random::{Random, seed};
 use crate::support::workload::Running;
 use crate::support::{SOON, eventually, poll};
 
-use self::promise::Witness;
+use self::promise::Recorder;
 
 /// In one round of so many, Kinesis is away.
 const OUTAGE_EVERY: usize = 10;
@@ -42,22 +42,22 @@ fn kills_lose_and_reorder_nothing() {
 }
 
 #[test]
-fn kills_lose_and_reorder_nothing_when_everything_is_held_first() {
+fn kills_with_durable_first_lose_and_reorder_nothing() {
     Kills { phase: "kills-0s", confirm_after: &["0s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
-fn kills_lose_and_reorder_nothing_when_a_second_of_waiting_holds() {
+fn kills_with_one_second_patience_lose_and_reorder_nothing() {
     Kills { phase: "kills-1s", confirm_after: &["1s"], directory: Directory::Stays }.run(10);
 }
 
 #[test]
-fn kills_with_the_directory_wiped_lose_and_reorder_nothing_where_only_the_stream_counts() {
+fn kills_with_wiped_directory_and_never_lose_nothing() {
     Kills { phase: "kills-never", confirm_after: &["never"], directory: Directory::IsWiped }.run(15);
 }
 
 #[test]
-fn kills_with_another_patience_at_each_start_lose_and_reorder_nothing() {
+fn kills_with_changing_confirm_after_lose_nothing() {
     Kills { phase: "kills", confirm_after: &["0s", "1s", "1s", "5s"], directory: Directory::Stays }.run(15);
 }
 
@@ -76,11 +76,11 @@ impl Kills {
         let extent = Extent::read(rounds);
         let mut figures = Figures::new(self.phase, seed, extent);
         let mut flow = Flow::over(lasting(), seed, |settings| self.choose(settings, &mut random));
-        let mut witness = Witness::swear(&flow);
+        let mut recorder = Recorder::swear(&flow);
         flow.start();
         figures.starts += 1;
         while figures.go_on() {
-            self.round(&mut flow, &mut witness, &mut figures, &mut random);
+            self.round(&mut flow, &mut recorder, &mut figures, &mut random);
             figures.next_round();
             flow.stub.restart().unwrap();
             self.choose(flow.daemon.settings(), &mut random);
@@ -94,14 +94,14 @@ impl Kills {
         // What came before may have been told by a daemon that was killed: this one must live before it is stopped.
         flow.wait_until_it_moves("the last daemon");
         assert!(flow.daemon.terminate().success());
-        let held_at_a_kill = figures.kept.only_held;
-        figures.kept += promise::check(&mut flow, &mut witness);
+        let durable_at_a_kill = figures.kept.only_durable;
+        figures.kept += promise::check(&mut flow, &mut recorder);
         figures.window(flow.close());
         println!("{}", figures.summary());
         let (promised, committed) = (figures.kept.promised, figures.report.committed);
         assert_eq!(promised, committed, "the slot has confirmed everything in the end");
         if self.directory == Directory::Stays && figures.rounds() >= OUTAGE_EVERY {
-            assert!(held_at_a_kill > 0, "no kill met changes that only the log had");
+            assert!(durable_at_a_kill > 0, "no kill met changes that only the log had");
         }
     }
 
@@ -110,7 +110,7 @@ impl Kills {
     }
 
     /// Load, faults, a kill, and what is left of it.
-    fn round(&self, flow: &mut Flow, witness: &mut Witness, figures: &mut Figures, random: &mut Random) {
+    fn round(&self, flow: &mut Flow, recorder: &mut Recorder, figures: &mut Figures, random: &mut Random) {
         let settings = flow.daemon.settings().confirm_after.clone().unwrap_or_default();
         let load = Running::start(&flow.postgres, 3, 20, random.bits());
         let outage =
@@ -127,7 +127,7 @@ impl Kills {
         figures.measure(&flow.daemon, LOG_MAX);
         flow.daemon.kill9();
         load.stop();
-        figures.kept += promise::check(flow, witness);
+        figures.kept += promise::check(flow, recorder);
         if self.directory == Directory::IsWiped && flow.daemon.buffer_directory().exists() {
             flow.daemon.wipe();
         }
@@ -146,7 +146,7 @@ fn close(flow: &mut Flow, figures: &mut Figures) {
 type Step<'a> = (&'a str, &'a dyn Fn(&Flow) -> bool);
 
 #[test]
-fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cannot_go_on_from() {
+fn kill_during_first_start_is_recovered_by_next_start() {
     let mut flow = Flow::prepare(seed(), |_| {});
     let exists = |flow: &Flow, sql: &str| flow.postgres.value(sql) == "1";
     let file = |flow: &Flow, name: &str| flow.daemon.buffer_directory().join(name).exists();
@@ -158,7 +158,7 @@ fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cann
         ("the intent is written", &|flow| file(flow, "checkpoint")),
         ("the publication is there", &|flow| exists(flow, "select count(*) from pg_publication")),
         ("the slot is there", &|flow| exists(flow, "select count(*) from pg_replication_slots")),
-        ("it receives", &|flow| flow.daemon.log().iter().any(|line| line.contains("receiving"))),
+        ("it receives", &|flow| flow.daemon.count_events("receiving") > 0),
     ];
     for (step, reached) in steps {
         flow.daemon.start_again();
@@ -167,10 +167,10 @@ fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cann
         flow.start();
         flow.wait_until_it_moves(step);
         flow.daemon.assert_quiet(&[
-            "cannot start yet",
-            "cannot be asked yet",
-            "cannot receive yet",
-            "is opened again",
+            "start_retried",
+            "database_unavailable",
+            "source_unavailable",
+            "source_disconnected",
         ]);
         assert!(flow.daemon.terminate().success());
         flow.wait_until_slot_is_free();
@@ -181,7 +181,7 @@ fn a_kill_at_any_step_of_the_first_start_leaves_nothing_that_the_next_start_cann
 }
 
 /// Lets the daemon live for a random time, also less than a start takes; or until it has confirmed something, and a random
-/// part of the keeper's second longer.
+/// part of the checkpointer's second longer.
 fn live(flow: &Flow, random: &mut Random) {
     if random.once_in(2) {
         let before = flow.confirmed();

@@ -6,8 +6,9 @@
 
 mod broken;
 mod errors;
+mod foreign;
 mod full;
 mod powercut;
 pub mod rig;
-mod tracer;
+pub mod tracer;
 mod volume;

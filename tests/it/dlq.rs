@@ -1,9 +1,12 @@
-//! `forebay dlq` and `on_poison = "stop"`, with the built daemon: what a person decides is done, exactly once in the books,
-//! whenever the daemon dies.
+//! `forebay dlq` and `on_poison = "stop"`, with the built daemon: what a person requests is done, exactly once in the event counts,
+//! whenever the daemon is killed.
 //!
 //! `ROUNDS=n` kills more often, `SEED=n` repeats the choices.
 
+mod changed;
+mod content;
 mod kills;
+mod limits;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -68,13 +71,13 @@ fn run(flow: &Flow, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn letters(flow: &Flow) -> Vec<Value> {
+pub(crate) fn letters(flow: &Flow) -> Vec<Value> {
     run(flow, &["dlq", "list", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until there are so many letters, and each is in this state.
 #[track_caller]
-fn wait_for_letters(flow: &Flow, count: usize, state: &str) -> Vec<Value> {
+pub(crate) fn wait_for_letters(flow: &Flow, count: usize, state: &str) -> Vec<Value> {
     let mut seen = Vec::new();
     let all = crate::support::poll(SOON, || {
         seen = letters(flow);
@@ -93,14 +96,14 @@ fn id(letter: &Value) -> String {
 }
 
 /// Published and quarantined per event type, when the log is drained.
-fn books(flow: &Flow) -> BTreeMap<String, (u64, u64)> {
+fn event_counts(flow: &Flow) -> BTreeMap<String, (u64, u64)> {
     eventually("everything is published, and no retry is open", SOON, || {
         let stat: Value = serde_json::from_str(&run(flow, &["buffer", "stat", "--json"])).unwrap();
         let drained = stat["frames_unpublished"] == 0 && stat["injections"].as_array()?.is_empty();
         let totals =
             |totals: &Value| (totals["published"].as_u64().unwrap(), totals["quarantined"].as_u64().unwrap());
-        let books = stat["books"].as_object()?.iter();
-        drained.then(|| books.map(|(name, sums)| (name.clone(), totals(sums))).collect())
+        let event_counts = stat["event_counts"].as_object()?.iter();
+        drained.then(|| event_counts.map(|(name, sums)| (name.clone(), totals(sums))).collect())
     })
 }
 
@@ -114,7 +117,7 @@ fn record(flow: &Flow, sequence: &Value) -> Value {
 }
 
 #[test]
-fn an_event_that_was_too_large_is_published_as_it_was_once_the_stream_takes_it() {
+fn oversize_event_is_retried_unchanged_after_limit_is_raised() {
     let mut flow = lab(|_| {});
     large(&flow, 5);
     let [letter] = <[Value; 1]>::try_from(wait_for_letters(&flow, 1, "waiting")).unwrap();
@@ -122,11 +125,11 @@ fn an_event_that_was_too_large_is_published_as_it_was_once_the_stream_takes_it()
     assert_eq!(letter["type"], "lab.plates.updated.v1");
     let short: String = id.chars().take(6).collect();
     let shown = run(&flow, &["dlq", "show", &short]);
-    assert!(shown.starts_with("This holds row values.") && shown.contains("long long"));
+    assert!(shown.starts_with("This output contains row values.") && shown.contains("long long"));
     let shown: Value = serde_json::from_str(&run(&flow, &["dlq", "show", &id, "--json"])).unwrap();
     // The stream takes no more than before: it is a dead letter again, and the same one.
     assert!(run(&flow, &["dlq", "retry", &id]).contains("within a second"));
-    flow.daemon.wait_for_log("the retry of a dead letter is over");
+    flow.daemon.wait_for_event("dead_letter_retry_finished");
     let [again] = <[Value; 1]>::try_from(wait_for_letters(&flow, 1, "waiting")).unwrap();
     assert!(again["id"] == letter["id"] && again["frame"].as_u64() > letter["frame"].as_u64(), "{again}");
     set_limit(&flow, 2048);
@@ -134,53 +137,53 @@ fn an_event_that_was_too_large_is_published_as_it_was_once_the_stream_takes_it()
     wait_for_letters(&flow, 1, "published");
     assert_eq!(record(&flow, &shown["event"]["sequence"]), shown["event"]);
     assert!(flow.told().contains(&version("5", 2)));
-    assert_eq!(books(&flow)["lab.plates.updated.v1"], (1, 0));
-    // It is over for good.
+    assert_eq!(event_counts(&flow)["lab.plates.updated.v1"], (1, 0));
+    // It stays published.
     assert!(flow.daemon.terminate().success());
     flow.start();
     flow.wait_until_it_moves("after a restart");
     wait_for_letters(&flow, 1, "published");
     assert_eq!(flow.records().iter().filter(|record| record.data.len() > 1 << 20).count(), 1);
     let refused = flow.daemon.run(&["dlq", "retry", &id]);
-    assert!(!refused.status.success() && said(&refused).contains("published already"));
+    assert!(!refused.status.success() && said(&refused).contains("already published"));
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_change_that_could_not_be_translated_is_translated_anew_under_new_rules() {
+fn untranslatable_change_is_retried_under_new_rules() {
     let mut flow = lab(|_| {});
     flow.postgres.execute(
         "insert into lab.plates (plate_id, barcode, notes) values (5, 'P5', repeat(chr(1), 1800000))",
     );
     let [letter] = <[Value; 1]>::try_from(wait_for_letters(&flow, 1, "waiting")).unwrap();
-    assert!(letter["reason"].as_str().unwrap().contains("larger than 10 MiB"), "{letter}");
+    assert!(letter["reason"].as_str().unwrap().contains("exceeds 10 MiB"), "{letter}");
     let shown: Value = serde_json::from_str(&run(&flow, &["dlq", "show", &id(&letter), "--json"])).unwrap();
     assert_eq!(shown["decoded"]["new"]["plate_id"], "5");
     // The rules are the same: nothing is injected.
     run(&flow, &["dlq", "retry", "--type", "lab.plates"]);
-    flow.daemon.wait_for_log("still cannot be published");
+    flow.daemon.wait_for_event("dead_letter_still_fails");
     wait_for_letters(&flow, 1, "waiting");
     assert!(flow.daemon.terminate().success());
     flow.daemon.settings().more.push(("tables".to_owned(), "drop = [\"lab.plates.notes\"]".to_owned()));
     assert!(run(&flow, &["dlq", "retry", "--all"]).contains("when the daemon runs again"));
-    assert_eq!(letters(&flow)[0]["asked"], "retry");
+    assert_eq!(letters(&flow)[0]["requested"], "retry");
     flow.start();
     wait_for_letters(&flow, 1, "published");
     let position = shown["change"]["position"].as_str().unwrap();
     let (epoch, rest) = position.split_once(':').unwrap();
     let (lsn, index) = rest.split_once(':').unwrap();
-    let commit: forebay::position::Lsn = lsn.parse().unwrap();
+    let commit: forebay::position::CommitSeq = lsn.parse().unwrap();
     let number = |text: &str| text.parse::<u32>().unwrap();
     let sequence = format!("{:04X}{:016X}{:08X}0000", number(epoch), commit.get(), number(index));
     let event = record(&flow, &Value::from(sequence));
     assert_eq!((&event["type"], &event["subject"]), (&"lab.plates.inserted.v1".into(), &"5".into()));
-    let books = books(&flow);
-    assert_eq!((books["lab.plates"], books["lab.plates.inserted.v1"].1), ((0, 0), 0));
+    let event_counts = event_counts(&flow);
+    assert_eq!((event_counts["lab.plates"], event_counts["lab.plates.inserted.v1"].1), ((0, 0), 0));
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_letter_is_discarded_with_a_reason_and_nothing_is_done_to_what_nobody_named() {
+fn discard_requires_reason_and_affects_only_named_letters() {
     let mut flow = lab(|settings| {
         settings.more.push(("source".to_owned(), "max_row_size = \"1 MiB\"".to_owned()));
     });
@@ -195,24 +198,24 @@ fn a_letter_is_discarded_with_a_reason_and_nothing_is_done_to_what_nobody_named(
         let refused = flow.daemon.run(&[&["dlq"][..], &arguments].concat());
         assert!(!refused.status.success() && said(&refused).contains(words), "{}", said(&refused));
     }
-    assert!(run(&flow, &["dlq", "retry", "--all"]).contains("There is nothing to do"));
+    assert!(run(&flow, &["dlq", "retry", "--all"]).contains("No letters to retry"));
     run(&flow, &["dlq", "discard", &id, "--reason", "a test"]);
     let [letter] = <[Value; 1]>::try_from(wait_for_letters(&flow, 1, "discarded")).unwrap();
     assert_eq!(letter["discarded_because"], "a test");
     assert!(run(&flow, &["dlq", "list"]).contains("(discarded: a test)"));
-    assert_eq!(books(&flow)["lab.plates"], (0, 1), "it stays quarantined in the books");
+    assert_eq!(event_counts(&flow)["lab.plates"], (0, 1), "it stays quarantined in the event counts");
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_letter_that_finds_no_room_is_written_when_there_is() {
+fn dead_letter_on_full_disk_is_written_later() {
     // Room for the checkpoint's 4 MiB and for four letters of 1.15 MB; the log has segments of 1 MiB.
     let mut flow = lab(|settings| {
         settings.largest_file_kib = Some(6 << 10);
         settings.max_size = "16 MiB".to_owned();
     });
     (1..=7).for_each(|plate| large(&flow, plate));
-    flow.daemon.wait_for_log("make room: events of the same key wait for it");
+    flow.daemon.wait_for_event("dead_letters_full");
     let few = letters(&flow).len();
     assert!((1..7).contains(&few), "{few}");
     flow.daemon.kill9();
@@ -230,14 +233,14 @@ fn a_letter_that_finds_no_room_is_written_when_there_is() {
         (is("published") == 7).then_some(())
     });
     flow.wait_until_told();
-    assert_eq!(books(&flow)["lab.plates.updated.v1"], (7, 0));
+    assert_eq!(event_counts(&flow)["lab.plates.updated.v1"], (7, 0));
     assert!(flow.daemon.terminate().success());
     let report = flow.check();
     assert!(report.lost.is_empty() && report.altered.is_empty(), "{report}");
 }
 
 #[test]
-fn what_was_discarded_does_not_leave_after_a_kill_though_the_stream_takes_it_now() {
+fn discarded_event_is_not_published_after_kill() {
     let mut flow = lab(|settings| settings.confirm_after = Some("1h".to_owned()));
     // Killed before the next checkpoint, which comes within a second, so that the record comes again. Who was too late, on a
     // busy machine, tries another.
@@ -248,7 +251,7 @@ fn what_was_discarded_does_not_leave_after_a_kill_though_the_stream_takes_it_now
         let letter = eventually("the letter is in the file", SOON, new);
         flow.daemon.kill9();
         let stat: Value = serde_json::from_str(&run(&flow, &["buffer", "stat", "--json"])).unwrap();
-        if stat["low"]["frame"].as_u64() < letter["frame"].as_u64() {
+        if stat["watermark"]["frame"].as_u64() < letter["frame"].as_u64() {
             return Some((plate, id(&letter)));
         }
         flow.start();
@@ -262,7 +265,7 @@ fn what_was_discarded_does_not_leave_after_a_kill_though_the_stream_takes_it_now
     let key = plate.to_string();
     eventually("the next version leaves", SOON, || flow.told().contains(&version(&key, 3)).then_some(()));
     assert!(!flow.told().contains(&version(&key, 2)), "it was given up");
-    assert_eq!(books(&flow)["lab.plates.updated.v1"], (1, plate - 4));
+    assert_eq!(event_counts(&flow)["lab.plates.updated.v1"], (1, plate - 4));
     eventually("it is discarded", SOON, || {
         let is_it = |of: &Value| id(of) == letter && of["state"] == "discarded";
         letters(&flow).iter().any(is_it).then_some(())

@@ -7,3 +7,4 @@ mod publication;
 mod restored;
 mod slot;
 mod standby;
+mod unsendable;

@@ -3,15 +3,20 @@
 //! `ISOLATION_SECONDS=600` keeps one of four shards stuck for ten minutes under load; the line that begins with `{` is for
 //! programs.
 
+mod repeats;
+
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile};
+use forebay::buffer::disk::Directory;
 use forebay::event::KeyHash;
 use forebay::position::FrameNo;
-use kinesis_stub::{Fault, Latency, Refusal, Rule};
+use kinesis_stub::{Config, Fault, Latency, Refusal, Rule};
 
 use crate::support::flow::{DRAINED_WITHIN, Flow};
+use crate::support::postgres::{Postgres, Version};
 use crate::support::random::seed;
 use crate::support::{SOON, eventually};
 
@@ -60,11 +65,13 @@ fn knows(flow: &Flow, frame: FrameNo) -> bool {
     let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::copy(flow.daemon.buffer_directory().join("checkpoint"), copy.path().join("checkpoint")).unwrap();
     // Copied while it is written, one slot of it may be torn.
-    let Ok((_, Some(Checkpoint { held, lanes, .. }))) = CheckpointFile::open(copy.path()) else {
+    let Ok((_, Some(Checkpoint { durable, lanes, .. }))) =
+        CheckpointFile::open(&Directory::open(copy.path()).unwrap())
+    else {
         return false;
     };
     let healthy = |lane: &u8| !STUCK.contains(lane);
-    held.frame >= frame && lanes.iter().filter(|(lane, at)| healthy(lane) && *at >= frame).count() == 192
+    durable.frame >= frame && lanes.iter().filter(|(lane, at)| healthy(lane) && *at >= frame).count() == 192
 }
 
 /// What the stub has measured since this was last asked.
@@ -101,7 +108,7 @@ fn summary(what: &[(&str, u64)], latencies: &[(&str, Option<Latency>)]) -> Strin
 }
 
 #[test]
-fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written() {
+fn stuck_shard_delays_only_itself_even_across_kill() {
     let seconds = std::env::var("ISOLATION_SECONDS").map_or(15, |text| text.parse().expect("a number"));
     let seed = seed();
     let mut flow = Flow::prepare(seed, |_| {});
@@ -131,7 +138,7 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
         assert!(flow.stub.wait(DRAINED_WITHIN, |stats| stats.records >= late), "the healthy shards stand");
         lag = lag.max(load.healthy.saturating_sub(flow.stub.stats().records));
     }
-    flow.daemon.wait_for_log("are fed apart");
+    flow.daemon.wait_for_event("lanes_detached");
     load.wait_until_the_healthy_have_all(&flow);
     let during = measured(&flow);
     let behind = flow.daemon.metric("forebay_lanes_behind_seconds").unwrap_or_default();
@@ -146,7 +153,7 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
         let told = flow.told();
         let new = (load.plates - 5 * BATCH + 1..=load.plates)
             .filter(|plate| !STUCK.contains(&KeyHash::of(&plate.to_string()).lane()));
-        let keys: std::collections::HashSet<&str> = told.iter().map(|change| change.key.as_str()).collect();
+        let keys: HashSet<&str> = told.iter().map(|change| change.key.as_str()).collect();
         new.into_iter().all(|plate| keys.contains(plate.to_string().as_str())).then_some(())
     });
     resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
@@ -168,12 +175,61 @@ fn a_stuck_shard_delays_only_itself_and_a_kill_repeats_only_what_was_not_written
     println!("{}", summary(&numbers, &[("before", before), ("filling", filling), ("during", during)]));
     report.assert_clean();
     assert!(resident <= RESIDENT_MAX, "{} MiB resident", resident >> 20);
-    flow.daemon.assert_quiet(&["are sent again", "are fed apart"]);
+    flow.daemon.assert_quiet(&["records_retried", "lanes_detached"]);
+    assert!(flow.daemon.terminate().success());
+}
+
+/// Three equal shards: the boundary of the first is a third of the way through lane 85, which the second one shares.
+#[test]
+fn shared_lane_of_stuck_shard_keeps_publishing() {
+    const BOUNDARY: u64 = u64::MAX / 3;
+    const STUCK_SHARD: &str = "shardId-000000000000";
+    let seed = seed();
+    let config = Config { seed, measure: true, ..Config::default().stream("lab-events", 3) };
+    let mut flow = Flow::between(Postgres::lab(Version::usual()), config, |_| {});
+    flow.start();
+    let mut load = Load { plates: 0, healthy: 0 };
+    load.insert(&flow, 5 * BATCH);
+    flow.wait_until_told();
+    let refused = Fault::Reject { code: Refusal::Throttled };
+    flow.stub.set(Rule::new(refused).shards([STUCK_SHARD])).unwrap();
+    let shared = |plate: &u64| {
+        let hash = KeyHash::of(&plate.to_string());
+        hash.0 > BOUNDARY && hash.lane() == KeyHash(BOUNDARY).lane()
+    };
+    let arrive = |flow: &Flow, plates: std::ops::RangeInclusive<u64>| {
+        let of_others = |plate: &u64| KeyHash::of(&plate.to_string()).0 > BOUNDARY;
+        let expected: Vec<String> = plates.filter(of_others).map(|plate| plate.to_string()).collect();
+        eventually("everything of the other shards arrives", DRAINED_WITHIN, || {
+            let records = flow.stub.records();
+            let keys: HashSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
+            expected.iter().all(|key| keys.contains(key.as_str())).then_some(())
+        });
+    };
+    while flow.daemon.metric("forebay_lanes_detached").unwrap_or_default() < 1.0 {
+        load.insert(&flow, 5 * BATCH);
+    }
+    // New keys, until some of them are in the shared lane: none of these was seen before.
+    let first = load.plates + 1;
+    while (first..=load.plates).filter(shared).count() < 5 {
+        load.insert(&flow, BATCH);
+    }
+    arrive(&flow, 1..=load.plates);
+    flow.daemon.kill9();
+    flow.start();
+    let first = load.plates + 1;
+    while (first..=load.plates).filter(shared).count() < 5 {
+        load.insert(&flow, BATCH);
+    }
+    arrive(&flow, first..=load.plates);
+    come_together(&mut flow, &mut load);
+    flow.check().assert_clean();
+    flow.daemon.assert_quiet(&["records_retried", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_hot_key_delays_only_itself() {
+fn hot_key_delays_only_itself() {
     /// More than a window holds, of 20 KiB each, at 50 a second.
     const HOT: u64 = 1_000;
     let mut flow = Flow::prepare(seed(), |_| {});
@@ -200,15 +256,15 @@ fn a_hot_key_delays_only_itself() {
     });
     println!("when the others were there, the hot key had {hot} of {HOT}");
     assert!(hot < HOT / 2, "the others came only after the hot key");
-    flow.daemon.wait_for_log("are fed apart");
+    flow.daemon.wait_for_event("lanes_detached");
     flow.wait_until_told();
-    flow.daemon.wait_for_log("are with the others again");
+    flow.daemon.wait_for_event("lanes_reattached");
     flow.check().assert_clean();
-    flow.daemon.assert_quiet(&["are fed apart"]);
+    flow.daemon.assert_quiet(&["lanes_detached"]);
 }
 
 #[test]
-fn a_backlog_of_many_keys_at_twenty_milliseconds_keeps_the_lanes_together() {
+fn many_key_backlog_detaches_no_lane() {
     /// About 18 MiB of log more than a window holds.
     const KEYS: u64 = 2_000;
     const ROUNDS: u64 = 20;
@@ -227,5 +283,47 @@ fn a_backlog_of_many_keys_at_twenty_milliseconds_keeps_the_lanes_together() {
     flow.stub.restart().unwrap();
     flow.wait_until_told();
     flow.check().assert_clean();
-    flow.daemon.assert_quiet(&["are sent again", "cannot be described"]);
+    flow.daemon.assert_quiet(&[
+        "records_retried",
+        "stream_unavailable",
+        "stream_not_described",
+        "stream_in_doubt",
+    ]);
+}
+
+/// One record resets every connection that it is sent over. It is retried alone, and neither the gauge nor the log takes that for
+/// trouble of the stream.
+#[test]
+fn lone_failures_leave_stream_available() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    flow.start();
+    flow.stub.set(Rule::new(Fault::Reset).keys(["7"])).unwrap();
+    let insert = |plate: u64| {
+        let sql = format!("insert into lab.plates (plate_id, barcode) values ({plate}, 'L{plate}')");
+        flow.postgres.execute(&sql);
+    };
+    insert(7);
+    let mut plates = 7;
+    // A plate each round, so that others are accepted meanwhile.
+    let mut pass = |until: &str, failed: u64| {
+        eventually(until, SOON, || {
+            plates += 1;
+            insert(plates);
+            (flow.stub.requests().faults >= failed).then_some(())
+        });
+    };
+    pass("the record has failed alone more than once", 3);
+    let (mark, failed) = (flow.daemon.mark(), flow.stub.requests().faults);
+    flow.daemon.wait_for_event("record_blocked");
+    while flow.stub.requests().faults < failed + 5 {
+        pass("it fails again", flow.stub.requests().faults);
+        assert_eq!(flow.daemon.metric("forebay_kinesis_available"), Some(1.0), "{:?}", flow.daemon.ready());
+    }
+    let said = flow.daemon.log().split_off(mark);
+    let wrong = |line: &&String| line.contains("sent again") || line.contains("everything again");
+    assert_eq!(said.iter().filter(wrong).count(), 0, "{}", said.join("\n"));
+    flow.stub.heal();
+    flow.wait_until_told();
+    flow.check().assert_clean();
+    flow.daemon.assert_quiet(&["record_blocked", "records_retried"]);
 }

@@ -1,7 +1,7 @@
-//! `translate::json` and the catalogue against a real server: what we write for a value is what `to_jsonb()` prints.
+//! `json` and the catalogue against a real server: the JSON form of a value equals `to_jsonb()`.
 //!
-//! `SEED=` repeats a run, `VALUES=` sets how many random values each column gets (default 40), `FOREBAY_PG_BIN=` is the
-//! directory of another Postgres's programs.
+//! `SEED=` repeats a run, `VALUES=` sets the number of random values per column (default 40), `FOREBAY_PG_BIN=` is
+//! the directory of another PostgreSQL's programs.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,8 +17,8 @@ pub(crate) mod server;
 
 use std::collections::{HashMap, HashSet};
 
+use forebay::json::write_value;
 use forebay::source::postgres::catalog;
-use forebay::translate::json::write_value;
 use forebay::types::Kind;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
@@ -27,7 +27,7 @@ use compare::{Json, differs};
 use generate::{Column, Random, columns};
 use samples::{NOT_COLUMNS, SAMPLES};
 
-/// The session settings that `write_value` asks for.
+/// The session settings that `write_value` requires.
 pub(crate) const SETTINGS: &str = "-c client_encoding=UTF8 -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
                         -c extra_float_digits=3 -c bytea_output=hex -c lc_monetary=C";
 
@@ -36,7 +36,7 @@ pub(crate) fn number_from_environment(name: &str, default: impl FnOnce() -> u64)
 }
 
 #[tokio::test]
-async fn values_look_as_to_jsonb_prints_them() {
+async fn values_match_to_jsonb() {
     let seed = number_from_environment("SEED", rand_seed);
     let values = usize::try_from(number_from_environment("VALUES", || 40)).unwrap();
     eprintln!("SEED={seed} VALUES={values}");
@@ -91,7 +91,7 @@ async fn compare_all(admin: &Client, reader: &Client, random: &mut Random, value
     primary_keys_come_in_their_own_order(admin, reader).await;
 }
 
-/// A type that a later Postgres brings must not stay untested unnoticed.
+/// A type of a later PostgreSQL must not stay untested unnoticed.
 async fn samples_name_every_type(client: &Client) {
     const QUERY: &str = "
         SELECT t.oid::regtype::text FROM pg_type t
@@ -105,7 +105,7 @@ async fn samples_name_every_type(client: &Client) {
     assert!(unnamed.is_empty(), "types without samples: {unnamed:?}");
 }
 
-/// The kinds of the table's columns, loaded in one call by a role that may do nothing but log in.
+/// The kinds of the table's columns, read in one call by a role without privileges.
 async fn kinds_of_columns(admin: &Client, reader: &Client) -> HashMap<String, Kind> {
     const QUERY: &str = "
         SELECT attname::text, atttypid FROM pg_attribute
@@ -118,8 +118,8 @@ async fn kinds_of_columns(admin: &Client, reader: &Client) -> HashMap<String, Ki
     types.into_iter().map(|(name, oid)| (name, kinds[&oid].clone())).collect()
 }
 
-/// Each value as the type's output function prints it (a cast to text would not do: it makes `true` of `t`), and as
-/// `to_jsonb()` does.
+/// Each value as the type's output function prints it and as `to_jsonb()` does. A cast to text would not do: it turns
+/// `t` into `true`.
 async fn ask(client: &Client, column: &Column, literals: &[String]) -> Result<Vec<(String, String)>, Error> {
     let query = format!(
         "SELECT format('%s', v), to_jsonb(v)::text

@@ -4,18 +4,18 @@
 //! No I/O and no time: a walk is its seed. `SEED=n` replays one with its trace, `WALKS=n` walks longer. The model can fail:
 //! every planted fault must be found.
 
+mod checkpointer;
 mod checks;
 mod daemon;
 mod disk;
 mod ingest;
-mod keeper;
 mod planted;
 mod publish;
-mod random;
+pub mod random;
 mod sim;
 mod stream;
 mod walk;
-mod world;
+pub mod world;
 
 use self::planted::Fault;
 use self::walk::walk;
@@ -29,7 +29,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn nothing_is_lost_nothing_overtakes_and_nothing_is_refused_for_nothing() {
+fn model_loses_reorders_and_refuses_nothing() {
     if let Some(seed) = number("SEED") {
         if let Err(violation) = walk(seed, None, true) {
             panic!("SEED={seed}: {violation}");
@@ -57,76 +57,81 @@ fn finds(fault: Fault) {
 }
 
 #[test]
-fn confirming_before_the_checkpoint_is_durable_is_found() {
+fn confirm_before_durable_checkpoint_is_found() {
     finds(Fault::ConfirmBeforeTheCheckpoint);
 }
 
 #[test]
-fn confirming_without_raising_told_is_found() {
+fn confirm_without_raising_confirmed_lsn_is_found() {
     finds(Fault::ToldNotRaised);
 }
 
 #[test]
-fn releasing_before_the_checkpoint_is_durable_is_found() {
+fn reclaim_before_durable_checkpoint_is_found() {
     finds(Fault::ReleaseBeforeTheCheckpoint);
 }
 
 #[test]
-fn keeping_lane_progress_beyond_the_cut_is_found() {
+fn keeping_lane_progress_beyond_truncation_is_found() {
     finds(Fault::LanesBeyondTheCut);
 }
 
 #[test]
-fn taking_a_found_tail_as_held_is_found() {
+fn treating_found_tail_as_durable_is_found() {
     finds(Fault::FoundTailIsHeld);
 }
 
 #[test]
-fn dropping_repeats_by_lsn_alone_is_found() {
+fn deduplication_by_lsn_alone_is_found() {
     finds(Fault::DedupeByLsn);
 }
 
 #[test]
-fn a_reader_that_outlives_its_attempt_is_found() {
+fn reader_outliving_its_attempt_is_found() {
     finds(Fault::ReaderOutlivesItsAttempt);
 }
 
 #[test]
-fn a_checkpoint_before_acceptance_is_found() {
+fn checkpoint_before_acceptance_is_found() {
     finds(Fault::LowBeforeAcceptance);
 }
 
 #[test]
-fn ignoring_the_tip_after_a_restore_is_found() {
+fn ignoring_last_seen_after_restore_is_found() {
     finds(Fault::TipIgnored);
 }
 
 #[test]
-fn forgetting_what_is_staged_when_connecting_again_is_found() {
+fn forgetting_staged_frames_on_reconnect_is_found() {
     finds(Fault::StagedNotInTip);
 }
 
 #[test]
-fn taking_a_transaction_of_an_old_epoch_for_the_tip_is_found() {
+fn taking_old_epoch_for_last_seen_is_found() {
     finds(Fault::OldEpochInTip);
 }
 
 #[test]
-fn judging_a_reconnect_by_the_timeline_on_disk_is_found() {
+fn judging_reconnect_by_timeline_on_disk_is_found() {
     finds(Fault::StaleTimeline);
 }
 
 #[test]
-fn confirming_what_another_connection_delivered_is_found() {
+fn confirming_other_connections_delivery_is_found() {
     finds(Fault::ConfirmOnAnyConnection);
 }
 
 #[test]
-fn confirming_a_keepalive_inside_a_transaction_is_found() {
+fn confirming_keepalive_inside_transaction_is_found() {
     finds(Fault::KeepaliveInsideCounts);
 }
 
 #[test]
-fn overlooking_that_the_standby_was_promoted_is_found() {
+fn overlooked_standby_promotion_is_found() {
     finds(Fault::PromotionUnnoticed);
+}
+
+#[test]
+fn publishing_before_proof_is_found() {
+    finds(Fault::PublishesUnproven);
 }

@@ -10,6 +10,7 @@ mod pack;
 mod poison;
 mod postgres;
 mod refusals;
+mod silence;
 mod start;
 mod states;
 mod stop;

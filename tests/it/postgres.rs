@@ -15,12 +15,13 @@ use std::time::Duration;
 use forebay::change::{Delivery, OldRow, Operation, Tuple, Value};
 use forebay::config::TableName;
 use forebay::failure::Failure;
-use forebay::position::Lsn;
+use forebay::position::CommitSeq;
 use forebay::source::Source as _;
 use forebay::source::postgres::connection::Connection;
 use forebay::source::postgres::conninfo::Settings;
 use forebay::source::postgres::publication;
-use forebay::source::postgres::sql::{self, Session};
+use forebay::source::postgres::session::Session;
+use forebay::source::postgres::sql;
 use forebay::source::postgres::{PostgresSource, Stream, slot};
 
 /// A server in a temporary directory. It listens on a socket there and on a port of 127.0.0.1, with TLS.
@@ -101,7 +102,9 @@ impl Server {
 
     fn url(&self, url: &str) -> Settings {
         let dir = self.directory.path().display().to_string();
-        url.replace("PORT", &self.port.to_string()).replace("DIR", &dir).parse().unwrap()
+        let settings: Settings =
+            url.replace("PORT", &self.port.to_string()).replace("DIR", &dir).parse().unwrap();
+        settings.with_passfile(None).unwrap()
     }
 
     async fn sql(&self, statements: &str) {
@@ -264,7 +267,7 @@ begin
 commit";
 
 #[tokio::test]
-async fn every_operation_is_read_on_every_version() {
+async fn every_operation_is_decoded_on_every_version() {
     for major in [14, 15, 16, 17, 18] {
         let Some(bin) = programs(major) else { continue };
         let server = Server::start(bin);
@@ -290,22 +293,25 @@ async fn look_at_the_catalogue(server: &Server, major: u32) {
     session
         .run(async |client| -> Result<(), forebay::source::postgres::error::Error> {
             let facts = slot::server_facts(client).await?;
-            assert_eq!((facts.version / 10_000, facts.timeline, facts.in_recovery), (major, 1, false));
-            assert!(facts.may_replicate && facts.is_superuser && facts.wal_end > Lsn::ZERO);
+            assert_eq!(
+                (facts.version / 10_000, facts.control.unwrap().timeline, facts.in_recovery),
+                (major, 1, false)
+            );
+            assert!(facts.may_replicate && facts.is_superuser && facts.wal_end > CommitSeq::ZERO);
             let slot = slot::slot_facts(client, "lab").await?.unwrap();
-            assert_eq!(slot.findings("lab", "postgres", false), []);
+            assert_eq!(slot.blockers("lab", "postgres", false), []);
             assert!(slot.confirmed_flush.is_some());
             assert_eq!(slot::slot_facts(client, "none").await?, None);
             let published = publication::publication_facts(client, "Pub's").await?.unwrap();
             assert_eq!(published.tables.len(), 6);
             assert!(published.via_root && !published.all_tables);
-            let broken = publication::broken_by(client, "Pub's").await?;
+            let broken = publication::identity::broken_by(client, "Pub's").await?;
             assert_eq!(broken.len(), 1, "{broken:?}");
-            let mend = broken[0].mend.as_ref().unwrap();
+            let mend = broken[0].command.as_ref().unwrap();
             assert_eq!(mend, "ALTER TABLE \"lab\".\"log\" REPLICA IDENTITY FULL;");
             client.batch_execute(mend).await?;
-            assert_eq!(publication::broken_by(client, "Pub's").await?, []);
-            let tables = publication::candidate_tables(client).await?;
+            assert_eq!(publication::identity::broken_by(client, "Pub's").await?, []);
+            let tables = publication::identity::candidate_tables(client).await?;
             let names: Vec<_> = tables.iter().map(|TableName { table, .. }| table.as_str()).collect();
             assert_eq!(names, ["by_index", "copied", "full_row", "log", "part", "plates"]);
             publication::create_publication(client, "od\"d", &tables).await.unwrap();
@@ -317,7 +323,7 @@ async fn look_at_the_catalogue(server: &Server, major: u32) {
 }
 
 #[tokio::test]
-async fn a_log_in_does_what_the_url_says() {
+async fn login_follows_url() {
     let Some(bin) = programs(15) else { return };
     let server = Server::start(bin);
     server
@@ -338,7 +344,7 @@ async fn a_log_in_does_what_the_url_says() {
         (format!("scram:{password}@127.0.0.1"), "sslmode=require&channel_binding=disable", ""),
         (format!("scram:{password}@127.0.0.1"), "sslmode=disable&channel_binding=require", "needs TLS"),
         ("scram@127.0.0.1".into(), "passfile=DIR/pgpass", ""),
-        ("scram@127.0.0.1".into(), "", "there is none"),
+        ("scram@127.0.0.1".into(), "", "none is configured"),
         ("scram:wrong@127.0.0.1".into(), "", "28P01"),
         ("md5:x@127.0.0.1".into(), "", ""),
         ("md5:y@127.0.0.1".into(), "", "28P01"),
@@ -363,8 +369,9 @@ async fn a_log_in_does_what_the_url_says() {
             (Ok(_), refused) => panic!("{who} {how}: let in, but {refused}"),
             (Err(error), "") => panic!("{who} {how}: {error}"),
             (Err(error), refused) => {
-                assert!(error.to_string().contains(refused), "{who} {how}: {error}");
-                assert!(matches!(Failure::from(error), Failure::Stop(_)), "{who} {how}");
+                let failure = Failure::from(error);
+                assert!(failure.to_string().contains(refused), "{who} {how}: {failure}");
+                assert!(matches!(failure, Failure::Stop(_)), "{who} {how}");
                 assert!(sql::connect(&settings).await.is_err(), "{who} {how}");
             }
         }
@@ -399,7 +406,7 @@ async fn the_session_is_as_we_need_it(settings: &Settings) {
 }
 
 #[tokio::test]
-async fn an_oversize_row_is_unreadable_and_the_stream_goes_on() {
+async fn oversize_row_is_unreadable_and_stream_continues() {
     let Some(bin) = programs(15) else { return };
     let server = Server::start(bin);
     server.sql(TABLES).await;
@@ -426,7 +433,7 @@ async fn an_oversize_row_is_unreadable_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn a_keepalive_moves_what_may_be_confirmed_over_the_traffic_of_others() {
+async fn keepalive_confirms_over_unpublished_traffic() {
     let Some(bin) = programs(15) else { return };
     let server = Server::start(bin);
     server.sql(TABLES).await;
@@ -453,7 +460,7 @@ async fn a_keepalive_moves_what_may_be_confirmed_over_the_traffic_of_others() {
     source.close().await.unwrap();
     drop(source);
     let mut connection = Connection::connect(&server.settings(), 1 << 20).await.unwrap();
-    connection.start_replication("lab", "Pub's", Lsn::ZERO).await.unwrap();
+    connection.start_replication("lab", "Pub's", CommitSeq::ZERO).await.unwrap();
     let mut confirmed = async || {
         let facts = session.run(async |client| slot::slot_facts(client, "lab").await).await.unwrap().unwrap();
         facts.confirmed_flush.unwrap()
@@ -470,7 +477,7 @@ async fn a_keepalive_moves_what_may_be_confirmed_over_the_traffic_of_others() {
 }
 
 #[tokio::test]
-async fn a_publication_that_goes_stops_the_stream() {
+async fn dropped_publication_stops_stream() {
     for major in [15, 18] {
         let Some(bin) = programs(major) else { continue };
         let server = Server::start(bin);

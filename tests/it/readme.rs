@@ -1,5 +1,6 @@
 //! The documents are true: what they tell a person to type is typed, what they list is compared with the sources.
 
+mod first_event;
 mod ops;
 mod python;
 mod steps;
@@ -80,7 +81,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn blocks_and_tables_are_found() {
+fn blocks_and_tables_are_parsed() {
     let text = "```sh\na\n```\n```sql\nb;\nc;\n```\nx\n```sql\nd;\n```\n| key | x |\n|---|---|\n| `a` | 1 |\n\n| z |\n";
     assert_eq!(blocks(text, "sql"), ["b;\nc;\n", "d;\n"]);
     assert_eq!(table(text, "key"), [["`a`", "1"]]);

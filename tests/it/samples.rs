@@ -1,5 +1,5 @@
-//! The samples under `config/` do what they say: their fixtures pass, and a real database makes their events. Beside it the two
-//! ways of trying rules, of which the sample is the example: `forebay events test` and `forebay events preview`.
+//! The samples under `config/`: their fixtures pass, and a real database makes their events. Also `forebay events
+//! test` and `forebay events preview`.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -13,7 +13,7 @@ use crate::support::{SOON, eventually, repository};
 
 const HMAC_KEY: &str = "a key that only this test knows";
 
-/// The lab's sample between a database and a stream.
+/// The lab sample between a database and a stream.
 pub(crate) fn lab() -> Flow {
     let flow = Flow::prepare(seed(), |settings: &mut Settings| {
         settings.more.push(("events".to_owned(), "rules = \"events/*.toml\"".to_owned()));
@@ -31,7 +31,7 @@ pub(crate) fn replica_identity(flow: &Flow) {
     flow.postgres.execute(&std::fs::read_to_string(path).unwrap());
 }
 
-/// What happens in the lab: each of the sample's rules wants something of it, and something not.
+/// Statements that each rule of the sample selects a part of.
 const DAY: &str = "
     insert into lab.plates (plate_id, barcode, operator_email, protocol, volume_ul)
         values (7, 'PLT-7', 'ada@lab.example', '{\"name\": \"elution\"}', 150.04), (8, 'PLT-8', null, '{}', 0);
@@ -55,14 +55,14 @@ fn of_type<'a>(events: &'a [Value], event_type: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["type"] == event_type).collect()
 }
 
-/// `forebay events test` over a configuration file.
+/// Runs `forebay events test` with a configuration file.
 fn tested(config: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     command.args(["events", "test", "--config"]).arg(config).args(arguments).env_clear().output().unwrap()
 }
 
 #[test]
-fn the_fixtures_of_the_lab_pass_and_make_every_event_of_it() {
+fn lab_fixtures_pass_and_make_every_event() {
     let output = tested(&repository().join("config/lab/forebay.toml"), &[]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
@@ -70,7 +70,7 @@ fn the_fixtures_of_the_lab_pass_and_make_every_event_of_it() {
 }
 
 #[test]
-fn the_lab_publishes_what_its_sample_says() {
+fn lab_sample_publishes_as_documented() {
     let mut flow = lab();
     flow.daemon.start_again();
     assert!(!flow.daemon.wait().success());
@@ -85,7 +85,7 @@ fn the_lab_publishes_what_its_sample_says() {
             records.iter().map(|record| serde_json::from_slice(&record.data).unwrap()).collect();
         (events.len() >= 7).then_some(events)
     });
-    // Two plates and a sample that came, which no rule is about.
+    // Two plates and a sample were inserted, which no rule reads.
     assert_eq!(of_type(&events, "lab.plates.inserted.v1").len(), 2, "{events:#?}");
     assert_eq!(of_type(&events, "lab.samples.inserted.v1").len(), 1, "{events:#?}");
     assert_eq!(events.len(), 7, "{events:#?}");
@@ -112,11 +112,11 @@ fn the_lab_publishes_what_its_sample_says() {
 }
 
 #[test]
-fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
+fn row_preview_shows_events_and_changes_nothing() {
     let flow = lab();
     replica_identity(&flow);
     flow.postgres.execute(DAY);
-    // Enough to replicate, but neither owner nor reader of the tables.
+    // Privileges for replication, but not for reading the tables.
     flow.postgres.execute("revoke lab from forebay");
     let denied = flow.daemon.run(&["events", "preview"]);
     let said = text(&denied.stderr);
@@ -129,16 +129,20 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
     let output = flow.daemon.run(&["events", "preview", "--last", "1"]);
     let (events, said) = (lines(&output), text(&output.stderr));
     assert!(output.status.success(), "{said}");
-    // Of the newest plate, which is not completed, and of the transfer; the sample is gone.
+    // Events of the newest plate, which is not completed, and of the transfer. The sample is deleted.
     let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["lab.plates.inserted.v1", "lab.liquid_transferred.v1"], "{said}");
-    assert!(said.contains("lab.plate_completed.v2: 1 rows of lab.plates, 0 events, 1 not wanted"), "{said}");
+    assert!(
+        said.contains("lab.plate_completed.v2: 1 rows of lab.plates, 0 events, 1 filtered out"),
+        "{said}"
+    );
     let output = flow.daemon.run(&["events", "preview", "--type", "lab.plate_completed.v1"]);
     let [event] = &lines(&output)[..] else { panic!("{}", text(&output.stderr)) };
     assert_eq!(event["data"], json!({"plate_id": 7, "barcode": "PLT-7", "volume": 150.0}));
     let output = flow.daemon.run(&["events", "preview", "--type", "lab.nobody.v1"]);
     assert!(
-        text(&output.stderr).contains("nothing makes lab.nobody.v1; the rules make lab.plate_completed.v2")
+        text(&output.stderr)
+            .contains("no rule or table makes lab.nobody.v1; the rules make lab.plate_completed.v2")
     );
     assert_eq!(flow.postgres.value("select count(*) from pg_replication_slots"), "0");
     assert_eq!(flow.postgres.value("select count(*) from pg_publication"), "0");
@@ -147,7 +151,7 @@ fn a_preview_of_rows_shows_their_events_and_touches_nothing() {
 }
 
 #[test]
-fn a_preview_of_live_changes_has_a_slot_of_its_own_that_goes_with_it() {
+fn live_preview_uses_a_temporary_slot() {
     let flow = lab();
     replica_identity(&flow);
     let live = ["events", "preview", "--live", "2", "--for", "0s", "--type", "lab.liquid_transferred.v1"];
@@ -199,7 +203,7 @@ fn project(fixture: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_case_passes_only_if_what_comes_is_what_it_says() {
+fn fixture_passes_only_on_equal_events() {
     let rest = "table = \"t.numbers\"\n";
     for (case, difference) in [
         (
@@ -212,7 +216,7 @@ fn a_case_passes_only_if_what_comes_is_what_it_says() {
         ),
         (
             "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = { n = 8 } }]",
-            Some("data.share: not expected, came 100"),
+            Some("data.share: unexpected 100"),
         ),
         (
             "new = { id = 1, n = 8 }\nevents = [{ type = \"t.halved.v1\", data = '{\"n\": 9}', contains = true }]",
@@ -227,7 +231,7 @@ fn a_case_passes_only_if_what_comes_is_what_it_says() {
         ("new = { id = 1, n = 0 }\nevents = [{ type = \"t.halved.v1\" }]", Some("came     no event")),
         ("new = { id = 1, n = 7 }\nfails = \"division by zero\"", None),
         ("new = { id = 1, n = 7 }\nfails = \"overflow\"", Some("division by zero")),
-        ("new = { id = 1, n = 8 }\nfails = \"division by zero\"", Some("nothing failed")),
+        ("new = { id = 1, n = 8 }\nfails = \"division by zero\"", Some("no event failed")),
         ("new = { id = 1, n = 7 }\nnothing = true", Some("t.halved.v1 failed: share: division by zero")),
         (
             "on = \"update\"\nnew = { id = 1, n = 8, note = { unavailable = true } }\nevents = [{ type = \"t.halved.v1\", unavailable = [\"note\"], data = { n = 8, share = 100 } }]",
@@ -256,7 +260,7 @@ fn a_case_passes_only_if_what_comes_is_what_it_says() {
 }
 
 #[test]
-fn everything_wrong_with_fixtures_is_told_at_once_with_its_place() {
+fn all_fixture_errors_are_reported_with_place() {
     let folder = project(
         "\"t.broken\" = { id = \"bigitn\" }\n\
          [[case]]\nname = \"a\"\ntable = \"t.numbers\"\nnew = { id = 1, m = 2 }\nnothing = true\n\
@@ -270,14 +274,14 @@ fn everything_wrong_with_fixtures_is_told_at_once_with_its_place() {
     let said = text(&output.stderr);
     assert!(!output.status.success());
     for part in [
-        "all.toml:3:16: id: \"bigitn\" is no type",
+        "all.toml:3:16: id: \"bigitn\" is not a supported type",
         "a: t.numbers has no column m; did you mean n?",
         "b: on = \"upsert\"",
-        "c: nothing is known of the columns of t.other",
+        "c: the columns of t.other are unknown",
         "d: unknown key \"evens\"; did you mean \"events\"?",
-        "d: what must come of it?",
-        "e: the replica identity of t.numbers does not give the old value of n",
-        "f: n: \"x\" is no integer: invalid input syntax",
+        "d: missing expectation",
+        "e: the replica identity of t.numbers does not provide the old value of n",
+        "f: n: \"x\" is not a valid integer: invalid input syntax",
         "^",
     ] {
         assert!(said.contains(part), "{part:?} is not told:\n{said}");
@@ -285,7 +289,7 @@ fn everything_wrong_with_fixtures_is_told_at_once_with_its_place() {
 }
 
 #[test]
-fn cases_are_chosen_by_name_and_no_case_is_no_success() {
+fn cases_are_selected_by_name_and_none_is_failure() {
     let case = "table = \"t.numbers\"\nnew = { id = 1, n = 0 }\nnothing = true\n";
     let folder = project(&format!("[[case]]\nname = \"one\"\n{case}[[case]]\nname = \"two\"\n{case}"));
     let config = folder.path().join("forebay.toml");
@@ -297,31 +301,8 @@ fn cases_are_chosen_by_name_and_no_case_is_no_success() {
     let said = text(&tested(&config, &[]).stdout);
     assert!(said.contains("2 passed") && said.contains("no case makes t.halved.v1"), "{said}");
     let none = tested(&config, &["--case", "three"]);
-    assert!(!none.status.success() && text(&none.stderr).contains("there is no such case"));
+    assert!(!none.status.success() && text(&none.stderr).contains("no case matches"));
     std::fs::remove_dir_all(folder.path().join("events/tests")).unwrap();
     let none = tested(&config, &[]);
     assert!(!none.status.success() && text(&none.stderr).contains("no fixtures"));
-}
-
-/// The text of a block of the document that begins with this line.
-fn block(document: &str, first: &str) -> String {
-    let lines = document.lines().skip_while(|line| line.trim() != first);
-    let indent = document.lines().find(|line| line.trim() == first).unwrap().find('#').unwrap();
-    let lines = lines.take_while(|line| !line.trim().starts_with("```"));
-    lines.flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"]).collect()
-}
-
-#[test]
-fn the_first_rule_of_the_document_and_its_fixtures_work() {
-    let document = std::fs::read_to_string(repository().join("docs/EVENTS.md")).unwrap();
-    let folder = project("");
-    for (first, file) in
-        [("# events/lab.toml", "events/rules.toml"), ("# events/tests/lab.toml", "events/tests/all.toml")]
-    {
-        std::fs::write(folder.path().join(file), block(&document, first)).unwrap();
-    }
-    let output = tested(&folder.path().join("forebay.toml"), &[]);
-    let said = text(&output.stdout);
-    assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert!(said.contains("2 passed; 0 failed") && !said.contains("no case makes"), "{said}");
 }

@@ -2,23 +2,29 @@
 //!
 //! One database, one directory and one stream live through all rounds. In each, faults of the stub, of the line to Postgres, of
 //! Postgres and of the daemon come at random moments while many keys, hot keys, large rows and large transactions are
-//! written; then everything is mended. A window of rounds ends with the daemon killed and started again: by then all that was
-//! committed must have been told, in order, once or with the same bytes again.
+//! written, and a table is altered in the transactions of its rows; then everything is mended. A window of rounds ends with the
+//! daemon killed and started again: by then all that was committed must have been told, in order, once or with the same bytes
+//! again; what was planted must be a dead letter; and the event counts must agree with both.
 //!
 //! `ROUNDS=n` or `SOAK_SECONDS=n` make it long (`scripts/soak` does), `SEED=n` repeats the choices.
 
 pub mod figures;
+mod letters;
 mod load;
 mod plan;
+mod shapes;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use self::figures::{Extent, Figures};
+use self::letters::Letters;
 use self::load::HotKeys;
 use self::plan::Plan;
+use self::shapes::Shapes;
 use self::world::World;
-use crate::crash::promise::{self, Witness};
+use crate::crash::promise::{self, Recorder};
 use crate::support::random::{Random, seed};
 use crate::support::workload::Running;
 
@@ -30,33 +36,35 @@ fn mixed_faults_at_both_ends_lose_and_reorder_nothing() {
     let seed = seed();
     let mut random = Random::new(seed);
     let mut figures = Figures::new("mixed", seed, Extent::read(8));
+    let mut judge = Judge::default();
     let mut world = World::prepare(seed);
-    let mut witness = Witness::swear(&world.flow);
+    let mut recorder = Recorder::swear(&world.flow);
     figures.doing(world.choose(&mut random));
     world.start(&mut figures);
     // What was committed before there was a slot, nobody has promised.
-    world.flow.daemon.wait_for_log("receiving");
+    world.flow.daemon.wait_for_event("receiving");
     while figures.go_on() {
-        round(&mut world, &mut witness, &mut figures, &mut random);
+        round(&mut world, &mut recorder, &mut figures, &mut random);
         figures.next_round();
         if figures.rounds().is_multiple_of(WINDOW) {
-            close(&mut world, &mut witness, &mut figures);
+            judge.close(&mut world, &mut recorder, &mut figures);
         }
     }
     figures.doing("the last window");
-    close(&mut world, &mut witness, &mut figures);
+    judge.close(&mut world, &mut recorder, &mut figures);
     world.stop(&mut figures);
-    figures.kept += promise::check(&mut world.flow, &mut witness);
+    figures.kept += promise::check(&mut world.flow, &mut recorder);
     figures.window(world.flow.close());
     println!("{}", figures.summary());
 }
 
-fn round(world: &mut World, witness: &mut Witness, figures: &mut Figures, random: &mut Random) {
-    let plan = Plan::draw(random);
+fn round(world: &mut World, recorder: &mut Recorder, figures: &mut Figures, random: &mut Random) {
+    let plan = Plan::draw(random, figures.rounds());
     let settings = world.choose(random);
     figures.doing(format!("{settings} at the next start; {plan:?}"));
     let load = Running::start(&world.flow.postgres, 3, 20, random.bits());
     let hot = HotKeys::start(&world.flow.postgres);
+    let shapes = Shapes::start(&world.flow.postgres, random.bits());
     let began = Instant::now();
     for (at, act) in &plan.acts {
         world.live_until(began + *at);
@@ -68,20 +76,43 @@ fn round(world: &mut World, witness: &mut Witness, figures: &mut Figures, random
     }
     world.mend();
     load.stop();
-    drop(hot);
+    drop((hot, shapes));
     if plan.ends_in_a_kill {
-        figures.kept += promise::check(&mut world.flow, witness);
+        figures.kept += promise::check(&mut world.flow, recorder);
         world.start(figures);
     }
     world.look(figures);
 }
 
-/// Nobody writes, and nothing is wrong: all that was committed is told, and the window closed.
-fn close(world: &mut World, witness: &mut Witness, figures: &mut Figures) {
-    world.kill(figures);
-    figures.kept += promise::check(&mut world.flow, witness);
-    world.start(figures);
-    world.flow.wait_until_told();
-    world.look(figures);
-    figures.window(world.flow.close());
+/// What is known of the windows that are closed.
+#[derive(Debug, Default)]
+struct Judge {
+    letters: Letters,
+    /// Changes that were told, by event type.
+    published: BTreeMap<String, u64>,
+    /// Rows of the altered table that were compared with what was written, and those that are dead letters.
+    compared: usize,
+    unknown: usize,
+}
+
+impl Judge {
+    /// Nobody writes, and nothing is wrong: all that was committed is told or planted, and the window closed.
+    fn close(&mut self, world: &mut World, recorder: &mut Recorder, figures: &mut Figures) {
+        world.kill(figures);
+        figures.kept += promise::check(&mut world.flow, recorder);
+        world.start(figures);
+        let unknown = self.letters.wait_until_told(&mut world.flow);
+        world.look(figures);
+        self.compared += shapes::check(&world.flow);
+        self.unknown += unknown.len();
+        for (_, change) in world.flow.postgres.history_after(world.flow.closed()) {
+            if change.table != letters::SHAPES {
+                *self.published.entry(change.event_type()).or_default() += 1;
+            }
+        }
+        letters::check_counts(&world.flow, &self.published);
+        self.letters.close(&world.flow);
+        figures.window(world.flow.close_without(&unknown));
+        println!("mixed: {} rows as written, {} of an unknown past", self.compared, self.unknown);
+    }
 }

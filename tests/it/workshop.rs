@@ -1,4 +1,4 @@
-//! The workshop itself: every server starts, stops and tells the truth, in every version, or no other test means anything.
+//! Tests of the test servers: each one starts, stops and works, in every version.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::workload::{Running, Workload};
 use crate::support::{SOON, eventually};
 
 #[test]
-fn each_postgres_decodes_a_workload_and_survives_stops_and_kills() {
+fn each_postgres_decodes_workload_through_stops_and_kills() {
     for version in Version::all() {
         let mut postgres = Postgres::lab(version);
         let major = postgres.value("show server_version_num");
@@ -34,7 +34,7 @@ fn each_postgres_decodes_a_workload_and_survives_stops_and_kills() {
 }
 
 #[test]
-fn the_history_tells_every_committed_row_and_nothing_else() {
+fn recorded_history_holds_exactly_committed_rows() {
     let postgres = Postgres::lab(Version::usual());
     Workload::new(&postgres, seed()).commit(150);
     let history = postgres.history();
@@ -61,7 +61,7 @@ fn the_history_tells_every_committed_row_and_nothing_else() {
 }
 
 #[test]
-fn background_writers_go_on_through_a_restart_of_the_server() {
+fn background_writers_continue_through_server_restart() {
     let mut postgres = Postgres::lab(Version::usual());
     let running = Running::start(&postgres, 3, 100, seed());
     let more = |running: &Running| {
@@ -78,7 +78,7 @@ fn background_writers_go_on_through_a_restart_of_the_server() {
 }
 
 #[test]
-fn a_standby_follows_lags_when_cut_off_and_is_promoted() {
+fn standby_follows_lags_when_disconnected_and_is_promoted() {
     for version in Version::all() {
         let primary = Postgres::lab(version);
         let standby = primary.standby();
@@ -95,7 +95,7 @@ fn a_standby_follows_lags_when_cut_off_and_is_promoted() {
 }
 
 #[test]
-fn an_older_copy_of_the_data_directory_brings_back_an_older_history() {
+fn restored_data_directory_has_older_history() {
     let mut postgres = Postgres::lab(Version::usual());
     let insert = |postgres: &Postgres, id: u8| {
         postgres.execute(&format!("insert into lab.plates (plate_id, barcode) values ({id}, '{id}')"));
@@ -110,7 +110,7 @@ fn an_older_copy_of_the_data_directory_brings_back_an_older_history() {
 }
 
 #[test]
-fn passwords_and_tls_are_asked_for_when_a_test_says_so() {
+fn server_requires_password_and_tls_when_configured() {
     for version in Version::all() {
         let mut postgres = Postgres::builder(version)
             .without_fsync()
@@ -128,17 +128,17 @@ fn passwords_and_tls_are_asked_for_when_a_test_says_so() {
 }
 
 #[test]
-fn kinesalite_gives_back_what_was_put_and_keeps_it_over_a_restart() {
+fn kinesalite_returns_records_across_restart() {
     gives_back(Implementation::Kinesalite);
 }
 
 #[test]
-fn kinesis_local_gives_back_what_was_put() {
+fn kinesis_local_returns_records() {
     gives_back(Implementation::KinesisLocal);
 }
 
 #[test]
-fn localstack_gives_back_what_was_put() {
+fn localstack_returns_records() {
     gives_back(Implementation::LocalStack);
 }
 

@@ -1,6 +1,6 @@
 //! The checkpoint file: two preallocated, checksummed slots in one file, overwritten in turn.
 //!
-//! # On disk, format version 1
+//! # On disk, format version 2
 //!
 //! The file `checkpoint`, mode 0600, is two slots of [`SLOT_SIZE`] bytes. All numbers are little endian.
 //!
@@ -8,71 +8,67 @@
 //! slot = magic "FOREBAYC" | version u32 | sequence u64 | length of payload u32 | checksum u32 | payload: JSON
 //! ```
 //!
-//! The checksum is CRC-32C over the 24 bytes before it and the payload. The valid slot with the higher sequence counts.
-//! Everything before the payload keeps its place in every later version; a newer version is refused.
+//! Version 1, which is still read, has other names in the payload, and an identity without a kind.
 //!
-//! Invariants: the slot that counts is never touched; the other one is fsynced before the next write. All blocks were
-//! written when the file was made, so that a write needs no room (a file system that never overwrites in place, as btrfs
-//! or ZFS, may still want some). Nobody sees the file before both slots and one checkpoint are durable in it.
+//! The checksum is CRC-32C over the 24 bytes before it and the payload. The valid slot with the higher sequence counts.
+//! All fields before the payload keep their offsets in every later version; a newer version is refused.
+//!
+//! Invariants: the valid slot with the higher sequence is never overwritten; the other one is fsynced before the next write.
+//! All blocks are written when the file is created, so that later writes need no space. (File systems that never overwrite in
+//! place, such as btrfs and ZFS, may still need some.) The file is visible only after both slots and one checkpoint in it are
+//! durable.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Checkpoint;
-use crate::buffer::disk::{self, DiskError, failed};
-use crate::failure::Failure;
+use super::content::Checkpoint;
+use crate::buffer::disk::{self, Directory, DiskError, failed};
+use crate::failure::{Explain, Failure};
 
 /// Name of the file in the buffer's directory.
 const FILE_NAME: &str = "checkpoint";
 /// First bytes of a slot.
 const MAGIC: [u8; 8] = *b"FOREBAYC";
 /// Version of the format that this program writes, and the newest that it reads.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Bytes before the payload.
 const HEADER: usize = 28;
-/// Bytes of a slot. The books take about 80 bytes per event type, the lanes at most 8 KiB, and the records answered
-/// beyond their lanes at a clean stop 16 bytes each, as many as a read-ahead window of 16 MiB holds (half a mebibyte for
-/// events of 500 bytes): this leaves room for thrice that. Only what is used is written.
+/// Size of a slot in bytes. The event counts take about 80 bytes per event type, the lanes at most 8 KiB. Records that a clean
+/// stop finds acknowledged beyond their lanes take 16 bytes each; a read-ahead window of 16 MiB has half a mebibyte of them for
+/// events of 500 bytes. The size is three times that. Only the used part is written.
 pub const SLOT_SIZE: usize = 2 << 20;
 
 /// Why the checkpoint could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The disk refused.
+    /// A disk operation failed.
     #[error("the checkpoint cannot be used")]
     Disk(#[from] DiskError),
-    /// Nothing in the file is whole.
-    #[error(
-        "{} holds no valid checkpoint: it is damaged, and nobody knows what was published; run `forebay adopt \
-         --reason \"…\"` to go on from the replication slot and have the gap noted",
-        path.display()
-    )]
+    /// Both slots are damaged.
+    #[error("{} holds no valid checkpoint", path.display())]
     NoValidSlot {
         /// The file.
         path: PathBuf,
     },
-    /// Another release wrote it.
-    #[error(
-        "{} has format version {version}, this program reads up to {FORMAT_VERSION}: start the newer release again",
-        path.display()
-    )]
+    /// A newer release wrote it.
+    #[error("{} has the newer format version {version}", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
-    /// The bytes are whole, but they do not say what a checkpoint says.
-    #[error("the checkpoint in {} is whole but cannot be understood: was it written by another release?", path.display())]
+    /// The checksum is right, but the payload is not a checkpoint.
+    #[error("the checkpoint in {} is intact but cannot be parsed", path.display())]
     Payload {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage.
         source: serde_json::Error,
     },
-    /// More to remember than a slot holds; nothing was written.
+    /// The payload exceeds the slot. Nothing was written.
     #[error("the checkpoint for {} has {size} bytes; a slot holds at most {}", path.display(), SLOT_SIZE - HEADER)]
     TooLarge {
         /// The file.
@@ -80,6 +76,42 @@ pub enum CheckpointError {
         /// Bytes of the payload.
         size: usize,
     },
+}
+
+impl Explain for CheckpointError {
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Disk(error) => error.code(),
+            Self::NoValidSlot { .. } => Some("checkpoint_damaged"),
+            Self::Newer { .. } => Some("format_newer"),
+            Self::Payload { .. } => Some("checkpoint_unreadable"),
+            Self::TooLarge { .. } => None,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.detail(),
+            Self::NoValidSlot { .. } => {
+                Some("Both of its slots are damaged, so it is unknown what was published.".to_owned())
+            }
+            Self::Newer { .. } => Some(format!("This release reads up to version {FORMAT_VERSION}.")),
+            Self::Payload { .. } => Some("The checksum is right.".to_owned()),
+            Self::TooLarge { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.hint(),
+            Self::NoValidSlot { .. } => Some(
+                "Run `forebay adopt --reason \"…\"` to continue from the replication slot and publish a gap event.".to_owned(),
+            ),
+            Self::Newer { .. } => Some("Start the newer release again.".to_owned()),
+            Self::Payload { .. } => Some("Start the release that wrote it.".to_owned()),
+            Self::TooLarge { .. } => None,
+        }
+    }
 }
 
 impl From<CheckpointError> for Failure {
@@ -94,15 +126,17 @@ impl From<CheckpointError> for Failure {
     }
 }
 
-/// The file. One process has it, under the directory's lock.
+/// The open file. The directory's lock ensures that one process writes it.
 #[derive(Debug)]
 pub struct CheckpointFile {
+    directory: Directory,
+    /// For messages.
     path: PathBuf,
     /// `None` until the first write makes the file.
     file: Option<File>,
-    /// Sequence of the slot that counts; 0 before the first write.
+    /// Sequence of the current slot; 0 before the first write.
     sequence: u64,
-    /// Which slot counts.
+    /// The current slot: the valid one with the higher sequence.
     current: Slot,
     buffer: Vec<u8>,
     poisoned: Option<String>,
@@ -130,23 +164,23 @@ impl Slot {
     }
 }
 
-/// What a slot holds.
+/// The content of a slot.
 enum Content<'a> {
     Valid { sequence: u64, payload: &'a [u8] },
     Newer { sequence: u64, version: u32 },
     Invalid,
 }
 
-/// What a look at the file finds.
+/// The content of the file.
 #[derive(Debug)]
 pub struct Peeked {
-    /// The one that counts; `None` if there never was one.
+    /// The current checkpoint; `None` before the first write.
     pub checkpoint: Option<Checkpoint>,
-    /// Per slot: its sequence, if it is whole. A whole file always has one, and two from its second write on.
+    /// Per slot, its sequence; `None` if it is damaged. An undamaged file has one slot, and two from its second write on.
     pub slots: Vec<Option<u64>>,
 }
 
-/// How often a look is repeated that finds no whole slot: while it is read, the daemon may write both.
+/// Most repetitions of a read that finds no whole slot: the daemon may write both during a read.
 const LOOKS: usize = 3;
 
 impl CheckpointFile {
@@ -154,15 +188,11 @@ impl CheckpointFile {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn peek(directory: &Path) -> Result<Peeked, CheckpointError> {
-        let path = directory.join(FILE_NAME);
+    pub fn peek(directory: &Directory) -> Result<Peeked, CheckpointError> {
+        let path = directory.path_of(FILE_NAME);
         for _ in 0..LOOKS {
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok(Peeked { checkpoint: None, slots: Vec::new() });
-                }
-                Err(error) => return Err(failed("open", &path)(error).into()),
+            let Some(file) = disk::if_exists(directory.open_to_read(FILE_NAME))? else {
+                return Ok(Peeked { checkpoint: None, slots: Vec::new() });
             };
             let bytes = read_slots(&file).map_err(failed("read", &path))?;
             let (first, second) = bytes.split_at(SLOT_SIZE);
@@ -183,30 +213,35 @@ impl CheckpointFile {
 
     /// Reads the checkpoint of an existing directory; `None` if there never was one. The file is made by the first
     /// [`write`](Self::write), so that one without a checkpoint can only be a damaged one.
-    pub fn open(directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
-        let path = directory.join(FILE_NAME);
-        let new =
-            Self { path, file: None, sequence: 0, current: Slot::Second, buffer: Vec::new(), poisoned: None };
-        match OpenOptions::new().read(true).write(true).open(&new.path) {
-            Ok(file) => new.read(file, directory),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((new, None)),
-            Err(error) => Err(failed("open", &new.path)(error).into()),
+    pub fn open(directory: &Directory) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
+        let new = Self {
+            directory: directory.clone(),
+            path: directory.path_of(FILE_NAME),
+            file: None,
+            sequence: 0,
+            current: Slot::Second,
+            buffer: Vec::new(),
+            poisoned: None,
+        };
+        match disk::if_exists(directory.open_to_write(FILE_NAME))? {
+            Some(file) => new.read(file),
+            None => Ok((new, None)),
         }
     }
 
-    /// Renames a file without a valid slot to `checkpoint.damaged`, so that a person can go on without it. One that can be
-    /// read, or was written by a newer version, stays.
-    pub fn put_damaged_aside(directory: &Path) -> Result<(), CheckpointError> {
+    /// Renames a file without a valid slot to `checkpoint.damaged`, so that an adoption can continue without it. A readable file,
+    /// or one of a newer version, stays.
+    pub fn put_damaged_aside(directory: &Directory) -> Result<(), CheckpointError> {
         match Self::open(directory) {
-            Err(CheckpointError::NoValidSlot { path } | CheckpointError::Payload { path, .. }) => {
-                Ok(disk::put_aside(&path, "damaged")?)
+            Err(CheckpointError::NoValidSlot { .. } | CheckpointError::Payload { .. }) => {
+                Ok(directory.put_aside(FILE_NAME, "damaged")?)
             }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn read(mut self, file: File, directory: &Path) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
+    fn read(mut self, file: File) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
         let bytes = read_slots(&file).map_err(failed("read", &self.path))?;
         let (first, second) = bytes.split_at(SLOT_SIZE);
         let best = [(Slot::First, decode(first)), (Slot::Second, decode(second))]
@@ -226,15 +261,15 @@ impl CheckpointFile {
         };
         let checkpoint =
             serde_json::from_slice(payload).map_err(|source| CheckpointError::Payload { path, source })?;
-        // What was read may be in the page cache only, left there by a process that was killed before its fsync.
+        // The content may be only in the page cache, if an earlier process was killed before its fsync.
         file.sync_all().map_err(failed("fsync", &self.path))?;
-        disk::sync_directory(directory)?;
+        self.directory.sync()?;
         self.file = Some(file);
         Ok((self, Some(checkpoint)))
     }
 
-    /// Makes this checkpoint the one that counts; durable when it returns. Blocks for one fsync: call it on a blocking
-    /// thread. If the disk fails, the file is not used any more; what counted before still does after a restart.
+    /// Makes this checkpoint the current one; durable on return. Blocks for one fsync: call it on a blocking thread. If the disk
+    /// fails, the file is disabled; the previous checkpoint is still the current one after a restart.
     pub fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         if let Some(reason) = &self.poisoned {
             return Err(DiskError::Poisoned { path: self.path.clone(), reason: reason.clone() }.into());
@@ -243,11 +278,13 @@ impl CheckpointFile {
         let slot = self.current.other();
         self.encode(checkpoint, sequence)?;
         let stored = if let Some(file) = &self.file {
-            overwrite(file, &self.path, &self.buffer, slot).map(|()| None)
+            overwrite(file, &self.path, &self.buffer, slot)
+                .and_then(|()| self.directory.check_unchanged(FILE_NAME, file, &(0..=u64::MAX)))
+                .map(|()| None)
         } else {
             let mut bytes = self.buffer.clone();
             bytes.resize(2 * SLOT_SIZE, 0);
-            disk::replace_durably(&self.path, &bytes).map(Some)
+            self.directory.replace_durably(FILE_NAME, &bytes).map(Some)
         };
         match stored {
             Ok(made) => {
@@ -290,13 +327,13 @@ impl CheckpointFile {
     }
 }
 
-/// `fdatasync` is enough: neither the size nor the blocks of the file change, and the times do not matter.
+/// `fdatasync` is enough: neither the size nor the blocks of the file change, and the timestamps do not matter.
 fn overwrite(file: &File, path: &Path, bytes: &[u8], slot: Slot) -> Result<(), DiskError> {
     file.write_all_at(bytes, slot.offset() as u64).map_err(failed("write", path))?;
     file.sync_data().map_err(failed("fsync", path))
 }
 
-/// Both slots; what the file is too short for is zero.
+/// Both slots. Bytes beyond the end of the file are zero.
 fn read_slots(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 2 * SLOT_SIZE];
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(bytes.len());

@@ -1,100 +1,108 @@
 //! The account, without any I/O.
 
+use super::reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 use super::*;
-use crate::buffer::checkpoint::{Identity, Phase};
-use crate::position::Position;
+use crate::buffer::checkpoint::{Mark, Phase};
+use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::position::{CommitSeq, Position};
 
 const AFTER: ConfirmAfter = ConfirmAfter::Waited(Duration::from_secs(5));
 
 fn checkpoint() -> Checkpoint {
     Checkpoint {
         identity: Identity {
-            system_id: "1".into(),
-            timeline: 1,
-            database: "lab".into(),
-            slot: "s".into(),
-            publication: "p".into(),
-            source: "urn:forebay:lab".into(),
+            source: SourceIdentity::Replication(ReplicationIdentity {
+                system_id: "1".into(),
+                timeline: 1,
+                database: "lab".into(),
+                slot: "s".into(),
+                publication: "p".into(),
+            }),
+            name: "urn:forebay:lab".into(),
             stream: None,
             lane_hash: "md5".into(),
         },
         phase: Phase::Running,
         epoch: 0,
-        told: Lsn::new(100),
-        tip: None,
-        low: Mark::default(),
-        held: Mark::default(),
+        ever_confirmed: CommitSeq::new(100).into(),
+        last_seen: None,
+        watermark: Mark::default(),
+        durable: Mark::default(),
         lanes: Vec::new(),
-        answered: Vec::new(),
+        lane_parts: Vec::new(),
+        acknowledged: Vec::new(),
         injections: Vec::new(),
-        books: BTreeMap::new(),
+        letters_from: 0,
+        event_counts: BTreeMap::new(),
+        counted_by_lane: true,
+        clean: true,
     }
 }
 
 fn reached(frame: u64) -> Reached {
-    let commit = Lsn::new(100 + frame * 10);
+    let commit = CommitSeq::new(100 + frame * 10);
     Reached {
         mark: Mark { frame: FrameNo(frame), position: Some(Position { epoch: 0, commit, index: 0 }) },
         transaction: Some(Transaction { commit, xid: 7, time: 0 }),
     }
 }
 
-fn low(frame: u64) -> Published {
-    Published { low: reached(frame), ..Published::default() }
+fn watermark(frame: u64) -> Published {
+    Published { watermark: reached(frame), ..Published::default() }
 }
 
 /// Three frames, each its own transaction that ends at 105 + 10 n.
 fn three_received(confirm_after: ConfirmAfter) -> Ledger {
     let mut ledger = Ledger::new(checkpoint(), confirm_after);
-    ledger.connect(1);
+    ledger.connect(1, CommitSeq::ZERO);
     for frame in 1..=3 {
         ledger.received(reached(frame));
-        ledger.mark(FrameNo(frame), Lsn::new(105 + frame * 10));
+        ledger.mark(FrameNo(frame), CommitSeq::new(105 + frame * 10).into());
     }
     ledger
 }
 
 fn tick(ledger: &mut Ledger) -> Option<u64> {
     let next = ledger.prepare()?;
-    ledger.written(next).map(|settled| settled.lsn().get())
+    ledger.written(next).map(|settled| settled.resume().seq().get())
 }
 
 #[test]
-fn nothing_is_confirmed_before_it_is_settled() {
+fn unsettled_change_is_not_confirmed() {
     let mut ledger = three_received(AFTER);
     assert_eq!(tick(&mut ledger), None);
-    ledger.publish(low(2));
+    ledger.publish(watermark(2));
     assert_eq!(tick(&mut ledger), Some(125));
-    assert_eq!(ledger.checkpoint().told, Lsn::new(125));
+    assert_eq!(ledger.checkpoint().ever_confirmed.seq(), CommitSeq::new(125));
     assert_eq!(tick(&mut ledger), None, "nothing new, nothing written");
 }
 
 #[test]
-fn what_is_published_while_the_checkpoint_is_written_waits_for_the_next_one() {
+fn publish_during_checkpoint_write_waits_for_next_one() {
     let mut ledger = three_received(AFTER);
-    ledger.publish(low(1));
+    ledger.publish(watermark(1));
     let next = ledger.prepare().unwrap();
-    ledger.publish(low(3));
-    assert_eq!(ledger.written(next).unwrap().lsn(), Lsn::new(115));
+    ledger.publish(watermark(3));
+    assert_eq!(ledger.written(next).unwrap().resume().seq(), CommitSeq::new(115));
     assert_eq!(tick(&mut ledger), Some(135));
 }
 
 #[test]
-fn a_marker_that_moves_while_the_checkpoint_is_written_does_not_hold_back_the_confirm() {
+fn marker_moved_during_checkpoint_write_does_not_delay_confirm() {
     let mut ledger = three_received(AFTER);
-    ledger.publish(low(1));
+    ledger.publish(watermark(1));
     tick(&mut ledger);
-    ledger.publish(low(3));
+    ledger.publish(watermark(3));
     for keepalive in [200, 300, 400] {
         let next = ledger.prepare().unwrap();
-        let told = next.told;
-        ledger.mark(FrameNo(3), Lsn::new(keepalive));
-        assert_eq!(ledger.written(next).unwrap().lsn(), told);
+        let ever_confirmed = next.ever_confirmed.seq();
+        ledger.mark(FrameNo(3), CommitSeq::new(keepalive).into());
+        assert_eq!(ledger.written(next).unwrap().resume().seq(), ever_confirmed);
     }
 }
 
 #[test]
-fn what_waits_too_long_is_held_and_then_confirmed() {
+fn long_waiting_change_becomes_durable_then_confirmed() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();
     assert!(!ledger.wants_sync(start));
@@ -102,39 +110,75 @@ fn what_waits_too_long_is_held_and_then_confirmed() {
     assert!(ledger.wants_sync(start + Duration::from_secs(5)));
     ledger.synced(reached(3));
     assert_eq!(tick(&mut ledger), Some(135));
-    assert_eq!(ledger.checkpoint().held.frame, FrameNo(3));
+    assert_eq!(ledger.checkpoint().durable.frame, FrameNo(3));
     assert!(!ledger.wants_sync(start + Duration::from_mins(1)), "all of it is held");
 }
 
 #[test]
-fn while_lanes_are_apart_what_the_others_have_published_is_held_at_once() {
+fn detached_lanes_make_published_rest_durable_at_once() {
     let behind = Some(Behind { lanes: "0-63".to_owned(), shard: None });
     let ahead = |frame| vec![(64, FrameNo(frame)), (65, FrameNo(1))];
     for (what, behind, lanes, confirm_after, expected) in [
         ("apart", behind.clone(), ahead(3), AFTER, true),
         ("apart, but nothing beyond low", behind.clone(), ahead(1), AFTER, false),
         ("together", None, ahead(3), AFTER, false),
-        ("only what is published counts", behind, ahead(3), ConfirmAfter::Never, false),
+        ("apart, and only what is published is confirmed", behind, ahead(3), ConfirmAfter::Never, true),
     ] {
         let mut ledger = three_received(confirm_after);
-        ledger.publish(Published { lanes, behind, ..low(1) });
+        ledger.publish(Published { lanes, behind, ..watermark(1) });
         assert_eq!(ledger.wants_sync(Instant::now()), expected, "{what}");
         ledger.synced(reached(3));
         assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is held");
     }
 }
 
+/// A shard that rejects under a light load fills no window, so that its lanes are not detached; the others are ahead all the same.
 #[test]
-fn what_is_published_in_time_needs_no_fsync() {
+fn progress_ahead_of_stalled_watermark_becomes_durable() {
+    for confirm_after in [ConfirmAfter::Waited(Duration::from_mins(1)), ConfirmAfter::Never] {
+        let mut ledger = three_received(confirm_after);
+        let report = |frame| Published { lanes: vec![(64, FrameNo(frame))], ..watermark(1) };
+        ledger.publish(report(2));
+        assert!(!ledger.wants_sync(Instant::now()), "the watermark may follow at once");
+        ledger.publish(report(3));
+        assert!(ledger.has_loose_progress() && ledger.wants_sync(Instant::now()));
+        ledger.synced(reached(3));
+        assert!(!ledger.has_loose_progress() && !ledger.wants_sync(Instant::now()));
+        assert_eq!(ledger.prepare().unwrap().durable.frame, FrameNo(3));
+    }
+}
+
+#[test]
+fn progress_that_watermark_follows_needs_no_fsync() {
+    let mut ledger = three_received(AFTER);
+    ledger.publish(Published { lanes: vec![(64, FrameNo(2))], ..watermark(1) });
+    ledger.publish(Published { lanes: vec![(64, FrameNo(3))], ..watermark(2) });
+    assert!(!ledger.wants_sync(Instant::now()));
+}
+
+#[test]
+fn redelivered_settled_changes_need_no_checkpoint() {
+    let mut ledger = three_received(AFTER);
+    ledger.publish(watermark(3));
+    assert_eq!(tick(&mut ledger), Some(135));
+    ledger.connect(1, CommitSeq::ZERO);
+    assert_eq!(ledger.settled(), None, "this connection has delivered nothing");
+    ledger.mark(FrameNo(3), CommitSeq::new(125).into());
+    assert_eq!(ledger.prepare(), None);
+    assert_eq!(ledger.settled().unwrap().resume().seq(), CommitSeq::new(125));
+}
+
+#[test]
+fn timely_published_change_needs_no_fsync() {
     let mut ledger = three_received(AFTER);
     let start = Instant::now();
     assert!(!ledger.wants_sync(start));
-    ledger.publish(low(3));
+    ledger.publish(watermark(3));
     assert!(!ledger.wants_sync(start + Duration::from_secs(6)));
 }
 
 #[test]
-fn under_constant_load_the_oldest_change_decides() {
+fn constant_load_is_timed_by_oldest_change() {
     let mut ledger = Ledger::new(checkpoint(), AFTER);
     let start = Instant::now();
     let mut synced_at = Vec::new();
@@ -149,111 +193,128 @@ fn under_constant_load_the_oldest_change_decides() {
 }
 
 #[test]
-fn zero_holds_at_once_and_never_holds_never() {
+fn confirm_after_zero_is_durable_at_once_and_never_not_at_all() {
     let now = Instant::now();
     assert!(three_received(ConfirmAfter::Waited(Duration::ZERO)).wants_sync(now));
     let mut never = three_received(ConfirmAfter::Never);
     assert!(!never.wants_sync(now + Duration::from_hours(1)));
     never.synced(reached(3));
     assert_eq!(tick(&mut never), None, "held does not settle");
-    never.publish(low(3));
+    never.publish(watermark(3));
     assert_eq!(tick(&mut never), Some(135));
 }
 
 #[test]
-fn a_new_connection_confirms_nothing_of_the_old_one() {
+fn new_connection_confirms_nothing_of_previous_one() {
     let mut ledger = three_received(AFTER);
-    let number = ledger.connect(1);
-    ledger.publish(low(3));
+    let number = ledger.connect(1, CommitSeq::ZERO);
+    ledger.publish(watermark(3));
     assert_eq!(tick(&mut ledger), None);
-    ledger.mark(FrameNo(3), Lsn::new(140));
+    ledger.mark(FrameNo(3), CommitSeq::new(140).into());
     let next = ledger.prepare().unwrap();
     let settled = ledger.written(next).unwrap();
-    assert_eq!((settled.lsn(), settled.connection()), (Lsn::new(140), number));
+    assert_eq!((settled.resume().seq(), settled.connection()), (CommitSeq::new(140), number));
 }
 
 #[test]
-fn the_tip_names_the_highest_transaction_of_low_held_and_lanes() {
+fn last_seen_is_highest_of_watermark_durable_and_lanes() {
     let mut ledger = three_received(AFTER);
-    ledger.publish(Published { highest: reached(3).transaction, lanes: vec![(7, FrameNo(3))], ..low(1) });
+    ledger.publish(Published {
+        highest: reached(3).transaction,
+        lanes: vec![(7, FrameNo(3))],
+        ..watermark(1)
+    });
     tick(&mut ledger);
-    assert_eq!(ledger.checkpoint().tip, reached(3).transaction);
+    assert_eq!(ledger.checkpoint().last_seen, reached(3).transaction);
 }
 
 #[test]
-fn what_is_left_of_an_older_epoch_never_becomes_the_tip() {
-    let adopted = Checkpoint { epoch: 1, held: reached(3).mark, ..checkpoint() };
+fn leftover_of_older_epoch_never_becomes_last_seen() {
+    let adopted = Checkpoint { epoch: 1, durable: reached(3).mark, ..checkpoint() };
     let mut ledger = Ledger::new(adopted, AFTER);
     ledger.received(reached(3));
     ledger.synced(reached(4));
-    ledger.publish(low(3));
-    assert_eq!(ledger.tip(), None);
-    assert_eq!(ledger.prepare().unwrap().tip, None);
+    ledger.publish(watermark(3));
+    assert_eq!(ledger.last_seen(), None);
+    assert_eq!(ledger.prepare().unwrap().last_seen, None);
 }
 
 #[test]
-fn what_this_process_knows_is_its_own_tail_and_the_timeline_of_its_connection() {
+fn process_knowledge_is_own_tail_and_connection_timeline() {
     let mut ledger = three_received(AFTER);
-    ledger.connect(2);
+    ledger.connect(2, CommitSeq::ZERO);
     let known = ledger.known();
-    assert_eq!((known.identity.timeline, known.tip), (2, reached(3).transaction));
-    assert_eq!((known.told, ledger.checkpoint().identity.timeline), (ledger.checkpoint().told, 1));
+    assert_eq!((known.identity.source.timeline(), known.last_seen), (2, reached(3).transaction));
+    assert_eq!(known.ever_confirmed, ledger.checkpoint().ever_confirmed);
+    assert_eq!(ledger.checkpoint().identity.source.timeline(), 1);
     ledger.promoted(3);
-    assert_eq!(ledger.known().identity.timeline, 3);
-    assert_eq!(ledger.prepare().unwrap().identity.timeline, 3, "the checkpoint says so with the next write");
+    assert_eq!(ledger.known().identity.source.timeline(), 3);
+    assert_eq!(
+        ledger.prepare().unwrap().identity.source.timeline(),
+        3,
+        "the checkpoint says so with the next write"
+    );
 }
 
 #[test]
-fn an_injection_stays_in_the_checkpoint_until_its_frame_is_settled() {
-    let gap = Injection::Gap { epoch: 1, from: None, to: Lsn::new(5), reason: "x".into(), at: 0 };
+fn injection_stays_in_checkpoint_until_frame_is_settled() {
+    let gap = Injection::Gap {
+        epoch: 1,
+        from: None,
+        to: CommitSeq::new(5),
+        reason: "x".into(),
+        at: 0,
+        skipped: None,
+    };
     let mut ledger = Ledger::new(Checkpoint { injections: vec![gap.clone()], ..checkpoint() }, AFTER);
     assert_eq!(ledger.to_inject(), std::slice::from_ref(&gap));
     ledger.received(reached(1));
     ledger.injected(FrameNo(1), gap);
     assert!(ledger.to_inject().is_empty(), "not twice by one process");
     assert_eq!(ledger.prepare(), None);
-    ledger.publish(low(1));
+    ledger.publish(watermark(1));
     tick(&mut ledger);
     assert!(ledger.checkpoint().injections.is_empty());
 }
 
 #[test]
-fn thousands_of_markers_are_thinned_and_none_is_confirmed_early() {
+fn many_markers_are_thinned_and_none_confirmed_early() {
     let mut ledger = Ledger::new(checkpoint(), AFTER);
-    ledger.connect(1);
+    ledger.connect(1, CommitSeq::ZERO);
     for frame in 1..=20_000 {
         ledger.received(reached(frame));
-        ledger.mark(FrameNo(frame), Lsn::new(105 + frame * 10));
+        ledger.mark(FrameNo(frame), CommitSeq::new(105 + frame * 10).into());
         assert!(ledger.markers.len() <= MARKERS_MAX);
     }
-    ledger.publish(low(10_000));
-    let told = tick(&mut ledger).unwrap();
-    assert!(told <= 105 + 10_000 * 10 && told > 105 + 9_900 * 10, "{told}");
+    ledger.publish(watermark(10_000));
+    let confirmed = tick(&mut ledger).unwrap();
+    assert!(confirmed <= 105 + 10_000 * 10 && confirmed > 105 + 9_900 * 10, "{confirmed}");
 }
 
 #[test]
-fn a_transaction_of_an_earlier_epoch_is_never_the_tip() {
+fn transaction_of_earlier_epoch_is_never_last_seen() {
     let mut ledger = Ledger::new(Checkpoint { epoch: 1, ..checkpoint() }, AFTER);
     ledger.received(reached(3));
     ledger.synced(reached(3));
-    ledger.publish(low(2));
-    assert_eq!(ledger.tip(), None);
+    ledger.publish(watermark(2));
+    assert_eq!(ledger.last_seen(), None);
     tick(&mut ledger);
-    assert_eq!((ledger.checkpoint().held.frame, ledger.checkpoint().tip), (FrameNo(3), None));
+    assert_eq!((ledger.checkpoint().durable.frame, ledger.checkpoint().last_seen), (FrameNo(3), None));
 }
 
 #[test]
-fn more_event_types_than_the_checkpoint_can_hold_share_a_book() {
+fn event_types_beyond_checkpoint_limit_share_one_count() {
     let mut ledger = Ledger::new(checkpoint(), AFTER);
-    let one = Totals { published: 1, quarantined: 0 };
-    let books = (0..BOOKS_MAX + 10).map(|nth| (format!("t{nth}"), one)).collect();
-    ledger.publish(Published { books, ..Published::default() });
-    assert_eq!(ledger.books().len(), BOOKS_MAX + 1);
-    assert_eq!(ledger.books()[OTHER_TYPES].published, 10);
+    let one = Totals { received: 1, published: 1, quarantined: 0 };
+    let event_counts = (0..EVENT_TYPES_MAX + 10).map(|nth| (format!("t{nth}"), one)).collect();
+    ledger.publish(Published { event_counts, ..Published::default() });
+    assert_eq!(ledger.event_counts().len(), EVENT_TYPES_MAX + 1);
+    assert_eq!(ledger.event_counts()[OTHER_TYPES].published, 10);
 }
 
 fn retry(frame: Option<u64>, settled: bool) -> Injection {
     Injection::Retry(Retry {
+        raw_offset: None,
         letter: LetterId::of_text("a letter"),
         event_type: "t".into(),
         offset: 7,
@@ -263,19 +324,23 @@ fn retry(frame: Option<u64>, settled: bool) -> Injection {
 }
 
 fn with_letter(injections: Vec<Injection>) -> Checkpoint {
-    let books = BTreeMap::from([("t".to_owned(), Totals { published: 0, quarantined: 1 })]);
-    Checkpoint { injections, books, ..checkpoint() }
+    let event_counts =
+        BTreeMap::from([("t".to_owned(), Totals { received: 1, published: 0, quarantined: 1 })]);
+    Checkpoint { injections, event_counts, ..checkpoint() }
 }
 
 /// What low passes when the retried record is published.
 fn published(frame: u64) -> Published {
-    Published { books: vec![("t".to_owned(), Totals { published: 1, quarantined: 0 })], ..low(frame) }
+    Published {
+        event_counts: vec![("t".to_owned(), Totals { received: 1, published: 1, quarantined: 0 })],
+        ..watermark(frame)
+    }
 }
 
-const MOVED: Totals = Totals { published: 1, quarantined: 0 };
+const MOVED: Totals = Totals { received: 1, published: 1, quarantined: 0 };
 
 #[test]
-fn a_retry_moves_the_books_once_and_is_injected_once() {
+fn retry_is_injected_and_counted_once() {
     let mut ledger = Ledger::new(with_letter(Vec::new()), AFTER);
     let Injection::Retry(asked) = retry(None, false) else { panic!("a retry") };
     ledger.retry(asked.clone());
@@ -294,20 +359,20 @@ fn a_retry_moves_the_books_once_and_is_injected_once() {
     ledger.publish(published(1));
     tick(&mut ledger);
     assert_eq!(ledger.checkpoint().injections, [retry(Some(1), true)]);
-    assert_eq!((ledger.checkpoint().books["t"], ledger.books()["t"]), (MOVED, MOVED));
+    assert_eq!((ledger.checkpoint().event_counts["t"], ledger.event_counts()["t"]), (MOVED, MOVED));
     assert!(!ledger.has_to_inject());
     tick(&mut ledger);
     ledger.close(asked.letter);
     tick(&mut ledger);
     assert!(ledger.checkpoint().injections.is_empty());
-    assert_eq!((ledger.checkpoint().books["t"], ledger.retries_open()), (MOVED, 0));
+    assert_eq!((ledger.checkpoint().event_counts["t"], ledger.retries_open()), (MOVED, 0));
 }
 
 #[test]
-fn a_restart_injects_a_retry_again_only_if_its_frame_was_cut() {
-    for (frame, held, again) in [(None, 1, true), (Some(1), 1, false), (Some(2), 1, true)] {
+fn restart_reinjects_retry_only_if_frame_was_truncated() {
+    for (frame, durable, again) in [(None, 1, true), (Some(1), 1, false), (Some(2), 1, true)] {
         let mut found = with_letter(vec![retry(frame, false)]);
-        found.held = reached(held).mark;
+        found.durable = reached(durable).mark;
         let mut ledger = Ledger::new(found, AFTER);
         assert_eq!(ledger.has_to_inject(), again, "{frame:?}");
         if again {
@@ -316,11 +381,79 @@ fn a_restart_injects_a_retry_again_only_if_its_frame_was_cut() {
         }
         ledger.publish(published(2));
         tick(&mut ledger);
-        assert_eq!(ledger.checkpoint().books["t"], MOVED, "{frame:?}");
+        assert_eq!(ledger.checkpoint().event_counts["t"], MOVED, "{frame:?}");
         assert!(ledger.retries().all(|retry| retry.settled));
     }
     let mut ledger = Ledger::new(with_letter(vec![retry(Some(1), true)]), AFTER);
     assert!(!ledger.has_to_inject());
     tick(&mut ledger);
-    assert_eq!(ledger.books()["t"].quarantined, 1, "it was counted before the restart");
+    assert_eq!(ledger.event_counts()["t"].quarantined, 1, "it was counted before the restart");
+}
+
+fn counted(frames: u64, lane: u64, passed: u64, ahead: u64) -> Published {
+    let of = |published| vec![("t".to_owned(), Totals { published, ..Totals::default() })];
+    let counted_beyond_watermark = passed > 0;
+    let (event_counts, counts_ahead) = (of(passed), of(ahead));
+    let lanes = vec![(64, FrameNo(lane))];
+    Published { lanes, event_counts, counts_ahead, counted_beyond_watermark, ..watermark(frames) }
+}
+
+/// What a start would truncate is sent and counted again: the checkpoint has neither the progress nor the counts of it.
+#[test]
+fn checkpoint_counts_what_its_progress_covers() {
+    let in_checkpoint = |ledger: &mut Ledger| {
+        tick(ledger);
+        let found = ledger.checkpoint();
+        (found.watermark.frame.0, found.lanes.len(), found.event_counts.get("t").map_or(0, |of| of.published))
+    };
+    let mut ledger = three_received(AFTER);
+    ledger.publish(counted(1, 3, 0, 2));
+    assert_eq!(in_checkpoint(&mut ledger), (1, 0, 0), "the lane would be cut to the watermark");
+    ledger.synced(reached(3));
+    assert_eq!(in_checkpoint(&mut ledger), (1, 1, 2));
+    ledger.received(reached(4));
+    ledger.received(reached(5));
+    ledger.publish(counted(1, 4, 1, 2));
+    assert_eq!(in_checkpoint(&mut ledger), (1, 1, 2), "the watermark alone has no such counts");
+    ledger.publish(counted(2, 5, 1, 2));
+    assert!(ledger.wants_sync(Instant::now()));
+    ledger.synced(reached(4));
+    assert_eq!(in_checkpoint(&mut ledger), (1, 1, 3), "the former report, which is durable");
+    assert_eq!(ledger.unaccounted(), None);
+    ledger.synced(reached(5));
+    assert_eq!(in_checkpoint(&mut ledger), (2, 1, 4));
+}
+
+#[test]
+fn new_attempt_goes_on_with_counts_of_progress() {
+    let mut ledger = three_received(AFTER);
+    ledger.publish(counted(1, 3, 0, 2));
+    assert_eq!(ledger.resume().lanes, [(64, FrameNo(3))]);
+    ledger.publish(counted(1, 3, 0, 0));
+    assert_eq!(ledger.event_counts()["t"].published, 2);
+}
+
+#[test]
+fn former_counts_are_received_and_completed() {
+    let event_counts =
+        BTreeMap::from([("t".to_owned(), Totals { received: 0, published: 5, quarantined: 2 })]);
+    let (lanes, durable) = (vec![(64, FrameNo(3))], reached(3).mark);
+    let found = Checkpoint { counted_by_lane: false, event_counts, lanes, durable, ..checkpoint() };
+    let mut ledger = Ledger::new(found, AFTER);
+    assert!(!ledger.is_counted_by_lane());
+    ledger.count_by_lane(vec![("t".to_owned(), Totals { published: 1, ..Totals::default() })]);
+    tick(&mut ledger);
+    assert!(ledger.checkpoint().counted_by_lane);
+    assert_eq!(ledger.checkpoint().event_counts["t"], Totals { received: 7, published: 6, quarantined: 2 });
+}
+
+#[test]
+fn event_without_outcome_is_unaccounted() {
+    let of = |received, published| Totals { received, published, quarantined: 0 };
+    let mut ledger = three_received(AFTER);
+    let report = |totals| Published { event_counts: vec![("t".to_owned(), totals)], ..watermark(2) };
+    ledger.publish(report(of(2, 2)));
+    assert_eq!(ledger.unaccounted(), Some(Vec::new()));
+    ledger.publish(report(of(3, 1)));
+    assert_eq!(ledger.unaccounted(), Some(vec![("t", 2)]));
 }

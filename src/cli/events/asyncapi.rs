@@ -1,26 +1,26 @@
-//! `forebay events asyncapi`: the contracts as an AsyncAPI document.
+//! `forebay events asyncapi`: writes the contracts as an AsyncAPI document.
 
 use std::path::PathBuf;
 
-use crate::cli::{Common, say};
+use crate::cli::{Common, say, say_exactly};
 use crate::config::Config;
 use crate::contracts::asyncapi::{Stream, document};
 use crate::contracts::lock::put;
 
-/// Where to.
+/// Options of `events asyncapi`.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct AsyncapiOptions {
     #[command(flatten)]
     pub(super) common: Common,
-    /// The file to write, JSON; without it, the document is printed.
+    /// JSON file to write; default: standard output
     #[arg(long)]
     out: Option<PathBuf>,
-    /// The version of the document, which is yours to count.
+    /// Version of the document, which you manage
     #[arg(long, default_value = "1.0.0")]
     api_version: String,
 }
 
-pub(super) fn run(config: &Config, options: &Options) -> Result<(), String> {
+pub(super) fn run(config: &Config, options: &AsyncapiOptions) -> Result<(), String> {
     let (model, lock) = super::published(config)?;
     let stream = Stream {
         name: &config.name,
@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, options: &Options) -> Result<(), String> {
     let document = document(stream, &model, &lock);
     let text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())? + "\n";
     let Some(file) = &options.out else {
-        say(&text);
+        say_exactly(&text);
         return Ok(());
     };
     put(file, &text).map_err(|error| error.to_string())?;

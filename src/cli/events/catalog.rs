@@ -1,4 +1,4 @@
-//! `forebay events catalog`: the page for the people who read the stream.
+//! `forebay events catalog`: writes the catalogue for consumers of the stream.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use crate::config::Config;
 use crate::contracts::catalog::{build, html};
 use crate::contracts::lock::put;
 
-/// Where to.
+/// Options of `events catalog`.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct CatalogOptions {
     #[command(flatten)]
     pub(super) common: Common,
-    /// The directory that gets index.html; it is made if it is missing.
+    /// Directory for index.html; created if missing
     #[arg(long)]
     out: PathBuf,
 }
 
-pub(super) fn run(config: &Config, options: &Options) -> Result<(), String> {
+pub(super) fn run(config: &Config, options: &CatalogOptions) -> Result<(), String> {
     let (model, lock) = super::published(config)?;
     let page = build::page(&config.name, &config.kinesis.stream, &model, &lock);
-    let text = html(&page).map_err(|error| format!("cannot write the page: {error:#}"))?;
+    let text = html(&page).map_err(|error| format!("cannot render the page: {error:#}"))?;
     let file = options.out.join("index.html");
     put(&file, &text).map_err(|error| error.to_string())?;
     let types = model.events.len();

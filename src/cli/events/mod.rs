@@ -1,4 +1,4 @@
-//! `forebay events`: the rules tried, and the contracts of what is published.
+//! `forebay events`: previews and tests rules, and manages contracts.
 
 mod asyncapi;
 mod catalog;
@@ -11,27 +11,27 @@ use clap::Subcommand;
 
 use super::load;
 
-/// What can be done.
+/// Subcommands of `events`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the events that the newest rows, or the next changes, would make; slot and stream are not touched.
-    Preview(preview::Options),
-    /// Run the fixtures of events/tests: what rules make of changes, without any server.
-    Test(test::Options),
-    /// Write down what is published, as one JSON Schema per event type and version, from the rules and the database.
-    Lock(lock::Options),
-    /// Compare what is published with what was locked; exits with 1 unless it is the same. Needs no database.
-    Check(check::Options),
-    /// Write the catalogue of all events, one page for those who read them. Needs no database.
-    Catalog(catalog::Options),
-    /// Write an AsyncAPI 3.0 document of all events. Needs no database.
-    Asyncapi(asyncapi::Options),
+    /// Print the events that the newest rows, or the next changes, would make. Does not change the slot or the stream
+    Preview(preview::PreviewOptions),
+    /// Run the fixtures in events/tests: check which events rules make. Needs no server
+    Test(test::TestOptions),
+    /// Lock what is published: write one JSON Schema per event type and version, from the rules and the database
+    Lock(lock::LockOptions),
+    /// Compare what is published with the locked contracts; exits with 1 if they differ. Needs no database
+    Check(check::CheckOptions),
+    /// Write the event catalogue for consumers, one HTML page. Needs no database
+    Catalog(catalog::CatalogOptions),
+    /// Write an AsyncAPI 3.0 document of all events. Needs no database
+    Asyncapi(asyncapi::AsyncapiOptions),
 }
 
-/// Does it.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// What a person must act on.
+/// A message for the user.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Preview(options) => preview::run(options),
@@ -43,41 +43,42 @@ pub fn run(command: &Command) -> Result<(), String> {
     }
 }
 
-/// The tables of the database, and a translator that knows the rules.
+/// Reads the table definitions from the database.
 fn ask(config: &crate::config::Config) -> Result<Vec<crate::change::Described>, String> {
-    use crate::translate::{Settings, Translator, sql::HmacKey};
+    use crate::expression::HmacKey;
+    use crate::translate::{TranslateSettings, Translator};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let mut settings = Settings::without_key(config).map_err(|error| error.to_string())?;
-    // Nothing is published here, and the form of what is does not hang on the key.
+    let mut settings = TranslateSettings::without_key(config).map_err(super::problem)?;
+    // Nothing is published here, and the form of events does not depend on the key.
     settings.hmac_key = HmacKey::new(&[0; HmacKey::LENGTH_MIN]);
     let translator = Translator::new(&config.source_urn(), 0, settings);
-    runtime.block_on(crate::pipeline::contract::tables(config, &translator)).map_err(super::explain)
+    runtime.block_on(crate::daemon::contract::tables(config, &translator)).map_err(super::explain)
 }
 
-/// The description of what these tables publish.
+/// The model of what these tables publish.
 fn describe(
     config: &crate::config::Config,
     tables: &[crate::change::Described],
 ) -> Result<crate::contracts::model::Model, String> {
-    let settings = crate::translate::Settings::without_key(config).map_err(|error| error.to_string())?;
+    let settings = crate::translate::TranslateSettings::without_key(config).map_err(super::problem)?;
     let schemas = config.events.schemas.as_deref();
     crate::contracts::model::Model::new(&config.source_urn(), schemas, &settings, tables)
-        .map_err(|error| error.to_string())
+        .map_err(super::problem)
 }
 
-/// What is published, and what was locked; without a database.
+/// The model of what is published and the locked contracts, without a database.
 fn published(
     config: &crate::config::Config,
 ) -> Result<(crate::contracts::model::Model, crate::contracts::lock::Lock), String> {
-    let model = crate::contracts::load(config).map_err(|error| error.to_string())?;
+    let model = crate::contracts::load(config).map_err(super::problem)?;
     let lock = crate::contracts::lock::Lock::read(&config.events.lock_directory());
-    Ok((model, lock.map_err(|error| error.to_string())?.unwrap_or_default()))
+    Ok((model, lock.map_err(super::problem)?.unwrap_or_default()))
 }
 
-/// Findings as a list, with what they are as a whole.
-fn list(what: &str, findings: &[crate::contracts::check::Finding]) -> String {
+/// A headline followed by the findings.
+fn list(what: &str, findings: &[crate::contracts::check::ContractFinding]) -> String {
     findings.iter().fold(what.to_owned(), |text, finding| format!("{text}\n\n{finding}"))
 }

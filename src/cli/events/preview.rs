@@ -1,35 +1,37 @@
-//! `forebay events preview`: what rows of the database would make, without touching slot, buffer or stream.
+//! `forebay events preview`: prints the events that rows would make. It does not change the slot, the buffer or the
+//! stream.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use crate::config::units::duration;
 use crate::preview::{self, Audience, Changes, Wanted};
+use crate::visible::{visible, visible_lines};
 
-/// Options of `preview`.
+/// Options of `events preview`.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct PreviewOptions {
     #[command(flatten)]
     common: crate::cli::Common,
-    /// Only events of this type.
+    /// Show only events of this type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// The newest rows of each table, as if they were written now; needs SELECT.
+    /// Show the newest rows of each table, as if they were written now; requires SELECT
     #[arg(long, value_name = "ROWS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     last: u32,
-    /// Instead, the next changes that are committed, through a temporary slot.
+    /// Show the next committed changes instead, through a temporary slot
     #[arg(long, value_name = "CHANGES", conflicts_with = "last", value_parser = clap::value_parser!(u32).range(1..))]
     live: Option<u32>,
-    /// How long to wait for them; 0s: for ever.
+    /// How long to wait for changes; 0s: no limit
     #[arg(long = "for", value_name = "TIME", default_value = "1min", requires = "live", value_parser = duration)]
     time: Duration,
 }
 
-/// Prints events to standard output, and what there is to say to standard error.
+/// Prints events to standard output and notes to standard error.
 ///
 /// # Errors
-/// Rules that the daemon would refuse, or a database that cannot be asked.
-pub(super) fn run(options: &Options) -> Result<(), String> {
+/// Rules that the daemon would refuse, or a database that is not available.
+pub(super) fn run(options: &PreviewOptions) -> Result<(), String> {
     let config = crate::cli::load(&options.common)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -40,7 +42,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
     let wanted = Wanted { event_type: options.event_type.clone(), changes };
     let outcome = runtime.block_on(preview::run(&config, &wanted, &mut Terminal));
     runtime.shutdown_background();
-    outcome.map_err(|failure| failure.to_string())
+    outcome.map_err(crate::cli::explain)
 }
 
 struct Terminal;
@@ -48,12 +50,16 @@ struct Terminal;
 impl Audience for Terminal {
     fn event(&mut self, line: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(line)?;
+        if out.is_terminal() {
+            out.write_all(visible_lines(&String::from_utf8_lossy(line)).as_bytes())?;
+        } else {
+            out.write_all(line)?;
+        }
         out.flush()
     }
 
     fn note(&mut self, text: &str) {
-        // Nobody can be told that nobody can be told.
-        drop(io::stderr().lock().write_all(format!("# {text}\n").as_bytes()));
+        // If standard error is closed, notes are dropped.
+        drop(io::stderr().lock().write_all(format!("# {}\n", visible(text)).as_bytes()));
     }
 }

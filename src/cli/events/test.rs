@@ -1,17 +1,17 @@
-//! `forebay events test`: fixtures, without any server.
+//! `forebay events test`: runs fixtures without a server.
 
 use std::path::PathBuf;
 
 use crate::contracts::trial;
 
-/// Options of `test`.
+/// Options of `events test`.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct TestOptions {
     #[command(flatten)]
     common: crate::cli::Common,
-    /// Fixture files; default: the folder `tests` beside the rules.
+    /// Fixture files; default: the directory `tests` beside the rules
     files: Vec<PathBuf>,
-    /// Only cases whose name contains this.
+    /// Run only cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
 }
@@ -19,14 +19,14 @@ pub struct Options {
 /// Runs the fixtures.
 ///
 /// # Errors
-/// A case failed, or rules or fixtures are wrong.
-pub(super) fn run(options: &Options) -> Result<(), String> {
+/// A case failed, or rules or fixtures have mistakes.
+pub(super) fn run(options: &TestOptions) -> Result<(), String> {
     let config = crate::cli::load(&options.common)?;
     let report = trial::test(&config, &options.files, options.case.as_deref())?;
     crate::cli::say(&report.text);
     match report.failed {
         0 => Ok(()),
-        1 => Err("a case failed".to_owned()),
+        1 => Err("1 case failed".to_owned()),
         failed => Err(format!("{failed} cases failed")),
     }
 }

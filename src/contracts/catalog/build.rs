@@ -1,10 +1,12 @@
-//! From the description of what is published, and what was locked before, to what stands on the page.
+//! Builds the page's view from the model of what is published and the locked contracts.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::differences::Differences;
-use super::view::{Attribute, Deprecated, Domain, Event, Fact, Field, Group, Link, Major, Page, Version};
+use super::view::{
+    Attribute, Deprecated, Domain, EventArticle, Fact, FieldRow, Group, Link, Major, Page, Version,
+};
+use super::words::anchor;
 use super::{outboxes, words};
 use crate::contracts::check;
 use crate::contracts::document;
@@ -12,7 +14,7 @@ use crate::contracts::envelope::ATTRIBUTES;
 use crate::contracts::lock::Lock;
 use crate::contracts::model::{self, Model};
 
-/// The page of everything that is published into a stream.
+/// The page of everything published to a stream.
 pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
     let catalog = Catalog { model, lock };
     let mut domains: Vec<Domain> = Vec::new();
@@ -23,7 +25,7 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
             domains.len() - 1
         });
         let events = catalog.majors(stem);
-        let major = |event: &&model::Event| Major {
+        let major = |event: &&model::EventModel| Major {
             name: event.event_type.clone(),
             anchor: anchor(&event.event_type),
             major: event.major,
@@ -56,7 +58,8 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
 }
 
 fn summary(model: &Model) -> String {
-    let count = |wanted: fn(&model::Event) -> bool| model.events.iter().filter(|event| wanted(event)).count();
+    let count =
+        |wanted: fn(&model::EventModel) -> bool| model.events.iter().filter(|event| wanted(event)).count();
     let automatic = count(|event| event.automatic);
     let deprecated = count(|event| event.deprecated.is_some());
     let all = model.events.len();
@@ -80,12 +83,6 @@ fn summary(model: &Model) -> String {
     text + "."
 }
 
-/// A type as an anchor: what it is, unless a table has a strange name.
-pub(super) fn anchor(event_type: &str) -> String {
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
-    utf8_percent_encode(event_type, KEPT).to_string()
-}
-
 struct Catalog<'a> {
     model: &'a Model,
     lock: &'a Lock,
@@ -104,7 +101,7 @@ impl<'a> Catalog<'a> {
     }
 
     /// The major versions of an event, newest first.
-    fn majors(&self, stem: &str) -> Vec<&'a model::Event> {
+    fn majors(&self, stem: &str) -> Vec<&'a model::EventModel> {
         let mut events: Vec<_> = self.model.events.iter().filter(|event| event.stem == stem).collect();
         events.sort_by_key(|event| std::cmp::Reverse(event.major));
         events
@@ -119,7 +116,7 @@ impl<'a> Catalog<'a> {
         self.lock.of(event_type).map_or(&[], |locked| &locked.versions)
     }
 
-    fn event(&self, event: &model::Event) -> Event {
+    fn event(&self, event: &model::EventModel) -> EventArticle {
         let locked = self.locked(&event.event_type);
         let newest = locked.last().map(|(_, schema)| schema);
         let current = data_schema(event, newest);
@@ -127,7 +124,7 @@ impl<'a> Catalog<'a> {
         let contract = match locked.last() {
             Some((minor, _)) if changed => format!("{}.{minor} is locked, changed since", event.major),
             Some((minor, _)) => format!("locked as {}.{minor}", event.major),
-            None if event.automatic => "best effort: it follows its table".to_owned(),
+            None if event.automatic => "best effort: follows its table".to_owned(),
             None => "not locked yet".to_owned(),
         };
         let (prefix, word) = match event.stem.rsplit_once('.') {
@@ -135,7 +132,7 @@ impl<'a> Catalog<'a> {
             None => (String::new(), event.stem.as_str()),
         };
         let minor = locked.last().map(|(minor, _)| *minor);
-        Event {
+        EventArticle {
             name: event.event_type.clone(),
             anchor: anchor(&event.event_type),
             stem: event.stem.clone(),
@@ -162,16 +159,16 @@ impl<'a> Catalog<'a> {
                 .map(|name| self.link(name)),
             facts: facts(event),
             no_fields: match &event.payload {
-                Some(_) => "The payload's schema does not name them.".to_owned(),
-                None => "There are none.".to_owned(),
+                Some(_) => "The payload's schema lists no fields.".to_owned(),
+                None => "No fields.".to_owned(),
             },
             example: self.model.example(event, minor).map(|whole| example(event, &whole)).unwrap_or_default(),
             versions: self.versions(event, &current, changed),
         }
     }
 
-    /// What a reader of the version before finds otherwise; nothing where there is only one.
-    fn versions(&self, event: &model::Event, current: &Value, changed: bool) -> Vec<Version> {
+    /// The differences from the previous version; empty if there is only one.
+    fn versions(&self, event: &model::EventModel, current: &Value, changed: bool) -> Vec<Version> {
         let locked = self.locked(&event.event_type);
         let mut steps: Vec<(String, &str, &Value)> = Vec::new();
         for (minor, schema) in locked {
@@ -206,7 +203,7 @@ impl<'a> Catalog<'a> {
         versions
     }
 
-    /// The newest schema of a major version: as it is published, or as it was locked.
+    /// The newest schema of a major version: the published one or the locked one.
     fn newest(&self, stem: &str, major: u32) -> Option<Value> {
         let locked = self.locked(&format!("{stem}.v{major}")).last().map(|(_, schema)| schema);
         let published = self.majors(stem).into_iter().find(|event| event.major == major);
@@ -214,7 +211,7 @@ impl<'a> Catalog<'a> {
     }
 }
 
-fn other_note(major: u32, other: &model::Event) -> String {
+fn other_note(major: u32, other: &model::EventModel) -> String {
     let age = if other.major > major { "newer" } else { "older" };
     match &other.deprecated {
         Some(_) => format!("{age}, deprecated"),
@@ -222,17 +219,17 @@ fn other_note(major: u32, other: &model::Event) -> String {
     }
 }
 
-/// The schema of `data` as a reader sees it: open, because fields may be added. `locked` is the newest that is.
-pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
+/// The schema of `data` for consumers. It is open, because fields may be added. `locked`: the newest locked version.
+pub fn data_schema(event: &model::EventModel, locked: Option<&Value>) -> Value {
     if let Some(payload) = &event.payload {
         let given = Value::Object(payload.schema.clone());
         return locked.map_or(given.clone(), |locked| check::next_of_given(locked, &given));
     }
     let properties: Map<String, Value> =
         event.fields.iter().map(|field| (field.name.clone(), document::property(field).into())).collect();
-    // What came with a minor version is missing in older events.
+    // Older events lack the fields that a minor version added.
     let always = locked.and_then(|locked| locked.get("required")?.as_array());
-    let required = |field: &&model::Field| {
+    let required = |field: &&model::FieldModel| {
         let was = |names: &Vec<Value>| names.iter().any(|name| name.as_str() == Some(field.name.as_str()));
         !field.optional && always.is_none_or(was)
     };
@@ -240,12 +237,12 @@ pub fn data_schema(event: &model::Event, locked: Option<&Value>) -> Value {
     json!({"type": "object", "properties": properties, "required": required})
 }
 
-fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)]) -> Field {
+fn of_field(event: &model::EventModel, field: &model::FieldModel, locked: &[(u32, Value)]) -> FieldRow {
     let schema = Value::Object(field.value_schema());
     let has = |schema: &Value| schema.get("properties").is_some_and(|all| all.get(&field.name).is_some());
     let since = locked.iter().find(|(_, schema)| has(schema)).map(|(minor, _)| *minor);
     let since = since.or_else(|| locked.last().map(|(minor, _)| minor.saturating_add(1)));
-    Field {
+    FieldRow {
         name: field.name.clone(),
         kind: words::kind(&schema),
         nullable: field.nullable,
@@ -259,8 +256,8 @@ fn of_field(event: &model::Event, field: &model::Field, locked: &[(u32, Value)])
     }
 }
 
-/// An example as it is sent, in the order of the envelope and of the fields, one attribute a line.
-fn example(event: &model::Event, whole: &Value) -> String {
+/// An example event, with its attributes in order, one a line.
+fn example(event: &model::EventModel, whole: &Value) -> String {
     let fields: Vec<&str> = event.fields.iter().map(|field| field.name.as_str()).collect();
     let attributes: Vec<&str> = ATTRIBUTES.iter().map(|attribute| attribute.name).chain(["data"]).collect();
     object(whole, &attributes, 0, &|name, value| {
@@ -272,7 +269,7 @@ fn example(event: &model::Event, whole: &Value) -> String {
     })
 }
 
-/// An object, indented, its members in this order and then as they come.
+/// An indented object: first the members of `order`, then the others.
 fn object(value: &Value, order: &[&str], depth: usize, member: &dyn Fn(&str, &Value) -> String) -> String {
     let Some(members) = value.as_object().filter(|members| !members.is_empty()) else {
         return value.to_string();
@@ -287,21 +284,21 @@ fn object(value: &Value, order: &[&str], depth: usize, member: &dyn Fn(&str, &Va
     format!("{{\n{}\n{indent}}}", lines.collect::<Vec<_>>().join(",\n"))
 }
 
-/// Order and key in plain words.
-fn order(event: &model::Event) -> String {
+/// Order and key in one sentence.
+fn order(event: &model::EventModel) -> String {
     let mut sentences: Vec<String> = Vec::new();
     for origin in &event.origins {
         let parts: Vec<&str> = origin.order.key.iter().map(|part| part.text.as_str()).collect();
         let key = parts.join(" and ");
         let sentence = if origin.outbox.is_some() && origin.table.is_empty() {
-            "Messages that name the same key come in the order of their commits: it is the partition key and the subject. One without \
-             a key is a key of its own."
+            "Messages with the same key are in commit order. The key is the partition key and the \
+             subject. A message without a key has its event id as the key."
                 .to_owned()
         } else if origin.on == "truncate" {
-            "Its order against the events of rows is not promised; sequence tells it.".to_owned()
+            "The order relative to row events is not guaranteed; compare sequence.".to_owned()
         } else if parts.is_empty() {
-            "The table has no key, so each event is a key of its own: nothing is promised about their order, but \
-             sequence tells it."
+            "The table has no key, so each event has its id as the key: their order is not guaranteed; \
+             compare sequence."
                 .to_owned()
         } else {
             let subject = origin.order.subject.as_deref().map_or_else(
@@ -309,7 +306,7 @@ fn order(event: &model::Event) -> String {
                 |subject| format!("the partition key; the subject is {subject}"),
             );
             let (it, is) = if parts.len() > 1 { ("they", "are") } else { ("it", "is") };
-            format!("Events with the same {key} come in the order of their commits: {it} {is} {subject}.")
+            format!("Events with the same {key} are in commit order: {it} {is} {subject}.")
         };
         if !sentences.contains(&sentence) {
             sentences.push(sentence);
@@ -318,8 +315,8 @@ fn order(event: &model::Event) -> String {
     sentences.join(" ")
 }
 
-/// Where an event comes from, line by line.
-fn facts(event: &model::Event) -> Vec<Fact> {
+/// The origin of an event, line by line.
+fn facts(event: &model::EventModel) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     for origin in &event.origins {
         let mut code =
@@ -341,12 +338,12 @@ fn facts(event: &model::Event) -> Vec<Fact> {
             facts.push(Fact { name: name.to_owned(), text: text.to_owned(), code: false });
         };
         if origin.order.time.is_none() {
-            said("Time", "when it was committed");
+            said("Time", "commit time");
         }
         match origin.order.id.as_str() {
             "change" if origin.table.is_empty() => said("Id", "one for each message"),
             "change" => said("Id", "one for each change"),
-            "key" => said("Id", "one for each row, whatever happens to it"),
+            "key" => said("Id", "one for each row"),
             sql => facts.push(Fact { name: "Id".to_owned(), text: sql.to_owned(), code: true }),
         }
     }

@@ -1,34 +1,34 @@
-//! What a reader of one version finds otherwise in another.
+//! Differences between two versions of an event, as the catalogue lists them.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::words;
 
-/// Fields of one version against another's.
+/// The differences between the fields of two versions.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
-    /// Fields that only the later one has.
+    /// Fields that only the later version has.
     pub added: Vec<Difference>,
-    /// Fields whose values are of another kind.
+    /// Fields with another kind of value.
     pub changed: Vec<Difference>,
-    /// Fields that only the earlier one has.
+    /// Fields that only the earlier version has.
     pub removed: Vec<Difference>,
 }
 
-/// One field.
+/// The difference of one field.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Its name.
     pub name: String,
-    /// What it was; empty if it was not.
+    /// The field in the earlier version; empty if it had none.
     pub before: String,
-    /// What it is; empty if it is gone.
+    /// The field in the later version; empty if it has none.
     pub after: String,
 }
 
 impl Differences {
-    /// Between two schemas of `data`.
+    /// Compares two schemas of `data`.
     pub fn between(before: &Value, after: &Value) -> Self {
         let (old, new) = (Fields::of(before), Fields::of(after));
         let mut differences = Self::default();
@@ -36,7 +36,7 @@ impl Differences {
             let after = new.say(name, schema);
             match old.get(name) {
                 None => {
-                    // That earlier events lack it needs no word.
+                    // A new field is always absent from earlier events; this needs no note.
                     let after = say(schema);
                     differences.added.push(Difference { name: name.clone(), before: String::new(), after });
                 }
@@ -61,7 +61,7 @@ impl Differences {
         differences
     }
 
-    /// Nothing is otherwise.
+    /// Whether there are no differences.
     pub const fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
     }
@@ -100,12 +100,12 @@ fn say(schema: &Value) -> String {
     words::kind(schema) + null
 }
 
-/// The type that the database calls it.
+/// The type name in the database.
 fn precise(schema: &Value) -> String {
     schema.get("x-type").and_then(Value::as_str).map_or_else(|| exact(schema), str::to_owned)
 }
 
-/// What words leave out and readers may still lean on.
+/// The keywords that the description omits but consumers may rely on.
 fn exact(schema: &Value) -> String {
     let members = ["format", "x-format", "pattern", "items", "properties", "additionalProperties"];
     let said = members.iter().filter_map(|member| match schema.get(member)? {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_added_changed_and_removed() {
+    fn field_differences_are_added_changed_and_removed() {
         let before = json!({
             "properties": {"id": {"type": "integer", "format": "int32"}, "gone": {"type": "boolean"},
                            "name": {"type": "string"}, "same": {"type": "string", "description": "a"}},

@@ -1,8 +1,8 @@
-//! The catalogue: one page for the people who read the stream. It is self-contained (nothing is loaded, so it opens from
-//! a file and from any bucket), can be read without JavaScript, and is the same bytes for the same contracts.
+//! The catalogue: one HTML page for the consumers of the stream. It loads nothing, so it opens from a file or any
+//! bucket. It can be read without JavaScript, and equal contracts give equal bytes.
 //!
-//! Rules and comments of columns are input: every text goes through the template's escaping, and the page's own
-//! Content-Security-Policy allows exactly the style and the script that are written here.
+//! Rules and column comments are untrusted input: the template escapes every text, and the page's
+//! Content-Security-Policy allows exactly its own style and script.
 
 pub mod build;
 pub mod differences;
@@ -25,11 +25,11 @@ const SCRIPT: &str = include_str!("page.js");
 /// The page as HTML.
 ///
 /// # Errors
-/// The template names what the page does not have: a mistake of ours, found by every test that writes a page.
+/// The template uses a name that the page lacks: a bug that every test which renders a page finds.
 pub fn html(page: &Page) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // The name's end decides that everything is escaped as HTML.
+    // The file extension enables HTML escaping.
     environment.add_template("page.html", TEMPLATE)?;
     let (style, script) = (STYLE.trim(), SCRIPT.trim());
     environment.get_template("page.html")?.render(context! {
@@ -42,7 +42,7 @@ pub fn html(page: &Page) -> Result<String, minijinja::Error> {
     })
 }
 
-/// What a Content-Security-Policy calls an inline text.
+/// The hash of an inline text for a Content-Security-Policy.
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }

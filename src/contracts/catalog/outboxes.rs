@@ -1,22 +1,22 @@
-//! Outboxes on the page: where events come from whose types only the application knows.
+//! Outboxes on the page: events whose types the application names.
 
 use crate::contracts::model::Model;
 use crate::rules::{Outbox, OutboxOrigin};
 
-use super::build::anchor;
-use super::view::{Fact, Link, Source};
+use super::view::{Fact, Link, OutboxArticle};
+use super::words::anchor;
 
-pub(super) fn sources(model: &Model) -> Vec<Source> {
+pub(super) fn sources(model: &Model) -> Vec<OutboxArticle> {
     model.rules.outboxes.iter().map(source).collect()
 }
 
-fn source(outbox: &Outbox) -> Source {
+fn source(outbox: &Outbox) -> OutboxArticle {
     let name = outbox.name();
     let types = outbox.schemas.iter().map(|schema| {
         let name = schema.event_type.as_str();
         Link { name: name.to_owned(), anchor: anchor(name), known: true }
     });
-    Source {
+    OutboxArticle {
         anchor: format!("outbox:{}", anchor(&name)),
         about: outbox.about.clone().unwrap_or_default(),
         owner: outbox.owner.clone().unwrap_or_default(),
@@ -42,7 +42,7 @@ fn facts(outbox: &Outbox) -> Vec<Fact> {
         OutboxOrigin::Messages(prefix) => vec![
             fact("Message", format!("{prefix}<type>:<key>"), true),
             fact("Type", "in the message's prefix".to_owned(), false),
-            fact("Key", "behind the type; without one, each event is a key of its own".to_owned(), false),
+            fact("Key", "after the type; without one, the event id is the key".to_owned(), false),
             fact("Id", "one for each message".to_owned(), false),
             fact("Data", "the message's content".to_owned(), false),
         ],

@@ -42,14 +42,14 @@
       input.blur();
     }
   });
-  // A link to an event that the search hides shows it again.
+  // A link to a hidden event clears the search.
   const reveal = () => {
     const target = by(location.hash.slice(1));
     if (target && target.closest("[hidden]")) { clear(); target.scrollIntoView(); }
   };
   window.addEventListener("hashchange", reveal);
 
-  // On a phone the list begins closed, and closes behind a choice.
+  // On a narrow screen the list is closed at first and after a choice.
   const menu = all(".menu")[0], narrow = matchMedia("(max-width: 52rem)");
   const fold = () => { menu.open = !narrow.matches; };
   narrow.addEventListener("change", fold);
@@ -57,7 +57,7 @@
   menu.addEventListener("click", (event) => { if (narrow.matches && event.target.closest("a")) menu.open = false; });
   input.addEventListener("input", () => { if (narrow.matches && input.value) menu.open = true; });
 
-  // Where one is.
+  // Mark the current event in the list.
   const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
   const seen = new Set();
   const observer = new IntersectionObserver((changes) => {
@@ -68,7 +68,7 @@
   }, { rootMargin: "-10% 0px -70% 0px" });
   for (const { element } of articles) observer.observe(element);
 
-  // Days are whole days in UTC, as the dates are.
+  // Whole days in UTC, like the dates.
   const today = Math.floor(Date.now() / 864e5);
   for (const sunset of all("[data-sunset]")) {
     const days = Math.floor(Date.parse(sunset.dateTime) / 864e5) - today;

@@ -1,4 +1,4 @@
-//! What stands on the page, where its links lead, and that no text of a rule gets out of its place.
+//! The contents of the page, its links, and the escaping of every text of a rule.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ fn lab(rules: &str) -> Model {
     model(rules, Automatic::Unmapped, &plates())
 }
 
-/// Locks everything that a model's rules publish, on top of what is locked.
+/// Locks everything that a model's rules publish, in addition to what is locked.
 fn locked(model: &Model, mut lock: Lock) -> Lock {
     let new: Vec<Locked> = to_lock(model, &lock, false)
         .into_iter()
@@ -66,7 +66,7 @@ fn written(model: &Model, lock: &Lock) -> String {
     html(&page("lab", "lab-events", model, lock)).unwrap()
 }
 
-/// The text between a tag that begins with `start` and the next `end`, without tags and spare white space.
+/// The text between a tag that begins with `start` and the next `end`, without tags and surplus whitespace.
 fn text(html: &str, start: &str, end: &str) -> String {
     let (_, rest) = html.split_once(start).unwrap_or_else(|| panic!("no {start}"));
     let part = rest.split_once(end).unwrap_or_else(|| panic!("no {end} behind {start}")).0;
@@ -98,7 +98,7 @@ fn values<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn an_event_is_told_with_its_fields_key_origin_and_versions() {
+fn event_is_shown_with_fields_key_origin_and_versions() {
     let first = lab(RULES);
     let lock = locked(&first, Lock::default());
     let more = RULES.replace("  volume * 2", "  full_at,  -- since when\n  volume * 2");
@@ -113,7 +113,7 @@ fn an_event_is_told_with_its_fields_key_origin_and_versions() {
         "full_at date and time, UTC or null since when 2.1",
         "twice decimal number or null from volume 2.0",
         "who text or null who filled it from operator pseudonym 2.0",
-        "Events with the same barcode come in the order of their commits: it is the partition key; the subject is plate_id.",
+        "Events with the same barcode are in commit order: it is the partition key; the subject is plate_id.",
         "Table lab.plates On insert When volume > 10 Time full_at Id one for each change Columns plate_id, barcode,",
         "2.1 added full_at date and time, UTC or null 2.0 added",
         "2.0 added plate_id integer added who text or null changed twice text or null → decimal number or null \
@@ -126,16 +126,16 @@ fn an_event_is_told_with_its_fields_key_origin_and_versions() {
     }
     let old = article(&html, "lab.plate_filled.v1");
     for said in [
-        "Deprecated since 2026-11-01 . It may be gone from 2027-05-01 on. Read lab.plate_filled.v2 instead.",
-        "Made from lab.plate_filled.v2 , so the two cannot disagree.",
-        "Owner nobody named Consumers none named Contract locked as 1.0",
+        "Deprecated since 2026-11-01 . It may be removed from 2027-05-01 on. Use lab.plate_filled.v2 instead.",
+        "Made from lab.plate_filled.v2 , so both have the same values.",
+        "Owner not named Consumers none named Contract locked as 1.0",
         "v2 newer",
     ] {
         assert!(old.contains(said), "{said:?} is not in\n{old}");
     }
     assert!(html.contains("<time datetime=\"2027-05-01\" data-sunset>"));
     let automatic = article(&html, "lab.plates.updated.v1");
-    assert!(automatic.contains("Contract best effort: it follows its table"), "{automatic}");
+    assert!(automatic.contains("Contract best effort: follows its table"), "{automatic}");
     assert!(!automatic.contains("operator"), "personal data stays out: {automatic}");
     assert_eq!(
         text(&html, "<p class=\"lead\">", "</p>"),
@@ -144,7 +144,7 @@ fn an_event_is_told_with_its_fields_key_origin_and_versions() {
 }
 
 #[test]
-fn what_is_not_locked_says_so() {
+fn unlocked_event_is_marked() {
     let first = lab(RULES);
     let html = written(&first, &Lock::default());
     assert!(article(&html, "lab.plate_filled.v2").contains("Contract not locked yet"));
@@ -156,7 +156,7 @@ fn what_is_not_locked_says_so() {
 }
 
 #[test]
-fn every_link_leads_somewhere_and_nothing_is_loaded() {
+fn links_resolve_and_nothing_is_loaded() {
     let model = lab(RULES);
     let html = written(&model, &locked(&model, Lock::default()));
     let ids = values(&html, "id");
@@ -181,7 +181,7 @@ fn every_link_leads_somewhere_and_nothing_is_loaded() {
 }
 
 #[test]
-fn hostile_texts_stay_texts() {
+fn hostile_text_is_escaped() {
     const HOSTILE: &str =
         "<script>alert(1)</script>\"'><img src=x onerror=alert(2)></style><!--{{ 7 }}{% if %}";
     let plain = lab(RULES);
@@ -207,19 +207,19 @@ fn hostile_texts_stay_texts() {
 }
 
 #[test]
-fn a_table_with_a_strange_name_has_an_anchor_all_the_same() {
+fn table_with_unusual_name_has_anchor() {
     let mut table = plates();
     table.relation.table = "my \"plates\" <1>".to_owned();
     let model = model("", Automatic::Unmapped, &table);
     let html = written(&model, &Lock::default());
     let ids = values(&html, "id");
-    let anchor = "lab.my%20%22plates%22%20%3C1%3E.inserted.v1";
+    let anchor = "lab.%22my%20%22%22plates%22%22%20%3C1%3E%22.inserted.v1";
     assert!(ids.contains(&anchor), "{ids:?}");
     assert!(values(&html, "href").contains(&format!("#{anchor}").as_str()));
 }
 
 #[test]
-fn nothing_published_is_a_page_too() {
+fn empty_catalogue_is_a_page() {
     let model = model("", Automatic::Off, &plates());
     let html = written(&model, &Lock::default());
     assert!(html.contains("Nothing is published"));
@@ -227,7 +227,7 @@ fn nothing_published_is_a_page_too() {
 }
 
 #[test]
-fn the_policy_names_exactly_the_style_and_the_script_of_the_page() {
+fn page_policy_names_exactly_its_style_and_script() {
     let html = written(&lab(RULES), &Lock::default());
     for (tag, directive) in [("style", "style-src"), ("script", "script-src")] {
         let body =
@@ -238,7 +238,7 @@ fn the_policy_names_exactly_the_style_and_the_script_of_the_page() {
 }
 
 #[test]
-fn readers_get_open_schemas_in_which_later_fields_are_not_required() {
+fn consumer_schema_is_open_and_later_fields_are_optional() {
     let first = lab(RULES);
     let lock = locked(&first, Lock::default());
     let second = lab(&RULES.replace("  volume * 2", "  full_at,\n  volume * 2"));
@@ -253,7 +253,7 @@ fn readers_get_open_schemas_in_which_later_fields_are_not_required() {
 }
 
 #[test]
-fn what_applications_say_and_where_they_say_it_is_on_the_page() {
+fn application_events_and_their_outbox_are_on_page() {
     let schemas = tempfile::tempdir().unwrap();
     let schema = |text: &str| std::fs::write(schemas.path().join("lab.said.v1.json"), text).unwrap();
     schema(
@@ -273,25 +273,25 @@ fn what_applications_say_and_where_they_say_it_is_on_the_page() {
         "Contract locked as 1.0",
         "how text or absent one of loud , low 1.0",
         "n integer 1.0",
-        "Messages that name the same key",
-        "Outbox messages m: Time when it was committed Id one for each message",
+        "Messages with the same key",
+        "Outbox messages m: Time commit time Id one for each message",
         "\"how\": \"loud\"",
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
     let source = article(&html, "outbox:messages%20m%3A");
     assert!(
-        source.contains("These have a schema") && source.contains("lab.said.v1 . Of all others"),
+        source.contains("These types have a schema") && source.contains("lab.said.v1 . For other types"),
         "{source}"
     );
     let other = article(&html, "outbox:messages%20%3Ci%3E");
-    assert!(other.contains("as it likes: lab.{type} . None of them has a schema"), "{other}");
+    assert!(other.contains("in the form lab.{type} . No type has a schema"), "{other}");
     let ids = values(&html, "id");
     for link in values(&html, "href") {
         assert!(ids.contains(&link.strip_prefix('#').unwrap()), "{link} leads nowhere: {ids:?}");
     }
     assert!(!html.contains("<b>") && !html.contains("<i>"), "a text has left its place");
-    // A new field that is required from now on is one that older events lack.
+    // Older events lack a new field even if it is required from now on.
     schema(
         r#"{"title": "x", "properties": {"how": {"enum": ["low"]}, "n": {"type": "integer"}, "m": {}},
                "required": ["n", "m"], "additionalProperties": false}"#,

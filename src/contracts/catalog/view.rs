@@ -1,4 +1,4 @@
-//! What stands on the page, word for word: the template only places it. Made by [`super::build`], escaped by the template.
+//! The texts of the page. [`super::build`] makes them; the template only places and escapes them.
 
 use serde::Serialize;
 
@@ -13,61 +13,61 @@ pub struct Page {
     pub source: String,
     /// Kinesis stream.
     pub stream: String,
-    /// How many of what, in one sentence.
+    /// The number of event types, in one sentence.
     pub summary: String,
-    /// First words of types, in order.
+    /// First words of the event types, in order.
     pub domains: Vec<Domain>,
-    /// Where events come from whose types the application names.
-    pub outboxes: Vec<Source>,
+    /// Outboxes, whose event types the application names.
+    pub outboxes: Vec<OutboxArticle>,
     /// Attributes of the envelope.
     pub envelope: Vec<Attribute>,
 }
 
-/// All events whose types begin with one word.
+/// All events whose types begin with the same word.
 #[derive(Debug, Serialize)]
 pub struct Domain {
     /// The word.
     pub name: String,
-    /// In the list at the side: one entry per event, whatever its versions.
+    /// Entries of the side list: one per event, with all its versions.
     pub groups: Vec<Group>,
     /// One article per type.
-    pub events: Vec<Event>,
+    pub events: Vec<EventArticle>,
 }
 
-/// An event in all its major versions.
+/// An event with all its major versions.
 #[derive(Debug, Serialize)]
 pub struct Group {
     /// The type without its version.
     pub stem: String,
     /// The same without the domain.
     pub label: String,
-    /// No rule speaks of it.
+    /// Whether the event is automatic.
     pub automatic: bool,
     /// Newest first; never empty.
     pub versions: Vec<Major>,
 }
 
-/// A major version in the list.
+/// A major version in the side list.
 #[derive(Debug, Serialize)]
 pub struct Major {
     /// The type.
     pub name: String,
-    /// Where its article is.
+    /// Anchor of its article.
     pub anchor: String,
     /// Its major version.
     pub major: u32,
-    /// Whether it is to go.
+    /// Whether it is deprecated.
     pub deprecated: bool,
 }
 
 /// One event type.
 #[derive(Debug, Serialize)]
-pub struct Event {
+pub struct EventArticle {
     /// The type.
     pub name: String,
-    /// Where its article is: the type, unless a table has a strange name.
+    /// Anchor of its article: the type, unless the table's name has special characters.
     pub anchor: String,
-    /// See [`Group::stem`].
+    /// The type without its version.
     pub stem: String,
     /// The stem up to its last word, with the dot.
     pub prefix: String,
@@ -75,29 +75,29 @@ pub struct Event {
     pub word: String,
     /// Its major version.
     pub major: u32,
-    /// No rule speaks of it.
+    /// Whether the event is automatic.
     pub automatic: bool,
-    /// If it is to go.
+    /// The deprecation.
     pub deprecated: Option<Deprecated>,
-    /// The sentence.
+    /// Summary.
     pub about: String,
-    /// Who answers for it; may be empty.
+    /// The responsible team; may be empty.
     pub owner: String,
-    /// Who reads it, separated by commas; may be empty.
+    /// Known consumers, separated by commas; may be empty.
     pub consumers: String,
-    /// What a reader may rely on.
+    /// The guarantees for consumers.
     pub contract: String,
-    /// Whether a field is personal data.
+    /// Whether a field holds personal data.
     pub has_personal: bool,
-    /// What is in `data`.
-    pub fields: Vec<Field>,
-    /// What is said where no field is.
+    /// Fields of `data`.
+    pub fields: Vec<FieldRow>,
+    /// Note shown in place of the fields if there are none.
     pub no_fields: String,
     /// Order and key in one sentence.
     pub order: String,
     /// The event it is made from.
     pub derived_from: Option<Link>,
-    /// Where it comes from.
+    /// Origin of the event.
     pub facts: Vec<Fact>,
     /// A whole event, indented.
     pub example: String,
@@ -107,50 +107,50 @@ pub struct Event {
 
 /// An outbox.
 #[derive(Debug, Serialize)]
-pub struct Source {
+pub struct OutboxArticle {
     /// Its table, or the prefix of its messages.
     pub name: String,
-    /// Where its article is.
+    /// Anchor of its article.
     pub anchor: String,
-    /// The sentence; may be empty.
+    /// Summary; may be empty.
     pub about: String,
-    /// Who answers for it; may be empty.
+    /// The responsible team; may be empty.
     pub owner: String,
-    /// Who reads it; may be empty.
+    /// Known consumers; may be empty.
     pub consumers: String,
-    /// How its types look.
+    /// Form of its event types.
     pub form: String,
     /// The types that have a schema.
     pub types: Vec<Link>,
-    /// What its events are made of.
+    /// Origin of its events.
     pub facts: Vec<Fact>,
 }
 
-/// An event type that is named.
+/// A reference to an event type.
 #[derive(Debug, Serialize)]
 pub struct Link {
     /// The type.
     pub name: String,
-    /// Where its article is.
+    /// Anchor of its article.
     pub anchor: String,
-    /// Whether it is on this page.
+    /// Whether its article is on this page.
     pub known: bool,
 }
 
-/// A type that is to go.
+/// A deprecated type.
 #[derive(Debug, Serialize)]
 pub struct Deprecated {
-    /// Since when.
+    /// Date of the deprecation.
     pub since: String,
-    /// Its last day is the one before; may be empty.
+    /// Earliest date of the removal; may be empty.
     pub sunset: String,
-    /// What to read.
+    /// The replacement.
     pub instead: Option<Link>,
 }
 
 /// A field of `data`.
 #[derive(Debug, Serialize)]
-pub struct Field {
+pub struct FieldRow {
     /// Its name.
     pub name: String,
     /// Its type in words.
@@ -159,41 +159,41 @@ pub struct Field {
     pub nullable: bool,
     /// Whether it can be absent.
     pub optional: bool,
-    /// What it means; may be empty.
+    /// Description; may be empty.
     pub meaning: String,
     /// Known values.
     pub labels: Vec<String>,
-    /// Whether there will be no others.
+    /// Whether the list of values is complete.
     pub closed: bool,
-    /// The columns it is made of, where they are called otherwise; may be empty.
+    /// The columns it is computed from, if their names differ; may be empty.
     pub origin: String,
-    /// How it hides a person; may be empty.
+    /// How personal data is hidden; may be empty.
     pub personal: String,
-    /// The minor version it came with; may be empty.
+    /// The minor version that added it; may be empty.
     pub since: String,
 }
 
-/// A line of "where it comes from".
+/// A line about the origin of an event.
 #[derive(Debug, Serialize)]
 pub struct Fact {
-    /// What.
+    /// Label.
     pub name: String,
     /// Its text.
     pub text: String,
-    /// Whether it is SQL or a name.
+    /// Whether the text is SQL or a name.
     pub code: bool,
 }
 
-/// A version and what is new in it.
+/// A version and its changes.
 #[derive(Debug, Serialize)]
 pub struct Version {
     /// `2.1`.
     pub number: String,
-    /// Where the article of another major version is; may be empty.
+    /// Anchor of the article of another major version; may be empty.
     pub anchor: String,
-    /// What is to be said of it.
+    /// Note.
     pub note: String,
-    /// Against the one before.
+    /// Differences from the previous version.
     pub differences: Differences,
 }
 
@@ -202,8 +202,8 @@ pub struct Version {
 pub struct Attribute {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Description.
     pub meaning: String,
-    /// Whether it can be missing.
+    /// Whether it can be absent.
     pub optional: bool,
 }

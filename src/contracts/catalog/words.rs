@@ -1,10 +1,11 @@
-//! JSON Schemas in words that a person reads: what kind of value a field has.
+//! Describes the values of a JSON Schema in words.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use crate::contracts::shape;
 
-/// A schema in a few words; null is said elsewhere.
+/// The kind of value in a few words, without null.
 pub fn kind(schema: &Value) -> String {
     let text = |member: &str| schema.get(member).and_then(Value::as_str);
     if let Some(kind) = text("x-format").and_then(known_format) {
@@ -34,12 +35,12 @@ fn all_texts(list: Option<&Value>) -> bool {
     list.and_then(Value::as_array).is_some_and(|list| list.iter().all(Value::is_string))
 }
 
-/// Whether null fits.
+/// Whether null is valid.
 pub fn nullable(schema: &Value) -> bool {
     schema.as_object().is_some_and(shape::names_null)
 }
 
-/// The values that are known today, or that are all there may be.
+/// The known or allowed values.
 pub fn labels(schema: &Value) -> Vec<String> {
     let list = ["x-known-values", "enum"].iter().find_map(|member| schema.get(*member)?.as_array());
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -67,7 +68,7 @@ fn simple(name: &str) -> &str {
 }
 
 fn array(items: Option<&Value>) -> String {
-    // An element can be an array itself, because Postgres' arrays have any number of dimensions: not worth a word here.
+    // PostgreSQL's arrays have any number of dimensions, so an element can be an array; the description omits that.
     let Some(Value::Object(items)) = items else { return "array".to_owned() };
     let mut items = items.clone();
     let inner: Vec<Value> = types(&Value::Object(items.clone()))
@@ -101,6 +102,12 @@ fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
+/// The anchor of a type: the type itself, unless the table's name has special characters.
+pub fn anchor(event_type: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
+    utf8_percent_encode(event_type, KEPT).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -108,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_is_said_in_words() {
+    fn schema_is_described_in_words() {
         for (schema, expected, null) in [
             (json!({"type": "integer", "format": "int64"}), "integer", false),
             (json!({"type": ["integer", "null"]}), "integer", true),

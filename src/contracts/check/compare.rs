@@ -1,40 +1,40 @@
-//! One event against its locked schema.
+//! Compares one event with its locked schema.
 
 use serde_json::{Map, Value, json};
 
 use crate::contracts::document::{orders, property};
-use crate::contracts::model::{Event, Field};
+use crate::contracts::model::{EventModel, FieldModel};
 use crate::contracts::shape::{self, Schema};
 
-/// What came of it.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
-    /// Sentences.
+    /// The differences, as sentences.
     pub(super) differences: Vec<String>,
     /// Fields that the locked schema does not have.
     pub(super) added: Vec<String>,
-    /// What the locked schema requires.
+    /// Fields that the locked schema requires.
     pub(super) required: Vec<String>,
 }
 
-/// What became of one locked field.
+/// The state of one locked field.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// As it was.
+    /// Unchanged.
     Kept,
-    /// Gone; perhaps it has this name now.
+    /// Gone; with its likely new name.
     Gone(Option<String>),
     /// Its values are of another kind.
     Retyped,
-    /// It may be null or missing now.
+    /// It may be null or absent now.
     Weaker,
 }
 
-/// Compares what is published with what was locked.
-pub(super) fn compare(event: &Event, locked: &Value) -> Comparison {
+/// Compares the published event with the locked schema.
+pub(super) fn compare(event: &EventModel, locked: &Value) -> Comparison {
     let properties = properties(locked);
     let mut compared = Comparison { required: required(locked), ..Comparison::default() };
-    let is_new = |field: &&Field| !properties.contains_key(&field.name);
+    let is_new = |field: &&FieldModel| !properties.contains_key(&field.name);
     compared.added = event.fields.iter().filter(is_new).map(|field| field.name.clone()).collect();
     for (name, was) in properties {
         let Some(was) = was.as_object() else { continue };
@@ -53,8 +53,8 @@ pub(super) fn compare(event: &Event, locked: &Value) -> Comparison {
     compared
 }
 
-/// What became of a locked field.
-pub(super) fn fate(event: &Event, locked: &Value, name: &str) -> Fate {
+/// The state of a locked field.
+pub(super) fn fate(event: &EventModel, locked: &Value, name: &str) -> Fate {
     let Some(field) = event.fields.iter().find(|field| field.name == name) else {
         return Fate::Gone(renamed(event, locked, name));
     };
@@ -79,8 +79,8 @@ pub(in crate::contracts) fn required(schema: &Value) -> Vec<String> {
     required.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// A new field with the values of the lost one, if there is just one.
-fn renamed(event: &Event, locked: &Value, name: &str) -> Option<String> {
+/// The only new field with the same values as the lost one.
+fn renamed(event: &EventModel, locked: &Value, name: &str) -> Option<String> {
     let properties = properties(locked);
     let was = properties.get(name)?.as_object()?;
     let mut alike = event.fields.iter().filter(|field| {
@@ -95,7 +95,7 @@ fn renamed(event: &Event, locked: &Value, name: &str) -> Option<String> {
     }
 }
 
-fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
+fn of_field(field: &FieldModel, was: &Schema, always: bool) -> Vec<String> {
     let now = property(field);
     let name = &field.name;
     let mut differences = Vec::new();
@@ -106,21 +106,21 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
     if types_without_null(was) != types_without_null(&now) {
         let (was_sql, now_sql) = (sql(was), sql(&now));
         let (was, now) = (said(was), said(&now));
-        differences.push(format!("field {name} was {was} ({was_sql}), and is {now} ({now_sql})"));
+        differences.push(format!("field {name} changed from {was} ({was_sql}) to {now} ({now_sql})"));
     } else if form(was) != form(&now) {
         differences.push(format!(
-            "field {name} has values of another form: it was {}, and is {}",
+            "field {name} changed its form from {} to {}",
             form_text(was),
             form_text(&now)
         ));
     }
     if !shape::allows_null(was) && shape::allows_null(&now) {
-        differences.push(format!("field {name} was never null, and can be null"));
+        differences.push(format!("field {name} can now be null"));
     }
     if always && field.optional {
         differences.push(format!(
-            "field {name} was always there, and can be missing: a large value that an update did not touch, or a column that \
-             the replica identity does not give"
+            "field {name} can now be absent: a large value that an update left unchanged, or a column \
+             that the replica identity does not provide"
         ));
     }
     let labels = |schema: &Schema| -> Vec<String> {
@@ -131,12 +131,12 @@ fn of_field(field: &Field, was: &Schema, always: bool) -> Vec<String> {
     let (had, has) = (labels(was), labels(&now));
     if !has.is_empty() {
         for label in had.iter().filter(|label| !has.contains(label)) {
-            differences.push(format!("field {name} had the label {label:?}, which is gone or renamed"));
+            differences.push(format!("field {name} lost the label {label:?}"));
         }
     }
     match (was.contains_key("x-pii"), field.hmac) {
-        (true, false) => differences.push(format!("field {name} was a pseudonym (hmac), and is not")),
-        (false, true) => differences.push(format!("field {name} was no pseudonym, and is one (hmac)")),
+        (true, false) => differences.push(format!("field {name} is no longer a pseudonym (hmac)")),
+        (false, true) => differences.push(format!("field {name} is now a pseudonym (hmac)")),
         _ => {}
     }
     differences
@@ -153,7 +153,7 @@ fn said(schema: &Schema) -> String {
     if types.is_empty() { "any JSON value".to_owned() } else { types.join(" or ") }
 }
 
-/// Whether values of a kind are what was locked, NULL aside.
+/// Whether all values are valid for the locked schema, null aside.
 pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
     let fits = |was: &Schema| types_without_null(was) == types_without_null(now) && form(was) == form(now);
     match was.get("anyOf") {
@@ -162,7 +162,7 @@ pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
     }
 }
 
-/// What a schema demands beside its types, without what it merely says.
+/// The constraints of a schema besides its types, without annotations.
 fn form(schema: &Schema) -> Value {
     fn demanded(value: &Value) -> Value {
         match value {
@@ -171,7 +171,7 @@ fn form(schema: &Schema) -> Value {
                     !matches!(key.as_str(), "description" | "x-type" | "x-pii" | "x-known-values")
                 });
                 let kept = kept.map(|(key, value)| match (key.as_str(), value) {
-                    // Names of fields, whatever they are.
+                    // Field names, whatever they are.
                     ("properties", Value::Object(fields)) => {
                         let fields = fields.iter().map(|(name, field)| (name.clone(), demanded(field)));
                         (key.clone(), Value::Object(fields.collect()))
@@ -187,7 +187,7 @@ fn form(schema: &Schema) -> Value {
     let mut members = schema.clone();
     members.remove("type");
     if let Some(Value::Array(several)) = members.get_mut("anyOf") {
-        // Whether null is one of them is told by itself.
+        // Nullability is compared separately.
         several.retain(|one| one.get("type").is_none_or(|kind| kind != "null"));
     }
     demanded(&members.into())
@@ -199,7 +199,7 @@ fn form_text(schema: &Schema) -> String {
     named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
 }
 
-pub(super) fn of_order(event: &Event, locked: &Value) -> Vec<String> {
+pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     let now = orders(event);
     let was = locked.get("x-order").cloned().unwrap_or(json!([]));
     if was == now {
@@ -207,7 +207,7 @@ pub(super) fn of_order(event: &Event, locked: &Value) -> Vec<String> {
     }
     let (Some([was]), Some([now])) = (was.as_array().map(Vec::as_slice), now.as_array().map(Vec::as_slice))
     else {
-        return vec!["the rules that make it have other keys, subjects, times or ids than before".to_owned()];
+        return vec!["its rules changed their keys, subjects, times or ids".to_owned()];
     };
     let facts = [
         ("key", "its key"),
@@ -222,18 +222,18 @@ pub(super) fn of_order(event: &Event, locked: &Value) -> Vec<String> {
     for (fact, words) in facts {
         let (was, now) = (text(was, fact), text(now, fact));
         if was != now {
-            differences.push(format!("{words} was {was}, and is {now}"));
+            differences.push(format!("{words} changed from {was} to {now}"));
         }
     }
     differences
 }
 
-/// Whether facts of order are among the differences.
-pub(super) fn orders_differ(event: &Event, locked: &Value) -> bool {
+/// Whether key, subject, time or id differ.
+pub(super) fn orders_differ(event: &EventModel, locked: &Value) -> bool {
     !of_order(event, locked).is_empty()
 }
 
-/// What was promised weakly stays so: a field that may be null in one minor version may be null in the next.
+/// Keeps weak promises: a field that may be null in one minor version may be null in the next.
 pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
     let Some(now) = next.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (name, was) in properties(locked) {

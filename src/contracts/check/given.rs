@@ -1,8 +1,8 @@
-//! The schema that an application gives, against the one that was locked: what fits the new one must be what readers of the old
-//! one know, or a field that they ignore.
+//! Compares an outbox's schema with the locked one: a payload that is valid now must be valid for consumers of the
+//! locked version, except for fields that they ignore.
 //!
-//! Types, fields, labels and bounds are compared one by one. Where a schema says more than that (`oneOf`, `if`, `$ref`, …), nothing is
-//! concluded: any change there is a difference.
+//! Types, fields, labels and bounds are compared one by one. Other keywords (`oneOf`, `if`, `$ref`, …) are not
+//! analysed: any change in them is a difference.
 
 use std::collections::BTreeSet;
 
@@ -14,25 +14,25 @@ use super::compare::Comparison;
 
 type Schema = Map<String, Value>;
 
-/// What says nothing of values. `x-…` neither.
+/// Annotations, which do not constrain values. `x-…` keywords are annotations as well.
 const REMARKS: [&str; 9] =
     ["$schema", "$id", "$comment", "title", "description", "examples", "default", "readOnly", "writeOnly"];
 
-/// At least so much.
+/// Lower bounds.
 const LEAST: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"];
 
-/// At most so much.
+/// Upper bounds.
 const MOST: [&str; 5] = ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"];
 
-/// What may be demanded in addition, but not otherwise than before.
+/// Constraints that may be added but not changed.
 const FORMS: [&str; 6] =
     ["format", "pattern", "multipleOf", "uniqueItems", "contentEncoding", "contentMediaType"];
 
-/// What is compared in ways of its own.
+/// Keywords that are compared one by one.
 const KNOWN: [&str; 8] =
     ["type", "enum", "const", "properties", "required", "additionalProperties", "items", "definitions"];
 
-/// Compares what is given with what was locked.
+/// Compares the outbox's schema with the locked one.
 pub(super) fn compare(locked: &Value, given: &Schema) -> Comparison {
     let (mut judge, given) = (Judge::default(), Value::Object(given.clone()));
     let either =
@@ -45,7 +45,7 @@ pub(super) fn compare(locked: &Value, given: &Schema) -> Comparison {
     Comparison { differences: judge.differences, added: judge.added, required: Vec::new() }
 }
 
-/// The next minor version: what was locked, with what is added. So old events fit it too.
+/// The next minor version: the locked schema with the additions. Old events are valid for it too.
 pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
     let (Some(was), Some(now)) = (locked.as_object(), given.as_object()) else { return given.clone() };
     if bare(locked) == bare(given) {
@@ -95,7 +95,7 @@ fn is_remark(keyword: &str) -> bool {
     REMARKS.contains(&keyword) || keyword.starts_with("x-")
 }
 
-/// A schema without what says nothing of values.
+/// A schema without annotations.
 fn bare(schema: &Value) -> Value {
     let Some(members) = schema.as_object() else { return schema.clone() };
     let mut kept: Schema = members.iter().filter(|(key, _)| !is_remark(key)).map(own).collect();
@@ -125,7 +125,7 @@ impl Judge {
             return self.cannot_tell(at, "a schema that is true or false");
         };
         if was.contains_key("$ref") || now.contains_key("$ref") {
-            // What stands beside it means nothing but for the definitions.
+            // Draft-07 ignores other keywords beside `$ref`, except for definitions.
             if was.get("$ref") != now.get("$ref") {
                 self.cannot_tell(at, "$ref");
             }
@@ -153,8 +153,8 @@ impl Judge {
     }
 
     fn cannot_tell(&mut self, at: &str, keyword: &str) {
-        let what = "of which nobody can tell what it means for readers of what was locked: a new major";
-        self.differs(at, format_args!("has changed in {keyword}, {what}"));
+        let what = "which cannot be checked for compatibility; publish a new major version";
+        self.differs(at, format_args!("changed in {keyword}, {what}"));
     }
 
     fn values(&mut self, at: &str, was: &Schema, now: &Schema) {
@@ -165,7 +165,11 @@ impl Judge {
             if !all {
                 self.differs(
                     at,
-                    format_args!("was {}, and is {}", said(types_were.as_ref()), said(types_are.as_ref())),
+                    format_args!(
+                        "changed from {} to {}",
+                        said(types_were.as_ref()),
+                        said(types_are.as_ref())
+                    ),
                 );
                 return;
             }
@@ -175,17 +179,16 @@ impl Judge {
                 let more: Vec<String> =
                     are.iter().filter(|one| !were.contains(one)).map(ToString::to_string).collect();
                 if !more.is_empty() {
-                    self.differs(at, format_args!("can have values that it could not: {}", more.join(", ")));
+                    self.differs(at, format_args!("can now have the values {}", more.join(", ")));
                 }
             }
-            (Some(_), None) => self.differs(at, "had named values only, and can have others"),
+            (Some(_), None) => self.differs(at, "is no longer limited to listed values"),
             (None, _) => {}
         }
     }
 
     fn bounds(&mut self, at: &str, was: &Schema, now: &Schema) {
-        let said =
-            |value: Option<&Value>| value.map_or_else(|| "not any more".to_owned(), ToString::to_string);
+        let said = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
         let number = |schema: &Schema, keyword: &str| schema.get(keyword).and_then(Value::as_f64);
         let bounds =
             LEAST.iter().map(|keyword| (*keyword, 1.0)).chain(MOST.iter().map(|keyword| (*keyword, -1.0)));
@@ -194,7 +197,7 @@ impl Judge {
             if number(now, keyword).is_none_or(|now| now * sign < bound * sign) {
                 self.differs(
                     at,
-                    format_args!("had {keyword} {bound}, and has it {}", said(now.get(keyword))),
+                    format_args!("changed {keyword} from {bound} to {}", said(now.get(keyword))),
                 );
             }
         }
@@ -202,7 +205,7 @@ impl Judge {
             if let Some(form) = was.get(keyword)
                 && now.get(keyword) != Some(form)
             {
-                self.differs(at, format_args!("had {keyword} {form}, and has it {}", said(now.get(keyword))));
+                self.differs(at, format_args!("changed {keyword} from {form} to {}", said(now.get(keyword))));
             }
         }
     }
@@ -225,12 +228,12 @@ impl Judge {
         let always = required(now);
         for name in required(was).into_iter().filter(|name| !always.contains(name)) {
             if are.contains_key(&name) || !were.contains_key(&name) {
-                self.differs(&path(&name), "was always there, and can be missing");
+                self.differs(&path(&name), "can now be absent");
             }
         }
         match (was.get("additionalProperties"), now.get("additionalProperties")) {
             (None | Some(Value::Bool(true)), _) | (Some(Value::Bool(false)), Some(Value::Bool(false))) => {}
-            (Some(Value::Bool(false)), _) => self.added.push(path("(fields without a name)")),
+            (Some(Value::Bool(false)), _) => self.added.push(path("(unnamed fields)")),
             (Some(of), now) => {
                 if !new.is_empty() {
                     self.cannot_tell(at, "additionalProperties");
@@ -260,7 +263,7 @@ impl Judge {
         }
     }
 
-    /// Definitions are what refers to them: where something is denied or chosen by them, nothing can be concluded.
+    /// Compares definitions. Where they are used under `oneOf`, `not` or `if`, changes cannot be analysed.
     fn definitions(&mut self, at: &str, was: &Schema, now: &Schema) {
         let (were, are) = (members(was, "definitions"), members(now, "definitions"));
         if were.is_empty() || bare_part(was, "definitions") == bare_part(now, "definitions") {
@@ -278,7 +281,7 @@ impl Judge {
     }
 }
 
-/// A keyword without remarks.
+/// A keyword without annotations.
 fn bare_part(schema: &Schema, keyword: &str) -> Option<Value> {
     let value = schema.get(keyword)?;
     Some(bare(&Value::Object(Schema::from_iter([(keyword.to_owned(), value.clone())]))))
@@ -294,7 +297,7 @@ fn refers_to_itself(schema: &Schema) -> bool {
         || inside(schema).into_iter().filter_map(Value::as_object).any(refers_to_itself)
 }
 
-/// The types that are allowed; `None`: all.
+/// The allowed types; `None`: all.
 fn types(schema: &Schema) -> Option<BTreeSet<&str>> {
     match schema.get("type") {
         Some(Value::String(one)) => Some(BTreeSet::from([one.as_str()])),
@@ -322,7 +325,7 @@ fn said(types: Option<&BTreeSet<&str>>) -> String {
     )
 }
 
-/// The values that are named; `None`: they are not.
+/// The listed values; `None`: not limited to a list.
 fn choices(schema: &Schema) -> Option<Vec<&Value>> {
     if let Some(only) = schema.get("const") {
         return Some(vec![only]);

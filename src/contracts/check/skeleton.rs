@@ -1,16 +1,16 @@
-//! What to do about a difference: the rules to paste, so that both versions are published.
+//! The advice for a difference: rules to paste, so that both versions are published.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use crate::contracts::lock::Locked;
-use crate::contracts::model::{Event, Model};
-use crate::rules::{Id, Origin, Rule, SourceText, TypeName};
+use crate::contracts::model::{EventModel, Model};
+use crate::rules::{IdRule, Origin, Rule, SourceText, TypeName};
 
 use super::compare::{self, Fate, properties};
 
-pub(super) fn advice(model: &Model, event: &Event, locked: &Locked, today: &str) -> String {
+pub(super) fn advice(model: &Model, event: &EventModel, locked: &Locked, today: &str) -> String {
     let rule = event.rule.and_then(|nth| model.rules.events.get(nth));
     if let Some(payload) = &event.payload {
         return of_payload(event, &payload.file);
@@ -20,32 +20,35 @@ pub(super) fn advice(model: &Model, event: &Event, locked: &Locked, today: &str)
         Some(Rule { origin: Origin::Event(parent), .. }) => {
             let list = select(event, locked.newest());
             format!(
-                "It is made from {parent}: make the locked fields there, or here in its data:\n\ndata = \"\"\"\n{list}\"\"\"\n"
+                "It is made from {parent}: add the locked fields there, or here in its data:\n\ndata = \
+                 \"\"\"\n{list}\"\"\"\n"
             )
         }
         Some(rule) => of_rule(model, (event, rule), locked, today),
     }
 }
 
-fn of_rule(model: &Model, (event, rule): (&Event, &Rule), locked: &Locked, today: &str) -> String {
+fn of_rule(model: &Model, (event, rule): (&EventModel, &Rule), locked: &Locked, today: &str) -> String {
     let taken = model.events.iter().filter(|other| other.stem == event.stem).map(|other| other.major);
     let next = rule.event_type.with_major(taken.max().unwrap_or(event.major) + 1);
     let new = written(rule, &next);
     let old = &event.event_type;
     if event.origins.len() > 1 {
         return format!(
-            "Readers of {old} rely on what was locked. Put its rules back as they were, and publish the new form beside it as \
-             {next}.\n"
+            "Consumers of {old} rely on the locked contract. Restore its rules, and publish the new form \
+             as {next}.\n"
         );
     }
     if compare::orders_differ(event, locked.newest()) {
         return format!(
-            "Readers of {old} rely on its order. Put its rule back as it was, and publish the new form beside it:\n\n{new}"
+            "Consumers of {old} rely on its order. Restore its rule, and publish the new form in \
+             addition:\n\n{new}"
         );
     }
     let list = select(event, locked.newest());
     let mut text = format!(
-        "Readers of {old} rely on what was locked. Publish both until they have moved; paste this in place of the rule:\n\n\
+        "Consumers of {old} rely on the locked contract. Publish both until they have moved: replace the \
+         rule with\n\n\
          {new}\n[[event]]\ntype       = \"{old}\"\n"
     );
     if let Some(about) = &rule.about {
@@ -59,31 +62,31 @@ fn of_rule(model: &Model, (event, rule): (&Event, &Rule), locked: &Locked, today
     text
 }
 
-fn of_payload(event: &Event, file: &str) -> String {
+fn of_payload(event: &EventModel, file: &str) -> String {
     let (old, next) = (&event.event_type, format!("{}.v{}", event.stem, event.major + 1));
     let new_file = file.replace(old.as_str(), &next);
     format!(
-        "Readers of {old} rely on what was locked. Put {file} back as it was, and give the new form a schema of its own, \
-         {new_file}: the application makes both, {old} and {next}, until they have moved.\n"
+        "Consumers of {old} rely on the locked contract. Restore {file}, and add a schema for the new \
+         form, {new_file}. The application publishes both {old} and {next} until they have moved.\n"
     )
 }
 
-fn of_automatic(event: &Event, locked: &Locked) -> String {
+fn of_automatic(event: &EventModel, locked: &Locked) -> String {
     let list = select(event, locked.newest());
     let (table, on) =
         event.origins.first().map_or(("", ""), |origin| (origin.table.as_str(), origin.on.as_str()));
     let name = TypeName::parse(&event.event_type)
         .map_or_else(|_| "a.name_of_the_business.v1".to_owned(), |name| name.to_string());
     format!(
-        "The table has changed under an automatic event whose form is locked. A rule keeps that form (with events.automatic = \
-         \"also\", under a type of its own):\n\n\
+        "The table of a locked automatic event has changed. This rule keeps the locked form (if \
+         events.automatic = \"also\", choose another type):\n\n\
          [[event]]\ntype = \"{name}\"\nfrom = {}\non   = \"{on}\"\ndata = \"\"\"\n{list}\"\"\"\n",
         quoted(table)
     )
 }
 
-/// A select list that gives what was locked, from what there is now.
-fn select(event: &Event, locked: &Value) -> String {
+/// A select list that produces the locked fields from the current ones.
+fn select(event: &EventModel, locked: &Value) -> String {
     let mut items: Vec<(String, Option<String>)> = Vec::new();
     let mut lost = String::new();
     for (name, was) in properties(locked) {
@@ -92,9 +95,9 @@ fn select(event: &Event, locked: &Value) -> String {
         match compare::fate(event, locked, name) {
             Fate::Kept => items.push((id, None)),
             Fate::Gone(Some(now)) => items.push((format!("{} as {id}", identifier(&now)), said("renamed?"))),
-            Fate::Retyped => items.push((format!("({id})::{sql} as {id}"), said("as it was"))),
+            Fate::Retyped => items.push((format!("({id})::{sql} as {id}"), said("as locked"))),
             Fate::Weaker => {
-                items.push((id.clone(), Some(format!("was always there: coalesce({id}, …) as {id}"))));
+                items.push((id.clone(), Some(format!("was always present: coalesce({id}, …) as {id}"))));
             }
             Fate::Gone(None) => {
                 add(&mut lost, format_args!("  -- {id} ({sql}) is gone: … as {id}"));
@@ -111,7 +114,7 @@ fn select(event: &Event, locked: &Value) -> String {
     text
 }
 
-/// A rule as it is, under another type.
+/// A rule under another event type.
 fn written(rule: &Rule, name: &TypeName) -> String {
     let mut text = format!("[[event]]\ntype       = \"{name}\"\n");
     for (key, value) in [("about", &rule.about), ("owner", &rule.owner)] {
@@ -138,9 +141,9 @@ fn written(rule: &Rule, name: &TypeName) -> String {
     sql("subject", rule.subject.as_ref());
     sql("time", rule.time.as_ref());
     match &rule.id {
-        Id::Change => {}
-        Id::Key => add(&mut text, format_args!("id         = \"key\"")),
-        Id::Given(id) => add(&mut text, format_args!("id         = {}", block(&id.text))),
+        IdRule::Change => {}
+        IdRule::Key => add(&mut text, format_args!("id         = \"key\"")),
+        IdRule::Given(id) => add(&mut text, format_args!("id         = {}", block(&id.text))),
     }
     if let Some(data) = &rule.data {
         add(&mut text, format_args!("data       = {}", block(&data.text)));
@@ -148,7 +151,7 @@ fn written(rule: &Rule, name: &TypeName) -> String {
     text
 }
 
-/// An SQL text as TOML, without escapes where that is possible.
+/// SQL as a TOML string, without escapes if possible.
 fn block(sql: &str) -> String {
     if !sql.contains('\n') {
         return quoted(sql);
@@ -160,12 +163,12 @@ fn block(sql: &str) -> String {
     if body.contains("'''") { quoted(sql) } else { format!("'''{body}'''") }
 }
 
-/// A TOML basic string: the JSON form of a string is one.
+/// A TOML basic string, which has the form of a JSON string.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A name as SQL writes it.
+/// A name in SQL.
 fn identifier(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

@@ -1,4 +1,4 @@
-//! Each kind of difference is named, and nothing else is one.
+//! Each kind of difference is reported, and nothing else.
 
 use std::fs;
 use std::path::Path;
@@ -39,8 +39,8 @@ fn lock(directory: &Path, model: &Model, automatic: bool) -> Lock {
     Lock::read(directory).unwrap().unwrap_or_default()
 }
 
-/// What is found when this becomes of rule and table after both were locked.
-fn after(rule: &str, change: impl FnOnce(&mut Described)) -> Vec<Finding> {
+/// The findings when this rule and table replace the locked ones.
+fn after(rule: &str, change: impl FnOnce(&mut Described)) -> Vec<ContractFinding> {
     let folder = tempfile::tempdir().unwrap();
     let lock = lock(folder.path(), &model(RULE, Automatic::Off, &table()), false);
     assert!(check(&model(RULE, Automatic::Off, &table()), &lock, TODAY).is_empty());
@@ -49,13 +49,15 @@ fn after(rule: &str, change: impl FnOnce(&mut Described)) -> Vec<Finding> {
     check(&model(rule, Automatic::Off, &now), &lock, TODAY)
 }
 
-fn differences(found: &[Finding]) -> Vec<&str> {
-    let [Finding { what: What::Broken { differences, .. }, .. }] = found else { panic!("{found:#?}") };
+fn differences(found: &[ContractFinding]) -> Vec<&str> {
+    let [ContractFinding { what: FindingKind::Broken { differences, .. }, .. }] = found else {
+        panic!("{found:#?}")
+    };
     differences.iter().map(String::as_str).collect()
 }
 
 #[test]
-fn each_difference_of_a_rule_is_named() {
+fn rule_difference_is_named() {
     for (from, to, expected) in [
         (", volume,", ",", "field volume is gone"),
         (
@@ -66,79 +68,118 @@ fn each_difference_of_a_rule_is_named() {
         (
             ", volume,",
             ", volume::text as volume,",
-            "field volume was number or string (numeric), and is string (text)",
+            "field volume changed from number or string (numeric) to string (text)",
         ),
-        ("barcode,", "nullif(barcode, '') as barcode,", "field barcode was never null, and can be null"),
+        ("barcode,", "nullif(barcode, '') as barcode,", "field barcode can now be null"),
         (
             "volume,",
             "volume::float8 as volume,",
-            "field volume has values of another form: it was decimal (numeric), and is double (double precision)",
+            "field volume changed its form from decimal (numeric) to double (double precision)",
         ),
         (
             "plate_id,",
             "plate_id::int4 as plate_id,",
-            "field plate_id has values of another form: it was int64 (bigint), and is int32 (integer)",
+            "field plate_id changed its form from int64 (bigint) to int32 (integer)",
         ),
-        ("hmac(operator) as who", "barcode as who", "field who was a pseudonym (hmac), and is not"),
+        ("hmac(operator) as who", "barcode as who", "field who is no longer a pseudonym (hmac)"),
         (
             "on = \"insert\"",
             "on = \"insert, update\"",
-            "field barcode was always there, and can be missing: a large value that an update did not touch, or a column that \
-             the replica identity does not give",
+            "field barcode can now be absent: a large value that an update left unchanged, or a column \
+             that the replica identity does not provide",
         ),
-        ("on =", "key = \"barcode\"\non =", "its key was plate_id, and is barcode"),
-        ("on =", "key = \"plate_id::text as plate_id\"\non =", "the type of its key was bigint, and is text"),
-        ("on =", "subject = \"barcode\"\non =", "its subject was plate_id, and is barcode"),
-        ("on =", "time = \"full_at\"\non =", "its time was the commit's time, and is full_at"),
-        ("on =", "id = \"key\"\non =", "its id was change, and is key"),
-        ("on =", "id = \"barcode\"\non =", "its id was change, and is barcode"),
+        ("on =", "key = \"barcode\"\non =", "its key changed from plate_id to barcode"),
+        (
+            "on =",
+            "key = \"plate_id::text as plate_id\"\non =",
+            "the type of its key changed from bigint to text",
+        ),
+        ("on =", "subject = \"barcode\"\non =", "its subject changed from plate_id to barcode"),
+        ("on =", "time = \"full_at\"\non =", "its time changed from the commit's time to full_at"),
+        ("on =", "id = \"key\"\non =", "its id changed from change to key"),
+        ("on =", "id = \"barcode\"\non =", "its id changed from change to barcode"),
     ] {
         let rule = RULE.replace(from, to);
         assert_ne!(rule, RULE);
         let found = after(&rule, |_| {});
-        let told = differences(&found);
-        assert!(told.contains(&expected), "{from} -> {to}: {told:#?}");
+        let actual = differences(&found);
+        assert!(actual.contains(&expected), "{from} -> {to}: {actual:#?}");
         assert_eq!(found[0].place.as_ref().map(|place| place.line_and_column().0), Some(2));
     }
 }
 
+/// Readers that ignore case would lose one of the two.
 #[test]
-fn each_difference_of_the_table_is_named() {
+fn names_that_differ_only_by_case_are_refused() {
+    let table = table();
+    let twin = RULE.replace("barcode,", "barcode, state as \"Barcode\",");
+    let found = check(&model(&twin, Automatic::Off, &table), &Lock::default(), TODAY);
+    let expected =
+        FindingKind::CaseOnly { names: vec!["\"Barcode\" and \"barcode\"".into()], maker: Maker::Rule };
+    assert!(found.iter().any(|finding| finding.what == expected && !finding.is_for_lock()), "{found:#?}");
+    let told = found.iter().map(ToString::to_string).collect::<String>();
+    assert!(told.contains("give one of them another name in the rule"), "{told}");
+    // An addition, too.
+    assert!(after(&twin, |_| {}).iter().any(|finding| finding.what == expected));
+    // What is locked stays promised.
+    let folder = tempfile::tempdir().unwrap();
+    let lock = lock(folder.path(), &model(&twin, Automatic::Off, &table), false);
+    assert!(check(&model(&twin, Automatic::Off, &table), &lock, TODAY).is_empty());
+}
+
+#[test]
+fn columns_that_differ_only_by_case_are_not_locked() {
+    let mut table = table();
+    table.relation.columns.push(column("BarCode", Kind::Text, Base::Text, true));
+    table.comments.push(None);
+    let model = model("", Automatic::Also, &table);
+    assert!(check(&model, &Lock::default(), TODAY).is_empty(), "automatic events are no contract");
+    let found = case_only(&to_lock(&model, &Lock::default(), true), &Lock::default());
+    assert!(!found.is_empty() && found.iter().all(|finding| !finding.is_warning()), "{found:#?}");
+    assert!(
+        found[0].to_string().contains("write a rule that gives one of them another name"),
+        "{}",
+        found[0]
+    );
+}
+
+#[test]
+fn table_difference_is_named() {
     type Change = fn(&mut Described);
     let changes: [(Change, &str); 5] = [
-        (|table| table.relation.columns[1].not_null = false, "field barcode was never null, and can be null"),
+        (|table| table.relation.columns[1].not_null = false, "field barcode can now be null"),
         (
             |table| table.relation.columns[5].data_type.base = state(&["empty", "filled"]),
-            "field state had the label \"full\", which is gone or renamed",
+            "field state lost the label \"full\"",
         ),
         (
             |table| {
                 table.relation.columns[0].data_type.base = Base::Text;
                 table.relation.columns[0].kind = Kind::Text;
             },
-            "field plate_id was integer (bigint), and is string (text)",
+            "field plate_id changed from integer (bigint) to string (text)",
         ),
         (
             |table| table.relation.columns[0].data_type.base = Base::Int4,
-            "the type of its key was bigint, and is integer",
+            "the type of its key changed from bigint to integer",
         ),
         (
             |table| {
                 table.relation.columns[0].in_identity = false;
                 table.relation.columns[1].in_identity = true;
             },
-            "its key was plate_id, and is barcode",
+            "its key changed from plate_id to barcode",
         ),
     ];
     for (change, expected) in changes {
         let found = after(RULE, change);
-        let told = differences(&found);
-        assert!(told.contains(&expected), "{told:#?}");
+        let actual = differences(&found);
+        assert!(actual.contains(&expected), "{actual:#?}");
     }
 }
 
 #[test]
-fn differences_inside_composites_and_arrays_are_found_whatever_their_fields_are_called() {
+fn nested_difference_is_found_whatever_the_field_name() {
     const RULE: &str = "[[event]]\ntype = \"lab.a.v1\"\nabout = \"a\"\nfrom = \"lab.plates\"\ndata = \"plate_id, box, states\"\n";
     let table = |fields: &[(&str, Kind)], labels: &[&str]| {
         let mut table = plates();
@@ -158,14 +199,14 @@ fn differences_inside_composites_and_arrays_are_found_whatever_their_fields_are_
         (
             [("description", Kind::Number), ("x-type", Kind::Text)],
             &["empty", "full"],
-            Some("field box has values of another form: it was box, and is box"),
+            Some("field box changed its form from box to box"),
         ),
         (
             [("description", Kind::Text), ("x-type", Kind::Bool)],
             &["empty", "full"],
-            Some("field box has values of another form: it was box, and is box"),
+            Some("field box changed its form from box to box"),
         ),
-        (was, &["empty", "filled"], Some("field states had the label \"full\", which is gone or renamed")),
+        (was, &["empty", "filled"], Some("field states lost the label \"full\"")),
     ] {
         let found = check(&table(&fields, labels), &lock, TODAY);
         match expected {
@@ -176,7 +217,7 @@ fn differences_inside_composites_and_arrays_are_found_whatever_their_fields_are_
 }
 
 #[test]
-fn what_breaks_no_reader_is_no_difference() {
+fn compatible_change_is_no_difference() {
     type Change = fn(&mut Described);
     let changes: [(&str, &str, Change); 7] = [
         ("", "", |table| table.relation.columns[5].data_type.base = state(&["empty", "half", "full"])),
@@ -196,7 +237,7 @@ fn what_breaks_no_reader_is_no_difference() {
 }
 
 #[test]
-fn a_new_field_makes_the_next_minor_and_locked_files_stay_as_they_are() {
+fn new_field_makes_next_minor_and_keeps_locked_files() {
     let folder = tempfile::tempdir().unwrap();
     let first = model(RULE, Automatic::Off, &table());
     lock(folder.path(), &first, false);
@@ -208,41 +249,47 @@ fn a_new_field_makes_the_next_minor_and_locked_files_stay_as_they_are() {
     let second = model(&wider, Automatic::Off, &now);
     let known = Lock::read(folder.path()).unwrap().unwrap();
     let found = check(&second, &known, TODAY);
-    assert_eq!(found.iter().map(|f| f.what.clone()).collect::<Vec<_>>(), [What::Added(vec!["one".into()])]);
+    assert_eq!(
+        found.iter().map(|f| f.what.clone()).collect::<Vec<_>>(),
+        [FindingKind::Added(vec!["one".into()])]
+    );
     let known = lock(folder.path(), &second, false);
     assert!(check(&second, &known, TODAY).is_empty());
     assert_eq!(fs::read(&file).unwrap(), before);
     let schema = known.of("lab.plate_filled.v1").unwrap().newest();
     assert_eq!(schema["x-version"], "1.1");
-    // Events of 1.0 have no such field; what could be null once is still so.
+    // Events of 1.0 lack the field; a field that could be null still can be.
     assert_eq!(schema["required"], json!(["barcode", "plate_id", "state", "volume", "who"]));
     assert_eq!(schema["properties"]["volume"]["type"], json!(["number", "string", "null"]));
     assert!(to_lock(&second, &known, false).is_empty());
-    // Back to the first: a field that was locked is gone.
+    // Back to the first version: a locked field is gone.
     assert_eq!(differences(&check(&first, &known, TODAY)), ["field one is gone"]);
 }
 
 #[test]
-fn types_that_come_and_go_are_told() {
+fn added_and_removed_types_are_reported() {
     let found = after(&RULE.replace("filled.v1", "filled.v2"), |_| {});
     let [new, gone] = &found[..] else { panic!("{found:#?}") };
-    assert_eq!((new.event_type.as_str(), &new.what), ("lab.plate_filled.v2", &What::NotLocked));
+    assert_eq!((new.event_type.as_str(), &new.what), ("lab.plate_filled.v2", &FindingKind::NotLocked));
     assert!(new.to_string().contains("run `forebay events lock`"));
     assert_eq!(gone.event_type, "lab.plate_filled.v1");
     assert!(gone.to_string().contains("delete lab.plate_filled/1.*.json"), "{gone}");
 }
 
 #[test]
-fn past_its_sunset_an_event_is_a_warning_and_nothing_else() {
+fn event_past_sunset_is_only_a_warning() {
     for (sunset, warned) in [("2026-11-20", true), ("2026-11-21", false), ("2027-01-01", false)] {
         let deprecated = format!("deprecated = {{ since = \"2026-01-01\", sunset = \"{sunset}\" }}\n");
         let found = after(&format!("{RULE}{deprecated}"), |_| {});
-        assert_eq!(found.iter().map(Finding::is_warning).collect::<Vec<_>>(), vec![true; warned.into()]);
+        assert_eq!(
+            found.iter().map(ContractFinding::is_warning).collect::<Vec<_>>(),
+            vec![true; warned.into()]
+        );
     }
 }
 
 #[test]
-fn automatic_events_are_a_contract_only_once_they_are_locked() {
+fn automatic_events_are_a_contract_only_once_locked() {
     let folder = tempfile::tempdir().unwrap();
     let before = model("", Automatic::Unmapped, &table());
     assert!(check(&before, &Lock::default(), TODAY).is_empty());
@@ -265,33 +312,38 @@ fn automatic_events_are_a_contract_only_once_they_are_locked() {
         assert!(inserted.contains(expected), "{inserted}");
     }
     let found = check(&model(RULE, Automatic::Off, &table()), &locked, TODAY);
-    assert_eq!(found.iter().filter(|f| matches!(f.what, What::Gone { maker: Maker::Table, .. })).count(), 4);
+    assert_eq!(
+        found.iter().filter(|f| matches!(f.what, FindingKind::Gone { maker: Maker::Table, .. })).count(),
+        4
+    );
 }
 
 #[test]
-fn the_skeleton_of_a_new_major_passes_the_check_when_it_is_pasted() {
+fn pasted_major_version_skeleton_passes_check() {
     let folder = tempfile::tempdir().unwrap();
     let lock = lock(folder.path(), &model(RULE, Automatic::Off, &table()), false);
     let changed =
         RULE.replace(" volume,", " volume::text as volume,").replace("barcode,", "barcode as plate,");
     let found = check(&model(&changed, Automatic::Off, &table()), &lock, TODAY);
-    let [Finding { what: What::Broken { advice, .. }, .. }] = &found[..] else { panic!("{found:#?}") };
+    let [ContractFinding { what: FindingKind::Broken { advice, .. }, .. }] = &found[..] else {
+        panic!("{found:#?}")
+    };
     let pasted = advice.get(advice.find("[[event]]").unwrap()..).unwrap();
     let both = model(pasted, Automatic::Off, &table());
     let types: Vec<_> = both.events.iter().map(|event| event.event_type.as_str()).collect();
     assert_eq!(types, ["lab.plate_filled.v2", "lab.plate_filled.v1"], "{pasted}");
-    // The old version is as it was; the new one is only new.
+    // The old version is unchanged; the new one is only new.
     let left = check(&both, &lock, TODAY);
     let left: Vec<_> = left.iter().map(|f| (f.event_type.as_str(), &f.what)).collect();
-    assert_eq!(left, [("lab.plate_filled.v2", &What::NotLocked)], "{pasted}");
+    assert_eq!(left, [("lab.plate_filled.v2", &FindingKind::NotLocked)], "{pasted}");
 }
 
 #[test]
-fn what_cannot_be_made_from_the_new_version_is_said_in_the_skeleton() {
+fn skeleton_names_fields_new_version_cannot_provide() {
     for (rule, expected) in [
         (RULE.replace(" volume,", ""), "-- volume (numeric) is gone: … as volume"),
         (RULE.replace("barcode,", "nullif(barcode, '') as barcode,"), "coalesce(barcode, …) as barcode"),
-        (RULE.replace("on =", "key = \"barcode\"\non ="), "rely on its order. Put its rule back as it was"),
+        (RULE.replace("on =", "key = \"barcode\"\non ="), "rely on its order. Restore its rule"),
     ] {
         let found = after(&rule, |_| {});
         assert!(found[0].to_string().contains(expected), "{}", found[0]);
@@ -306,7 +358,7 @@ fn what_cannot_be_made_from_the_new_version_is_said_in_the_skeleton() {
 }
 
 #[test]
-fn what_an_application_says_is_locked_as_its_schema_says() {
+fn application_event_is_locked_with_its_given_schema() {
     let folder = tempfile::tempdir().unwrap();
     let schemas = tempfile::tempdir().unwrap();
     let file = schemas.path().join("lab.said.v1.json");
@@ -332,14 +384,14 @@ fn what_an_application_says_is_locked_as_its_schema_says() {
     assert_eq!(newest.newest()["x-order"][0]["key"], "key of the message");
     assert!(check(&first, &known, TODAY).is_empty());
     let found = check(&given(&narrow.replace("[\"integer\", \"null\"]", "\"string\"")), &known, TODAY);
-    assert_eq!(differences(&found), ["field definitions/o.n was integer or null, and is string"]);
+    assert_eq!(differences(&found), ["field definitions/o.n changed from integer or null to string"]);
     assert!(found[0].to_string().contains("lab.said.v2.json"), "{}", found[0]);
     let wider = given(
         &narrow
             .replace("{\"o\": {", "{\"o\": {\"title\": \"O\", ")
             .replace("\"n\": {", "\"m\": {}, \"n\": {"),
     );
-    assert_eq!(check(&wider, &known, TODAY)[0].what, What::Added(vec!["definitions/o.m".into()]));
+    assert_eq!(check(&wider, &known, TODAY)[0].what, FindingKind::Added(vec!["definitions/o.m".into()]));
     let known = lock(folder.path(), &wider, false);
     assert!(check(&wider, &known, TODAY).is_empty());
     assert_eq!(known.of("lab.said.v1").unwrap().minor(), 1);
@@ -348,7 +400,7 @@ fn what_an_application_says_is_locked_as_its_schema_says() {
 }
 
 #[test]
-fn a_field_of_two_rules_may_be_null_if_one_of_them_says_so() {
+fn field_of_two_rules_is_nullable_if_either_is() {
     let rule = |on: &str, id: &str| {
         format!("[[event]]\ntype = \"a.b.v1\"\nfrom = \"lab.plates\"\non = \"{on}\"\ndata = \"{id} as id\"\n")
     };
@@ -364,5 +416,5 @@ fn a_field_of_two_rules_may_be_null_if_one_of_them_says_so() {
     assert!(check(&never, &known, TODAY).is_empty(), "a promise may become stronger");
     let folder = tempfile::tempdir().unwrap();
     let known = lock(folder.path(), &never, false);
-    assert_eq!(differences(&check(&perhaps, &known, TODAY)), ["field id was never null, and can be null"]);
+    assert_eq!(differences(&check(&perhaps, &known, TODAY)), ["field id can now be null"]);
 }

@@ -1,27 +1,27 @@
-//! Automatic events, which follow their table: what `translate::automatic` makes.
+//! Models of automatic events, as `translate::automatic` makes them.
 
 use serde_json::json;
 
 use crate::change::{Column, Described, ReplicaIdentity};
 use crate::config::Automatic;
 use crate::contracts::shape;
-use crate::translate::Settings;
+use crate::translate::TranslateSettings;
 use crate::translate::mapped::Operations;
 use crate::types::Base;
 
-use super::{Event, Field, KeyPart, Order, Origin};
+use super::{EventModel, FieldModel, KeyPart, Order, Origin};
 
-/// What an automatic event tells of.
+/// The kind of an automatic event.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum AutomaticKind {
     Inserted,
     Updated,
     Deleted,
     Truncated,
 }
 
-/// The automatic events of a table of which rules are about these operations.
-pub(super) fn events(settings: &Settings, table: &Described, mapped: Operations) -> Vec<Event> {
+/// The automatic events of a table. `mapped`: the operations that rules read.
+pub(super) fn events(settings: &TranslateSettings, table: &Described, mapped: Operations) -> Vec<EventModel> {
     let relation = &table.relation;
     let is_outbox = settings.rules.outbox_of(&relation.schema, &relation.table).is_some();
     if settings.automatic == Automatic::Off
@@ -32,38 +32,43 @@ pub(super) fn events(settings: &Settings, table: &Described, mapped: Operations)
     }
     let mapped = if settings.automatic == Automatic::Also { Operations::default() } else { mapped };
     let gives_old = relation.columns.iter().any(|column| column.in_identity);
-    // An update that changes the key is told as deleted and inserted.
+    // An update that changes the key is published as a delete and an insert.
     let key_changes = gives_old && !mapped.update && !relation.key().is_empty();
-    let told = [
-        (Told::Inserted, !mapped.insert || key_changes),
-        (Told::Updated, !mapped.update && gives_old),
-        (Told::Deleted, gives_old && (!mapped.delete || key_changes)),
-        (Told::Truncated, true),
+    let kind = [
+        (AutomaticKind::Inserted, !mapped.insert || key_changes),
+        (AutomaticKind::Updated, !mapped.update && gives_old),
+        (AutomaticKind::Deleted, gives_old && (!mapped.delete || key_changes)),
+        (AutomaticKind::Truncated, true),
     ];
-    told.into_iter()
+    kind.into_iter()
         .filter(|(_, comes)| *comes)
-        .map(|(told, _)| event(settings, table, told, key_changes))
+        .map(|(kind, _)| event(settings, table, kind, key_changes))
         .collect()
 }
 
-fn event(settings: &Settings, table: &Described, told: Told, key_changes: bool) -> Event {
+fn event(
+    settings: &TranslateSettings,
+    table: &Described,
+    kind: AutomaticKind,
+    key_changes: bool,
+) -> EventModel {
     let relation = &table.relation;
-    let name = format!("{}.{}", relation.schema, relation.table);
-    let (what, on, sentence) = match told {
-        Told::Inserted => ("inserted", "insert", "A row was inserted"),
-        Told::Updated => ("updated", "update", "A row was updated"),
-        Told::Deleted => ("deleted", "delete", "A row was deleted"),
-        Told::Truncated => ("truncated", "truncate", "All rows were removed by TRUNCATE"),
+    let name = relation.name();
+    let (what, on, sentence) = match kind {
+        AutomaticKind::Inserted => ("inserted", "insert", "A row was inserted"),
+        AutomaticKind::Updated => ("updated", "update", "A row was updated"),
+        AutomaticKind::Deleted => ("deleted", "delete", "A row was deleted"),
+        AutomaticKind::Truncated => ("truncated", "truncate", "All rows were removed by TRUNCATE"),
     };
     let stem = format!("{name}.{what}");
     let part =
         |column: &Column| KeyPart { text: column.name.clone(), sql_type: column.data_type.base.to_string() };
-    let key = match told {
-        Told::Truncated => vec![KeyPart { text: format!("'{name}'"), sql_type: "text".to_owned() }],
+    let key = match kind {
+        AutomaticKind::Truncated => vec![KeyPart { text: format!("'{name}'"), sql_type: "text".to_owned() }],
         _ => relation.key().into_iter().filter_map(|at| relation.columns.get(at)).map(part).collect(),
     };
     let about = table.comment.as_deref().map(|comment| format!(" {}", comment.trim())).unwrap_or_default();
-    Event {
+    EventModel {
         event_type: format!("{stem}.v1"),
         stem,
         major: 1,
@@ -81,14 +86,19 @@ fn event(settings: &Settings, table: &Described, told: Told, key_changes: bool) 
             outbox: None,
             order: Order { key, subject: None, time: None, id: "change".to_owned() },
         }],
-        fields: fields(settings, table, told, key_changes),
+        fields: fields(settings, table, kind, key_changes),
         place: None,
         rule: None,
     }
 }
 
-fn fields(settings: &Settings, table: &Described, told: Told, key_changes: bool) -> Vec<Field> {
-    if told == Told::Truncated {
+fn fields(
+    settings: &TranslateSettings,
+    table: &Described,
+    kind: AutomaticKind,
+    key_changes: bool,
+) -> Vec<FieldModel> {
+    if kind == AutomaticKind::Truncated {
         return ["cascade", "restart_identity"].into_iter().map(flag).collect();
     }
     let relation = &table.relation;
@@ -96,12 +106,12 @@ fn fields(settings: &Settings, table: &Described, told: Told, key_changes: bool)
     let mut fields = Vec::new();
     for (at, column) in relation.columns.iter().enumerate() {
         let hidden = settings.tables.drops(&relation.schema, &relation.table, &column.name)
-            || settings.pii.tags(&relation.schema, &relation.table, &column.name);
-        if hidden || (told == Told::Deleted && !full && !column.in_identity) {
+            || settings.pii.tags_column(relation, column);
+        if hidden || (kind == AutomaticKind::Deleted && !full && !column.in_identity) {
             continue;
         }
-        let after_update = told == Told::Updated || (told == Told::Inserted && key_changes);
-        fields.push(Field {
+        let after_update = kind == AutomaticKind::Updated || (kind == AutomaticKind::Inserted && key_changes);
+        fields.push(FieldModel {
             name: column.name.clone(),
             schema: shape::schema(&column.kind, &column.data_type.base),
             sql_type: column.data_type.to_string(),
@@ -116,9 +126,9 @@ fn fields(settings: &Settings, table: &Described, told: Told, key_changes: bool)
     fields
 }
 
-/// A field of a truncation.
-fn flag(name: &str) -> Field {
-    Field {
+/// A field of a truncate event.
+fn flag(name: &str) -> FieldModel {
+    FieldModel {
         name: name.to_owned(),
         schema: shape::schema(&crate::types::Kind::Bool, &Base::Bool),
         sql_type: Base::Bool.to_string(),
@@ -131,7 +141,7 @@ fn flag(name: &str) -> Field {
     }
 }
 
-/// Whether values are never stored out of line, so that an update always sends them.
+/// Whether values are never TOASTed, so that an update always sends them.
 const fn is_fixed(base: &Base) -> bool {
     matches!(
         base,

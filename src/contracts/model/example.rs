@@ -1,16 +1,16 @@
-//! An event as it may come, whole: the envelope around an example of `data`.
+//! An example event: the envelope with an example of `data`.
 
 mod payload;
 
 use serde_json::{Value, json};
 
-use super::{Event, Model};
+use super::{EventModel, Model};
 use crate::contracts::lock;
 
 pub(super) use self::payload::of_schema;
 
-/// `None`: of a payload that somebody else describes, nothing that fits its schema is known.
-pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Option<Value> {
+/// `None`: no valid example of the outbox payload is known.
+pub(super) fn event(model: &Model, event: &EventModel, minor: Option<u32>) -> Option<Value> {
     let data = event.example_data()?;
     let key = key(event);
     let mut whole = json!({
@@ -44,8 +44,8 @@ pub(super) fn event(model: &Model, event: &Event, minor: Option<u32>) -> Option<
     Some(whole)
 }
 
-/// The key that follows from the example of `data`, where its parts are fields.
-fn key(event: &Event) -> String {
+/// The key of the example, made from its fields where possible.
+fn key(event: &EventModel) -> String {
     let Some(origin) = event.origins.first() else { return String::new() };
     if event.payload.is_some() {
         return "7".to_owned();

@@ -1,25 +1,28 @@
-//! Events that applications make themselves, as far as a schema says what they are: outboxes and messages.
+//! Models of events from outboxes that have a schema.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::change::{Described, Relation};
-use crate::contracts::shape;
+use crate::contracts::shape::{self, resolved};
 use crate::rules::{Outbox, OutboxOrigin, RuleError, Schema as Given};
-use crate::translate::Settings;
-use crate::translate::outbox::Plan;
+use crate::translate::TranslateSettings;
+use crate::translate::outbox::OutboxPlan;
 
-use super::{Event, Field, KeyPart, Order, Origin, Payload, example};
+use super::{EventModel, FieldModel, KeyPart, Order, Origin, Payload, example};
 
-/// The key of a message, in words: it has no column.
+/// The key of a message, which has no column.
 const MESSAGE_KEY: &str = "key of the message";
 
-/// The events whose schemas the outboxes give, by type.
+/// The events of outboxes that have a schema, by type.
 ///
 /// # Errors
-/// An outbox's table is not known, or is none.
-pub(super) fn events(settings: &Settings, tables: &[Described]) -> Result<Vec<Event>, Vec<RuleError>> {
+/// An outbox's table is unknown or not valid.
+pub(super) fn events(
+    settings: &TranslateSettings,
+    tables: &[Described],
+) -> Result<Vec<EventModel>, Vec<RuleError>> {
     let (mut events, mut errors) = (Vec::new(), Vec::new());
     for outbox in &settings.rules.outboxes {
         match origin(settings, outbox, tables) {
@@ -31,7 +34,11 @@ pub(super) fn events(settings: &Settings, tables: &[Described]) -> Result<Vec<Ev
     if errors.is_empty() { Ok(events) } else { Err(errors) }
 }
 
-fn origin(settings: &Settings, outbox: &Outbox, tables: &[Described]) -> Result<Origin, Vec<RuleError>> {
+fn origin(
+    settings: &TranslateSettings,
+    outbox: &Outbox,
+    tables: &[Described],
+) -> Result<Origin, Vec<RuleError>> {
     let text = "text".to_owned();
     let (table, key, time, id) = match &outbox.origin {
         OutboxOrigin::Messages(_) => {
@@ -61,19 +68,19 @@ fn origin(settings: &Settings, outbox: &Outbox, tables: &[Described]) -> Result<
     })
 }
 
-/// The type of the key's column, and whether rows say when they happened. Columns are told by what they hold: what they are called is
-/// nothing that a reader sees.
-fn facts(settings: &Settings, relation: &Relation) -> Result<(String, bool), Vec<RuleError>> {
-    let plan = Plan::new(&settings.rules, relation, &settings.pii).map_err(|wrong| wrong.0)?;
+/// The type of the key column, and whether rows have a time. Columns are named by role, because consumers do not see
+/// their names.
+fn facts(settings: &TranslateSettings, relation: &Relation) -> Result<(String, bool), Vec<RuleError>> {
+    let plan = OutboxPlan::new(&settings.rules, relation, &settings.pii).map_err(|wrong| wrong.0)?;
     let key = plan.as_ref().and_then(|plan| relation.columns.get(plan.key()));
     let sql_type = key.map(|column| column.data_type.base.to_string()).unwrap_or_default();
     Ok((sql_type, plan.is_some_and(|plan| plan.has_time())))
 }
 
-fn event(outbox: &Outbox, schema: &Given, origin: &Origin) -> Event {
+fn event(outbox: &Outbox, schema: &Given, origin: &Origin) -> EventModel {
     let says = |member: &str| schema.text.get(member).and_then(Value::as_str).map(str::to_owned);
     let name = &schema.event_type;
-    Event {
+    EventModel {
         event_type: name.to_string(),
         stem: name.stem().to_owned(),
         major: name.major(),
@@ -94,14 +101,14 @@ fn event(outbox: &Outbox, schema: &Given, origin: &Origin) -> Event {
     }
 }
 
-/// The schema's file, as the rule names its folder.
+/// The path of the schema file, as the rule writes its directory.
 fn file(outbox: &Outbox, schema: &Given) -> String {
     let folder = outbox.schemas_in.as_ref().map_or("", |(folder, _)| folder.as_str());
     Path::new(folder).join(schema.file.file_name().unwrap_or_default()).display().to_string()
 }
 
-/// The fields of a payload, as far as its schema names them.
-fn fields(root: &Map<String, Value>) -> Vec<Field> {
+/// The fields of a payload that its schema names.
+fn fields(root: &Map<String, Value>) -> Vec<FieldModel> {
     let whole = resolved(root, root);
     let required = whole.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let Some(properties) = whole.get("properties").and_then(Value::as_object) else { return Vec::new() };
@@ -111,7 +118,7 @@ fn fields(root: &Map<String, Value>) -> Vec<Field> {
         let says = |member: &str| {
             [&own, &schema].iter().find_map(|schema| schema.get(member)?.as_str().map(str::to_owned))
         };
-        Field {
+        FieldModel {
             name: name.clone(),
             sql_type: String::new(),
             nullable: shape::names_null(&schema),
@@ -124,24 +131,4 @@ fn fields(root: &Map<String, Value>) -> Vec<Field> {
         }
     };
     properties.iter().map(field).collect()
-}
-
-/// A schema, or the definition that it refers to.
-pub(super) fn resolved<'a>(
-    root: &'a Map<String, Value>,
-    schema: &'a Map<String, Value>,
-) -> &'a Map<String, Value> {
-    let mut found = schema;
-    // A definition that refers to itself says nothing.
-    for _ in 0..8 {
-        let Some(to) = found.get("$ref").and_then(Value::as_str) else { break };
-        let name = to.strip_prefix("#/definitions/").map(|name| name.replace("~1", "/").replace("~0", "~"));
-        let target = match name {
-            Some(name) => root.get("definitions").and_then(|all| all.get(&name)?.as_object()),
-            None => Some(root),
-        };
-        let Some(target) = target else { break };
-        found = target;
-    }
-    found
 }

@@ -1,4 +1,4 @@
-//! Rules and tables in, a description out.
+//! Models of rules and tables.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub(in crate::contracts) fn column(name: &str, kind: Kind, base: Base, not_null:
         kind,
         data_type: SqlType::plain(base),
         not_null,
+        origin: None,
         in_identity: name == "plate_id",
     }
 }
@@ -42,20 +43,22 @@ pub(in crate::contracts) fn plates() -> Described {
             columns,
             primary_key: vec![0],
             absent: Vec::new(),
+            unknown: None,
         },
         comment: Some("Plates of the lab".into()),
         comments,
+        unsent: Vec::new(),
     }
 }
 
-pub(in crate::contracts) fn settings(rules: &str, automatic: Automatic) -> Settings {
+pub(in crate::contracts) fn settings(rules: &str, automatic: Automatic) -> TranslateSettings {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("lab.toml"), rules).unwrap();
-    Settings {
+    TranslateSettings {
         automatic,
         rules: Arc::new(Rules::load("*.toml", Path::new(folder.path())).unwrap()),
         pii: Pii { columns: vec!["*.*.operator".into()], ..Pii::default() },
-        ..Settings::default()
+        ..TranslateSettings::default()
     }
 }
 
@@ -95,18 +98,18 @@ on = "insert"
 "#;
 
 #[test]
-fn a_rule_is_described_with_types_meanings_and_what_may_be_missing() {
+fn rule_model_has_types_meanings_and_optional_fields() {
     let model = model(RULES, Automatic::Off, &plates());
     let types: Vec<_> = model.events.iter().map(|event| event.event_type.as_str()).collect();
     assert_eq!(types, ["lab.plate_filled.v2", "lab.plate_filled.v1", "lab.plate_came.v1"]);
     let [filled, old, came] = &model.events[..] else { panic!() };
-    let told: Vec<_> = filled
+    let actual: Vec<_> = filled
         .fields
         .iter()
         .map(|f| (f.name.as_str(), f.sql_type.as_str(), f.nullable, f.optional, f.meaning.as_deref(), f.hmac))
         .collect();
     assert_eq!(
-        told,
+        actual,
         [
             ("plate_id", "bigint", false, false, Some("its number"), false),
             ("plate", "text", false, true, Some("what the label says"), false),
@@ -121,21 +124,21 @@ fn a_rule_is_described_with_types_meanings_and_what_may_be_missing() {
     );
     assert_eq!(origin.order.key, [KeyPart { text: "barcode".into(), sql_type: "text".into() }]);
     assert_eq!(origin.order.time.as_deref(), Some("full_at"));
-    // An old version says what the new one says, and comes in the same order.
+    // The derived version has the same descriptions in the same order.
     assert_eq!(old.fields[0].meaning.as_deref(), Some("its number"));
     assert_eq!(old.origins[0].order, origin.order);
     assert_eq!(old.origins[0].from_event.as_deref(), Some("lab.plate_filled.v2"));
-    // What is inserted is there, whole; personal data stays out of what names no columns.
+    // An inserted row is complete. A rule without a select list leaves out personal data.
     assert!(came.fields.iter().all(|field| !field.optional && field.name != "operator"));
     assert_eq!(came.origins[0].order.key[0].text, "plate_id");
 }
 
-/// Plates, as if they were an outbox.
+/// An outbox on the table `lab.plates`.
 const OUTBOX: &str = "[[event]]\noutbox = \"lab.plates\"\ntype = \"lab.{type}\"\nabout = \"What plates say.\"\nowner = \"lab\"\n\
                       columns = { id = \"plate_id\", aggregateid = \"plate_id\", type = \"barcode\", payload = \"barcode\" }\n";
 
 #[test]
-fn automatic_events_are_those_that_no_rule_replaces() {
+fn automatic_events_exclude_mapped_operations() {
     let types = |rules, automatic, table: &Described| -> Vec<String> {
         let events = model(rules, automatic, table).events.into_iter();
         events.filter(|event| event.automatic).map(|event| event.event_type).collect()
@@ -150,7 +153,7 @@ fn automatic_events_are_those_that_no_rule_replaces() {
     let all = ["deleted", "inserted", "truncated", "updated"];
     for (rules, automatic, table, expected) in [
         (insert, Automatic::Also, plates(), &all[..]),
-        // An update that changes the key is told as deleted and inserted.
+        // An update that changes the key is published as a delete and an insert.
         (insert, Automatic::Unmapped, plates(), &all[..]),
         (update, Automatic::Unmapped, plates(), &["deleted", "truncated"][..]),
         (insert, Automatic::Off, plates(), &[][..]),
@@ -171,13 +174,13 @@ fn automatic_events_are_those_that_no_rule_replaces() {
 }
 
 #[test]
-fn two_rules_of_one_type_are_one_event_whose_fields_may_differ() {
+fn rules_of_one_type_merge_into_one_event() {
     let rules = "[[event]]\ntype = \"a.b.v1\"\nfrom = \"lab.plates\"\non = \"insert\"\ndata = \"plate_id as id, barcode\"\n\
                  [[event]]\ntype = \"a.b.v1\"\nfrom = \"lab.plates\"\non = \"delete\"\ndata = \"plate_id::text as id, 1 as one\"\n";
     let model = model(rules, Automatic::Off, &plates());
     let [event] = &model.events[..] else { panic!() };
-    let told: Vec<_> = event.fields.iter().map(|f| (f.name.as_str(), f.optional)).collect();
-    assert_eq!(told, [("id", false), ("barcode", true), ("one", true)]);
+    let actual: Vec<_> = event.fields.iter().map(|f| (f.name.as_str(), f.optional)).collect();
+    assert_eq!(actual, [("id", false), ("barcode", true), ("one", true)]);
     assert_eq!(event.fields[0].schema["anyOf"].as_array().unwrap().len(), 2);
     assert_eq!(event.origins.len(), 2);
     let schema = document(&model, event, 0, None);
@@ -186,14 +189,17 @@ fn two_rules_of_one_type_are_one_event_whose_fields_may_differ() {
 }
 
 #[test]
-fn a_table_that_nobody_described_is_an_error_of_the_rule() {
+fn undescribed_table_is_an_error_of_its_rule() {
     let error =
         Model::new("urn:forebay:lab", None, &settings(RULES, Automatic::Off), &[]).unwrap_err().to_string();
-    assert!(error.contains("lab.toml:3:9: lab.plate_filled.v2: nothing is known of lab.plates"), "{error}");
+    assert!(
+        error.contains("lab.toml:3:9: lab.plate_filled.v2: the columns of lab.plates are unknown"),
+        "{error}"
+    );
 }
 
 #[test]
-fn an_example_is_a_whole_event_and_its_key_is_the_field() {
+fn example_is_a_whole_event_with_its_key_field() {
     let mut model = model(RULES, Automatic::Off, &plates());
     model.schemas = Some("https://schemas.example".to_owned());
     let example = model.example(&model.events[1], Some(3)).unwrap();

@@ -1,52 +1,51 @@
-//! TOML values with their places, as fixtures use them: what SQL has and TOML has not is `{ null = true }` and
-//! `{ unavailable = true }`.
+//! TOML values with positions. SQL values that TOML lacks are written `{ null = true }` and `{ unavailable = true }`.
 
 use std::sync::Arc;
 
 use serde_json::Value as Json;
 use toml_edit::{Item, TableLike, Value};
 
-use crate::rules::{Place, RuleError, SourceFile};
+use crate::rules::{FilePosition, RuleError, SourceFile};
 
-/// A file that is read, and what is wrong with it.
-pub(super) struct Reader<'a> {
+/// Reads a file and collects its mistakes.
+pub(super) struct FixtureReader<'a> {
     pub(super) file: &'a Arc<SourceFile>,
-    /// The case that is read, for messages.
+    /// The current case, for messages.
     pub(super) case: Option<String>,
     pub(super) errors: &'a mut Vec<RuleError>,
 }
 
-/// A value of a row, as a fixture gives it.
+/// A value of a row in a fixture.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     Null,
     /// An unchanged TOASTed value that the server did not send.
     Unavailable,
-    /// A text, or a moment: as Postgres reads it.
+    /// A string or date, in PostgreSQL's input form.
     Text(String),
     Bool(bool),
-    /// As Postgres reads it.
+    /// A number, in PostgreSQL's input form.
     Number(String),
     /// An array or a table.
     Json(Json),
 }
 
-impl Reader<'_> {
-    pub(super) fn place(&self, offset: usize) -> Place {
-        Place { file: Arc::clone(self.file), offset }
+impl FixtureReader<'_> {
+    pub(super) fn place(&self, offset: usize) -> FilePosition {
+        FilePosition { file: Arc::clone(self.file), offset }
     }
 
-    /// The place of a key, else that of what stands around it.
-    pub(super) fn place_of(&self, table: &dyn TableLike, key: &str, around: usize) -> Place {
+    /// Position of a key, or of the enclosing item.
+    pub(super) fn place_of(&self, table: &dyn TableLike, key: &str, around: usize) -> FilePosition {
         let span = table.key(key).and_then(toml_edit::Key::span);
         self.place(span.map_or(around, |span| span.start))
     }
 
-    pub(super) fn wrong(&mut self, place: Place, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, place: FilePosition, message: impl Into<String>) {
         self.errors.push(RuleError { place: Some(place), event: self.case.clone(), message: message.into() });
     }
 
-    /// Refuses keys that nobody reads.
+    /// Reports unknown keys.
     pub(super) fn only(&mut self, table: &dyn TableLike, known: &[&str], around: usize) {
         let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
         for key in keys.iter().filter(|key| !known.contains(&key.as_str())) {
@@ -54,7 +53,7 @@ impl Reader<'_> {
             let distance = |known: &&&str| strsim::damerau_levenshtein(known, key);
             let near = known.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
             let hint = near.map_or_else(
-                || format!("known are {}", known.join(", ")),
+                || format!("valid keys are {}", known.join(", ")),
                 |near| format!("did you mean {near:?}?"),
             );
             self.wrong(place, format!("unknown key {key:?}; {hint}"));
@@ -66,7 +65,7 @@ impl Reader<'_> {
         let text = item.as_str().map(str::to_owned);
         if text.is_none() {
             let place = self.place_of(table, key, around);
-            self.wrong(place, format!("{key} must be a text in quotes, not {}", item.type_name()));
+            self.wrong(place, format!("{key} must be a string in quotes, not {}", item.type_name()));
         }
         text
     }
@@ -75,13 +74,13 @@ impl Reader<'_> {
         let Some(item) = table.get(key) else { return false };
         item.as_bool().unwrap_or_else(|| {
             let place = self.place_of(table, key, around);
-            self.wrong(place, format!("{key} is true or false"));
+            self.wrong(place, format!("{key} must be true or false"));
             false
         })
     }
 }
 
-/// Where an item begins.
+/// Offset of an item.
 pub(super) fn start_of(item: &Item, around: usize) -> usize {
     item.span().map_or(around, |span| span.start)
 }
@@ -103,13 +102,13 @@ pub(super) fn literal(item: &Item) -> Literal {
     }
 }
 
-/// `{ null = true }` and the like.
+/// Whether an item is `{ null = true }` or another mark.
 fn is_mark(item: &Item, name: &str) -> bool {
     item.as_table_like()
         .is_some_and(|table| table.len() == 1 && table.get(name).and_then(Item::as_bool) == Some(true))
 }
 
-/// As Postgres reads it. What has more digits than a float is given as a text.
+/// A number in PostgreSQL's input form. A number with more digits than a float must be written as a string.
 fn float(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()
@@ -120,7 +119,7 @@ fn float(number: f64) -> String {
     }
 }
 
-/// What an item is as JSON.
+/// An item as JSON.
 pub(super) fn json(item: &Item) -> Json {
     if is_mark(item, "null") {
         return Json::Null;
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_keep_what_is_written() {
+    fn fixture_values_are_kept_verbatim() {
         let document = toml_edit::ImDocument::parse(
             "a = 12.500\nb = +1_000.0\nc = { null = true }\nd = { unavailable = true }\ne = 2026-11-21T08:00:00Z\n\
              f = [1, { x = { null = true } }]\ng = inf\nh = true\ni = { null = true, x = 1 }\n",

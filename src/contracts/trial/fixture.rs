@@ -1,4 +1,4 @@
-//! `events/tests/*.toml`: changes, and the events that they must become. Everything wrong with a file is told with its place.
+//! Parses `events/tests/*.toml`: changes and the events they must make. Every mistake has a position.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use toml_edit::{ImDocument, Item, TableLike, Value};
 
 use crate::change::Relation;
 use crate::config::TableName;
-use crate::rules::{Place, RuleError, SourceFile};
+use crate::rules::{FilePosition, RuleError, SourceFile};
 
-use super::document::{Literal, Reader, json, literal, start_of};
+use super::document::{FixtureReader, Literal, json, literal, start_of};
 use super::tables;
 
-/// A fixture file, read.
+/// A parsed fixture file.
 #[derive(Debug)]
 pub(super) struct Fixture {
-    /// Tables that it declares itself.
+    /// Tables that it declares.
     pub(super) tables: Vec<Relation>,
     /// The key of `hmac()` in its cases.
     pub(super) hmac_key: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Fixture {
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: String,
-    pub(super) place: Place,
+    pub(super) place: FilePosition,
     pub(super) table: TableName,
     pub(super) on: On,
     pub(super) new: Vec<Given>,
@@ -34,14 +34,14 @@ pub(super) struct Case {
     pub(super) expected: Expected,
 }
 
-/// What happens to the row.
+/// The operation of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
-    /// It comes.
+    /// The row is inserted.
     Insert,
-    /// It changes.
+    /// The row is updated.
     Update,
-    /// It goes.
+    /// The row is deleted.
     Delete,
 }
 
@@ -50,19 +50,19 @@ pub enum On {
 pub(super) struct Given {
     pub(super) column: String,
     pub(super) value: Literal,
-    pub(super) place: Place,
+    pub(super) place: FilePosition,
 }
 
-/// What must become of a change.
+/// The expected result of a change.
 #[derive(Debug)]
 pub(super) struct Expected {
-    /// The events, in order; `None`: they are not looked at.
+    /// The events, in order; `None`: not compared.
     pub(super) events: Option<Vec<ExpectedEvent>>,
-    /// A part of the error of a rule.
+    /// A part of a rule's error message.
     pub(super) fails: Option<String>,
 }
 
-/// One event, as far as it is to be looked at.
+/// The attributes of an expected event that are compared.
 #[derive(Debug)]
 pub(super) struct ExpectedEvent {
     pub(super) event_type: String,
@@ -70,7 +70,7 @@ pub(super) struct ExpectedEvent {
     pub(super) subject: Option<String>,
     pub(super) time: Option<String>,
     pub(super) data: Option<Json>,
-    /// Whether `data` may have more than what is given.
+    /// Whether `data` may have more fields than listed.
     pub(super) contains: bool,
     pub(super) unavailable: Vec<String>,
 }
@@ -78,9 +78,9 @@ pub(super) struct ExpectedEvent {
 const CASE: &[&str] = &["name", "table", "on", "new", "old", "events", "nothing", "fails"];
 const EVENT: &[&str] = &["type", "key", "subject", "time", "data", "contains", "unavailable"];
 
-/// Reads a file. `None` if that is of no use; what is wrong is added to `errors`.
+/// Parses a file and adds its mistakes to `errors`. `None` if the file is not usable.
 pub(super) fn parse(file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -> Option<Fixture> {
-    let mut reader = Reader { file, case: None, errors };
+    let mut reader = FixtureReader { file, case: None, errors };
     let document = match ImDocument::parse(file.text.as_str()) {
         Ok(document) => document,
         Err(error) => {
@@ -104,26 +104,26 @@ pub(super) fn parse(file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -> Opti
         }
         Some(other) => {
             let place = reader.place(start_of(other, 0));
-            reader.wrong(place, "write [[case]], in double brackets");
+            reader.wrong(place, "expected [[case]], in double brackets");
         }
         None => {}
     }
     Some(Fixture { tables, hmac_key, cases })
 }
 
-fn case(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<Case> {
+fn case(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> Option<Case> {
     let before = reader.errors.len();
     let name = reader.text(table, "name", start);
     reader.case.clone_from(&name);
     reader.only(table, CASE, start);
     if name.is_none() && !table.contains_key("name") {
         let place = reader.place(start);
-        reader.wrong(place, "a case needs a name = \"…\", which says what it shows");
+        reader.wrong(place, "missing name; add name = \"…\"");
     }
     let of = reader.text(table, "table", start);
     if of.is_none() && !table.contains_key("table") {
         let place = reader.place(start);
-        reader.wrong(place, "a case needs a table = \"schema.table\"");
+        reader.wrong(place, "missing table; add table = \"schema.table\"");
     }
     let of = of.and_then(|text| match TableName::parse(&text) {
         Ok(name) => Some(name),
@@ -145,7 +145,7 @@ fn case(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<
     };
     if case.on == On::Insert && table.contains_key("old") {
         let place = reader.place_of(table, "old", start);
-        reader.wrong(place, "an insert has no old row; leave it out");
+        reader.wrong(place, "an insert has no old row; remove it");
     }
     if case.on == On::Delete && table.contains_key("new") {
         let place = reader.place_of(table, "new", start);
@@ -154,7 +154,7 @@ fn case(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<
     (reader.errors.len() == before).then_some(case)
 }
 
-fn on(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<On> {
+fn on(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> Option<On> {
     let Some(text) = reader.text(table, "on", start) else {
         return (!table.contains_key("on")).then_some(On::Insert);
     };
@@ -164,13 +164,13 @@ fn on(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<On
         "delete" => Some(On::Delete),
         other => {
             let place = reader.place_of(table, "on", start);
-            reader.wrong(place, format!("on = {other:?}: it is \"insert\", \"update\" or \"delete\""));
+            reader.wrong(place, format!("on = {other:?}: expected \"insert\", \"update\" or \"delete\""));
             None
         }
     }
 }
 
-fn row(reader: &mut Reader<'_>, table: &dyn TableLike, key: &str, start: usize) -> Vec<Given> {
+fn row(reader: &mut FixtureReader<'_>, table: &dyn TableLike, key: &str, start: usize) -> Vec<Given> {
     let Some(item) = table.get(key) else { return Vec::new() };
     let Some(columns) = item.as_table_like() else {
         let place = reader.place_of(table, key, start);
@@ -186,19 +186,20 @@ fn row(reader: &mut Reader<'_>, table: &dyn TableLike, key: &str, start: usize) 
     given.collect()
 }
 
-fn expected(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Expected {
+fn expected(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> Expected {
     let nothing = reader.flag(table, "nothing", start);
     let fails = reader.text(table, "fails", start);
     let mut events = table.get("events").map(|item| events(reader, item, start));
     match (&events, nothing, &fails) {
         (None, false, None) => {
             let place = reader.place(start);
-            let message = "what must come of it? Write events = [ … ], nothing = true, or fails = \"a part of the error\"";
+            let message = "missing expectation; add events = [ … ], nothing = true, or fails = \"a part \
+                of the error\"";
             reader.wrong(place, message);
         }
         (Some(_), true, _) => {
             let place = reader.place_of(table, "nothing", start);
-            reader.wrong(place, "nothing and events contradict each other; leave one of them out");
+            reader.wrong(place, "nothing and events exclude each other; remove one of them");
         }
         _ => {}
     }
@@ -208,38 +209,38 @@ fn expected(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Exp
     Expected { events, fails }
 }
 
-fn events(reader: &mut Reader<'_>, item: &Item, start: usize) -> Vec<ExpectedEvent> {
+fn events(reader: &mut FixtureReader<'_>, item: &Item, start: usize) -> Vec<ExpectedEvent> {
     let around = start_of(item, start);
     let tables: Vec<&dyn TableLike> = if let Item::ArrayOfTables(tables) = item {
         tables.iter().map(|table| table as &dyn TableLike).collect()
     } else {
         let place = reader.place(around);
         let Some(array) = item.as_array() else {
-            reader.wrong(place, "events is a list: events = [ { type = \"…\", data = { … } } ]");
+            reader.wrong(place, "events must be an array: events = [ { type = \"…\", data = { … } } ]");
             return Vec::new();
         };
         let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
         if tables.len() != array.len() {
-            reader.wrong(place, "each of events is { type = \"…\", data = { … } }");
+            reader.wrong(place, "each event must be { type = \"…\", data = { … } }");
         }
         tables.into_iter().map(|table| table as &dyn TableLike).collect()
     };
     tables.into_iter().filter_map(|table| event(reader, table, around)).collect()
 }
 
-fn event(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option<ExpectedEvent> {
+fn event(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> Option<ExpectedEvent> {
     reader.only(table, EVENT, start);
     let event_type = reader.text(table, "type", start);
     if event_type.is_none() && !table.contains_key("type") {
         let place = reader.place(start);
-        reader.wrong(place, "an expected event needs its type");
+        reader.wrong(place, "missing type of an expected event");
     }
     let data = table.get("data").and_then(|item| data(reader, table, item, start));
     let unavailable = table.get("unavailable").map(|item| {
         let texts = item.as_array().map(|array| array.iter().map(|value| value.as_str().map(str::to_owned)));
         texts.and_then(Iterator::collect::<Option<Vec<String>>>).unwrap_or_else(|| {
             let place = reader.place_of(table, "unavailable", start);
-            reader.wrong(place, "unavailable is a list of field names");
+            reader.wrong(place, "unavailable must be an array of field names");
             Vec::new()
         })
     });
@@ -254,8 +255,8 @@ fn event(reader: &mut Reader<'_>, table: &dyn TableLike, start: usize) -> Option
     })
 }
 
-/// A table, or a text that is JSON.
-fn data(reader: &mut Reader<'_>, table: &dyn TableLike, item: &Item, start: usize) -> Option<Json> {
+/// The expected data: a table, or a string with JSON.
+fn data(reader: &mut FixtureReader<'_>, table: &dyn TableLike, item: &Item, start: usize) -> Option<Json> {
     let data = match item.as_str() {
         Some(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
         None => Ok(json(item)),
@@ -264,12 +265,12 @@ fn data(reader: &mut Reader<'_>, table: &dyn TableLike, item: &Item, start: usiz
         Ok(data @ Json::Object(_)) => Some(data),
         Ok(_) => {
             let place = reader.place_of(table, "data", start);
-            reader.wrong(place, "data is an object: { field = value, … }, or a text of JSON");
+            reader.wrong(place, "data must be an object, { field = value, … }, or a string of JSON");
             None
         }
         Err(error) => {
             let place = reader.place_of(table, "data", start);
-            reader.wrong(place, format!("data is a text that is not JSON: {error}"));
+            reader.wrong(place, format!("data is a string that is not JSON: {error}"));
             None
         }
     }

@@ -1,5 +1,5 @@
-//! Rules tried before they are used: fixtures, which need no server. Rows of text become real changes, and go to the real
-//! [`Translator`](crate::translate::Translator): what they make is what the daemon would publish.
+//! Fixtures: rules tested without a server. Rows of text become changes for the real
+//! [`Translator`](crate::translate::Translator), so that a test makes the same events as the daemon.
 
 mod compare;
 mod document;
@@ -10,5 +10,5 @@ mod tables;
 mod types;
 
 pub use self::fixture::On;
-pub use self::row::{Made, Values};
-pub use self::suite::{HMAC_KEY, Report, test};
+pub use self::row::{OwnedChange, Values};
+pub use self::suite::{FixtureReport, HMAC_KEY, test};

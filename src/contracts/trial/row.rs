@@ -1,9 +1,9 @@
-//! Rows of text become what the decoder makes of a message: cells over a buffer.
+//! Builds changes from rows of text, in the form that the decoder makes: cells over a buffer.
 
 use std::collections::HashMap;
 
 use crate::change::{Cell, OldRow, Operation, Relation, ReplicaIdentity, Tuple};
-use crate::rules::{Place, RuleError};
+use crate::rules::{FilePosition, RuleError};
 use crate::types::Kind;
 
 use super::document::Literal;
@@ -32,7 +32,7 @@ impl Values {
         self.cells.push(Cell::Unchanged);
     }
 
-    /// What of it the replica identity tells.
+    /// The part that the replica identity provides.
     fn only(&self, relation: &Relation) -> Self {
         let known = relation.columns.iter().zip(&self.cells);
         let cells = known.map(|(column, cell)| if column.in_identity { *cell } else { Cell::Null });
@@ -44,7 +44,7 @@ impl Values {
     }
 }
 
-/// What is known of the old row.
+/// The known part of the old row.
 #[derive(Debug)]
 enum Old {
     No,
@@ -54,14 +54,14 @@ enum Old {
 
 /// A change that owns its rows.
 #[derive(Debug)]
-pub struct Made {
+pub struct OwnedChange {
     on: On,
     new: Values,
     old: Old,
 }
 
-impl Made {
-    /// What happened.
+impl OwnedChange {
+    /// The operation.
     pub fn operation(&self) -> Operation<'_> {
         let old = match &self.old {
             Old::No => None,
@@ -77,7 +77,7 @@ impl Made {
         }
     }
 
-    /// A row that comes, changes into itself, or goes, as the server would send it of this table.
+    /// The insert, update or delete of a row, as the server would send it. An update leaves the row unchanged.
     pub fn of_row(on: On, row: &Values, relation: &Relation) -> Self {
         let old = match (on, relation.identity) {
             (On::Insert, _) => Old::No,
@@ -89,15 +89,15 @@ impl Made {
     }
 }
 
-/// The change that a case tells of, as the server would send it.
+/// The change of a case, as the server would send it.
 ///
 /// # Errors
-/// What cannot be: no such column, a value that its type does not know, an old value that the replica identity does not give.
+/// An unknown column, an invalid value, or an old value that the replica identity does not provide.
 pub(super) fn change(
     case: &Case,
     relation: &Relation,
     forms: &mut HashMap<(u32, usize), Form>,
-) -> Result<Made, Vec<RuleError>> {
+) -> Result<OwnedChange, Vec<RuleError>> {
     let mut errors = Vec::new();
     let mut maker = Maker { case, relation, forms, errors: &mut errors };
     let new = maker.texts(&case.new);
@@ -111,7 +111,7 @@ pub(super) fn change(
         return Err(errors);
     }
     let columns = relation.columns.len();
-    // What an update does not say of the old row has not changed.
+    // Columns of the old row that an update does not list are unchanged.
     let before = |at: usize| match (old.get(&at), case.on) {
         (Some(text), _) => Some(text),
         (None, On::Update) => new.get(&at),
@@ -125,10 +125,10 @@ pub(super) fn change(
         (On::Update, _) if !key_changed => Old::No,
         _ => Old::Key(values(columns, |at| before(at).filter(|_| is_key(at)))),
     };
-    Ok(Made { on: case.on, new: values(columns, |at| new.get(&at)), old })
+    Ok(OwnedChange { on: case.on, new: values(columns, |at| new.get(&at)), old })
 }
 
-/// A value in Postgres' text form, or none.
+/// A value in PostgreSQL's text form, NULL or unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Text {
     Null,
@@ -156,7 +156,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn wrong(&mut self, place: &Place, message: String) {
+    fn wrong(&mut self, place: &FilePosition, message: String) {
         let event = Some(self.case.name.clone());
         self.errors.push(RuleError { place: Some(place.clone()), event, message });
     }
@@ -165,14 +165,14 @@ impl Maker<'_> {
         let mut texts = HashMap::new();
         for Given { column, value, place } in given {
             let Some(at) = self.relation.columns.iter().position(|of| of.name == *column) else {
-                let (schema, table) = (&self.relation.schema, &self.relation.table);
+                let table = self.relation.name();
                 let known: Vec<_> = self.relation.columns.iter().map(|of| of.name.as_str()).collect();
                 let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
                 let hint = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 2).map_or_else(
-                    || format!("it has {}", known.join(", ")),
+                    || format!("its columns are {}", known.join(", ")),
                     |name| format!("did you mean {name}?"),
                 );
-                self.wrong(place, format!("{schema}.{table} has no column {column}; {hint}"));
+                self.wrong(place, format!("{table} has no column {column}; {hint}"));
                 continue;
             };
             match self.text(at, value) {
@@ -197,7 +197,7 @@ impl Maker<'_> {
                 }
                 _ => {
                     return Err(format!(
-                        "a {} is written as Postgres prints it, in quotes",
+                        "write a {} in quotes, in PostgreSQL's output form",
                         column.data_type
                     ));
                 }
@@ -207,7 +207,7 @@ impl Maker<'_> {
         let form = self.forms.entry((relation.oid, at)).or_insert_with(|| Form::of(relation, at));
         form.print(&text)
             .map(Text::Value)
-            .map_err(|error| format!("{text:?} is no {}: {error}", column.data_type))
+            .map_err(|error| format!("{text:?} is not a valid {}: {error}", column.data_type))
     }
 
     /// Refuses old values that the server would not send.
@@ -217,28 +217,28 @@ impl Maker<'_> {
         }
         for Given { column, place, .. } in old {
             if self.relation.columns.iter().any(|of| of.name == *column && !of.in_identity) {
-                let (schema, table) = (&self.relation.schema, &self.relation.table);
+                let table = self.relation.name();
                 let message = format!(
-                    "the replica identity of {schema}.{table} does not give the old value of {column}, so no rule will see it; \
-                     ALTER TABLE … REPLICA IDENTITY FULL (in [tables]: \"replica identity\" = \"full\")"
+                    "the replica identity of {table} does not provide the old value of {column}; \
+                     run ALTER TABLE … REPLICA IDENTITY FULL (in [tables]: \"replica identity\" = \"full\")"
                 );
                 self.wrong(place, message);
             }
         }
     }
 
-    /// Refuses values that are unavailable where the server sends all.
+    /// Refuses unavailable values where the server sends all.
     fn all_sent(&mut self, given: &[Given]) {
         for Given { value, place, .. } in given {
             if *value == Literal::Unavailable {
-                let message = "only the new row of an update can lack a value that the server did not send";
+                let message = "only the new row of an update can have unavailable values";
                 self.wrong(place, message.to_owned());
             }
         }
     }
 }
 
-/// An array as Postgres prints it.
+/// An array as PostgreSQL prints it.
 fn array(elements: &[serde_json::Value], delimiter: char) -> String {
     let element = |element: &serde_json::Value| match element {
         serde_json::Value::Null => "NULL".to_owned(),
@@ -267,7 +267,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn arrays_look_as_postgres_prints_them() {
+    fn array_is_printed_as_by_postgres() {
         for (elements, expected) in [
             (json!([]), "{}"),
             (json!(["a", "b c", "", null, "null", "q\"\\"]), r#"{a,"b c","",NULL,"null","q\"\\"}"#),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_point_at_their_texts() {
+    fn cell_points_at_its_text() {
         let mut values = Values::default();
         values.push(Some("ab"));
         values.push(None);

@@ -1,49 +1,51 @@
-//! All fixtures of a configuration, run.
+//! Runs the fixtures of a configuration.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::change::{Change, Place, Relation};
+use crate::change::{Change, ChangePlace, Relation};
 use crate::config::{Config, TableName};
 use crate::contracts::snapshot::{self, SnapshotError};
 use crate::event::Records;
-use crate::position::{Lsn, Transaction};
+use crate::expression::HmacKey;
+use crate::failure::Problem;
+use crate::position::{CommitSeq, Transaction};
 use crate::rules::{RuleError, Rules, SourceFile};
-use crate::translate::sql::HmacKey;
-use crate::translate::{Failed, Outcome, Settings, Translator};
+use crate::translate::{Failed, RuleOutcome, TranslateSettings, Translator};
 
 use super::compare::differences;
 use super::fixture::{self, Case, Fixture};
-use super::row::{self, Made};
+use super::row::{self, OwnedChange};
 
 /// Largest fixture file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-/// The key of `hmac()` in fixtures: never the real one, so that what a fixture expects can be read by everybody.
+/// The key of `hmac()` in fixtures. It is public, so that expected values can be committed.
 pub const HMAC_KEY: &str = "forebay events test";
 
-/// When the changes of fixtures were committed: 2026-01-01, in microseconds since 1970.
+/// Commit time of all changes in fixtures: 2026-01-01, in microseconds since 1970.
 const COMMITTED: i64 = 1_767_225_600_000_000;
 
-/// What came of the fixtures.
+/// The result of a run.
 #[derive(Debug)]
-pub struct Report {
-    /// What there is to say, line by line.
+pub struct FixtureReport {
+    /// The report, line by line.
     pub text: String,
-    /// Cases that became what they say.
+    /// Number of cases that passed.
     pub passed: usize,
-    /// Others.
+    /// Number of cases that failed.
     pub failed: usize,
 }
 
-/// Runs the fixtures of these files, or of those beside the rules; of their cases only those whose names contain `only`.
+/// Runs the cases of these fixture files, or of those in `tests` beside the rules. `only`: those whose names contain
+/// it.
 ///
 /// # Errors
-/// Everything that is wrong with rules and fixtures.
-pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Report, String> {
-    let common = Settings::without_key(config).map_err(|errors| errors.to_string())?;
+/// All mistakes in rules and fixtures.
+pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<FixtureReport, String> {
+    let common = TranslateSettings::without_key(config).map_err(|errors| errors.to_string())?;
     let locked = locked(config)?;
     let files = if files.is_empty() { beside_the_rules(config)? } else { files.to_vec() };
     let mut errors = Vec::new();
@@ -53,7 +55,7 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Re
         let file = Arc::new(read(path, &config.events.base)?);
         let Some(fixture) = fixture::parse(&file, &mut errors) else { continue };
         let hmac_key = key(&fixture, &file, &mut errors);
-        let settings = Settings { hmac_key, ..common.clone() };
+        let settings = TranslateSettings { hmac_key, ..common.clone() };
         suite.push(File { path: file.path.clone(), cases: Vec::new(), settings });
         let Some(last) = suite.last_mut() else { continue };
         let tables = known(&locked, &fixture, &mut oids);
@@ -67,16 +69,16 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Re
         Run { config, only, out: String::new(), passed: 0, failures: Vec::new(), seen: BTreeSet::new() };
     run.all(&suite);
     if run.passed + run.failures.len() == 0 {
-        return Err("there is no such case".to_owned());
+        return Err("no case matches".to_owned());
     }
     Ok(run.report(&common.rules, only.is_none()))
 }
 
-/// A file with what its cases are made of.
+/// A fixture file with the tables of its cases.
 struct File {
     path: PathBuf,
-    settings: Settings,
-    cases: Vec<(Case, Arc<Relation>, Made)>,
+    settings: TranslateSettings,
+    cases: Vec<(Case, Arc<Relation>, OwnedChange)>,
 }
 
 impl File {
@@ -115,16 +117,16 @@ impl File {
 
 fn unknown(table: &TableName) -> String {
     format!(
-        "nothing is known of the columns of {table}: `forebay events lock` writes down those of the database; or declare them in \
-         this file, under [tables], as\n    \"{table}\" = {{ id = \"bigint primary key\", … }}"
+        "the columns of {table} are unknown; run `forebay events lock` to read them from the database, or \
+         declare them in this file under [tables]:\n    \"{table}\" = {{ id = \"bigint primary key\", … }}"
     )
 }
 
-fn translator(config: &Config, settings: &Settings) -> Translator {
+fn translator(config: &Config, settings: &TranslateSettings) -> Translator {
     Translator::new(&config.source_urn(), 0, settings.clone())
 }
 
-/// The tables of the contracts; none if nothing was locked yet.
+/// The tables of the locked contracts. Empty before the first lock.
 fn locked(config: &Config) -> Result<Vec<Relation>, String> {
     match snapshot::read(&config.events.lock_directory()) {
         Ok(tables) => Ok(tables.into_iter().map(|described| described.relation).collect()),
@@ -133,7 +135,7 @@ fn locked(config: &Config) -> Result<Vec<Relation>, String> {
     }
 }
 
-/// The tables that a fixture may speak of, each with an oid of its own: its own ones, and those of the contracts.
+/// The tables that a fixture may use, each with its own OID: those it declares and those of the contracts.
 fn known(
     locked: &[Relation],
     fixture: &Fixture,
@@ -150,17 +152,17 @@ fn key(fixture: &Fixture, file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -
     let text = fixture.hmac_key.as_deref().unwrap_or(HMAC_KEY);
     let key = HmacKey::new(text.as_bytes());
     if key.is_none() {
-        let place = crate::rules::Place {
+        let place = crate::rules::FilePosition {
             file: Arc::clone(file),
             offset: file.text.find("hmac_key").unwrap_or_default(),
         };
-        let message = format!("hmac_key has {} bytes; it needs at least {}", text.len(), HmacKey::LENGTH_MIN);
+        let message = format!("hmac_key has {} bytes; the minimum is {}", text.len(), HmacKey::LENGTH_MIN);
         errors.push(RuleError { place: Some(place), event: None, message });
     }
     key
 }
 
-/// The fixtures of `events/*.toml` are `events/tests/*.toml`.
+/// The fixtures of `events/*.toml` are in `events/tests/*.toml`.
 fn beside_the_rules(config: &Config) -> Result<Vec<PathBuf>, String> {
     let pattern = config.events.rules.as_deref().unwrap_or("events/*.toml");
     let fixed: PathBuf = Path::new(pattern)
@@ -171,17 +173,18 @@ fn beside_the_rules(config: &Config) -> Result<Vec<PathBuf>, String> {
         .collect();
     let folder = config.events.base.join(fixed).join("tests");
     let entries = std::fs::read_dir(&folder)
-        .map_err(|error| format!("no fixtures: cannot look into {}: {error}", folder.display()))?;
+        .map_err(|error| format!("no fixtures: cannot read directory {}: {error}", folder.display()))?;
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| format!("cannot look into {}: {error}", folder.display()))?.path();
+        let path =
+            entry.map_err(|error| format!("cannot read directory {}: {error}", folder.display()))?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             files.push(path);
         }
     }
     files.sort();
     if files.is_empty() {
-        return Err(format!("no fixtures: there is no .toml file in {}", folder.display()));
+        return Err(format!("no fixtures: no .toml file in {}", folder.display()));
     }
     Ok(files)
 }
@@ -190,7 +193,7 @@ fn read(path: &Path, base: &Path) -> Result<SourceFile, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > FILE_MAX {
-        return Err(format!("{} has {size} bytes; a fixture has at most {FILE_MAX}", path.display()));
+        return Err(format!("{} has {size} bytes; the limit for a fixture is {FILE_MAX}", path.display()));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
     Ok(SourceFile { path: path.strip_prefix(base).unwrap_or(path).to_owned(), text })
@@ -209,14 +212,14 @@ fn told(errors: &[RuleError]) -> String {
     text
 }
 
-/// A run, as far as it has come.
+/// The state of a run.
 struct Run<'a> {
     config: &'a Config,
     only: Option<&'a str>,
     out: String,
     passed: usize,
     failures: Vec<(String, Vec<String>)>,
-    /// Types of which some event came.
+    /// Event types that were made.
     seen: BTreeSet<String>,
 }
 
@@ -247,20 +250,20 @@ impl Run<'_> {
         translator: &mut Translator,
         case: &Case,
         relation: &Arc<Relation>,
-        made: &Made,
+        made: &OwnedChange,
     ) -> Vec<String> {
-        let place = Place {
-            transaction: Transaction { commit: Lsn::new(1), xid: 1, time: COMMITTED },
+        let place = ChangePlace {
+            transaction: Transaction { commit: CommitSeq::new(1), xid: 1, time: COMMITTED },
             index: 0,
-            lsn: Lsn::new(1),
+            record: CommitSeq::new(1),
             nth: 0,
         };
         let change = Change { place, relation, operation: made.operation(), raw: b"" };
-        let (mut records, mut outcome) = (Records::default(), Outcome::default());
+        let (mut records, mut outcome) = (Records::default(), RuleOutcome::default());
         if let Err(error) = translator.translate(&change, &mut records, &mut outcome) {
             records.clear();
             let event_type = format!("the change of {}", case.table);
-            outcome.failed.push(Failed { event_type, reason: error.to_string() });
+            outcome.failed.push(Failed { event_type, reason: Problem::of(&error) });
         }
         self.seen.extend(records.iter().map(|record| record.event_type.to_owned()));
         differences(&case.expected, &records, &outcome.failed)
@@ -271,7 +274,7 @@ impl Run<'_> {
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
 
-    fn report(mut self, rules: &Rules, all: bool) -> Report {
+    fn report(mut self, rules: &Rules, all: bool) -> FixtureReport {
         let failures = std::mem::take(&mut self.failures);
         if !failures.is_empty() {
             self.line(format_args!("\nfailures:"));
@@ -292,6 +295,6 @@ impl Run<'_> {
         let (passed, failed) = (self.passed, failures.len());
         let word = if failed == 0 { "ok" } else { "FAILED" };
         self.line(format_args!("\ntest result: {word}. {passed} passed; {failed} failed"));
-        Report { text: self.out, passed, failed }
+        FixtureReport { text: self.out, passed, failed }
     }
 }

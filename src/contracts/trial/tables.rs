@@ -1,21 +1,21 @@
-//! `[tables]` of a fixture: what a relation message would say of them.
+//! `[tables]` of a fixture, converted to relations.
 
 use toml_edit::{Item, TableLike};
 
 use crate::change::{Column, Relation, ReplicaIdentity};
 use crate::config::TableName;
 
-use super::document::{Reader, start_of};
+use super::document::{FixtureReader, start_of};
 use super::types::declared;
 
-/// Not the name of a column, for it has a blank.
+/// Cannot be a column name, because it contains a blank.
 const IDENTITY: &str = "replica identity";
 
-pub(super) fn read(reader: &mut Reader<'_>, item: &Item) -> Vec<Relation> {
+pub(super) fn read(reader: &mut FixtureReader<'_>, item: &Item) -> Vec<Relation> {
     let around = start_of(item, 0);
     let Some(tables) = item.as_table_like() else {
         let place = reader.place(around);
-        reader.wrong(place, "tables is a table: \"schema.table\" = { column = \"type\", … }");
+        reader.wrong(place, "tables must be a table: \"schema.table\" = { column = \"type\", … }");
         return Vec::new();
     };
     let names: Vec<String> = tables.iter().map(|(name, _)| name.to_owned()).collect();
@@ -34,7 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>, item: &Item) -> Vec<Relation> {
 }
 
 fn relation(
-    reader: &mut Reader<'_>,
+    reader: &mut FixtureReader<'_>,
     name: TableName,
     columns: &dyn TableLike,
     around: usize,
@@ -53,6 +53,7 @@ fn relation(
                     primary_key.push(found.len());
                 }
                 found.push(Column {
+                    origin: None,
                     in_identity: match identity {
                         ReplicaIdentity::Full => true,
                         ReplicaIdentity::Nothing => false,
@@ -75,18 +76,20 @@ fn relation(
         columns: found,
         primary_key,
         absent: Vec::new(),
+        unknown: None,
     };
     (reader.errors.len() == before).then_some(relation)
 }
 
-fn identity(reader: &mut Reader<'_>, columns: &dyn TableLike, around: usize) -> ReplicaIdentity {
+fn identity(reader: &mut FixtureReader<'_>, columns: &dyn TableLike, around: usize) -> ReplicaIdentity {
     match reader.text(columns, IDENTITY, around).as_deref() {
         None | Some("default") => ReplicaIdentity::Default,
         Some("full") => ReplicaIdentity::Full,
         Some("nothing") => ReplicaIdentity::Nothing,
         Some(other) => {
             let place = reader.place_of(columns, IDENTITY, around);
-            let message = format!("\"{IDENTITY}\" = {other:?}: it is \"default\", \"full\" or \"nothing\"");
+            let message =
+                format!("\"{IDENTITY}\" = {other:?}: expected \"default\", \"full\" or \"nothing\"");
             reader.wrong(place, message);
             ReplicaIdentity::Default
         }

@@ -1,12 +1,12 @@
-//! The columns of a fixture's tables: types as SQL writes them, and values brought into the form in which Postgres prints them.
+//! Columns of a fixture's tables: types in SQL, and values converted to PostgreSQL's output form.
 
 use std::sync::Arc;
 
 use crate::change::{Cell, Operation, Relation, Tuple};
-use crate::translate::sql::{self, Context, Expression, Meaning, Name, Outcome, Row, Scope};
+use crate::expression::{self, Context, EvalOutcome, Expression, Meaning, Name, Row, Scope};
 use crate::types::{Base, Enumeration, Kind, Named, SqlType};
 
-/// A column as `[tables]` declares it.
+/// A column declared in `[tables]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) data_type: SqlType,
@@ -15,7 +15,7 @@ pub(super) struct Declared {
     pub(super) not_null: bool,
 }
 
-/// Types of the server that expressions only pass through.
+/// Built-in types that expressions only pass through.
 const PASSED_THROUGH: &[&str] = &[
     "bit",
     "box",
@@ -46,10 +46,11 @@ const PASSED_THROUGH: &[&str] = &[
     "xml",
 ];
 
-/// Reads `bigint primary key`, `text not null`, `numeric(12,3)`, `enum lab.plate_status('empty', 'filled')`, `text[]`.
+/// Parses `bigint primary key`, `text not null`, `numeric(12,3)`, `enum lab.plate_status('empty', 'filled')`,
+/// `text[]`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason.
 pub(super) fn declared(text: &str) -> Result<Declared, String> {
     let mut rest = text.trim();
     let (mut primary_key, mut not_null) = (false, false);
@@ -66,7 +67,7 @@ pub(super) fn declared(text: &str) -> Result<Declared, String> {
     Ok(Declared { data_type, kind, primary_key, not_null: not_null || primary_key })
 }
 
-/// The text before these words, whatever their case and the blanks between them.
+/// The text before this suffix, ignoring case and repeated blanks.
 fn without_suffix<'a>(text: &'a str, words: &str) -> Option<&'a str> {
     let mut rest = text;
     for word in words.split(' ').rev() {
@@ -94,7 +95,8 @@ fn data_type(text: &str) -> Result<(SqlType, Kind), String> {
         Ok(expression) => Ok((expression.data_type().clone(), expression.kind().clone())),
         Err(_) if PASSED_THROUGH.contains(&text.to_ascii_lowercase().as_str()) => Ok(other(text)),
         Err(_) => Err(format!(
-            "{text:?} is no type that expressions know; of an enum, write \"enum schema.name('a', 'b')\", of a type that is \
+            "{text:?} is not a supported type; for an enum, write \"enum schema.name('a', 'b')\", of a \
+             type that is \
              only passed on, \"other {text}\""
         )),
     }
@@ -105,9 +107,9 @@ fn other(name: &str) -> (SqlType, Kind) {
     (SqlType::plain(Base::Other(Arc::new(Named { oid: 0, name: name.to_owned() }))), kind)
 }
 
-/// `lab.plate_status('empty', 'filled')`, perhaps with `[]` behind it.
+/// `lab.plate_status('empty', 'filled')`, with an optional `[]`.
 fn enumeration(text: &str) -> Result<(SqlType, Kind), String> {
-    let form = || "an enum is written as enum schema.name('a', 'b')".to_owned();
+    let form = || "write an enum as enum schema.name('a', 'b')".to_owned();
     let (text, is_array) = text.strip_suffix("[]").map_or((text, false), |text| (text, true));
     let (name, labels) =
         text.trim_end().strip_suffix(')').and_then(|text| text.split_once('(')).ok_or_else(form)?;
@@ -135,7 +137,7 @@ fn enumeration(text: &str) -> Result<(SqlType, Kind), String> {
     })
 }
 
-/// An SQL string at the beginning, and what follows.
+/// An SQL string at the start, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut rest = text.strip_prefix('\'')?;
     let mut label = String::new();
@@ -152,20 +154,20 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Brings texts into the form in which Postgres prints the values of a column.
+/// Converts input to PostgreSQL's output form for a column.
 #[derive(Debug)]
 pub(super) struct Form {
-    /// The cast from text; none where the language has none: then the text is taken as it is.
+    /// The cast from text. `None` if the language has none: the text is used as written.
     cast: Option<Expression>,
 }
 
 impl Form {
-    /// Of the column with this place.
+    /// For the column with this index.
     pub(super) fn of(relation: &Relation, column: usize) -> Self {
         let Some(wanted) = relation.columns.get(column) else { return Self { cast: None } };
         let column = |name: String, data_type: SqlType, kind: Kind| Name {
             name,
-            meaning: Meaning::Column(sql::Column {
+            meaning: Meaning::Column(expression::ScopeColumn {
                 index: Some(0),
                 kind,
                 data_type,
@@ -174,7 +176,7 @@ impl Form {
                 tagged: false,
             }),
         };
-        // The other columns are there so that the cast may name an enum.
+        // The other columns let the cast name an enum.
         let mut names = vec![column("given".to_owned(), SqlType::plain(Base::Text), Kind::Text)];
         names.extend(
             relation
@@ -187,20 +189,20 @@ impl Form {
         Self { cast: Expression::parse(&format!("cast(given as {})", wanted.data_type), &scope).ok() }
     }
 
-    /// The text as Postgres would print it.
+    /// The text as PostgreSQL would print it.
     ///
     /// # Errors
-    /// What Postgres would say of it.
+    /// PostgreSQL's error.
     pub(super) fn print(&self, text: &str) -> Result<String, String> {
         let Some(cast) = &self.cast else { return Ok(text.to_owned()) };
-        let Ok(length) = u32::try_from(text.len()) else { return Err("it is too long".to_owned()) };
+        let Ok(length) = u32::try_from(text.len()) else { return Err("the value is too long".to_owned()) };
         let cells = [Cell::Text { start: 0, length }];
         let new = Tuple::new(text.as_bytes(), &cells);
         let Some(row) = Row::of(&Operation::Insert { new }) else { return Ok(text.to_owned()) };
         let mut out = String::new();
         match cast.write_text(&row, &mut Context::default(), &mut out) {
-            Ok(Outcome::Value) => Ok(out),
-            Ok(Outcome::Null | Outcome::Unavailable) => Ok(text.to_owned()),
+            Ok(EvalOutcome::Value) => Ok(out),
+            Ok(EvalOutcome::Null | EvalOutcome::Unavailable) => Ok(text.to_owned()),
             Err(error) => Err(error.message),
         }
     }
@@ -212,7 +214,7 @@ mod tests {
     use crate::change::{Column, ReplicaIdentity};
 
     #[test]
-    fn types_are_written_as_in_sql() {
+    fn fixture_type_is_parsed_as_sql() {
         for (text, name, primary_key, not_null) in [
             ("bigint primary key", "bigint", true, true),
             ("BIGINT  PRIMARY   KEY", "bigint", true, true),
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_brought_into_the_form_that_postgres_prints() {
+    fn fixture_value_is_normalised_as_postgres_prints_it() {
         for (data_type, text, expected) in [
             ("numeric(12,3)", "12.5", Ok("12.500")),
             ("numeric(3,1)", "1000", Err("overflow")),
@@ -266,8 +268,14 @@ mod tests {
             ("char(3)", "a", Ok("a  ")),
         ] {
             let Declared { data_type: of, kind, .. } = declared(data_type).unwrap();
-            let column =
-                Column { name: "x".into(), kind, data_type: of, not_null: false, in_identity: false };
+            let column = Column {
+                name: "x".into(),
+                kind,
+                data_type: of,
+                not_null: false,
+                in_identity: false,
+                origin: None,
+            };
             let relation = Relation {
                 oid: 1,
                 schema: "s".into(),
@@ -276,6 +284,7 @@ mod tests {
                 columns: vec![column],
                 primary_key: vec![],
                 absent: Vec::new(),
+                unknown: None,
             };
             let printed = Form::of(&relation, 0).print(text);
             match expected {

@@ -1,14 +1,17 @@
 //! What an attempt leaves behind, over a scripted source.
 
+use std::time::Instant;
+
 use std::future::{pending, ready};
 
 use super::*;
-use crate::buffer::checkpoint::{Checkpoint, Identity, Phase as Made};
+use crate::buffer::checkpoint::{Checkpoint, Phase as Made};
 use crate::buffer::ledger::Ledger;
-use crate::change::{Place, Unreadable};
+use crate::change::{ChangePlace, Unreadable};
 use crate::config::{ConfirmAfter, Tables};
-use crate::pipeline::append::tests::appender;
-use crate::position::{FrameNo, Transaction};
+use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::pipeline::ingest::append::tests::appender;
+use crate::position::{CommitSeq, FrameNo, Transaction};
 
 /// Delivers one change that cannot be read, and breaks.
 struct Broken(u32);
@@ -20,8 +23,8 @@ impl Source for Broken {
 
     fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure> {
         self.0 += 1;
-        let transaction = Transaction { commit: Lsn::new(500), xid: 7, time: 1 };
-        let place = Place { transaction, index: 0, lsn: Lsn::new(400), nth: 0 };
+        let transaction = Transaction { commit: CommitSeq::new(500), xid: 7, time: 1 };
+        let place = ChangePlace { transaction, index: 0, record: CommitSeq::new(400), nth: 0 };
         match self.0 {
             1 => Ok(Some(Delivery::Begin(transaction))),
             2 => Ok(Some(Delivery::Unreadable(Unreadable {
@@ -36,7 +39,11 @@ impl Source for Broken {
         }
     }
 
-    fn confirm(&mut self, _: Settled) -> impl Future<Output = Result<(), Failure>> {
+    fn heard(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn confirm(&mut self, _: &Settled) -> impl Future<Output = Result<(), Failure>> {
         ready(Ok(()))
     }
 
@@ -50,31 +57,35 @@ impl Source for Broken {
 }
 
 #[tokio::test]
-async fn what_a_broken_connection_has_brought_is_shown_to_the_publisher() {
+async fn changes_of_broken_connection_reach_publisher() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut appender) = appender(directory.path(), Tables::default());
     let identity = Identity {
-        system_id: "7".into(),
-        timeline: 1,
-        database: "lab".into(),
-        slot: "s".into(),
-        publication: "p".into(),
-        source: "urn:forebay:lab".into(),
+        source: SourceIdentity::Replication(ReplicationIdentity {
+            system_id: "7".into(),
+            timeline: 1,
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+        }),
+        name: "urn:forebay:lab".into(),
         stream: None,
         lane_hash: "x".into(),
     };
-    let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, Lsn::ZERO);
+    let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, CommitSeq::ZERO);
     let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
     let (_settled, settled) = watch::channel(None);
     let (_phase, phase) = watch::channel(Phase::Running);
     let ingest = Ingest {
         source: Broken(0),
+        proof: None,
+        skips: false,
         appender: &mut appender,
         ledger: ledger.clone(),
         settled,
         phase,
+        status: Status::new("lab"),
         connection: 1,
-        history: History::default(),
     };
     assert!(matches!(ingest.run().await, Err(Failure::Retry(_))));
     assert_eq!((log.tail().frame, ledger.lock().tail().mark.frame), (FrameNo(1), FrameNo(1)));

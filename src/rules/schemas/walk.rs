@@ -1,8 +1,9 @@
-//! Where schemas stand in a schema of draft-07: what is called `$ref` in `properties` is a field, and in `const` a value.
+//! Finds the subschemas of a draft-07 schema. A `$ref` inside `properties` is a field name, and inside `const` a
+//! value.
 
 use serde_json::{Map, Value};
 
-/// The schemas that stand directly in this one.
+/// The direct subschemas.
 pub fn inside(schema: &Map<String, Value>) -> Vec<&Value> {
     let mut found = Vec::new();
     for (keyword, value) in schema {
@@ -16,7 +17,7 @@ pub fn inside(schema: &Map<String, Value>) -> Vec<&Value> {
     found
 }
 
-/// The same, to be changed.
+/// The direct subschemas, mutable.
 pub fn inside_mut(schema: &mut Map<String, Value>) -> Vec<&mut Value> {
     let mut found = Vec::new();
     for (keyword, value) in schema {
@@ -31,7 +32,7 @@ pub fn inside_mut(schema: &mut Map<String, Value>) -> Vec<&mut Value> {
 }
 
 enum Holds {
-    /// A schema, or a list of them.
+    /// A schema, or a list of schemas.
     Schemas,
     /// Schemas by name.
     Named,
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schemas_are_found_where_they_stand_and_nowhere_else() {
+    fn subschemas_are_found_only_in_schema_positions() {
         let mut schema = json!({
             "properties": {"$ref": {"type": "null"}}, "items": [{"title": "a"}, {"title": "b"}], "not": {"title": "c"},
             "enum": [{"title": "no"}], "const": {"title": "no"}, "default": {"title": "no"}, "required": ["x"],

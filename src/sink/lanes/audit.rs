@@ -1,14 +1,12 @@
-//! Counts what everybody has finished while several feeds read the log.
+//! Counts what was received while several readers read the log.
 //!
-//! A feed alone counts what its own `low` passes. Of several, none knows what the others have finished: then the log is
-//! read once more, behind the last of them, and what was finished is counted there. So each frame is counted once: by the
-//! front up to where the audit begins, by the audit up to where the front is alone again, by the front from there.
+//! A reader alone counts what its own `watermark` passes. Of several, none passes every frame that all have finished: then the
+//! log is read once more, behind the last of them. So each frame is received once: by the
+//! main up to where the audit begins, by the audit up to where the main is alone again, by the main from there.
+//! What became of the records is counted by the readers that finished them.
 
-use super::Frame;
-use super::Outcome;
-use super::books::Books;
-use super::feed::{Rules, outcome_unseen};
-use super::nouns::Admission;
+use super::counts::EventCounts;
+use super::types::{Admission, Frame};
 use crate::buffer::checkpoint::Mark;
 use crate::position::Transaction;
 
@@ -16,7 +14,7 @@ use crate::position::Transaction;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audit {
     /// Everything up to here is finished and counted.
-    pub(super) low: Mark,
+    pub(super) watermark: Mark,
     /// The transaction at or before it.
     pub(super) transaction: Option<Transaction>,
 }
@@ -27,17 +25,15 @@ impl Audit {
         &mut self,
         frame: &Frame,
         records: impl IntoIterator<Item = Admission<'a>>,
-        books: &mut Books,
-        rules: Rules<'_>,
+        counts: &mut EventCounts,
     ) {
-        assert_eq!(frame.number, self.low.frame.next(), "frames are counted in order and without gaps");
+        assert_eq!(frame.number, self.watermark.frame.next(), "frames are counted in order and without gaps");
         for record in records {
-            let id = books.open(record.event_type);
-            let size = record.key.len() + record.line.len();
-            let outcome = outcome_unseen(record.kind, size, rules.max_record_size);
-            books.close(id, outcome == Outcome::Quarantined);
+            let id = counts.open(record.event_type);
+            counts.receive(id);
+            counts.leave(id);
         }
-        self.low = Mark { frame: frame.number, position: frame.position.or(self.low.position) };
+        self.watermark = Mark { frame: frame.number, position: frame.position.or(self.watermark.position) };
         self.transaction = frame.transaction.or(self.transaction);
     }
 }

@@ -2,10 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::feed::{Feed, Rules};
+use super::reader::{Reader, Rules};
+use super::suspects::Suspects;
+use super::ticket::Sent;
+use super::window::State;
 use crate::sink::Outgoing;
-use crate::sink::request::{Allowance, Limits, Sent};
-use crate::sink::shards::Shards;
+use crate::sink::kinesis::shards::Shards;
+use crate::sink::pacing::{Allowance, Limits};
 use crate::sink::throttle::Pauses;
 
 /// What decides which records leave.
@@ -14,6 +17,7 @@ pub(super) struct Takes<'a> {
     pub(super) limits: &'a Limits,
     pub(super) pauses: &'a Pauses,
     pub(super) shards: &'a mut Shards,
+    pub(super) suspects: &'a mut Suspects,
     pub(super) now: Instant,
 }
 
@@ -31,24 +35,43 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Takes the oldest ready records of a feed, as many as fit; of several feeds, only one's share. Whether a record was left
+    /// Takes the oldest ready records of a reader, as many as fit; of several readers, only one's share. Whether a record was left
     /// because it did not fit.
-    pub(super) fn take_from(&mut self, feed: &mut Feed, share: Option<usize>, with: &mut Takes<'_>) -> bool {
+    pub(super) fn take_from(
+        &mut self,
+        reader: &mut Reader,
+        share: Option<usize>,
+        with: &mut Takes<'_>,
+    ) -> bool {
         let (records_before, bytes_before) = (self.records.len(), self.bytes);
-        while let Some((seq, place)) = feed.oldest() {
-            let Some(entry) = feed.window.entry(seq) else { break };
-            let (size, hash) = (entry.size(), entry.hash);
-            let too_large = size > with.limits.max_record_size;
-            let waits = with.pauses.is_paused(hash.lane()) || feed.is_held(hash.lane());
+        while let Some((seq, place)) = reader.oldest() {
+            let Some(entry) = reader.window.entry(seq) else { break };
+            let (size, hash, id) = (entry.size(), entry.hash, (entry.frame, entry.part));
+            let section = entry.section;
+            let too_large = entry.is_too_large(with.limits.max_record_size);
+            let waits = with.pauses.is_paused(section) || reader.is_held(section);
             let strays = with.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
                 // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
-                feed.unready(seq, size);
+                reader.unready(seq, size);
                 if place.is_some() {
-                    feed.paced.next(true);
+                    reader.paced.next(true);
                 }
-                feed.make_ready(seq, Rules::new(with.limits, with.pauses, with.shards));
+                reader.make_ready(seq, Rules::new(with.limits, with.pauses, with.shards));
+                continue;
+            }
+            if with.suspects.is_accused(|| id) {
+                // Its lane is read again since it failed alone.
+                reader.unready(seq, size);
+                if place.is_some() {
+                    reader.paced.next(true);
+                }
+                if let Some(entry) = reader.window.entry_mut(seq) {
+                    entry.state = State::Suspect;
+                }
+                with.suspects.add_alone(Sent { reader: reader.id, seq }, with.now);
+                self.moved = true;
                 continue;
             }
             let (records, bytes) = (self.records.len(), self.bytes);
@@ -60,23 +83,23 @@ impl Load {
             if share.is_some_and(enough) {
                 break;
             }
-            // Another feed may have taken the tokens.
+            // Another reader may have taken the tokens.
             if place.is_some_and(|place| !with.shards.take(place, size, with.now)) {
-                feed.paced.next(false);
+                reader.paced.next(false);
                 continue;
             }
-            feed.send(seq, size);
+            reader.send(seq, size);
             if place.is_some() {
-                feed.paced.next(true);
+                reader.paced.next(true);
             }
             let room = self.pack_bytes.min(self.allowance.room(bytes));
             let alone = size;
-            let (record, size) = feed.pack(seq, room);
+            let (record, size) = reader.pack(seq, room);
             if let Some(place) = place {
                 with.shards.spend(place, size.saturating_sub(alone));
             }
             self.records.extend(record);
-            self.sent.push(Sent { feed: feed.id, seq });
+            self.sent.push(Sent { reader: reader.id, seq });
             self.bytes += size;
         }
         false

@@ -14,82 +14,110 @@
 //!    is ready, sent, or a dead letter that may be taken; the next becomes ready when the first is finished. A refused
 //!    record stays first, so it is retried before anything of its key, while other keys go on.
 //!    A record may hold several events, which are one link then: see `pack.rs`.
-//! 2. **`low` never passes an unfinished frame**, and a frame is finished when all of its records are.
+//! 2. **`watermark` never passes an unfinished frame**, and a frame is finished when all of its records are.
 //! 3. **Nothing is dropped.** A request without an answer, or with the wrong number of answers, is sent again.
-//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a feed that is full wants nothing more.
+//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a reader that is full wants nothing more.
 //!
-//! Usually there is one window, the *front*. Lanes that cannot keep up get feeds (`apart`) of their own, so that they delay
-//! only themselves; all of the above holds over all feeds together.
+//! Usually there is one window, the *main*. Lanes that cannot keep up get *catch-up readers* of their own, so that they delay
+//! only themselves; all of the above holds over all readers together.
 //!
-//! A lane is a 256th of the hash: the unit of pauses and of progress beyond `low`. When requests leave is said in
-//! [`request`](super::request), when to try again in [`throttle`](mod@throttle).
+//! A lane is a 256th of the hash: the unit of pauses and of progress beyond `watermark`. Where a shard's boundary goes through a
+//! lane, the lane is divided into `sections`, see `divide`. When requests leave is said in
+//! [`request`](super::pacing), when to try again in [`throttle`](super::throttle).
 
-mod apart;
 mod audit;
-mod books;
-mod feed;
-mod leaving;
+mod counts;
+mod detaching;
+mod divide;
+mod finished;
+mod former;
+mod isolation;
+mod leave;
 mod load;
-mod nouns;
+mod outcomes;
 mod paced;
 mod pack;
 mod progress;
+mod reader;
 mod ready;
+mod refused;
+mod settle;
 mod stuck;
+mod suspects;
+mod ticket;
+mod types;
+mod unacknowledged;
+mod watch;
 mod window;
-
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub use self::apart::{Change, Lag};
-pub use self::feed::FeedId;
-pub use self::nouns::{Admission, AsItIs, DeadLetter, DeadReason, Frame, Outcome, Settlement, Violation};
-pub use self::progress::{Detail, Progress, Start};
+pub use self::finished::Start;
+pub use self::former::FormerCounts;
+pub use self::progress::{Detail, Progress};
+pub use self::ticket::{Request, Ticket};
+pub use self::types::{
+    Admission, Alone, Cause, Change, DeadLetter, DeadReason, Frame, Lag, Outcome, ReaderId, Settlement,
+    Violation,
+};
 
 use self::audit::Audit;
-use self::books::Books;
-use self::feed::{Feed, LANES, Rules};
-use self::leaving::Leaving;
+use self::counts::{EventCounts, Handed};
+use self::detaching::Detaching;
 use self::load::{Load, Takes};
-use self::pack::Contents;
 use self::progress::Origin;
-use super::order::{self, OrderCheck};
-use super::request::{Flight, Limits, Request, Sent, Ticket, Waiting};
-use super::shards::{Shards, Summary};
-use super::throttle::{self, Gate, Jitter, LaneNews, Pass, Pauses};
-use super::{Answer, PutError};
-use crate::buffer::checkpoint::{Mark, Totals};
+use self::reader::{Reader, Rules};
+use self::refused::RefusedKeys;
+use self::suspects::Suspects;
+use self::ticket::Sent;
+use self::unacknowledged::Unacknowledged;
+use self::window::{Entry, State};
+use super::ShardRange;
+use super::kinesis::shards::Shards;
+use super::line::Line;
+use super::order::OrderCheck;
+use super::pacing::{Flight, Limits, Waiting};
+use super::rate::Summary;
+use super::sections::{PerSection, Sections};
+use super::throttle::{Gate, Jitter, Pass, Pauses};
+use crate::buffer::checkpoint::Mark;
 use crate::position::{FrameNo, Transaction};
 
-/// What is shared by all feeds, and the feeds.
+/// What is shared by all readers, and the readers.
 #[derive(Debug)]
 pub struct Lanes {
     limits: Limits,
-    /// The front first.
-    feeds: Vec<Feed>,
-    /// Number of the feed made last.
-    last_feed: u64,
-    /// Which feed serves each lane.
-    owner: Box<[FeedId]>,
-    /// While there is more than one feed.
+    /// The main first.
+    readers: Vec<Reader>,
+    /// Number of the reader made last.
+    last_reader: u64,
+    sections: Sections,
+    /// Which reader serves each section.
+    owner: PerSection<ReaderId>,
+    /// While there is more than one reader.
     audit: Option<Audit>,
     origin: Origin,
-    leaving: Option<Leaving>,
+    detaching: Option<Detaching>,
     changes: Vec<Change>,
-    /// When the feeds were last looked at.
-    tended: Option<Instant>,
-    books: Books,
+    /// When the readers were last looked at.
+    rebalanced: Option<Instant>,
+    counts: EventCounts,
+    /// Finished records that the main has passed while another reader hands their lanes over: counted once it has.
+    handed: Vec<Handed>,
     flight: Flight,
     pauses: Pauses,
     shards: Shards,
     gate: Gate,
+    line: Line,
     jitter: Jitter,
     order: OrderCheck,
-    /// Which feed is first in the next request.
+    suspects: Suspects,
+    unacknowledged: Unacknowledged,
+    refused: RefusedKeys,
+    /// Which reader is first in the next request.
     turn: usize,
-    /// Requests without an answer that hold records from behind the front.
-    rear_out: usize,
+    /// Requests without an answer that hold records of catch-up readers.
+    catch_up_out: usize,
     /// When `fill` was last called.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
@@ -97,28 +125,34 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// An empty window after `start.low`. The seed is for jitter only.
+    /// An empty window after `start.watermark`. The seed is for jitter only.
     pub fn new(start: &Start, limits: Limits, seed: u64) -> Self {
         let limits = limits.clamped();
         let mut lanes = Self {
-            feeds: Vec::new(),
-            last_feed: FeedId::FRONT.0,
-            owner: vec![FeedId::FRONT; LANES].into(),
+            readers: Vec::new(),
+            last_reader: ReaderId::MAIN.0,
+            sections: Sections::default(),
+            owner: PerSection::all(ReaderId::MAIN),
             audit: None,
             origin: Origin::new(start),
-            leaving: None,
+            detaching: None,
             changes: Vec::new(),
-            tended: None,
-            books: Books::default(),
+            rebalanced: None,
+            counts: EventCounts::starting_at(Origin::new(start).covered),
+            handed: Vec::new(),
             flight: Flight::default(),
             pauses: Pauses::default(),
             shards: Shards::default(),
-            gate: Gate::new(limits.in_flight_bytes),
+            gate: Gate::default(),
+            line: Line::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
             order: OrderCheck::default(),
+            suspects: Suspects::default(),
+            unacknowledged: Unacknowledged::default(),
+            refused: RefusedKeys::default(),
             turn: 0,
             asked: None,
-            rear_out: 0,
+            catch_up_out: 0,
             spare: Vec::new(),
             limits,
         };
@@ -126,8 +160,8 @@ impl Lanes {
         lanes
     }
 
-    fn front(&self) -> &Feed {
-        self.feeds.first().expect("there is always a front")
+    fn main(&self) -> &Reader {
+        self.readers.first().expect("there is always a main")
     }
 
     /// Takes the records of the next frame, in log order. What was finished before the start is skipped.
@@ -135,24 +169,25 @@ impl Lanes {
     /// # Panics
     /// If the frame is not the one after the last: the reader checks that before.
     pub fn admit<'a>(&mut self, frame: &Frame, records: impl IntoIterator<Item = Admission<'a>>) {
-        self.admit_to(FeedId::FRONT, frame, records);
+        self.admit_to(ReaderId::MAIN, frame, records);
     }
 
-    /// The same for any feed; nothing happens if it is gone.
+    /// The same for any reader; nothing happens if it is gone.
     ///
     /// # Panics
     /// As [`admit`](Self::admit).
     pub fn admit_to<'a>(
         &mut self,
-        feed: FeedId,
+        reader: ReaderId,
         frame: &Frame,
         records: impl IntoIterator<Item = Admission<'a>>,
     ) {
         let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-        if let Some(audit) = self.audit.as_mut().filter(|_| feed == FeedId::BOOKS) {
-            audit.count(frame, records, &mut self.books, rules);
-        } else if let Some(feed) = self.feeds.iter_mut().find(|other| other.id == feed) {
-            feed.admit(frame, records, &mut self.books, rules);
+        if let Some(audit) = self.audit.as_mut().filter(|_| reader == ReaderId::AUDIT) {
+            audit.count(frame, records, &mut self.counts);
+        } else if let Some(reader) = self.readers.iter_mut().find(|other| other.id == reader) {
+            let known = (&self.sections, &self.unacknowledged);
+            reader.admit(frame, records, &mut self.counts, (known, rules));
         }
         self.advance();
     }
@@ -165,7 +200,10 @@ impl Lanes {
             self.end_pauses(now);
             let pass = self.gate.pass(now);
             let waiting = self.waiting();
-            let allowance = self.flight.allowance(&self.limits, (pass, self.gate.budget()), waiting, now)?;
+            if let Some(request) = self.fill_with_suspects(pass, waiting, now) {
+                return Some(request);
+            }
+            let allowance = self.flight.allowance(&self.limits, (pass, self.line.budget()), waiting, now)?;
             let mut load = Load {
                 sent: self.spare.pop().unwrap_or_default(),
                 records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
@@ -189,27 +227,37 @@ impl Lanes {
         if probe {
             self.gate.probe_sent();
         }
-        let rear = sent.iter().any(|one| one.feed != FeedId::FRONT);
-        self.rear_out += usize::from(rear);
-        Some(Request { ticket: Ticket { sent, bytes, probe, rear, at: now }, records })
+        let catch_up = sent.iter().any(|one| one.reader != ReaderId::MAIN);
+        self.catch_up_out += usize::from(catch_up);
+        let (timeout, carried) = (self.line.timeout(self.flight.bytes), self.line.carried());
+        let ticket = Ticket { sent, bytes, probe, suspects: false, catch_up, at: now, carried };
+        Some(Request { ticket, records, timeout })
     }
 
-    /// Takes from each feed its share, then from each what still fits. Each feed is first in its turn, so that a record that
+    /// Takes from each reader its share, then from each what still fits. Each reader is first in its turn, so that a record that
     /// needs all the room gets it.
     fn load(&mut self, load: &mut Load, now: Instant) {
-        let rear_may = self.rear_may();
-        let may = |feed: &Feed| feed.waiting().records > 0 && (rear_may || feed.id == FeedId::FRONT);
-        let busy = self.feeds.iter().filter(|feed| may(feed)).count();
+        let catch_up_may_send = self.catch_up_may_send();
+        let may = |reader: &Reader| {
+            reader.waiting().records > 0 && (catch_up_may_send || reader.id == ReaderId::MAIN)
+        };
+        let busy = self.readers.iter().filter(|reader| may(reader)).count();
         self.turn = self.turn.wrapping_add(1);
-        let first = self.turn % self.feeds.len();
-        let (before, after) = self.feeds.split_at_mut(first);
-        let mut order: Vec<&mut Feed> = after.iter_mut().chain(before).filter(|feed| may(feed)).collect();
+        let first = self.turn % self.readers.len();
+        let (before, after) = self.readers.split_at_mut(first);
+        let mut order: Vec<&mut Reader> =
+            after.iter_mut().chain(before).filter(|reader| may(reader)).collect();
         let shares = if busy > 1 { [Some(busy), None] } else { [None, None] };
         for share in shares.into_iter().take(busy) {
-            for feed in &mut order {
-                let mut with =
-                    Takes { limits: &self.limits, pauses: &self.pauses, shards: &mut self.shards, now };
-                let blocked = load.take_from(feed, share, &mut with);
+            for reader in &mut order {
+                let mut with = Takes {
+                    limits: &self.limits,
+                    pauses: &self.pauses,
+                    shards: &mut self.shards,
+                    suspects: &mut self.suspects,
+                    now,
+                };
+                let blocked = load.take_from(reader, share, &mut with);
                 if blocked && load.records.is_empty() {
                     // It stays first until it has the room: the others would fill that again and again.
                     self.turn = self.turn.wrapping_sub(1);
@@ -219,144 +267,45 @@ impl Lanes {
         }
     }
 
-    /// Whether records from behind the front may leave now: they may be in half of the requests that are out, so that what is
+    /// Whether records of catch-up readers may leave now: they may be in half of the requests that are out, so that what is
     /// new finds a free one.
-    fn rear_may(&self) -> bool {
-        self.rear_out < (self.limits.in_flight_requests / 2).max(1)
+    fn catch_up_may_send(&self) -> bool {
+        self.catch_up_out < (self.limits.in_flight_requests / 2).max(1)
     }
 
-    /// What waits in all feeds that may send.
+    /// What waits in all readers that may send.
     fn waiting(&self) -> Waiting {
-        let feeds = if self.rear_may() { self.feeds.len() } else { 1 };
-        self.feeds.iter().take(feeds).fold(Waiting::default(), |sum, feed| sum.and(feed.waiting()))
+        let readers = if self.catch_up_may_send() { self.readers.len() } else { 1 };
+        self.readers.iter().take(readers).fold(Waiting::default(), |sum, reader| sum.and(reader.waiting()))
     }
 
     fn end_pauses(&mut self, now: Instant) {
-        while let Some(lane) = self.pauses.release(now) {
+        while let Some(section) = self.pauses.release(now) {
             let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-            self.feeds.iter_mut().for_each(|feed| feed.unpark(lane, rules));
+            self.readers.iter_mut().for_each(|reader| reader.unpark(section, rules));
         }
-        self.feeds.iter_mut().for_each(|feed| feed.pace(&self.limits, &self.pauses, &mut self.shards, now));
-    }
-
-    /// Takes the result of a request: accepted records are finished, refused ones wait for their lane, and a request
-    /// without an answer for every record is to be sent again as a whole.
-    pub fn settle(
-        &mut self,
-        ticket: Ticket,
-        result: Result<Vec<Answer>, PutError>,
-        now: Instant,
-    ) -> Settlement {
-        self.flight.over(ticket.bytes);
-        self.rear_out -= usize::from(ticket.rear);
-        let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
-            (got, sent) if got == sent => Ok(answers),
-            (got, sent) => Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records"))),
-        });
-        let mut settlement = Settlement::default();
-        match result {
-            Ok(answers) => {
-                self.gate.answered();
-                self.settle_each(&ticket, answers, now, &mut settlement);
-            }
-            Err(error) => {
-                settlement.unanswered = ticket.sent.len();
-                settlement.error = Some(error);
-                settlement.pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
-                self.again(&ticket.sent);
-            }
-        }
-        let mut sent = ticket.sent;
-        sent.clear();
-        self.spare.push(sent);
-        self.advance();
-        settlement
-    }
-
-    fn settle_each(&mut self, ticket: &Ticket, answers: Vec<Answer>, now: Instant, told: &mut Settlement) {
-        let (mut refused, mut impatient) = (Vec::new(), Vec::new());
-        let mut accepted_lanes = [false; LANES];
-        for (one, answer) in ticket.sent.iter().zip(answers) {
-            let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) else { continue };
-            let Some(entry) = feed.window.entry(one.seq) else { continue };
-            let (hash, frame, event_type) = (entry.hash, entry.frame, entry.event_type);
-            let lane = hash.lane();
-            match answer {
-                Answer::Accepted { sequence, shard } => {
-                    let Contents { events, bytes } = feed.contents(one.seq);
-                    self.shards.accepted(hash, &shard, bytes, now);
-                    told.accepted += 1;
-                    told.accepted_events += events;
-                    told.accepted_bytes += bytes;
-                    if let Some(seen) = accepted_lanes.get_mut(usize::from(lane)) {
-                        *seen = true;
-                    }
-                    let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-                    let more = feed.finish(one.seq, Outcome::Published, rules);
-                    if let Some(fall) = self.order.accepted(hash, order::Place { shard, sequence }, more) {
-                        let event_type = self.books.name(event_type);
-                        told.violated(Violation { fall, frame, event_type, lane });
-                    }
-                    continue;
-                }
-                Answer::Throttled => {
-                    told.throttled += 1;
-                    // The shard of a lane that is never taken has other troubles than its rate.
-                    let stubborn = self.pauses.is_stubborn(lane);
-                    if !self.shards.refused(hash, stubborn) || stubborn {
-                        impatient.push(lane);
-                    }
-                }
-                Answer::Failed { reason } => {
-                    told.failed += 1;
-                    told.reason.get_or_insert(reason);
-                    impatient.push(lane);
-                }
-            }
-            told.lanes.push(lane);
-            refused.push(*one);
-        }
-        told.lanes.sort_unstable();
-        told.lanes.dedup();
-        for (lane, accepted) in (0..=u8::MAX).zip(accepted_lanes) {
-            let news = match (accepted, told.lanes.binary_search(&lane).is_ok()) {
-                (false, false) => continue,
-                (true, false) => LaneNews::Accepted,
-                (true, true) => LaneNews::Partly,
-                (false, true) => LaneNews::Refused,
-            };
-            let patience = if impatient.contains(&lane) { 0 } else { throttle::PATIENCE };
-            self.pauses.note(lane, (news, patience), now, &mut self.jitter);
-        }
-        told.cuts = self.shards.answered(ticket.at, now, &mut self.jitter);
-        self.again(&refused);
-    }
-
-    /// These records were not taken: they wait to be sent again, each before anything of its key.
-    fn again(&mut self, sent: &[Sent]) {
-        let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-        for one in sent {
-            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == one.feed) {
-                feed.untake(one.seq);
-                feed.unpack(one.seq);
-                feed.make_ready(one.seq, rules);
-            }
-        }
+        self.readers
+            .iter_mut()
+            .for_each(|reader| reader.pace(&self.limits, &self.pauses, &mut self.shards, now));
     }
 
     /// The next record for the dead-letter file, if it is the turn of one in its key's order. Each is given once.
     pub fn next_dead_letter(&mut self) -> Option<DeadLetter> {
         let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-        let books = &self.books;
-        self.feeds.iter_mut().find_map(|feed| feed.next_dead_letter(books, rules))
+        let counts = &self.counts;
+        let mut dead = self.readers.iter_mut().find_map(|reader| reader.next_dead_letter(counts, rules))?;
+        if dead.reason == DeadReason::Rejected {
+            dead.said = self.suspects.said((dead.frame, dead.part));
+        }
+        Some(dead)
     }
 
     /// A record given by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter file: it is given again,
     /// and its key waits.
     pub fn put_back(&mut self, frame: FrameNo, part: u16) {
-        for feed in &mut self.feeds {
-            if let Some(seq) = feed.taken(frame, part) {
-                feed.put_back(seq);
+        for reader in &mut self.readers {
+            if let Some(seq) = reader.taken(frame, part) {
+                reader.put_back(seq);
             }
         }
     }
@@ -367,32 +316,22 @@ impl Lanes {
     /// If it was not given: a record that is only waiting, or out in a request, must not be finished from elsewhere.
     pub fn finish(&mut self, frame: FrameNo, part: u16) {
         let rules = Rules::new(&self.limits, &self.pauses, &self.shards);
-        let taken = self.feeds.iter_mut().find_map(|feed| feed.taken(frame, part).map(|seq| (feed, seq)));
+        let taken =
+            self.readers.iter_mut().find_map(|reader| reader.taken(frame, part).map(|seq| (reader, seq)));
         assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
-        if let Some((feed, seq)) = taken {
-            let key = feed.window.entry(seq).map(|entry| entry.hash);
-            if !feed.finish(seq, Outcome::Quarantined, rules)
+        if let Some((reader, seq)) = taken {
+            self.suspects.forget(|| (frame, part));
+            let key = reader.window.entry(seq).map(|entry| entry.hash);
+            if let Some(key) = key {
+                self.refused.forget(key);
+            }
+            if !reader.finish(seq, Outcome::Quarantined, rules)
                 && let Some(key) = key
             {
                 self.order.forget(key);
             }
             self.advance();
         }
-    }
-
-    fn advance(&mut self) {
-        let books = &mut self.books;
-        let audited = self.audit.is_some();
-        for feed in &mut self.feeds {
-            feed.advance(|entry, outcome| {
-                if audited {
-                    books.forget(entry.event_type);
-                } else {
-                    books.close(entry.event_type, outcome == Outcome::Quarantined);
-                }
-            });
-        }
-        self.finish_hand_overs();
     }
 
     /// When [`fill`](Self::fill), which has just given nothing, may give something although nothing else happens until
@@ -403,52 +342,66 @@ impl Lanes {
         }
         // What had passed when `fill` was asked is not what holds the request back; what has passed since may be.
         let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
-        let paced = self.feeds.iter().flat_map(|feed| feed.paced.starts(&self.shards, now));
+        let paced = self.readers.iter().flat_map(|reader| reader.paced.starts(&self.shards, now));
         let released = self.pauses.next_release().into_iter().chain(paced).filter(since).min();
         let ready = self.waiting().records > 0;
         let times = if self.gate.is_open() {
-            [self.flight.next_partial(&self.limits).filter(|_| ready), released]
+            let suspects =
+                self.suspects.next_due().filter(|_| self.suspects.may_send(self.limits.in_flight_requests));
+            [
+                self.flight.next_partial(&self.limits).filter(|_| ready),
+                released.into_iter().chain(suspects).min(),
+            ]
         } else {
             let probe = self.gate.next_probe()?;
-            [Some(probe).filter(|_| ready), released.map(|at| at.max(probe))]
+            [
+                if ready { Some(probe) } else { self.suspects.next_due().map(|due| due.max(probe)) },
+                released.map(|at| at.max(probe)),
+            ]
         };
         times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
     }
 
-    /// Bytes of log between `low` and the last admitted frame, and what the window itself keeps about them.
+    /// Whether [`fill`](Self::fill) may give something now, as far as the service is concerned: requests are not paused.
+    pub fn could_send(&self, now: Instant) -> bool {
+        self.gate.pass(now) != Pass::Shut && !self.is_empty()
+    }
+
+    /// When the next attempt to send may be made while the service does not answer; `None` if one is out.
+    pub fn next_attempt(&self) -> Option<Instant> {
+        self.gate.next_probe()
+    }
+
+    /// Bytes of log between `watermark` and the last admitted frame, and what the window itself keeps about them.
     pub fn window_bytes(&self) -> usize {
-        self.feeds.iter().map(|feed| feed.window.weight()).sum()
+        self.readers.iter().map(|reader| reader.window.weight()).sum()
     }
 
     /// Everything up to this frame is finished.
-    pub fn low(&self) -> Mark {
-        self.audit.map_or_else(|| self.front().low(), |audit| audit.low)
+    pub fn watermark(&self) -> Mark {
+        self.audit.map_or_else(|| self.main().watermark(), |audit| audit.watermark)
     }
 
-    /// The transaction at or before `low`; `None` if none was read since the start.
-    pub fn low_transaction(&self) -> Option<Transaction> {
-        self.audit.map_or_else(|| self.front().window.low_transaction(), |audit| audit.transaction)
+    /// The transaction at or before `watermark`; `None` if none was read since the start.
+    pub fn watermark_transaction(&self) -> Option<Transaction> {
+        self.audit.map_or_else(|| self.main().window.watermark_transaction(), |audit| audit.transaction)
     }
 
     /// The last frame admitted.
     pub fn head(&self) -> FrameNo {
-        self.front().window.head()
+        self.main().window.head()
     }
 
     /// What a checkpoint needs to know. Walks through the window: meant for once a second.
     pub fn progress(&self, detail: Detail) -> Progress {
-        let low = (self.low(), self.low_transaction());
-        progress::progress(&self.feeds, &self.owner, low, self.origin, detail)
-    }
-
-    /// Counts per event type of what `low` has passed since this was last asked.
-    pub fn take_books(&mut self) -> Vec<(Arc<str>, Totals)> {
-        self.books.take()
+        let watermark = (self.watermark(), self.watermark_transaction());
+        progress::progress(&self.readers, (&self.sections, &self.owner), watermark, self.origin, detail)
     }
 
     /// The stream's settings have been read again: records up to this size, data and key, may be sent.
     pub fn set_max_record_size(&mut self, bytes: usize) {
         self.limits.max_record_size = bytes;
+        self.quarantine_large_suspects();
     }
 
     /// Requests without an answer.
@@ -466,6 +419,16 @@ impl Lanes {
         self.pauses.len()
     }
 
+    /// Whether a shard was heard of whose range is not known.
+    pub fn wants_ranges(&self) -> bool {
+        self.shards.wants_ranges()
+    }
+
+    /// The stream has listed its open shards.
+    pub fn know_shards(&mut self, ranges: &[ShardRange], now: Instant) {
+        self.shards.list(ranges, now);
+    }
+
     /// The rates of shards that are in force.
     pub fn rates(&mut self, now: Instant) -> Summary {
         self.shards.summary(now)
@@ -476,9 +439,28 @@ impl Lanes {
         self.gate.is_open()
     }
 
-    /// Whether every record that the front was given is finished, by whomever.
+    /// Whether something waits for the service that is neither of a key nor of a shard that it refuses anyway. Walks through
+    /// the window: meant for twice a second.
+    pub fn waits_for_service(&self) -> bool {
+        let waits = |reader: &Reader, entry: &Entry| {
+            matches!(entry.state, State::Ready | State::Sent | State::Suspect)
+                && !self.refused.contains(entry.hash)
+                && !self.pauses.is_paused(entry.section)
+                && !reader.is_held(entry.section)
+                && self.shards.limited(entry.hash).is_none()
+        };
+        let any = |reader: &Reader| reader.window.iter().any(|entry| waits(reader, entry));
+        self.refused.has_news() || self.readers.iter().any(any)
+    }
+
+    /// Keys that were refused since the service last took something of them.
+    pub fn refused_keys(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Whether every record that the main was given is finished, by any reader.
     pub fn is_empty(&self) -> bool {
-        self.low().frame == self.head()
+        self.watermark().frame == self.head()
     }
 }
 

@@ -3,7 +3,7 @@
 //! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first event is
 //! [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are the ones that follow it in
 //! the chain, without a gap: packing ends before a dead letter, before what does not fit, and before another key of the same
-//! hash. Books and progress know events, not records.
+//! hash. Event counts and progress know events, not records.
 //!
 //! Sent again, the same events may be packed otherwise: alone as a probe, or with what came meanwhile. That breaks nothing. When
 //! a record is sent, everything of its key before its first event is finished, and it holds that key's next events in order. So
@@ -12,11 +12,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::feed::Feed;
+use super::reader::Reader;
+use super::unacknowledged::Unacknowledged;
 use super::window::{Entry, NONE, State};
 use crate::event::RecordKind;
 use crate::sink::Outgoing;
-use crate::sink::request::PACK_EVENTS;
+use crate::sink::pacing::PACK_EVENTS;
 
 /// What a record on its way consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct Contents {
     pub(super) bytes: usize,
 }
 
-impl Feed {
+impl Reader {
     /// The record of this event, which has been [sent](Self::send), with as many of those behind it as fit into `room` bytes; and
     /// its size. A single line is lent.
     pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
@@ -58,6 +59,19 @@ impl Feed {
         let mut next = self.window.entry(first).map_or(NONE, |head| head.next);
         while let Some(entry) = self.window.entry_mut(next).filter(|entry| entry.state == State::Packed) {
             entry.state = State::Behind;
+            next = entry.next;
+        }
+    }
+
+    /// Nobody knows whether the record of this event was stored.
+    pub(super) fn mark_unacknowledged(&mut self, first: u64, all: &mut Unacknowledged) {
+        let mut next = first;
+        while let Some(entry) = self.window.entry_mut(next) {
+            if next != first && entry.state != State::Packed {
+                break;
+            }
+            entry.unacknowledged = true;
+            all.note((entry.frame, entry.part));
             next = entry.next;
         }
     }

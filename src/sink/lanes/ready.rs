@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_behaves_as_a_sorted_set() {
+    fn ready_queue_behaves_as_sorted_set() {
         let mut random = 0x1234_5678_u64;
         let mut draw = |below: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

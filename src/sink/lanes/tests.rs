@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::{KeyHash, RecordKind};
+use crate::sink::Answer;
 
 #[test]
-fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {
+fn deferred_dead_letter_blocks_only_its_key() {
     let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
     let letters =
         [(RecordKind::DeadLetter, "poisoned"), (RecordKind::Event, "poisoned"), (RecordKind::Event, "other")];
@@ -27,7 +28,7 @@ fn a_dead_letter_that_is_put_back_holds_its_key_and_no_other() {
     assert_eq!(keys, [b"other"]);
     let dead = lanes.next_dead_letter().unwrap();
     lanes.finish(dead.frame, dead.part);
-    assert_eq!(lanes.low().frame, FrameNo(1));
+    assert_eq!(lanes.watermark().frame, FrameNo(1));
 }
 
 fn event(lane: u8, nth: u64, size: usize) -> Admission<'static> {
@@ -36,9 +37,9 @@ fn event(lane: u8, nth: u64, size: usize) -> Admission<'static> {
     Admission { kind: RecordKind::Event, hash, event_type: "t", key: Bytes::new(), line }
 }
 
-fn admit(lanes: &mut Lanes, feed: FeedId, events: Vec<Admission<'static>>) {
-    let number = lanes.wants(feed).unwrap().0.next();
-    lanes.admit_to(feed, &Frame { number, ..Frame::default() }, events);
+fn admit(lanes: &mut Lanes, reader: ReaderId, events: Vec<Admission<'static>>) {
+    let number = lanes.wants(reader).unwrap().0.next();
+    lanes.admit_to(reader, &Frame { number, ..Frame::default() }, events);
 }
 
 fn accepted() -> Answer {
@@ -46,16 +47,16 @@ fn accepted() -> Answer {
 }
 
 #[test]
-fn what_was_ready_before_its_shard_got_a_rate_has_a_time_at_which_it_leaves() {
+fn ready_record_of_newly_limited_shard_has_a_due_time() {
     for seed in 1..=200 {
         let mut now = Instant::now();
         let mut lanes = Lanes::new(&Start::default(), Limits::default(), seed);
-        admit(&mut lanes, FeedId::FRONT, vec![event(1, 0, 300), event(2, 0, 300)]);
+        admit(&mut lanes, ReaderId::MAIN, vec![event(1, 0, 300), event(2, 0, 300)]);
         let first = lanes.fill(now).unwrap();
         drop(lanes.settle(first.ticket, Ok(vec![accepted(), accepted()]), now));
-        admit(&mut lanes, FeedId::FRONT, vec![event(1, 1, 300), event(1, 2, 300)]);
+        admit(&mut lanes, ReaderId::MAIN, vec![event(1, 1, 300), event(1, 2, 300)]);
         let second = lanes.fill(now).unwrap();
-        admit(&mut lanes, FeedId::FRONT, vec![event(2, 1, 300)]);
+        admit(&mut lanes, ReaderId::MAIN, vec![event(2, 1, 300)]);
         let answers = vec![Answer::Throttled, Answer::Failed { reason: "x".to_owned() }];
         drop(lanes.settle(second.ticket, Ok(answers), now));
         // The shard is held, and a lane pauses, for 50 to 100 ms: often only the lane still does.
@@ -77,58 +78,95 @@ fn what_was_ready_before_its_shard_got_a_rate_has_a_time_at_which_it_leaves() {
 }
 
 #[test]
-fn a_large_record_of_one_feed_gets_its_room_while_another_has_always_something() {
+fn large_record_of_one_reader_is_not_starved_by_another() {
     for (large, small, turns) in [(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)] {
         let limits =
             Limits { request_bytes: 400, in_flight_bytes: 1000, window_bytes: 8 << 10, ..Limits::default() };
         let reached = (0..=u8::MAX).map(|lane| (lane, FrameNo(if lane == 7 { 10 } else { 50 })));
         let start = Start { lanes: reached.collect(), ..Start::default() };
         let mut lanes = Lanes::new(&start, limits, 1);
-        let feeds: Vec<_> = lanes.feeds().into_iter().zip([1, 7]).collect();
+        let readers: Vec<_> = lanes.readers().into_iter().zip([1, 7]).collect();
         let now = Instant::now();
-        let (feed, lane) = feeds[small];
+        let (reader, lane) = readers[small];
         if small == 1 {
-            // What is behind the front may be read up to its head.
-            admit(&mut lanes, FeedId::FRONT, vec![]);
+            // What is behind the main may be read up to its head.
+            admit(&mut lanes, ReaderId::MAIN, vec![]);
         }
-        admit(&mut lanes, feed, (0..80).map(|nth| event(lane, nth, 100)).collect());
+        admit(&mut lanes, reader, (0..80).map(|nth| event(lane, nth, 100)).collect());
         let mut out = std::collections::VecDeque::new();
         out.extend(std::iter::from_fn(|| lanes.fill(now)));
-        let (feed, lane) = feeds[large];
-        admit(&mut lanes, feed, vec![event(lane, 1000, 900)]);
+        let (reader, lane) = readers[large];
+        admit(&mut lanes, reader, vec![event(lane, 1000, 900)]);
         (0..turns).for_each(|_| out.extend(lanes.fill(now)));
-        let answered = (1..=20).find(|_| {
-            let Request { ticket, records } = out.pop_front().unwrap();
+        let acknowledged = (1..=20).find(|_| {
+            let Request { ticket, records, .. } = out.pop_front().unwrap();
             let answers = vec![accepted(); records.len()];
             drop(lanes.settle(ticket, Ok(answers), now));
             out.extend(std::iter::from_fn(|| lanes.fill(now)));
             out.iter().any(|request| request.records.iter().any(|record| record.data.len() == 900))
         });
-        assert!(answered.is_some_and(|answered| answered <= 4), "{large} {turns}: {answered:?}");
+        assert!(
+            acknowledged.is_some_and(|acknowledged| acknowledged <= 4),
+            "{large} {turns}: {acknowledged:?}"
+        );
     }
 }
 
 #[test]
-fn nobody_is_sent_away_for_a_time_in_which_nothing_could_be_sent() {
+fn idle_time_detaches_no_lane() {
     let mut now = Instant::now();
     let limits = Limits { window_bytes: 4 << 10, ..Limits::default() };
     let mut lanes = Lanes::new(&Start::default(), limits, 1);
-    admit(&mut lanes, FeedId::FRONT, vec![event(1, 0, 10)]);
+    admit(&mut lanes, ReaderId::MAIN, vec![event(1, 0, 10)]);
     let refused = lanes.fill(now).unwrap();
     drop(lanes.settle(refused.ticket, Ok(vec![Answer::Failed { reason: "x".to_owned() }]), now));
     for nth in 0.. {
-        if lanes.wants(FeedId::FRONT).is_none() {
+        if lanes.wants(ReaderId::MAIN).is_none() {
             break;
         }
-        admit(&mut lanes, FeedId::FRONT, vec![event(2, nth, 10)]);
+        admit(&mut lanes, ReaderId::MAIN, vec![event(2, nth, 10)]);
         let request = lanes.fill(now).unwrap();
         drop(lanes.settle(request.ticket, Ok(vec![accepted()]), now));
     }
-    assert!(lanes.fill(now).is_none() && !lanes.tend(now));
+    assert!(lanes.fill(now).is_none() && !lanes.rebalance(now));
     now += std::time::Duration::from_hours(1);
     let request = lanes.fill(now).unwrap();
-    lanes.tend(now);
+    lanes.rebalance(now);
     drop(lanes.settle(request.ticket, Ok(vec![accepted()]), now));
-    assert!(!lanes.tend(now), "{:?}", lanes.take_changes());
+    assert!(!lanes.rebalance(now), "{:?}", lanes.take_changes());
     assert!(lanes.is_empty());
+}
+
+/// An attempt without an answer may have stored a record. Its lane is detached, and the largest record is smaller from then on: it
+/// is sent again all the same, in its order, and is no dead letter.
+#[test]
+fn unacknowledged_record_is_known_after_its_lane_was_detached() {
+    let mut now = Instant::now();
+    let mut lanes = Lanes::new(&Start::default(), Limits { max_record_size: 1000, ..Limits::default() }, 1);
+    let frames = || [event(7, 0, 500), event(7, 0, 6), event(9, 0, 10)];
+    for event in frames() {
+        admit(&mut lanes, ReaderId::MAIN, vec![event]);
+    }
+    let request = lanes.fill(now).unwrap();
+    drop(lanes.settle(request.ticket, Err(crate::sink::PutError::Unanswered("timeout".into())), now));
+    let lane = vec![lanes.sections.of(KeyHash(7 << 56))];
+    lanes.reader_mut(ReaderId::MAIN, |main| main.hold(&lane));
+    lanes.detaching = Some(Detaching::new(ReaderId::MAIN, lane));
+    lanes.leave(now);
+    let reader = *lanes.readers().iter().find(|id| ![ReaderId::MAIN, ReaderId::AUDIT].contains(id)).unwrap();
+    for event in frames() {
+        admit(&mut lanes, reader, vec![event]);
+    }
+    lanes.set_max_record_size(100);
+    let mut sizes = Vec::new();
+    for _ in 0..100 {
+        now += std::time::Duration::from_millis(100);
+        assert!(lanes.next_dead_letter().is_none());
+        while let Some(Request { ticket, records, .. }) = lanes.fill(now) {
+            sizes.extend(records.iter().map(|record| record.data.len()).filter(|size| *size != 10));
+            drop(lanes.settle(ticket, Ok(vec![accepted(); records.len()]), now));
+        }
+    }
+    assert_eq!(sizes, [500, 6]);
+    assert!(lanes.unacknowledged.is_empty());
 }

@@ -1,17 +1,19 @@
-//! The records between `low` and the read head, in log order: a ring of frames beside a ring of records.
+//! The records between `watermark` and the read head, in log order: a ring of frames beside a ring of records.
 //!
-//! Invariants: frames are numbered without gaps; a record's number says its place in the ring; what `low` has passed is
+//! Invariants: frames are numbered without gaps; a record's number says its place in the ring; what `watermark` has passed is
 //! gone from both; a finished record holds no bytes.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::books::TypeId;
-use super::{Frame, Outcome};
+use super::counts::TypeId;
+use super::types::{Frame, Outcome};
+use super::unacknowledged::Unacknowledged;
 use crate::buffer::checkpoint::Mark;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
+use crate::sink::sections::Section;
 
 /// No next record.
 pub(super) const NONE: u64 = u64::MAX;
@@ -27,6 +29,8 @@ pub(super) enum State {
     Sent,
     /// In the record of an earlier one of its key, which is [`Sent`](Self::Sent).
     Packed,
+    /// First of its key; its request failed as a whole, and it leaves again with none but other suspects.
+    Suspect,
     /// First of its key, and waits to be taken as a dead letter.
     Dead,
     /// Taken as a dead letter.
@@ -40,18 +44,50 @@ pub(super) struct Entry {
     pub(super) key: Bytes,
     pub(super) line: Bytes,
     pub(super) hash: KeyHash,
+    pub(super) section: Section,
     pub(super) frame: FrameNo,
+    /// Its ordinal in the frame.
+    pub(super) part: u16,
     /// Number of the next record of this key.
     pub(super) next: u64,
     pub(super) event_type: TypeId,
     pub(super) kind: RecordKind,
     pub(super) state: State,
+    /// Whether an attempt without an answer may have stored it: then its size alone makes no dead letter of it, because
+    /// it would be in both places.
+    pub(super) unacknowledged: bool,
+    /// Whether the service has refused it, for throughput or for a failure of its own.
+    pub(super) refused: bool,
+    /// Whether there is evidence that it cannot leave.
+    pub(super) rejected: bool,
+    pub(super) counted: CountedBy,
+}
+
+/// Who counts what becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CountedBy {
+    /// The reader that has it.
+    This,
+    /// Another one; or it was counted before.
+    Another,
 }
 
 impl Entry {
     /// Bytes as Kinesis counts them.
     pub(super) fn size(&self) -> usize {
         self.key.len() + self.line.len()
+    }
+
+    /// It leaves its window: if it is finished, what may have been stored of it is known by now.
+    pub(super) fn leave_unacknowledged(&mut self, all: &mut Unacknowledged) {
+        if std::mem::take(&mut self.unacknowledged) && matches!(self.state, State::Done(_)) {
+            all.forget((self.frame, self.part));
+        }
+    }
+
+    /// Whether it must not be sent, by this limit.
+    pub(super) fn is_too_large(&self, limit: usize) -> bool {
+        self.size() > limit && !self.unacknowledged
     }
 }
 
@@ -73,36 +109,37 @@ pub(super) struct Window {
     entries: VecDeque<Entry>,
     /// Number of the first record in `entries`.
     first: u64,
-    low: Mark,
-    low_transaction: Option<Transaction>,
+    watermark: Mark,
+    watermark_transaction: Option<Transaction>,
     head_position: Option<Position>,
     head_transaction: Option<Transaction>,
     weight: usize,
 }
 
 impl Window {
-    pub(super) fn new(low: Mark, transaction: Option<Transaction>) -> Self {
+    pub(super) fn new(watermark: Mark, transaction: Option<Transaction>) -> Self {
         Self {
             frames: VecDeque::new(),
             entries: VecDeque::new(),
             first: 0,
-            low,
-            low_transaction: transaction,
-            head_position: low.position,
+            watermark,
+            watermark_transaction: transaction,
+            head_position: watermark.position,
             head_transaction: transaction,
             weight: 0,
         }
     }
 
-    pub(super) fn low(&self) -> Mark {
-        self.low
+    pub(super) fn watermark(&self) -> Mark {
+        self.watermark
     }
 
-    /// Says what is known elsewhere of the frame that `low` stands at.
-    pub(super) fn know_low(&mut self, low: Mark, transaction: Option<Transaction>) {
-        assert_eq!(low.frame, self.low.frame, "of this frame nothing was asked");
-        (self.low, self.low_transaction) = (low, transaction.or(self.low_transaction));
-        self.head_position = self.head_position.or(low.position);
+    /// Says what is known elsewhere of the frame that `watermark` stands at.
+    pub(super) fn know_watermark(&mut self, watermark: Mark, transaction: Option<Transaction>) {
+        assert_eq!(watermark.frame, self.watermark.frame, "of this frame nothing was asked");
+        (self.watermark, self.watermark_transaction) =
+            (watermark, transaction.or(self.watermark_transaction));
+        self.head_position = self.head_position.or(watermark.position);
     }
 
     /// The transaction of the oldest unfinished frame.
@@ -110,20 +147,20 @@ impl Window {
         self.frames.front()?.transaction
     }
 
-    /// Frames between `low` and the head.
+    /// Frames between `watermark` and the head.
     pub(super) fn frames(&self) -> u64 {
         self.frames.len() as u64
     }
 
-    pub(super) fn low_transaction(&self) -> Option<Transaction> {
-        self.low_transaction
+    pub(super) fn watermark_transaction(&self) -> Option<Transaction> {
+        self.watermark_transaction
     }
 
     pub(super) fn head(&self) -> FrameNo {
-        FrameNo(self.low.frame.0 + self.frames.len() as u64)
+        FrameNo(self.watermark.frame.0 + self.frames.len() as u64)
     }
 
-    /// Bytes of log, and of these rings, between `low` and the head.
+    /// Bytes of log, and of these rings, between `watermark` and the head.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
@@ -178,12 +215,6 @@ impl Window {
         (u32::from(part) < slot.records).then(|| slot.first + u64::from(part))
     }
 
-    /// A record's ordinal in its frame.
-    pub(super) fn part_of(&self, seq: u64, frame: FrameNo) -> u16 {
-        let first = self.slot(frame).map_or(seq, |slot| slot.first);
-        u16::try_from(seq - first).unwrap_or(u16::MAX)
-    }
-
     /// Marks a record as finished and lets its bytes go. Returns its number's successor of the same key.
     pub(super) fn finish(&mut self, seq: u64, outcome: Outcome) -> Option<(KeyHash, u64)> {
         let entry = self.entry_mut(seq)?;
@@ -196,45 +227,45 @@ impl Window {
         Some((hash, next))
     }
 
-    /// Moves `low` over every finished frame at the front; each record that leaves is told to `leaving`.
-    pub(super) fn advance(&mut self, mut leaving: impl FnMut(&Entry, Outcome)) {
+    /// Moves `watermark` over every finished frame at the main; `passed` gets each record that leaves.
+    pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         while let Some(slot) = self.frames.pop_front_if(|slot| slot.unfinished == 0) {
-            for entry in self.entries.drain(..slot.records as usize) {
+            for mut entry in self.entries.drain(..slot.records as usize) {
                 if let State::Done(outcome) = entry.state {
-                    leaving(&entry, outcome);
+                    passed(&mut entry, outcome);
                 }
             }
             self.first += u64::from(slot.records);
             self.weight -= slot.weight;
             // A window that begins in the middle of the log learns later what stands before its first change.
-            self.low = Mark { frame: self.low.frame.next(), position: slot.position.or(self.low.position) };
-            self.low_transaction = slot.transaction.or(self.low_transaction);
+            self.watermark = Mark {
+                frame: self.watermark.frame.next(),
+                position: slot.position.or(self.watermark.position),
+            };
+            self.watermark_transaction = slot.transaction.or(self.watermark_transaction);
         }
     }
 
-    /// The records in order, with their ordinals in their frames.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &Entry)> {
-        let mut last = (FrameNo::default(), 0u16);
-        self.entries.iter().map(move |entry| {
-            last = if last.0 == entry.frame {
-                (entry.frame, last.1.saturating_add(1))
-            } else {
-                (entry.frame, 0)
-            };
-            (last.1, entry)
-        })
+    /// The records in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The records in order, to be told apart otherwise.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
     }
 
     /// The last transaction at or before a frame of the window.
     pub(super) fn transaction_at(&self, frame: FrameNo) -> Option<Transaction> {
-        if frame <= self.low.frame { self.low_transaction } else { self.slot(frame)?.transaction }
+        if frame <= self.watermark.frame { self.watermark_transaction } else { self.slot(frame)?.transaction }
     }
 
     fn slot(&self, frame: FrameNo) -> Option<&Slot> {
-        self.frames.get(usize::try_from(frame.0.checked_sub(self.low.frame.0 + 1)?).ok()?)
+        self.frames.get(usize::try_from(frame.0.checked_sub(self.watermark.frame.0 + 1)?).ok()?)
     }
 
     fn slot_mut(&mut self, frame: FrameNo) -> Option<&mut Slot> {
-        self.frames.get_mut(usize::try_from(frame.0.checked_sub(self.low.frame.0 + 1)?).ok()?)
+        self.frames.get_mut(usize::try_from(frame.0.checked_sub(self.watermark.frame.0 + 1)?).ok()?)
     }
 }

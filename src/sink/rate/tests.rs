@@ -50,7 +50,7 @@ impl Scene {
 }
 
 #[test]
-fn the_first_rate_is_what_was_accepted_of_late() {
+fn first_rate_is_recently_accepted_throughput() {
     for (each, least, most) in [(100.0, 800.0, 1000.0), (20.0, 160.0, 200.0), (1.0, 100.0, 100.0)] {
         let records = Scene::refused_at(each).records();
         assert!((least..=most).contains(&records), "{each}: {records}");
@@ -58,7 +58,7 @@ fn the_first_rate_is_what_was_accepted_of_late() {
 }
 
 #[test]
-fn a_rate_is_cut_once_a_second_and_only_by_what_was_sent_since_the_last_refusal() {
+fn rate_is_reduced_at_most_once_a_second() {
     let mut scene = Scene::refused_at(100.0);
     let first = scene.records();
     for _ in 0..5 {
@@ -77,7 +77,7 @@ fn a_rate_is_cut_once_a_second_and_only_by_what_was_sent_since_the_last_refusal(
 }
 
 #[test]
-fn a_rate_grows_the_faster_the_longer_nothing_is_refused_and_is_forgotten_at_last() {
+fn rate_growth_accelerates_and_limit_expires() {
     let mut scene = Scene::refused_at(100.0);
     let first = scene.records();
     scene.pass(Duration::from_secs(4));
@@ -93,7 +93,7 @@ fn a_rate_grows_the_faster_the_longer_nothing_is_refused_and_is_forgotten_at_las
 }
 
 #[test]
-fn what_holds_nothing_back_does_not_grow() {
+fn unused_rate_does_not_grow() {
     let mut scene = Scene::refused_at(100.0);
     let first = scene.records();
     for _ in 0..200 {
@@ -105,7 +105,7 @@ fn what_holds_nothing_back_does_not_grow() {
 }
 
 #[test]
-fn the_dimension_that_is_not_used_is_not_cut() {
+fn unused_dimension_is_not_reduced() {
     let mut scene = Scene::refused_at(100.0);
     scene.pass(Duration::from_secs(2));
     let before = scene.rate.per_second().unwrap();
@@ -121,7 +121,7 @@ fn the_dimension_that_is_not_used_is_not_cut() {
 }
 
 #[test]
-fn a_shard_that_refuses_everything_is_held_ever_longer_and_tried_by_one_record() {
+fn refusing_shard_is_probed_by_one_record_with_backoff() {
     let mut scene = Scene::refused_at(100.0);
     let rate = scene.records();
     let mut holds = Vec::new();
@@ -145,7 +145,7 @@ fn a_shard_that_refuses_everything_is_held_ever_longer_and_tried_by_one_record()
 }
 
 #[test]
-fn a_lane_that_is_refused_again_and_again_counts_only_where_its_shard_is_like_that() {
+fn repeated_lane_refusal_counts_only_for_refusing_shard() {
     let mut scene = Scene::refused_at(100.0);
     let stubborn = Told { stubborn: 1, ..Told::default() };
     scene.now += Duration::from_secs(2);
@@ -162,7 +162,7 @@ fn a_lane_that_is_refused_again_and_again_counts_only_where_its_shard_is_like_th
 }
 
 #[test]
-fn a_record_larger_than_the_tokens_leaves_a_debt() {
+fn record_larger_than_tokens_leaves_debt() {
     let mut scene = Scene::refused_at(100.0);
     scene.pass(Duration::from_secs(1));
     let wait = scene.rate.next_start([1.0, 1e6], scene.now) - scene.now;
@@ -173,4 +173,45 @@ fn a_record_larger_than_the_tokens_leaves_a_debt() {
     let [_, bytes] = scene.rate.per_second().unwrap();
     let wait = (scene.rate.next_start([1.0, 100.0], scene.now) - scene.now).as_secs_f64();
     assert!((wait + DEPTH - 1e6 / bytes).abs() < 0.2, "{wait} s at {bytes} bytes a second");
+}
+
+/// Other writers leave 60, 20 or 5 records a second: refusals fall below 5 % there too.
+#[test]
+fn floor_follows_what_other_writers_leave() {
+    for left in [60_u32, 20, 5] {
+        let (mut rate, mut jitter) = (Rate::default(), Jitter::new(3));
+        let began = Instant::now();
+        let (mut now, mut second, mut room) = (began, 0, left);
+        let (mut accepted_late, mut refused_late) = (0_u32, 0_u32);
+        while now < began + Duration::from_mins(5) {
+            now += ms(20);
+            if (now - began).as_secs() > second {
+                (second, room) = ((now - began).as_secs(), left);
+            }
+            rate.advance(now);
+            let (mut accepted, mut refused) = (0, 0);
+            let mut offered = 0;
+            while offered < 20 && rate.may_start([500.0, 50_000.0], now) && rate.take(100.0, now) {
+                offered += 1;
+                if room > 0 {
+                    room -= 1;
+                    accepted += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+            if offered > 0 {
+                let amount = [f64::from(accepted), f64::from(accepted) * 100.0];
+                rate.tell(Told { accepted: amount, refused, stubborn: 0 }, now, now, &mut jitter);
+            }
+            if second >= 60 {
+                (accepted_late, refused_late) = (accepted_late + accepted, refused_late + refused);
+            }
+        }
+        let share = f64::from(refused_late) / f64::from(accepted_late + refused_late);
+        let used = f64::from(accepted_late) / f64::from(left * 240);
+        println!("{left} left: {:.1} % refused, {:.0} % used", share * 100.0, used * 100.0);
+        assert!(share < 0.05, "{left}: {share}");
+        assert!(used > 0.6, "{left}: {used}");
+    }
 }

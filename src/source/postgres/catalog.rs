@@ -1,12 +1,13 @@
-//! What the catalogue of the database knows: the kinds of types, the primary keys of tables.
+//! Reads kinds of types and primary keys of tables from the catalogue.
 //!
 //! Reads only `pg_catalog` tables that every role may read, always by their qualified names, since `search_path` is the
 //! database's. A type of the server itself is known without asking: their OIDs never change. Never fails for a type it
 //! does not understand: that is text.
 
-mod absent;
+mod ancestors;
 mod data_types;
 mod describe;
+mod selected;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,28 +15,25 @@ use std::sync::Arc;
 use tokio_postgres::types::{Kind as BuiltinKind, Type};
 use tokio_postgres::{Client, Error, Row};
 
-use crate::change::Column;
 use crate::types::{Kind, SqlType};
 
-pub use absent::absent;
-pub use data_types::{data_types, modified, not_null};
-pub use describe::{describe, partitions_not_full};
+use super::name::{CatalogText, raw_name, texts};
 
-/// What the catalogue says of a table and of the types of its columns.
+pub use ancestors::ancestors;
+pub(super) use data_types::{DataShape, NamedShape, data_types_of};
+pub use data_types::{data_types, modified};
+pub use describe::{SentColumns, describe, partitions_not_full};
+pub use selected::{candidates, exists};
+
+/// Facts about a table and the types of its columns.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// How values become JSON, by type.
     pub kinds: HashMap<u32, Kind>,
-    /// What expressions may know, by type.
+    /// Types for expressions.
     pub data_types: HashMap<u32, SqlType>,
     /// Names of the primary key's columns.
     pub primary_key: Vec<String>,
-    /// Names of the columns that cannot be NULL.
-    pub not_null: Vec<String>,
-    /// Published columns that an announcement of the table may lack, see [`Relation::absent`](crate::change::Relation::absent).
-    pub absent: Vec<Column>,
-    /// Whether it has partitions that tell less of an old row than its `REPLICA IDENTITY FULL` does.
-    pub partitions_tell_less: bool,
 }
 
 /// Asks for all of it.
@@ -44,14 +42,11 @@ pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, 
         kinds: kinds(client, types).await?,
         data_types: data_types(client, types).await?,
         primary_key: primary_key(client, table).await?,
-        not_null: not_null(client, table).await?,
-        absent: Vec::new(),
-        partitions_tell_less: false,
     })
 }
 
 /// Types inside each other that are followed, each level being one query: arrays, domains, composites. What lies deeper
-/// is text. Half of what `translate::json` follows, so that no kind made here is too deep for it.
+/// is text. Half of what `json` follows, so that no kind made here is too deep for it.
 const MAX_DEPTH: usize = 16;
 
 /// The kinds of these types, all of them: a type that is unknown, or was dropped meanwhile, is [`Kind::Text`].
@@ -69,21 +64,23 @@ pub async fn kinds(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Kind>, 
         wanted.extend(found.iter().flat_map(|(_, shape)| shape.parts()));
         shapes.extend(found);
     }
-    let mut resolver = Resolver { shapes: &shapes, open: HashSet::new(), done: HashMap::new() };
-    Ok(oids.iter().map(|&oid| (oid, resolver.kind(oid))).collect())
+    Ok(kinds_of(shapes.into_iter(), oids))
 }
 
 /// Names of the primary key's columns, in the key's order; empty if the table has none, or is not there.
 pub async fn primary_key(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
-    const QUERY: &str = "
-        SELECT a.attname::text
+    const QUERY: &str = concat!(
+        "SELECT ",
+        raw_name!("a.attname"),
+        "
         FROM pg_catalog.pg_index i
         CROSS JOIN LATERAL pg_catalog.generate_series(1, i.indnkeyatts::int) AS k(nth)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.nth - 1]
         WHERE i.indrelid = $1 AND i.indisprimary
-        ORDER BY k.nth";
+        ORDER BY k.nth"
+    );
     let rows = client.query_typed(QUERY, &[(&relation_oid, Type::OID)]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    rows.iter().map(|row| Ok(row.try_get::<_, CatalogText>(0)?.0)).collect()
 }
 
 /// The kind of a type that Postgres itself brings. `None` for all others, and for those of a later Postgres.
@@ -111,13 +108,30 @@ fn builtin(oid: u32) -> Option<Kind> {
     })
 }
 
+/// Whether this is a type that Postgres itself brings, and that never changes.
+pub(super) fn is_builtin(oid: u32) -> bool {
+    builtin(oid).is_some()
+}
+
+/// The kinds of types whose shapes are known; of others, [`Kind::Text`].
+pub(super) fn kinds_of(shapes: impl Iterator<Item = (u32, Shape)>, oids: &[u32]) -> HashMap<u32, Kind> {
+    let shapes = shapes.collect();
+    let mut resolver = Resolver { shapes: &shapes, open: HashSet::new(), done: HashMap::new() };
+    oids.iter().map(|&oid| (oid, resolver.kind(oid))).collect()
+}
+
 /// A type by reference to its parts, as the catalogue has it.
 #[derive(Clone, Debug)]
-enum Shape {
+pub(super) enum Shape {
+    /// A type whose text form is all that is known.
     Text,
+    /// The extension's type.
     Hstore,
+    /// A domain.
     Domain { base: u32 },
+    /// An array.
     Array { element: u32, delimiter: u8 },
+    /// A composite.
     Composite { fields: Vec<(String, u32)> },
 }
 
@@ -130,7 +144,7 @@ impl Shape {
                 Self::Array { element: part, delimiter: row.try_get::<_, i8>("delimiter")?.cast_unsigned() }
             }
             "composite" => {
-                let names: Vec<String> = row.try_get("names")?;
+                let names = texts(row.try_get("names")?);
                 let types: Vec<u32> = row.try_get("types")?;
                 Self::Composite { fields: names.into_iter().zip(types).collect() }
             }
@@ -152,7 +166,7 @@ impl Shape {
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
     // An array is what has array_subscript_handler, as get_element_type() in the server's lsyscache.c has it; point and
     // name, whose typelem is set too, have not.
-    const QUERY: &str = "
+    const QUERY: &str = concat!("
         SELECT t.oid,
                CASE WHEN t.typtype = 'd' THEN 'domain'
                     WHEN t.typtype = 'c' THEN 'composite'
@@ -171,11 +185,11 @@ async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error>
         FROM pg_catalog.pg_type t
         LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
         CROSS JOIN LATERAL (
-            SELECT coalesce(pg_catalog.array_agg(a.attname::text ORDER BY a.attnum), '{}') AS names,
+            SELECT coalesce(pg_catalog.array_agg(", raw_name!("a.attname"), " ORDER BY a.attnum), '{}') AS names,
                    coalesce(pg_catalog.array_agg(a.atttypid ORDER BY a.attnum), '{}') AS types
             FROM pg_catalog.pg_attribute a
             WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) a
-        WHERE t.oid = ANY ($1)";
+        WHERE t.oid = ANY ($1)");
     let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
     rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
 }
@@ -194,7 +208,7 @@ impl Resolver<'_> {
             return kind;
         }
         let Some(shape) = self.shapes.get(&oid) else { return Kind::Text };
-        if !self.open.insert(oid) {
+        if self.open.len() >= MAX_DEPTH || !self.open.insert(oid) {
             return Kind::Text;
         }
         let kind = match shape {
@@ -243,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_contains_itself_is_text_inside() {
+    fn recursive_type_is_text_inside() {
         let shapes = [
             (1_000_001, Shape::Composite { fields: vec![("a".into(), 1_000_002), ("b".into(), 23)] }),
             (1_000_002, Shape::Array { element: 1_000_001, delimiter: b',' }),
@@ -254,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn types_that_share_their_parts_are_built_once() {
+    fn shared_component_types_are_built_once() {
         let pair = |part| Shape::Composite { fields: vec![("a".into(), part), ("b".into(), part)] };
         let shapes: Vec<_> = (1..64).map(|n| (1_000_000 + n, pair(1_000_000 + n - 1))).collect();
         assert!(matches!(resolve(&shapes, 1_000_063), Kind::Composite { .. }));
     }
 
     #[test]
-    fn an_unknown_type_is_text() {
+    fn unknown_type_is_text() {
         assert_eq!(resolve(&[], 1_000_001), Kind::Text);
     }
 }

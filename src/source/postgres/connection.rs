@@ -1,10 +1,9 @@
-//! Our own thin replication connection: log-in, the few commands of a walsender, and the two-way copy stream.
+//! A replication connection: the few commands of a walsender, and the two-way copy stream.
 //!
-//! `tokio-postgres` has no replication mode; `postgres-protocol` gives the hard parts (messages, md5, SCRAM).
+//! `tokio-postgres` has no replication mode. `postgres-protocol` provides messages, md5 and SCRAM.
 
-use std::future::Future;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use fallible_iterator::FallibleIterator as _;
@@ -14,30 +13,39 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::position::Lsn;
+use crate::source::postgres::lsn::Lsn;
 
-use super::auth::{self, LogIn};
 use super::conninfo::Settings;
-use super::error::{Error, ServerError};
+use super::error::{self, Error, ServerError, log_notice, timed_out};
 use super::frames::{Frame, Frames};
-use super::socket::{self, Attempt, Socket};
+use super::login::{self, LoggedIn};
+use super::parameters::Purpose;
+use super::socket::Socket;
 
-/// A walsender answers its commands at once; it waits only for a slot's last user to go, a few seconds.
+/// Time limit of a command. A walsender responds at once, except that it waits a few seconds for a slot's last user to end.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// Microseconds from the Unix epoch to 2000-01-01, Postgres's own.
+/// Largest result in bytes. The longest result is a history file, with one line for each timeline.
+const ANSWER_SIZE_MAX: usize = 4 << 20;
+/// Time limit for a temporary slot, whose creation waits for running transactions.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(50);
+/// Time limit for the end of a session.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for reading the server's last error after a failed write. Everything the server sent has arrived by then.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Microseconds from the Unix epoch to PostgreSQL's epoch, 2000-01-01.
 pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// Rows of a simple query, as text.
 pub type Rows = Vec<Vec<Option<String>>>;
 
-/// What `IDENTIFY_SYSTEM` answers.
+/// The result of `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
     /// `system_identifier` of the cluster.
     pub system_id: String,
     /// Timeline of its write-ahead log.
     pub timeline: u32,
-    /// What it has flushed; on a standby: replayed.
+    /// Flushed position; on a standby, the replayed position.
     pub wal_end: Lsn,
     /// The database of this connection.
     pub database: String,
@@ -48,47 +56,35 @@ pub struct SystemIdentity {
 pub struct Connection {
     socket: Socket,
     frames: Frames,
-    /// Written in order; what an await left behind is sent by the next.
+    /// Bytes to send. The rest of a cancelled send is sent by the next one.
     outgoing: BytesMut,
     unflushed: bool,
+    /// The error of a failed write. Nothing is delivered after it.
+    broken: Option<io::Error>,
     target: String,
 }
 
 impl Connection {
-    /// Connects and logs in, as `sslmode` says. `row_max`: largest message that is held whole, in bytes.
+    /// Connects and logs in according to `sslmode`. `row_max`: largest message that is buffered whole, in bytes.
     ///
     /// # Errors
-    /// Nobody answers in `connect_timeout`, TLS cannot be agreed on, or the server does not let us in.
+    /// The connection exceeds `connect_timeout`, TLS fails, or the server rejects the log-in.
     pub async fn connect(settings: &Settings, row_max: usize) -> Result<Self, Error> {
-        each_attempt(settings, async |attempt| Self::log_in(settings, attempt, row_max).await).await
-    }
-
-    async fn log_in(settings: &Settings, attempt: Attempt, row_max: usize) -> Result<Self, Error> {
-        let socket = Socket::connect(settings, attempt).await?;
-        let mut log_in = LogIn::new(settings, &socket)?;
-        let mut connection = Self {
-            socket,
-            frames: Frames::new(row_max),
-            outgoing: BytesMut::new(),
-            unflushed: false,
-            target: settings.target(),
-        };
-        auth::startup(settings, &mut connection.outgoing)?;
-        loop {
-            connection.send().await?;
-            let message = connection.message().await?;
-            if log_in.answer(&message, &mut connection.outgoing)? {
-                break;
-            }
+        let LoggedIn { socket, mut frames, follow_up, .. } =
+            login::log_in(settings, Purpose::Replication).await?;
+        frames.end_log_in(row_max);
+        let (outgoing, target) = (BytesMut::new(), settings.target());
+        let mut connection = Self { socket, frames, outgoing, unflushed: false, broken: None, target };
+        if let Some(statement) = follow_up {
+            connection.query(&statement).await?;
         }
-        while !matches!(connection.message().await?, Message::ReadyForQuery(_)) {}
         Ok(connection)
     }
 
-    /// Who the server is, and how far its log goes.
+    /// The identity of the server and the end of its WAL.
     ///
     /// # Errors
-    /// The connection broke, or the answer is none.
+    /// The connection broke, or the result is malformed.
     pub async fn identify_system(&mut self) -> Result<SystemIdentity, Error> {
         let rows = self.query("IDENTIFY_SYSTEM").await?;
         let read = || {
@@ -100,17 +96,17 @@ impl Connection {
                 database: row.next()??,
             })
         };
-        read().ok_or_else(|| Error::Protocol("an answer to IDENTIFY_SYSTEM that is none".to_owned()))
+        read().ok_or_else(|| Error::Protocol("the result of IDENTIFY_SYSTEM is malformed".to_owned()))
     }
 
-    /// The history file of a timeline: where each earlier one was left. Timeline 1 has none.
+    /// The history file of a timeline, with the end of each earlier one. Timeline 1 has no file.
     ///
     /// # Errors
     /// The connection broke, or the server has no such file.
     pub async fn timeline_history(&mut self, timeline: u32) -> Result<String, Error> {
         let rows = self.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
         let content = rows.into_iter().next().and_then(|row| row.into_iter().nth(1).flatten());
-        content.ok_or_else(|| Error::Protocol("an answer to TIMELINE_HISTORY that is none".to_owned()))
+        content.ok_or_else(|| Error::Protocol("the result of TIMELINE_HISTORY is malformed".to_owned()))
     }
 
     /// The value of a setting in this session.
@@ -120,24 +116,28 @@ impl Connection {
     pub async fn show(&mut self, name: &str) -> Result<String, Error> {
         let rows = self.query(&format!("SHOW {}", escape_identifier(name))).await?;
         let value = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-        value.ok_or_else(|| Error::Protocol("an answer to SHOW that is none".to_owned()))
+        value.ok_or_else(|| Error::Protocol("the result of SHOW is malformed".to_owned()))
     }
 
     /// Runs one command of the replication grammar.
     ///
     /// # Errors
-    /// The connection broke, no answer came in a minute, or the server refuses.
+    /// The connection broke, the response took longer than a minute, or the server reports an error.
     pub async fn query(&mut self, command: &str) -> Result<Rows, Error> {
         let answer = async {
             frontend::query(command, &mut self.outgoing)
                 .map_err(|error| Error::Protocol(error.to_string()))?;
             self.send().await?;
-            let mut rows = Rows::new();
+            let (mut rows, mut size) = (Rows::new(), 0);
             let mut refused = None;
             loop {
                 match self.message_or_error().await? {
                     Err(error) => refused = Some(error),
                     Ok(Message::DataRow(body)) => {
+                        size += body.buffer().len();
+                        if size > ANSWER_SIZE_MAX {
+                            return Err(Error::Protocol(format!("a result of {size} bytes or more")));
+                        }
                         let ranges = body.ranges().map(|range| {
                             Ok(range.map(|range| {
                                 let bytes = body.buffer().get(range).unwrap_or_default();
@@ -165,9 +165,11 @@ impl Connection {
     /// There is no room for a slot, they do not end in a minute, or the connection broke.
     pub async fn create_temporary_slot(&mut self, slot: &str) -> Result<(), Error> {
         let slot = escape_identifier(slot);
+        // The server gives up before we do: a walsender that waits for a transaction does not notice that we have gone.
+        self.query(&format!("SET lock_timeout = '{}ms'", SLOT_TIMEOUT.as_millis())).await?;
         self.query(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"))
-            .await
-            .map(drop)
+            .await?;
+        self.query("SET lock_timeout = 0").await.map(drop)
     }
 
     /// Begins to stream the slot's changes of a publication: protocol 1, text, with logical messages.
@@ -193,7 +195,7 @@ impl Connection {
                     b'S' => {}
                     tag => {
                         return Err(Error::Protocol(format!(
-                            "{:?} in answer to START_REPLICATION",
+                            "{:?} after START_REPLICATION",
                             char::from(tag)
                         )));
                     }
@@ -205,7 +207,7 @@ impl Connection {
             .map_err(|_| timed_out(&target, "waiting for START_REPLICATION"))?
     }
 
-    /// Ends the copy stream and the session in order. What the server still sends is thrown away.
+    /// Ends the copy stream and the session. Messages that the server still sends are discarded.
     ///
     /// # Errors
     /// The connection broke before the server had read everything.
@@ -217,10 +219,22 @@ impl Connection {
         self.send().await
     }
 
-    /// Tells the server what it may forget; [`Lsn::ZERO`] tells it nothing. `reply`: asks for a sign of life.
+    /// Ends a session that does not stream, and waits until the server has released its resources, such as one of
+    /// `max_wal_senders`.
+    pub async fn close(mut self) {
+        frontend::terminate(&mut self.outgoing);
+        let ended = async {
+            self.send().await?;
+            while self.fill().await.is_ok() {}
+            Ok::<_, Error>(())
+        };
+        // The end of the session shows as a connection error, which is expected here.
+        drop(timeout(CLOSE_TIMEOUT, ended).await);
+    }
+
+    /// Queues a status that confirms a position; [`Lsn::ZERO`] confirms nothing. `reply`: requests a reply.
     pub fn queue_status(&mut self, confirmed: Lsn, reply: bool) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub(POSTGRES_EPOCH);
+        let now = crate::time::now_micros().saturating_sub(POSTGRES_EPOCH);
         self.outgoing.put_u8(b'd');
         self.outgoing.put_u32(4 + 1 + 4 * 8 + 1);
         self.outgoing.put_u8(b'r');
@@ -234,30 +248,63 @@ impl Connection {
     /// Sends what is queued. Cancel-safe: the rest is sent by the next call.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection broke, or the server reported an error and closed it.
     pub async fn send(&mut self) -> Result<(), Error> {
+        if self.broken.is_none() {
+            self.broken = self.write().await.err();
+        }
+        if self.broken.is_some() { Err(self.last_words().await) } else { Ok(()) }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
         self.unflushed |= self.outgoing.has_remaining();
         while self.outgoing.has_remaining() {
-            if let Err(cause) = self.socket.write_buf(&mut self.outgoing).await {
-                return Err(self.lost(cause));
-            }
+            self.socket.write_buf(&mut self.outgoing).await?;
         }
         if self.unflushed {
-            if let Err(cause) = self.socket.flush().await {
-                return Err(self.lost(cause));
-            }
+            self.socket.flush().await?;
             self.unflushed = false;
         }
         Ok(())
     }
 
-    /// Waits for more bytes. Cancel-safe.
+    /// The error that the server sent before it closed the connection, or else the failed write. Skips everything before that
+    /// error: undelivered changes are not confirmed, so the server sends them again.
+    async fn last_words(&mut self) -> Error {
+        let read = async {
+            loop {
+                match self.frames.next_frame() {
+                    Ok(Some(frame)) if frame.tag == b'E' => return self.server_error(&frame).ok(),
+                    Ok(Some(_)) => continue,
+                    Ok(None) => {}
+                    Err(_) => return None,
+                }
+                match self.socket.read_buf(self.frames.space()).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => self.frames.received(),
+                }
+            }
+        };
+        if let Ok(Some(error)) = timeout(LAST_WORDS_TIMEOUT, read).await {
+            return error.into();
+        }
+        let cause = self.broken.as_ref().map_or_else(
+            || io::ErrorKind::BrokenPipe.into(),
+            |cause| io::Error::new(cause.kind(), cause.to_string()),
+        );
+        self.lost(cause)
+    }
+
+    /// Reads more bytes. Cancel-safe.
     ///
     /// # Errors
     /// The connection broke, or the server closed it.
     pub async fn fill(&mut self) -> Result<(), Error> {
+        if self.broken.is_some() {
+            return Err(self.last_words().await);
+        }
         match self.socket.read_buf(self.frames.space()).await {
-            Ok(0) => Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it"))),
+            Ok(0) => Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the server"))),
             Ok(_) => {
                 self.frames.received();
                 Ok(())
@@ -266,20 +313,28 @@ impl Connection {
         }
     }
 
-    /// The next message that has arrived whole.
+    /// The next message; `None` until it has arrived whole.
     ///
     /// # Errors
     /// The framing is broken.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+        if self.broken.is_some() {
+            return Ok(None);
+        }
         self.frames.next_frame().map_err(|error| Error::Protocol(error.to_string()))
     }
 
-    /// Whether [`next_frame`](Self::next_frame) has something to give, or an error to report.
+    /// Whether [`next_frame`](Self::next_frame) would return a message or an error.
     pub fn is_ready(&mut self) -> bool {
-        self.frames.is_ready()
+        self.broken.is_none() && self.frames.is_ready()
     }
 
-    /// Bytes of the message given last.
+    /// Whether a write failed. The bytes of the last returned message may then be overwritten.
+    pub const fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Bytes of the last returned message.
     pub fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
         self.frames.bytes(range)
     }
@@ -289,16 +344,17 @@ impl Connection {
         &self.target
     }
 
-    /// The error or notice in a message given last.
+    /// The error or notice in the last returned message, without text that may quote row values.
     ///
     /// # Errors
-    /// It is cut short.
+    /// It is truncated.
     pub fn server_error(&self, frame: &Frame) -> Result<ServerError, Error> {
         match self.parse(frame)? {
             Message::ErrorResponse(body) => ServerError::read(body.fields()),
             Message::NoticeResponse(body) => ServerError::read(body.fields()),
             _ => Ok(ServerError::default()),
         }
+        .map(ServerError::of_stream)
         .map_err(|error| self.garbled(&error))
     }
 
@@ -309,11 +365,6 @@ impl Connection {
             }
             self.fill().await?;
         }
-    }
-
-    /// The next message; an error of the server ends the wait.
-    async fn message(&mut self) -> Result<Message, Error> {
-        Ok(self.message_or_error().await??)
     }
 
     async fn message_or_error(&mut self) -> Result<Result<Message, ServerError>, Error> {
@@ -329,66 +380,14 @@ impl Connection {
     }
 
     fn parse(&self, frame: &Frame) -> Result<Message, Error> {
-        let mut message = BytesMut::from(self.frames.bytes(0..frame.body.end));
-        let parsed = Message::parse(&mut message).map_err(|error| self.garbled(&error))?;
-        parsed.ok_or_else(|| Error::Protocol("a message that is cut short".to_owned()))
+        error::parse(self.frames.bytes(0..frame.body.end), &self.target)
     }
 
     fn garbled(&self, error: &io::Error) -> Error {
-        Error::Protocol(format!("{error} (from {})", self.target))
+        error::garbled(error, &self.target)
     }
 
     fn lost(&self, cause: io::Error) -> Error {
         Error::Network { target: self.target.clone(), cause }
-    }
-}
-
-/// Runs `connect` for each way that `sslmode` allows, until the server lets us in. All of it within `connect_timeout`.
-pub(super) async fn each_attempt<T, F>(
-    settings: &Settings,
-    connect: impl Fn(Attempt) -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let all = async {
-        let mut attempts = socket::attempts(settings).iter().peekable();
-        loop {
-            let Some(&attempt) = attempts.next() else {
-                return Err(Error::Protocol("no way to connect".to_owned()));
-            };
-            match connect(attempt).await {
-                Err(error) if attempts.peek().is_some() && is_worth_another_way(&error) => {
-                    tracing::info!(%error, "trying the other way that sslmode allows");
-                }
-                outcome => return outcome,
-            }
-        }
-    };
-    let limit = settings.connect_timeout;
-    timeout(limit, all).await.map_err(|_| timed_out(&settings.target(), "connecting"))?
-}
-
-/// `pg_hba.conf` can demand or forbid TLS, and TLS may fail where plain works. A wrong password stays wrong.
-fn is_worth_another_way(error: &Error) -> bool {
-    match error {
-        Error::Tls { .. } => true,
-        Error::Server(error) => error.code == "28000",
-        _ => false,
-    }
-}
-
-fn timed_out(target: &str, what: &str) -> Error {
-    let cause = io::Error::new(io::ErrorKind::TimedOut, format!("took too long {what}"));
-    Error::Network { target: target.to_owned(), cause }
-}
-
-/// Notices carry names, not rows; details could carry more and are left out.
-pub(super) fn log_notice(notice: &ServerError) {
-    let ServerError { severity, code, message, .. } = notice;
-    if severity == "WARNING" {
-        tracing::warn!(code, "PostgreSQL says {message}");
-    } else {
-        tracing::info!(code, "PostgreSQL says {message}");
     }
 }

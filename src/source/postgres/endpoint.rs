@@ -1,4 +1,4 @@
-//! `tls-server-end-point` (RFC 5929): the hash of the server's certificate that SCRAM binds a log-in to.
+//! `tls-server-end-point` (RFC 5929): the hash of the server's certificate, for SCRAM channel binding.
 
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
@@ -9,8 +9,8 @@ const PKCS1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
 /// 1.2.840.10045.4: ECDSA signatures.
 const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
 
-/// The hash of a DER certificate by the hash function of its own signature, MD5 and SHA-1 replaced by SHA-256. `None` if
-/// the signature has no such function (Ed25519), or hides it in parameters (RSA-PSS): then nothing can be bound.
+/// The hash of a DER certificate by the hash function of its signature, with SHA-256 in place of MD5 and SHA-1. `None` if the
+/// signature has no such function (Ed25519) or has it in parameters (RSA-PSS): channel binding is then impossible.
 pub fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let (signed, _) = element(certificate, SEQUENCE)?;
     let (_, after_body) = element(signed, SEQUENCE)?;
@@ -36,7 +36,7 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (length, rest) = if length < 0x80 {
         (usize::from(length), rest)
     } else {
-        // Four bytes of length are more than any certificate has.
+        // No certificate needs more than four length bytes.
         let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f).min(4))?;
         (digits.iter().fold(0, |length, &digit| length << 8 | usize::from(digit)), rest)
     };
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_follows_the_signature() {
+    fn channel_binding_hash_follows_signature_algorithm() {
         let cases: [(&[u8], &[u8], Option<usize>); 10] = [
             (PKCS1, &[5], Some(32)),
             (PKCS1, &[11], Some(32)),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_certificate_has_no_hash() {
+    fn truncated_certificate_has_no_hash() {
         let whole = certificate(&[PKCS1, &[11]].concat());
         for end in 0..whole.len() {
             assert_eq!(hash(&whole[..end]), None, "{end}");

@@ -1,68 +1,135 @@
-//! What can go wrong between us and the server, and whether it passes by itself.
+//! Errors of a database connection, and which of them are retried.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use postgres_protocol::message::backend::ErrorFields;
+use bytes::BytesMut;
+use postgres_protocol::message::backend::{ErrorFields, Message};
 use tokio_postgres::error::DbError;
 
-use crate::failure::Failure;
+use crate::config::TableName;
+use crate::failure::{Explain, Failure, Problem};
+use crate::position::Transaction;
+use crate::visible::visible;
 
 use super::conninfo::SettingsError;
 use super::tls::TlsError;
 
-/// Why a connection to the database could not be made or has ended.
+/// Shown in place of a message that may quote row values.
+const WITHHELD: &str = "(message withheld: it may quote row values)";
+const RECREATE_PUBLICATION: &str = "Create the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: a slot that is older \
+     than its publication cannot read the changes between them.";
+
+/// Why a connection to the database could not be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The settings cannot be used as they are.
+    /// The connection settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Nobody answers at the address, or the connection broke.
-    #[error("the connection to PostgreSQL at {target}: {cause}")]
+    /// The address does not accept connections, or the connection broke.
+    #[error("connection to PostgreSQL at {target} failed: {cause}")]
     Network {
         /// Host and port, or the socket's path.
         target: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// TLS could not be agreed on.
-    #[error("TLS with PostgreSQL at {target}: {cause}")]
+    /// No TLS connection could be established.
+    #[error("TLS connection to PostgreSQL at {target} failed: {cause}")]
     Tls {
         /// Host and port.
         target: String,
-        /// What is wrong.
+        /// The error.
         cause: Box<TlsError>,
     },
-    /// The server asks for a kind of authentication that we cannot or must not give.
-    #[error("PostgreSQL's authentication request: {0}")]
-    Authentication(String),
+    /// Another kind of server listens at the address.
+    #[error("{target} does not speak PostgreSQL's protocol")]
+    NotPostgres {
+        /// Host and port, or the socket's path.
+        target: String,
+        /// The first bytes of its response, escaped.
+        seen: String,
+    },
+    /// The server requests an authentication method that is unsupported or not allowed, or fails to authenticate itself.
+    #[error("authentication with PostgreSQL failed: {}", .0.primary())]
+    Authentication(Box<Problem>),
     /// The server reports an error.
     #[error(transparent)]
     Server(Box<ServerError>),
-    /// The server sent what the protocol does not allow.
-    #[error("PostgreSQL sent what its protocol does not allow: {0}")]
+    /// The server failed at a change, and will fail at it again.
+    #[error("PostgreSQL cannot send a change{}{}", of_table(table.as_deref()), in_transaction(transaction.as_ref()))]
+    Unsendable {
+        /// The table, if the server has announced it just before.
+        table: Option<String>,
+        /// The transaction, if it had begun.
+        transaction: Option<Transaction>,
+        /// The server's error.
+        cause: Box<ServerError>,
+    },
+    /// The server violated the protocol.
+    #[error("PostgreSQL violated its protocol: {0}")]
     Protocol(String),
-    /// The server has not been heard of for too long.
-    #[error("PostgreSQL at {target} has sent nothing for {} s, although it was asked to", after.as_secs())]
+    /// The server did not respond to keepalive requests.
+    #[error("PostgreSQL at {target} has sent nothing for {} s", after.as_secs())]
     Silent {
         /// Host and port, or the socket's path.
         target: String,
-        /// How long we waited.
+        /// Time since the first unanswered request.
         after: Duration,
     },
-    /// The server has stopped to send changes of our publication, and goes on without them.
-    #[error(
-        "the server skips publication {publication:?}: {notice}. Changes committed meanwhile are not sent. \
-         Make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: a slot that is older than its \
-         publication cannot read what was written between them"
-    )]
+    /// The server no longer sends changes of the publication, but continues the stream without them.
+    #[error("PostgreSQL skips publication {publication:?}")]
     PublicationSkipped {
-        /// The publication we asked for.
+        /// The requested publication.
         publication: String,
-        /// What the server said.
+        /// The server's warning.
         notice: Box<ServerError>,
     },
+}
+
+impl Explain for Error {
+    fn code(&self) -> Option<&'static str> {
+        matches!(self, Self::Unsendable { .. }).then_some("change_unsendable")
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Authentication(problem) => problem.detail().map(str::to_owned),
+            Self::Tls { cause, .. } => cause.detail(),
+            Self::NotPostgres { seen, .. } => Some(format!("its response begins with \"{seen}\"")),
+            Self::Settings(error) => error.detail(),
+            Self::Server(error) => error.detail(),
+            Self::Unsendable { cause, .. } => {
+                Some(cause.detail().map_or_else(|| cause.to_string(), |detail| format!("{cause}: {detail}")))
+            }
+            Self::Silent { .. } => Some("it does not respond to keepalive requests".to_owned()),
+            Self::PublicationSkipped { notice, .. } => {
+                Some(format!("{notice}. Changes committed since then are not sent."))
+            }
+            Self::Network { .. } | Self::Protocol(_) => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Authentication(problem) => problem.hint().map(str::to_owned),
+            Self::Tls { cause, .. } => cause.hint(),
+            Self::NotPostgres { .. } => Some("Check host and port in the URL.".to_owned()),
+            Self::Settings(error) => error.hint(),
+            Self::Server(error) => error.hint(),
+            Self::Unsendable { transaction, cause, .. } => Some(
+                cause
+                    .hint()
+                    .into_iter()
+                    .chain([skip_hint(transaction.as_ref())])
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
+            Self::PublicationSkipped { .. } => Some(RECREATE_PUBLICATION.to_owned()),
+            Self::Network { .. } | Self::Protocol(_) | Self::Silent { .. } => None,
+        }
+    }
 }
 
 impl From<ServerError> for Error {
@@ -77,6 +144,10 @@ impl From<tokio_postgres::Error> for Error {
         if let Some(error) = error.as_db_error() {
             return ServerError::from(error).into();
         }
+        let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if let Some(broken) = broken.filter(|broken| broken.kind() == io::ErrorKind::InvalidData) {
+            return Self::Protocol(broken.to_string());
+        }
         let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         let cause = io::Error::other(format!("{error}{reason}"));
         Self::Network { target: "the SQL connection".to_owned(), cause }
@@ -88,8 +159,9 @@ impl From<Error> for Failure {
         let stop = match &error {
             Error::Network { .. } | Error::Silent { .. } => false,
             Error::Tls { cause, .. } => cause.needs_a_person(),
-            Error::Server(error) => !error.passes_by_itself(),
+            Error::Server(error) | Error::Unsendable { cause: error, .. } => !error.passes_by_itself(),
             Error::Settings(_)
+            | Error::NotPostgres { .. }
             | Error::Authentication(_)
             | Error::Protocol(_)
             | Error::PublicationSkipped { .. } => true,
@@ -98,31 +170,102 @@ impl From<Error> for Failure {
     }
 }
 
-/// An error or a notice as the server worded it.
+fn of_table(table: Option<&str>) -> String {
+    table.map_or_else(String::new, |table| format!(" of table {table}"))
+}
+
+fn in_transaction(transaction: Option<&Transaction>) -> String {
+    transaction.map_or_else(String::new, |transaction| {
+        format!(" in transaction {}, which commits at {}", transaction.xid, transaction.commit)
+    })
+}
+
+fn skip_hint(transaction: Option<&Transaction>) -> String {
+    let (position, which) = transaction.map_or_else(
+        || ("<LSN>".to_owned(), " The server's log names the position of the change; the LSN must be that of the commit, or a later one."),
+        |transaction| (transaction.commit.to_string(), ""),
+    );
+    format!(
+        "If this stays and cannot be corrected on the server, stop Forebay and give up this whole transaction: `forebay adopt --reason \"…\" \
+         --skip-transaction {position}`.{which}"
+    )
+}
+
+/// The error of an operation that exceeded its time limit.
+pub(super) fn timed_out(target: &str, what: &str) -> Error {
+    let cause = io::Error::new(io::ErrorKind::TimedOut, format!("took too long {what}"));
+    Error::Network { target: target.to_owned(), cause }
+}
+
+/// The error of a stream that cannot be decoded.
+pub(super) fn broken(error: impl fmt::Display) -> Error {
+    Error::Protocol(error.to_string())
+}
+
+/// The error of a message of the stream that is of no known kind.
+pub(super) fn cut_short(body: &[u8]) -> Error {
+    Error::Protocol(format!("a stream message of {} bytes that is neither data nor a keepalive", body.len()))
+}
+
+/// The error of a stream that the server has ended without an error.
+pub(super) fn ended(target: &str) -> Error {
+    let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "the server ended the stream");
+    Error::Network { target: target.to_owned(), cause }
+}
+
+/// One whole message of the server, header included.
+pub(super) fn parse(bytes: &[u8], target: &str) -> Result<Message, Error> {
+    let parsed = Message::parse(&mut BytesMut::from(bytes)).map_err(|error| garbled(&error, target))?;
+    parsed.ok_or_else(|| Error::Protocol("a truncated message".to_owned()))
+}
+
+/// The error of a message that cannot be decoded.
+pub(super) fn garbled(error: &io::Error, target: &str) -> Error {
+    Error::Protocol(format!("{error} (from {target})"))
+}
+
+/// Logs a notice without its detail, which may quote row values.
+pub(super) fn log_notice(notice: &ServerError) {
+    let ServerError { severity, code, message, .. } = notice;
+    let text = if notice.withheld { WITHHELD } else { message };
+    if severity == "WARNING" {
+        tracing::warn!(event = "server_warning", code, text, "warning from PostgreSQL");
+    } else {
+        tracing::info!(event = "server_notice", code, text, "notice from PostgreSQL");
+    }
+}
+
+/// An error or a notice of the server, in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
-    /// `ERROR`, `FATAL`, `WARNING`, …: never translated.
+    /// `ERROR`, `FATAL`, `WARNING`, …; not translated.
     pub severity: String,
     /// SQLSTATE, five characters.
     pub code: String,
     /// The primary message.
     pub message: String,
-    /// More about it.
+    /// The server's detail.
     pub detail: Option<String>,
-    /// What the server suggests.
+    /// The server's hint.
     pub hint: Option<String>,
+    /// The table that the server names.
+    pub table: Option<String>,
+    /// Whether message, detail and hint were removed, because they may quote row values.
+    pub withheld: bool,
 }
 
 impl ServerError {
     /// Reads the fields of an `ErrorResponse` or `NoticeResponse`.
     ///
     /// # Errors
-    /// The message is cut short.
+    /// The message is truncated.
     pub(super) fn read(mut fields: ErrorFields<'_>) -> io::Result<Self> {
         use fallible_iterator::FallibleIterator as _;
         let mut read = Self::default();
+        let mut schema = None;
         while let Some(field) = fields.next()? {
-            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            // The text may quote names and values of users. It must not forge a log line or control a terminal.
+            let value = visible(&String::from_utf8_lossy(field.value_bytes())).into_owned();
             match field.type_() {
                 b'V' => read.severity = value,
                 b'S' if read.severity.is_empty() => read.severity = value,
@@ -130,53 +273,93 @@ impl ServerError {
                 b'M' => read.message = value,
                 b'D' => read.detail = Some(value),
                 b'H' => read.hint = Some(value),
+                b's' => schema = Some(value),
+                b't' => read.table = Some(value),
                 _ => {}
             }
+        }
+        if let (Some(schema), Some(table)) = (schema, &mut read.table) {
+            let name = TableName { schema, table: std::mem::take(table) };
+            *table = name.to_string();
         }
         Ok(read)
     }
 
-    /// Whether waiting and connecting again can help. What we do not know is tried again, and each try is logged.
+    /// The part of an error on the replication stream that may be shown. There the server evaluates row filters and output
+    /// functions, whose errors quote row values. Only errors about the connection, the slot or the server are kept whole.
+    #[must_use]
+    pub(super) fn of_stream(self) -> Self {
+        let class = self.code.get(..2).unwrap_or_default();
+        let about_the_server =
+            matches!(class, "08" | "0A" | "28" | "3D" | "42" | "53" | "54" | "55" | "57" | "58" | "XX");
+        if about_the_server || self.says_publication_skipped() {
+            return self;
+        }
+        let Self { severity, code, table, .. } = self;
+        Self { severity, code, table, withheld: true, ..Self::default() }
+    }
+
+    /// Whether the server failed at the content of a change: to decode it, to filter it or to print it.
+    pub(super) fn is_about_content(&self) -> bool {
+        let class = self.code.get(..2).unwrap_or_default();
+        let by_content = matches!(class, "21" | "22" | "23" | "2F" | "38" | "39" | "42" | "54" | "P0" | "XX");
+        // A publication is missing; the server is out of memory.
+        (by_content && self.code != "42704") || self.code == "53200"
+    }
+
+    /// Whether a later connection attempt can succeed. Unknown errors are retried; each attempt is logged.
     pub fn passes_by_itself(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();
         match self.code.as_str() {
-            // Slot in use, lock not to be had: both end.
-            "55006" | "55P03" => true,
-            // The database was dropped, a file (often: a removed WAL segment) is gone.
+            // Slot in use, lock not available, transaction timeout of the server.
+            "55006" | "55P03" | "25P03" | "25P04" => true,
+            // The database was dropped; a file is missing, often a removed WAL segment.
             "57P04" | "58P01" => false,
+            "08P01" => !self.is_from_pooler(),
             _ => !matches!(class, "0A" | "22" | "25" | "26" | "28" | "34" | "3D" | "3F" | "42" | "54" | "55"),
         }
     }
 
-    /// Whether the server says that it leaves out a publication (PostgreSQL 18), or that something we named is gone.
-    /// By SQLSTATE, because messages are translated.
+    /// Whether this is the warning that a publication is skipped (PostgreSQL 18), or that a named object is missing. Decided by
+    /// SQLSTATE, because messages are translated.
     pub(super) fn says_publication_skipped(&self) -> bool {
         self.severity == "WARNING" && matches!(self.code.as_str(), "55000" | "42704")
     }
 
-    /// What a person can do about it, beside the server's own hint.
+    /// Whether a connection pooler refused a startup parameter. `PgBouncer`'s messages are not translated.
+    fn is_from_pooler(&self) -> bool {
+        self.code == "08P01" && self.message.contains("startup parameter")
+    }
+
+    /// Advice for the operator, besides the server's own hint.
     fn advice(&self) -> Option<&'static str> {
+        if self.withheld {
+            return Some(
+                "Read the message in the server's log. A row filter of the publication, or an output function of a column type, failed \
+                 for a row: check rowfilter in pg_publication_tables and correct it with ALTER PUBLICATION.",
+            );
+        }
         Some(match self.code.as_str() {
             "28P01" => {
-                "check the password (URL, FOREBAY_SOURCE__PASSWORD, password_file or PGPASSFILE) and the user"
+                "Check the user and the password (URL, FOREBAY_SOURCE__PASSWORD, source.password_file or PGPASSFILE)."
             }
-            "28000" => "check pg_hba.conf, sslmode and that the role may log in",
-            "42501" => {
-                "ALTER ROLE … REPLICATION for the stream, GRANT SELECT for the tables, ownership for a publication"
+            "08P01" if self.is_from_pooler() => {
+                "Connect to PostgreSQL directly, not through a pooler: poolers support neither options nor replication."
             }
-            "42704" => {
-                "if it was dropped, make the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: \
-                 a slot that is older than its publication cannot read what was written between them"
+            "28000" => "Check pg_hba.conf, sslmode, and that the role has LOGIN.",
+            "42704" => RECREATE_PUBLICATION,
+            "3D000" => "Check the database in the URL.",
+            "0A000" if self.message.contains("MULE_INTERNAL") => {
+                "PostgreSQL cannot convert this database to UTF-8. Dump it and restore it into one with encoding UTF8."
             }
-            "3D000" => "check the database in the URL",
-            "55006" => "another process reads the slot; it is free when that one has gone",
+            "55006" => "Stop the other process that reads the slot, or wait until its connection ends.",
             "55000" => {
-                "if the slot is lost, `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
+                "If the slot is lost, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
             }
-            "53300" => "raise max_connections or max_wal_senders, or close other connections",
+            "53300" => "Raise max_connections or max_wal_senders, or close other connections.",
             "58P01" => {
-                "a file that the server needs is gone; if it is a WAL segment, the slot is lost: \
-                 `forebay adopt --reason \"…\" --recreate-slot <slot>` makes a new one"
+                "A file of the server is missing. If it is a WAL segment, the slot is lost: run \
+                 `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
             }
             _ => return None,
         })
@@ -185,27 +368,25 @@ impl ServerError {
 
 impl From<&DbError> for ServerError {
     fn from(error: &DbError) -> Self {
+        let shown = |text: &str| visible(text).into_owned();
         Self {
-            severity: error.severity().to_owned(),
-            code: error.code().code().to_owned(),
-            message: error.message().to_owned(),
-            detail: error.detail().map(str::to_owned),
-            hint: error.hint().map(str::to_owned),
+            severity: shown(error.severity()),
+            code: shown(error.code().code()),
+            message: shown(error.message()),
+            detail: error.detail().map(shown),
+            hint: error.hint().map(shown),
+            table: error.table().map(shown),
+            withheld: false,
         }
     }
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgreSQL says {} {}: {}", self.severity, self.code, self.message)?;
-        if let Some(detail) = &self.detail {
-            write!(f, ". {detail}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, ". {hint}")?;
-        }
-        match self.advice() {
-            Some(advice) => write!(f, ". What to do: {advice}"),
+        let shown = if self.withheld { WITHHELD } else { &self.message };
+        write!(f, "PostgreSQL reports {} {}: {shown}", self.severity, self.code)?;
+        match self.table.as_ref().filter(|_| self.withheld) {
+            Some(table) => write!(f, " at table {table}"),
             None => Ok(()),
         }
     }
@@ -213,34 +394,18 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_by_itself_is_tried_again_and_the_rest_stops() {
-        let passes =
-            ["57P01", "57P02", "57P03", "53300", "55006", "08006", "40001", "57014", "58030", "XX000"];
-        let stops =
-            ["28P01", "28000", "42501", "42704", "55000", "3D000", "0A000", "57P04", "58P01", "42P17"];
-        for (codes, passing) in [(passes, true), (stops, false)] {
-            for code in codes {
-                let error = ServerError { code: code.to_owned(), ..ServerError::default() };
-                assert_eq!(error.passes_by_itself(), passing, "{code}");
-                assert_eq!(matches!(Failure::from(Error::from(error)), Failure::Retry(_)), passing, "{code}");
-            }
-        }
+impl Explain for ServerError {
+    fn detail(&self) -> Option<String> {
+        self.detail.clone()
     }
 
-    #[test]
-    fn only_a_warning_of_a_missing_object_says_that_the_publication_is_skipped() {
-        let notice = |severity: &str, code: &str| ServerError {
-            severity: severity.to_owned(),
-            code: code.to_owned(),
-            ..ServerError::default()
-        };
-        assert!(notice("WARNING", "55000").says_publication_skipped());
-        assert!(!notice("NOTICE", "55000").says_publication_skipped());
-        assert!(!notice("WARNING", "01000").says_publication_skipped());
+    /// The server's hint, and Forebay's own.
+    fn hint(&self) -> Option<String> {
+        let hints: Vec<&str> = self.hint.as_deref().into_iter().chain(self.advice()).collect();
+        (!hints.is_empty()).then(|| hints.join(" "))
     }
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

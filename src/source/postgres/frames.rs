@@ -1,6 +1,6 @@
-//! Cuts what the server sends into messages, in one buffer that grows no further than a row may be large.
+//! Splits the server's byte stream into messages, in one buffer that is bounded by the largest allowed row.
 //!
-//! A `CopyData` message above the limit is never held: its first bytes are kept, the rest is thrown away as it arrives.
+//! A `CopyData` message above the limit is never buffered whole: its first bytes are kept, the rest is discarded on arrival.
 
 use std::ops::Range;
 
@@ -8,13 +8,15 @@ use bytes::BytesMut;
 
 /// Tag and length.
 const HEADER: usize = 5;
-/// What is read at once: eight of the server's own send buffers.
+/// Size of a read in bytes: eight of the server's send buffers.
 const READ_SIZE: usize = 64 * 1024;
-/// What is kept of a message above the limit: enough to name the table and to show how the row begins.
-const KEPT_SIZE: usize = 64 * 1024;
-/// Errors and notices above this are no errors and notices.
+/// Bytes kept of a message above the limit: enough to name the table and to show the beginning of the row.
+pub(super) const KEPT_SIZE: usize = 64 * 1024;
+/// Largest message other than `CopyData` in bytes. A larger one is a protocol violation.
 const CONTROL_SIZE_MAX: usize = 1 << 20;
-/// A buffer that has grown beyond this for one large row is given back when it is empty.
+/// Largest message before the log-in in bytes. libpq accepts 2,000 for an authentication request and 30,000 for an error.
+const LOG_IN_SIZE_MAX: usize = 32 * 1024;
+/// Capacity above which an empty buffer is freed, after it has grown for a large row.
 const CAPACITY_KEPT: usize = 4 * READ_SIZE;
 const COPY_DATA: u8 = b'd';
 
@@ -23,20 +25,20 @@ const COPY_DATA: u8 = b'd';
 pub struct Frame {
     /// The protocol's tag.
     pub tag: u8,
-    /// Where its body is, for [`Frames::bytes`]. Of a message above the limit: the beginning.
+    /// Range of its body, for [`Frames::bytes`]. For a message above the limit: the kept beginning.
     pub body: Range<usize>,
     /// Length of the whole body in bytes.
     pub size: u64,
 }
 
 impl Frame {
-    /// Whether only the beginning of the body is there.
-    pub fn is_cut(&self) -> bool {
+    /// Whether only the beginning of the body was kept.
+    pub fn is_truncated(&self) -> bool {
         self.size > self.body.len() as u64
     }
 }
 
-/// The server broke the framing; the stream cannot be read further.
+/// An invalid message length. The rest of the stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message {:?} of {length} bytes", char::from(*tag))]
 pub struct BadFrame {
@@ -44,30 +46,56 @@ pub struct BadFrame {
     length: u32,
 }
 
-/// Received bytes, and how far they have been taken.
+/// Received bytes, and how many of them were taken.
 #[derive(Debug)]
 pub struct Frames {
     buffer: BytesMut,
-    /// Bytes at the beginning that belong to the message given last.
+    /// Bytes at the beginning that belong to the last returned message.
     taken: usize,
-    /// Largest body of a `CopyData` message that is held whole.
+    /// Largest body of a `CopyData` message that is buffered whole, in bytes.
     limit: usize,
-    /// The message at the beginning is above the limit: the bytes of it that are still to be thrown away.
+    /// Whether the log-in is not complete: messages are limited to [`LOG_IN_SIZE_MAX`].
+    before_log_in: bool,
+    /// Bytes still to be discarded of the first message, if it is above the limit.
     skipping: Option<u64>,
 }
 
 impl Frames {
-    /// With this limit for the body of a `CopyData` message, in bytes.
+    /// A buffer with this limit in bytes for the body of a `CopyData` message.
     pub fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::with_capacity(READ_SIZE),
             taken: 0,
             limit: limit.max(KEPT_SIZE),
+            before_log_in: false,
             skipping: None,
         }
     }
 
-    /// Space to read into. Call [`received`](Self::received) after something was added.
+    /// A buffer for a log-in, which limits every message to the size that a log-in needs.
+    pub fn for_log_in() -> Self {
+        Self { before_log_in: true, ..Self::new(0) }
+    }
+
+    /// Ends the log-in, and sets the limit in bytes for the body of a `CopyData` message.
+    pub fn end_log_in(&mut self, limit: usize) {
+        self.before_log_in = false;
+        self.limit = limit.max(KEPT_SIZE);
+    }
+
+    /// The tag of the next message; `None` before its first byte.
+    pub fn tag(&mut self) -> Option<u8> {
+        self.give_back();
+        self.buffer.first().copied()
+    }
+
+    /// The bytes after the last returned message.
+    pub fn into_rest(mut self) -> BytesMut {
+        self.give_back();
+        self.buffer
+    }
+
+    /// Space to read into. Call [`received`](Self::received) after each read.
     pub fn space(&mut self) -> &mut BytesMut {
         self.give_back();
         if self.buffer.is_empty() && self.buffer.capacity() > CAPACITY_KEPT {
@@ -77,7 +105,7 @@ impl Frames {
         &mut self.buffer
     }
 
-    /// Throws away what of the newly received bytes need not be held.
+    /// Discards received bytes of a message above the limit.
     pub fn received(&mut self) {
         let Some(left) = self.skipping.filter(|&left| left > 0) else { return };
         let kept = HEADER + KEPT_SIZE;
@@ -87,7 +115,7 @@ impl Frames {
         self.skipping = Some(left - thrown as u64);
     }
 
-    /// The next whole message, if it has arrived.
+    /// The next message; `None` until it has arrived whole.
     ///
     /// # Errors
     /// A length that the protocol does not allow.
@@ -96,7 +124,10 @@ impl Frames {
         let Some((tag, length)) = self.head() else { return Ok(None) };
         let size = length.checked_sub(4).ok_or(BadFrame { tag, length })?;
         let whole = size as usize;
-        let held = if tag == COPY_DATA && whole > self.limit {
+        if self.before_log_in && whole > LOG_IN_SIZE_MAX {
+            return Err(BadFrame { tag, length });
+        }
+        let kept = if tag == COPY_DATA && whole > self.limit {
             if self.skipping.is_none() {
                 self.skipping = Some((whole - KEPT_SIZE) as u64);
                 self.received();
@@ -110,29 +141,29 @@ impl Frames {
         } else {
             whole
         };
-        if self.buffer.len() < HEADER + held {
+        if self.buffer.len() < HEADER + kept {
             return Ok(None);
         }
         self.skipping = None;
-        self.taken = HEADER + held;
-        Ok(Some(Frame { tag, body: HEADER..HEADER + held, size: size.into() }))
+        self.taken = HEADER + kept;
+        Ok(Some(Frame { tag, body: HEADER..HEADER + kept, size: size.into() }))
     }
 
-    /// Whether [`next_frame`](Self::next_frame) has something to give, or an error to report.
+    /// Whether [`next_frame`](Self::next_frame) would return a message or an error.
     pub fn is_ready(&mut self) -> bool {
         match self.next_frame() {
             Ok(None) => false,
             Ok(Some(frame)) => {
-                // Put back. The bytes of a cut message are gone, so its emptiness is remembered.
+                // Put it back. The discarded bytes of a truncated message are gone: note that none is left to discard.
                 self.taken = 0;
-                self.skipping = frame.is_cut().then_some(0);
+                self.skipping = frame.is_truncated().then_some(0);
                 true
             }
             Err(_) => true,
         }
     }
 
-    /// Bytes of the message given last.
+    /// Bytes of the last returned message.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.buffer.get(range).unwrap_or_default()
     }
@@ -149,12 +180,12 @@ impl Frames {
     }
 }
 
-/// Removing bytes from the middle, which `BytesMut` does not offer by itself.
-trait CutOut {
+/// Removes bytes from the middle, which `BytesMut` does not support.
+trait RemoveRange {
     fn copy_within_tail(&mut self, at: usize, count: usize);
 }
 
-impl CutOut for BytesMut {
+impl RemoveRange for BytesMut {
     fn copy_within_tail(&mut self, at: usize, count: usize) {
         if count == 0 {
             return;
@@ -193,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_out_whole_however_they_arrive() {
+    fn fragmented_messages_are_reassembled() {
         let bodies: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; usize::from(n) * 37]).collect();
         let stream: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
         for piece in [1, 2, 5, 6, 4096, stream.len()] {
@@ -206,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_above_the_limit_the_beginning_is_kept_and_the_next_message_is_found() {
+    fn oversize_message_is_skipped_and_its_head_kept() {
         let limit = 100_000;
         let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         let stream = [
@@ -228,6 +259,22 @@ mod tests {
             assert_eq!(seen[1].2, large[..KEPT_SIZE]);
             assert_eq!(seen[4].2, b"after");
             assert!(largest <= limit + 2 * piece + HEADER, "{largest}");
+        }
+    }
+
+    /// A server that has not let us in cannot make us hold more than a log-in needs.
+    #[test]
+    fn long_message_before_log_in_is_refused() {
+        for tag in [b'R', b'E', b'N', b'd', b'D'] {
+            let mut frames = Frames::for_log_in();
+            frames.space().extend_from_slice(&message(tag, &vec![0; LOG_IN_SIZE_MAX]));
+            frames.received();
+            assert!(frames.next_frame().unwrap().is_some());
+            let length = u32::try_from(LOG_IN_SIZE_MAX + 5).unwrap();
+            frames.space().extend_from_slice(&[&[tag][..], &length.to_be_bytes()].concat());
+            assert_eq!(frames.next_frame(), Err(BadFrame { tag, length }));
+            frames.end_log_in(1 << 20);
+            assert_eq!(frames.next_frame(), Ok(None), "the log-in is over");
         }
     }
 

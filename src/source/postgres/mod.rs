@@ -1,113 +1,111 @@
-//! PostgreSQL's logical replication as a [`Source`].
+//! PostgreSQL's logical replication as a [`Source`](crate::source::Source).
 //!
 //! ```text
 //!  socket ▶ frames ▶ connection ▶ pgoutput ▶ transaction ▶ Delivery
 //!                        ▲ status        catalog, slot, publication: over sql
 //! ```
 
-pub mod again;
+pub mod admit;
 pub mod auth;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
+pub mod create;
+mod delivery;
+pub mod encoding;
 pub mod endpoint;
 pub mod error;
 pub mod frames;
+pub mod history;
+pub mod inspect;
+mod login;
+pub mod lsn;
+pub mod monitor;
+mod name;
+mod negotiate;
+mod pages;
+pub mod parameters;
 pub mod passfile;
 pub mod pgoutput;
 pub mod publication;
+pub mod redecode;
+pub mod require_auth;
+pub mod session;
+pub mod silence;
 pub mod slot;
 pub mod socket;
 pub mod sql;
+mod sql_stream;
 pub mod status;
+mod stream;
+pub mod tables;
 pub mod tls;
 pub mod transaction;
+pub mod transcode;
+mod url;
+pub mod waits;
 
-use std::ops::Range;
-use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::buffer::Settled;
 use crate::change::Delivery;
-use crate::change::ReplicaIdentity;
 use crate::failure::Failure;
-use crate::position::Lsn;
-use crate::source::Source;
+use crate::position::Transaction;
+use crate::source::postgres::lsn::Lsn;
 
 use connection::{Connection, SystemIdentity};
 use conninfo::Settings;
-use error::Error;
+use error::{Error, broken, cut_short, ended};
 use frames::Frame;
+use history::History;
+use negotiate::{sender_timeout, transcoder};
 use pgoutput::Announced;
-use sql::Session;
+use session::Session;
+use silence::Silence;
 use status::Heartbeat;
+use stream::WAL_HEADER;
+pub use stream::{MAX_ROW_SIZE, Stream};
+use tables::{
+    Announcements, CatalogAnswer, Forgetting, Inquiry, Look, RowMoment, Suits, Survey, TableHistory,
+};
 use transaction::{Assembler, Received, Step};
+use transcode::{Place, Transcoder};
 
-/// 16 MiB: above the 10 MiB of the largest record that Kinesis takes, whose row in Postgres's text form can be larger
-/// than its event; and no more than a quarter of what Forebay may use of memory.
-pub const MAX_ROW_SIZE: usize = 16 << 20;
-
-/// How long [`Source::close`] waits for the server to read our last word.
+/// How long [`Source::close`](crate::source::Source::close) waits for the server to read our last word.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Kind, start, end, time: what stands before a pgoutput message.
-const WAL_HEADER: usize = 25;
 /// Kind, end, time, reply: all of a keepalive.
 const KEEPALIVE_SIZE: usize = 18;
-
-/// What is streamed, from where.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    /// Replication slot; must exist.
-    pub slot: String,
-    /// Publication; must exist since before the slot.
-    pub publication: String,
-    /// Where to begin; what the slot has confirmed, if that is further. [`Lsn::ZERO`]: there.
-    pub from: Lsn,
-    /// Largest row message in bytes, [`MAX_ROW_SIZE`] by default; of a larger one only the beginning is kept.
-    pub max_row_size: usize,
-    /// How long the server may send nothing, although asked, before the connection is given up.
-    pub silence_max: Duration,
-    /// Makes the slot for this connection alone: the server drops it with the connection.
-    pub temporary: bool,
-}
-
-impl Stream {
-    /// A stream of this slot and publication from where the slot stands, with the default limits.
-    pub fn new(slot: impl Into<String>, publication: impl Into<String>) -> Self {
-        Self {
-            slot: slot.into(),
-            publication: publication.into(),
-            from: Lsn::ZERO,
-            max_row_size: MAX_ROW_SIZE,
-            silence_max: status::SILENCE_MAX,
-            temporary: false,
-        }
-    }
-}
 
 /// One connection to a slot.
 pub struct PostgresSource {
     connection: Connection,
-    settings: Settings,
+    /// Converts the messages of a server in another encoding to UTF-8.
+    transcoder: Option<Transcoder>,
     publication: String,
     system: SystemIdentity,
-    /// For the catalogue; opened when first needed, and again if it broke.
-    session: Option<Session>,
+    /// Asks the catalogue.
+    inquiry: Inquiry,
+    announcements: Announcements,
     assembler: Assembler,
+    forgetting: Forgetting,
     heartbeat: Heartbeat,
-    /// A table that was announced and is not looked up yet; nothing is taken before.
-    announced: Option<Announced>,
-    /// The look-up of that table, as far as it has come; it has the session meanwhile.
-    looking_up: Option<LookUp>,
+    silence: Silence,
+    /// Nothing is taken before this is known.
+    pending: Option<Pending>,
     /// A TRUNCATE whose other tables are not given yet: its place in the buffer.
-    truncating: Option<(Lsn, Range<usize>)>,
+    truncating: Option<(Lsn, Place)>,
     confirmed: Lsn,
     /// The highest LSN that this connection may confirm: it has delivered everything before.
     delivered: Lsn,
+    /// The table that was announced last, until something else comes.
+    introduced: Option<String>,
+    /// The server failed at the content of a change.
+    unsendable: bool,
     /// The server leaves out our publication: nothing may be confirmed any more.
     skipped: bool,
+    /// Whether this is the history that the checkpoint knows; until that is certain nothing may be confirmed.
+    history: History,
 }
 
 impl std::fmt::Debug for PostgresSource {
@@ -120,42 +118,13 @@ impl std::fmt::Debug for PostgresSource {
     }
 }
 
-/// What the catalogue says of a table, and the session that it was asked on.
-type LookUp = Pin<Box<dyn Future<Output = Result<(Session, catalog::Known), Error>>>>;
-
-/// Asks the catalogue for what there is to know of an announced table and of its types, on a session that may be open already.
-async fn ask(
-    settings: Settings,
-    mut kept: Option<Session>,
-    announced: Announced,
-    publication: String,
-) -> Result<(Session, catalog::Known), Error> {
-    let (table, full) = (announced.oid, announced.identity == ReplicaIdentity::Full);
-    let types: Vec<u32> = announced.columns.iter().map(|column| column.type_oid).collect();
-    let names: Vec<String> = announced.columns.into_iter().map(|column| column.name).collect();
-    loop {
-        let kept_open = kept.take().filter(Session::is_open);
-        let again = kept_open.is_some();
-        let mut session = match kept_open {
-            Some(session) => session,
-            None => Session::open(&settings).await?,
-        };
-        let answer = session
-            .run(async |client| -> Result<_, Error> {
-                let mut known = catalog::known(client, table, &types).await?;
-                known.absent = catalog::absent(client, table, &names, &publication).await?;
-                known.partitions_tell_less =
-                    full && !catalog::partitions_not_full(client, table).await?.is_empty();
-                Ok(known)
-            })
-            .await;
-        match answer {
-            Ok(known) => return Ok((session, known)),
-            // A kept connection may have been closed while it idled; a fresh one tells the truth.
-            Err(_) if again => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// The catalogue query that must finish before the next message is handled.
+#[derive(Debug)]
+enum Pending {
+    /// The table that was announced here.
+    Announced(Announced, Lsn),
+    /// The types of a row: its step, LSN, size and place in the buffer, and whether they were looked at for it.
+    Row { step: Step, lsn: Lsn, size: u64, at: Place, looked: bool },
 }
 
 impl PostgresSource {
@@ -164,38 +133,80 @@ impl PostgresSource {
     /// # Errors
     /// As [`Error`] says; its severity is that of the [`Failure`].
     pub async fn start(settings: &Settings, stream: &Stream) -> Result<Self, Failure> {
-        let mut connection = Connection::connect(settings, stream.max_row_size + WAL_HEADER).await?;
+        let connection = stream.connect(settings).await?;
+        Self::start_on(connection, settings, stream).await
+    }
+
+    /// Begins to stream on a connection.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(
+        mut connection: Connection,
+        settings: &Settings,
+        stream: &Stream,
+    ) -> Result<Self, Failure> {
         let system = connection.identify_system().await?;
-        if connection.show("server_encoding").await? == "SQL_ASCII" {
-            // Such a database holds any bytes. Told to send UTF-8, the server would end the stream before the first value
-            // that is none, at every attempt; sent as it is, such a value is a dead letter.
-            connection.query("SET client_encoding = 'SQL_ASCII'").await?;
-        }
+        let transcoder = transcoder(&mut connection, stream.max_row_size).await?;
         if stream.temporary {
             connection.create_temporary_slot(&stream.slot).await?;
         }
-        let sender_timeout = status::parse_duration(&connection.show("wal_sender_timeout").await?);
+        let sender_timeout = sender_timeout(&mut connection).await?;
+        let silence_max = silence::limit(stream);
         connection.start_replication(&stream.slot, &stream.publication, stream.from).await?;
         Ok(Self {
             connection,
-            settings: settings.clone(),
+            transcoder,
             publication: stream.publication.clone(),
             system,
-            session: None,
+            inquiry: Inquiry::new(settings, &stream.publication),
+            announcements: Announcements::default(),
             assembler: Assembler::default(),
-            heartbeat: Heartbeat::new(sender_timeout, stream.silence_max, Instant::now()),
-            announced: None,
-            looking_up: None,
+            forgetting: Forgetting::new(stream.relations_max),
+            heartbeat: Heartbeat::new(Some(sender_timeout), silence_max, Instant::now()),
+            silence: Silence::new(settings, stream),
+            pending: None,
             truncating: None,
             confirmed: Lsn::ZERO,
             delivered: Lsn::ZERO,
+            introduced: None,
+            unsendable: false,
             skipped: false,
+            history: History::default(),
         })
     }
 
-    /// Who the server is: looked at on this very connection, so that it cannot be another one behind the same name.
+    /// Lets nothing be confirmed before this very transaction was delivered; to be called before anything is taken.
+    pub const fn expect(&mut self, transaction: Option<Transaction>) {
+        self.history = History::new(transaction);
+    }
+
+    /// Uses the stored definitions of tables, and the session on which they were read.
+    pub fn describe_by(&mut self, tables: TableHistory, surveyed: Option<(Session, Survey)>) {
+        self.announcements = Announcements::new(tables);
+        if let Some((session, survey)) = surveyed {
+            self.inquiry.go_on(session, survey);
+        }
+    }
+
+    /// Identity of the server, read on this very connection, so that it cannot be another server behind the same name.
     pub const fn system(&self) -> &SystemIdentity {
         &self.system
+    }
+
+    /// Whether the stream has ended because the server failed at a change, as it will again.
+    pub const fn has_met_unsendable_change(&self) -> bool {
+        self.unsendable
+    }
+
+    /// The transaction that is arriving, or in which the stream has ended.
+    pub const fn transaction(&self) -> Option<Transaction> {
+        self.assembler.transaction()
+    }
+
+    /// How many announced tables are described.
+    pub fn described_tables(&self) -> usize {
+        self.assembler.described()
     }
 
     /// The highest LSN that this connection may confirm.
@@ -203,12 +214,12 @@ impl PostgresSource {
         self.delivered
     }
 
-    /// What [`Source::confirm`] does, for an LSN of which the caller has the proof.
+    /// As [`Source::confirm`](crate::source::Source::confirm), for an LSN that the caller has proven to be settled.
     async fn confirm_lsn(&mut self, settled: Lsn) -> Result<(), Error> {
         if !self.skipped {
             self.confirmed = self.confirmed.max(settled.min(self.delivered));
         }
-        // Confirms must not put off the question whether anybody is still there.
+        // Confirms must not delay the keepalive request.
         self.say(self.heartbeat.must_ask()).await
     }
 
@@ -227,33 +238,120 @@ impl PostgresSource {
         self.say(self.heartbeat.must_ask()).await
     }
 
-    /// Looks up the announced table. Cancel-safe: the next call goes on, so that a slow catalogue is slow and not hopeless.
+    /// Runs the pending catalogue query. Cancel-safe: the next call continues, so that a slow catalogue is slow and not
+    /// hopeless.
     async fn look_up(&mut self) -> Result<(), Error> {
-        while let Some(announced) = &self.announced {
-            let looking = self.looking_up.get_or_insert_with(|| {
-                let publication = self.publication.clone();
-                Box::pin(ask(self.settings.clone(), self.session.take(), announced.clone(), publication))
-            });
-            let looked_up = looking.await;
-            self.looking_up = None;
-            let (session, known) = looked_up?;
-            self.session = Some(session);
-            if let Some(announced) = self.announced.take() {
-                self.assembler.learn(announced, &known);
+        while let Some(table) = self.must_look() {
+            if !self.inquiry.is_asking() {
+                sleep_until(self.inquiry.look_due(matches!(self.pending, Some(Pending::Row { .. })))).await;
+                self.inquiry.ask_about(table);
+            }
+            let is_look = self.inquiry.is_asking_about_table();
+            match self.inquiry.answer().await {
+                Ok(CatalogAnswer::Table(look)) => self.looked(look),
+                Err(error) if is_look => self.not_looked(table, &error),
+                surveyed => self.surveyed(surveyed),
             }
         }
         Ok(())
     }
 
+    /// The table that must be read.
+    fn must_look(&self) -> Option<u32> {
+        match &self.pending {
+            Some(Pending::Announced(announced, _)) => Some(announced.oid),
+            Some(Pending::Row { step: Step::Row(_, _, table), looked: false, .. }) => Some(*table),
+            _ => None,
+        }
+    }
+
+    fn looked(&mut self, look: Look) {
+        match self.pending.take() {
+            Some(Pending::Announced(announced, lsn)) => {
+                let xid = self.assembler.transaction().map(|transaction| transaction.xid);
+                let moment = RowMoment { xid: xid.unwrap_or_default(), wal: lsn.get() };
+                self.assembler.learn(self.announcements.announce(announced, look, moment));
+            }
+            Some(Pending::Row { step, lsn, size, at, .. }) => {
+                self.announcements.look(look);
+                self.pending = Some(Pending::Row { step, lsn, size, at, looked: true });
+            }
+            None => {}
+        }
+    }
+
+    /// A look that fails ends no stream. What is remembered of the table describes it. Else a refusal leaves unknown what the
+    /// announcement does not tell; and a look that may succeed later is made again.
+    fn not_looked(&mut self, table: u32, error: &Error) {
+        let is_remembered = match &self.pending {
+            Some(Pending::Announced(announced, _)) => self.announcements.tables().remembers(announced),
+            _ => true,
+        };
+        let is_refused = matches!(error, Error::Server(error) if !error.passes_by_itself());
+        if self.inquiry.is_new_failure() {
+            tracing::warn!(
+                event = "catalogue_unreadable", %error, table_oid = table, remembered = is_remembered,
+                "table definition cannot be read; continuing with the stored one"
+            );
+        }
+        if is_remembered || is_refused {
+            self.looked(Look::default());
+        }
+    }
+
+    fn surveyed(&mut self, answer: Result<CatalogAnswer, Error>) {
+        match answer {
+            Ok(CatalogAnswer::Survey(surveyed)) => {
+                let survey = self.announcements.survey(surveyed);
+                self.inquiry.surveyed(survey);
+            }
+            Ok(CatalogAnswer::Dropped(dropped)) => self.forgetting.found(dropped, self.assembler.described()),
+            Ok(CatalogAnswer::Table(_)) => {}
+            Err(error) => {
+                tracing::debug!(event = "catalogue_survey_failed", %error, "tables cannot be looked at");
+            }
+        }
+    }
+
+    /// Whether a row is read with the types of its time. `false`: they must be read from the catalogue first.
+    fn suits(&mut self, step: &Step, lsn: Lsn, (size, at): (u64, &Place), looked: bool) -> bool {
+        let Step::Row(place, _, table) = step else { return true };
+        if self.announcements.is_plain(*table) {
+            return true;
+        }
+        let received = Received { lsn, bytes: at.message(&self.connection, self.transcoder.as_ref()), size };
+        let Some(Delivery::Change(change)) = self.assembler.view(step, received) else { return true };
+        let moment = RowMoment { xid: place.transaction.xid, wal: lsn.get() };
+        match self.announcements.suits(&change, moment, looked) {
+            Suits::Yes => true,
+            Suits::Look => false,
+            Suits::Other(relation) => {
+                self.assembler.learn(relation);
+                true
+            }
+        }
+    }
+
     /// The next step that is delivered, and where its message is.
-    fn advance(&mut self) -> Result<Option<(Found, Range<usize>)>, Error> {
-        if let Some((lsn, range)) = self.truncating.take()
+    fn advance(&mut self) -> Result<Option<(Found, Place)>, Error> {
+        if self.connection.is_broken() {
+            return Ok(None);
+        }
+        if let Some((lsn, place)) = self.truncating.take()
             && let Some(step) = self.assembler.next_truncated().map_err(broken)?
         {
-            self.truncating = Some((lsn, range.clone()));
-            return Ok(Some((Found::Step(step, lsn, range.len() as u64), range)));
+            self.truncating = Some((lsn, place.clone()));
+            let size = self.message(&place).len() as u64;
+            return Ok(Some((Found::Step(step, lsn, size), place)));
         }
-        while self.announced.is_none() {
+        match self.pending.take() {
+            Some(Pending::Row { step, lsn, size, at, looked: true }) => {
+                self.suits(&step, lsn, (size, &at), true);
+                return Ok(Some((Found::Step(step, lsn, size), at)));
+            }
+            pending => self.pending = pending,
+        }
+        while self.pending.is_none() {
             let Some(frame) = self.connection.next_frame()? else { return Ok(None) };
             let found = match frame.tag {
                 b'd' => self.copy_data(&frame)?,
@@ -262,7 +360,7 @@ impl PostgresSource {
                     None
                 }
                 b'S' => None,
-                b'E' => return Err(self.connection.server_error(&frame)?.into()),
+                b'E' => return Err(self.failed(&frame)),
                 b'c' | b'C' => return Err(ended(self.connection.target())),
                 tag => return Err(Error::Protocol(format!("{:?} in the stream", char::from(tag)))),
             };
@@ -273,7 +371,23 @@ impl PostgresSource {
         Ok(None)
     }
 
-    fn copy_data(&mut self, frame: &Frame) -> Result<Option<(Found, Range<usize>)>, Error> {
+    fn failed(&mut self, frame: &Frame) -> Error {
+        match self.connection.server_error(frame) {
+            Ok(error) if error.is_about_content() => {
+                self.unsendable = true;
+                let (table, transaction) = (self.introduced.take(), self.assembler.transaction());
+                Error::Unsendable { table, transaction, cause: Box::new(error) }
+            }
+            Ok(error) => error.into(),
+            Err(error) => error,
+        }
+    }
+
+    fn message(&self, place: &Place) -> &[u8] {
+        place.message(&self.connection, self.transcoder.as_ref())
+    }
+
+    fn copy_data(&mut self, frame: &Frame) -> Result<Option<(Found, Place)>, Error> {
         let body = self.connection.bytes(frame.body.clone());
         let lsn_at = |at: usize| -> Result<Lsn, Error> {
             let bytes = body.get(at..).and_then(|rest| rest.first_chunk::<8>());
@@ -288,25 +402,42 @@ impl PostgresSource {
                 if !self.assembler.in_transaction() {
                     self.delivered = self.delivered.max(wal_end);
                 }
-                Ok(Some((Found::Progress(wal_end), 0..0)))
+                Ok(Some((Found::Progress(wal_end), Place::Received(0..0))))
             }
             Some(b'w') if body.len() >= WAL_HEADER => {
                 let lsn = lsn_at(1)?;
                 let range = frame.body.start + WAL_HEADER..frame.body.end;
-                let size = frame.size - WAL_HEADER as u64;
-                let received = Received { lsn, bytes: self.connection.bytes(range.clone()), size };
+                let (mut place, mut size) = (Place::Received(range.clone()), frame.size - WAL_HEADER as u64);
+                if let Some(transcoder) = self.transcoder.as_mut().filter(|_| !frame.is_truncated()) {
+                    (place, size) = transcoder.take_over(self.connection.bytes(range.clone()), range);
+                }
+                let received =
+                    Received { lsn, bytes: place.message(&self.connection, self.transcoder.as_ref()), size };
                 let step = self.assembler.assemble(received).map_err(broken)?;
+                self.introduced = None;
                 match &step {
                     Step::Nothing => return Ok(None),
                     Step::LookUp(announced) => {
-                        self.announced = Some(announced.clone());
+                        self.introduced = Some(announced.name());
+                        self.pending = Some(Pending::Announced(announced.clone(), lsn));
                         return Ok(None);
                     }
-                    Step::Commit(end) => self.delivered = self.delivered.max(*end),
-                    Step::Truncate { .. } => self.truncating = Some((lsn, range.clone())),
+                    Step::Commit(end) => {
+                        self.delivered = self.delivered.max(*end);
+                        let gone = self.forgetting.committed(end.get());
+                        if !gone.is_empty() {
+                            self.assembler.forget(&gone);
+                            self.announcements.forget(&gone);
+                        }
+                    }
+                    Step::Truncate { .. } => self.truncating = Some((lsn, place.clone())),
+                    Step::Row(..) if !self.suits(&step, lsn, (size, &place), false) => {
+                        self.pending = Some(Pending::Row { step, lsn, size, at: place, looked: false });
+                        return Ok(None);
+                    }
                     Step::Begin(_) | Step::Row(..) | Step::Unreadable(_) | Step::Message(_) => {}
                 }
-                Ok(Some((Found::Step(step, lsn, size), range)))
+                Ok(Some((Found::Step(step, lsn, size), place)))
             }
             _ => Err(cut_short(body)),
         }
@@ -321,97 +452,15 @@ impl PostgresSource {
                 notice: Box::new(notice),
             });
         }
-        connection::log_notice(&notice);
+        error::log_notice(&notice);
         Ok(())
     }
 }
 
-/// What [`PostgresSource::advance`] found.
+/// Result of [`PostgresSource::advance`].
 enum Found {
     /// A message: what it is, its LSN, its whole size.
     Step(Step, Lsn, u64),
     /// A keepalive.
     Progress(Lsn),
-}
-
-impl Source for PostgresSource {
-    async fn receive(&mut self) -> Result<(), Failure> {
-        loop {
-            self.say_if_due().await?;
-            if self.announced.is_some() {
-                // The server must not hang up on us because the catalogue takes its time.
-                let due = self.heartbeat.due();
-                tokio::select! {
-                    biased;
-                    looked_up = self.look_up() => looked_up?,
-                    () = sleep_until(due) => continue,
-                }
-            }
-            if self.truncating.is_some() || self.connection.is_ready() {
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                filled = self.connection.fill() => {
-                    filled?;
-                    self.heartbeat.heard();
-                }
-                () = sleep_until(self.heartbeat.due()) => {
-                    if let Some(after) = self.heartbeat.silence(Instant::now()) {
-                        return Err(Error::Silent { target: self.connection.target().to_owned(), after }.into());
-                    }
-                }
-            }
-        }
-    }
-
-    fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure> {
-        let Some((found, range)) = self.advance()? else { return Ok(None) };
-        Ok(match found {
-            Found::Progress(wal_end) => Some(Delivery::Progress { wal_end }),
-            Found::Step(step, lsn, size) => {
-                let received = Received { lsn, bytes: self.connection.bytes(range), size };
-                self.assembler.view(&step, received)
-            }
-        })
-    }
-
-    async fn confirm(&mut self, settled: Settled) -> Result<(), Failure> {
-        Ok(self.confirm_lsn(settled.lsn()).await?)
-    }
-
-    /// Waits until a status is due and sends it; to be called again for the next one. Cancel-safe.
-    async fn keep_alive(&mut self) -> Result<(), Failure> {
-        self.connection.send().await?;
-        sleep_until(self.heartbeat.due()).await;
-        self.say(false).await?;
-        // What the server has sent meanwhile is unread: its silence is ours.
-        self.heartbeat.heard();
-        Ok(())
-    }
-
-    async fn close(&mut self) -> Result<(), Failure> {
-        let ending = async {
-            self.say(false).await?;
-            self.connection.finish().await
-        };
-        match timeout(CLOSE_TIMEOUT, ending).await {
-            Ok(ended) => Ok(ended?),
-            // The last status is on its way; that the server did not answer harms nobody.
-            Err(_) => Ok(()),
-        }
-    }
-}
-
-fn broken(error: impl std::fmt::Display) -> Error {
-    Error::Protocol(error.to_string())
-}
-
-fn cut_short(body: &[u8]) -> Error {
-    Error::Protocol(format!("a stream message of {} bytes that is neither data nor a keepalive", body.len()))
-}
-
-fn ended(target: &str) -> Error {
-    let cause = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the server ended the stream");
-    Error::Network { target: target.to_owned(), cause }
 }

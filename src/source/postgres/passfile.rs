@@ -2,33 +2,62 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::conninfo::{Host, Password, Settings, SettingsError};
 
-/// Where Postgres puts its socket unless told otherwise: libpq calls that host `localhost` too.
+/// Default socket directories of PostgreSQL. Like libpq, the password file calls them `localhost`.
 const DEFAULT_SOCKET_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/postgresql"];
-/// More than any file of passwords, and no trouble to read.
+/// Largest part of a password file that is read, in bytes.
 const SIZE_MAX: u64 = 1 << 20;
 
-/// The password for these settings from `path`, else `$PGPASSFILE`, else `~/.pgpass`.
+impl Settings {
+    /// Sets the password, unless it is set already, from `path`, else the URL's `passfile`, `$PGPASSFILE` or `~/.pgpass`.
+    ///
+    /// # Errors
+    /// `path` or `passfile` cannot be used. Problems with the other two matter only if the server requests a password.
+    pub fn with_passfile(mut self, path: Option<&Path>) -> Result<Self, SettingsError> {
+        if self.password.is_some() {
+            return Ok(self);
+        }
+        match path.or(self.passfile.as_deref()) {
+            Some(path) => self.password = find(&self, path)?,
+            None => match find_default(&self) {
+                Ok(password) => self.password = password,
+                Err(problem) => self.passfile_problem = Some(problem.to_string()),
+            },
+        }
+        Ok(self)
+    }
+}
+
+/// The password for these settings from an explicitly configured file.
 ///
 /// # Errors
-/// The file can be read by others, or was named and cannot be read.
-pub fn find(settings: &Settings, path: Option<&Path>) -> Result<Option<Password>, SettingsError> {
-    let named = path.map(Path::to_owned).or_else(|| env_path("PGPASSFILE"));
-    let must_exist = named.is_some();
-    let Some(path) = named.or_else(|| env_path("HOME").map(|home| home.join(".pgpass"))) else {
-        return Ok(None);
-    };
-    match read_private(&path) {
+/// The file does not exist, is readable by others, or cannot be read.
+pub fn find(settings: &Settings, path: &Path) -> Result<Option<Password>, SettingsError> {
+    match read_private(path) {
         Ok(text) => Ok(look_up(&text, settings)),
-        Err(None) if !must_exist => Ok(None),
         Err(problem) => {
             let problem = problem.unwrap_or_else(|| "the password file does not exist".to_owned());
-            Err(SettingsError::File { path, problem })
+            Err(SettingsError::File { path: path.to_owned(), problem })
         }
+    }
+}
+
+/// The password for these settings from `$PGPASSFILE`, else `~/.pgpass`, which need not exist.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_default(settings: &Settings) -> Result<Option<Password>, SettingsError> {
+    if let Some(path) = env_path("PGPASSFILE") {
+        return find(settings, &path);
+    }
+    let Some(path) = env_path("HOME").map(|home| home.join(".pgpass")) else { return Ok(None) };
+    match find(settings, &path) {
+        Err(_) if !path.exists() => Ok(None),
+        found => found,
     }
 }
 
@@ -36,18 +65,20 @@ fn env_path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Reads a file that nobody else may read. `Err(None)`: it does not exist.
+/// Reads a file that is readable only by its owner. `Err(None)`: it does not exist.
 pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Option<String>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => None,
         _ => Some(format!("cannot be read: {error}")),
     };
-    let file = File::open(path).map_err(unreadable)?;
+    // Opening a pipe would wait for a writer.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     if !facts.is_file() {
         return Err(Some("is not a plain file".to_owned()));
     }
-    // As libpq: 0600, or 0640 if root owns it and lends it to a group.
+    // As libpq: 0600, or 0640 if root owns the file.
     let forbidden = if facts.uid() == 0 { 0o037 } else { 0o077 };
     if facts.mode() & forbidden != 0 {
         return Err(Some(format!(
@@ -94,7 +125,7 @@ struct Field<'a> {
     unescaped: Vec<u8>,
 }
 
-/// The field up to the next bare colon, and what follows the colon.
+/// The field up to the next unescaped colon, and the text after the colon.
 fn field(text: &[u8]) -> Option<(Field<'_>, Option<&[u8]>)> {
     let mut unescaped = Vec::new();
     let mut bytes = text.iter().enumerate();
@@ -108,7 +139,7 @@ fn field(text: &[u8]) -> Option<(Field<'_>, Option<&[u8]>)> {
     Some((Field { raw: text, unescaped }, None))
 }
 
-/// The password runs to the next bare colon or the end of the line, as in libpq.
+/// The password ends at the next unescaped colon or at the end of the line, as in libpq.
 fn unescape_password(text: &[u8]) -> Vec<u8> {
     field(text).map(|(field, _)| field.unescaped).unwrap_or_default()
 }
@@ -124,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_matching_line_gives_the_password() {
+    fn first_matching_line_gives_password() {
         let file = b"# db:5432:lab:u:comment\n\
             other:*:*:*:no\n\
             db:5432:lab:u:exact\n\
@@ -153,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused() {
+    fn passfile_readable_by_others_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pgpass");
         std::fs::write(&path, "*:*:*:*:secret").unwrap();
         for (mode, accepted) in [(0o600, true), (0o400, true), (0o604, false), (0o644, false), (0o660, false)]
         {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let found = find(&settings("postgres://u@h/d"), Some(&path));
+            let found = find(&settings("postgres://u@h/d"), &path);
             assert_eq!(found.is_ok(), accepted, "{mode:o}");
             if let Err(error) = found {
                 assert!(error.to_string().contains("chmod 0600"), "{error}");
@@ -169,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_must_exist() {
-        let error = find(&settings("postgres://u@h/d"), Some(Path::new("/nonexistent/pgpass"))).unwrap_err();
+    fn named_passfile_must_exist() {
+        let error = find(&settings("postgres://u@h/d"), Path::new("/nonexistent/pgpass")).unwrap_err();
         assert!(error.to_string().contains("does not exist"), "{error}");
     }
 }

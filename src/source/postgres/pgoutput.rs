@@ -1,7 +1,8 @@
 //! Decodes pgoutput, protocol version 1, text: bytes to messages. Pure; never panics; a row costs no allocation.
 
 use crate::change::{Cell, ReplicaIdentity};
-use crate::position::Lsn;
+use crate::config::TableName;
+use crate::source::postgres::lsn::Lsn;
 
 /// A message of the stream. Rows are written into the [`Cells`] given to [`decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +38,14 @@ pub enum Message {
     Update {
         /// `pg_class.oid`.
         relation: u32,
-        /// What `Cells::old` holds.
+        /// Content of `Cells::old`.
         old: Old,
     },
     /// A row went.
     Delete {
         /// `pg_class.oid`.
         relation: u32,
-        /// What `Cells::old` holds.
+        /// Content of `Cells::old`.
         old: Old,
     },
     /// Tables were emptied; their OIDs are in `Cells::relations`.
@@ -63,7 +64,7 @@ pub enum Message {
     },
 }
 
-/// What is given of the row before.
+/// The old row, as far as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
     /// Nothing.
@@ -87,6 +88,13 @@ pub struct Announced {
     pub identity: ReplicaIdentity,
     /// The published columns.
     pub columns: Vec<AnnouncedColumn>,
+}
+
+impl Announced {
+    /// The table, as selectors write it.
+    pub fn name(&self) -> String {
+        TableName { schema: self.schema.clone(), table: self.table.clone() }.to_string()
+    }
 }
 
 /// A column of a relation message.
@@ -121,7 +129,7 @@ pub enum DecodeError {
     Row {
         /// `pg_class.oid`.
         relation: u32,
-        /// What is wrong.
+        /// The error.
         reason: &'static str,
     },
     /// The message as such is malformed: the stream cannot be trusted further.

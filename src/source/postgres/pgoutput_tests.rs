@@ -109,7 +109,7 @@ fn messages_are_decoded() {
 }
 
 #[test]
-fn cells_point_at_the_values_and_are_used_again() {
+fn cells_point_at_values_and_are_reused() {
     let mut cells = Cells::default();
     for _ in 0..2 {
         let message = Bytes::tag(b'U')
@@ -131,7 +131,7 @@ fn cells_point_at_the_values_and_are_used_again() {
 }
 
 #[test]
-fn any_prefix_of_a_message_is_an_error() {
+fn message_prefix_is_an_error() {
     let mut cells = Cells::default();
     for message in samples().iter().filter(|message| !matches!(message[0], b'O' | b'Y')) {
         for end in 0..message.len() {
@@ -144,7 +144,7 @@ fn any_prefix_of_a_message_is_an_error() {
 }
 
 #[test]
-fn any_flipped_bit_is_an_error_or_keeps_its_cells_inside_the_message() {
+fn flipped_bit_is_an_error_or_keeps_cells_in_bounds() {
     let mut cells = Cells::default();
     for message in samples() {
         for bit in 0..message.len() * 8 {
@@ -166,7 +166,7 @@ fn any_flipped_bit_is_an_error_or_keeps_its_cells_inside_the_message() {
 }
 
 #[test]
-fn a_torn_row_names_its_table_and_a_torn_anything_else_breaks_the_stream() {
+fn truncated_row_names_its_table_and_others_break_stream() {
     let mut cells = Cells::default();
     let row = Bytes::tag(b'I').u32(5).raw(b"N").0;
     assert!(matches!(decode(&row, &mut cells), Err(DecodeError::Row { relation: 5, .. })));
@@ -195,7 +195,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_logical_message_shows_its_prefix_and_as_much_of_its_content_as_there_is() {
+fn logical_message_has_prefix_and_available_content() {
     let whole = Bytes::tag(b'M').raw(&[1]).u64(0x55).text("event:a").u32(4).raw(b"data").0;
     assert_eq!(logical_of(&whole), Some((&b"event:a"[..], &b"data"[..])));
     assert_eq!(logical_of(&whole[..whole.len() - 2]), Some((&b"event:a"[..], &b"da"[..])));

@@ -1,23 +1,22 @@
-//! The server and its replication slots: looked at, made, dropped.
+//! Reads facts about the server; reads, creates and drops its replication slots.
 
 use serde::Deserialize;
 use tokio_postgres::Client;
 
-use crate::position::Lsn;
+use crate::diagnosis::Diagnosis;
+use crate::source::postgres::lsn::Lsn;
 
-use super::error::Error;
+use super::error::{Error, ServerError};
 
-/// What a start must know of the server.
+/// Facts about the server that a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are facts of the catalogue, not states")]
 pub struct ServerFacts {
     /// `server_version_num`, such as 150018.
     pub version: u32,
-    /// `system_identifier` of the cluster.
-    pub system_id: String,
-    /// Timeline of its write-ahead log.
-    pub timeline: u32,
-    /// What it has flushed; on a standby: replayed.
+    /// Identifier of the cluster. A role may lack the right to read it by SQL; the walsender reports it too.
+    pub control: Result<ControlFacts, ServerError>,
+    /// Its flush position; on a standby, its replay position.
     pub wal_end: Lsn,
     /// Whether it is a standby.
     pub in_recovery: bool,
@@ -41,7 +40,16 @@ pub struct ServerFacts {
     pub may_create: bool,
 }
 
-/// A replication slot. What a version does not have is `None` or false.
+/// Facts from the control file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlFacts {
+    /// `system_identifier` of the cluster.
+    pub system_id: String,
+    /// Timeline of its write-ahead log.
+    pub timeline: u32,
+}
+
+/// A replication slot. Facts that a version does not have are `None` or false.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_replication_slots")]
 pub struct SlotFacts {
@@ -84,64 +92,43 @@ pub struct SlotFacts {
 impl ServerFacts {
     /// Whether this role can stream from this server.
     pub fn may_stream(&self) -> bool {
-        self.may_replicate && self.wal_level == "logical"
+        self.may_replicate && self.wal_level == "logical" && self.slots_max > 0 && self.senders_max > 0
     }
 }
 
-/// Something that stands in the way, and what mends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What is wrong, a whole sentence.
-    pub message: String,
-    /// The command that mends it, if there is one.
-    pub mend: Option<String>,
-}
-
 impl SlotFacts {
-    /// What keeps this slot from being streamed from, in this database; `in_recovery`: on a standby.
-    pub fn findings(&self, name: &str, database: &str, in_recovery: bool) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut find = |message: String, mend: &str| {
-            findings.push(Finding { message, mend: Some(mend.to_owned()).filter(|mend| !mend.is_empty()) });
-        };
+    /// Why this slot cannot be streamed in this database. `in_recovery`: the server is a standby.
+    pub fn blockers(&self, name: &str, database: &str, in_recovery: bool) -> Vec<Diagnosis> {
+        const OTHER_NAME: &str = "Choose another name with source.slot.";
+        const ADOPT: &str = "forebay adopt --reason \"…\"";
+        let blocker = |fact: String| Diagnosis::blocker(format!("slot \"{name}\""), fact);
+        let mut found = Vec::new();
         if self.slot_type != "logical" || self.plugin.as_deref() != Some("pgoutput") {
             let plugin = self.plugin.as_deref().unwrap_or(&self.slot_type);
-            find(
-                format!(
-                    "Slot {name:?} is made for {plugin}, not for pgoutput. Choose another name with source.slot."
-                ),
-                "",
-            );
+            found.push(blocker(format!("it is made for {plugin}, not for pgoutput")).with_hint(OTHER_NAME));
         } else if self.database.as_deref() != Some(database) {
             let other = self.database.as_deref().unwrap_or("none");
-            find(
-                format!(
-                    "Slot {name:?} belongs to database {other:?}, not to {database:?}. Choose another name with source.slot."
-                ),
-                "",
-            );
+            let fact = format!("it belongs to database \"{other}\", not to \"{database}\"");
+            found.push(blocker(fact).with_hint(OTHER_NAME));
         }
         if self.is_lost() {
-            let why = self.invalidation_reason.as_deref().unwrap_or("the log it needs is gone");
-            find(
-                format!("Slot {name:?} is lost ({why}): what it had not delivered is missing for ever."),
-                "forebay adopt --reason \"…\"",
-            );
+            let why = self.invalidation_reason.as_deref().unwrap_or("the WAL that it needs is gone");
+            let fact = format!("it is lost ({why}): what it had not delivered cannot be read any more");
+            found.push(blocker(fact).with_command(ADOPT));
         }
         if self.temporary {
-            find(format!("Slot {name:?} is temporary: it goes with the session that made it."), "");
+            found.push(blocker("it is temporary: it ends with the session that made it".to_owned()));
         }
         // After a promotion the mark stays, and means nothing.
         if self.synced && in_recovery {
-            find(format!("Slot {name:?} is a copy on a standby: it can be read only after a promotion."), "");
+            let fact = "it is a copy on a standby, which can be read only after a promotion".to_owned();
+            found.push(blocker(fact));
         }
         if self.two_phase {
-            find(
-                format!("Slot {name:?} decodes prepared transactions, which Forebay does not read."),
-                "forebay adopt --reason \"…\"",
-            );
+            let fact = "it decodes prepared transactions, which Forebay does not read".to_owned();
+            found.push(blocker(fact).with_command(ADOPT));
         }
-        findings
+        found
     }
 
     /// Whether nothing can be read from it any more.
@@ -160,10 +147,6 @@ pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
     let row = client
         .query_one(
             "SELECT current_setting('server_version_num'),
-                    (SELECT system_identifier::text FROM pg_control_system()),
-                    (CASE WHEN pg_is_in_recovery() THEN (SELECT min_recovery_end_timeline FROM pg_control_recovery())
-                          ELSE (SELECT timeline_id FROM pg_control_checkpoint()) END)::int8,
-                    (SELECT timeline_id FROM pg_control_checkpoint())::int8,
                     (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text,
                     pg_is_in_recovery(), current_setting('wal_level'),
                     current_setting('max_replication_slots'),
@@ -173,36 +156,53 @@ pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
                     -- Amazon RDS gives membership in a role of its own instead of the attribute.
                     r.rolreplication OR EXISTS (SELECT FROM pg_roles g WHERE g.rolname = 'rds_replication'
                                                 AND pg_has_role(r.oid, g.oid, 'MEMBER')),
-                    has_database_privilege(current_database(), 'CREATE'),
-                    CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END
+                    has_database_privilege(current_database(), 'CREATE')
              FROM pg_roles r WHERE r.rolname = current_user",
             &[],
         )
         .await?;
-    // A primary that was just promoted has its new timeline in the name of its log file before the next checkpoint.
-    let named: Option<&str> = row.try_get(15)?;
-    let named = named.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
-    let recovery: i64 = row.try_get(2)?;
-    let checkpoint: i64 = row.try_get(3)?;
-    let controlled = u32::try_from(recovery.max(checkpoint)).unwrap_or_default();
-    let is_superuser = row.try_get(12)?;
-    let replication: bool = row.try_get(13)?;
+    let in_recovery = row.try_get(2)?;
+    let control = match control_facts(client, in_recovery).await {
+        Ok(facts) => Ok(facts),
+        Err(Error::Server(error)) => Err(*error),
+        Err(error) => return Err(error),
+    };
+    let is_superuser = row.try_get(9)?;
+    let replication: bool = row.try_get(10)?;
     Ok(ServerFacts {
         version: number(row.try_get(0)?)?,
-        system_id: row.try_get(1)?,
-        timeline: named.unwrap_or(controlled),
-        wal_end: lsn(row.try_get(4)?)?,
-        in_recovery: row.try_get(5)?,
-        wal_level: row.try_get(6)?,
-        slots_max: number(row.try_get(7)?)?,
-        slots_used: u32::try_from(row.try_get::<_, i64>(8)?).unwrap_or(u32::MAX),
-        senders_max: number(row.try_get(9)?)?,
-        database: row.try_get(10)?,
-        role: row.try_get(11)?,
+        control,
+        wal_end: lsn(row.try_get(1)?)?,
+        in_recovery,
+        wal_level: row.try_get(3)?,
+        slots_max: number(row.try_get(4)?)?,
+        slots_used: u32::try_from(row.try_get::<_, i64>(5)?).unwrap_or(u32::MAX),
+        senders_max: number(row.try_get(6)?)?,
+        database: row.try_get(7)?,
+        role: row.try_get(8)?,
         is_superuser,
         may_replicate: is_superuser || replication,
-        may_create: row.try_get(14)?,
+        may_create: row.try_get(11)?,
     })
+}
+
+/// Statements of their own, and each only where it is needed: the server refuses a statement for any function in it that the
+/// role may not execute.
+async fn control_facts(client: &Client, in_recovery: bool) -> Result<ControlFacts, Error> {
+    const PRIMARY: &str =
+        "SELECT system_identifier::text, NULL::int8, (SELECT timeline_id FROM pg_control_checkpoint())::int8,
+            pg_walfile_name(pg_current_wal_flush_lsn()) FROM pg_control_system()";
+    const STANDBY: &str =
+        "SELECT system_identifier::text, (SELECT min_recovery_end_timeline FROM pg_control_recovery())::int8,
+            (SELECT timeline_id FROM pg_control_checkpoint())::int8, NULL::text FROM pg_control_system()";
+    let row = client.query_one(if in_recovery { STANDBY } else { PRIMARY }, &[]).await?;
+    // A primary that was just promoted has its new timeline in the name of its log file before the next checkpoint.
+    let named: Option<&str> = row.try_get(3)?;
+    let named = named.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
+    let recovery: Option<i64> = row.try_get(1)?;
+    let checkpoint: i64 = row.try_get(2)?;
+    let controlled = u32::try_from(recovery.unwrap_or_default().max(checkpoint)).unwrap_or_default();
+    Ok(ControlFacts { system_id: row.try_get(0)?, timeline: named.unwrap_or(controlled) })
 }
 
 /// Looks at a slot; `None` if there is none of that name.
@@ -216,9 +216,29 @@ pub async fn slot_facts(client: &Client, name: &str) -> Result<Option<SlotFacts>
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let text: &str = row.try_get(0)?;
-    serde_json::from_str(text).map(Some).map_err(|error| {
+    parse_slot(text).map(Some)
+}
+
+/// Reads a row of `pg_replication_slots` as JSON.
+///
+/// # Errors
+/// It is none.
+pub fn parse_slot(text: &str) -> Result<SlotFacts, Error> {
+    serde_json::from_str(text).map_err(|error| {
         Error::Protocol(format!("a row of pg_replication_slots that cannot be read: {error}"))
     })
+}
+
+/// Whether the walsender that reads a slot is at work: it neither waits for something to happen nor for its client.
+///
+/// # Errors
+/// The connection broke.
+pub async fn is_walsender_busy(client: &Client, name: &str) -> Result<bool, Error> {
+    const QUERY: &str = "SELECT EXISTS (
+            SELECT FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+            WHERE s.slot_name = $1::text::name AND a.state = 'active'
+              AND coalesce(a.wait_event_type, '') NOT IN ('Activity', 'Client', 'Timeout'))";
+    Ok(client.query_one(QUERY, &[&name]).await?.try_get(0)?)
 }
 
 /// Makes a pgoutput slot and returns where it begins. Make the publication first. On a standby it waits until the primary
@@ -238,10 +258,38 @@ pub async fn create_slot(client: &Client, name: &str, failover: bool) -> Result<
     lsn(row.try_get(0)?)
 }
 
+/// Makes a slot that ends with this session; a [copy](copy_slot) of it begins at the same position.
+///
+/// # Errors
+/// As [`create_slot`].
+pub async fn create_temporary_slot(client: &Client, name: &str) -> Result<Lsn, Error> {
+    let create = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput', true)";
+    lsn(client.query_one(create, &[&name]).await?.try_get(0)?)
+}
+
+/// Creates a permanent slot at the position of another one.
+///
+/// # Errors
+/// It exists, or there is no room for it.
+pub async fn copy_slot(client: &Client, from: &str, name: &str) -> Result<Lsn, Error> {
+    let copy = "SELECT lsn::text FROM pg_catalog.pg_copy_logical_replication_slot($1::text::name, $2::text::name, false)";
+    lsn(client.query_one(copy, &[&from, &name]).await?.try_get(0)?)
+}
+
+/// Advances an unused slot to this position: transactions that commit before it are not sent any more.
+///
+/// # Errors
+/// Another session reads it, or it is beyond that position.
+pub async fn advance_slot(client: &Client, name: &str, to: Lsn) -> Result<Lsn, Error> {
+    let advance =
+        "SELECT end_lsn::text FROM pg_catalog.pg_replication_slot_advance($1::text::name, $2::text::pg_lsn)";
+    lsn(client.query_one(advance, &[&name, &to.to_string()]).await?.try_get(0)?)
+}
+
 /// Drops a slot.
 ///
 /// # Errors
-/// There is none, or somebody reads it.
+/// It does not exist, or another session reads it.
 pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
     client.execute("SELECT pg_catalog.pg_drop_replication_slot($1::text::name)", &[&name]).await?;
     Ok(())
@@ -259,7 +307,7 @@ fn number(text: &str) -> Result<u32, Error> {
 mod tests {
     use super::*;
 
-    fn slot(change: impl FnOnce(&mut SlotFacts)) -> Vec<Finding> {
+    fn slot(change: impl FnOnce(&mut SlotFacts)) -> Vec<Diagnosis> {
         let text = r#"{"slot_name": "s", "plugin": "pgoutput", "slot_type": "logical", "datoid": 5, "database": "lab",
             "temporary": false, "active": false, "active_pid": null, "xmin": null, "catalog_xmin": "733",
             "restart_lsn": "0/153C5A8", "confirmed_flush_lsn": "0/153C5E0", "wal_status": "reserved",
@@ -268,16 +316,16 @@ mod tests {
         assert_eq!(facts.confirmed_flush, Some(Lsn::new(0x153_C5E0)));
         change(&mut facts);
         assert_eq!(
-            facts.findings("s", "lab", false).len(),
-            facts.findings("s", "lab", true).len() - usize::from(facts.synced)
+            facts.blockers("s", "lab", false).len(),
+            facts.blockers("s", "lab", true).len() - usize::from(facts.synced)
         );
-        facts.findings("s", "lab", true)
+        facts.blockers("s", "lab", true)
     }
 
     type Case = (fn(&mut SlotFacts), &'static str);
 
     #[test]
-    fn a_slot_that_cannot_be_streamed_from_is_a_finding() {
+    fn unusable_slot_is_diagnosed() {
         assert_eq!(slot(|_| {}), []);
         let cases: [Case; 8] = [
             (|slot| slot.plugin = Some("wal2json".to_owned()), "wal2json"),
@@ -290,9 +338,9 @@ mod tests {
             (|slot| slot.two_phase = true, "prepared"),
         ];
         for (change, named) in cases {
-            let findings = slot(change);
-            assert_eq!(findings.len(), 1, "{named}");
-            assert!(findings[0].message.contains(named), "{:?}", findings[0]);
+            let found = slot(change);
+            assert_eq!(found.len(), 1, "{named}");
+            assert!(found[0].fact.contains(named), "{:?}", found[0]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes' way to the server: a Unix socket, TCP, or TLS over TCP.
+//! The transport to the server: a Unix socket, TCP, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -13,17 +13,18 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::conninfo::{Host, Settings, SslMode};
+use super::auth::Channel;
+use super::conninfo::{Host, RootCert, Settings, SslMode};
 use super::endpoint;
 use super::error::Error;
 use super::tls::{self, TlsError};
 
-/// A dead machine or path is noticed after `KEEPALIVE_IDLE + KEEPALIVE_RETRIES * KEEPALIVE_INTERVAL`: one minute, as
-/// long as the server by default waits for us.
+/// A dead host or network path is detected after `KEEPALIVE_IDLE + KEEPALIVE_RETRIES * KEEPALIVE_INTERVAL`: one minute, the
+/// default of `wal_sender_timeout`.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// Data that nobody acknowledges is given up after the same minute (keepalives are not sent while data is under way).
+/// Unacknowledged data fails after the same minute. (TCP sends no keepalives while data is in flight.)
 const USER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A connection to the server, encrypted or not.
@@ -37,7 +38,7 @@ pub enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// One way to try, in the order that `sslmode` gives.
+/// A TLS mode to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     /// Without TLS.
@@ -48,7 +49,7 @@ pub enum Attempt {
     Tls,
 }
 
-/// What `sslmode` tries one after the other; the second only if the server (not the network) refuses the first.
+/// The TLS modes to try for `sslmode`, in order. The second is tried only if the server (not the network) rejects the first.
 pub fn attempts(settings: &Settings) -> &'static [Attempt] {
     match (&settings.host, settings.ssl_mode) {
         (Host::Socket(_), _) | (_, SslMode::Disable) => &[Attempt::Plain],
@@ -59,10 +60,10 @@ pub fn attempts(settings: &Settings) -> &'static [Attempt] {
 }
 
 impl Socket {
-    /// Connects, and agrees on TLS if `attempt` wants it. Has no time limit of its own.
+    /// Connects, and establishes TLS according to `attempt`. Has no time limit of its own.
     ///
     /// # Errors
-    /// Nobody answers, or TLS cannot be agreed on.
+    /// The connection fails, or TLS fails.
     pub async fn connect(settings: &Settings, attempt: Attempt) -> Result<Self, Error> {
         let network = |cause| Error::Network { target: settings.target(), cause };
         let host = match &settings.host {
@@ -81,7 +82,16 @@ impl Socket {
         frontend::ssl_request(&mut request);
         tcp.write_all(&request).await.map_err(network)?;
         // One byte and no more: what follows it in the same packet would be from somebody in between.
-        let offered = tcp.read_u8().await.map_err(network)? == b'S';
+        let offered = match tcp.read_u8().await.map_err(network)? {
+            b'S' => true,
+            b'N' => false,
+            // PostgreSQL is out of memory or processes. The text is not authenticated before TLS and is not shown.
+            b'E' => return Err(network(io::Error::other("the server cannot accept another connection"))),
+            other => {
+                let seen = char::from(other).to_string();
+                return Err(Error::NotPostgres { target: settings.target(), seen });
+            }
+        };
         let failed = |cause| Error::Tls { target: settings.target(), cause: Box::new(cause) };
         match (offered, attempt) {
             (false, Attempt::Tls) => return Err(failed(TlsError::NotOffered)),
@@ -90,33 +100,34 @@ impl Socket {
         }
         let config = tls::client_config(settings).map_err(failed)?;
         let name = tls::server_name(host).map_err(failed)?;
-        let stream = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|cause| failed(TlsError::Handshake { cause }))?;
+        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|cause| {
+            let own_authority = matches!(settings.root_cert, Some(RootCert::File(_)));
+            failed(TlsError::Handshake { cause, own_authority })
+        })?;
         Ok(Self::Tls(Box::new(stream)))
     }
 
-    /// Whether nobody on the way can read along: TLS, a Unix socket, or this very machine.
-    pub fn is_private(&self) -> bool {
+    /// The properties that the log-in needs.
+    pub fn channel(&self, settings: &Settings) -> Channel {
         match self {
-            Self::Unix(_) | Self::Tls(_) => true,
-            Self::Tcp(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+            Self::Unix(_) => Channel { tls: false, verified: true, end_point: None },
+            Self::Tcp(tcp) => Channel { tls: false, verified: is_loopback(tcp), end_point: None },
+            Self::Tls(stream) => {
+                let (tcp, session) = stream.get_ref();
+                let certificate = session.peer_certificates().and_then(<[_]>::first);
+                Channel {
+                    tls: true,
+                    verified: tls::is_verified(settings) || is_loopback(tcp),
+                    end_point: certificate.and_then(|certificate| endpoint::hash(certificate)),
+                }
+            }
         }
     }
+}
 
-    /// What SCRAM can bind the log-in to; `None` without TLS, or if the certificate has no such hash.
-    pub fn server_end_point(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(stream) => endpoint::hash(stream.get_ref().1.peer_certificates()?.first()?),
-        }
-    }
-
-    /// Whether it is encrypted.
-    pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
+/// Whether the peer is on this machine.
+fn is_loopback(tcp: &TcpStream) -> bool {
+    tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 fn tune(tcp: &TcpStream) -> io::Result<()> {

@@ -1,18 +1,58 @@
-//! When to tell the server that we are alive, and when to doubt that it is. Pure.
+//! When to send status messages, and when a server counts as silent. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The server by default hangs up after 60 s without a word from us.
-const INTERVAL_MAX: Duration = Duration::from_secs(10);
-/// Shorter ones would keep both sides busy with nothing.
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// A dead machine is noticed by TCP in a minute; this is for a server that lives and hangs. It leaves time for a server
-/// that skips a very large transaction without a word, as versions before 15 do.
-pub const SILENCE_MAX: Duration = Duration::from_mins(2);
+use super::lsn::Lsn;
 
-/// The rhythm of status messages.
+/// By default the server closes the connection after 60 s without a status message. If it sent nothing in one interval, the
+/// next status requests a reply, so that a hung server is visible after 15 s (`pipeline::status`).
+const INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// A shorter interval would only cost both sides work.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// TCP detects a dead machine within a minute; this limit is for a server process that hangs. Servers before version 15 send
+/// nothing while they skip a very large transaction: for that the limit grows with each
+/// attempt that dies of it ([`Patience`]).
+pub const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// The limit after many attempts: a rewrite of some billion rows is skipped in less.
+const PATIENCE_MAX: Duration = Duration::from_hours(4);
+
+/// How long a server may be silent, over several attempts. The next attempt begins where the last one died, and needs at
+/// least as long: with one limit for all, a transaction that takes longer would never be passed.
+#[derive(Debug)]
+pub struct Patience {
+    base: Duration,
+    limit: Duration,
+    /// Up to here a connection had delivered everything when it died of silence.
+    died_at: Lsn,
+}
+
+impl Patience {
+    /// Begins with this limit.
+    pub const fn new(base: Duration) -> Self {
+        Self { base, limit: base, died_at: Lsn::ZERO }
+    }
+
+    /// The limit of an attempt that begins here.
+    pub fn limit(&mut self, from: Lsn) -> Duration {
+        if from > self.died_at {
+            self.limit = self.base;
+        }
+        self.limit
+    }
+
+    /// Notes that an attempt has died of silence, when it had delivered everything before `at`.
+    pub fn exhausted(&mut self, at: Lsn) {
+        if at > self.died_at {
+            self.limit = self.base;
+            self.died_at = at;
+        }
+        self.limit = (self.limit * 2).min(PATIENCE_MAX.max(self.base));
+    }
+}
+
+/// The schedule of status messages.
 #[derive(Debug)]
 pub struct Heartbeat {
     interval: Duration,
@@ -20,29 +60,38 @@ pub struct Heartbeat {
     due: Instant,
     said: Instant,
     heard_since_said: bool,
-    /// When an answer was asked for that has not come. Time in which we did not read does not count as silence.
+    heard: Instant,
+    /// Time of the first unanswered request for a reply. Time in which the client did not read does not count as silence.
     asked: Option<Instant>,
 }
 
 impl Heartbeat {
-    /// For this `wal_sender_timeout`; `None` is none.
+    /// The schedule for this `wal_sender_timeout`; `None` if the server has no timeout.
     pub fn new(sender_timeout: Option<Duration>, silence_max: Duration, now: Instant) -> Self {
         let interval = sender_timeout.map_or(INTERVAL_MAX, |timeout| timeout / 3);
         let interval = interval.min(silence_max / 3).clamp(INTERVAL_MIN, INTERVAL_MAX);
-        Self { interval, silence_max, due: now + interval, said: now, heard_since_said: true, asked: None }
+        Self {
+            interval,
+            silence_max,
+            due: now + interval,
+            said: now,
+            heard_since_said: true,
+            heard: now,
+            asked: None,
+        }
     }
 
-    /// When the next status is due.
+    /// Time of the next status.
     pub const fn due(&self) -> Instant {
         self.due
     }
 
-    /// Whether it is.
+    /// Whether the next status is due.
     pub fn is_due(&self, now: Instant) -> bool {
         now >= self.due
     }
 
-    /// A status was sent, that asks for an answer or not.
+    /// Notes that a status was sent; `ask`: with a request for a reply.
     pub fn said(&mut self, now: Instant, ask: bool) {
         self.said = now;
         if ask {
@@ -52,30 +101,44 @@ impl Heartbeat {
         self.heard_since_said = false;
     }
 
-    /// Something was received.
-    pub const fn heard(&mut self) {
+    /// Notes that a message was received.
+    pub const fn heard(&mut self, now: Instant) {
+        self.heard = now;
         self.heard_since_said = true;
         self.asked = None;
     }
 
-    /// The server asks for a status: it is due.
+    /// Time of the last received message.
+    pub const fn heard_at(&self) -> Instant {
+        self.heard
+    }
+
+    /// Notes that the server requests a status, which is due at once.
     pub const fn answer_now(&mut self) {
         self.due = self.said;
     }
 
-    /// Whether the next status must ask for an answer: nothing came since the last one.
+    /// Whether the next status must request a reply, because nothing was received since the last one.
     pub const fn must_ask(&self) -> bool {
         !self.heard_since_said
     }
 
-    /// How long an answer has been missing, if that is too long.
+    /// Notes that the server is known to work on something: its silence counts from now on. Gives `false` when it has been
+    /// silent for too long in all.
+    pub fn is_busy(&mut self, now: Instant) -> bool {
+        self.asked = Some(now);
+        now.saturating_duration_since(self.heard) < PATIENCE_MAX
+    }
+
+    /// The duration of the silence, if it exceeds the limit.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         let silence = now.saturating_duration_since(self.asked?);
         (silence >= self.silence_max).then_some(silence)
     }
 }
 
-/// A duration as Postgres prints a setting: `1min`, `90s`, `500ms`, `2h`, `1d`, or bare milliseconds; 0 is none.
+/// Parses a duration as PostgreSQL prints a setting: `1min`, `90s`, `500ms`, `2h`, `1d`, or milliseconds without a unit. 0 means
+/// no limit and gives `None`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
@@ -96,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_read_as_postgres_prints_them() {
+    fn time_settings_are_parsed_as_postgres_prints_them() {
         for (text, milliseconds) in
             [("1min", Some(60_000)), ("90s", Some(90_000)), ("500ms", Some(500)), ("2h", Some(7_200_000))]
         {
@@ -108,10 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn status_is_sent_three_times_in_the_servers_patience() {
+    fn status_is_sent_three_times_per_sender_timeout() {
         let now = Instant::now();
-        for (timeout, interval) in
-            [(Some(60_000), 10_000), (Some(3000), 1000), (None, 10_000), (Some(3), 100)]
+        for (timeout, interval) in [(Some(60_000), 5_000), (Some(3000), 1000), (None, 5_000), (Some(3), 100)]
         {
             let heartbeat = Heartbeat::new(timeout.map(Duration::from_millis), SILENCE_MAX, now);
             assert_eq!(heartbeat.due() - now, Duration::from_millis(interval), "{timeout:?}");
@@ -119,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_asked_about_and_then_given_up() {
+    fn silent_server_is_probed_then_given_up() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, start);
@@ -131,13 +193,50 @@ mod tests {
         heartbeat.said(at(1010), true);
         assert_eq!(heartbeat.silence(at(1119)), None);
         assert_eq!(heartbeat.silence(at(1120)), Some(SILENCE_MAX));
-        heartbeat.heard();
+        heartbeat.heard(at(1121));
+        assert_eq!(heartbeat.heard_at(), at(1121));
         assert!(!heartbeat.must_ask());
         assert_eq!(heartbeat.silence(at(9999)), None);
     }
 
+    /// A transaction that takes ten minutes to skip is passed by the fourth attempt.
     #[test]
-    fn a_request_for_a_status_makes_it_due() {
+    fn patience_doubles_at_the_same_position() {
+        let mut patience = Patience::new(SILENCE_MAX);
+        let (here, further) = (Lsn::new(100), Lsn::new(200));
+        for minutes in [2, 4, 8, 16] {
+            assert_eq!(patience.limit(here), Duration::from_mins(minutes));
+            patience.exhausted(here);
+            // The connection may have delivered nothing before it died.
+            if minutes == 4 {
+                assert_eq!(patience.limit(Lsn::ZERO), Duration::from_mins(8));
+            }
+        }
+        for _ in 0..10 {
+            patience.exhausted(here);
+        }
+        assert_eq!(patience.limit(here), PATIENCE_MAX);
+        patience.exhausted(further);
+        assert_eq!(patience.limit(here), SILENCE_MAX * 2, "it had passed the position");
+        assert_eq!(patience.limit(Lsn::new(201)), SILENCE_MAX, "all is well again");
+    }
+
+    /// What works is waited for, but not for ever: a stopped process shows the same.
+    #[test]
+    fn busy_server_is_given_more_time() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, start);
+        heartbeat.said(start, true);
+        let at = |minutes| start + Duration::from_mins(minutes);
+        assert!(heartbeat.silence(at(2)).is_some());
+        assert!(heartbeat.is_busy(at(2)));
+        assert_eq!(heartbeat.silence(at(3)), None);
+        assert!(heartbeat.silence(at(4)).is_some());
+        assert!(!heartbeat.is_busy(at(240)));
+    }
+
+    #[test]
+    fn status_request_makes_status_due() {
         let now = Instant::now();
         let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, now);
         assert!(!heartbeat.is_due(now));

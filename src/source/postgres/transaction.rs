@@ -1,20 +1,18 @@
 //! Puts messages together into changes: which transaction, which ordinal, which table. Pure.
 //!
-//! It works in two steps so that nothing is borrowed while the next message is looked for: [`Assembler::assemble`] says
-//! what a message is ([`Step`]), [`Assembler::view`] shows it as a [`Delivery`].
+//! It works in two steps, so that nothing is borrowed while the next message is awaited: [`Assembler::assemble`] classifies a
+//! message ([`Step`]), [`Assembler::view`] returns it as a [`Delivery`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::change::{
-    Change, Column, Delivery, Message as LogicalMessage, OldRow, Operation, Place, Relation, ReplicaIdentity,
-    Tuple, Unreadable,
+    Change, ChangePlace, Delivery, Message as LogicalMessage, OldRow, Operation, Relation, Tuple, Unreadable,
 };
-use crate::position::{Lsn, Transaction};
-use crate::types::Kind;
+use crate::position::{ResumePoint, Transaction};
+use crate::source::postgres::lsn::Lsn;
 
-use super::catalog::{Known, modified};
 use super::connection::POSTGRES_EPOCH;
 use super::pgoutput::{self, Announced, Cells, DecodeError, Message, Old};
 
@@ -32,7 +30,7 @@ pub struct Received<'a> {
     pub size: u64,
 }
 
-/// What a message is.
+/// The class of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing that is delivered.
@@ -44,11 +42,11 @@ pub enum Step {
     /// It ends.
     Commit(Lsn),
     /// A row message.
-    Row(Place, RowKind, u32),
+    Row(ChangePlace, RowKind, u32),
     /// One table of a TRUNCATE; [`Assembler::next_truncated`] gives the others.
     Truncate {
         /// Where it stands.
-        place: Place,
+        place: ChangePlace,
         /// `pg_class.oid`.
         relation: u32,
         /// `CASCADE`.
@@ -57,9 +55,9 @@ pub enum Step {
         restart_identity: bool,
     },
     /// A row message that cannot be read.
-    Unreadable(Place),
+    Unreadable(ChangePlace),
     /// A logical message of the transaction.
-    Message(Place),
+    Message(ChangePlace),
 }
 
 /// Which row message.
@@ -109,7 +107,7 @@ pub struct Assembler {
     reason: String,
 }
 
-/// What is left of a TRUNCATE of several tables.
+/// The remaining tables of a TRUNCATE of several.
 #[derive(Debug, Default)]
 struct Truncate {
     lsn: Lsn,
@@ -119,7 +117,7 @@ struct Truncate {
 }
 
 impl Assembler {
-    /// Says what a message is.
+    /// Classifies a message.
     ///
     /// # Errors
     /// The stream is broken. A row that cannot be read is a step.
@@ -179,40 +177,37 @@ impl Assembler {
         Ok(Some(Step::Truncate { place, relation, cascade, restart_identity }))
     }
 
-    /// Remembers a table, with what the catalogue says of its types and its primary key.
-    pub fn learn(&mut self, announced: Announced, known: &Known) {
-        let Announced { oid, schema, table, identity, columns } = announced;
-        let position = |name: &String| columns.iter().position(|column| &column.name == name);
-        let primary_key: Option<Vec<usize>> = known.primary_key.iter().map(position).collect();
-        let full = identity == ReplicaIdentity::Full;
-        let is_new = |column: &&Column| !columns.iter().any(|announced| announced.name == column.name);
-        let absent = known.absent.iter().filter(is_new).cloned().collect();
-        let columns = columns
-            .into_iter()
-            .map(|column| Column {
-                kind: known.kinds.get(&column.type_oid).cloned().unwrap_or(Kind::Text),
-                data_type: modified(&known.data_types, column.type_oid, column.modifier),
-                not_null: known.not_null.contains(&column.name),
-                in_identity: column.in_identity || full,
-                name: column.name,
-            })
-            .collect();
-        let primary_key = primary_key.unwrap_or_default();
-        let mut relation = Relation { oid, schema, table, identity, columns, primary_key, absent };
-        if known.partitions_tell_less {
-            relation = relation.by_primary_key();
-            tracing::warn!(
-                table = format!("{}.{}", relation.schema, relation.table),
-                "not all partitions are REPLICA IDENTITY FULL as their table is, and they do not take it from there: only the \
-                 primary key of old rows is known"
-            );
+    /// Takes a description of a table: the rows that follow are of it.
+    pub fn learn(&mut self, relation: Arc<Relation>) {
+        self.relations.insert(relation.oid, relation);
+    }
+
+    /// How many tables are described.
+    pub fn described(&self) -> usize {
+        self.relations.len()
+    }
+
+    /// The tables that are described, by `pg_class.oid`.
+    pub fn tables(&self) -> Vec<u32> {
+        self.relations.keys().copied().collect()
+    }
+
+    /// Forgets tables of which no change can follow before they are announced again.
+    pub fn forget(&mut self, tables: &[u32]) {
+        for table in tables {
+            self.relations.remove(table);
         }
-        self.relations.insert(oid, Arc::new(relation));
+        self.relations.shrink_to(2 * self.relations.len());
     }
 
     /// Whether a transaction is arriving.
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// The transaction that is arriving.
+    pub const fn transaction(&self) -> Option<Transaction> {
+        self.transaction
     }
 
     /// Shows a step as a delivery; nothing for [`Step::Nothing`] and [`Step::LookUp`]. `received` is the message that the
@@ -221,7 +216,7 @@ impl Assembler {
         Some(match *step {
             Step::Nothing | Step::LookUp(_) => return None,
             Step::Begin(transaction) => Delivery::Begin(transaction),
-            Step::Commit(end) => Delivery::Commit { end },
+            Step::Commit(end) => Delivery::Commit { resume: Some(ResumePoint::at(end)) },
             Step::Message(place) => {
                 // What was assembled has both; of an oversize one, a prefix that is longer than what is kept is nobody's.
                 let (prefix, content) = pgoutput::logical_of(received.bytes).unwrap_or_default();
@@ -302,9 +297,9 @@ impl Assembler {
     fn set_reason(&mut self, relation: Option<u32>, write: impl FnOnce(&mut String) -> std::fmt::Result) {
         self.table.clear();
         self.reason.clear();
-        let mut written = write(&mut self.reason);
+        let written = write(&mut self.reason);
         if let Some(relation) = relation.and_then(|oid| self.relations.get(&oid)) {
-            written = written.and(write!(self.table, "{}.{}", relation.schema, relation.table));
+            self.table.push_str(&relation.name());
         }
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
@@ -313,7 +308,7 @@ impl Assembler {
         self.relations.get(&oid).ok_or_else(|| order(lsn, "a change of a table that was not announced"))
     }
 
-    fn place(&mut self, lsn: Lsn, kind: usize) -> Result<Place, StreamError> {
+    fn place(&mut self, lsn: Lsn, kind: usize) -> Result<ChangePlace, StreamError> {
         let transaction = self.transaction.ok_or_else(|| order(lsn, "a change outside a transaction"))?;
         if self.at != lsn {
             self.at = lsn;
@@ -324,7 +319,7 @@ impl Assembler {
         *count += 1;
         self.next_index =
             index.checked_add(1).ok_or_else(|| order(lsn, "more than 2^32 changes in one transaction"))?;
-        Ok(Place { transaction, index, lsn, nth })
+        Ok(ChangePlace { transaction, index, record: lsn, nth })
     }
 }
 

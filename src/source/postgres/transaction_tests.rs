@@ -1,6 +1,7 @@
 //! Transactions put together from messages, also in the wrong order.
 
 use super::super::pgoutput::tests::{Bytes, relation};
+use super::super::tables::Sheet;
 use super::*;
 
 const OID: u32 = 5;
@@ -10,12 +11,8 @@ fn assembler() -> Assembler {
     let Ok(Step::LookUp(announced)) = feed(&mut assembler, 0x10, &relation(OID, &["id", "name"])) else {
         panic!("a relation is looked up");
     };
-    let known = Known {
-        kinds: HashMap::from([(25, Kind::Text)]),
-        primary_key: vec!["id".to_owned()],
-        ..Known::default()
-    };
-    assembler.learn(announced, &known);
+    let sheet = Sheet::new(announced, Some(vec!["id".to_owned()]), |_| false, Vec::new());
+    assembler.learn(Arc::new(sheet.relation().clone()));
     assembler
 }
 
@@ -56,11 +53,11 @@ fn place(step: &Step) -> Option<(u32, u64, u32)> {
     else {
         return None;
     };
-    Some((place.index, place.lsn.get(), place.nth))
+    Some((place.index, place.record.get(), place.nth))
 }
 
 #[test]
-fn changes_are_counted_over_everything_delivered() {
+fn change_index_counts_everything_delivered() {
     let mut assembler = assembler();
     let began = feed(&mut assembler, 0x100, &begin(0x100)).unwrap();
     let expected = Transaction { commit: Lsn::new(0x100), xid: 42, time: 946_684_801_000_000 };
@@ -103,7 +100,7 @@ fn changes_are_counted_over_everything_delivered() {
 }
 
 #[test]
-fn what_breaks_the_order_of_the_stream_is_an_error() {
+fn out_of_order_message_is_an_error() {
     let cases: [(&str, Vec<Vec<u8>>); 7] = [
         ("a change outside a transaction", vec![insert()]),
         ("a transactional message outside", vec![logical(1)]),
@@ -124,7 +121,7 @@ fn what_breaks_the_order_of_the_stream_is_an_error() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_is_delivered_as_such_and_counted() {
+fn unreadable_row_is_delivered_and_counted() {
     let cases = [
         (Bytes::tag(b'I').u32(OID).tuple(b'N', &[Some("1")]).0, "1 columns"),
         (Bytes::tag(b'D').u32(OID).tuple(b'K', &[None, None, None]).0, "3 columns"),
@@ -146,29 +143,14 @@ fn a_row_that_cannot_be_read_is_delivered_as_such_and_counted() {
 }
 
 #[test]
-fn of_an_oversize_message_only_a_row_is_unreadable() {
+fn only_oversize_row_is_delivered_as_unreadable() {
     let mut assembler = assembler();
     feed(&mut assembler, 0x100, &begin(0x100)).unwrap();
     let mut cut =
         |message: &[u8]| assembler.assemble(Received { lsn: Lsn::new(0x50), bytes: message, size: 1 << 30 });
-    assert!(matches!(cut(&insert()), Ok(Step::Unreadable(Place { index: 0, .. }))));
-    assert!(matches!(cut(&logical(1)), Ok(Step::Message(Place { index: 1, .. }))));
+    assert!(matches!(cut(&insert()), Ok(Step::Unreadable(ChangePlace { index: 0, .. }))));
+    assert!(matches!(cut(&logical(1)), Ok(Step::Message(ChangePlace { index: 1, .. }))));
     assert_eq!(cut(&logical(0)), Ok(Step::Nothing));
     assert!(cut(&relation(OID, &["id"])).is_err());
     assert!(cut(b"").is_err());
-}
-
-#[test]
-fn a_key_that_is_not_wholly_published_is_no_key() {
-    for (key, expected) in
-        [(vec!["name", "id"], vec![1, 0]), (vec!["id", "tenant"], vec![]), (vec![], vec![])]
-    {
-        let mut assembler = Assembler::default();
-        let Ok(Step::LookUp(announced)) = feed(&mut assembler, 1, &relation(OID, &["id", "name"])) else {
-            panic!("a relation is looked up");
-        };
-        let key: Vec<String> = key.into_iter().map(str::to_owned).collect();
-        assembler.learn(announced, &Known { primary_key: key, ..Known::default() });
-        assert_eq!(assembler.relations[&OID].primary_key, expected);
-    }
 }

@@ -1,21 +1,23 @@
-//! What a change becomes, as a consumer sees it.
+//! Automatic events as a consumer sees them.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::change::{Cell, Column, ReplicaIdentity};
 use crate::config::Tables;
-use crate::position::{Lsn, Transaction};
+use crate::position::{CommitSeq, Transaction};
 use crate::translate::Contracts;
 use crate::types::{Base, SqlType};
 
-/// A table `lab.plates` of (id integer, code text, note text); the identity's columns are flagged as the server does.
+/// A table `lab.plates` (id integer, code text, note text), with the identity's columns flagged as the server flags
+/// them.
 fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize]) -> Arc<Relation> {
     let column = |at: usize, name: &str, kind: Kind| Column {
         name: name.to_owned(),
         kind,
         data_type: SqlType::plain(Base::Text),
         not_null: false,
+        origin: None,
         in_identity: identity == ReplicaIdentity::Full || flagged.contains(&at),
     };
     Arc::new(Relation {
@@ -30,10 +32,11 @@ fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize])
         ],
         primary_key: primary_key.to_vec(),
         absent: Vec::new(),
+        unknown: None,
     })
 }
 
-/// Builds a message and its cells: `None` is NULL, `"?"` is an unchanged TOASTed value.
+/// Builds a message and its cells: `None` is NULL, `"?"` an unchanged TOASTed value.
 fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
     let (mut bytes, mut cells) = (Vec::new(), Vec::new());
     for value in values {
@@ -50,15 +53,15 @@ fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
     (bytes, cells)
 }
 
-/// The events as `type key data` lines, with `!` and the columns that are unavailable.
+/// The events as lines of `type key data`, with `!` and the unavailable columns.
 fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
     let mut envelope = Envelope::new("urn:forebay:lab", 0);
-    let settings = Settings { tables: tables.clone(), ..Settings::default() };
-    let mut plan = Plan::new(relation, "urn:forebay:lab", &settings);
-    let place = Place {
-        transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 0 },
+    let settings = TranslateSettings { tables: tables.clone(), ..TranslateSettings::default() };
+    let mut plan = AutomaticPlan::new(relation, "urn:forebay:lab", &settings);
+    let place = ChangePlace {
+        transaction: Transaction { commit: CommitSeq::new(9), xid: 3, time: 0 },
         index: 0,
-        lsn: Lsn::new(5),
+        record: CommitSeq::new(5),
         nth: 0,
     };
     let mut records = Records::default();
@@ -98,13 +101,13 @@ fn check(
 const NEW: [Option<&str>; 3] = [Some("7"), Some("PLT/7"), None];
 
 #[test]
-fn an_insert_is_the_new_row_under_its_primary_key() {
+fn insert_is_new_row_under_primary_key() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     check(&table, None, Some(&NEW), &[r#"lab.plates.inserted.v1 7 {"code":"PLT/7","id":7,"note":null}"#]);
 }
 
 #[test]
-fn a_composite_key_is_joined_and_never_ambiguous() {
+fn composite_key_is_joined_unambiguously() {
     let table = relation(ReplicaIdentity::Default, &[0, 1], &[1, 0]);
     check(
         &table,
@@ -115,7 +118,7 @@ fn a_composite_key_is_joined_and_never_ambiguous() {
 }
 
 #[test]
-fn an_update_is_the_new_row_and_a_changed_key_is_deleted_then_inserted() {
+fn update_is_new_row_and_changed_key_is_delete_then_insert() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&NEW);
     let update = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
@@ -133,7 +136,7 @@ fn an_update_is_the_new_row_and_a_changed_key_is_deleted_then_inserted() {
             r#"lab.plates.inserted.v1 7 {"code":"PLT/7","id":7,"note":null}"#,
         ],
     );
-    // The server also sends the old key if it is TOASTed and has not changed.
+    // The server also sends the old key when it is TOASTed and unchanged.
     check(
         &table,
         Some((false, &[Some("7"), None, None])),
@@ -143,7 +146,7 @@ fn an_update_is_the_new_row_and_a_changed_key_is_deleted_then_inserted() {
 }
 
 #[test]
-fn a_delete_is_what_the_replica_identity_gives() {
+fn delete_is_replica_identity_columns() {
     let by_key = relation(ReplicaIdentity::Default, &[0], &[0]);
     check(&by_key, Some((false, &[Some("7"), None, None])), None, &[r#"lab.plates.deleted.v1 7 {"id":7}"#]);
     let by_index = relation(ReplicaIdentity::Index, &[1], &[0]);
@@ -155,7 +158,7 @@ fn a_delete_is_what_the_replica_identity_gives() {
 }
 
 #[test]
-fn an_unchanged_toasted_value_comes_from_the_old_row_or_is_listed() {
+fn unchanged_toast_comes_from_old_row_or_is_listed() {
     let by_key = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&[Some("7"), Some("A"), Some("?")]);
     let update = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
@@ -173,7 +176,7 @@ fn an_unchanged_toasted_value_comes_from_the_old_row_or_is_listed() {
 }
 
 #[test]
-fn a_table_without_a_key_uses_the_event_id() {
+fn keyless_table_uses_event_id() {
     let table = relation(ReplicaIdentity::Full, &[], &[]);
     let (bytes, cells) = message(&NEW);
     let lines = events(&table, Operation::Insert { new: Tuple::new(&bytes, &cells) }, &Tables::default());
@@ -182,7 +185,7 @@ fn a_table_without_a_key_uses_the_event_id() {
 }
 
 #[test]
-fn a_truncation_is_an_event_of_the_table() {
+fn truncate_is_an_event_of_the_table() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let truncate = Operation::Truncate { cascade: true, restart_identity: false };
     assert_eq!(
@@ -192,7 +195,7 @@ fn a_truncation_is_an_event_of_the_table() {
 }
 
 #[test]
-fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
+fn dropped_column_is_never_in_data_but_may_be_key() {
     let tables = Tables { drop: vec!["*.*.id".into(), "lab.plates.note".into()], ..Tables::default() };
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&NEW);
@@ -201,12 +204,12 @@ fn a_dropped_column_never_leaves_but_can_still_be_the_key() {
 }
 
 #[test]
-fn a_key_the_server_did_not_send_is_an_error() {
+fn unsent_key_is_an_error() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
     let (bytes, cells) = message(&[Some("?"), Some("A"), None]);
-    let mut plan = Plan::new(&table, "s", &Settings::default());
+    let mut plan = AutomaticPlan::new(&table, "s", &TranslateSettings::default());
     let change = Change {
-        place: Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 },
+        place: ChangePlace { transaction: Transaction::default(), index: 0, record: CommitSeq::ZERO, nth: 0 },
         relation: &table,
         operation: Operation::Update { old: None, new: Tuple::new(&bytes, &cells) },
         raw: b"",
@@ -215,7 +218,7 @@ fn a_key_the_server_did_not_send_is_an_error() {
     assert_eq!(error, TranslateError::KeyUnavailable { column: "id".into() });
 }
 
-/// Of the last column of everything, too much is promised; of deletions, that they have no more than the key.
+/// A contract that rows break: `everything` promises its last column too strictly, and deletes promise only the key.
 #[derive(Debug)]
 struct Locked;
 
@@ -224,9 +227,9 @@ impl Contracts for Locked {
         true
     }
 
-    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+    fn promises(&self, event_type: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, Problem> {
         if event_type == "lab.plates.deleted.v1" && fields.len() > 1 {
-            return Err(format!("{} fields", fields.len()));
+            return Err(format!("{} fields", fields.len()).into());
         }
         let strict = |name: &str| Promise {
             never_null: name == "note",
@@ -238,20 +241,24 @@ impl Contracts for Locked {
 }
 
 #[test]
-fn a_row_that_would_break_what_was_locked_makes_no_event() {
-    let settings = Settings { contracts: Some(Arc::new(Locked)), ..Settings::default() };
+fn row_breaking_locked_contract_makes_no_event() {
+    let settings = TranslateSettings { contracts: Some(Arc::new(Locked)), ..TranslateSettings::default() };
     let key = message(&[Some("7"), None, None]);
     for (identity, row, expected) in [
         (ReplicaIdentity::Default, &[Some("7"), None, Some("n")], None),
-        (ReplicaIdentity::Default, &[Some("7"), Some("A"), None], Some("note: it is NULL in this row")),
-        (ReplicaIdentity::Default, &[Some("7"), Some("A"), Some("?")], Some("note: its value was not sent")),
+        (ReplicaIdentity::Default, &[Some("7"), Some("A"), None], Some("note: NULL in this row")),
+        (
+            ReplicaIdentity::Default,
+            &[Some("7"), Some("A"), Some("?")],
+            Some("note: the server did not send its value"),
+        ),
     ] {
         let table = relation(identity, &[0], &[0]);
         let (bytes, cells) = message(row);
         let operation = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
-        let told = broken(&table, operation, &settings);
-        assert_eq!(told.is_some(), expected.is_some(), "{row:?}: {told:?}");
-        assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{row:?}");
+        let actual = broken(&table, operation, &settings);
+        assert_eq!(actual.is_some(), expected.is_some(), "{row:?}: {actual:?}");
+        assert!(actual.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{row:?}");
     }
     let old = Tuple::new(&key.0, &key.1);
     let by_key = Operation::Delete { old: OldRow::Key(old) };
@@ -262,30 +269,34 @@ fn a_row_that_would_break_what_was_locked_makes_no_event() {
 }
 
 #[test]
-fn a_column_that_nobody_was_told_of_stays_out() {
+fn unlocked_column_stays_out() {
     let table = relation(ReplicaIdentity::Default, &[0], &[0]);
-    let settings = Settings { contracts: Some(Arc::new(Locked)), ..Settings::default() };
+    let settings = TranslateSettings { contracts: Some(Arc::new(Locked)), ..TranslateSettings::default() };
     let (bytes, cells) = message(&[Some("7"), Some("?"), Some("n")]);
-    let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 };
+    let place =
+        ChangePlace { transaction: Transaction::default(), index: 0, record: CommitSeq::ZERO, nth: 0 };
     let operation = Operation::Update { old: None, new: Tuple::new(&bytes, &cells) };
     let change = Change { place, relation: &table, operation, raw: b"" };
     let mut records = Records::default();
-    Plan::new(&table, "s", &settings).translate(&change, &mut Envelope::new("s", 0), &mut records).unwrap();
+    AutomaticPlan::new(&table, "s", &settings)
+        .translate(&change, &mut Envelope::new("s", 0), &mut records)
+        .unwrap();
     let line = String::from_utf8(records.iter().next().unwrap().line.to_vec()).unwrap();
     assert!(line.contains("{\"id\":7,\"note\":\"n\"}") && !line.contains("code"), "{line}");
 }
 
-/// Why there is no event.
-fn broken(table: &Arc<Relation>, operation: Operation<'_>, settings: &Settings) -> Option<String> {
-    let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 };
+/// The error of a change that breaks the contract.
+fn broken(table: &Arc<Relation>, operation: Operation<'_>, settings: &TranslateSettings) -> Option<String> {
+    let place =
+        ChangePlace { transaction: Transaction::default(), index: 0, record: CommitSeq::ZERO, nth: 0 };
     let change = Change { place, relation: table, operation, raw: b"" };
-    let mut plan = Plan::new(table, "s", settings);
+    let mut plan = AutomaticPlan::new(table, "s", settings);
     let made = plan.translate(&change, &mut Envelope::new("s", 0), &mut Records::default());
     made.err().map(|error| error.to_string())
 }
 
 #[test]
-fn a_column_with_personal_data_that_is_gone_may_have_another_name() {
+fn missing_personal_column_makes_dead_letters() {
     let (bytes, cells) = message(&[Some("7"), Some("A"), Some("n")]);
     let insert = || Operation::Insert { new: Tuple::new(&bytes, &cells) };
     let plain = relation(ReplicaIdentity::Default, &[0], &[0]);
@@ -297,12 +308,15 @@ fn a_column_with_personal_data_that_is_gone_may_have_another_name() {
         (&plain, "lab.plates.note", false),
         (&plain, "*.*.email", false),
         (&plain, "lab.people.email", false),
-        // The row is older than the column.
+        // The row was written before the column was added.
         (&younger, "lab.plates.email", false),
     ] {
         let pii = Pii { columns: vec![pattern.to_owned()], ..Pii::default() };
-        let told = broken(table, insert(), &Settings { pii, ..Settings::default() });
-        assert_eq!(told.is_some(), gone, "{pattern}: {told:?}");
-        assert!(told.is_none_or(|told| told.contains("names the column email")), "{pattern}");
+        let actual = broken(table, insert(), &TranslateSettings { pii, ..TranslateSettings::default() });
+        assert_eq!(actual.is_some(), gone, "{pattern}: {actual:?}");
+        assert!(
+            actual.is_none_or(|actual| actual.contains("no longer has the personal-data column email")),
+            "{pattern}"
+        );
     }
 }

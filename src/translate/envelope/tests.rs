@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::position::{Lsn, Transaction};
+use crate::position::{CommitSeq, Transaction};
+use crate::translate::id::write_integer;
 
 #[test]
 fn numbers_are_written_in_decimal() {
@@ -15,7 +16,7 @@ fn numbers_are_written_in_decimal() {
 }
 
 #[test]
-fn a_long_or_empty_subject_becomes_its_hash() {
+fn long_or_empty_subject_becomes_hashed_partition_key() {
     let mut scratch = String::new();
     assert_eq!(partition_key("PLT-7", &mut scratch), "PLT-7");
     let long = "é".repeat(256);
@@ -28,11 +29,15 @@ fn a_long_or_empty_subject_becomes_its_hash() {
 }
 
 #[test]
-fn the_envelope_is_written_as_documented() {
-    let place = Place {
-        transaction: Transaction { commit: Lsn::new(0x1_A2B3_C4D8), xid: 742, time: 1_790_848_800_123_456 },
+fn envelope_is_written_as_documented() {
+    let place = ChangePlace {
+        transaction: Transaction {
+            commit: CommitSeq::new(0x1_A2B3_C4D8),
+            xid: 742,
+            time: 1_790_848_800_123_456,
+        },
         index: 3,
-        lsn: Lsn::new(0x1_A2B3_C000),
+        record: CommitSeq::new(0x1_A2B3_C000),
         nth: 1,
     };
     let attributes = type_attributes("urn:forebay:lab", "lab.plates.inserted.v1", None);
@@ -44,7 +49,7 @@ fn the_envelope_is_written_as_documented() {
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
     assert_eq!(id.text().as_str(), Uuid::new_v5(&namespace, name.as_bytes()).to_string());
     let mut out = Vec::new();
-    envelope.write(&mut out, &head, &Rest { id: Id::Made(id), key: "PLT-7", unavailable: "note" });
+    envelope.write(&mut out, &head, &Rest { id: EventId::Made(id), key: "PLT-7", unavailable: "note" });
     let expected = format!(
         "{{\"specversion\":\"1.0\",\"id\":\"{}\",\"source\":\"urn:forebay:lab\",\"type\":\"lab.plates.inserted.v1\",\
          \"subject\":\"PLT-7\",\"time\":\"2026-10-01T10:00:00.123456Z\",\"recordedtime\":\"2026-10-01T10:00:00.123456Z\",\
@@ -55,12 +60,13 @@ fn the_envelope_is_written_as_documented() {
 }
 
 #[test]
-fn an_empty_key_has_its_hash_for_a_subject() {
-    let place = Place { transaction: Transaction::default(), index: 0, lsn: Lsn::ZERO, nth: 0 };
+fn empty_key_has_its_hash_as_subject() {
+    let place =
+        ChangePlace { transaction: Transaction::default(), index: 0, record: CommitSeq::ZERO, nth: 0 };
     let head = Head { attributes: b",\"subject\":", subject: Some(""), time: None, place, part: 0 };
     let (mut out, mut scratch) = (Vec::new(), String::new());
     let key = partition_key("", &mut scratch);
-    Envelope::new("s", 0).write(&mut out, &head, &Rest { id: Id::Given("i"), key, unavailable: "" });
+    Envelope::new("s", 0).write(&mut out, &head, &Rest { id: EventId::Given("i"), key, unavailable: "" });
     let line = String::from_utf8(out).unwrap();
     assert!(line.contains(&format!("\"subject\":\"{key}\"")), "{line}");
     assert!(line.contains(&format!("\"partitionkey\":\"{key}\"")), "{line}");

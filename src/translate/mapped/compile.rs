@@ -1,47 +1,51 @@
-//! Rules meet a table: names, types and tags are checked, every mistake is told with its place in the rule file.
+//! Compiles the rules of a table: checks names, types and personal data. Every mistake has its position in the rule
+//! file.
 
-use crate::change::{Relation, ReplicaIdentity};
+use crate::change::{Column, Relation, ReplicaIdentity};
 use crate::config::{Automatic, Pii};
+use crate::expression::{Expression, Mistakes, Name, Scope};
+use crate::failure::Problem;
+use crate::json;
 use crate::rules::{
-    Deprecated, Id as RuleId, Origin, Place, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger,
+    Deprecated, FilePosition, IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger,
 };
 use crate::translate::envelope::{deprecated_attributes, type_attributes};
-use crate::translate::sql::{Expression, Mistakes, Name, Scope};
-use crate::translate::{Addresses, Contracts, Promise, json};
+use crate::translate::promises::{Contracts, Promise};
+use crate::translate::settings::Addresses;
 use crate::types::Base;
 
-use super::{Event, Field, Id, Operations, Plan, write};
+use super::compiled::{CompiledField, CompiledRule, IdSource, Operations, RulePlan, Scratch};
 
-/// What compiling needs to know beside rule and table.
+/// The configuration that compiling needs besides the rules and the table.
 #[derive(Debug)]
 pub struct Catalog<'a> {
     /// The CloudEvents source.
     pub source: &'a str,
-    /// Which columns hold personal data.
+    /// The columns that hold personal data.
     pub pii: &'a Pii,
-    /// Whether there is a key for `hmac()`.
+    /// Whether the key of `hmac()` is configured.
     pub has_hmac_key: bool,
-    /// Which changes have an automatic event beside their rules.
+    /// Which changes have an automatic event besides those of rules.
     pub automatic: Automatic,
-    /// Where the schemas of types are served.
+    /// Addresses of the schemas, by event type.
     pub schemas: &'a Addresses,
-    /// What is locked, and must be kept.
+    /// The locked contracts.
     pub contracts: Option<&'a dyn Contracts>,
 }
 
-/// Compiles the rules of a table; `None` if there are none.
+/// Compiles the rules of a table; `None` if it has none.
 ///
 /// # Errors
-/// All that is wrong.
+/// All mistakes found.
 pub fn compile(
     rules: &Rules,
     relation: &Relation,
     catalog: &Catalog<'_>,
-) -> Result<Option<Plan>, RuleErrors> {
-    if !super::has_rules(rules, relation) {
+) -> Result<Option<RulePlan>, RuleErrors> {
+    if !has_rules(rules, relation) {
         return Ok(None);
     }
-    let tagged = |column: &str| catalog.pii.tags(&relation.schema, &relation.table, column);
+    let tagged = |column: &Column| catalog.pii.tags_column(relation, column);
     let scope = Scope::of_relation(relation, tagged);
     let mut compiler = Compiler { relation, catalog, scope, errors: Vec::new() };
     let (mut events, mut mapped) = (Vec::new(), Operations::default());
@@ -58,11 +62,11 @@ pub fn compile(
                     Trigger::Delete => mapped.delete = true,
                 }
             }
-            events.extend(compiler.event((nth, rule), (at, root), on));
+            events.extend(compiler.event(nth, rule, at, root, on));
         }
     }
     if compiler.errors.is_empty() {
-        Ok(Some(Plan { events, mapped, scratch: write::Scratch::default(), wanted: Vec::new() }))
+        Ok(Some(RulePlan { events, mapped, scratch: Scratch::default(), wanted: Vec::new() }))
     } else {
         Err(RuleErrors(compiler.errors))
     }
@@ -75,23 +79,23 @@ struct Compiler<'a> {
     errors: Vec<RuleError>,
 }
 
-/// A field's name, value and meaning.
+/// A field's name, value and comment.
 type Listed = (String, Expression, Option<String>);
 
-/// What an expression is for.
+/// The purpose of an expression.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// It decides, and leaves nothing.
+    /// Decides whether an event is made. Its value is not published.
     Condition,
-    /// It leaves.
-    Leaves,
+    /// Its value is published.
+    Published,
 }
 
 impl Compiler<'_> {
-    fn wrong(&mut self, rule: &Rule, place: Place, message: impl Into<String>) {
+    fn wrong(&mut self, rule: &Rule, place: FilePosition, message: impl Into<String>) {
         let event = Some(rule.event_type.to_string());
         let error = RuleError { place: Some(place), event, message: message.into() };
-        // What is wrong with a rule is found again with each that is made from its event.
+        // A mistake in a rule is found again in every rule made from its event.
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
@@ -99,10 +103,12 @@ impl Compiler<'_> {
 
     fn event(
         &mut self,
-        (nth, rule): (usize, &Rule),
-        (at, root): (usize, &Rule),
+        nth: usize,
+        rule: &Rule,
+        at: usize,
+        root: &Rule,
         on: &[Trigger],
-    ) -> Option<Event> {
+    ) -> Option<CompiledRule> {
         let before = self.errors.len();
         let mut fields = self.fields(rule, root);
         let mut when = Vec::new();
@@ -115,7 +121,7 @@ impl Compiler<'_> {
         }
         let of = self.of(root, on);
         let key = self.key(root);
-        let subject = self.optional(root, root.subject.as_ref(), Use::Leaves);
+        let subject = self.optional(root, root.subject.as_ref(), Use::Published);
         let time = self.time(root);
         let id = self.id(root);
         let operations = Operations {
@@ -124,10 +130,10 @@ impl Compiler<'_> {
             delete: on.contains(&Trigger::Delete),
         };
         let mut needed: Vec<&Expression> = key.iter().chain(&subject).chain(&time).chain(&when).collect();
-        if let Id::Given(given) = &id {
+        if let IdSource::Given(given) = &id {
             needed.push(given);
         }
-        self.old_rows(root, of.as_deref().unwrap_or_default(), &fields, (operations, &needed));
+        self.old_rows(root, of.as_deref().unwrap_or_default(), &fields, operations, &needed);
         self.not_automatic(rule);
         let name = rule.event_type.to_string();
         let source = self.catalog.source;
@@ -135,11 +141,11 @@ impl Compiler<'_> {
         let attributes = match &rule.deprecated {
             None => type_attributes(source, &name, schema),
             Some(Deprecated { since, sunset, .. }) => {
-                deprecated_attributes(source, &name, schema, (since, sunset.as_deref()))
+                deprecated_attributes(source, &name, schema, since, sunset.as_deref())
             }
         };
         let broken = self.promise(&name, &mut fields);
-        let event = Event {
+        let event = CompiledRule {
             name,
             rule: nth,
             root: at,
@@ -157,8 +163,8 @@ impl Compiler<'_> {
         (self.errors.len() == before).then_some(event)
     }
 
-    /// Notes what is promised of the fields; if they can never be that, why.
-    fn promise(&self, event_type: &str, fields: &mut Vec<Field>) -> Option<String> {
+    /// Sets the promises of the fields. Returns why the fields can never satisfy the contract.
+    fn promise(&self, event_type: &str, fields: &mut Vec<CompiledField>) -> Option<Problem> {
         let contracts = self.catalog.contracts?;
         let known: Vec<_> = fields
             .iter()
@@ -174,37 +180,33 @@ impl Compiler<'_> {
         }
     }
 
-    /// The names that a rule made from this event may use: its fields.
+    /// The names that a rule made from this event may use: the event's fields.
     fn scope_of_event(&mut self, root: &Rule) -> Scope {
         let fields = self.list(root, root.data.as_ref(), &self.scope.clone());
         let names = fields
             .into_iter()
-            .map(|(name, value, _)| Name { name, meaning: crate::translate::sql::Meaning::Field(value) });
+            .map(|(name, value, _)| Name { name, meaning: crate::expression::Meaning::Field(value) });
         Scope { of: root.event_type.to_string(), names: names.collect() }
     }
 
-    fn fields(&mut self, rule: &Rule, root: &Rule) -> Vec<Field> {
+    fn fields(&mut self, rule: &Rule, root: &Rule) -> Vec<CompiledField> {
         let scope = if std::ptr::eq(rule, root) { self.scope.clone() } else { self.scope_of_event(root) };
         let list = self.list(rule, rule.data.as_ref(), &scope);
-        let mut fields: Vec<Field> = Vec::with_capacity(list.len());
+        let mut fields: Vec<CompiledField> = Vec::with_capacity(list.len());
         for (name, value, meaning) in list {
             if fields.iter().any(|field| field.name == name) {
                 let place = rule.data.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
-                self.wrong(
-                    rule,
-                    place,
-                    format!("two fields are called {name:?}; name one of them with `as`"),
-                );
+                self.wrong(rule, place, format!("duplicate field {name:?}; rename one of them with `as`"));
             }
             let mut label = vec![b','];
             json::write_string(&mut label, &name);
             label.push(b':');
-            fields.push(Field { name, label, value, meaning, promise: Promise::default() });
+            fields.push(CompiledField { name, label, value, meaning, promise: Promise::default() });
         }
         fields
     }
 
-    /// The fields of a select list; without one, every column that may leave.
+    /// The fields of a select list. Without a list: every column that may be published.
     fn list(&mut self, rule: &Rule, text: Option<&SourceText>, scope: &Scope) -> Vec<Listed> {
         let Some(text) = text else { return self.all(rule, scope) };
         let list = match Expression::parse_list(&text.text, scope) {
@@ -227,10 +229,12 @@ impl Compiler<'_> {
         let has = |name: &str| self.relation.has_had(name);
         let gone = self.catalog.pii.not_there(schema, table, has).next();
         if let Some(column) = gone {
-            // Perhaps it has another name now, under which it would leave.
+            // The column may have been renamed, and would be published under its new name.
             let message = format!(
-                "without data it tells every column, and [pii] names {column}, which {schema}.{table} does not have any more: \
-                 if it was renamed, name the new one in pii.columns, else take it out"
+                "a rule without data publishes every column, and {} no longer has the \
+                 personal-data column {column}; if it was renamed, put the new name into pii.columns, \
+                 otherwise remove the old one",
+                self.relation.name()
             );
             self.wrong(rule, rule.place.clone(), message);
         }
@@ -246,7 +250,7 @@ impl Compiler<'_> {
         fields
     }
 
-    /// The columns of `update of`; `None`: any update. One that the description lacks is NULL before and after.
+    /// The columns of `update of`; `None`: any update. A column that the description lacks is NULL before and after.
     fn of(&mut self, rule: &Rule, on: &[Trigger]) -> Option<Vec<(usize, bool)>> {
         let mut columns = Vec::new();
         let mut names = on
@@ -290,20 +294,19 @@ impl Compiler<'_> {
         }
         let columns = self.primary_key();
         if columns.is_empty() {
-            let message = format!("{} has no primary key, so the event needs a key = \"…\"", self.scope.of);
+            let message = format!("{} has no primary key; add key = \"…\"", self.scope.of);
             self.wrong(rule, rule.place.clone(), message);
         }
         let tagged = columns.iter().find_map(|(_, column)| column.tagged().map(str::to_owned));
         if let Some(column) = tagged {
-            let message = format!(
-                "the key would be {column}, which holds personal data; write key = \"hmac({column})\""
-            );
+            let message =
+                format!("the key is {column}, which holds personal data; write key = \"hmac({column})\"");
             self.wrong(rule, rule.place.clone(), message);
         }
         columns.into_iter().map(|(_, column)| column).collect()
     }
 
-    /// The key's columns: the replica identity's; with `FULL`, which says nothing of a key, the primary key.
+    /// The key's columns: those of the replica identity. `FULL` names no key, so the primary key is used.
     fn primary_key(&self) -> Vec<(String, Expression)> {
         let named = self.relation.key().into_iter().filter_map(|at| self.relation.columns.get(at));
         named
@@ -315,11 +318,12 @@ impl Compiler<'_> {
     }
 
     fn time(&mut self, rule: &Rule) -> Option<Expression> {
-        let time = self.optional(rule, rule.time.as_ref(), Use::Leaves)?;
+        let time = self.optional(rule, rule.time.as_ref(), Use::Published)?;
         if !matches!(time.data_type().base, Base::TimestampTz) {
             let place = rule.time.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
             let message = format!(
-                "time is of type {}; it must be a timestamp with time zone, for example by `at time zone 'UTC'`",
+                "time has type {}; it must be a timestamp with time zone: for a timestamp in UTC, append \
+                 `at time zone 'UTC'`",
                 time.data_type()
             );
             self.wrong(rule, place, message);
@@ -327,20 +331,22 @@ impl Compiler<'_> {
         Some(time)
     }
 
-    fn id(&mut self, rule: &Rule) -> Id {
+    fn id(&mut self, rule: &Rule) -> IdSource {
         match &rule.id {
-            RuleId::Change => Id::Change,
-            RuleId::Given(text) => self.optional(rule, Some(text), Use::Leaves).map_or(Id::Change, Id::Given),
-            RuleId::Key => {
+            IdRule::Change => IdSource::Change,
+            IdRule::Given(text) => {
+                self.optional(rule, Some(text), Use::Published).map_or(IdSource::Change, IdSource::Given)
+            }
+            IdRule::Key => {
                 let columns = self.primary_key();
                 if columns.is_empty() {
-                    let message = format!("id = \"key\" needs a primary key, and {} has none", self.scope.of);
+                    let message = format!("id = \"key\" needs a primary key, but {} has none", self.scope.of);
                     self.wrong(rule, rule.place.clone(), message);
                 }
-                // The id is a hash without a secret: whoever guesses the key can tell that it is right.
+                // The id is a hash without a secret: a guess of the key can be verified.
                 if let Some(column) = columns.iter().find_map(|(_, column)| column.tagged()) {
                     let message = format!(
-                        "the id would be made of {column}, which holds personal data; write id = \"hmac({column})\""
+                        "the id is made from {column}, which holds personal data; write id = \"hmac({column})\""
                     );
                     self.wrong(rule, rule.place.clone(), message);
                 }
@@ -350,7 +356,7 @@ impl Compiler<'_> {
                     label.push(b':');
                     (label, value)
                 });
-                Id::Key { table: self.scope.of.clone(), columns: labelled.collect() }
+                IdSource::Key { table: self.scope.of.clone(), columns: labelled.collect() }
             }
         }
     }
@@ -359,10 +365,10 @@ impl Compiler<'_> {
         let text = text?;
         let parsed = match purpose {
             Use::Condition => Expression::parse_condition(&text.text, &self.scope),
-            Use::Leaves => Expression::parse(&text.text, &self.scope),
+            Use::Published => Expression::parse(&text.text, &self.scope),
         };
         let expression = self.checked(rule, text, parsed)?;
-        if purpose == Use::Leaves {
+        if purpose == Use::Published {
             self.may_leave(rule, text.place.clone(), &expression);
         }
         Some(expression)
@@ -377,7 +383,7 @@ impl Compiler<'_> {
         match parsed {
             Ok(expression) => {
                 if expression.uses_hmac() && !self.catalog.has_hmac_key {
-                    let message = "hmac() needs a key: set FOREBAY_PII__HMAC_KEY, or pii.hmac_key_file";
+                    let message = "hmac() has no key; set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file";
                     self.wrong(rule, text.place.clone(), message);
                 }
                 Some(expression)
@@ -389,15 +395,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn may_leave(&mut self, rule: &Rule, place: Place, expression: &Expression) {
+    fn may_leave(&mut self, rule: &Rule, place: FilePosition, expression: &Expression) {
         if expression.uses_hmac() && !self.catalog.has_hmac_key {
-            let message = "hmac() needs a key: set FOREBAY_PII__HMAC_KEY, or pii.hmac_key_file";
+            let message = "hmac() has no key; set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file";
             self.wrong(rule, place.clone(), message);
         }
         if let Some(column) = expression.tagged() {
-            let message = format!(
-                "this tells something of {column}, which holds personal data; only hmac({column}) may leave"
-            );
+            let message =
+                format!("this reveals {column}, which holds personal data; publish hmac({column}) instead");
             self.wrong(rule, place, message);
         }
     }
@@ -409,7 +414,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Refuses a type that an automatic event of the table has too: their ids would be the same.
+    /// Refuses an event type that the table's automatic events have too: their ids would be equal.
     fn not_automatic(&mut self, rule: &Rule) {
         let automatic = rule.event_type.major() == 1
             && rule
@@ -418,26 +423,26 @@ impl Compiler<'_> {
                 .strip_prefix(&self.scope.of)
                 .is_some_and(|rest| matches!(rest, ".inserted" | ".updated" | ".deleted" | ".truncated"));
         if automatic && self.catalog.automatic == Automatic::Also {
-            let message =
-                "is the type of the automatic event too, and events.automatic is \"also\"; name it otherwise";
+            let message = "the automatic event has the same type, and events.automatic is \"also\"; choose another type";
             self.wrong(rule, rule.place.clone(), message);
         }
     }
 
-    /// Refuses rules that hang on old values which the replica identity does not give. A field may be missing in a delete;
-    /// what a key is made of, or a condition, may not: there would never be an event.
+    /// Refuses rules that need old values which the replica identity does not provide. A field may be absent from a
+    /// delete. A key or condition may not: the event would never be made.
     fn old_rows(
         &mut self,
         rule: &Rule,
         of: &[(usize, bool)],
-        fields: &[Field],
-        (operations, needed): (Operations, &[&Expression]),
+        fields: &[CompiledField],
+        operations: Operations,
+        needed: &[&Expression],
     ) {
         if self.relation.identity == ReplicaIdentity::Full {
             return;
         }
         let gives = |name: &str| {
-            let given = |column: &crate::change::Column| column.name == name && column.in_identity;
+            let given = |column: &Column| column.name == name && column.in_identity;
             self.is_absent(name) || self.relation.columns.iter().any(given)
         };
         let all = fields.iter().map(|field| &field.value).chain(needed.iter().copied());
@@ -452,8 +457,8 @@ impl Compiler<'_> {
         if !missing.is_empty() {
             let (of, columns) = (&self.scope.of, missing.join(", "));
             let message = format!(
-                "needs the old value of {columns}, which the replica identity of {of} does not give; run\n    \
-                 ALTER TABLE {} REPLICA IDENTITY FULL;",
+                "needs the old value of {columns}, which the replica identity of {of} does not provide; \
+                 run\n    ALTER TABLE {} REPLICA IDENTITY FULL;",
                 quoted_table(self.relation)
             );
             self.wrong(rule, rule.place.clone(), message);
@@ -464,4 +469,12 @@ impl Compiler<'_> {
 fn quoted_table(relation: &Relation) -> String {
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     format!("{}.{}", quote(&relation.schema), quote(&relation.table))
+}
+
+/// Whether a rule reads this table.
+pub fn has_rules(rules: &Rules, relation: &Relation) -> bool {
+    rules.events.iter().any(|rule| match &rule.origin {
+        Origin::Table { from, .. } => from.schema == relation.schema && from.table == relation.table,
+        Origin::Event(_) => false,
+    })
 }

@@ -1,16 +1,16 @@
-//! What rules make of changes, and what becomes of a row that they fail at.
+//! Events made by rules, and rows that rules fail on.
 
 mod personal;
 
 use std::sync::Arc;
 
-use super::Outcome;
-use crate::change::{Cell, Change, Column, OldRow, Operation, Place, Relation, ReplicaIdentity, Tuple};
+use super::RuleOutcome;
+use crate::change::{Cell, Change, ChangePlace, Column, OldRow, Operation, Relation, ReplicaIdentity, Tuple};
 use crate::config::{Automatic, Pii};
 use crate::event::Records;
-use crate::position::{Lsn, Transaction};
+use crate::position::{CommitSeq, Transaction};
 use crate::rules::Rules;
-use crate::translate::{Contracts, Promise, Settings, Translator};
+use crate::translate::{Contracts, Promise, TranslateSettings, Translator};
 use crate::types::{Base, Kind, SqlType};
 
 /// `lab.plates (id, code, volume, note, at)`, key: id.
@@ -20,6 +20,7 @@ fn plates(identity: ReplicaIdentity) -> Arc<Relation> {
         kind,
         data_type: SqlType::plain(base),
         not_null: at == 0,
+        origin: None,
         in_identity: at == 0 || identity == ReplicaIdentity::Full,
     };
     let columns = [
@@ -37,10 +38,11 @@ fn plates(identity: ReplicaIdentity) -> Arc<Relation> {
         columns: columns.into_iter().enumerate().map(column).collect(),
         primary_key: vec![0],
         absent: Vec::new(),
+        unknown: None,
     })
 }
 
-/// `-` is NULL, `?` an unchanged TOASTed value.
+/// Builds a message and its cells: `-` is NULL, `?` an unchanged TOASTed value.
 fn message(values: [&str; 5]) -> (Vec<u8>, Vec<Cell>) {
     let (mut bytes, mut cells) = (Vec::new(), Vec::new());
     for value in values {
@@ -62,32 +64,36 @@ fn translator(rules: &str, automatic: Automatic) -> Translator {
     std::fs::write(folder.path().join("a.toml"), rules).unwrap();
     let rules = Arc::new(Rules::load("*.toml", folder.path()).unwrap());
     let pii = Pii { columns: vec!["*.*.note".to_owned()], ..Pii::default() };
-    Translator::new("urn:forebay:lab", 0, Settings { automatic, rules, pii, ..Settings::default() })
+    Translator::new(
+        "urn:forebay:lab",
+        0,
+        TranslateSettings { automatic, rules, pii, ..TranslateSettings::default() },
+    )
 }
 
-/// What came of a change: `type key subject data`, then what failed.
+/// The result of a change: lines of `type key subject data`, then the failures.
 fn made(translator: &mut Translator, relation: &Arc<Relation>, operation: Operation<'_>) -> Vec<String> {
-    let place = Place {
-        transaction: Transaction { commit: Lsn::new(9), xid: 3, time: 1_000_000 },
+    let place = ChangePlace {
+        transaction: Transaction { commit: CommitSeq::new(9), xid: 3, time: 1_000_000 },
         index: 2,
-        lsn: Lsn::new(5),
+        record: CommitSeq::new(5),
         nth: 0,
     };
-    let (mut records, mut outcome) = (Records::default(), Outcome::default());
+    let (mut records, mut outcome) = (Records::default(), RuleOutcome::default());
     translator
         .translate(&Change { place, relation, operation, raw: b"" }, &mut records, &mut outcome)
         .unwrap();
-    let mut told = Vec::new();
+    let mut actual = Vec::new();
     for record in records.iter() {
         let event: serde_json::Value = serde_json::from_slice(record.line).unwrap();
         assert_eq!(event["partitionkey"], record.key);
-        told.push(format!("{} {} {} {}", record.event_type, record.key, event["subject"], event["data"]));
+        actual.push(format!("{} {} {} {}", record.event_type, record.key, event["subject"], event["data"]));
     }
-    told.extend(
+    actual.extend(
         outcome.failed.iter().map(|failed| format!("FAILED {}: {}", failed.event_type, failed.reason)),
     );
-    told.extend((outcome.undecided > 0).then(|| format!("undecided {}", outcome.undecided)));
-    told
+    actual.extend((outcome.undecided > 0).then(|| format!("undecided {}", outcome.undecided)));
+    actual
 }
 
 fn insert(translator: &mut Translator, row: [&str; 5]) -> Vec<String> {
@@ -116,7 +122,7 @@ fn rule(rest: &str) -> String {
 }
 
 #[test]
-fn key_subject_and_fields_are_what_the_rule_says() {
+fn rule_sets_key_subject_and_fields() {
     for (rest, expected) in [
         ("data = \"id, volume * 2 as twice\"", r#"lab.a.v1 7 "7" {"id":7,"twice":3.00}"#),
         ("", r#"lab.a.v1 7 "7" {"at":"2026-10-01T10:00:00Z","code":"P7","id":7,"volume":1.50}"#),
@@ -125,10 +131,10 @@ fn key_subject_and_fields_are_what_the_rule_says() {
         ("key = \"code\"\nsubject = \"'plate ' || id\"\ndata = \"id\"", r#"lab.a.v1 P7 "plate 7" {"id":7}"#),
         ("when = \"volume > 1\"\ndata = \"op\"", r#"lab.a.v1 7 "7" {"op":"insert"}"#),
     ] {
-        let told = insert(&mut translator(&rule(rest), Automatic::Off), ROW);
-        // serde_json prints keys in its own order, and numbers as they are only here and there.
+        let actual = insert(&mut translator(&rule(rest), Automatic::Off), ROW);
+        // serde_json sorts the keys and normalises some numbers.
         let normal = |text: &str| text.replace(".50", ".5").replace(".00", ".0");
-        assert_eq!(told.iter().map(|text| normal(text)).collect::<Vec<_>>(), [normal(expected)], "{rest}");
+        assert_eq!(actual.iter().map(|text| normal(text)).collect::<Vec<_>>(), [normal(expected)], "{rest}");
     }
     let none =
         insert(&mut translator(&rule("when = \"volume > 2 or null\"\ndata = \"id\""), Automatic::Off), ROW);
@@ -136,7 +142,7 @@ fn key_subject_and_fields_are_what_the_rule_says() {
 }
 
 #[test]
-fn a_time_that_rfc_3339_cannot_say_is_none() {
+fn time_outside_rfc_3339_is_an_error() {
     for (at, said) in [
         ("2026-10-01 10:00:00+00", true),
         ("0044-03-15 10:00:00+00 BC", false),
@@ -144,13 +150,17 @@ fn a_time_that_rfc_3339_cannot_say_is_none() {
         ("-infinity", false),
     ] {
         let row = ["7", "P7", "1.50", "n", at];
-        let told = insert(&mut translator(&rule("time = \"at\"\ndata = \"id\""), Automatic::Off), row);
-        assert_eq!(told[0].contains("FAILED lab.a.v1: the time is infinite, or beyond"), !said, "{told:?}");
+        let actual = insert(&mut translator(&rule("time = \"at\"\ndata = \"id\""), Automatic::Off), row);
+        assert_eq!(
+            actual[0].contains("FAILED lab.a.v1: the time is infinite or outside"),
+            !said,
+            "{actual:?}"
+        );
     }
 }
 
 #[test]
-fn fields_that_were_not_sent_are_left_out_wherever_they_stand() {
+fn unsent_fields_are_left_out_at_any_position() {
     for (data, expected) in [
         ("code, id", r#"{"id":7}"#),
         ("id, code", r#"{"id":7}"#),
@@ -160,13 +170,13 @@ fn fields_that_were_not_sent_are_left_out_wherever_they_stand() {
         let mut translator =
             translator(&rule(&format!("on = \"update\"\nkey = \"id\"\ndata = \"{data}\"")), Automatic::Off);
         let new = ["7", "?", "1.5", "-", "-"];
-        let told = update(&mut translator, ReplicaIdentity::Default, None, new);
-        assert_eq!(told, [format!(r#"lab.a.v1 7 "7" {expected}"#)], "{data}");
+        let actual = update(&mut translator, ReplicaIdentity::Default, None, new);
+        assert_eq!(actual, [format!(r#"lab.a.v1 7 "7" {expected}"#)], "{data}");
     }
 }
 
 #[test]
-fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
+fn failing_event_fails_alone_with_reason() {
     let and = "[[event]]\ntype = \"lab.b.v1\"\nfrom = \"lab.plates\"\ndata = \"id\"\n";
     let row = ["7", "-", "0", "n", "infinity"];
     for (rest, why) in [
@@ -177,16 +187,16 @@ fn an_event_that_cannot_be_made_of_a_row_fails_alone_and_says_why() {
         ("when = \"1 / volume > 1\"\ndata = \"id\"", "division by zero"),
         ("time = \"at\"\ndata = \"id\"", "the time is infinite"),
     ] {
-        let told = insert(&mut translator(&format!("{}{and}", rule(rest)), Automatic::Off), row);
-        let [other, failed] = &told[..] else { panic!("{rest}: {told:?}") };
+        let actual = insert(&mut translator(&format!("{}{and}", rule(rest)), Automatic::Off), row);
+        let [other, failed] = &actual[..] else { panic!("{rest}: {actual:?}") };
         assert_eq!(other, r#"lab.b.v1 7 "7" {"id":7}"#);
         assert!(failed.starts_with(&format!("FAILED lab.a.v1: {why}")), "{rest}: {failed}");
     }
 }
 
-/// The old version says whatever the new one says: also where two rules make that.
+/// An event made by `from_event` follows every rule that makes its source event.
 #[test]
-fn an_event_made_from_another_comes_whichever_rule_makes_that() {
+fn derived_event_follows_every_rule_of_its_source() {
     let rules = r#"
 [[event]]
 type = "lab.seen.v2"
@@ -207,12 +217,12 @@ type = "lab.seen.v1"
 from_event = "lab.seen.v2"
 data = "id * 10 as ten"
 "#;
-    let told = insert(&mut translator(rules, Automatic::Off), ROW);
-    assert_eq!(told, [r#"lab.seen.v2 P7 "P7" {"id":8}"#, r#"lab.seen.v1 P7 "P7" {"ten":80}"#]);
+    let actual = insert(&mut translator(rules, Automatic::Off), ROW);
+    assert_eq!(actual, [r#"lab.seen.v2 P7 "P7" {"id":8}"#, r#"lab.seen.v1 P7 "P7" {"ten":80}"#]);
 }
 
 #[test]
-fn an_update_of_a_column_is_one_that_changed_its_value() {
+fn update_of_column_requires_changed_value() {
     let full = ReplicaIdentity::Full;
     let mut translator = translator(&rule("on = \"update of code, volume\"\ndata = \"id\""), Automatic::Off);
     let with = |place: usize, value| {
@@ -228,16 +238,16 @@ fn an_update_of_a_column_is_one_that_changed_its_value() {
         (with(2, "1.5"), true),
         (with(1, "?"), false),
     ] {
-        let told = update(&mut translator, full, Some(ROW), new);
-        assert_eq!(told.len(), usize::from(comes), "{new:?}: {told:?}");
+        let actual = update(&mut translator, full, Some(ROW), new);
+        assert_eq!(actual.len(), usize::from(comes), "{new:?}: {actual:?}");
     }
-    // Without the old row the rule is an error of its own.
+    // Without the old row the rule is refused.
     let wrong = translator.check(&plates(ReplicaIdentity::Default)).unwrap_err().to_string();
     assert!(wrong.contains("code, volume") && wrong.contains("REPLICA IDENTITY FULL"), "{wrong}");
 }
 
 #[test]
-fn what_was_not_sent_is_left_out_undecided_or_a_failure_but_never_null() {
+fn unsent_value_is_never_null() {
     let default = ReplicaIdentity::Default;
     let row = ["7", "?", "1.50", "n", "-"];
     for (rest, expected) in [
@@ -247,44 +257,44 @@ fn what_was_not_sent_is_left_out_undecided_or_a_failure_but_never_null() {
         ("when = \"code = 'x' or id = 7\"\ndata = \"id\"", r#"lab.a.v1 7 "7" {"id":7}"#),
         (
             "key = \"code\"\ndata = \"id\"",
-            "FAILED lab.a.v1: the key hangs on a value that the server did not send",
+            "FAILED lab.a.v1: the key needs a value that the server did not send",
         ),
     ] {
-        let told = update(
+        let actual = update(
             &mut translator(&rule(&format!("on = \"update\"\n{rest}")), Automatic::Off),
             default,
             None,
             row,
         );
-        assert_eq!(told.join("; "), expected, "{rest}");
+        assert_eq!(actual.join("; "), expected, "{rest}");
     }
 }
 
 #[test]
-fn a_mapped_operation_replaces_the_automatic_event_unless_told_otherwise() {
+fn mapped_operation_replaces_automatic_event_by_default() {
     for (automatic, on, expected) in [
         (Automatic::Unmapped, "insert", vec!["lab.a.v1"]),
         (Automatic::Unmapped, "update", vec!["lab.plates.inserted.v1"]),
         (Automatic::Also, "insert", vec!["lab.plates.inserted.v1", "lab.a.v1"]),
         (Automatic::Off, "update", vec![]),
     ] {
-        let told = insert(&mut translator(&rule(&format!("on = \"{on}\"\ndata = \"id\"")), automatic), ROW);
-        let types: Vec<&str> = told.iter().filter_map(|text| text.split(' ').next()).collect();
+        let actual = insert(&mut translator(&rule(&format!("on = \"{on}\"\ndata = \"id\"")), automatic), ROW);
+        let types: Vec<&str> = actual.iter().filter_map(|text| text.split(' ').next()).collect();
         assert_eq!(types, expected, "{automatic:?} {on}");
     }
 }
 
 #[test]
-fn ids_tell_changes_or_rows_apart_as_the_rule_says_and_are_the_same_in_a_repeat() {
+fn id_follows_rule_and_is_stable_in_repeats() {
     let id = |translator: &mut Translator, row: [&str; 5], lsn: u64| {
         let (bytes, cells) = message(row);
-        let place = Place {
-            transaction: Transaction { commit: Lsn::new(lsn), xid: 3, time: 0 },
+        let place = ChangePlace {
+            transaction: Transaction { commit: CommitSeq::new(lsn), xid: 3, time: 0 },
             index: 0,
-            lsn: Lsn::new(lsn),
+            record: CommitSeq::new(lsn),
             nth: 0,
         };
-        let (mut records, mut outcome) = (Records::default(), Outcome::default());
+        let (mut records, mut outcome) = (Records::default(), RuleOutcome::default());
         let operation = Operation::Insert { new: Tuple::new(&bytes, &cells) };
         let change = Change { place, relation: &plates(ReplicaIdentity::Default), operation, raw: b"" };
         translator.translate(&change, &mut records, &mut outcome).unwrap();
@@ -308,19 +318,20 @@ fn ids_tell_changes_or_rows_apart_as_the_rule_says_and_are_the_same_in_a_repeat(
     }
 }
 
-/// As docs/EVENTS.md recomputes it: a rule of the same type that did not want the change counts for nothing.
+/// The ordinal of an id counts events (docs/EVENTS.md): a rule of the same type that did not select the change does
+/// not count.
 #[test]
-fn the_ordinal_in_an_id_counts_events_and_not_rules() {
+fn id_ordinal_counts_events_not_rules() {
     let one = |when: &str| rule(&format!("when = \"{when}\"\ndata = \"id\""));
     let ids = |rules: &str| {
         let (bytes, cells) = message(ROW);
-        let place = Place {
-            transaction: Transaction { commit: Lsn::new(9), xid: 742, time: 1_790_848_800_123_456 },
+        let place = ChangePlace {
+            transaction: Transaction { commit: CommitSeq::new(9), xid: 742, time: 1_790_848_800_123_456 },
             index: 0,
-            lsn: Lsn::new(0x1_A2B3_C000),
+            record: CommitSeq::new(0x1_A2B3_C000),
             nth: 1,
         };
-        let (mut records, mut outcome) = (Records::default(), Outcome::default());
+        let (mut records, mut outcome) = (Records::default(), RuleOutcome::default());
         let operation = Operation::Insert { new: Tuple::new(&bytes, &cells) };
         let change = Change { place, relation: &plates(ReplicaIdentity::Default), operation, raw: b"" };
         translator(rules, Automatic::Off).translate(&change, &mut records, &mut outcome).unwrap();
@@ -331,13 +342,13 @@ fn the_ordinal_in_an_id_counts_events_and_not_rules() {
     assert_eq!(ids(&(one("false") + &one("true"))), first);
     let both = ids(&one("true").repeat(2));
     assert!(both.len() == 2 && both[0] == first[0] && both[1] != first[0], "{both:?}");
-    // What fails would have been the first.
+    // The failed event would have been the first.
     assert_eq!(ids(&(one("id / 0 > 1") + &one("true"))), [both[1].clone()]);
 }
 
-/// A key, or a condition, of what the server never sends would make no event, ever.
+/// A key or condition that needs a value the server never sends would never make an event.
 #[test]
-fn what_is_needed_of_the_old_row_and_is_not_sent_is_told_when_the_rules_are_loaded() {
+fn unsent_old_column_is_refused_at_load() {
     for (rest, missing) in [
         ("on = \"update\"\nkey = \"old.code\"", "code"),
         ("on = \"update\"\nsubject = \"old.code\"", "code"),
@@ -347,7 +358,7 @@ fn what_is_needed_of_the_old_row_and_is_not_sent_is_told_when_the_rules_are_load
         ("on = \"insert, delete\"\nsubject = \"code || id\"", "code"),
         ("on = \"delete\"\ntime = \"at\"", "at"),
         ("on = \"delete\"\nwhen = \"volume > 1\"", "volume"),
-        // Known: the key, the operation, and what only other operations read.
+        // Always known: the key, the operation, and values that only other operations read.
         ("on = \"delete\"\nkey = \"id\"\nsubject = \"old.id\"", ""),
         ("on = \"insert, update\"\nkey = \"code\"", ""),
         ("on = \"update, delete\"\nkey = \"case op when 'delete' then id::text else code end\"", ""),
@@ -355,26 +366,27 @@ fn what_is_needed_of_the_old_row_and_is_not_sent_is_told_when_the_rules_are_load
     ] {
         let translator = translator(&rule(&format!("{rest}\ndata = \"id\"")), Automatic::Off);
         assert!(translator.check(&plates(ReplicaIdentity::Full)).is_ok(), "{rest}");
-        let told = translator.check(&plates(ReplicaIdentity::Default)).err().map(|wrong| wrong.to_string());
-        match told {
+        let actual = translator.check(&plates(ReplicaIdentity::Default)).err().map(|wrong| wrong.to_string());
+        match actual {
             None => assert!(missing.is_empty(), "{rest} is accepted"),
-            Some(told) => assert!(
+            Some(actual) => assert!(
                 !missing.is_empty()
-                    && told.contains(&format!("needs the old value of {missing}, which"))
-                    && told.contains("ALTER TABLE \"lab\".\"plates\" REPLICA IDENTITY FULL"),
-                "{rest}: {told}"
+                    && actual.contains(&format!("needs the old value of {missing}, which"))
+                    && actual.contains("ALTER TABLE \"lab\".\"plates\" REPLICA IDENTITY FULL"),
+                "{rest}: {actual}"
             ),
         }
     }
 }
 
 #[test]
-fn a_column_that_the_description_lacks_is_null_before_and_after() {
+fn column_younger_than_row_is_null_in_old_and_new() {
     let colour = Column {
         name: "colour".to_owned(),
         kind: Kind::Text,
         data_type: SqlType::plain(Base::Text),
         not_null: false,
+        origin: None,
         in_identity: false,
     };
     let younger = Arc::new(Relation { absent: vec![colour], ..(*plates(ReplicaIdentity::Default)).clone() });
@@ -390,7 +402,7 @@ fn a_column_that_the_description_lacks_is_null_before_and_after() {
     assert_eq!(
         made(&mut rules, &younger, Operation::Insert { new }),
         [
-            // The automatic event has the columns that the row came with.
+            // The automatic event has the columns that the row was sent with.
             "lab.plates.inserted.v1 7 \"7\" {\"at\":\"2026-10-01T10:00:00Z\",\"code\":\"P7\",\"id\":7,\"volume\":1.5}",
             "lab.seen.v1 7 \"7\" {\"before\":null,\"colour\":null,\"shown\":\"none\"}",
         ]
@@ -402,7 +414,7 @@ fn a_column_that_the_description_lacks_is_null_before_and_after() {
     assert!(said.contains("has no such column"), "{said}");
 }
 
-/// Of `code` everything is promised; of an event with `volume`, nothing can be kept.
+/// Promises every property of `code`; an event with `volume` can never satisfy it.
 #[derive(Debug)]
 struct Locked;
 
@@ -411,9 +423,13 @@ impl Contracts for Locked {
         true
     }
 
-    fn promises(&self, _: &str, fields: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+    fn promises(
+        &self,
+        _: &str,
+        fields: &[(&str, &Kind, &Base)],
+    ) -> Result<Vec<Promise>, crate::failure::Problem> {
         if fields.iter().any(|(name, ..)| *name == "volume") {
-            return Err("volume is otherwise".to_owned());
+            return Err("volume is otherwise".into());
         }
         let strict = |name: &str| Promise {
             never_null: name == "code",
@@ -425,7 +441,7 @@ impl Contracts for Locked {
 }
 
 #[test]
-fn an_event_that_would_break_what_was_locked_fails_alone_and_says_why() {
+fn contract_breaking_event_fails_alone_with_reason() {
     let rule = |event_type: &str, data: &str| {
         format!(
             "[[event]]\ntype = \"{event_type}\"\nfrom = \"lab.plates\"\non = \"insert, update\"\ndata = \"{data}\"\n"
@@ -434,22 +450,25 @@ fn an_event_that_would_break_what_was_locked_fails_alone_and_says_why() {
     let rules =
         [rule("a.code.v1", "code, at"), rule("a.volume.v1", "volume"), rule("a.id.v1", "id")].concat();
     let settings = translator(&rules, Automatic::Off).settings().clone();
-    let mut translator =
-        Translator::new("urn:forebay:lab", 0, Settings { contracts: Some(Arc::new(Locked)), ..settings });
+    let mut translator = Translator::new(
+        "urn:forebay:lab",
+        0,
+        TranslateSettings { contracts: Some(Arc::new(Locked)), ..settings },
+    );
     let volume = "FAILED a.volume.v1: volume is otherwise";
     for (code, at, expected) in [
         ("P7", "-", None),
-        ("-", "?", Some("FAILED a.code.v1: code: it is NULL in this row")),
-        ("?", "-", Some("FAILED a.code.v1: code: its value was not sent with this row")),
+        ("-", "?", Some("FAILED a.code.v1: code: NULL in this row")),
+        ("?", "-", Some("FAILED a.code.v1: code: the server did not send its value")),
     ] {
-        let told = update(&mut translator, ReplicaIdentity::Default, None, ["7", code, "1", "-", at]);
-        assert!(told.contains(&"a.id.v1 7 \"7\" {\"id\":7}".to_owned()), "{told:#?}");
-        assert!(told.contains(&volume.to_owned()), "{told:#?}");
-        // What nobody was told of stays out.
+        let actual = update(&mut translator, ReplicaIdentity::Default, None, ["7", code, "1", "-", at]);
+        assert!(actual.contains(&"a.id.v1 7 \"7\" {\"id\":7}".to_owned()), "{actual:#?}");
+        assert!(actual.contains(&volume.to_owned()), "{actual:#?}");
+        // A field that the contract does not have is left out.
         let whole = "a.code.v1 7 \"7\" {\"code\":\"P7\"}".to_owned();
-        assert_eq!(told.contains(&whole), expected.is_none(), "{told:#?}");
-        let failed = told.iter().find(|line| line.starts_with("FAILED a.code"));
-        assert_eq!(failed.is_some(), expected.is_some(), "{told:#?}");
-        assert!(failed.is_none_or(|line| line.starts_with(expected.unwrap_or_default())), "{told:#?}");
+        assert_eq!(actual.contains(&whole), expected.is_none(), "{actual:#?}");
+        let failed = actual.iter().find(|line| line.starts_with("FAILED a.code"));
+        assert_eq!(failed.is_some(), expected.is_some(), "{actual:#?}");
+        assert!(failed.is_none_or(|line| line.starts_with(expected.unwrap_or_default())), "{actual:#?}");
     }
 }

@@ -1,56 +1,44 @@
-//! One event of a rule, written.
+//! Writes one event of a rule.
 
-use crate::change::Place;
+use crate::change::ChangePlace;
 use crate::event::{RecordKind, Records};
-use crate::translate::LINE_MAX;
+use crate::expression::{Context, EvalOutcome, Expression, Row};
+use crate::failure::Problem;
 use crate::translate::envelope::{self, Envelope, Head, Rest, partition_key, push_name};
+use crate::translate::error::{LINE_MAX, TranslateError};
 use crate::translate::id::MadeId;
-use crate::translate::sql::{Context, Expression, Outcome, Row};
 
-use super::{Event, Id};
+use super::compiled::{CompiledRule, IdSource, Scratch};
 
-/// Buffers that are used again for every row.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    key: String,
-    subject: String,
-    part: String,
-    hashed: String,
-    id: String,
-    time: Vec<u8>,
-    data: Vec<u8>,
-    unavailable: String,
-}
-
-/// Which event of which change it is.
-pub(super) struct Slot {
-    pub(super) place: Place,
+/// Position of the event among the events of its change.
+pub(super) struct EventSlot {
+    pub(super) place: ChangePlace,
     pub(super) part: u16,
     pub(super) ordinal: u16,
 }
 
-/// What writing needs beside the row.
+/// The state that writing needs besides the row.
 pub(super) struct Tools<'a> {
     pub(super) context: &'a mut Context,
     pub(super) envelope: &'a mut Envelope,
     pub(super) scratch: &'a mut Scratch,
 }
 
-impl Event {
-    /// Adds the event. The error says why there is none, without values of the row; then nothing was added.
+impl CompiledRule {
+    /// Appends the event. On error nothing is appended; the message contains no row values.
     pub(super) fn write(
         &self,
         row: &Row<'_>,
-        slot: &Slot,
+        slot: &EventSlot,
         tools: &mut Tools<'_>,
         records: &mut Records,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let Tools { context, envelope, scratch } = tools;
         if let Some(why) = &self.broken {
             return Err(why.clone());
         }
-        // First: nothing waits for the hash until the data are written.
-        let made = self.make_id(row, slot, (context, envelope), &mut scratch.id)?;
+        // First, so that the hash is ready by the time the data is written.
+        let made = self.make_id(row, slot, context, envelope, &mut scratch.id)?;
         self.write_key(row, context, scratch)?;
         self.write_subject(row, context, scratch)?;
         let has_time = self.write_time(row, context, scratch)?;
@@ -62,8 +50,12 @@ impl Event {
             place: slot.place,
             part: slot.part,
         };
+        // The caller sees that the records no longer fit.
+        if !records.has_room(scratch.data.len()) {
+            return Ok(());
+        }
         let key = partition_key(&scratch.key, &mut scratch.hashed);
-        let id = made.map_or(envelope::Id::Given(&scratch.id), envelope::Id::Made);
+        let id = made.map_or(envelope::EventId::Given(&scratch.id), envelope::EventId::Made);
         let rest = Rest { id, key, unavailable: &scratch.unavailable };
         let data = &scratch.data;
         records.push(RecordKind::Event, &self.name, key, |out| {
@@ -71,30 +63,27 @@ impl Event {
             envelope.write(out, &head, &rest);
             out.extend_from_slice(data);
             out.extend_from_slice(b"}\n");
-            if out.len() - start > LINE_MAX {
-                Err(crate::translate::TranslateError::TooLarge.to_string())
-            } else {
-                Ok(())
-            }
+            if out.len() - start > LINE_MAX { Err(Problem::of(&TranslateError::TooLarge)) } else { Ok(()) }
         })
     }
 
-    /// Makes the event's id, or writes the one that is given to `given`.
+    /// Computes the event's id, or writes the id that the rule gives to `given`.
     fn make_id(
         &self,
         row: &Row<'_>,
-        slot: &Slot,
-        (context, envelope): (&mut Context, &mut Envelope),
+        slot: &EventSlot,
+        context: &mut Context,
+        envelope: &mut Envelope,
         given: &mut String,
-    ) -> Result<Option<MadeId>, String> {
+    ) -> Result<Option<MadeId>, Problem> {
         match &self.id {
-            Id::Change => Ok(Some(envelope.ids().of_change(&self.name, &slot.place, slot.ordinal))),
-            Id::Given(expression) => {
+            IdSource::Change => Ok(Some(envelope.ids().of_change(&self.name, &slot.place, slot.ordinal))),
+            IdSource::Given(expression) => {
                 given.clear();
                 needed(expression, row, context, given, "the id")?;
-                if given.is_empty() { Err("the id is empty".to_owned()) } else { Ok(None) }
+                if given.is_empty() { Err("the id is empty".into()) } else { Ok(None) }
             }
-            Id::Key { table, columns } => {
+            IdSource::Key { table, columns } => {
                 let mut key = vec![b'{'];
                 for (label, value) in columns {
                     if key.len() > 1 {
@@ -104,8 +93,8 @@ impl Event {
                     let written = value
                         .write_json(row, context, &mut key)
                         .map_err(|error| format!("the id: {error}"))?;
-                    if written == Outcome::Unavailable {
-                        return Err("the id hangs on a value that the server did not send".to_owned());
+                    if written == EvalOutcome::Unavailable {
+                        return Err("the id needs a value that the server did not send".into());
                     }
                 }
                 key.push(b'}');
@@ -114,8 +103,8 @@ impl Event {
         }
     }
 
-    /// Several parts are joined as those of a composite primary key: `~` and `/` inside a part are written `~0` and `~1`.
-    fn write_key(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), String> {
+    /// Writes the key. Parts are joined as those of a composite primary key: `~` and `/` are written `~0` and `~1`.
+    fn write_key(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), Problem> {
         let Scratch { key, part, .. } = scratch;
         key.clear();
         if let [expression] = self.key.as_slice() {
@@ -136,42 +125,44 @@ impl Event {
         Ok(())
     }
 
-    /// Without one of its own, the key is the subject.
+    /// Writes the subject. It defaults to the key.
     fn write_subject(
         &self,
         row: &Row<'_>,
         context: &mut Context,
         scratch: &mut Scratch,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let Some(expression) = &self.subject else { return Ok(()) };
         scratch.subject.clear();
         needed(expression, row, context, &mut scratch.subject, "the subject")
     }
 
-    /// Whether the event has a time of its own; NULL means the commit's.
+    /// Writes the event's time. Returns false for NULL and for a rule without `time`: the commit time applies.
     fn write_time(
         &self,
         row: &Row<'_>,
         context: &mut Context,
         scratch: &mut Scratch,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Problem> {
         let Some(expression) = &self.time else { return Ok(false) };
         let time = &mut scratch.time;
         time.clear();
-        match expression.write_json(row, context, time).map_err(|error| error.to_string())? {
-            Outcome::Null => Ok(false),
-            Outcome::Unavailable => Err("the time hangs on a value that the server did not send".to_owned()),
-            // CloudEvents wants RFC 3339: four digits of a year, no infinity, and nothing before Christ.
-            Outcome::Value if time.len() >= 22 && time.get(5) == Some(&b'-') && time.ends_with(b"Z\"") => {
+        match expression.write_json(row, context, time).map_err(|error| Problem::new(error.to_string()))? {
+            EvalOutcome::Null => Ok(false),
+            EvalOutcome::Unavailable => Err("the time needs a value that the server did not send".into()),
+            // CloudEvents requires RFC 3339: a year of four digits, no infinity, no year before 1.
+            EvalOutcome::Value
+                if time.len() >= 22 && time.get(5) == Some(&b'-') && time.ends_with(b"Z\"") =>
+            {
                 time.pop();
                 time.remove(0);
                 Ok(true)
             }
-            Outcome::Value => Err("the time is infinite, or beyond the years 0001 to 9999".to_owned()),
+            EvalOutcome::Value => Err("the time is infinite or outside the years 0001 to 9999".into()),
         }
     }
 
-    fn write_data(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), String> {
+    fn write_data(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), Problem> {
         let Scratch { data, unavailable, .. } = scratch;
         data.clear();
         data.shrink_to(1 << 20);
@@ -184,20 +175,20 @@ impl Event {
                 .write_json(row, context, data)
                 .map_err(|error| format!("{}: {error}", field.name))?;
             match written {
-                Outcome::Value => {}
-                Outcome::Null => field.promise.null(&field.name)?,
-                Outcome::Unavailable => {
+                EvalOutcome::Value => {}
+                EvalOutcome::Null => field.promise.null(&field.name)?,
+                EvalOutcome::Unavailable => {
                     field.promise.missing(&field.name)?;
                     data.truncate(start);
                     push_name(unavailable, &field.name);
                 }
             }
             if data.len() > LINE_MAX {
-                return Err(crate::translate::TranslateError::TooLarge.to_string());
+                return Err(Problem::of(&TranslateError::TooLarge));
             }
         }
         match data.first_mut() {
-            // The comma before the first field that is there.
+            // Replace the comma before the first field.
             Some(first) => *first = b'{',
             None => data.push(b'{'),
         }
@@ -206,17 +197,17 @@ impl Event {
     }
 }
 
-/// Appends a value that must be there.
+/// Appends a required value.
 fn needed(
     expression: &Expression,
     row: &Row<'_>,
     context: &mut Context,
     out: &mut String,
     what: &str,
-) -> Result<(), String> {
+) -> Result<(), Problem> {
     match expression.write_text(row, context, out).map_err(|error| format!("{what}: {error}"))? {
-        Outcome::Value => Ok(()),
-        Outcome::Null => Err(format!("{what} is NULL")),
-        Outcome::Unavailable => Err(format!("{what} hangs on a value that the server did not send")),
+        EvalOutcome::Value => Ok(()),
+        EvalOutcome::Null => Err(format!("{what} is NULL").into()),
+        EvalOutcome::Unavailable => Err(format!("{what} needs a value that the server did not send").into()),
     }
 }

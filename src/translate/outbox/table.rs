@@ -1,23 +1,25 @@
-//! An outbox table: its columns found and checked once, its rows passed on.
+//! An outbox table: finds and checks the columns once, then passes rows through.
 
 use std::sync::Arc;
 
 use crate::change::{Change, Column, Operation, Relation, Tuple, Value};
 use crate::config::Pii;
 use crate::event::Records;
+use crate::json;
 use crate::rules::{Outbox, OutboxOrigin, RuleError, RuleErrors, Rules};
 use crate::translate::envelope::Envelope;
-use crate::translate::{Settings, TranslateError, json};
+use crate::translate::error::TranslateError;
+use crate::translate::settings::TranslateSettings;
 use crate::types::{Base, Kind};
 
-use super::{Made, Names, Tools, failed};
+use super::event::{Made, Names, Tools, failed};
 
 /// An outbox table, compiled for one description of it.
 #[derive(Debug)]
-pub struct Plan {
+pub struct OutboxPlan {
     rules: Arc<Rules>,
     id: Named,
-    /// `None`: event types do not hang on it.
+    /// `None`: event types do not depend on it.
     aggregatetype: Option<Named>,
     aggregateid: Named,
     kind: Named,
@@ -27,14 +29,14 @@ pub struct Plan {
     names: Names,
 }
 
-/// A column, by its place in the tuples.
+/// A column, with its index in the tuples.
 #[derive(Clone, Debug)]
 struct Named {
     name: String,
     at: usize,
 }
 
-/// What a column must be able to hold.
+/// The data types that a column may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {
     Identifier,
@@ -67,7 +69,7 @@ impl Holds {
 
     const fn types(self) -> &'static str {
         match self {
-            Self::Identifier => "uuid, text or a number without a point",
+            Self::Identifier => "uuid, text or an integer",
             Self::Word => "text or an enum",
             Self::Document => "jsonb, json or text",
             Self::Moment => "timestamptz, or timestamp in UTC",
@@ -92,22 +94,26 @@ impl Finder<'_> {
     fn find(&mut self, role: &str, name: &str, holds: Holds) -> Option<Named> {
         let Some((found, column)) = self.column(name) else {
             let message = format!(
-                "{}.{} has no column {name}; if its {role} is called otherwise, add columns = {{ {role} = \"…\" }}",
-                self.relation.schema, self.relation.table
+                "{} has no column {name}; if the {role} has another name, add columns = {{ {role} = \
+                 \"…\" }}",
+                self.relation.name()
             );
             self.wrong(message);
             return None;
         };
         if !holds.fits(&column.data_type.base) {
-            let message =
-                format!("the {role}, {name}, is of type {}; it must be {}", column.data_type, holds.types());
+            let message = format!(
+                "the {role} column {name} has type {}; it must be {}",
+                column.data_type,
+                holds.types()
+            );
             self.wrong(message);
             return None;
         }
-        if self.pii.tags(&self.relation.schema, &self.relation.table, name) {
+        if self.pii.tags_column(self.relation, column) {
             let message = format!(
-                "the {role}, {name}, holds personal data by [pii], and what an outbox holds leaves as it is: \
-                 take the column out of pii.columns, or leave the data out of the outbox"
+                "[pii] marks the {role} column {name} as personal data, but outbox rows are published \
+                 unchanged; remove the column from pii.columns, or the data from the outbox"
             );
             self.wrong(message);
             return None;
@@ -121,11 +127,11 @@ impl Finder<'_> {
     }
 }
 
-impl Plan {
-    /// Compiles the outbox that this table is; `None` if it is none.
+impl OutboxPlan {
+    /// Compiles the outbox of this table; `None` if the table is not an outbox.
     ///
     /// # Errors
-    /// All that is wrong with its columns.
+    /// All mistakes found in its columns.
     pub fn new(rules: &Arc<Rules>, relation: &Relation, pii: &Pii) -> Result<Option<Self>, RuleErrors> {
         let Some(outbox) = rules.outbox_of(&relation.schema, &relation.table) else { return Ok(None) };
         let OutboxOrigin::Table { columns, .. } = &outbox.origin else { return Ok(None) };
@@ -139,7 +145,7 @@ impl Plan {
         let kind = finder.find("type", &columns.kind, Holds::Word);
         let payload = finder.find("payload", &columns.payload, Holds::Document);
         let (timestamp, is_named) = &columns.timestamp;
-        // A column that happens to be called so, and that nobody has named, may be something else.
+        // A column that has the default name by chance may hold something else.
         let is_moment = |(_, column): (Named, &Column)| Holds::Moment.fits(&column.data_type.base);
         let timestamp = (*is_named || finder.column(timestamp).is_some_and(is_moment))
             .then(|| finder.find("timestamp", timestamp, Holds::Moment))
@@ -163,24 +169,25 @@ impl Plan {
         }))
     }
 
-    /// The place of the column that is the key.
+    /// Index of the key column.
     pub const fn key(&self) -> usize {
         self.aggregateid.at
     }
 
-    /// Whether rows say when they happened.
+    /// Whether rows have a time of their own.
     pub const fn has_time(&self) -> bool {
         self.timestamp.is_some()
     }
 
-    /// Adds the event that an inserted row is.
+    /// Appends the event of an inserted row.
     ///
     /// # Errors
-    /// It is none.
+    /// The row is not a valid event.
     pub fn translate(
         &mut self,
         change: &Change<'_>,
-        (settings, envelope): (&Settings, &mut Envelope),
+        settings: &TranslateSettings,
+        envelope: &mut Envelope,
         records: &mut Records,
     ) -> Result<(), TranslateError> {
         let Operation::Insert { new } = change.operation else { return Ok(()) };
@@ -204,18 +211,17 @@ impl Plan {
     }
 }
 
-/// A value that must be there.
+/// A required value.
 fn text<'a>(column: &Named, row: &Tuple<'a>) -> Result<&'a str, TranslateError> {
     match row.get(column.at) {
         Value::Text(b"") => Err(failed(format!("column {} is empty", column.name))),
-        Value::Text(text) => {
-            std::str::from_utf8(text).map_err(|_| failed(format!("column {} is not UTF-8", column.name)))
-        }
+        Value::Text(text) => std::str::from_utf8(text)
+            .map_err(|_| failed(format!("column {}: {}", column.name, json::ValueError::NotUtf8))),
         Value::Null | Value::Unavailable => Err(failed(format!("column {} is NULL", column.name))),
     }
 }
 
-/// Whether the row names a time; NULL means the commit's.
+/// Writes the row's time. Returns false for NULL: the commit time applies.
 fn write_time(
     column: Option<&(Named, Kind)>,
     row: &Tuple<'_>,
@@ -225,7 +231,7 @@ fn write_time(
     let Value::Text(text) = row.get(column.at) else { return Ok(false) };
     out.clear();
     json::write_value(out, kind, text).map_err(|error| failed(format!("column {}: {error}", column.name)))?;
-    // CloudEvents wants RFC 3339: four digits of a year, and no infinity.
+    // CloudEvents requires RFC 3339: a year of four digits, no infinity.
     let inner = out.strip_prefix(b"\"").and_then(|out| out.strip_suffix(b"\""));
     match inner {
         Some(inner)
@@ -238,6 +244,6 @@ fn write_time(
             }
             Ok(true)
         }
-        _ => Err(failed(format!("column {} is infinite, or beyond the years 0001 to 9999", column.name))),
+        _ => Err(failed(format!("column {} is infinite or outside the years 0001 to 9999", column.name))),
     }
 }

@@ -1,16 +1,20 @@
-//! Rows and messages as events.
+//! Outbox rows and messages as events.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::*;
-use crate::change::{Cell, Change, Column, OldRow, Operation, Relation, ReplicaIdentity, Tuple};
+use crate::change::{
+    Cell, Change, ChangePlace, Column, Message, OldRow, Operation, Relation, ReplicaIdentity, Tuple,
+};
 use crate::config::Pii;
-use crate::position::{Lsn, Transaction};
+use crate::event::Records;
+use crate::position::{CommitSeq, Transaction};
 use crate::rules::Rules;
-use crate::translate::{Contracts, Outcome, Promise, Settings, TransactionContext, Translator};
-use crate::types::{Base, SqlType};
+use crate::translate::{
+    Contracts, Promise, RuleOutcome, TransactionContext, TranslateError, TranslateSettings, Translator,
+};
+use crate::types::{Base, Kind, SqlType};
 
 const COLUMNS: [(&str, Kind, Base); 6] = [
     ("id", Kind::Text, Base::Uuid),
@@ -30,6 +34,7 @@ fn relation(columns: &[(&str, Kind, Base)]) -> Arc<Relation> {
         kind: kind.clone(),
         data_type: SqlType::plain(base.clone()),
         not_null: false,
+        origin: None,
         in_identity: at == 0,
     };
     Arc::new(Relation {
@@ -40,6 +45,7 @@ fn relation(columns: &[(&str, Kind, Base)]) -> Arc<Relation> {
         columns: columns.iter().enumerate().map(column).collect(),
         primary_key: vec![0],
         absent: Vec::new(),
+        unknown: None,
     })
 }
 
@@ -50,12 +56,12 @@ fn translator(rules: &str, pii: &[&str]) -> Translator {
     std::fs::write(folder.path().join("shop.toml"), rules).unwrap();
     let rules = Arc::new(Rules::load("*.toml", folder.path()).unwrap());
     let pii = Pii { columns: pii.iter().map(|column| (*column).to_owned()).collect(), ..Pii::default() };
-    Translator::new("urn:forebay:shop", 0, Settings { rules, pii, ..Settings::default() })
+    Translator::new("urn:forebay:shop", 0, TranslateSettings { rules, pii, ..TranslateSettings::default() })
 }
 
-fn place() -> Place {
-    let transaction = Transaction { commit: Lsn::new(9), xid: 3, time: 0 };
-    Place { transaction, index: 0, lsn: Lsn::new(5), nth: 0 }
+fn place() -> ChangePlace {
+    let transaction = Transaction { commit: CommitSeq::new(9), xid: 3, time: 0 };
+    ChangePlace { transaction, index: 0, record: CommitSeq::new(5), nth: 0 }
 }
 
 fn lines(records: &Records) -> Vec<Value> {
@@ -78,14 +84,14 @@ fn insert(
     let operation = Operation::Insert { new: Tuple::new(&bytes, &cells) };
     let change = Change { place: place(), relation, operation, raw: &bytes };
     let mut records = Records::default();
-    translator.translate(&change, &mut records, &mut Outcome::default())?;
+    translator.translate(&change, &mut records, &mut RuleOutcome::default())?;
     Ok(lines(&records))
 }
 
 const RULE: &str = "[[event]]\noutbox = \"shop.outbox\"\nschemas = \".\"\n";
 
 #[test]
-fn a_row_of_debeziums_outbox_is_an_event_with_one_line_of_rules() {
+fn debezium_outbox_row_is_an_event() {
     let mut translator = translator("[[event]]\noutbox = \"shop.outbox\"\n", &[]);
     let made = insert(&mut translator, &relation(&COLUMNS), &ROW).unwrap();
     assert_eq!(
@@ -99,17 +105,17 @@ fn a_row_of_debeziums_outbox_is_an_event_with_one_line_of_rules() {
 }
 
 #[test]
-fn what_is_no_event_says_why_without_saying_what_it_was() {
+fn invalid_outbox_row_has_reason_without_values() {
     let mut translator = translator(RULE, &[]);
     let relation = relation(&COLUMNS);
     for (column, value, why) in [
         (0, None, "column id is NULL"),
-        (1, Some("secret ü"), "makes no event type"),
+        (1, Some("secret ü"), "not a valid event type"),
         (2, Some(""), "column aggregateid is empty"),
         (3, None, "column type is NULL"),
-        (3, Some("secret.v0"), "makes no event type"),
-        (4, Some("{\"secret\":1}"), "schema says at /required"),
-        (4, None, "schema says at /type"),
+        (3, Some("secret.v0"), "not a valid event type"),
+        (4, Some("{\"secret\":1}"), "match its schema at /required"),
+        (4, None, "match its schema at /type"),
         (5, Some("infinity"), "column timestamp is infinite"),
         (5, Some("0044-03-15 08:00:00 BC"), "column timestamp is infinite"),
     ] {
@@ -122,7 +128,7 @@ fn what_is_no_event_says_why_without_saying_what_it_was() {
 }
 
 #[test]
-fn a_payload_is_passed_on_and_what_is_not_given_is_left_to_the_commit() {
+fn payload_is_verbatim_and_missing_time_is_commit_time() {
     let mut translator = translator("[[event]]\noutbox = \"shop.outbox\"\ntype = \"shop.{type}\"\n", &[]);
     let mut columns = COLUMNS;
     columns[4] = ("payload", Kind::Text, Base::Text);
@@ -141,7 +147,7 @@ fn a_payload_is_passed_on_and_what_is_not_given_is_left_to_the_commit() {
 }
 
 #[test]
-fn the_clean_up_of_an_outbox_is_no_event() {
+fn outbox_cleanup_is_no_event() {
     let mut translator = translator(RULE, &[]);
     let relation = relation(&COLUMNS);
     let cells = [Cell::Null; 6];
@@ -153,14 +159,14 @@ fn the_clean_up_of_an_outbox_is_no_event() {
     ] {
         let mut records = Records::default();
         let change = Change { place: place(), relation: &relation, operation, raw: b"" };
-        translator.translate(&change, &mut records, &mut Outcome::default()).unwrap();
+        translator.translate(&change, &mut records, &mut RuleOutcome::default()).unwrap();
         assert!(records.is_empty(), "{operation:?}");
     }
     assert!(translator.wants(&relation));
 }
 
 #[test]
-fn a_table_that_is_no_outbox_is_told_all_that_is_wrong() {
+fn invalid_outbox_table_reports_all_errors() {
     let with = |at: usize, column: (&'static str, Kind, Base)| {
         let mut columns = COLUMNS;
         columns[at] = column;
@@ -169,13 +175,13 @@ fn a_table_that_is_no_outbox_is_told_all_that_is_wrong() {
     let named = "[[event]]\noutbox = \"shop.outbox\"\ncolumns = { timestamp = \"timestamp\" }\n";
     for (rules, columns, pii, expected) in [
         (RULE, with(0, ("event_id", Kind::Text, Base::Uuid)), &[][..], "no column id"),
-        (RULE, with(0, ("id", Kind::Bytea, Base::Bytea)), &[], "the id, id, is of type bytea"),
+        (RULE, with(0, ("id", Kind::Bytea, Base::Bytea)), &[], "the id column id has type bytea"),
         (RULE, with(4, ("payload", Kind::Bytea, Base::Bytea)), &[], "must be jsonb, json or text"),
         (
             named,
             with(5, ("timestamp", Kind::Number, Base::Int8)),
             &[],
-            "the timestamp, timestamp, is of type bigint",
+            "the timestamp column timestamp has type bigint",
         ),
         (RULE, COLUMNS, &["shop.outbox.payload"], "personal data"),
     ] {
@@ -200,7 +206,7 @@ fn said(translator: &mut Translator, prefix: &str, content: &str) -> Result<Vec<
 }
 
 #[test]
-fn a_message_names_its_type_and_its_key_behind_the_prefix() {
+fn message_prefix_carries_type_and_key() {
     let mut translator = translator("[[event]]\nmessages = \"event:\"\n", &[]);
     let made = said(&mut translator, "event:shop.cart_abandoned.v2:cart:7", "{\"n\": 1}").unwrap();
     // uuid5(uuid5(NAMESPACE_URL, "urn:forebay:shop"), "shop.cart_abandoned.v2|msg|0|3|0000000000000005|0")
@@ -225,7 +231,7 @@ fn a_message_names_its_type_and_its_key_behind_the_prefix() {
 }
 
 #[test]
-fn a_context_is_in_what_follows_and_its_absence_changes_no_byte() {
+fn context_applies_to_later_events_and_absence_changes_nothing() {
     let mut translator = translator("[[event]]\noutbox = \"shop.outbox\"\n", &[]);
     let relation = relation(&COLUMNS);
     let before = insert(&mut translator, &relation, &ROW).unwrap();
@@ -239,7 +245,7 @@ fn a_context_is_in_what_follows_and_its_absence_changes_no_byte() {
     assert_eq!(insert(&mut translator, &relation, &ROW).unwrap(), before);
 }
 
-/// Everything is locked.
+/// A contract that locks every type.
 #[derive(Debug)]
 struct Locked;
 
@@ -248,17 +254,17 @@ impl Contracts for Locked {
         true
     }
 
-    fn promises(&self, _: &str, _: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, String> {
+    fn promises(&self, _: &str, _: &[(&str, &Kind, &Base)]) -> Result<Vec<Promise>, crate::failure::Problem> {
         Ok(Vec::new())
     }
 }
 
 #[test]
-fn a_locked_type_comes_from_the_outbox_that_has_its_schema_and_says_where_that_is_served() {
+fn locked_type_is_accepted_only_from_its_outbox() {
     let address =
         ("order.order_placed.v1".to_owned(), "https://s.example/order.order_placed/1.0.json".to_owned());
     let with = |rules: &str| {
-        let settings = Settings {
+        let settings = TranslateSettings {
             contracts: Some(Arc::new(Locked)),
             schemas: [address.clone()].into(),
             ..translator(rules, &[]).settings().clone()
@@ -267,5 +273,5 @@ fn a_locked_type_comes_from_the_outbox_that_has_its_schema_and_says_where_that_i
     };
     assert_eq!(with(RULE).unwrap()[0]["dataschema"], address.1);
     let refused = with("[[event]]\noutbox = \"shop.outbox\"\n").unwrap_err().to_string();
-    assert!(refused.starts_with("order.order_placed.v1 is locked for somebody else"), "{refused}");
+    assert!(refused.starts_with("order.order_placed.v1 is locked for another rule"), "{refused}");
 }

@@ -4,66 +4,75 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use forebay::buffer::checkpoint::{
-    Checkpoint, CheckpointError, CheckpointFile, Identity, Mark, Phase, SLOT_SIZE, Totals,
+    Checkpoint, CheckpointError, CheckpointFile, Mark, Phase, SLOT_SIZE, Totals,
 };
-use forebay::position::{FrameNo, Lsn};
+use forebay::failure::Problem;
+use forebay::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use forebay::position::{CommitSeq, FrameNo};
 
-use super::quick_directory;
+use super::{opened, quick_directory};
 
-fn checkpoint(told: u64) -> Checkpoint {
+pub(super) fn checkpoint(ever_confirmed: u64) -> Checkpoint {
     let text = |text: &str| text.to_owned();
     Checkpoint {
         identity: Identity {
-            system_id: text("7000000000000000001"),
-            timeline: 1,
-            database: text("lab"),
-            slot: text("forebay_lab"),
-            publication: text("forebay_lab"),
-            source: text("urn:forebay:lab"),
+            source: SourceIdentity::Replication(ReplicationIdentity {
+                system_id: text("7000000000000000001"),
+                timeline: 1,
+                database: text("lab"),
+                slot: text("forebay_lab"),
+                publication: text("forebay_lab"),
+            }),
+            name: text("urn:forebay:lab"),
             stream: None,
             lane_hash: text("md5/256"),
         },
         phase: Phase::Running,
         epoch: 1,
-        told: Lsn::new(told),
-        tip: None,
-        low: Mark { frame: FrameNo(told), position: None },
-        held: Mark::default(),
-        lanes: vec![(3, FrameNo(told))],
-        answered: Vec::new(),
+        ever_confirmed: CommitSeq::new(ever_confirmed).into(),
+        last_seen: None,
+        watermark: Mark { frame: FrameNo(ever_confirmed), position: None },
+        durable: Mark::default(),
+        lane_parts: vec![],
+        lanes: vec![(3, FrameNo(ever_confirmed))],
+        acknowledged: Vec::new(),
         injections: Vec::new(),
-        books: BTreeMap::new(),
+        letters_from: 7,
+        event_counts: BTreeMap::new(),
+        counted_by_lane: true,
+        clean: true,
     }
 }
 
 fn reopened(directory: &std::path::Path) -> Result<Option<u64>, CheckpointError> {
-    CheckpointFile::open(directory).map(|(_, checkpoint)| checkpoint.map(|checkpoint| checkpoint.told.get()))
+    CheckpointFile::open(&opened(directory))
+        .map(|(_, checkpoint)| checkpoint.map(|checkpoint| checkpoint.ever_confirmed.seq().get()))
 }
 
 #[test]
-fn the_last_checkpoint_written_is_the_one_that_is_read() {
+fn last_written_checkpoint_is_read() {
     let directory = quick_directory();
     assert_eq!(reopened(directory.path()).unwrap(), None);
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no file before the first checkpoint");
-    for told in 1..=5 {
-        file.write(&checkpoint(told)).unwrap();
-        let (mut other, read) = CheckpointFile::open(directory.path()).unwrap();
-        assert_eq!(read, Some(checkpoint(told)));
-        other.write(&checkpoint(told + 100)).unwrap();
-        (file, _) = CheckpointFile::open(directory.path()).unwrap();
+    for ever_confirmed in 1..=5 {
+        file.write(&checkpoint(ever_confirmed)).unwrap();
+        let (mut other, read) = CheckpointFile::open(&opened(directory.path())).unwrap();
+        assert_eq!(read, Some(checkpoint(ever_confirmed)));
+        other.write(&checkpoint(ever_confirmed + 100)).unwrap();
+        (file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     }
     assert_eq!(fs::metadata(directory.path().join("checkpoint")).unwrap().len(), 2 * SLOT_SIZE as u64);
 }
 
 #[test]
-fn a_slot_torn_at_any_byte_leaves_the_other_one() {
+fn torn_slot_leaves_the_other_one() {
     let directory = quick_directory();
     let path = directory.path().join("checkpoint");
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     let mut states = Vec::new();
-    for told in 1..=3 {
-        file.write(&checkpoint(told)).unwrap();
+    for ever_confirmed in 1..=3 {
+        file.write(&checkpoint(ever_confirmed)).unwrap();
         states.push(fs::read(&path).unwrap());
     }
     // The second write went to an empty slot, the third one over the first.
@@ -94,12 +103,12 @@ fn overwrite(path: &std::path::Path, bytes: &[u8]) {
 }
 
 #[test]
-fn a_flipped_bit_in_a_slot_leaves_the_other_one_and_in_both_is_refused() {
+fn flipped_bit_in_one_slot_is_survived_and_in_both_refused() {
     let directory = quick_directory();
     let path = directory.path().join("checkpoint");
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
-    for told in 1..=2 {
-        file.write(&checkpoint(told)).unwrap();
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
+    for ever_confirmed in 1..=2 {
+        file.write(&checkpoint(ever_confirmed)).unwrap();
     }
     let whole = fs::read(&path).unwrap();
     let used = 28 + u32::from_le_bytes(whole[20..24].try_into().unwrap()) as usize;
@@ -113,7 +122,9 @@ fn a_flipped_bit_in_a_slot_leaves_the_other_one_and_in_both_is_refused() {
             }
             overwrite(&path, &damaged);
             match (reopened(directory.path()), counts) {
-                (Ok(told), Some(_)) => assert_eq!(told, counts, "byte {byte} of {slots:?}"),
+                (Ok(ever_confirmed), Some(_)) => {
+                    assert_eq!(ever_confirmed, counts, "byte {byte} of {slots:?}");
+                }
                 (Err(CheckpointError::NoValidSlot { .. }), None) => {}
                 (other, _) => panic!("byte {byte} of {slots:?}: {other:?}"),
             }
@@ -128,42 +139,43 @@ fn a_flipped_bit_in_a_slot_leaves_the_other_one_and_in_both_is_refused() {
 }
 
 #[test]
-fn a_file_without_a_valid_slot_is_refused() {
+fn file_without_valid_slot_is_refused() {
     let directory = quick_directory();
     let path = directory.path().join("checkpoint");
     for bytes in [Vec::new(), vec![0; 100], vec![0; 2 * SLOT_SIZE], vec![0xFF; 2 * SLOT_SIZE]] {
         fs::write(&path, &bytes).unwrap();
         let error = reopened(directory.path()).unwrap_err();
         assert!(matches!(error, CheckpointError::NoValidSlot { .. }), "{error}");
-        assert!(error.to_string().contains("forebay adopt") && error.to_string().contains("checkpoint"));
+        let said = Problem::from(error).lines();
+        assert!(said.contains("forebay adopt") && said.contains("checkpoint"), "{said}");
     }
 }
 
 #[test]
-fn a_newer_format_is_refused_even_if_the_other_slot_is_ours() {
+fn newer_format_is_refused_even_with_one_readable_slot() {
     let directory = quick_directory();
     let path = directory.path().join("checkpoint");
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     file.write(&checkpoint(1)).unwrap();
     file.write(&checkpoint(2)).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let slot = &mut bytes[SLOT_SIZE..];
-    slot[8] = 2;
+    slot[8] = 3;
     let length = u32::from_le_bytes(slot[20..24].try_into().unwrap()) as usize;
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&slot[..24]), &slot[28..28 + length]);
     slot[24..28].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     let error = reopened(directory.path()).unwrap_err();
-    assert!(matches!(error, CheckpointError::Newer { version: 2, .. }), "{error}");
+    assert!(matches!(error, CheckpointError::Newer { version: 3, .. }), "{error}");
 }
 
 #[test]
-fn what_does_not_fit_into_a_slot_changes_nothing() {
+fn oversize_checkpoint_changes_nothing() {
     let directory = quick_directory();
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     file.write(&checkpoint(1)).unwrap();
     let mut large = checkpoint(2);
-    large.books = (0..50_000).map(|n| (format!("event type number {n}"), Totals::default())).collect();
+    large.event_counts = (0..50_000).map(|n| (format!("event type number {n}"), Totals::default())).collect();
     let error = file.write(&large).unwrap_err();
     assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
     assert_eq!(reopened(directory.path()).unwrap(), Some(1));

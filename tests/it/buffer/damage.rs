@@ -9,7 +9,7 @@ use forebay::buffer::reader::{ReadError, Reader};
 use forebay::buffer::scan::ScanError;
 use forebay::position::FrameNo;
 
-use super::{Content, filled, mark, quick_directory, read_all, segments, tiny};
+use super::{Content, filled, mark, opened, quick_directory, read_all, segments, tiny};
 
 fn copy(from: &Path, to: &Path) {
     for path in segments(from) {
@@ -17,11 +17,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Scans up to `held` and opens what is good.
-fn reopen(directory: &Path, held: u64) -> Vec<(FrameNo, Content)> {
-    let scan = Log::scan(directory, mark(0), FrameNo(held)).unwrap();
+/// Scans up to `durable` and opens what is good.
+fn reopen(directory: &Path, durable: u64) -> Vec<(FrameNo, Content)> {
+    let scan = Log::scan(&opened(directory), mark(0), FrameNo(durable)).unwrap();
     let good = scan.good.frame;
-    assert_eq!(scan.damage.is_none(), good == FrameNo(held));
+    assert_eq!(scan.damage.is_none(), good == FrameNo(durable));
     let (log, mut writer) = Log::open(tiny(directory, 300), good, scan).unwrap();
     assert_eq!(Content::simple(good.0 + 1).append(&mut writer).unwrap(), good.next());
     writer.flush().unwrap();
@@ -29,7 +29,7 @@ fn reopen(directory: &Path, held: u64) -> Vec<(FrameNo, Content)> {
 }
 
 #[test]
-fn any_byte_prefix_of_a_log_opens_as_a_prefix_of_its_frames() {
+fn log_byte_prefix_opens_as_frame_prefix() {
     let original = quick_directory();
     drop(filled(original.path(), 300, 9));
     let paths = segments(original.path());
@@ -58,11 +58,11 @@ fn any_byte_prefix_of_a_log_opens_as_a_prefix_of_its_frames() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
-    let (low, held, count) = (3, 7, 9);
+fn flipped_bit_counts_only_in_unpublished_range() {
+    let (watermark, durable, count) = (3, 7, 9);
     let original = quick_directory();
     drop(filled(original.path(), 300, count));
-    let clean = Log::scan(original.path(), mark(low), FrameNo(held)).unwrap();
+    let clean = Log::scan(&opened(original.path()), mark(watermark), FrameNo(durable)).unwrap();
     assert_eq!(clean.damage, None);
     let (mut found, mut ignored) = (0, 0);
     for path in segments(original.path()) {
@@ -71,9 +71,9 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
             let mut bytes = whole.clone();
             bytes[byte] ^= 1 << (byte % 8);
             fs::write(&path, &bytes).unwrap();
-            let scan = Log::scan(original.path(), mark(low), FrameNo(held)).unwrap();
+            let scan = Log::scan(&opened(original.path()), mark(watermark), FrameNo(durable)).unwrap();
             let Some(damage) = scan.damage else {
-                assert_eq!(scan.good.frame, FrameNo(held));
+                assert_eq!(scan.good.frame, FrameNo(durable));
                 ignored += 1;
                 continue;
             };
@@ -81,7 +81,7 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
             assert_eq!(damage.frame, scan.good.frame.next());
             assert_eq!(damage.path, path);
             assert!(damage.offset <= byte as u64, "{damage}");
-            if damage.frame.0 < held {
+            if damage.frame.0 < durable {
                 assert_eq!(damage.beyond, Some(damage.frame.next()), "the next frame is whole: {damage}");
             }
             if byte % 16 != 0 {
@@ -90,11 +90,11 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
             // What is good is good: open there and read it.
             let directory = quick_directory();
             copy(original.path(), directory.path());
-            let scan = Log::scan(directory.path(), mark(low), FrameNo(held)).unwrap();
+            let scan = Log::scan(&opened(directory.path()), mark(watermark), FrameNo(durable)).unwrap();
             let good = scan.good.frame;
             let (log, _writer) = Log::open(tiny(directory.path(), 300), good, scan).unwrap();
-            let read = read_all(&mut Reader::new(&log, FrameNo(low)));
-            assert_eq!(read.len() as u64, good.0 - low);
+            let read = read_all(&mut Reader::new(&log, FrameNo(watermark)));
+            assert_eq!(read.len() as u64, good.0 - watermark);
             assert!(read.iter().all(|(number, content)| *content == Content::simple(number.0)));
         }
         fs::write(&path, &whole).unwrap();
@@ -103,32 +103,32 @@ fn a_flipped_bit_is_found_where_it_counts_and_ignored_where_it_does_not() {
 }
 
 #[test]
-fn a_missing_segment_is_damage_and_what_lies_beyond_is_named() {
+fn missing_segment_is_damage_and_names_frames_beyond() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
     let paths = segments(directory.path());
     fs::remove_file(&paths[1]).unwrap();
-    let scan = Log::scan(directory.path(), mark(0), FrameNo(9)).unwrap();
+    let scan = Log::scan(&opened(directory.path()), mark(0), FrameNo(9)).unwrap();
     let beyond: u64 = paths[2].file_stem().unwrap().to_str().unwrap().parse().unwrap();
     let damage = scan.damage.unwrap();
     assert_eq!(damage.frame, scan.good.frame.next());
     assert_eq!(damage.beyond, Some(FrameNo(beyond)));
     // A person adopts: what is readable beyond the damage is published.
-    let scan = Log::scan(directory.path(), mark(beyond - 1), FrameNo(9)).unwrap();
+    let scan = Log::scan(&opened(directory.path()), mark(beyond - 1), FrameNo(9)).unwrap();
     assert_eq!((scan.good.frame, &scan.damage), (FrameNo(9), &None));
     let (log, _writer) = Log::open(tiny(directory.path(), 300), FrameNo(9), scan).unwrap();
     assert_eq!(read_all(&mut Reader::new(&log, FrameNo(beyond - 1))).len() as u64, 10 - beyond);
 }
 
 #[test]
-fn a_reader_starts_behind_a_damage_that_does_not_count() {
+fn reader_starts_after_damage_below_watermark() {
     let directory = quick_directory();
     drop(filled(directory.path(), 10_000, 9));
     let path = segments(directory.path()).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[30] ^= 0xFF;
     fs::write(&path, &bytes).unwrap();
-    let scan = Log::scan(directory.path(), mark(4), FrameNo(9)).unwrap();
+    let scan = Log::scan(&opened(directory.path()), mark(4), FrameNo(9)).unwrap();
     assert_eq!(scan.damage, None);
     let (log, _writer) = Log::open(tiny(directory.path(), 10_000), FrameNo(9), scan).unwrap();
     let numbers: Vec<u64> = read_all(&mut Reader::new(&log, FrameNo(4))).iter().map(|(n, _)| n.0).collect();
@@ -136,7 +136,7 @@ fn a_reader_starts_behind_a_damage_that_does_not_count() {
 }
 
 #[test]
-fn damage_under_a_reader_is_never_read_as_data() {
+fn damage_under_reader_is_never_read_as_data() {
     let directory = quick_directory();
     let (log, _writer) = filled(directory.path(), 10_000, 9);
     let path = segments(directory.path()).remove(0);
@@ -171,30 +171,30 @@ fn damage_under_a_reader_is_never_read_as_data() {
 fn only_readable_frames_can_be_kept() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
-    for cut_after in [2, 8] {
-        let scan = Log::scan(directory.path(), mark(3), FrameNo(7)).unwrap();
-        let error = Log::open(tiny(directory.path(), 300), FrameNo(cut_after), scan).unwrap_err();
+    for truncate_after in [2, 8] {
+        let scan = Log::scan(&opened(directory.path()), mark(3), FrameNo(7)).unwrap();
+        let error = Log::open(tiny(directory.path(), 300), FrameNo(truncate_after), scan).unwrap_err();
         assert!(matches!(error, OpenError::Cut { .. }), "{error}");
     }
 }
 
 #[test]
-fn a_newer_format_is_refused_and_left_alone() {
+fn newer_format_is_refused_and_unchanged() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, 9));
     let path = segments(directory.path()).remove(1);
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let checksum = crc32c::crc32c(&bytes[..20]);
     bytes[20..24].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
-    let error = Log::scan(directory.path(), mark(0), FrameNo(0)).unwrap_err();
-    assert!(matches!(error, ScanError::Newer { version: 2, .. }), "{error}");
+    let error = Log::scan(&opened(directory.path()), mark(0), FrameNo(0)).unwrap_err();
+    assert!(matches!(error, ScanError::Newer { version: 3, .. }), "{error}");
 }
 
 /// Whole frames, each with its right checksum, but not the right ones in a row.
 #[test]
-fn a_frame_out_of_its_row_is_damage() {
+fn frame_out_of_sequence_is_damage() {
     let directory = quick_directory();
     let (log, writer) = filled(directory.path(), 10_000, 3);
     let path = segments(directory.path()).remove(0);
@@ -211,7 +211,7 @@ fn a_frame_out_of_its_row_is_damage() {
         }
         assert_eq!(bytes.len(), whole.len());
         fs::write(&path, &bytes).unwrap();
-        let scan = Log::scan(directory.path(), mark(0), FrameNo(3)).unwrap();
+        let scan = Log::scan(&opened(directory.path()), mark(0), FrameNo(3)).unwrap();
         assert_eq!(scan.good.frame, FrameNo(good), "{row:?}");
         assert_eq!(scan.damage.unwrap().offset, ends[good as usize] as u64);
         let mut reader = Reader::new(&log, FrameNo(0));

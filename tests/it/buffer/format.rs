@@ -3,25 +3,34 @@
 
 use std::fs;
 
-use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Identity, Phase, SLOT_SIZE};
+use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase, SLOT_SIZE};
 use forebay::buffer::frame::FrameKind;
 use forebay::event::{KeyHash, RecordKind};
-use forebay::position::{Lsn, Position, Transaction};
+use forebay::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use forebay::position::{CommitSeq, Position, Transaction};
 
-use super::{Content, new_log, quick_directory, segments, tiny};
+use super::{Content, new_log, opened, quick_directory, segments, tiny};
 
 fn number<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {
     out.extend_from_slice(&bytes);
 }
 
 #[test]
-fn a_log_is_on_disk_as_it_is_specified() {
+fn log_bytes_match_specification() {
     let directory = quick_directory();
     let (log, mut writer) = new_log(tiny(directory.path(), 10_000));
     let content = Content {
         kind: FrameKind::Change,
-        position: Position { epoch: 0x0102, commit: Lsn::new(0x0304_0506_0708_090A), index: 0x0B0C_0D0E },
-        transaction: Transaction { commit: Lsn::new(0x1112_1314_1516_1718), xid: 0x191A_1B1C, time: -2 },
+        position: Position {
+            epoch: 0x0102,
+            commit: CommitSeq::new(0x0304_0506_0708_090A),
+            index: 0x0B0C_0D0E,
+        },
+        transaction: Transaction {
+            commit: CommitSeq::new(0x1112_1314_1516_1718),
+            xid: 0x191A_1B1C,
+            time: -2,
+        },
         records: vec![
             (RecordKind::Event, "t.v1".to_owned(), "ключ".to_owned(), b"{}\n".to_vec()),
             (RecordKind::DeadLetter, String::new(), "k".to_owned(), Vec::new()),
@@ -30,7 +39,7 @@ fn a_log_is_on_disk_as_it_is_specified() {
     content.append(&mut writer).unwrap();
     writer.flush().unwrap();
     let mut expected = b"FOREBAYL".to_vec();
-    number(&mut expected, 1_u32.to_le_bytes());
+    number(&mut expected, 2_u32.to_le_bytes());
     number(&mut expected, 1_u64.to_le_bytes());
     let checksum = crc32c::crc32c(&expected);
     number(&mut expected, checksum.to_le_bytes());
@@ -61,24 +70,34 @@ fn a_log_is_on_disk_as_it_is_specified() {
 }
 
 #[test]
-fn a_checkpoint_is_on_disk_as_it_is_specified() {
+fn checkpoint_bytes_match_specification() {
     let directory = quick_directory();
     let identity = Identity {
-        system_id: "7".to_owned(),
-        timeline: 1,
-        database: "d".to_owned(),
-        slot: "s".to_owned(),
-        publication: "p".to_owned(),
-        source: "urn:forebay:x".to_owned(),
+        source: SourceIdentity::Replication(ReplicationIdentity {
+            system_id: "7".to_owned(),
+            timeline: 1,
+            database: "d".to_owned(),
+            slot: "s".to_owned(),
+            publication: "p".to_owned(),
+        }),
+        name: "urn:forebay:x".to_owned(),
         stream: None,
         lane_hash: "md5/256".to_owned(),
     };
-    let checkpoint = Checkpoint::fresh(identity, Phase::Creating, 3, Lsn::new(9));
-    let (mut file, _) = CheckpointFile::open(directory.path()).unwrap();
+    let checkpoint = Checkpoint::fresh(identity, Phase::Creating, 3, CommitSeq::new(9));
+    let (mut file, _) = CheckpointFile::open(&opened(directory.path())).unwrap();
     let slot = |sequence: u64| {
-        let payload = serde_json::to_vec(&checkpoint).unwrap();
+        let payload = [
+            r#"{"identity":{"source":{"kind":"replication","system_id":"7","timeline":1,"database":"d","slot":"s","#,
+            r#""publication":"p"},"name":"urn:forebay:x","stream":null,"lane_hash":"md5/256"},"phase":"creating","#,
+            r#""epoch":3,"ever_confirmed":"0/9","last_seen":null,"watermark":{"frame":0,"position":null},"#,
+            r#""durable":{"frame":0,"position":null},"lanes":[],"acknowledged":[],"injections":[],"event_counts":{},"#,
+            r#""counted_by_lane":true,"clean":false}"#,
+        ]
+        .concat()
+        .into_bytes();
         let mut slot = b"FOREBAYC".to_vec();
-        number(&mut slot, 1_u32.to_le_bytes());
+        number(&mut slot, 2_u32.to_le_bytes());
         number(&mut slot, sequence.to_le_bytes());
         number(&mut slot, u32::try_from(payload.len()).unwrap().to_le_bytes());
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&slot), &payload);

@@ -19,7 +19,7 @@ fn large(number: u64, size: usize) -> Content {
 }
 
 #[test]
-fn a_log_at_its_limit_refuses_and_goes_on_after_a_release() {
+fn full_log_refuses_and_continues_after_reclaim() {
     let directory = tempfile::tempdir().unwrap();
     let config = LogConfig { max_size: 2_000, ..tiny(directory.path(), 500) };
     let (log, mut writer) = new_log(config);
@@ -38,7 +38,7 @@ fn a_log_at_its_limit_refuses_and_goes_on_after_a_release() {
     let mut reader = Reader::new(&log, FrameNo(0));
     assert_eq!(read_all(&mut reader).len() as u64, number - 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    log.release(FrameNo(number - 1)).unwrap();
+    log.reclaim(FrameNo(number - 1)).unwrap();
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(10), writer.room()).await.expect("a release is heard of");
     });
@@ -47,7 +47,7 @@ fn a_log_at_its_limit_refuses_and_goes_on_after_a_release() {
 }
 
 #[test]
-fn staged_memory_is_bounded_while_the_log_is_full() {
+fn full_log_bounds_staged_memory() {
     let directory = tempfile::tempdir().unwrap();
     let config = LogConfig { max_size: 10_000, ..tiny(directory.path(), 5_000) };
     let (_log, mut writer) = new_log(config);
@@ -71,7 +71,7 @@ fn staged_memory_is_bounded_while_the_log_is_full() {
 }
 
 #[test]
-fn a_frame_that_can_never_fit_is_told_from_a_full_log() {
+fn frame_larger_than_log_is_distinguished_from_full_log() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = new_log(LogConfig { max_size: 10_000, ..tiny(directory.path(), 5_000) });
     let error = large(1, 10_000).append(&mut writer).unwrap_err();
@@ -81,20 +81,20 @@ fn a_frame_that_can_never_fit_is_told_from_a_full_log() {
     writer.flush().unwrap();
     large(2, 9_800).append(&mut writer).unwrap();
     assert!(writer.flush().unwrap_err().is_full());
-    log.release(FrameNo(1)).unwrap();
+    log.reclaim(FrameNo(1)).unwrap();
     writer.flush().unwrap();
     assert_eq!(read_all(&mut Reader::new(&log, FrameNo(1))), [(FrameNo(2), large(2, 9_800))]);
 }
 
 #[test]
-fn a_drained_segment_is_deleted_after_a_time_even_if_it_is_small() {
+fn drained_small_segment_is_deleted_after_a_while() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) =
         new_log(LogConfig { rotate_after: Duration::ZERO, ..tiny(directory.path(), 1 << 20) });
     for number in 1..=20 {
         Content::simple(number).append(&mut writer).unwrap();
         writer.flush().unwrap();
-        log.release(FrameNo(number)).unwrap();
+        log.reclaim(FrameNo(number)).unwrap();
         assert_eq!(segments(directory.path()).len(), 1);
     }
     assert!(segments(directory.path())[0].ends_with("00000000000000000020.log"));
@@ -104,14 +104,14 @@ const CHILD: &str = "FOREBAY_TEST_SMALL_FILES";
 
 /// The disk is full for a process whose files may not grow: the test starts itself under `ulimit -f`.
 #[test]
-fn a_full_disk_leaves_whole_frames_and_loses_nothing() {
+fn full_disk_leaves_whole_frames_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     if let Ok(path) = std::env::var(CHILD) {
         return on_a_full_disk(path.as_ref());
     }
     let child = Command::new("bash")
         .arg("-c")
-        .arg("trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact buffer::full::a_full_disk_leaves_whole_frames_and_loses_nothing")
+        .arg("trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact buffer::full::full_disk_leaves_whole_frames_and_loses_nothing")
         .arg(std::env::current_exe().unwrap())
         .env(CHILD, directory.path())
         .output()
@@ -145,7 +145,7 @@ fn on_a_full_disk(directory: &std::path::Path) {
     assert!(writer.flush().unwrap_err().is_full());
     assert_eq!(log.tail().frame, FrameNo(number - 1));
     // Once all is published, a new file is begun, and there is room.
-    log.release(FrameNo(number - 1)).unwrap();
+    log.reclaim(FrameNo(number - 1)).unwrap();
     writer.flush().unwrap();
     let rest = [(FrameNo(number), large(number, 1_000)), (FrameNo(number + 1), Content::simple(number + 1))];
     assert_eq!(read_all(&mut Reader::new(&log, FrameNo(number - 1))), rest);
@@ -154,7 +154,7 @@ fn on_a_full_disk(directory: &std::path::Path) {
 
 /// A failure that is not for want of room: here, the directory is gone.
 #[test]
-fn after_an_unexplained_failure_nothing_works_any_more() {
+fn unexplained_io_error_disables_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = filled(directory.path(), 300, 3);
     let mut reader = Reader::new(&log, FrameNo(0));
@@ -165,7 +165,7 @@ fn after_an_unexplained_failure_nothing_works_any_more() {
     fs::create_dir(directory.path()).unwrap();
     let poisoned = |error: DiskError| matches!(error, DiskError::Poisoned { .. });
     assert!(poisoned(log.sync().unwrap_err()));
-    assert!(poisoned(log.release(FrameNo(3)).unwrap_err()));
+    assert!(poisoned(log.reclaim(FrameNo(3)).unwrap_err()));
     assert!(matches!(writer.flush(), Err(WriteError::Disk(DiskError::Poisoned { .. }))));
     assert!(matches!(Content::simple(4).append(&mut writer), Err(WriteError::Disk(_))));
     assert!(matches!(reader.next_chunk(), Err(ReadError::Disk(DiskError::Poisoned { .. }))));

@@ -3,43 +3,46 @@
 use std::fs;
 use std::path::Path;
 
-use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Identity, Phase};
+use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
 use forebay::buffer::stat::stat;
 use forebay::buffer::verify::{Zone, verify};
-use forebay::position::{FrameNo, Lsn};
+use forebay::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use forebay::position::{CommitSeq, FrameNo};
 
-use super::{Content, filled, mark, quick_directory, segments};
+use super::{Content, filled, mark, opened, quick_directory, segments};
 
 const LOW: u64 = 3;
 const HELD: u64 = 7;
 const COUNT: u64 = 9;
 
-fn note(directory: &Path, low: u64, held: u64) {
+fn note(directory: &Path, watermark: u64, durable: u64) {
     let identity = Identity {
-        system_id: "1".into(),
-        timeline: 1,
-        database: "lab".into(),
-        slot: "s".into(),
-        publication: "p".into(),
-        source: "urn:forebay:lab".into(),
+        source: SourceIdentity::Replication(ReplicationIdentity {
+            system_id: "1".into(),
+            timeline: 1,
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+        }),
+        name: "urn:forebay:lab".into(),
         stream: None,
         lane_hash: "md5".into(),
     };
-    let (mut file, found) = CheckpointFile::open(directory).unwrap();
-    let fresh = Checkpoint::fresh(identity, Phase::Running, 1, Lsn::ZERO);
+    let (mut file, found) = CheckpointFile::open(&opened(directory)).unwrap();
+    let fresh = Checkpoint::fresh(identity, Phase::Running, 1, CommitSeq::ZERO);
     let checkpoint = found.unwrap_or(fresh);
-    file.write(&Checkpoint { low: mark(low), held: mark(held), ..checkpoint }).unwrap();
+    file.write(&Checkpoint { watermark: mark(watermark), durable: mark(durable), ..checkpoint }).unwrap();
 }
 
 #[test]
-fn a_whole_log_has_nothing_to_tell() {
+fn intact_log_has_no_damage() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, COUNT));
     note(directory.path(), LOW, HELD);
-    let verified = verify(directory.path()).unwrap();
+    let verified = verify(&opened(directory.path())).unwrap();
     assert_eq!((verified.frames, verified.last, verified.torn), (COUNT, FrameNo(COUNT), 0));
     assert!(verified.findings.is_empty() && verified.segments >= 3 && verified.slots.len() == 2);
-    let stat = stat(directory.path()).unwrap();
+    let stat = stat(&opened(directory.path())).unwrap();
     assert_eq!((stat.tail, stat.kept(), stat.segments), (FrameNo(COUNT), FrameNo(HELD), verified.segments));
     let oldest = Content::simple(LOW + 1).transaction;
     assert_eq!(stat.oldest, Some(oldest));
@@ -49,7 +52,7 @@ fn a_whole_log_has_nothing_to_tell() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_everywhere_and_told_by_what_it_means() {
+fn flipped_bit_is_found_and_classified_everywhere() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, COUNT));
     note(directory.path(), LOW, HELD);
@@ -60,7 +63,7 @@ fn a_flipped_bit_is_found_everywhere_and_told_by_what_it_means() {
             let mut bytes = whole.clone();
             bytes[byte] ^= 1 << (byte % 8);
             fs::write(&path, &bytes).unwrap();
-            let Ok(verified) = verify(directory.path()) else { panic!("{path:?}, byte {byte}") };
+            let Ok(verified) = verify(&opened(directory.path())) else { panic!("{path:?}, byte {byte}") };
             if verified.torn > 0 {
                 assert!(verified.findings.is_empty() && verified.last >= FrameNo(HELD));
                 zones[2] += 1;
@@ -73,7 +76,7 @@ fn a_flipped_bit_is_found_everywhere_and_told_by_what_it_means() {
             assert_eq!(verified.frames + lost, COUNT, "byte {byte}: {finding:?}");
             let zone = match finding.zone {
                 Zone::Published => 0,
-                Zone::Held => 1,
+                Zone::Durable => 1,
                 Zone::Beyond => 2,
             };
             zones[zone] += 1;
@@ -89,14 +92,14 @@ fn a_flipped_bit_is_found_everywhere_and_told_by_what_it_means() {
 }
 
 #[test]
-fn a_released_segment_that_is_being_deleted_or_came_back_empty_is_no_damage() {
+fn reclaimed_segment_is_no_damage() {
     let directory = quick_directory();
     drop(filled(directory.path(), 150, COUNT));
     note(directory.path(), LOW, HELD);
     for (path, number) in segments(directory.path()).iter().zip(1..) {
         let whole = fs::read(path).unwrap();
         fs::write(path, b"").unwrap();
-        let verified = verify(directory.path()).unwrap();
+        let verified = verify(&opened(directory.path())).unwrap();
         // The last one has nothing that was promised.
         let expected = number <= LOW || number == COUNT;
         assert_eq!(verified.findings.is_empty(), expected, "segment {number}: {:#?}", verified.findings);
@@ -105,7 +108,7 @@ fn a_released_segment_that_is_being_deleted_or_came_back_empty_is_no_damage() {
 }
 
 #[test]
-fn missing_segments_are_told_by_the_frames_they_held() {
+fn missing_segments_are_reported_by_their_frames() {
     let directory = quick_directory();
     drop(filled(directory.path(), 150, COUNT));
     note(directory.path(), LOW, HELD);
@@ -114,7 +117,7 @@ fn missing_segments_are_told_by_the_frames_they_held() {
     for (path, number) in paths.iter().zip(1..) {
         let whole = fs::read(path).unwrap();
         fs::remove_file(path).unwrap();
-        let findings = verify(directory.path()).unwrap().findings;
+        let findings = verify(&opened(directory.path())).unwrap().findings;
         match (number, &findings[..]) {
             // The first was released, the last was never promised.
             (1 | COUNT, []) => {}
@@ -123,7 +126,7 @@ fn missing_segments_are_told_by_the_frames_they_held() {
                 let zone = if number <= LOW {
                     Zone::Published
                 } else if number <= HELD {
-                    Zone::Held
+                    Zone::Durable
                 } else {
                     Zone::Beyond
                 };
@@ -136,15 +139,15 @@ fn missing_segments_are_told_by_the_frames_they_held() {
     for path in paths.iter().skip(5) {
         fs::remove_file(path).unwrap();
     }
-    let findings = verify(directory.path()).unwrap().findings;
+    let findings = verify(&opened(directory.path())).unwrap().findings;
     assert_eq!(
         findings.iter().map(|one| (one.first.0, one.last.0, one.zone)).collect::<Vec<_>>(),
-        [(6, 7, Zone::Held)]
+        [(6, 7, Zone::Durable)]
     );
 }
 
 #[test]
-fn a_log_that_grows_and_is_released_meanwhile_is_whole() {
+fn log_changing_during_verify_is_intact() {
     let directory = quick_directory();
     let (log, mut writer) = filled(directory.path(), 300, COUNT);
     note(directory.path(), 0, 0);
@@ -156,16 +159,16 @@ fn a_log_that_grows_and_is_released_meanwhile_is_whole() {
                 writer.flush().unwrap();
                 if number % 50 == 0 {
                     note(directory.path(), number - 20, 0);
-                    log.release(FrameNo(number - 20)).unwrap();
+                    log.reclaim(FrameNo(number - 20)).unwrap();
                 }
             }
             done.store(true, std::sync::atomic::Ordering::Release);
         });
         let mut looks = 0;
         while !done.load(std::sync::atomic::Ordering::Acquire) || looks == 0 {
-            let verified = verify(directory.path()).unwrap();
+            let verified = verify(&opened(directory.path())).unwrap();
             assert!(verified.findings.is_empty(), "{:#?}", verified.findings);
-            stat(directory.path()).unwrap();
+            stat(&opened(directory.path())).unwrap();
             looks += 1;
         }
         println!("{looks} looks");

@@ -1,8 +1,10 @@
 //! The log and the checkpoint on a real disk.
 
+mod changed;
 mod checkpoint;
 mod damage;
 mod format;
+mod former_format;
 mod full;
 mod inspect;
 mod model;
@@ -14,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::buffer::checkpoint::Mark;
+use forebay::buffer::disk::Directory;
 use forebay::buffer::frame::FrameKind;
 use forebay::buffer::log::{Log, LogConfig};
 use forebay::buffer::reader::{Chunk, Reader};
 use forebay::buffer::writer::{WriteError, Writer};
 use forebay::event::{RecordKind, Records};
-use forebay::position::{FrameNo, Lsn, Position, Transaction};
+use forebay::position::{CommitSeq, FrameNo, Position, Transaction};
 
 /// A small generator of random numbers (splitmix64), the same from the same seed everywhere.
 struct Random(u64);
@@ -61,7 +64,7 @@ struct Content {
 impl Content {
     /// Frame content that depends on the number and on nothing else.
     fn simple(number: u64) -> Self {
-        let commit = Lsn::new(1000 + number);
+        let commit = CommitSeq::new(1000 + number);
         let key = format!("key {number}");
         let line = format!("{{\"number\":{number}}}\n").into_bytes();
         Self {
@@ -132,10 +135,14 @@ fn mark(frame: u64) -> Mark {
     Mark { frame: FrameNo(frame), position: None }
 }
 
+fn opened(directory: &Path) -> Directory {
+    Directory::open(directory).unwrap()
+}
+
 /// A layout with tiny segments.
 fn tiny(directory: &Path, segment_size: u64) -> LogConfig {
     LogConfig {
-        directory: directory.to_owned(),
+        directory: opened(directory),
         max_size: 1 << 30,
         segment_size,
         rotate_after: Duration::from_hours(1),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use forebay::buffer::checkpoint::Mark;
 use forebay::buffer::frame::FrameKind;
-use forebay::buffer::log::{Log, LogConfig, Tail};
+use forebay::buffer::log::{Log, LogConfig};
 use forebay::buffer::reader::Reader;
+use forebay::buffer::tail::Tail;
 use forebay::buffer::writer::{WriteError, Writer};
 use forebay::position::FrameNo;
 
@@ -18,7 +19,7 @@ struct Model {
     frames: Vec<Content>,
     published: u64,
     synced: u64,
-    low: u64,
+    watermark: u64,
     read: u64,
     refused: u64,
     log: Arc<Log>,
@@ -30,8 +31,8 @@ impl Model {
     fn new(config: LogConfig) -> Self {
         let (log, writer) = new_log(config.clone());
         let reader = Reader::new(&log, FrameNo(0));
-        let (frames, published, synced, low, read, refused) = (Vec::new(), 0, 0, 0, 0, 0);
-        Self { config, frames, published, synced, low, read, refused, log, writer, reader }
+        let (frames, published, synced, watermark, read, refused) = (Vec::new(), 0, 0, 0, 0, 0);
+        Self { config, frames, published, synced, watermark, read, refused, log, writer, reader }
     }
 
     /// The tail after frame `count`.
@@ -50,13 +51,13 @@ impl Model {
             10..14 => self.flush(),
             14..16 => self.sync(),
             16..20 => self.read(),
-            20..23 => self.release(random),
+            20..23 => self.reclaim(random),
             _ => self.reopen(random),
         }
         assert_eq!(self.log.tail().frame, FrameNo(self.published));
         assert_eq!(self.writer.tail().frame, FrameNo(self.frames.len() as u64));
         assert!(self.log.bytes() <= self.config.max_size, "{} bytes", self.log.bytes());
-        let paths = super::segments(&self.config.directory);
+        let paths = super::segments(self.config.directory.path());
         assert_eq!(paths.len(), self.log.segments());
         let on_disk: u64 = paths.iter().map(|path| path.metadata().unwrap().len()).sum();
         assert_eq!(on_disk, self.log.bytes());
@@ -80,7 +81,7 @@ impl Model {
             }
             Err(error @ WriteError::LogFull { .. }) => {
                 assert!(error.is_full());
-                assert!(self.low < self.log.tail().frame.0, "an empty log is never full");
+                assert!(self.watermark < self.log.tail().frame.0, "an empty log is never full");
                 let published = self.log.tail().frame.0;
                 assert!((self.published..self.frames.len() as u64).contains(&published));
                 self.published = published;
@@ -111,30 +112,32 @@ impl Model {
         assert_eq!(self.read, self.published, "everything published can be read");
     }
 
-    fn release(&mut self, random: &mut Random) {
-        self.low = if random.below(2) == 0 { self.read } else { random.between(self.low, self.read) };
-        self.log.release(FrameNo(self.low)).unwrap();
+    fn reclaim(&mut self, random: &mut Random) {
+        self.watermark =
+            if random.below(2) == 0 { self.read } else { random.between(self.watermark, self.read) };
+        self.log.reclaim(FrameNo(self.watermark)).unwrap();
     }
 
     fn reopen(&mut self, random: &mut Random) {
-        let held = random.between(self.low, self.synced.max(self.low));
-        let low = Mark { frame: FrameNo(self.low), position: self.tail(self.low).position };
-        let scan = Log::scan(&self.config.directory, low, FrameNo(held)).unwrap();
+        let durable = random.between(self.watermark, self.synced.max(self.watermark));
+        let watermark = Mark { frame: FrameNo(self.watermark), position: self.tail(self.watermark).position };
+        let scan = Log::scan(&self.config.directory, watermark, FrameNo(durable)).unwrap();
         assert_eq!(scan.damage, None);
-        assert_eq!((scan.good.frame, scan.good.position), (FrameNo(held), self.tail(held).position));
-        let cut_after = if random.below(3) == 0 { random.between(self.low, held) } else { held };
-        let (log, writer) = Log::open(self.config.clone(), FrameNo(cut_after), scan).unwrap();
-        assert_eq!(log.tail().position, self.tail(cut_after).position);
-        self.frames.truncate(cut_after as usize);
-        (self.published, self.synced) = (cut_after, cut_after);
-        self.read = random.between(self.low, cut_after);
+        assert_eq!((scan.good.frame, scan.good.position), (FrameNo(durable), self.tail(durable).position));
+        let truncate_after =
+            if random.below(3) == 0 { random.between(self.watermark, durable) } else { durable };
+        let (log, writer) = Log::open(self.config.clone(), FrameNo(truncate_after), scan).unwrap();
+        assert_eq!(log.tail().position, self.tail(truncate_after).position);
+        self.frames.truncate(truncate_after as usize);
+        (self.published, self.synced) = (truncate_after, truncate_after);
+        self.read = random.between(self.watermark, truncate_after);
         self.reader = Reader::new(&log, FrameNo(self.read));
         (self.log, self.writer) = (log, writer);
     }
 }
 
 #[test]
-fn any_history_reads_as_the_list_of_its_frames() {
+fn random_history_reads_as_its_frames() {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seeds = seed.map_or(0..40, |seed: u64| seed..seed + 1);
     let (mut refused, mut frames) = (0, 0);
@@ -143,7 +146,7 @@ fn any_history_reads_as_the_list_of_its_frames() {
         let directory = quick_directory();
         let mut random = Random(seed);
         let mut model = Model::new(LogConfig {
-            directory: directory.path().to_owned(),
+            directory: super::opened(directory.path()),
             max_size: random.between(4_000, 40_000),
             segment_size: random.between(100, 4_000),
             rotate_after: if seed % 3 == 0 { Duration::ZERO } else { Duration::from_hours(1) },
@@ -154,8 +157,8 @@ fn any_history_reads_as_the_list_of_its_frames() {
         // Whatever was refused, room brings it back.
         while model.published < model.frames.len() as u64 {
             model.read();
-            model.low = model.read;
-            model.log.release(FrameNo(model.low)).unwrap();
+            model.watermark = model.read;
+            model.log.reclaim(FrameNo(model.watermark)).unwrap();
             model.flush();
         }
         model.read();

@@ -13,11 +13,13 @@ use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile, Phase};
 use forebay::buffer::log::{Log, LogConfig};
 use forebay::buffer::reader::Reader;
 use forebay::buffer::writer::Writer;
-use forebay::pipeline::recover::{LogState, Server, Slot, Wanted, recover};
-use forebay::position::{FrameNo, Lsn};
+use forebay::daemon::recover::recover;
+use forebay::pipeline::start::recover::{LogState, identity};
+use forebay::position::{CommitSeq, FrameNo};
+use forebay::source::postgres::admit::{ReplicationSlot, Server, Wanted};
 use tempfile::TempDir;
 
-use super::{Content, Random, quick_directory, read_all, segments, tiny};
+use super::{Content, Random, opened, quick_directory, read_all, segments, tiny};
 use crate::support::random::seed;
 
 const SECTOR: usize = 512;
@@ -37,7 +39,7 @@ struct Life {
     log: Arc<Log>,
     writer: Writer,
     checkpoint: Checkpoint,
-    /// Frame `n` is `frames[n - 1]`; up to `low` they need not be kept.
+    /// Frame `n` is `frames[n - 1]`; up to `watermark` they need not be kept.
     frames: Vec<Content>,
     /// What the directory has for sure.
     durable: Files,
@@ -56,6 +58,7 @@ fn wanted() -> Wanted {
         source: text("urn:forebay:lab"),
         never_written: false,
         epoch_least: 0,
+        at: 0,
     }
 }
 
@@ -64,7 +67,7 @@ fn server() -> Server {
         system_id: "7000000000000000001".to_owned(),
         timeline: 1,
         switches: Vec::new(),
-        wal_end: Lsn::new(u64::MAX / 2),
+        wal_end: CommitSeq::new(u64::MAX / 2),
         in_recovery: false,
         publication_exists: true,
     }
@@ -78,9 +81,14 @@ impl Life {
     fn begin() -> Self {
         let directory = quick_directory();
         let (log, writer) = super::new_log(layout(directory.path()));
-        let mut checkpoint = Checkpoint::fresh(wanted().identity(&server()), Phase::Running, 1, Lsn::ZERO);
-        checkpoint.told = Lsn::new(1);
-        CheckpointFile::open(directory.path()).unwrap().0.write(&checkpoint).unwrap();
+        let mut checkpoint = Checkpoint::fresh(
+            identity(wanted().identity(&server()), wanted().source),
+            Phase::Running,
+            1,
+            CommitSeq::ZERO,
+        );
+        checkpoint.ever_confirmed = CommitSeq::new(1).into();
+        CheckpointFile::open(&opened(directory.path())).unwrap().0.write(&checkpoint).unwrap();
         let (frames, durable, deleted) = (Vec::new(), Files::new(), Files::new());
         Self { directory, log, writer, checkpoint, frames, durable, deleted, generation: 0 }
     }
@@ -89,7 +97,7 @@ impl Life {
         match random.below(10) {
             0..5 => self.append(random),
             5..7 => self.hold(),
-            _ => self.release(random),
+            _ => self.reclaim(random),
         }
     }
 
@@ -111,24 +119,24 @@ impl Life {
     fn hold(&mut self) {
         let tail = self.log.sync().unwrap();
         self.durable.extend(files(self.directory.path()));
-        self.checkpoint.held = tail.mark();
-        self.checkpoint.tip = tail.transaction.or(self.checkpoint.tip);
+        self.checkpoint.durable = tail.mark();
+        self.checkpoint.last_seen = tail.transaction.or(self.checkpoint.last_seen);
         self.note();
     }
 
     /// Some more is published; the checkpoint says so, then segments are deleted.
-    fn release(&mut self, random: &mut Random) {
-        let (low, tail) = (self.checkpoint.low.frame.0, self.log.tail().frame.0);
-        let published = random.between(low, tail);
-        if published > low {
-            self.checkpoint.low = forebay::buffer::checkpoint::Mark {
+    fn reclaim(&mut self, random: &mut Random) {
+        let (watermark, tail) = (self.checkpoint.watermark.frame.0, self.log.tail().frame.0);
+        let published = random.between(watermark, tail);
+        if published > watermark {
+            self.checkpoint.watermark = forebay::buffer::checkpoint::Mark {
                 frame: FrameNo(published),
                 position: Some(self.frames[published as usize - 1].position),
             };
         }
         self.note();
         let before = files(self.directory.path());
-        self.log.release(FrameNo(published)).unwrap();
+        self.log.reclaim(FrameNo(published)).unwrap();
         let after = files(self.directory.path());
         for (name, bytes) in before.into_iter().filter(|(name, _)| !after.contains_key(name)) {
             self.durable.remove(&name);
@@ -137,9 +145,14 @@ impl Life {
     }
 
     fn note(&mut self) {
-        let (mut file, _) = CheckpointFile::open(self.directory.path()).unwrap();
-        let told = self.checkpoint.low.position.max(self.checkpoint.held.position);
-        self.checkpoint.told = self.checkpoint.told.max(told.map_or(Lsn::ZERO, |position| position.commit));
+        let (mut file, _) = CheckpointFile::open(&opened(self.directory.path())).unwrap();
+        let ever_confirmed = self.checkpoint.watermark.position.max(self.checkpoint.durable.position);
+        self.checkpoint.ever_confirmed = self
+            .checkpoint
+            .ever_confirmed
+            .seq()
+            .max(ever_confirmed.map_or(CommitSeq::ZERO, |position| position.commit))
+            .into();
         file.write(&self.checkpoint).unwrap();
     }
 
@@ -171,23 +184,23 @@ impl Life {
     /// Starts on what is there, and checks that it is what was held.
     fn start(&mut self) {
         let path = self.directory.path().to_owned();
-        let (_, found) = CheckpointFile::open(&path).unwrap();
+        let (_, found) = CheckpointFile::open(&opened(&path)).unwrap();
         assert_eq!(found.as_ref(), Some(&self.checkpoint));
-        let (low, held) = (self.checkpoint.low, self.checkpoint.held);
-        let scan = Log::scan(&path, low, held.frame).unwrap();
-        assert_eq!(scan.damage, None, "low {low:?}, held {held:?}");
+        let (watermark, durable) = (self.checkpoint.watermark, self.checkpoint.durable);
+        let scan = Log::scan(&opened(&path), watermark, durable.frame).unwrap();
+        assert_eq!(scan.damage, None, "low {watermark:?}, held {durable:?}");
         let damage = scan.damage.as_ref().map(ToString::to_string);
-        let state = LogState { good: scan.good.mark(), damage, any: scan.any() };
+        let state = LogState { good: scan.good.mark(), damage, any: scan.any(), seen: None };
         // Postgres has forgotten everything that it was allowed to.
-        let slot = Slot { confirmed: self.checkpoint.told, unusable: None };
+        let slot = ReplicationSlot { confirmed: self.checkpoint.ever_confirmed.seq(), unusable: None };
         let start = recover(&wanted(), found.as_ref(), &state, Some(&slot), &server()).unwrap();
-        let end = low.frame.max(held.frame);
-        assert_eq!(start.cut_after, end);
-        let (log, writer) = Log::open(layout(&path), start.cut_after, scan).unwrap();
+        let end = watermark.frame.max(durable.frame);
+        assert_eq!(start.truncate_after, end);
+        let (log, writer) = Log::open(layout(&path), start.truncate_after, scan).unwrap();
         self.frames.truncate(end.0 as usize);
         let expected: Vec<_> =
-            (low.frame.0..end.0).map(|n| (FrameNo(n + 1), self.frames[n as usize].clone())).collect();
-        assert_eq!(read_all(&mut Reader::new(&log, low.frame)), expected);
+            (watermark.frame.0..end.0).map(|n| (FrameNo(n + 1), self.frames[n as usize].clone())).collect();
+        assert_eq!(read_all(&mut Reader::new(&log, watermark.frame)), expected);
         (self.log, self.writer, self.checkpoint) = (log, writer, start.checkpoint);
         self.durable = files(&path);
         self.deleted.clear();
@@ -214,7 +227,7 @@ fn unsynced(random: &mut Random, bytes: &[u8], kept: usize) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_a_power_cut_leaves_the_next_start_has_exactly_what_is_held() {
+fn power_cut_leaves_exactly_durable_frames() {
     let seed = seed();
     let (mut cuts, mut back, mut unsynced_frames) = (0, 0, 0);
     for run in 0..150 {
@@ -224,8 +237,8 @@ fn whatever_a_power_cut_leaves_the_next_start_has_exactly_what_is_held() {
             for _ in 0..random.below(12) {
                 life.step(&mut random);
             }
-            let held = life.checkpoint.held.frame.max(life.checkpoint.low.frame);
-            unsynced_frames += life.log.tail().frame.0 - held.0;
+            let durable = life.checkpoint.durable.frame.max(life.checkpoint.watermark.frame);
+            unsynced_frames += life.log.tail().frame.0 - durable.0;
             back += life.deleted.len();
             life.cut(&mut random);
             life.start();
@@ -240,7 +253,7 @@ fn whatever_a_power_cut_leaves_the_next_start_has_exactly_what_is_held() {
 /// the next start fsyncs the file although there is nothing left to cut. `disk::errors` shows that it does; here, what would
 /// be lost if it did not: frames that came back stand where new ones are held.
 #[test]
-fn frames_that_come_back_in_the_place_of_held_ones_would_be_read_in_their_stead() {
+fn resurrected_frames_are_read_without_truncation_fsync() {
     let mut life = Life::begin();
     let mut random = Random(1);
     life.append(&mut random);
@@ -251,7 +264,7 @@ fn frames_that_come_back_in_the_place_of_held_ones_would_be_read_in_their_stead(
     life.start();
     life.append(&mut random);
     life.hold();
-    let held = life.checkpoint.held.frame;
+    let durable = life.checkpoint.durable.frame;
     for (name, bytes) in stale {
         let path = life.directory.path().join(name);
         let grown = fs::metadata(&path).is_ok_and(|metadata| metadata.len() < bytes.len() as u64);
@@ -259,7 +272,7 @@ fn frames_that_come_back_in_the_place_of_held_ones_would_be_read_in_their_stead(
             fs::write(&path, bytes).unwrap();
         }
     }
-    let scan = Log::scan(life.directory.path(), life.checkpoint.low, held).unwrap();
+    let scan = Log::scan(&opened(life.directory.path()), life.checkpoint.watermark, durable).unwrap();
     let (log, _writer) = Log::open(layout(life.directory.path()), scan.good.frame, scan).unwrap();
     let read = read_all(&mut Reader::new(&log, FrameNo(0)));
     let differ = read.iter().any(|(number, content)| *content != life.frames[number.0 as usize - 1]);

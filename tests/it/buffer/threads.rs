@@ -1,4 +1,4 @@
-//! Writer, reader and keeper on threads of their own.
+//! Writer, reader and checkpointer on threads of their own.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_reader_on_another_thread_sees_every_frame_once_and_in_order() {
+fn concurrent_reader_sees_every_frame_once_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let config = LogConfig { max_size: 60_000, ..tiny(directory.path(), 4_000) };
     let (log, mut writer) = new_log(config);
@@ -49,14 +49,14 @@ fn a_reader_on_another_thread_sees_every_frame_once_and_in_order() {
                 if last % 3 == 0 {
                     assert!(log.sync().unwrap().frame >= FrameNo(last));
                 }
-                log.release(FrameNo(last)).unwrap();
+                log.reclaim(FrameNo(last)).unwrap();
             }
         });
     });
 }
 
 #[test]
-fn a_reader_that_asks_while_the_next_frame_is_written_gets_it_or_nothing() {
+fn read_during_append_gets_whole_frame_or_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = new_log(tiny(directory.path(), 4_000_000));
     let mut reader = Reader::new(&log, FrameNo(0));
@@ -78,7 +78,7 @@ fn a_reader_that_asks_while_the_next_frame_is_written_gets_it_or_nothing() {
 }
 
 #[test]
-fn a_reader_waits_for_more_than_it_has_read() {
+fn reader_waits_for_frames_beyond_its_position() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = filled(directory.path(), 300, 3);
     let mut reader = Reader::new(&log, FrameNo(0));
@@ -96,12 +96,12 @@ fn a_reader_waits_for_more_than_it_has_read() {
 }
 
 #[test]
-fn a_reader_survives_the_release_of_what_it_has_read_and_no_other() {
+fn reader_survives_reclaim_of_read_segments_only() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _writer) = filled(directory.path(), 300, 9);
     let (mut ahead, mut behind) = (Reader::new(&log, FrameNo(0)), Reader::new(&log, FrameNo(0)));
     let chunk = ahead.next_chunk().unwrap().unwrap();
-    log.release(chunk.last()).unwrap();
+    log.reclaim(chunk.last()).unwrap();
     assert_eq!(chunk.frames().count() as u64, chunk.last().0, "a chunk outlives its segment");
     assert_eq!(read_all(&mut ahead).len() as u64, 9 - chunk.last().0);
     assert!(matches!(behind.next_chunk(), Err(ReadError::Released { frame: FrameNo(1), .. })));

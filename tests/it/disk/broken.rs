@@ -68,9 +68,10 @@ impl Lab {
         let (hits, path) = (self.hits(), injection.paths[0].to_str().unwrap());
         assert!(!hits.is_empty(), "{injection:?} met nothing; log:\n{log}");
         assert_eq!(status.code(), Some(1), "{injection:?}: {log}");
-        let last = log.lines().last().unwrap();
+        // What is printed at the end: primary and hint, on lines of their own.
+        let last = log.lines().skip(log.lines().count().saturating_sub(3)).collect::<Vec<_>>().join("\n");
         println!("{}\n  {last}", hits[0]);
-        explains(last, path);
+        explains(&last, path);
     }
 
     /// Runs `forebay adopt` with this error, which ends it.
@@ -131,7 +132,13 @@ impl Lab {
     #[track_caller]
     pub fn finish(mut self) {
         self.flow.wait_until_told();
-        self.flow.daemon.assert_quiet(&["cannot be described", "the source is paused", "are sent again"]);
+        self.flow.daemon.assert_quiet(&[
+            "stream_unavailable",
+            "stream_not_described",
+            "stream_in_doubt",
+            "source_paused",
+            "records_retried",
+        ]);
         assert!(self.flow.daemon.terminate().success());
         let report = self.flow.check();
         println!("{report}");
@@ -143,7 +150,7 @@ impl Lab {
 #[track_caller]
 fn explains(said: &str, path: &str) {
     // A draft is known by what it is the draft of.
-    for text in [ERROR, path.trim_end_matches(".new"), "could not", "look at the disk", "then start again"] {
+    for text in [ERROR, path.trim_end_matches(".new"), "could not", "Look at the disk", "then start again"] {
         assert!(said.contains(text), "{text:?} is not said:\n{said}");
     }
 }

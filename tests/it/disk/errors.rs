@@ -6,7 +6,7 @@ use super::tracer::Injection;
 use crate::support::{SOON, eventually};
 
 #[test]
-fn an_error_at_any_write_or_fsync_of_a_first_start_stops_it_and_the_next_one_goes_on() {
+fn first_start_io_error_stops_and_next_start_recovers() {
     let Some(mut lab) = Lab::prepare() else { return };
     let (directory, checkpoint, draft) =
         (lab.directory(), lab.file("checkpoint"), lab.file("checkpoint.new"));
@@ -16,7 +16,8 @@ fn an_error_at_any_write_or_fsync_of_a_first_start_stops_it_and_the_next_one_goe
         eio("fsync", made),
         eio("pwrite64", &draft),
         eio("fsync", &draft),
-        eio("?rename,?renameat,renameat2", &draft),
+        // Relative to the directory, as all names are.
+        eio("?rename,?renameat,renameat2", &directory),
         // The checkpoint's entry; the log's, when it is opened; the dead letters'.
         eio("fsync", &directory).only(1),
         eio("fsync", &directory).only(2),
@@ -35,7 +36,7 @@ fn an_error_at_any_write_or_fsync_of_a_first_start_stops_it_and_the_next_one_goe
 }
 
 #[test]
-fn an_error_at_any_fsync_or_cut_of_a_later_start_stops_it_and_the_next_one_goes_on() {
+fn later_start_io_error_stops_and_next_start_recovers() {
     let Some(mut lab) = Lab::prepare() else { return };
     lab.flow.daemon.settings().confirm_after = Some("5s".to_owned());
     lab.flow.daemon.settings().max_size = "16 MiB".to_owned();
@@ -47,21 +48,22 @@ fn an_error_at_any_fsync_or_cut_of_a_later_start_stops_it_and_the_next_one_goes_
     lab.flow.start();
     lab.flow.mark();
     lab.wait_until_confirmed();
-    let held = lab.last_segment();
+    let durable = lab.last_segment();
     lab.bulk(600);
     eventually("a third segment is begun", SOON, || (segments(&lab.directory()).len() >= 3).then_some(()));
     lab.flow.daemon.kill9();
-    let (directory, checkpoint, beyond) = (lab.directory(), lab.file("checkpoint"), lab.last_segment());
+    let (directory, checkpoint) = (lab.directory(), lab.file("checkpoint"));
     let cases = [
         eio("pread64", &checkpoint),
         eio("fsync", &checkpoint),
         eio("fsync", &directory).only(1),
-        eio("pread64", &held),
-        eio("?unlink,unlinkat", beyond),
-        eio("ftruncate", &held),
-        eio("fsync", &held),
+        eio("pread64", &durable),
+        // Of a file relative to its directory.
+        eio("?unlink,unlinkat", &directory),
+        eio("ftruncate", &durable),
+        eio("fsync", &durable),
         // The fsync that failed has cut the file all the same: nothing is left to cut, but it must be fsynced again.
-        eio("fsync", &held),
+        eio("fsync", &durable),
         eio("fsync", &directory).only(2),
         // What a killed process has left in the page cache counts as written: it must be.
         eio("fsync", lab.file("dead_letters.jsonl")),
@@ -78,7 +80,7 @@ fn an_error_at_any_fsync_or_cut_of_a_later_start_stops_it_and_the_next_one_goes_
 type Provoke = fn(&mut Lab);
 
 #[test]
-fn an_error_while_it_runs_stops_it_and_the_next_start_loses_nothing() {
+fn io_error_while_running_stops_and_loses_nothing() {
     let Some(mut lab) = Lab::prepare() else { return };
     lab.flow.start();
     lab.flow.wait_until_it_moves("before");
@@ -96,7 +98,7 @@ fn an_error_while_it_runs_stops_it_and_the_next_start_loses_nothing() {
         ("segment", "fdatasync", mark),
         ("checkpoint", "pwrite64", mark),
         ("checkpoint", "fdatasync", mark),
-        // There is no segment yet: the keeper makes its entry durable.
+        // There is no segment yet: the checkpointer makes its entry durable.
         ("directory", "fsync", mark),
         ("segment", "pread64", mark),
         ("segment", "?unlink,unlinkat", answer),
@@ -108,6 +110,8 @@ fn an_error_while_it_runs_stops_it_and_the_next_start_loses_nothing() {
         }
         lab.wait_until_confirmed();
         let path = match on {
+            // Files are deleted relative to their directory.
+            "segment" if calls.contains("unlink") => lab.directory(),
             "segment" => lab.last_segment(),
             "directory" => lab.directory(),
             name => lab.file(name),
@@ -130,7 +134,7 @@ fn an_error_while_it_runs_stops_it_and_the_next_start_loses_nothing() {
 }
 
 #[test]
-fn a_dead_letter_that_cannot_be_written_is_not_lost() {
+fn unwritable_dead_letter_is_not_lost() {
     let Some(mut lab) = Lab::prepare() else { return };
     lab.flow.start();
     let letters = lab.file("dead_letters.jsonl");
@@ -161,7 +165,7 @@ fn a_dead_letter_that_cannot_be_written_is_not_lost() {
 }
 
 #[test]
-fn an_adoption_that_the_disk_refuses_can_be_tried_again() {
+fn adoption_failed_by_disk_can_be_repeated() {
     let Some(mut lab) = Lab::prepare() else { return };
     lab.flow.start();
     lab.flow.wait_until_it_moves("before");
@@ -205,7 +209,7 @@ fn an_adoption_that_the_disk_refuses_can_be_tried_again() {
 }
 
 #[test]
-fn a_quota_pauses_the_source_and_it_goes_on_by_itself() {
+fn exceeded_quota_pauses_source_until_space_is_free() {
     let Some(mut lab) = Lab::prepare() else { return };
     lab.flow.start();
     lab.flow.wait_until_it_moves("before");
@@ -215,12 +219,12 @@ fn a_quota_pauses_the_source_and_it_goes_on_by_itself() {
     let injection = Injection::error("EDQUOT", "pwrite64", lab.last_segment());
     let mut tracer = lab.attach(&injection);
     lab.flow.mark();
-    let line = lab.flow.daemon.wait_for_log("the source is paused");
-    assert!(line.contains("no room on the disk") && line.contains("the quota is used up"), "{line}");
+    let line = lab.flow.daemon.wait_for_event("source_paused");
+    assert!(line.contains("disk full") && line.contains("the quota is used up"), "{line}");
     let mark = lab.flow.daemon.mark();
     // It is raised.
     tracer.ask_to_end(crate::support::process::Signal::INT);
     lab.flow.stub.restart().unwrap();
-    lab.flow.daemon.wait_for_log_since(mark, "the log has room again");
+    lab.flow.daemon.wait_for_event_since(mark, "source_resumed");
     lab.finish();
 }

@@ -14,7 +14,16 @@ use crate::support::random::seed;
 use crate::support::{SOON, eventually};
 
 /// Alarms that a full disk brings, and an outage.
-const EXPECTED: [&str; 4] = ["the source is paused", "are sent again", "cannot be described", "dead"];
+const EXPECTED: [&str; 8] = [
+    "source_paused",
+    "records_retried",
+    "stream_unavailable",
+    "stream_not_described",
+    "stream_in_doubt",
+    "change_quarantined",
+    "dead_letters_written",
+    "dead_letters_full",
+];
 
 /// A daemon whose directory is on a small file system, far smaller than its log may get.
 struct Small {
@@ -59,7 +68,7 @@ impl Small {
         path
     }
 
-    fn slot_is_held_back(&self) -> bool {
+    fn slot_is_durable_back(&self) -> bool {
         self.flow.confirmed() < Some(self.flow.wal_end())
     }
 
@@ -73,7 +82,7 @@ impl Small {
         eventually("the paused connection is kept alive", SOON, || {
             (self.flow.postgres.value(&alive) == "1").then_some(())
         });
-        let restarts = self.flow.daemon.log().iter().filter(|line| line.contains("is opened again")).count();
+        let restarts = self.flow.daemon.count_events("source_disconnected");
         assert_eq!(restarts, 0, "the connection was lost meanwhile");
     }
 
@@ -93,7 +102,7 @@ fn sequence(directory: &Path) -> u64 {
 }
 
 #[test]
-fn a_full_file_system_pauses_the_source_and_everything_else_goes_on() {
+fn full_file_system_pauses_only_the_source() {
     let Some(mut small) = Small::prepare(32) else { return };
     small.flow.start();
     small.flow.wait_until_it_moves("before");
@@ -101,10 +110,10 @@ fn a_full_file_system_pauses_the_source_and_everything_else_goes_on() {
     for _ in 0..8 {
         small.fill(4);
     }
-    let line = small.flow.daemon.wait_for_log("the source is paused");
+    let line = small.flow.daemon.wait_for_event("source_paused");
     assert!(line.contains("the file system is full"), "{line}");
     small.connection_outlives_the_timeout();
-    assert!(small.slot_is_held_back(), "Postgres keeps what has no room here");
+    assert!(small.slot_is_durable_back(), "Postgres keeps what has no room here");
     // The stream is back, and somebody else has taken the last block: only what the log gives back is left.
     let directory = small.flow.daemon.buffer_directory();
     let (before, mark) = (sequence(&directory), small.flow.daemon.mark());
@@ -116,7 +125,7 @@ fn a_full_file_system_pauses_the_source_and_everything_else_goes_on() {
     eventually("the checkpoint is written on the full disk", SOON, || {
         (sequence(&directory) > before).then_some(())
     });
-    small.flow.daemon.wait_for_log_since(mark, "the log has room again");
+    small.flow.daemon.wait_for_event_since(mark, "source_resumed");
     small.flow.wait_until_told();
     // Full again, it starts and goes on, also after a kill.
     small.flow.stub.stop();
@@ -139,7 +148,7 @@ fn a_full_file_system_pauses_the_source_and_everything_else_goes_on() {
 }
 
 #[test]
-fn a_dead_letter_waits_for_room_and_the_events_of_other_keys_do_not() {
+fn dead_letter_on_full_disk_blocks_only_its_key() {
     let Some(mut small) = Small::prepare(32) else { return };
     small.flow.start();
     small.flow.wait_until_it_moves("before");
@@ -152,8 +161,8 @@ fn a_dead_letter_waits_for_room_and_the_events_of_other_keys_do_not() {
         "insert into lab.plates (plate_id, barcode, notes) values (5, 'P5', repeat('long ', 300000)); \
          update lab.plates set notes = 'short' where plate_id = 5",
     );
-    let line = small.flow.daemon.wait_for_log("make room");
-    assert!(line.contains("dead_letters.jsonl") && line.contains("others go on"), "{line}");
+    let line = small.flow.daemon.wait_for_event("dead_letters_full");
+    assert!(line.contains("dead_letters.jsonl") && line.contains("keys are blocked"), "{line}");
     small.flow.wait_until_it_moves("the events of other keys");
     let second = |change: &Change| change.key == "5" && change.version == Some(2);
     assert!(!small.flow.told().iter().any(second), "its key waits");

@@ -20,7 +20,7 @@ fn power_cuts_lose_and_reorder_nothing() {
 }
 
 #[test]
-fn a_power_cut_in_a_first_start_needs_nobody_to_adopt() {
+fn power_cut_in_first_start_needs_no_adoption() {
     let cuts = rounds(5);
     let Some(rig) = Rig::prepare(seed()) else { return };
     let summary = rig.run_first_starts(cuts);
@@ -29,14 +29,14 @@ fn a_power_cut_in_a_first_start_needs_nobody_to_adopt() {
 }
 
 #[test]
-fn a_power_cut_without_fsync_is_found() {
+fn missing_fsync_is_found_by_power_cut() {
     if !tracer::is_here() {
         return;
     }
     let seed = seed();
     for (void, says) in [
-        (Void::Everything, "has only ever confirmed"),
-        (Void::Checkpoint, "has only ever confirmed"),
+        (Void::Everything, r#"code="slot_ahead""#),
+        (Void::Checkpoint, r#"code="slot_ahead""#),
         (Void::Log, "cannot be read"),
     ] {
         let Some(rig) = Rig::prepare(seed) else { return };

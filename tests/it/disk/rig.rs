@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use forebay::buffer::checkpoint::{Checkpoint, CheckpointFile};
+use forebay::buffer::disk::Directory;
 
 use super::tracer::Injection;
 use super::volume::Volume;
@@ -39,7 +40,7 @@ pub enum Void {
 
 /// What happens before a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scene {
+enum Fixture {
     /// Kinesis is away until the slot has passed what only the log has; it may be back for a moment.
     Outage,
     /// Until something was confirmed.
@@ -66,7 +67,7 @@ pub struct Rig {
 struct Counts {
     cuts: usize,
     /// The log had what Postgres may have forgotten and the stream did not have yet.
-    held_only: usize,
+    durable_only: usize,
     /// Most segments that a cut has left.
     segments: usize,
 }
@@ -75,7 +76,7 @@ struct Counts {
 #[derive(Clone, Debug)]
 pub struct Summary {
     pub cuts: usize,
-    pub held_only: usize,
+    pub durable_only: usize,
     pub segments: usize,
     pub refused: Option<String>,
     pub report: Report,
@@ -85,7 +86,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cuts, held_only, segments, refused, report, seconds, seed } = self;
+        let Self { cuts, durable_only, segments, refused, report, seconds, seed } = self;
         let (rows, duplicates) = (report.committed, report.duplicates);
         let (lost, reordered) = (report.lost.len(), report.reordered.len());
         write!(
@@ -94,7 +95,7 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "refused={} held_only_rounds={held_only} segments_max={segments} ",
+            "refused={} held_only_rounds={durable_only} segments_max={segments} ",
             u8::from(refused.is_some())
         )?;
         write!(f, "seconds={seconds} seed={seed}")
@@ -108,7 +109,7 @@ impl Summary {
         assert_eq!(self.refused, None, "{self}");
         self.report.assert_clean();
         assert_eq!(self.report.notices, 0, "nobody has adopted anything");
-        assert!(self.held_only > 0, "no cut met changes that only the log had: {self}");
+        assert!(self.durable_only > 0, "no cut met changes that only the log had: {self}");
         assert!(self.segments > 1, "the log never had two segments: {self}");
     }
 }
@@ -129,8 +130,8 @@ impl Rig {
         self.begin();
         let mut refused = None;
         for round in 0..rounds {
-            let scene = [Scene::Outage, Scene::Healthy, Scene::Early][round % 3];
-            refused = self.round(scene, Void::Nobodys).err();
+            let fixture = [Fixture::Outage, Fixture::Healthy, Fixture::Early][round % 3];
+            refused = self.round(fixture, Void::Nobodys).err();
             if refused.is_some() {
                 break;
             }
@@ -141,7 +142,7 @@ impl Rig {
     /// A start in order, an outage with fsync doing nothing, a cut: what comes of it.
     pub fn run_without_fsync(mut self, void: Void) -> Summary {
         self.begin();
-        let refused = self.round(Scene::Outage, void).err();
+        let refused = self.round(Fixture::Outage, void).err();
         // What a cut has taken does not come however long one waits.
         self.finish(refused, Duration::from_secs(20))
     }
@@ -183,9 +184,9 @@ impl Rig {
     }
 
     /// Start, live, cut. `Err`: it has refused to start, and why.
-    fn round(&mut self, scene: Scene, void: Void) -> Result<(), String> {
-        let confirm_after = match scene {
-            Scene::Outage if !self.random.once_in(4) => *self.random.pick(&["0s", "1s"]),
+    fn round(&mut self, fixture: Fixture, void: Void) -> Result<(), String> {
+        let confirm_after = match fixture {
+            Fixture::Outage if !self.random.once_in(4) => *self.random.pick(&["0s", "1s"]),
             _ => *self.random.pick(&["0s", "1s", "5s"]),
         };
         self.flow.daemon.settings().confirm_after = Some(confirm_after.to_owned());
@@ -194,13 +195,13 @@ impl Rig {
         self.flow.daemon.settings().through =
             injection.map(|injection| injection.through(&report)).unwrap_or_default();
         self.flow.daemon.start_again();
-        if scene != Scene::Early {
+        if fixture != Fixture::Early {
             self.started()?;
         }
-        match scene {
-            Scene::Outage => self.live_without_kinesis(void),
-            Scene::Healthy => self.live(),
-            Scene::Early => self.pass(1_500),
+        match fixture {
+            Fixture::Outage => self.live_without_kinesis(void),
+            Fixture::Healthy => self.live(),
+            Fixture::Early => self.pass(1_500),
         }
         if void == Void::Nobodys {
             self.write_something_back();
@@ -214,7 +215,7 @@ impl Rig {
     fn started(&mut self) -> Result<(), String> {
         let daemon = &mut self.flow.daemon;
         let receives = eventually("it starts, or refuses", SOON, || {
-            let receives = daemon.log().iter().any(|line| line.contains("receiving"));
+            let receives = daemon.count_events("receiving") > 0;
             (receives || !daemon.is_running()).then_some(receives)
         });
         if receives {
@@ -284,7 +285,7 @@ impl Rig {
         self.counts.cuts += 1;
         let directory = self.flow.daemon.buffer_directory();
         if let Some(checkpoint) = self.checkpoint() {
-            self.counts.held_only += usize::from(checkpoint.held.frame > checkpoint.low.frame);
+            self.counts.durable_only += usize::from(checkpoint.durable.frame > checkpoint.watermark.frame);
         }
         let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let segments =
@@ -294,7 +295,7 @@ impl Rig {
 
     /// What the directory of the dead daemon says.
     fn checkpoint(&self) -> Option<Checkpoint> {
-        let directory = self.flow.daemon.buffer_directory();
+        let directory = Directory::open(&self.flow.daemon.buffer_directory()).ok()?;
         CheckpointFile::open(&directory).ok().and_then(|(_, checkpoint)| checkpoint)
     }
 
@@ -306,7 +307,7 @@ impl Rig {
             Void::Checkpoint => vec![directory.join("checkpoint")],
             Void::Log => {
                 // After a stop in order, the next frame begins a segment of its own.
-                let next = self.checkpoint().expect("it has stopped in order").held.frame.next();
+                let next = self.checkpoint().expect("it has stopped in order").durable.frame.next();
                 vec![directory.join(format!("{:020}.log", next.0))]
             }
         };
@@ -330,9 +331,9 @@ impl Rig {
                 history.iter().all(|change| told.contains(change)).then_some(())
             });
         }
-        let Counts { cuts, held_only, segments } = self.counts;
+        let Counts { cuts, durable_only, segments } = self.counts;
         let (report, seconds) = (self.flow.check(), self.began.elapsed().as_secs());
-        let summary = Summary { cuts, held_only, segments, refused, report, seconds, seed: self.seed };
+        let summary = Summary { cuts, durable_only, segments, refused, report, seconds, seed: self.seed };
         println!("{summary}");
         summary
     }

@@ -149,8 +149,8 @@ fn clear_leftovers(place: &Path) {
     for entry in fs::read_dir(place).unwrap().flatten() {
         let home = entry.path();
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) && home.is_dir();
-        let held = || File::open(home.join("owner")).is_ok_and(|owner| owner.try_lock().is_err());
-        if ours && !held() {
+        let durable = || File::open(home.join("owner")).is_ok_and(|owner| owner.try_lock().is_err());
+        if ours && !durable() {
             detach(&home.join("mount"));
             fs::remove_dir_all(&home).unwrap_or_else(|error| eprintln!("{}: {error}", home.display()));
         }
@@ -192,7 +192,7 @@ fn run(command: &mut Command) {
 
 /// The rig itself: what was fsynced is there after the cut, what was only written is not.
 #[test]
-fn a_power_cut_takes_what_was_not_fsynced_and_nothing_else() {
+fn power_cut_takes_exactly_unsynced_writes() {
     let Some(mut volume) = Volume::make(16) else { return };
     let path = |name: &str| volume.mount_point().join(name);
     let (kept, lost, grown) = (path("kept"), path("lost"), path("grown"));
@@ -212,7 +212,7 @@ fn a_power_cut_takes_what_was_not_fsynced_and_nothing_else() {
 }
 
 #[test]
-fn nothing_stays_mounted_when_a_test_ends_or_is_killed() {
+fn no_mount_outlives_its_test() {
     let Some(volume) = Volume::make(16) else { return };
     let (home, point) = (volume.home.clone(), volume.mount_point());
     let is_mounted = || fs::read_to_string("/proc/self/mounts").unwrap().contains(point.to_str().unwrap());

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::e2e::shape::assert_shape;
 use crate::support::checker;
+use crate::support::fixture::{Fixture, events};
 use crate::support::postgres::Version;
 use crate::support::random::seed;
-use crate::support::scene::{Scene, events};
 use crate::support::workload::Workload;
 use crate::support::{SOON, poll};
 
@@ -35,27 +35,27 @@ const SCHEMA: &str = "
 type Expected = (&'static str, Option<&'static str>, Value, Option<&'static str>);
 
 #[test]
-fn on_postgres_14() {
+fn postgres_14_operations_are_published() {
     operations(Version(14));
 }
 
 #[test]
-fn on_postgres_15() {
+fn postgres_15_operations_are_published() {
     operations(Version(15));
 }
 
 #[test]
-fn on_postgres_16() {
+fn postgres_16_operations_are_published() {
     operations(Version(16));
 }
 
 #[test]
-fn on_postgres_17() {
+fn postgres_17_operations_are_published() {
     operations(Version(17));
 }
 
 #[test]
-fn on_postgres_18() {
+fn postgres_18_operations_are_published() {
     operations(Version(18));
 }
 
@@ -64,22 +64,22 @@ fn operations(version: Version) {
         return;
     }
     let seed = seed();
-    let mut scene = Scene::prepare(version);
-    scene.postgres.execute(SCHEMA);
+    let mut fixture = Fixture::prepare(version);
+    fixture.postgres.execute(SCHEMA);
     let tables =
         ["t.def", "t.whole", "t.idx", "t.keyless", "t.part", "lab.plates", "lab.samples", "lab.transfers"];
-    scene.daemon.settings().tables = tables.map(str::to_owned).to_vec();
-    scene.go_on();
+    fixture.daemon.settings().tables = tables.map(str::to_owned).to_vec();
+    fixture.go_on();
     let steps = [rows(), identities(), partitions_and_truncate(), ddl(), transactions()];
     let mut expected = Vec::new();
-    let mut session = scene.postgres.session("postgres");
+    let mut session = fixture.postgres.session("postgres");
     for (sql, events) in steps.into_iter().flatten() {
         session.execute(sql);
         expected.extend(events);
     }
     let mut seen = Vec::new();
     let complete = poll(SOON, || {
-        seen = ours(&events(&scene.records()));
+        seen = ours(&events(&fixture.records()));
         (seen.len() >= expected.len()).then_some(())
     });
     for (event, expected) in seen.iter().zip(&expected) {
@@ -91,14 +91,14 @@ fn operations(version: Version) {
         seen.len(),
         expected.len()
     );
-    Workload::new(&scene.postgres, seed).commit(20);
+    Workload::new(&fixture.postgres, seed).commit(20);
     // The checker knows only the lab's own tables.
-    scene.wait_until_told();
-    let mut records = scene.records();
+    fixture.wait_until_told();
+    let mut records = fixture.records();
     records.retain(|record| !String::from_utf8_lossy(&record.data).contains("\"type\":\"t."));
-    checker::check(&scene.postgres.history(), &records).assert_clean();
-    assert_shape(&scene.records());
-    scene.daemon.assert_quiet(&[]);
+    checker::check(&fixture.postgres.history(), &records).assert_clean();
+    assert_shape(&fixture.records());
+    fixture.daemon.assert_quiet(&[]);
 }
 
 /// The events of schema t, in the order of their sequence.

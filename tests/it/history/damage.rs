@@ -4,26 +4,26 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use crate::support::fixture::Fixture;
 use crate::support::postgres::Version;
-use crate::support::scene::Scene;
 use crate::support::{SOON, eventually};
 
 /// Kinesis is away, ten plates are held, the daemon has been killed.
-fn holding() -> Scene {
-    let mut scene = Scene::start(Version::usual());
-    scene.plates(0..5);
-    scene.wait_until_told().assert_clean();
-    scene.kinesis.stop();
-    scene.plates(5..15);
+fn holding() -> Fixture {
+    let mut fixture = Fixture::start(Version::usual());
+    fixture.plates(0..5);
+    fixture.wait_until_told().assert_clean();
+    fixture.kinesis.stop();
+    fixture.plates(5..15);
     // Held, and so confirmed, although nobody has published them.
-    scene.wait_until_confirmed();
-    scene.daemon.kill9();
-    scene
+    fixture.wait_until_confirmed();
+    fixture.daemon.kill9();
+    fixture
 }
 
 /// Flips bits in the middle of what the plates 5 to 14 left in the last segment.
-fn damage(scene: &Scene) {
-    let entries = std::fs::read_dir(scene.daemon.buffer_directory()).unwrap();
+fn damage(fixture: &Fixture) {
+    let entries = std::fs::read_dir(fixture.daemon.buffer_directory()).unwrap();
     let segments: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     for path in segments {
         let Ok(bytes) = std::fs::read(&path) else { continue };
@@ -37,82 +37,76 @@ fn damage(scene: &Scene) {
 }
 
 #[test]
-fn damage_of_what_postgres_has_forgotten_is_refused_and_adopt_keeps_the_rest() {
-    let mut scene = holding();
-    damage(&scene);
-    scene.refuses(&[
-        "the log is damaged",
-        "Frames",
-        "held and not published",
-        "does not have them any more",
-        "forebay adopt --reason",
-    ]);
-    let said = scene.adopt(&[]);
-    assert!(said.contains("held frames kept:   9"), "{said}");
-    assert!(said.contains("held frames lost:   1"), "{said}");
-    scene.kinesis.start_again();
-    let before = scene.postgres.history().len();
-    scene.go_on();
-    scene.plates(20..25);
-    scene.gap(1);
-    let mut told = scene.postgres.history();
-    let now = told.split_off(before);
-    scene.wait_until_all_told(&now);
+fn unrecoverable_damage_is_refused_and_adopt_keeps_rest() {
+    let mut fixture = holding();
+    damage(&fixture);
+    fixture.refuses(&[r#"code="log_damaged""#, "Frames", "forebay adopt --reason"]);
+    let said = fixture.adopt(&[]);
+    assert!(said.contains("durable frames kept:  9"), "{said}");
+    assert!(said.contains("durable frames lost:  1"), "{said}");
+    fixture.kinesis.start_again();
+    let before = fixture.postgres.history().len();
+    fixture.go_on();
+    fixture.plates(20..25);
+    fixture.gap(1);
+    let mut ever_confirmed = fixture.postgres.history();
+    let now = ever_confirmed.split_off(before);
+    fixture.wait_until_all_told(&now);
     // All but plate 9, which stood where the damage is.
-    told.retain(|change| change.key != "9");
-    scene.wait_until_all_told(&told);
-    let audit = std::fs::read_to_string(scene.daemon.buffer_directory().join("adoptions.jsonl")).unwrap();
+    ever_confirmed.retain(|change| change.key != "9");
+    fixture.wait_until_all_told(&ever_confirmed);
+    let audit = std::fs::read_to_string(fixture.daemon.buffer_directory().join("adoptions.jsonl")).unwrap();
     assert!(audit.contains("the test says so") && audit.contains("\"frames_lost\":1"), "{audit}");
 }
 
 #[test]
-fn damage_of_what_postgres_still_has_is_mended_by_itself() {
-    let mut scene = Scene::start(Version::usual());
-    scene.plates(0..5);
-    scene.wait_until_told().assert_clean();
-    scene.wait_until_confirmed();
-    scene.kinesis.stop();
+fn recoverable_damage_is_repaired_from_slot() {
+    let mut fixture = Fixture::start(Version::usual());
+    fixture.plates(0..5);
+    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_confirmed();
+    fixture.kinesis.stop();
     // A transaction that is still open when the others commit does not hold the slot back; one that began before does
     // not either. So the slot is copied before, and put in the place of the one that has confirmed.
-    scene.postgres.query("select pg_copy_logical_replication_slot('forebay_lab', 'kept')");
-    scene.plates(5..15);
-    scene.wait_until_confirmed();
-    scene.daemon.kill9();
+    fixture.postgres.query("select pg_copy_logical_replication_slot('forebay_lab', 'kept')");
+    fixture.plates(5..15);
+    fixture.wait_until_confirmed();
+    fixture.daemon.kill9();
     eventually("the slot is free", SOON, || {
-        (scene.postgres.value("select active from pg_replication_slots where slot_name = 'forebay_lab'")
+        (fixture.postgres.value("select active from pg_replication_slots where slot_name = 'forebay_lab'")
             == "f")
             .then_some(())
     });
-    scene.postgres.query("select pg_drop_replication_slot('forebay_lab')");
-    scene.postgres.query("select pg_copy_logical_replication_slot('kept', 'forebay_lab')");
-    damage(&scene);
-    scene.kinesis.start_again();
-    scene.go_on();
-    scene.plates(15..20);
-    scene.wait_until_told().assert_clean();
+    fixture.postgres.query("select pg_drop_replication_slot('forebay_lab')");
+    fixture.postgres.query("select pg_copy_logical_replication_slot('kept', 'forebay_lab')");
+    damage(&fixture);
+    fixture.kinesis.start_again();
+    fixture.go_on();
+    fixture.plates(15..20);
+    fixture.wait_until_told().assert_clean();
 }
 
 #[test]
-fn a_damaged_checkpoint_is_refused() {
-    let mut scene = holding();
-    let path = scene.daemon.buffer_directory().join("checkpoint");
+fn damaged_checkpoint_is_refused() {
+    let mut fixture = holding();
+    let path = fixture.daemon.buffer_directory().join("checkpoint");
     let length = std::fs::metadata(&path).unwrap().len();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(&vec![0xAA; usize::try_from(length).unwrap()], 0).unwrap();
-    scene.refuses(&["checkpoint", "forebay adopt --reason"]);
+    fixture.refuses(&[r#"code="checkpoint_damaged""#, "forebay adopt --reason"]);
 }
 
 #[test]
-fn segments_without_a_checkpoint_are_refused_and_adopt_starts_over() {
-    let mut scene = holding();
-    std::fs::remove_file(scene.daemon.buffer_directory().join("checkpoint")).unwrap();
-    scene.refuses(&["log segments but no checkpoint", "forebay adopt --reason"]);
-    scene.adopt(&[]);
-    scene.kinesis.start_again();
-    let before = scene.postgres.history().len();
-    scene.go_on();
-    scene.plates(20..25);
-    scene.gap(1);
-    let now = scene.postgres.history().split_off(before);
-    scene.wait_until_all_told(&now);
+fn segments_without_checkpoint_are_refused_until_adopted() {
+    let mut fixture = holding();
+    std::fs::remove_file(fixture.daemon.buffer_directory().join("checkpoint")).unwrap();
+    fixture.refuses(&[r#"code="checkpoint_missing""#, "forebay adopt --reason"]);
+    fixture.adopt(&[]);
+    fixture.kinesis.start_again();
+    let before = fixture.postgres.history().len();
+    fixture.go_on();
+    fixture.plates(20..25);
+    fixture.gap(1);
+    let now = fixture.postgres.history().split_off(before);
+    fixture.wait_until_all_told(&now);
 }

@@ -3,48 +3,48 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::daemon::{Daemon, Settings};
+use crate::support::fixture::Fixture;
 use crate::support::kinesis::Kinesis;
 use crate::support::postgres::{Postgres, Version};
-use crate::support::scene::Scene;
 
 /// A daemon that has published five plates and was stopped.
-fn stopped() -> Scene {
-    let mut scene = Scene::start(Version::usual());
-    scene.plates(0..5);
-    scene.wait_until_told().assert_clean();
-    assert!(scene.daemon.terminate().success());
-    scene
+fn stopped() -> Fixture {
+    let mut fixture = Fixture::start(Version::usual());
+    fixture.plates(0..5);
+    fixture.wait_until_told().assert_clean();
+    assert!(fixture.daemon.terminate().success());
+    fixture
 }
 
-fn goes_on(scene: &mut Scene) {
-    let before = scene.postgres.history().len();
-    scene.go_on();
-    scene.plates(500..505);
-    scene.gap(1);
-    let now = scene.postgres.history().split_off(before);
-    scene.wait_until_all_told(&now);
-    assert!(scene.daemon.terminate().success());
+fn goes_on(fixture: &mut Fixture) {
+    let before = fixture.postgres.history().len();
+    fixture.go_on();
+    fixture.plates(500..505);
+    fixture.gap(1);
+    let now = fixture.postgres.history().split_off(before);
+    fixture.wait_until_all_told(&now);
+    assert!(fixture.daemon.terminate().success());
 }
 
 #[test]
-fn another_cluster_behind_the_url_is_refused() {
-    let mut scene = stopped();
+fn another_cluster_is_refused() {
+    let mut fixture = stopped();
     let other = Postgres::lab(Version::usual());
     other.execute("create publication forebay_lab for table lab.plates, lab.samples, lab.transfers");
     other.query("select pg_create_logical_replication_slot('forebay_lab', 'pgoutput')");
-    scene.daemon.settings().url = other.url("forebay");
-    scene.refuses(&[
-        "belongs to another database cluster (system identifier)",
-        "correct the configuration",
+    fixture.daemon.settings().url = other.url("forebay");
+    fixture.refuses(&[
+        r#"code="directory_of_other_source""#,
+        "database cluster (system identifier)",
         "forebay adopt --reason",
     ]);
-    scene.postgres = other;
-    scene.adopt(&[]);
-    goes_on(&mut scene);
+    fixture.postgres = other;
+    fixture.adopt(&[]);
+    goes_on(&mut fixture);
 }
 
 #[test]
-fn a_changed_slot_publication_or_name_is_refused() {
+fn changed_slot_publication_or_name_is_refused() {
     type Change = fn(&mut Settings);
     let changes: [(Change, &str); 3] = [
         (
@@ -52,40 +52,47 @@ fn a_changed_slot_publication_or_name_is_refused() {
                 settings.slot = "other".to_owned();
                 settings.more.push(("source".to_owned(), "publication = \"forebay_lab\"".to_owned()));
             },
-            "another slot",
+            "different slot",
         ),
         (
             |settings| settings.more.push(("source".to_owned(), "publication = \"other\"".to_owned())),
-            "another publication",
+            "different publication",
         ),
-        (|settings| settings.name = "other".to_owned(), "another source (name)"),
+        (|settings| settings.name = "other".to_owned(), "different source (name)"),
     ];
     for (change, what) in changes {
-        let mut scene = stopped();
-        change(scene.daemon.settings());
-        scene.refuses(
-            &[what, "forebay_lab", "other", "correct the configuration", "forebay adopt --reason"].map(
-                |text| {
-                    if what.contains("name") && text == "forebay_lab" { "urn:forebay:lab" } else { text }
-                },
-            ),
+        let mut fixture = stopped();
+        change(fixture.daemon.settings());
+        fixture.refuses(
+            &[r#"code="directory_of_other_source""#, what, "forebay_lab", "other", "forebay adopt --reason"]
+                .map(
+                    |text| {
+                        if what.contains("name") && text == "forebay_lab" { "urn:forebay:lab" } else { text }
+                    },
+                ),
         );
-        assert_eq!(scene.slots_and_publications(), "forebay_lab/forebay_lab", "nothing was created");
+        assert_eq!(fixture.slots_and_publications(), "forebay_lab/forebay_lab", "nothing was created");
         // A slot that is older than its publication cannot read what was written between them.
         let recreate: &[&str] =
             if what.contains("publication") { &["--recreate-slot", "forebay_lab"] } else { &[] };
-        scene.adopt(recreate);
-        goes_on(&mut scene);
+        fixture.adopt(recreate);
+        goes_on(&mut fixture);
     }
 }
 
 #[test]
-fn another_database_of_the_cluster_is_refused() {
-    let mut scene = stopped();
-    scene.postgres.execute("create database other");
-    let url = scene.daemon.settings().url.replace("/lab", "/other");
-    scene.daemon.settings().url = url;
-    scene.refuses(&["another database", "\"lab\"", "\"other\"", "forebay adopt --reason"]);
+fn another_database_is_refused() {
+    let mut fixture = stopped();
+    fixture.postgres.execute("create database other");
+    let url = fixture.daemon.settings().url.replace("/lab", "/other");
+    fixture.daemon.settings().url = url;
+    fixture.refuses(&[
+        r#"code="directory_of_other_source""#,
+        "different database",
+        "lab",
+        "other",
+        "forebay adopt --reason",
+    ]);
 }
 
 /// kinesalite says the time of creation in whole seconds: waits until a stream that is made now has another.
@@ -96,64 +103,64 @@ fn another_second() {
 }
 
 #[test]
-fn a_recreated_stream_is_refused() {
-    let mut scene = stopped();
-    scene.kinesis.delete_stream("lab-events");
+fn recreated_stream_is_refused() {
+    let mut fixture = stopped();
+    fixture.kinesis.delete_stream("lab-events");
     another_second();
-    scene.kinesis.create_stream("lab-events", 2);
-    scene.refuses(&["belongs to the stream", "recreated", "forebay adopt --reason"]);
-    scene.adopt(&[]);
-    goes_on(&mut scene);
+    fixture.kinesis.create_stream("lab-events", 2);
+    fixture.refuses(&[r#"code="directory_of_other_stream""#, "forebay adopt --reason"]);
+    fixture.adopt(&[]);
+    goes_on(&mut fixture);
 }
 
 #[test]
-fn a_stream_recreated_under_a_running_daemon_is_noticed_before_anything_of_it_is_taken_for_the_old_one() {
-    let mut scene = Scene::start(Version::usual());
-    scene.plates(0..5);
-    scene.wait_until_told().assert_clean();
-    scene.kinesis.delete_stream("lab-events");
+fn recreated_stream_is_detected_before_next_put() {
+    let mut fixture = Fixture::start(Version::usual());
+    fixture.plates(0..5);
+    fixture.wait_until_told().assert_clean();
+    fixture.kinesis.delete_stream("lab-events");
     another_second();
-    scene.kinesis.create_stream("lab-events", 2);
+    fixture.kinesis.create_stream("lab-events", 2);
     // It looks once a minute.
-    let ended = || (!scene.daemon.is_running()).then_some(());
+    let ended = || (!fixture.daemon.is_running()).then_some(());
     crate::support::eventually("the daemon has noticed", crate::support::SOON * 2, ended);
-    scene.gives_up(&["belongs to the stream", "forebay adopt --reason"]);
+    fixture.gives_up(&[r#"code="directory_of_other_stream""#, "forebay adopt --reason"]);
 }
 
 #[test]
 fn another_stream_is_refused() {
-    let mut scene = stopped();
-    scene.kinesis.create_stream("other", 1);
-    scene.daemon.settings().stream = "other".to_owned();
-    scene.refuses(&["belongs to the stream", "other", "forebay adopt --reason"]);
+    let mut fixture = stopped();
+    fixture.kinesis.create_stream("other", 1);
+    fixture.daemon.settings().stream = "other".to_owned();
+    fixture.refuses(&[r#"code="directory_of_other_stream""#, "stream/other", "forebay adopt --reason"]);
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_is_refused() {
-    let scene = Scene::start(Version::usual());
-    let directory = scene.daemon.buffer_directory();
-    let output = scene.daemon.run(&["adopt", "--reason", "while it runs"]);
+fn second_daemon_on_same_directory_is_refused() {
+    let fixture = Fixture::start(Version::usual());
+    let directory = fixture.daemon.buffer_directory();
+    let output = fixture.daemon.run(&["adopt", "--reason", "while it runs"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains(&directory.display().to_string()) && said.contains("process"), "{said}");
-    let settings = Settings::lab(&scene.postgres, &scene.kinesis);
+    let settings = Settings::lab(&fixture.postgres, &fixture.kinesis);
     let mut second = Daemon::prepare_on(settings, &directory);
     second.start_again();
     assert_eq!(second.wait().code(), Some(1));
     let said = second.log().join("\n");
     assert!(said.contains(&directory.display().to_string()) && said.contains("process"), "{said}");
     println!("refused: {said}");
-    scene.plates(0..3);
-    scene.wait_until_told().assert_clean();
+    fixture.plates(0..3);
+    fixture.wait_until_told().assert_clean();
 }
 
 #[test]
-fn a_second_daemon_on_the_same_slot_waits_and_disturbs_nobody() {
-    let scene = Scene::start(Version::usual());
-    let kinesis: &Kinesis = &scene.kinesis;
-    let mut second = Daemon::start(Settings::lab(&scene.postgres, kinesis));
+fn second_daemon_on_same_slot_waits() {
+    let fixture = Fixture::start(Version::usual());
+    let kinesis: &Kinesis = &fixture.kinesis;
+    let mut second = Daemon::start(Settings::lab(&fixture.postgres, kinesis));
     // An empty directory: refused, because the slot is in use by another one.
     assert_eq!(second.wait().code(), Some(1));
-    scene.plates(0..3);
-    scene.wait_until_told().assert_clean();
+    fixture.plates(0..3);
+    fixture.wait_until_told().assert_clean();
 }

@@ -1,11 +1,11 @@
-//! JSON with exact numbers, and when two values count as the same.
+//! JSON with exact numbers, and equality of values.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use forebay::types::Kind;
 
-/// A JSON value whose numbers are kept as they were written.
+/// A JSON value whose numbers keep their text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Json {
     Word(String),
@@ -15,8 +15,8 @@ pub(super) enum Json {
     Object(BTreeMap<String, Self>),
 }
 
-/// Whether `ours` is not what the server's `expected` asks for: the same value; timestamptz with `Z`, bytea in base64.
-/// Numbers must have the same digits, but inside of json, where ours are the author's and the server's jsonb's.
+/// Whether `ours` differs from the server's `expected`: the same value, timestamptz with `Z`, bytea in base64.
+/// Numbers must have the same digits, except inside json, where the server's jsonb normalises them.
 pub(super) fn differs(kind: &Kind, ours: &Json, expected: &Json) -> bool {
     match (kind, ours, expected) {
         (Kind::TimestampTz, Json::String(ours), Json::String(expected)) => {
@@ -30,7 +30,7 @@ pub(super) fn differs(kind: &Kind, ours: &Json, expected: &Json) -> bool {
             Json::Array(expected),
         ) => {
             let item_differs = |(ours, expected)| {
-                // Another dimension, or another array as an element: JSON does not tell.
+                // Another dimension, or another array as an element: JSON cannot distinguish them.
                 differs(element, ours, expected) && differs(kind, ours, expected)
             };
             ours.len() != expected.len() || ours.iter().zip(expected).any(item_differs)
@@ -86,7 +86,7 @@ fn decimal(number: &str) -> (bool, String, i64) {
 }
 
 impl Json {
-    /// Reads a document that is known to be JSON.
+    /// Parses a valid JSON document.
     pub(super) fn parse(text: &str) -> Self {
         let mut rest = text;
         let value = Self::read(&mut rest);
@@ -126,7 +126,7 @@ impl Json {
     }
 }
 
-/// Skips the opening bracket or the comma, or takes the closing bracket.
+/// Skips the opening bracket or the comma, or consumes the closing bracket.
 fn closes(rest: &mut &str, bracket: char) -> bool {
     let (opens, after) = rest.trim_start().split_at(1);
     if let Some(after) = rest.trim_start().strip_prefix(bracket) {
@@ -142,7 +142,7 @@ fn closes(rest: &mut &str, bracket: char) -> bool {
     false
 }
 
-/// Takes a string; its escapes are `serde_json`'s to read.
+/// Parses a string; `serde_json` resolves its escapes.
 fn string(rest: &mut &str) -> String {
     let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
     let text = strings.next().unwrap().unwrap();
@@ -151,7 +151,7 @@ fn string(rest: &mut &str) -> String {
 }
 
 #[test]
-fn decimals_are_compared_exactly() {
+fn decimals_compare_exactly() {
     for (a, b, same) in [
         ("1e2", "100", true),
         ("-1.50e-3", "-0.0015", true),

@@ -1,4 +1,4 @@
-//! Columns made of every sample type, and literals for them.
+//! Columns of every sample type, and literals for them.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// What a column holds.
+/// The structure of a column's values.
 #[derive(Clone)]
 enum Shape {
     Sample(&'static Sample),
@@ -95,7 +95,7 @@ impl Shape {
     }
 }
 
-/// One or two dimensions, now and then with bounds of their own.
+/// One or two dimensions, sometimes with explicit bounds.
 fn array(element: &Shape, delimiter: char, random: &mut Random) -> String {
     let mut row = |length: u64| -> String {
         let item = |_| {

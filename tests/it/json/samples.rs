@@ -1,8 +1,8 @@
-//! Every type of `pg_catalog` that a column can have: hand-picked values, and how to make random ones.
+//! Every type of `pg_catalog` that a column can have: chosen values, and a generator of random ones.
 
 use super::generate::Random;
 
-/// A type, named as SQL (and `regtype`) does.
+/// A type, named as in SQL (and `regtype`).
 pub(super) struct Sample {
     pub(super) sql: &'static str,
     pub(super) edges: &'static [&'static str],
@@ -17,7 +17,7 @@ const fn sample(
     Sample { sql, edges, random }
 }
 
-/// Types whose input is refused: they exist for the server's own tables and indexes.
+/// Types without input: they exist for the server's own tables and indexes.
 pub(super) const NOT_COLUMNS: &[&str] = &[
     "pg_node_tree",
     "pg_ndistinct",
@@ -28,7 +28,7 @@ pub(super) const NOT_COLUMNS: &[&str] = &[
     "gtsvector",
 ];
 
-/// Types of a user's own.
+/// User-defined types.
 pub(super) const SCHEMA: &str = r#"
     CREATE EXTENSION IF NOT EXISTS hstore;
     CREATE EXTENSION IF NOT EXISTS citext;
@@ -135,7 +135,7 @@ fn float(random: &mut Random) -> String {
         return format!("{}.{}", random.signed() % 1000, random.below(1000));
     }
     let value = f64::from_bits(random.next());
-    // Subnormal or not, but so that sums and products inside of geometric types stay finite.
+    // Subnormal values included, but sums and products inside geometric types stay finite.
     if value.is_finite() && value.abs() < 1e150 { format!("{value:e}") } else { "0.1".to_owned() }
 }
 
@@ -159,7 +159,7 @@ fn numeric(random: &mut Random) -> String {
     if random.one_in(2) { format!("{sign}{whole}.{}", digits(random, 30)) } else { format!("{sign}{whole}") }
 }
 
-/// A Julian day: the whole range of timestamps, or of our days.
+/// A Julian day: the whole range of timestamps, or of recent days.
 fn day(random: &mut Random) -> String {
     let day = if random.one_in(2) { random.below(109_203_000) } else { 2_440_000 + random.below(30_000) };
     format!("J{day}")
@@ -262,7 +262,7 @@ fn inet(random: &mut Random) -> String {
     format!("2001:db8::{:x}", random.below(65_536))
 }
 
-/// The bounds in order: `low` and something above it.
+/// The bounds in order: `low` and a larger value.
 fn range(low: &str, high: &str, random: &mut Random) -> String {
     match random.below(6) {
         0 => "empty".to_owned(),

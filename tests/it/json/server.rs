@@ -1,4 +1,4 @@
-//! A Postgres of its own, gone at the end of the test.
+//! A temporary PostgreSQL server, removed at the end of the test.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub(crate) struct Server {
     programs: PathBuf,
 }
 
-/// Starts it; as the user `postgres` where we are root, since Postgres refuses to be.
+/// Starts it; as the user `postgres` if the test runs as root, which PostgreSQL refuses.
 pub(crate) fn start() -> Server {
     let programs =
         std::env::var_os("FOREBAY_PG_BIN").map_or("/usr/lib/postgresql/15/bin".into(), PathBuf::from);

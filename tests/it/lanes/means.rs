@@ -4,7 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay::event::{KeyHash, RecordKind};
-use forebay::position::{Lsn, Transaction};
+use forebay::position::{CommitSeq, Transaction};
+use forebay::sink::lanes::{Start, Ticket};
+
+use super::counts::Counts;
+
+/// Frame and part.
+pub(super) type Id = (u64, u16);
+
+pub(super) struct Out {
+    pub(super) ticket: Ticket,
+    /// Of each record.
+    pub(super) ids: Vec<Vec<Id>>,
+}
+
+/// What was written to the checkpoint: progress, and the counts with it.
+pub(super) struct Saved {
+    pub(super) start: Start,
+    pub(super) counts: Counts,
+}
 
 /// Draws numbers.
 pub(super) struct Random(pub(super) u64);
@@ -13,6 +31,11 @@ impl Random {
     pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
+    }
+
+    /// All bits by chance.
+    pub(super) fn hash(&mut self) -> u64 {
+        self.below(1 << 31) << 33 | self.below(1 << 31) << 2 | self.below(4)
     }
 
     pub(super) fn percent(&mut self, n: u64) -> bool {
@@ -46,7 +69,7 @@ pub(super) struct Written {
 /// Every fifth frame is injected.
 pub(super) fn transaction(frame: u64) -> Option<Transaction> {
     let xid = u32::try_from(frame / 3).unwrap();
-    (frame % 5 != 4).then(|| Transaction { commit: Lsn::new(u64::from(xid) * 16 + 8), xid, time: 0 })
+    (frame % 5 != 4).then(|| Transaction { commit: CommitSeq::new(u64::from(xid) * 16 + 8), xid, time: 0 })
 }
 
 /// A record by chance, of one of so many keys or of the hot one.

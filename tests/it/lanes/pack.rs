@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
 use forebay::position::FrameNo;
+use forebay::sink::lanes::Ticket;
 use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
-use forebay::sink::request::{Limits, PACK_BYTES, PACK_EVENTS, Ticket};
+use forebay::sink::pacing::{Limits, PACK_BYTES, PACK_EVENTS};
 use forebay::sink::{Answer, Outgoing, PutError};
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ fn accept(lanes: &mut Lanes, ticket: Ticket, now: Instant) -> Settlement {
 type Case<'a> = (&'a str, usize, Vec<Admission<'static>>, Vec<&'a str>);
 
 #[test]
-fn what_waits_of_one_key_shares_a_record_up_to_what_may_not() {
+fn waiting_events_of_one_key_share_a_record() {
     let long = "x".repeat(600) + "\n";
     let too_long = "x".repeat(1001) + "\n";
     let after_long = format!("1\n{long}");
@@ -98,7 +99,7 @@ fn what_waits_of_one_key_shares_a_record_up_to_what_may_not() {
 }
 
 #[test]
-fn a_record_holds_no_more_events_than_firehose_takes_out_of_one() {
+fn record_holds_at_most_firehose_limit_of_events() {
     let mut lanes = lanes(PACK_BYTES);
     lanes.admit(&frame(1), (0..=2 * PACK_EVENTS).map(|_| event("a", "x\n")));
     for expected in [PACK_EVENTS, PACK_EVENTS, 1] {
@@ -109,7 +110,7 @@ fn a_record_holds_no_more_events_than_firehose_takes_out_of_one() {
 }
 
 #[test]
-fn two_keys_of_one_hash_wait_for_each_other_and_share_no_record() {
+fn keys_of_equal_hash_wait_and_share_no_record() {
     let mut lanes = lanes(PACKED);
     let twin = Admission { key: Bytes::from_static(b"twin"), ..event("a", "2\n") };
     lanes.admit(&frame(1), [event("a", "1\n"), twin, event("a", "3\n")]);
@@ -121,7 +122,7 @@ fn two_keys_of_one_hash_wait_for_each_other_and_share_no_record() {
 }
 
 #[test]
-fn a_single_line_is_lent_and_only_packed_ones_are_joined() {
+fn single_line_is_borrowed_and_packed_lines_are_joined() {
     let mut lanes = lanes(PACKED);
     let lent = event("b", "1\n");
     let place = lent.line.as_ptr();
@@ -132,7 +133,7 @@ fn a_single_line_is_lent_and_only_packed_ones_are_joined() {
 }
 
 #[test]
-fn a_packed_record_is_accepted_whole_and_counts_its_events() {
+fn packed_record_is_accepted_whole_and_counts_events() {
     let now = Instant::now();
     let mut lanes = lanes(PACKED);
     lanes.admit(&frame(1), [event("ab", "1\n"), event("ab", "2\n")]);
@@ -143,7 +144,7 @@ fn a_packed_record_is_accepted_whole_and_counts_its_events() {
     assert!(send(&mut lanes, now).is_none(), "one record of a key at a time");
     let told = lanes.settle(ticket, Ok(vec![accepted(1), Answer::Throttled]), now);
     assert_eq!((told.accepted, told.accepted_events, told.accepted_bytes, told.throttled), (1, 3, 8, 1));
-    assert_eq!(lanes.low().frame, FrameNo(1));
+    assert_eq!(lanes.watermark().frame, FrameNo(1));
     let (ticket, data) = send(&mut lanes, now).unwrap();
     assert_eq!(data, ["5\n"]);
     accept(&mut lanes, ticket, now);
@@ -151,18 +152,18 @@ fn a_packed_record_is_accepted_whole_and_counts_its_events() {
     let (ticket, _) = send(&mut lanes, later).unwrap();
     accept(&mut lanes, ticket, later);
     assert!(lanes.is_empty() && lanes.window_bytes() == 0);
-    assert_eq!(lanes.take_books()[0].1.published, 5, "the books know events");
+    assert_eq!(lanes.take_counts()[0].1.published, 5, "the counts know events");
 }
 
 #[test]
-fn after_an_outage_the_probe_is_one_event_and_the_rest_is_packed_anew() {
+fn probe_is_one_event_and_rest_is_repacked() {
     let now = Instant::now();
     let mut lanes = lanes(PACKED);
     lanes.admit(&frame(1), [event("a", "1\n"), event("a", "2\n")]);
     let (ticket, data) = send(&mut lanes, now).unwrap();
     assert_eq!(data, ["1\n2\n"]);
     lanes.admit(&frame(2), [event("a", "3\n")]);
-    let told = lanes.settle(ticket, Err(PutError::Unanswered("gone".to_owned())), now);
+    let told = lanes.settle(ticket, Err(PutError::Unanswered("gone".into())), now);
     assert_eq!(told.unanswered, 1, "records, not events");
     let later = lanes.wake_at(now).unwrap();
     let (probe, data) = send(&mut lanes, later).unwrap();
@@ -175,7 +176,7 @@ fn after_an_outage_the_probe_is_one_event_and_the_rest_is_packed_anew() {
 }
 
 #[test]
-fn a_fall_of_the_numbers_is_told_with_its_place_and_only_while_the_key_has_more_to_send() {
+fn order_violation_is_reported_while_key_has_more_to_send() {
     let now = Instant::now();
     let mut lanes = lanes(0);
     lanes.admit(&frame(1), [event("a", "1\n"), event("a", "2\n")]);
@@ -256,7 +257,7 @@ impl World {
         let end = FrameNo(self.log.len() as u64);
         for step in 0.. {
             assert!(step < 100_000, "no end in sight");
-            if self.lanes.low().frame == end {
+            if self.lanes.watermark().frame == end {
                 break;
             }
             match self.random.below(40) {
@@ -308,11 +309,11 @@ impl World {
         let result = match self.random.below(8) {
             0 => {
                 self.adrift.push(records);
-                Err(PutError::Unanswered("late".to_owned()))
+                Err(PutError::Unanswered("late".into()))
             }
             1 => {
                 self.stream.extend(records);
-                Err(PutError::Unanswered("the answer was lost".to_owned()))
+                Err(PutError::Unanswered("the answer was lost".into()))
             }
             _ => Ok(records.into_iter().map(|record| self.answer(record)).collect()),
         };
@@ -333,7 +334,13 @@ impl World {
 
     fn save(&mut self) {
         let progress = self.lanes.progress(Detail::Lanes);
-        self.saved = Start { low: progress.low, tip: None, lanes: progress.lanes, answered: Vec::new() };
+        self.saved = Start {
+            watermark: progress.watermark,
+            last_seen: None,
+            lanes: progress.lanes,
+            parts: progress.parts,
+            acknowledged: Vec::new(),
+        };
     }
 
     /// A crash: what was out drifts, and comes before anything that the next life sends or later.
@@ -368,7 +375,7 @@ fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[test]
-fn who_splits_the_records_gets_the_events_of_each_key_in_order_whatever_is_refused() {
+fn split_packed_records_are_in_key_order_under_refusals() {
     let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let mut packed = 0;
     for seed in given.map_or(1..=200, |seed: u64| seed..=seed) {

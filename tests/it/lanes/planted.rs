@@ -5,7 +5,7 @@
 pub(super) enum Planted {
     /// A request that is still out is settled as refused: its records are sent again beside themselves.
     SendsWhatIsOut,
-    /// After a restart the books go on from what was counted, not from what was written with the progress.
+    /// After a restart the counts go on from what was counted, not from what was written with the progress.
     CountsTwice,
     /// A restart believes that a lane has come further than it has.
     ResumesTooFar,
@@ -16,5 +16,7 @@ pub(super) enum Planted {
 pub(super) struct Seen {
     pub(super) detached: usize,
     pub(super) back: usize,
+    /// Lanes were detached while a part of a lane was beyond the others of it.
+    pub(super) parts: usize,
     pub(super) apart_at_start: usize,
 }

@@ -1,29 +1,45 @@
 //! What must hold, computed from the truth that only the model knows.
 
-use forebay::pipeline::recover::{self, Refusal};
-use forebay::position::{FrameNo, Lsn};
+use forebay::buffer::checkpoint::Checkpoint;
+use forebay::daemon::recover::{self, StartRefusal};
+use forebay::pipeline::start::recover::LogRefusal;
+use forebay::position::{CommitSeq, FrameNo};
+use forebay::source::postgres::admit::{self, SourceRefusal};
 
 use super::sim::{Sim, Violation};
 use super::world::Txn;
 
 impl Sim {
     /// A refusal is right only if the world has really lost something, or something was really changed behind our back.
-    pub fn judge(&self, refusal: &Refusal) -> Result<(), Violation> {
+    pub fn judge(&self, refusal: &StartRefusal) -> Result<(), Violation> {
         let right = match refusal {
-            Refusal::StandbyBehind { .. } => self.world.server.in_recovery,
-            Refusal::OtherHistory { .. } => self.world.switched,
-            Refusal::SlotMissing { .. } => self.world.server.slot.is_none(),
-            Refusal::SlotAhead { .. } => self.world.tampered,
-            Refusal::Damaged { first, last, .. } => {
+            StartRefusal::Source(SourceRefusal::StandbyBehind { .. }) => self.world.server.in_recovery,
+            StartRefusal::Source(SourceRefusal::OtherHistory { .. }) => self.world.switched,
+            StartRefusal::Source(SourceRefusal::SlotMissing { .. }) => self.world.server.slot.is_none(),
+            StartRefusal::Source(SourceRefusal::SlotAhead { .. }) => self.world.tampered,
+            StartRefusal::Log(LogRefusal::Damaged { first, last, .. }) => {
                 self.disk.frames.iter().any(|frame| frame.damaged && (*first..=*last).contains(&frame.number))
             }
-            Refusal::SlotInTheMaking { .. } => false,
-            Refusal::UsedBefore { .. }
-            | Refusal::CheckpointMissing
-            | Refusal::Identity { .. }
-            | Refusal::SlotUnusable { .. } => self.mode.wiped && self.world.server.slot.is_none(),
+            StartRefusal::Source(SourceRefusal::Unproven { known, now }) => known != now,
+            StartRefusal::Source(SourceRefusal::SlotInTheMaking { .. })
+            | StartRefusal::Log(LogRefusal::LastEpoch(_)) => false,
+            StartRefusal::Log(LogRefusal::CheckpointMissing)
+            | StartRefusal::Source(
+                SourceRefusal::UsedBefore { .. }
+                | SourceRefusal::OnlySlotMissing { .. }
+                | SourceRefusal::Identity { .. }
+                | SourceRefusal::SlotUnusable { .. },
+            ) => self.mode.wiped && self.world.server.slot.is_none(),
         };
         if right { Ok(()) } else { Err(format!("false refusal: {refusal}")) }
+    }
+
+    /// A new epoch costs every reader a gap: a start begins one only after a stop that was not clean, and a switch.
+    pub fn judge_new_epoch(&self, found: Option<&Checkpoint>, timeline: u32) -> Result<(), Violation> {
+        let unclean = found.is_some_and(|found| !found.clean);
+        let switched =
+            self.world.switched || found.is_some_and(|found| found.identity.source.timeline() != timeline);
+        if unclean && switched { Ok(()) } else { Err("a new epoch for nothing".into()) }
     }
 
     /// What is confirmed must be published, or survive a power cut at this very moment.
@@ -36,8 +52,12 @@ impl Sim {
         let kept = match &self.disk.checkpoint {
             None if self.mode.wiped => FrameNo(0),
             None => return Err("confirmed without a checkpoint".into()),
-            Some(found) if self.mode.wiped || found.told.get() >= lsn => self.kept_by_a_power_cut(lsn)?,
-            Some(found) => return Err(format!("confirmed {lsn}, but the checkpoint says {}", found.told)),
+            Some(found) if self.mode.wiped || found.ever_confirmed.seq().get() >= lsn => {
+                self.kept_by_a_power_cut(lsn)?
+            }
+            Some(found) => {
+                return Err(format!("confirmed {lsn}, but the checkpoint says {}", found.ever_confirmed));
+            }
         };
         let end = |txn: &&Txn| txn.commit() < lsn;
         for txn in self.world.server.txns.iter().filter(end) {
@@ -51,17 +71,17 @@ impl Sim {
             return Ok(FrameNo(0));
         }
         let Some(found) = &self.disk.checkpoint else { return Err("confirmed without a checkpoint".into()) };
-        let (low, held) = (found.low.frame, found.held.frame);
-        if held > low && held > self.disk.fsynced {
-            return Err(format!("held is {held}, but only {} is fsynced", self.disk.fsynced));
+        let (watermark, durable) = (found.watermark.frame, found.durable.frame);
+        if durable > watermark && durable > self.disk.fsynced {
+            return Err(format!("held is {durable}, but only {} is fsynced", self.disk.fsynced));
         }
-        let slot = recover::Slot { confirmed: Lsn::new(lsn), unusable: None };
+        let slot = admit::ReplicationSlot { confirmed: CommitSeq::new(lsn), unusable: None };
         let (server, state) = (self.world.facts(), self.disk.state());
         match recover::recover(&self.wanted(), Some(found), &state, Some(&slot), &server) {
-            Ok(start) => Ok(start.cut_after),
+            Ok(start) => Ok(start.truncate_after),
             // What an earlier connection was about to confirm has been written since this one was admitted, and the server
             // has never had that much: a refusal is right, and loses nothing.
-            Err(refusal) if self.judge(&refusal).is_ok() => Ok(low.max(held)),
+            Err(refusal) if self.judge(&refusal).is_ok() => Ok(watermark.max(durable)),
             Err(refusal) => Err(format!("after a confirm of {lsn}, recovery would refuse: {refusal}")),
         }
     }

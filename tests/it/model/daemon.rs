@@ -1,14 +1,16 @@
 //! The process of the model: it starts, stops, dies, and a person adopts.
 
 use forebay::buffer::Settled;
-use forebay::buffer::checkpoint::{Checkpoint, Injection, Phase};
+use forebay::buffer::checkpoint::{Checkpoint, Phase};
 use forebay::buffer::ledger::{Ledger, Reached};
-use forebay::pipeline::recover::{self, Refusal};
-use forebay::position::{FrameNo, Lsn, Position};
+use forebay::daemon::recover::{self, StartRefusal};
+use forebay::pipeline::start::recover::identity;
+use forebay::position::{CommitSeq, FrameNo, Position};
+use forebay::source::postgres::admit::SourceRefusal;
 
+use super::checkpointer::Checkpointer;
 use super::disk::Stored;
 use super::ingest::Connection;
-use super::keeper::Keeper;
 use super::planted::Fault;
 use super::publish::Attempt;
 use super::sim::{Sim, Violation};
@@ -24,10 +26,12 @@ pub struct Daemon {
     /// Once everything staged is written.
     pub tail: Reached,
     pub staged: Vec<Stored>,
+    /// The last frame that the publisher sees, while what was received after it waits for a proof.
+    pub withheld: Option<Reached>,
     pub connection: Option<Connection>,
     pub attempt: Option<Attempt>,
-    pub keeper: Keeper,
-    /// What the keeper has told last.
+    pub checkpointer: Checkpointer,
+    /// What the checkpointer has told last.
     pub settled: Option<Settled>,
 }
 
@@ -35,41 +39,50 @@ impl Sim {
     /// The first start, which is not what is walked through here.
     pub fn first_checkpoint(&mut self) {
         let server = self.world.facts();
-        let identity = self.wanted().identity(&server);
-        let told = Lsn::new(self.world.created);
-        self.disk.checkpoint = Some(Checkpoint::fresh(identity, Phase::Running, 0, told));
+        let identity = identity(self.wanted().identity(&server), self.wanted().source);
+        let ever_confirmed = CommitSeq::new(self.world.created);
+        self.disk.checkpoint = Some(Checkpoint::fresh(identity, Phase::Running, 0, ever_confirmed));
     }
 
     pub fn start(&mut self) -> Result<(), Violation> {
         let (server, slot) = (self.world.facts(), self.world.slot_facts());
         let found = self.disk.checkpoint.clone();
+        let clean = found.as_ref().is_none_or(|found| found.clean);
         let started =
             recover::recover(&self.wanted(), found.as_ref(), &self.disk.state(), slot.as_ref(), &server);
         let start = match started {
             Ok(start) => start,
             Err(refusal) => return self.refuse(&refusal),
         };
-        self.note(|| format!("start: cut after {}, expect {:?}", start.cut_after, start.expect));
+        self.note(|| format!("start: cut after {}, expect {:?}", start.truncate_after, start.expect));
         self.refused = false;
-        let (mut checkpoint, mut cut_after) = (start.checkpoint, start.cut_after);
+        let (mut checkpoint, mut truncate_after) = (start.checkpoint, start.truncate_after);
         if self.has(Fault::LanesBeyondTheCut) {
             checkpoint.lanes = found.as_ref().map(|found| found.lanes.clone()).unwrap_or_default();
+            checkpoint.lane_parts = found.as_ref().map(|found| found.lane_parts.clone()).unwrap_or_default();
         }
         if self.has(Fault::FoundTailIsHeld) {
-            while let Some(frame) = self.disk.frame(cut_after.next()).filter(|frame| !frame.damaged) {
-                cut_after = frame.number;
-                checkpoint.held.frame = cut_after;
-                checkpoint.held.position = frame.position.or(checkpoint.held.position);
+            while let Some(frame) = self.disk.frame(truncate_after.next()).filter(|frame| !frame.damaged) {
+                truncate_after = frame.number;
+                checkpoint.durable.frame = truncate_after;
+                checkpoint.durable.position = frame.position.or(checkpoint.durable.position);
             }
         }
         let fsynced = self.disk.fsynced;
         self.disk.checkpoint = Some(checkpoint.clone());
-        self.disk.cut(cut_after);
+        self.disk.cut(truncate_after);
         if self.has(Fault::FoundTailIsHeld) {
-            self.disk.fsynced = fsynced.min(cut_after);
+            self.disk.fsynced = fsynced.min(truncate_after);
         }
         let epoch = checkpoint.epoch;
-        let ledger = Ledger::new(checkpoint, self.mode.confirm_after);
+        if start.new_epoch {
+            self.judge_new_epoch(found.as_ref(), server.timeline)?;
+            self.begin_epoch(&checkpoint);
+        }
+        let mut ledger = Ledger::new(checkpoint, self.mode.confirm_after);
+        if !clean {
+            ledger.doubt();
+        }
         // As the writer finds it: the transaction of the last change in the log, of whatever epoch.
         let transaction = self.disk.frames.iter().rev().find_map(|frame| frame.transaction);
         let tail = Reached { transaction, ..ledger.tail() };
@@ -79,18 +92,23 @@ impl Sim {
             last: tail.mark.position.filter(|position| position.epoch == epoch),
             tail,
             staged: Vec::new(),
+            withheld: None,
             connection: None,
             attempt: None,
-            keeper: Keeper::default(),
+            checkpointer: Checkpointer::default(),
             settled: None,
         });
         Ok(())
     }
 
     /// A refusal must be right; one that does not pass ends the process.
-    pub fn refuse(&mut self, refusal: &Refusal) -> Result<(), Violation> {
+    pub fn refuse(&mut self, refusal: &StartRefusal) -> Result<(), Violation> {
         self.note(|| format!("refused: {refusal}"));
         self.judge(refusal)?;
+        if matches!(refusal, StartRefusal::Source(SourceRefusal::Unproven { .. })) {
+            // The next start begins a new epoch by itself.
+            return self.stop_or_die();
+        }
         if !refusal.passes() {
             self.refused = true;
             self.stop_or_die()?;
@@ -108,6 +126,7 @@ impl Sim {
     }
 
     pub fn kill(&mut self) {
+        self.note(|| "kill".into());
         if let Some(attempt) = self.daemon.take().and_then(|daemon| daemon.attempt) {
             self.stream.lose(attempt.out.into_iter().flat_map(|request| request.records));
         }
@@ -119,6 +138,12 @@ impl Sim {
     pub fn power_cut(&mut self) {
         self.kill();
         self.disk.power_cut(&mut self.random);
+        let Some(found) = &self.disk.checkpoint else { return };
+        let last = self.disk.frames.iter().filter(|frame| !frame.damaged).filter_map(|frame| frame.position);
+        let seen = found.last_seen.map(|seen| (found.epoch, seen.commit));
+        let evidence = last.map(|last| (last.epoch, last.commit)).chain(seen).max();
+        self.note(|| format!("power cut, which leaves {evidence:?}"));
+        self.stream.forget(evidence);
     }
 
     /// In order: nothing more is received, answers are awaited, the log is held, the last word is confirmed.
@@ -130,14 +155,14 @@ impl Sim {
         Ok(())
     }
 
-    /// A bit of a frame in `(low, held]` turns while nobody looks.
+    /// A bit of a frame in `(watermark, durable]` turns while nobody looks.
     pub fn damage(&mut self) {
         let Some(checkpoint) = &self.disk.checkpoint else { return };
-        let (low, held) = (checkpoint.low.frame.0, checkpoint.held.frame.0);
-        if self.daemon.is_some() || held <= low {
+        let (watermark, durable) = (checkpoint.watermark.frame.0, checkpoint.durable.frame.0);
+        if self.daemon.is_some() || durable <= watermark {
             return;
         }
-        let number = FrameNo(low + 1 + self.random.below(held - low));
+        let number = FrameNo(watermark + 1 + self.random.below(durable - watermark));
         if let Some(frame) = self.disk.frames.iter_mut().find(|frame| frame.number == number) {
             frame.damaged = true;
         }
@@ -150,32 +175,35 @@ impl Sim {
         let missing = self.world.server.slot.is_none();
         let end = self.world.visible_end();
         let slot = *self.world.server.slot.get_or_insert(Slot { confirmed: end, persisted: end });
-        let kept = checkpoint.low.frame.max(checkpoint.held.frame);
+        let kept = checkpoint.watermark.frame.max(checkpoint.durable.frame);
         if missing || damaged || self.world.tampered {
             self.excuse(slot.confirmed, kept);
         }
-        checkpoint.epoch += 1;
-        checkpoint.told = Lsn::new(slot.confirmed);
-        checkpoint.tip = None;
-        checkpoint.identity.timeline = self.world.facts().timeline;
-        let from = checkpoint.low.position;
-        let (epoch, to) = (checkpoint.epoch, checkpoint.told);
-        checkpoint.injections.push(Injection::Gap { epoch, from, to, reason: "model".into(), at: 0 });
+        checkpoint.identity.source.set_timeline(self.world.facts().timeline);
+        let (from, to) = (checkpoint.watermark.position, CommitSeq::new(slot.confirmed));
+        checkpoint.begin_epoch(0, from, to, "model".into(), 0).unwrap();
+        self.begin_epoch(&checkpoint);
         self.disk.checkpoint = Some(checkpoint);
-        self.note(|| format!("adopt: epoch {epoch} from {to}"));
+        self.refused = false;
+        self.world.tampered = false;
+    }
+
+    /// The directory accepts the history that the server has now.
+    fn begin_epoch(&mut self, checkpoint: &Checkpoint) {
+        let (epoch, to) = (checkpoint.epoch, checkpoint.ever_confirmed.seq());
+        self.note(|| format!("epoch {epoch} begins at {to}"));
         self.stream.begin_epoch(to);
         self.adopts += 1;
-        self.refused = false;
-        (self.world.seen, self.world.switched, self.world.tampered) = (slot.confirmed, false, false);
+        (self.world.seen, self.world.switched) = (to.get(), false);
     }
 
     /// Frames that cannot be read become holes; whether there were any among those that count.
     fn heal(&mut self) -> bool {
         let Some(checkpoint) = &self.disk.checkpoint else { return false };
-        let (low, held) = (checkpoint.low.frame, checkpoint.held.frame);
+        let (watermark, durable) = (checkpoint.watermark.frame, checkpoint.durable.frame);
         let mut found = false;
         for frame in self.disk.frames.iter_mut().filter(|frame| frame.damaged) {
-            if frame.number > low && frame.number <= held {
+            if frame.number > watermark && frame.number <= durable {
                 found = true;
                 // The notice of an earlier gap may be among them: the new one stands for it.
                 self.gaps_lost += frame.records.iter().filter(|(key, _)| key == "gap").count();

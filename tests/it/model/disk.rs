@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use forebay::buffer::checkpoint::{Checkpoint, Mark};
-use forebay::pipeline::recover::LogState;
+use forebay::pipeline::start::recover::LogState;
 use forebay::position::{FrameNo, Position, Transaction};
 
 use super::random::Random;
@@ -31,7 +31,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The last frame of the log, at least `low`.
+    /// The last frame of the log, at least `watermark`.
     pub fn end(&self) -> FrameNo {
         self.frames.back().map_or(FrameNo(0), |frame| frame.number)
     }
@@ -41,23 +41,25 @@ impl Disk {
         self.frames.get(usize::try_from(number.0.checked_sub(first.0)?).ok()?)
     }
 
-    /// The last readable frame in a row from `low` on.
+    /// The last readable frame in a row from `watermark` on.
     pub fn state(&self) -> LogState {
         let any = !self.frames.is_empty();
         let Some(checkpoint) = &self.checkpoint else {
-            return LogState { good: Mark::default(), damage: None, any };
+            return LogState { good: Mark::default(), damage: None, any, seen: None };
         };
-        let mut good = checkpoint.low;
-        while good.frame < checkpoint.held.frame {
+        let mut named = self.frames.iter().rev().filter(|frame| !frame.damaged);
+        let seen = named.find_map(|frame| Some((frame.position?.epoch, frame.transaction?)));
+        let mut good = checkpoint.watermark;
+        while good.frame < checkpoint.durable.frame {
             match self.frame(good.frame.next()) {
                 Some(frame) if !frame.damaged => {
                     good = Mark { frame: frame.number, position: frame.position.or(good.position) };
                 }
-                Some(_) => return LogState { good, damage: Some("bad checksum".into()), any },
-                None => return LogState { good, damage: Some("missing".into()), any },
+                Some(_) => return LogState { good, damage: Some("bad checksum".into()), any, seen },
+                None => return LogState { good, damage: Some("missing".into()), any, seen },
             }
         }
-        LogState { good, damage: None, any }
+        LogState { good, damage: None, any, seen }
     }
 
     /// Recovery cuts here and fsyncs.
@@ -88,9 +90,10 @@ impl Disk {
     }
 
     /// Deletes what is wholly published, by segments, that is not always all of it.
-    pub fn release(&mut self, low: FrameNo, random: &mut Random) {
+    pub fn reclaim(&mut self, watermark: FrameNo, random: &mut Random) {
         let keep = random.below(3);
-        while self.frames.len() > 1 && self.frames.front().is_some_and(|frame| frame.number.0 + keep <= low.0)
+        while self.frames.len() > 1
+            && self.frames.front().is_some_and(|frame| frame.number.0 + keep <= watermark.0)
         {
             self.frames.pop_front();
         }

@@ -2,9 +2,10 @@
 
 use forebay::buffer::checkpoint::{Injection, Mark};
 use forebay::buffer::ledger::Reached;
-use forebay::pipeline::history::{AnotherHistory, History};
-use forebay::pipeline::recover;
-use forebay::position::{FrameNo, Lsn, Position};
+use forebay::pipeline::ingest::proof::{Proof, WithheldContradicted};
+use forebay::position::{CommitSeq, FrameNo, Position, Transaction};
+use forebay::source::postgres::admit::{self, SourceRefusal};
+use forebay::source::postgres::history::{AnotherHistory, History};
 
 use super::daemon::Daemon;
 use super::disk::Stored;
@@ -22,6 +23,10 @@ pub struct Connection {
     pub number: u64,
     pub generation: u64,
     history: History,
+    /// What it must bring before what it brings is published.
+    proof: Option<Proof>,
+    /// The log has no room for what comes before the proof.
+    skips: bool,
     /// Up to where the walsender has decoded.
     at: u64,
     /// The transaction that is being sent, and its next change.
@@ -57,6 +62,24 @@ impl Daemon {
         self.last = Some(position);
     }
 
+    /// Withholds what a connection brings, as the real loop does.
+    fn withhold(&mut self, expect: Option<Transaction>) -> Option<Proof> {
+        let Some(proof) = Proof::needed(expect, self.last) else {
+            self.withheld = None;
+            return None;
+        };
+        let visible = *self.withheld.get_or_insert(self.ledger.tail());
+        let withheld = self.last.filter(|last| Some(*last) > visible.mark.position);
+        Some(proof.and(withheld.and(self.tail.transaction)))
+    }
+
+    /// Whether room can come only from what waits for the proof.
+    fn waits_for_proof(&self) -> bool {
+        let proof = self.connection.as_ref().is_some_and(|connection| connection.proof.is_some());
+        let published = self.ledger.checkpoint().watermark.frame;
+        proof && self.withheld.is_none_or(|withheld| published >= withheld.mark.frame)
+    }
+
     /// Injections that are not in the log yet.
     fn inject(&mut self) {
         for injection in self.ledger.to_inject() {
@@ -84,21 +107,29 @@ impl Sim {
             self.flush();
         }
         let forgetful = self.has(Fault::StaleTimeline);
-        let no_tip = self.has(Fault::TipIgnored);
+        let no_last_seen = self.has(Fault::TipIgnored);
+        let unproven = self.has(Fault::PublishesUnproven);
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         daemon.connection = None;
         let (server, slot) = (self.world.facts(), self.world.slot_facts());
         let found = if forgetful { daemon.ledger.checkpoint().clone() } else { daemon.ledger.known() };
-        let tip = daemon.ledger.tip().filter(|_| !no_tip);
-        let admitted = match recover::admit(&found, tip, slot.as_ref(), &server) {
+        let last_seen = daemon.ledger.last_seen().filter(|_| !no_last_seen);
+        let admitted = match admit::admit(&found, last_seen, slot.as_ref(), &server) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(&refusal),
+            // Since the process began, or was proven, it has followed this history itself.
+            Err(refusal @ SourceRefusal::Unproven { .. }) if daemon.ledger.known().clean => {
+                return Err(format!("a new epoch for what the process knows: {refusal}"));
+            }
+            Err(refusal) => return self.refuse(&refusal.into()),
         };
         let at = slot.map_or(0, |slot| slot.confirmed.get());
+        let proof = if unproven { None } else { daemon.withhold(admitted.expect) };
         daemon.connection = Some(Connection {
-            number: daemon.ledger.connect(server.timeline),
+            number: daemon.ledger.connect(server.timeline, server.wal_end),
             generation: self.world.generation,
             history: History::new(admitted.expect),
+            proof,
+            skips: false,
             at,
             open: None,
             delivered: 0,
@@ -127,8 +158,10 @@ impl Sim {
         }
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let full = self.disk.frames.len() + daemon.staged.len() >= LOG_FRAMES_MAX;
+        let waits = full && daemon.waits_for_proof();
         let Some(connection) = &mut daemon.connection else { return Ok(()) };
-        if full {
+        connection.skips |= waits;
+        if full && !connection.skips {
             return Ok(());
         }
         let progress = match connection.open.take() {
@@ -146,7 +179,7 @@ impl Sim {
                     daemon.last.is_some_and(|last| position <= last)
                 };
                 connection.open = Some((txn.clone(), index + 1));
-                if !known {
+                if !known && !connection.skips {
                     daemon.append_change(&txn, index);
                 }
                 Ok(())
@@ -156,7 +189,7 @@ impl Sim {
                 connection.delivered = txn.end;
                 self.world.seen = self.world.seen.max(txn.end);
                 if connection.history.commit() {
-                    daemon.ledger.mark(daemon.tail.mark.frame, Lsn::new(txn.end));
+                    daemon.ledger.mark(daemon.tail.mark.frame, CommitSeq::new(txn.end).into());
                 }
                 Ok(())
             }
@@ -167,7 +200,16 @@ impl Sim {
                 Some(txn) => {
                     self.world.seen = self.world.seen.max(txn.commit() + 1);
                     let begun = connection.history.begin(txn.id);
+                    let proven = match connection.proof.as_mut().filter(|_| begun.is_ok()) {
+                        Some(proof) => proof.begin(txn.id),
+                        None => Ok(false),
+                    };
                     connection.open = Some((txn, 0));
+                    match proven {
+                        Ok(true) => self.proven(),
+                        Ok(false) => {}
+                        Err(contradicted) => return self.contradicted(&contradicted),
+                    }
                     begun
                 }
                 None => self.keepalive(self.world.visible_end()),
@@ -176,17 +218,37 @@ impl Sim {
         self.hear(progress)
     }
 
+    /// What was withheld is of the known history; what was only read is received again.
+    fn proven(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.withheld = None;
+        let Some(connection) = &mut daemon.connection else { return };
+        connection.proof = None;
+        if connection.skips {
+            daemon.connection = None;
+        }
+    }
+
+    /// What was withheld is of another history: the next start truncates it.
+    fn contradicted(&mut self, contradicted: &WithheldContradicted) -> Result<(), Violation> {
+        self.note(|| format!("stopped: {contradicted}"));
+        if !self.world.switched {
+            return Err(format!("false refusal: {contradicted}"));
+        }
+        self.stop_or_die()
+    }
+
     /// A keepalive while a transaction is on its way says how far the walsender has read.
     pub fn keepalive_inside(&mut self) {
         let fault = self.has(Fault::KeepaliveInsideCounts);
         let Some(daemon) = &mut self.daemon else { return };
         let Some(connection) = &mut daemon.connection else { return };
         let Some((txn, _)) = &connection.open else { return };
-        let at = Lsn::new(if fault { txn.end } else { connection.at });
+        let at = CommitSeq::new(if fault { txn.end } else { connection.at });
         let may = connection.history.progress(at).unwrap_or(false);
         if may || fault {
             connection.delivered = connection.delivered.max(at.get());
-            daemon.ledger.mark(daemon.tail.mark.frame, at);
+            daemon.ledger.mark(daemon.tail.mark.frame, at.into());
         }
     }
 
@@ -199,8 +261,8 @@ impl Sim {
         connection.at = end;
         connection.delivered = connection.delivered.max(end);
         self.world.seen = self.world.seen.max(end);
-        if connection.history.progress(Lsn::new(end))? {
-            daemon.ledger.mark(daemon.tail.mark.frame, Lsn::new(end));
+        if connection.history.progress(CommitSeq::new(end))? {
+            daemon.ledger.mark(daemon.tail.mark.frame, CommitSeq::new(end).into());
         }
         Ok(())
     }

@@ -18,4 +18,5 @@ pub enum Fault {
     PromotionUnnoticed,
     ConfirmOnAnyConnection,
     KeepaliveInsideCounts,
+    PublishesUnproven,
 }

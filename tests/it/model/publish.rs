@@ -1,10 +1,14 @@
 //! The publish loop of the model around the real window.
 
+use std::sync::Arc;
+
+use forebay::buffer::checkpoint::Totals;
 use forebay::buffer::ledger::{Published, Reached};
 use forebay::event::{KeyHash, RecordKind};
 use forebay::position::FrameNo;
+use forebay::sink::lanes::Ticket;
 use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Start};
-use forebay::sink::request::{Limits, Ticket};
+use forebay::sink::pacing::Limits;
 use forebay::sink::{Answer, Outgoing, PutError};
 use tokio::time::Instant;
 
@@ -50,15 +54,16 @@ impl Sim {
     fn attempt(&mut self) {
         let outlives = self.has(Fault::ReaderOutlivesItsAttempt);
         let Some(daemon) = &mut self.daemon else { return };
-        let Published { low, lanes, answered, .. } = daemon.ledger.published();
-        let mut low = low.mark;
-        let (lanes, answered) = (lanes.clone(), answered.clone());
+        let Published { watermark, lanes, lane_parts, acknowledged, .. } = daemon.ledger.resume();
+        let mut watermark = watermark.mark;
+        let (lanes, parts, acknowledged) = (lanes.clone(), lane_parts.clone(), acknowledged.clone());
         if let (true, Some(before)) = (outlives, &daemon.attempt) {
-            low.frame = before.read;
+            watermark.frame = before.read;
         }
-        let start = Start { low, tip: daemon.ledger.checkpoint().tip, lanes, answered };
+        let start =
+            Start { watermark, last_seen: daemon.ledger.checkpoint().last_seen, lanes, parts, acknowledged };
         let lanes = Lanes::new(&start, Self::limits(), 1);
-        daemon.attempt = Some(Attempt { lanes, read: low.frame, out: Vec::new() });
+        daemon.attempt = Some(Attempt { lanes, read: watermark.frame, out: Vec::new() });
     }
 
     /// The attempt fails; its requests may still arrive.
@@ -78,7 +83,9 @@ impl Sim {
         let any_epoch = self.has(Fault::OldEpochInTip);
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let Some(attempt) = &mut daemon.attempt else { return Ok(()) };
+        let visible = daemon.withheld.map_or(FrameNo(u64::MAX), |withheld| withheld.mark.frame);
         while attempt.lanes.window_bytes() < WINDOW
+            && attempt.read < visible
             && let Some(frame) = self.disk.frame(attempt.read.next())
         {
             if frame.damaged {
@@ -136,12 +143,13 @@ impl Sim {
             drop(attempt.lanes.settle(ticket, Err(PutError::Unanswered("cut".into())), now));
             return Ok(());
         }
-        let mut answers = Vec::new();
+        let (mut answers, mut stored) = (Vec::new(), Vec::new());
         for record in &records {
             let lane = KeyHash::of(std::str::from_utf8(&record.key).unwrap()).lane();
             if Some(lane) == self.stuck || (faulty && self.random.one_in(4)) {
                 answers.push(Answer::Throttled);
             } else {
+                stored.push(record.data.clone());
                 self.stream.store(record)?;
                 answers.push(Answer::Accepted { sequence: String::new(), shard: String::new() });
             }
@@ -151,6 +159,7 @@ impl Sim {
             _ => Err(PutError::Unanswered("lost".into())),
         };
         drop(attempt.lanes.settle(ticket, result, now));
+        self.note(|| format!("stored {stored:?}"));
         Ok(())
     }
 
@@ -160,17 +169,23 @@ impl Sim {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(attempt) = &mut daemon.attempt else { return };
         let progress = attempt.lanes.progress(detail);
-        let books = attempt.lanes.take_books();
-        let mut low = Reached { mark: progress.low, transaction: progress.low_transaction };
+        let named = |counts: Vec<(Arc<str>, Totals)>| {
+            counts.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect()
+        };
+        let (event_counts, counts_ahead) = (attempt.lanes.take_counts(), attempt.lanes.counts_ahead());
+        let mut watermark = Reached { mark: progress.watermark, transaction: progress.watermark_transaction };
         if ahead {
-            low.mark.frame = attempt.lanes.head();
+            watermark.mark.frame = attempt.lanes.head();
         }
         daemon.ledger.publish(Published {
-            low,
+            watermark,
             lanes: progress.lanes,
-            answered: progress.answered,
-            highest: progress.tip,
-            books: books.into_iter().map(|(name, totals)| (name.to_string(), totals)).collect(),
+            lane_parts: progress.parts,
+            acknowledged: progress.acknowledged,
+            highest: progress.last_seen,
+            event_counts: named(event_counts),
+            counts_ahead: named(counts_ahead),
+            counted_beyond_watermark: attempt.lanes.is_counted_beyond_watermark(),
             behind: None,
         });
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use forebay::config::ConfirmAfter;
-use forebay::pipeline::recover::Wanted;
+use forebay::source::postgres::admit::Wanted;
 
 use super::daemon::Daemon;
 use super::disk::Disk;
@@ -101,6 +101,7 @@ impl Sim {
             source: "urn:forebay:lab".into(),
             never_written: self.mode.wiped,
             epoch_least: 0,
+            at: 0,
         }
     }
 

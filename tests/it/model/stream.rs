@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use forebay::position::{Lsn, Position};
+use forebay::position::{CommitSeq, Position};
 use forebay::sink::Outgoing;
 
 use super::world::{Txn, Uid};
@@ -29,7 +29,7 @@ impl Line {
         Self {
             uid: (fields[0], small(1)),
             part: short(2),
-            position: Position { epoch: short(3), commit: Lsn::new(fields[4]), index: small(5) },
+            position: Position { epoch: short(3), commit: CommitSeq::new(fields[4]), index: small(5) },
         }
     }
 }
@@ -46,11 +46,14 @@ pub struct Stream {
     seen: HashSet<(Uid, u16)>,
     known: HashSet<Line>,
     identity: HashMap<(Uid, u16, u16), Position>,
-    /// Changes of a history that is gone: they have no order against those of another one.
+    /// Transactions that the server does not have now.
     gone: HashSet<u64>,
+    /// Transactions that were published, and of which a power cut has left no trace. Nothing local can tell that a server lacks
+    /// them, unless its timeline does.
+    forgotten: HashSet<u64>,
     /// Requests whose sender has given them up; they may still arrive.
     /// Where the slot stood when a person began each epoch but the first.
-    starts: Vec<Lsn>,
+    starts: Vec<CommitSeq>,
     limbo: Vec<Outgoing>,
     given_up: HashSet<Line>,
     gaps: HashSet<Vec<u8>>,
@@ -76,7 +79,7 @@ impl Stream {
         }
         self.seen.insert((line.uid, line.part));
         self.first.entry(record.key.to_vec()).or_default().push(line);
-        if self.gone.contains(&line.uid.0) || self.is_before_its_epoch(&line) {
+        if self.is_unknowable(&line) || self.is_before_its_epoch(&line) {
             return Ok(());
         }
         let order = (line.position, line.part);
@@ -101,8 +104,22 @@ impl Stream {
             .is_some_and(|start| line.position.commit < *start)
     }
 
+    /// A transaction that the server lacks and of which no trace is left.
+    fn is_unknowable(&self, line: &Line) -> bool {
+        self.gone.contains(&line.uid.0) && self.forgotten.contains(&line.uid.0)
+    }
+
+    /// A power cut: what was published beyond this is not known any more.
+    pub fn forget(&mut self, evidence: Option<(u16, CommitSeq)>) {
+        let sent = self.limbo.iter().filter(|record| !record.key.starts_with(b"gap"));
+        let lines = sent.map(|record| Line::read(&record.data)).chain(self.first.values().flatten().copied());
+        let beyond = lines.filter(|line| Some((line.position.epoch, line.position.commit)) > evidence);
+        self.forgotten.extend(beyond.map(|line| line.uid.0));
+        self.recount();
+    }
+
     /// A new epoch begins here.
-    pub fn begin_epoch(&mut self, start: Lsn) {
+    pub fn begin_epoch(&mut self, start: CommitSeq) {
         self.starts.push(start);
     }
 
@@ -148,7 +165,12 @@ impl Stream {
     pub fn switch(&mut self, txns: &[Txn], last_uid: u64) {
         let alive: HashSet<u64> = txns.iter().map(|txn| txn.uid).collect();
         self.gone = (1..=last_uid).filter(|uid| !alive.contains(uid)).collect();
-        let counts = |line: &&Line| alive.contains(&line.uid.0) && !self.is_before_its_epoch(line);
+        self.recount();
+    }
+
+    /// A reader knows nothing of histories: what it has got of a transaction that is gone keeps its sequence.
+    fn recount(&mut self) {
+        let counts = |line: &&Line| !self.is_unknowable(line) && !self.is_before_its_epoch(line);
         let mut last: HashMap<Vec<u8>, Order> = HashMap::new();
         for (key, lines) in &self.first {
             let highest = lines.iter().filter(counts).map(|line| (line.position, line.part)).max();

@@ -100,7 +100,15 @@ impl Sim {
                 self.kill();
                 self.damage();
             }
-            19..22 if !self.mode.wiped => self.replace_server(),
+            19..22 if !self.mode.wiped => {
+                // What takes the database away may take the daemon with it: one machine, one zone.
+                match self.random.below(4) {
+                    0 => self.kill(),
+                    1 => self.power_cut(),
+                    _ => {}
+                }
+                self.replace_server();
+            }
             22 if !self.mode.wiped && self.random.one_in(3) => self.world.drop_slot(),
             24..26 if !self.mode.wiped && self.world.server.in_recovery => self.promote(),
             23 if !self.mode.wiped && self.random.one_in(3) => self.world.steal(),
@@ -125,10 +133,14 @@ impl Sim {
 
     fn replace_server(&mut self) {
         self.world.replace(&mut self.random);
+        self.note(|| {
+            format!("another server, slot {:?}, ends at {}", self.world.server.slot, self.world.visible_end())
+        });
         self.stream.switch(&self.world.server.txns, self.world.next_uid);
         // A copy of a later time than the one that was adopted last brings a slot that has gone further.
-        let told = self.disk.checkpoint.as_ref().map_or(0, |found| found.told.get());
-        self.world.tampered |= self.world.server.slot.is_some_and(|slot| slot.confirmed > told);
+        let ever_confirmed =
+            self.disk.checkpoint.as_ref().map_or(0, |found| found.ever_confirmed.seq().get());
+        self.world.tampered |= self.world.server.slot.is_some_and(|slot| slot.confirmed > ever_confirmed);
     }
 
     /// No more faults: everything must come through, and the slot must follow, also while others write all the time.

@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use forebay::pipeline::recover;
-use forebay::position::{Lsn, Transaction};
+use forebay::position::{CommitSeq, Transaction};
+use forebay::source::postgres::admit;
 
 use super::random::Random;
 
@@ -44,7 +44,7 @@ pub struct Server {
     pub wal_end: u64,
     pub slot: Option<Slot>,
     timeline: u32,
-    switches: Vec<(u32, Lsn)>,
+    switches: Vec<(u32, CommitSeq)>,
     next_xid: u32,
     pub in_recovery: bool,
     /// A standby: how far it has replayed, and the most it ever had.
@@ -73,7 +73,7 @@ impl Server {
         self.in_recovery = false;
         self.txns.retain(|txn| txn.end <= at);
         self.wal_end = at;
-        self.switches.push((self.timeline, Lsn::new(at)));
+        self.switches.push((self.timeline, CommitSeq::new(at)));
         self.timeline += 1;
     }
 }
@@ -134,7 +134,7 @@ impl World {
         let end = commit + 8;
         self.next_uid += 1;
         let time = 1_000_000 + i64::try_from(self.next_uid).unwrap();
-        let id = Transaction { commit: Lsn::new(commit), xid: server.next_xid, time };
+        let id = Transaction { commit: CommitSeq::new(commit), xid: server.next_xid, time };
         let count = if random.one_in(6) { 0 } else { 1 + random.below(4) };
         let keys_of = |random: &mut Random| {
             let records = [0, 1, 1, 1, 1, 2][random.index(6)];
@@ -257,19 +257,19 @@ impl World {
         }
     }
 
-    pub fn facts(&self) -> recover::Server {
-        recover::Server {
+    pub fn facts(&self) -> admit::Server {
+        admit::Server {
             system_id: "7".into(),
             timeline: self.server.timeline,
             switches: self.server.switches.clone(),
-            wal_end: Lsn::new(self.visible_end()),
+            wal_end: CommitSeq::new(self.visible_end()),
             in_recovery: self.server.in_recovery,
             publication_exists: true,
         }
     }
 
-    pub fn slot_facts(&self) -> Option<recover::Slot> {
+    pub fn slot_facts(&self) -> Option<admit::ReplicationSlot> {
         let slot = self.server.slot?;
-        Some(recover::Slot { confirmed: Lsn::new(slot.confirmed), unusable: None })
+        Some(admit::ReplicationSlot { confirmed: CommitSeq::new(slot.confirmed), unusable: None })
     }
 }

@@ -16,29 +16,24 @@ fn fill(flow: &Flow, first: u32, count: u32) {
     ));
 }
 
-fn log_bytes(flow: &Flow) -> u64 {
-    let entries = std::fs::read_dir(flow.daemon.buffer_directory()).unwrap().flatten();
-    let segments = entries.filter(|entry| entry.file_name() != "checkpoint");
-    segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
-}
-
 fn finish(mut flow: Flow) -> Report {
     flow.wait_until_told();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
     flow.daemon.assert_quiet(&[
-        "the source is paused",
-        "are sent again",
-        "cannot be described",
-        "has been described again",
+        "source_paused",
+        "records_retried",
+        "stream_unavailable",
+        "stream_not_described",
+        "stream_in_doubt",
     ]);
     assert!(flow.daemon.terminate().success());
     report
 }
 
 #[test]
-fn a_full_log_pauses_the_source_and_nothing_is_lost() {
+fn full_log_pauses_source_and_loses_nothing() {
     let builder = Postgres::builder(Version::usual()).without_fsync();
     let mut postgres = builder.setting("wal_sender_timeout='2s'").start();
     postgres.create_lab();
@@ -49,11 +44,11 @@ fn a_full_log_pauses_the_source_and_nothing_is_lost() {
     for go in 0..8 {
         fill(&flow, 1 + go * 1_000, 1_000);
     }
-    flow.daemon.wait_for_log("the source is paused");
+    flow.daemon.wait_for_event("source_paused");
     eventually("the metric says so", SOON, || {
         (flow.daemon.metric("forebay_source_paused") == Some(1.0)).then_some(())
     });
-    let (bytes, at) = (log_bytes(&flow), flow.postgres.value("select clock_timestamp()"));
+    let (bytes, at) = (flow.daemon.log_bytes(), flow.postgres.value("select clock_timestamp()"));
     assert!((8 << 20..=16 << 20).contains(&bytes), "the log has {bytes} bytes");
     // Longer than the server waits for a silent client.
     eventually("the paused connection is kept alive", SOON, || {
@@ -62,26 +57,26 @@ fn a_full_log_pauses_the_source_and_nothing_is_lost() {
         );
         (flow.postgres.value(&alive) == "1").then_some(())
     });
-    assert!(log_bytes(&flow) <= 16 << 20);
-    let restarts = flow.daemon.log().iter().filter(|line| line.contains("is opened again")).count();
+    assert!(flow.daemon.log_bytes() <= 16 << 20);
+    let restarts = flow.daemon.count_events("source_disconnected");
     assert_eq!(restarts, 0, "the connection was lost meanwhile");
     // A stop in order does not wait for room, and what it leaves behind is as full.
     assert!(flow.daemon.terminate().success());
     flow.start();
-    flow.daemon.wait_for_log("the source is paused");
+    flow.daemon.wait_for_event("source_paused");
     flow.stub.restart().unwrap();
-    flow.daemon.wait_for_log("the log has room again");
+    flow.daemon.wait_for_event("source_resumed");
     assert_eq!(finish(flow).duplicates, 0);
 }
 
 #[test]
-fn a_transaction_larger_than_the_log_passes_through_it() {
+fn transaction_larger_than_log_passes_through() {
     let mut flow = Flow::prepare(seed(), |settings| settings.max_size = "16 MiB".to_owned());
     flow.start();
     flow.wait_until_it_moves("before");
     flow.stub.stop();
     fill(&flow, 1, 10_000);
-    flow.daemon.wait_for_log("the source is paused");
+    flow.daemon.wait_for_event("source_paused");
     flow.stub.restart().unwrap();
     let sent = flow.stub.stats().records;
     let some = flow.stub.wait(DRAINED_WITHIN, |stats| stats.records > sent + 2_000);
@@ -92,7 +87,7 @@ fn a_transaction_larger_than_the_log_passes_through_it() {
     let mut most = 0;
     let marker = flow.mark();
     eventually("the transaction has passed", DRAINED_WITHIN, || {
-        most = most.max(log_bytes(&flow));
+        most = most.max(flow.daemon.log_bytes());
         flow.told().iter().any(|change| change.key == marker).then_some(())
     });
     println!("at most {most} bytes in the log, {} bytes resident", flow.daemon.resident());
@@ -101,7 +96,7 @@ fn a_transaction_larger_than_the_log_passes_through_it() {
 }
 
 #[test]
-fn a_full_disk_pauses_the_source_and_nothing_is_lost() {
+fn full_disk_pauses_source_and_loses_nothing() {
     // Room for the checkpoint's 4 MiB and for segments of 6 MiB.
     let mut flow = Flow::prepare(seed(), |settings| settings.largest_file_kib = Some(6 << 10));
     flow.start();
@@ -111,10 +106,10 @@ fn a_full_disk_pauses_the_source_and_nothing_is_lost() {
         fill(&flow, 1 + go * 1_000, 1_000);
     }
     let mark = flow.daemon.mark();
-    let line = flow.daemon.wait_for_log("the source is paused");
-    assert!(line.contains("no room on the disk") || line.contains("the log is full"), "{line}");
+    let line = flow.daemon.wait_for_event("source_paused");
+    assert!(line.contains("disk full") || line.contains("the log is full"), "{line}");
     flow.stub.restart().unwrap();
-    flow.daemon.wait_for_log_since(mark, "the log has room again");
+    flow.daemon.wait_for_event_since(mark, "source_resumed");
     flow.wait_until_it_moves("after");
     // The same with the disk still full at the next start.
     flow.stub.stop();
@@ -123,7 +118,7 @@ fn a_full_disk_pauses_the_source_and_nothing_is_lost() {
     }
     flow.daemon.kill9();
     flow.daemon.start_again();
-    flow.daemon.wait_for_log("the source is paused");
+    flow.daemon.wait_for_event("source_paused");
     flow.stub.restart().unwrap();
     finish(flow);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use forebay::position::Lsn;
+use forebay::position::CommitSeq;
 use kinesis_stub::{Fault, Rule};
 
 use crate::support::checker;
@@ -29,9 +29,9 @@ fn frugal() -> Postgres {
 }
 
 /// Other people's work; returns where the write-ahead log ends then.
-fn traffic(flow: &Flow) -> Lsn {
+fn traffic(flow: &Flow) -> CommitSeq {
     let before = flow.wal_end();
-    while flow.wal_end().bytes_since(before) < TRAFFIC {
+    while flow.wal_end().distance_from(before) < TRAFFIC {
         flow.postgres
             .execute("insert into public.traffic select n, repeat('x', 8000) from generate_series(1, 500) n");
     }
@@ -62,7 +62,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
         goes += 1;
         most = most.max(wal_kept(&flow));
     }
-    let (outage, written) = (began.elapsed(), flow.wal_end().bytes_since(first));
+    let (outage, written) = (began.elapsed(), flow.wal_end().distance_from(first));
     let backlog = flow.daemon.metric("forebay_log_frames_unpublished").unwrap();
     let log = flow.daemon.log_bytes();
     assert!(backlog > 100.0, "the log holds only {backlog} frames");
@@ -76,12 +76,12 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
     flow.wait_until_told();
     let report = flow.check();
     println!(
-        "away for {outage:?}: {written} bytes of WAL written, at most {most} kept, {backlog} frames held, drained in \
+        "away for {outage:?}: {written} bytes of WAL written, at most {most} kept, {backlog} frames durable, drained in \
          {drained:?}: {report}"
     );
     report.assert_clean();
     println!(
-        "SUMMARY outage seed={seed} rounds=1 seconds={} wal_written={written} wal_kept={most} frames_held={backlog} \
+        "SUMMARY outage seed={seed} rounds=1 seconds={} wal_written={written} wal_kept={most} frames_durable={backlog} \
          drained_seconds={} committed={} lost={} reordered={} duplicates={} duplicates_a_restart=0 \
          log_bytes={log} resident_bytes={}",
         outage.as_secs(),
@@ -93,39 +93,39 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
         flow.daemon.highest_resident().unwrap_or_default(),
     );
     // A backlog has keys with more than others: their lanes may leave, so that the others are told sooner.
-    flow.daemon.assert_quiet(&["are sent again", "has been described again", "are fed apart"]);
+    flow.daemon.assert_quiet(&["records_retried", "stream_in_doubt", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn kinesis_refuses_connections() {
+fn refused_connections_lose_and_reorder_nothing() {
     away(|flow| flow.stub.stop(), |flow| flow.stub.restart().unwrap());
 }
 
 #[test]
-fn kinesis_takes_requests_and_never_answers() {
+fn unanswered_requests_lose_and_reorder_nothing() {
     let silent = |flow: &Flow| flow.stub.set(Rule::new(Fault::Hang).operations(["*"])).unwrap();
     away(silent, |flow| flow.stub.heal());
 }
 
 #[test]
-fn kinesis_fails_every_request() {
+fn failing_requests_lose_and_reorder_nothing() {
     let failing = |flow: &Flow| flow.stub.set(Rule::new(Fault::ServerErrorBefore).operations(["*"])).unwrap();
     away(failing, |flow| flow.stub.heal());
 }
 
 #[test]
-fn credentials_expire_and_come_back() {
+fn expired_credentials_are_retried_until_renewed() {
     away(|flow| flow.stub.set(Fault::ExpiredCredentials).unwrap(), |flow| flow.stub.heal());
 }
 
 #[test]
-fn a_real_implementation_is_frozen_and_killed_under_load() {
+fn frozen_and_killed_kinesalite_loses_nothing() {
     let postgres = Postgres::lab(Version::usual());
     let mut kinesis = Kinesis::kinesalite();
     kinesis.create_stream("lab-events", 3);
     let mut daemon = Daemon::start(Settings::lab(&postgres, &kinesis));
-    daemon.wait_for_log("receiving");
+    daemon.wait_for_event("receiving");
     let load = Running::start(&postgres, 2, 10, seed());
     let more = |what: &str, by: u64| {
         let before = load.committed();

@@ -12,7 +12,7 @@ use crate::support::{SOON, eventually};
 const VIOLATIONS: &str = "forebay_order_violations_total";
 
 #[test]
-fn numbers_that_fall_are_a_metric_and_an_error_that_names_no_row() {
+fn order_violation_is_metric_and_error_without_row() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (123454321, 'SECRET')");
@@ -26,7 +26,7 @@ fn numbers_that_fall_are_a_metric_and_an_error_that_names_no_row() {
         (flow.daemon.metric(VIOLATIONS)? > 0.0).then_some(())
     });
     flow.stub.heal();
-    let line = flow.daemon.wait_for_log("is not above that of the record before it");
+    let line = flow.daemon.wait_for_event("order_violated");
     for part in
         ["ERROR", "shard=\"shardId-", "before=\"", "after=\"48", "lab.plates.updated.v1", "frame=", "lane="]
     {
@@ -35,12 +35,12 @@ fn numbers_that_fall_are_a_metric_and_an_error_that_names_no_row() {
     assert!(!line.contains("123454321") && !line.contains("SECRET"), "{line}");
     flow.wait_until_told();
     flow.check().assert_clean();
-    flow.daemon.assert_quiet(&["is not above that of the record before it"]);
+    flow.daemon.assert_quiet(&["order_violated"]);
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_request_that_lands_late_leaves_a_repeat_that_the_consumers_rule_drops() {
+fn late_request_is_dropped_by_consumer_rule() {
     for pack in ["off", "lines"] {
         let mut flow = Flow::prepare(seed(), |settings| packed(settings, pack));
         flow.start();
@@ -67,7 +67,7 @@ fn a_request_that_lands_late_leaves_a_repeat_that_the_consumers_rule_drops() {
         let view = flow.check_as_consumer();
         view.assert_clean();
         assert_eq!((view.published, view.duplicates), (4, 0));
-        flow.daemon.assert_quiet(&["are sent again"]);
+        flow.daemon.assert_quiet(&["records_retried"]);
         assert!(flow.daemon.terminate().success());
     }
 }

@@ -20,7 +20,7 @@ fn lines_of(flow: &Flow, key: &str) -> Vec<usize> {
 }
 
 #[test]
-fn what_waits_of_a_hot_key_leaves_in_few_records_and_alone_if_packing_is_off() {
+fn hot_key_backlog_is_packed_only_if_enabled() {
     for pack in ["lines", "off"] {
         let mut flow = Flow::prepare(seed(), |settings| packed(settings, pack));
         flow.start();
@@ -49,13 +49,13 @@ fn what_waits_of_a_hot_key_leaves_in_few_records_and_alone_if_packing_is_off() {
             assert_eq!(records.to_bits(), events.to_bits());
         }
         let largest = flow.records().iter().map(|record| record.key.len() + record.data.len()).max();
-        assert!(largest.unwrap() <= forebay::sink::request::PACK_BYTES, "{largest:?}");
+        assert!(largest.unwrap() <= forebay::sink::pacing::PACK_BYTES, "{largest:?}");
         assert!(flow.daemon.terminate().success());
     }
 }
 
 #[test]
-fn packed_or_not_whatever_the_stream_answers_order_per_key_holds() {
+fn key_order_holds_packed_or_not() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |settings| packed(settings, "lines"));
     flow.start();
@@ -95,6 +95,6 @@ fn packed_or_not_whatever_the_stream_answers_order_per_key_holds() {
     let view = flow.check_as_consumer();
     view.assert_clean();
     assert_eq!(view.duplicates, 0);
-    flow.daemon.assert_quiet(&["are sent again"]);
+    flow.daemon.assert_quiet(&["records_retried"]);
     assert!(flow.daemon.terminate().success());
 }

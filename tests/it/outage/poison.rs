@@ -67,14 +67,14 @@ fn lab(change: impl FnOnce(&mut Settings)) -> Flow {
 }
 
 #[test]
-fn a_record_too_large_for_the_stream_goes_to_the_dead_letter() {
+fn record_too_large_for_stream_is_dead_letter() {
     let flow = lab(|_| {});
     poison(&flow);
-    check_quarantined(flow, "the stream takes at most");
+    check_quarantined(flow, "the stream accepts at most");
 }
 
 #[test]
-fn a_row_too_large_to_be_read_goes_to_the_dead_letter() {
+fn row_above_max_row_size_is_dead_letter() {
     let flow = lab(|settings| {
         settings.more.push(("source".to_owned(), "max_row_size = \"1 MiB\"".to_owned()));
     });
@@ -83,19 +83,19 @@ fn a_row_too_large_to_be_read_goes_to_the_dead_letter() {
 }
 
 #[test]
-fn publishing_stops_before_a_poison_where_the_configuration_says_so() {
+fn poison_halts_publishing_if_configured() {
     let mut flow = lab(|settings| settings.more.push((String::new(), "on_poison = \"stop\"".to_owned())));
     poison(&flow);
-    flow.daemon.wait_for_log("publishing stops before");
+    flow.daemon.wait_for_event("publishing_stopped");
     // Ingest goes on into the buffer: Postgres may forget what is held.
     let end = flow.wal_end();
     eventually("the slot moves on", SOON, || (flow.confirmed()? >= end).then_some(()));
     assert!(flow.daemon.is_running());
     assert!(flow.told().contains(&version("5", 1)));
     assert!(!flow.told().contains(&version("5", 3)));
-    assert_eq!(dead_letters(&flow)[0]["standing"], true);
+    assert_eq!(dead_letters(&flow)[0]["halted"], true);
     assert!(flow.daemon.terminate().success());
     flow.daemon.settings().more.clear();
     flow.start();
-    check_quarantined(flow, "the stream takes at most");
+    check_quarantined(flow, "the stream accepts at most");
 }

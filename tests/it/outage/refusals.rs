@@ -2,14 +2,14 @@
 
 use kinesis_stub::{Fault, Refusal, Rule};
 
-use crate::support::SOON;
-use crate::support::flow::Flow;
+use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::random::seed;
 use crate::support::workload::Running;
+use crate::support::{SOON, eventually};
 
 /// Each of these for some requests, under load, in one life of the daemon.
 #[test]
-fn whatever_the_stream_answers_order_per_key_holds() {
+fn key_order_holds_under_any_stream_response() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |_| {});
     flow.start();
@@ -55,6 +55,11 @@ fn whatever_the_stream_answers_order_per_key_holds() {
     let consumer = flow.check_as_consumer();
     consumer.assert_clean();
     assert_eq!(consumer.duplicates, 0, "a reader that drops what it has had sees everything once");
-    flow.daemon.assert_quiet(&["are sent again", "has been described again"]);
+    // Refusals of a part of the records are what an overloaded shard gives: its rate falls. On a slow machine what waits for it
+    // may fill half of the window, and then its lanes are detached, as they should be. They come back once nothing is refused.
+    eventually("all lanes are together", DRAINED_WITHIN, || {
+        (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
+    });
+    flow.daemon.assert_quiet(&["records_retried", "record_blocked", "stream_in_doubt", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }

@@ -10,7 +10,7 @@ use crate::support::postgres::{Postgres, Stop, Version};
 use crate::support::proxy::{Proxy, Target};
 use crate::support::random::seed;
 
-const MEANWHILE: &str = "what is held is published meanwhile";
+const MEANWHILE: &str = "database_unavailable";
 
 /// Commits some plates while Kinesis is away, and ends the daemon when all of them are held. Gives what must come.
 fn hold_a_backlog(flow: &mut Flow, cleanly: bool) -> Vec<Change> {
@@ -38,7 +38,7 @@ fn wait_for_all(flow: &mut Flow, history: &[Change]) {
 }
 
 #[test]
-fn what_is_held_is_published_while_the_database_is_away() {
+fn start_without_database_publishes_durable_changes() {
     let seed = seed();
     let postgres = Postgres::lab(Version::usual());
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres.port()));
@@ -56,7 +56,7 @@ fn what_is_held_is_published_while_the_database_is_away() {
         }
         flow.stub.restart().unwrap();
         flow.daemon.start_again();
-        flow.daemon.wait_for_log(MEANWHILE);
+        flow.daemon.wait_for_event(MEANWHILE);
         wait_for_all(&mut flow, &history);
         let not_ready = flow.daemon.ready().unwrap_err();
         assert!(not_ready.contains("the replication stream is not open: "), "{how}: {not_ready}");
@@ -77,12 +77,12 @@ fn what_is_held_is_published_while_the_database_is_away() {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
-    flow.daemon.assert_quiet(&[MEANWHILE, "cannot receive yet"]);
+    flow.daemon.assert_quiet(&[MEANWHILE, "source_unavailable"]);
     assert!(flow.daemon.terminate().success());
 }
 
 #[test]
-fn a_database_that_turns_out_to_be_another_one_stops_what_began_without_it() {
+fn wrong_database_found_later_stops_daemon() {
     let postgres = Postgres::lab(Version::usual());
     // A socket of its own, which leads to one server or the other.
     let directory = tempfile::Builder::new().prefix("fb-").tempdir().unwrap();
@@ -98,7 +98,7 @@ fn a_database_that_turns_out_to_be_another_one_stops_what_began_without_it() {
     std::fs::remove_file(&path).unwrap();
     flow.stub.restart().unwrap();
     flow.daemon.start_again();
-    flow.daemon.wait_for_log(MEANWHILE);
+    flow.daemon.wait_for_event(MEANWHILE);
     wait_for_all(&mut flow, &history);
     let other = Postgres::lab(Version::usual());
     other.execute("create publication forebay_lab for table lab.plates, lab.samples, lab.transfers");
@@ -106,7 +106,7 @@ fn a_database_that_turns_out_to_be_another_one_stops_what_began_without_it() {
     symlink(socket(&other), &path).unwrap();
     assert_eq!(flow.daemon.wait().code(), Some(1));
     let said = flow.daemon.log().join("\n");
-    assert!(said.contains("belongs to another database cluster"), "{said}");
+    assert!(said.contains(r#"code="directory_of_other_source""#), "{said}");
     // With the right one again it goes on.
     std::fs::remove_file(&path).unwrap();
     symlink(socket(&flow.postgres), &path).unwrap();
@@ -118,7 +118,7 @@ fn a_database_that_turns_out_to_be_another_one_stops_what_began_without_it() {
 }
 
 #[test]
-fn a_directory_of_another_name_is_refused_although_nobody_can_be_asked() {
+fn start_without_database_refuses_other_name() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.wait_until_it_moves("before");
@@ -130,7 +130,7 @@ fn a_directory_of_another_name_is_refused_although_nobody_can_be_asked() {
     flow.daemon.start_again();
     assert_eq!(flow.daemon.wait().code(), Some(1));
     let said = flow.daemon.log().join("\n");
-    assert!(said.contains("belongs to another source (name)"), "{said}");
+    assert!(said.contains(r#"code="directory_of_other_source""#) && said.contains("source (name)"), "{said}");
     assert_eq!(flow.stub.stats().records, before, "nothing of it was published");
     flow.postgres.start_again();
 }

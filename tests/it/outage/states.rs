@@ -69,16 +69,16 @@ fn all_told(mut flow: Flow) -> Report {
 }
 
 #[test]
-fn what_may_pass_is_waited_for_and_said_with_the_next_step() {
+fn transient_stream_state_is_waited_for_with_hint() {
     let mut flow = lab(|_| {});
     for (code, next_step) in [
         ("AccessDeniedException", "Allow kinesis:PutRecords"),
         ("KMSAccessDeniedException", "Allow kms:GenerateDataKey"),
         ("KMSDisabledException", "Enable the stream's KMS key"),
-        ("KMSInvalidStateException", "cancel that"),
+        ("KMSInvalidStateException", "cancel it"),
         ("KMSNotFoundException", "StartStreamEncryption"),
         ("KMSOptInRequired", "no subscription for KMS"),
-        ("KMSThrottlingException", "raise that quota"),
+        ("KMSThrottlingException", "quota of KMS requests"),
         ("ExpiredTokenException", "Renew the credentials"),
         ("UnrecognizedClientException", "Renew the credentials"),
         ("InvalidSignatureException", "clock"),
@@ -87,7 +87,7 @@ fn what_may_pass_is_waited_for_and_said_with_the_next_step() {
         let log = flow.daemon.mark();
         flow.stub.set(error(code, "PutRecords")).unwrap();
         let marker = flow.mark();
-        let line = flow.daemon.wait_for_log_since(log, code);
+        let line = flow.daemon.wait_for_event_with(log, "records_retried", code);
         for text in ["WARN", "PutRecords on the stream lab-events", next_step] {
             assert!(line.contains(text), "not said: {text:?}\n{line}");
         }
@@ -97,29 +97,30 @@ fn what_may_pass_is_waited_for_and_said_with_the_next_step() {
         flow.stub.heal();
         let told = || flow.told().iter().any(|change| change.key == marker).then_some(());
         eventually(&format!("{code} has passed"), SOON * 2, told);
-        flow.daemon.wait_for_log_since(log, "the stream takes everything again");
+        flow.daemon.wait_for_event_since(log, "stream_recovered");
         flow.wait_until_ready();
     }
     finish(flow);
 }
 
 #[test]
-fn a_stream_that_may_not_be_described_gets_nothing_at_a_start_and_goes_on_later() {
+fn describe_denied_blocks_start_but_not_running_daemon() {
     let mut flow = Flow::prepare(seed(), |_| {});
     let denied = error("AccessDeniedException", "DescribeStreamSummary");
     flow.stub.set(denied.clone()).unwrap();
     flow.start();
-    let line = flow.daemon.wait_for_log("Allow kinesis:DescribeStreamSummary");
+    let line =
+        flow.daemon.wait_for_event_with(0, "stream_unavailable", "Allow kinesis:DescribeStreamSummary");
     assert!(line.contains("on the stream lab-events"), "{line}");
     let marker = flow.mark();
-    flow.wait_until_told_never(&marker, "AccessDeniedException");
+    flow.wait_until_told_never(&marker, "stream_unavailable", "AccessDeniedException");
     assert!(flow.daemon.ready().unwrap_err().contains("DescribeStreamSummary"));
     flow.stub.heal();
     flow.wait_until_it_moves("it may be described");
     flow.wait_until_ready();
     flow.stub.set(denied).unwrap();
     make_it_look(&flow);
-    flow.daemon.wait_for_log("the stream cannot be described: publishing goes on");
+    flow.daemon.wait_for_event("stream_not_described");
     flow.wait_until_it_moves("it may not be described");
     assert_eq!(flow.daemon.metric("forebay_kinesis_described"), Some(0.0));
     flow.wait_until_ready();
@@ -127,15 +128,15 @@ fn a_stream_that_may_not_be_described_gets_nothing_at_a_start_and_goes_on_later(
 }
 
 #[test]
-fn a_stream_that_is_not_there_yet_is_waited_for() {
+fn missing_stream_is_waited_for() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.stub.delete_stream(STREAM).unwrap();
     flow.start();
-    let line = flow.daemon.wait_for_log("ResourceNotFoundException");
+    let line = flow.daemon.wait_for_event_with(0, "stream_unavailable", "ResourceNotFoundException");
     assert!(line.contains("on the stream lab-events") && line.contains("kinesis.stream"), "{line}");
     flow.stub.create_stream(STREAM, 2).unwrap();
     flow.stub.set_status(STREAM, Status::Creating).unwrap();
-    flow.daemon.wait_for_log("is CREATING");
+    flow.daemon.wait_for_event_with(0, "stream_unavailable", "CREATING");
     assert!(flow.daemon.ready().unwrap_err().contains("is CREATING"));
     flow.stub.set_status(STREAM, Status::Active).unwrap();
     flow.wait_until_it_moves("it is there");
@@ -146,17 +147,17 @@ fn a_stream_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_stream_deleted_and_made_again_under_a_running_daemon_never_gets_a_record() {
+fn stream_recreated_while_running_gets_no_record() {
     let mut flow = lab(|_| {});
     flow.stub.delete_stream(STREAM).unwrap();
     let marker = flow.mark();
-    flow.daemon.wait_for_log("Kinesis does not find the stream");
+    flow.daemon.wait_for_event_with(0, "records_retried", "ResourceNotFoundException");
     let not_ready = flow.daemon.ready().unwrap_err();
     assert!(not_ready.contains("ResourceNotFoundException"), "{not_ready}");
     let before = flow.stub.stats();
     flow.stub.create_stream(STREAM, 4).unwrap();
     flow.stub.set_status(STREAM, Status::Creating).unwrap();
-    gives_up(&mut flow, &["belongs to the stream", "recreated", ADOPT]);
+    gives_up(&mut flow, &[r#"code="directory_of_other_stream""#, ADOPT]);
     assert_eq!(flow.stub.stats().records, before.records, "the new stream got a record");
     flow.stub.set_status(STREAM, Status::Active).unwrap();
     adopt(&flow);
@@ -167,17 +168,17 @@ fn a_stream_deleted_and_made_again_under_a_running_daemon_never_gets_a_record() 
 }
 
 #[test]
-fn a_stream_recreated_during_an_outage_never_gets_a_record() {
+fn stream_recreated_during_outage_gets_no_record() {
     let mut flow = lab(|_| {});
     flow.stub.stop();
     flow.mark();
     // Whoever is away for so long may be another one.
-    flow.daemon.wait_for_log("nothing is sent before the stream has been described again");
+    flow.daemon.wait_for_event("stream_in_doubt");
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();
     let before = flow.stub.stats().records;
     flow.stub.restart().unwrap();
-    gives_up(&mut flow, &["belongs to the stream", "recreated", ADOPT]);
+    gives_up(&mut flow, &[r#"code="directory_of_other_stream""#, ADOPT]);
     assert_eq!(flow.stub.stats().records, before, "the new stream got a record");
     adopt(&flow);
     flow.start();
@@ -185,26 +186,26 @@ fn a_stream_recreated_during_an_outage_never_gets_a_record() {
 }
 
 #[test]
-fn a_stream_that_is_being_deleted_gets_nothing_more_once_that_is_known() {
+fn deleting_stream_gets_no_more_records_once_known() {
     let mut flow = lab(|_| {});
     flow.stub.set_status(STREAM, Status::Deleting).unwrap();
     make_it_look(&flow);
-    let line = flow.daemon.wait_for_log("is DELETING");
+    let line = flow.daemon.wait_for_event_with(0, "stream_in_doubt", "DELETING");
     assert!(line.contains(ADOPT), "{line}");
     let before = flow.stub.stats().records;
     let marker = flow.mark();
-    flow.wait_until_told_never(&marker, "is DELETING");
+    flow.wait_until_told_never(&marker, "stream_in_doubt", "DELETING");
     assert_eq!(flow.stub.stats().records, before);
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();
-    gives_up(&mut flow, &["belongs to the stream", ADOPT]);
+    gives_up(&mut flow, &[r#"code="directory_of_other_stream""#, ADOPT]);
     adopt(&flow);
     flow.start();
     finish_after_adoption(flow);
 }
 
 #[test]
-fn a_stream_that_ignores_keys_stops_it_at_a_start_and_later() {
+fn stream_ignoring_keys_stops_daemon() {
     let mut flow = Flow::prepare(seed(), |_| {});
     let texts = ["ignores partition keys", "USER_PARTITION_KEY", STREAM];
     flow.stub.set_strategy(STREAM, "AUTO").unwrap();
@@ -223,7 +224,7 @@ fn a_stream_that_ignores_keys_stops_it_at_a_start_and_later() {
 }
 
 #[test]
-fn the_largest_record_may_change_while_it_runs() {
+fn max_record_size_change_is_followed() {
     let mut flow = Flow::prepare(seed(), |_| {});
     let large = |plate: u32| {
         format!(
@@ -238,12 +239,12 @@ fn the_largest_record_may_change_while_it_runs() {
     // The service refuses the whole request: the settings are read again, and the record goes to the dead letter.
     flow.stub.set_max_record_kib(STREAM, 1024).unwrap();
     flow.postgres.execute(&large(6));
-    flow.daemon.wait_for_log("a record went to the dead letter");
+    flow.daemon.wait_for_event("dead_letters_written");
     flow.wait_until_it_moves("1 MiB");
     flow.stub.set_max_record_kib(STREAM, 2048).unwrap();
     let log = flow.daemon.mark();
     make_it_look(&flow);
-    flow.daemon.wait_for_log_since(log, "the stream's settings have changed");
+    flow.daemon.wait_for_event_since(log, "stream_settings_changed");
     flow.postgres.execute(&large(7));
     let told = || flow.told().iter().any(|change| change.key == "7").then_some(());
     eventually("it leaves", SOON, told);
@@ -254,7 +255,7 @@ fn the_largest_record_may_change_while_it_runs() {
 }
 
 #[test]
-fn credentials_that_are_renewed_in_their_file_are_found_without_a_restart() {
+fn renewed_credentials_file_needs_no_restart() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("credentials");
     let write = |key: &str| {
@@ -274,20 +275,20 @@ fn credentials_that_are_renewed_in_their_file_are_found_without_a_restart() {
         }
     });
     flow.start();
-    let line = flow.daemon.wait_for_log("Give this process credentials");
+    let line = flow.daemon.wait_for_event_with(0, "stream_unavailable", "Give this process credentials");
     assert!(line.contains("on the stream lab-events"), "{line}");
     write("FIRST");
     flow.wait_until_it_moves("with credentials");
     flow.stub.set(Rule::new(Fault::ExpiredCredentials).access_key("FIRST")).unwrap();
     flow.mark();
-    flow.daemon.wait_for_log("ExpiredTokenException");
+    flow.daemon.wait_for_event_with(0, "records_retried", "ExpiredTokenException");
     write("SECOND");
     flow.wait_until_it_moves("with new credentials");
     finish(flow);
 }
 
 #[test]
-fn a_stream_by_arn_of_another_region_than_the_configured_one_is_refused() {
+fn arn_of_another_region_is_refused() {
     let mut flow = Flow::prepare(seed(), |settings| {
         settings.stream = "arn:aws:kinesis:us-west-2:000000000000:stream/lab-events".to_owned();
     });

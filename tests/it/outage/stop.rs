@@ -27,7 +27,7 @@ fn terminate(flow: &mut Flow) -> Duration {
 }
 
 #[test]
-fn a_restart_in_order_repeats_nothing_that_was_answered() {
+fn clean_restart_repeats_no_acknowledged_event() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |_| {});
     flow.start();
@@ -42,7 +42,7 @@ fn a_restart_in_order_repeats_nothing_that_was_answered() {
         assert!(flow.stub.wait(SOON, |stats| stats.records >= target), "nothing comes");
         let took = terminate(&mut flow);
         println!("round {round}: {} records, stopped in {took:?}", flow.stub.stats().records);
-        flow.daemon.wait_for_log("everything answered is noted");
+        flow.daemon.wait_for_event("clean_shutdown");
         flow.start();
     }
     assert!(!flow.told().iter().any(|change| change.key == refused_for_ever));
@@ -57,7 +57,7 @@ fn a_restart_in_order_repeats_nothing_that_was_answered() {
 }
 
 #[test]
-fn a_second_interrupt_ends_it_at_once() {
+fn second_interrupt_exits_at_once() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |_| {});
     flow.start();
@@ -65,7 +65,7 @@ fn a_second_interrupt_ends_it_at_once() {
     flow.mark();
     assert!(flow.stub.wait(SOON, |stats| stats.held > 0), "nothing was sent");
     flow.daemon.signal(Signal::INT);
-    flow.daemon.wait_for_log("stopping");
+    flow.daemon.wait_for_event("shutdown_started");
     let began = Instant::now();
     flow.daemon.signal(Signal::INT);
     let status = flow.daemon.wait();
@@ -80,7 +80,7 @@ fn a_second_interrupt_ends_it_at_once() {
 }
 
 #[test]
-fn it_stops_in_time_when_neither_end_answers() {
+fn sigterm_exits_in_time_with_both_ends_silent() {
     let seed = seed();
     let postgres = Postgres::lab(Version::usual());
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres.port()));
@@ -95,7 +95,7 @@ fn it_stops_in_time_when_neither_end_answers() {
     println!("both silent: stopped in {:?}", terminate(&mut flow));
     // And before it has ever been connected.
     flow.daemon.start_again();
-    flow.daemon.wait_for_log("forebay starts");
+    flow.daemon.wait_for_event("starting");
     println!("not connected: stopped in {:?}", terminate(&mut flow));
     proxy.resume();
     proxy.cut();

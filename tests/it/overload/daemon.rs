@@ -79,8 +79,8 @@ fn end(mut flow: Flow) {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
-    // A key with more than its share may be fed apart while its shard is at its limit.
-    flow.daemon.assert_quiet(&["are sent again", "are fed apart"]);
+    // A key with more than its share may be detached while its shard is at its limit.
+    flow.daemon.assert_quiet(&["records_retried", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }
 
@@ -104,7 +104,7 @@ fn settles(flow: &Flow) -> bool {
 }
 
 #[test]
-fn four_overloaded_shards_take_nine_tenths_of_their_limit_and_refuse_little() {
+fn overloaded_shards_reach_90_percent_with_few_refusals() {
     let flow = limited(seed(), 4);
     assert!((0..4).any(|_| settles(&flow)), "not in four goes");
     eventually("the metrics tell of it", SOON, || {
@@ -116,7 +116,7 @@ fn four_overloaded_shards_take_nine_tenths_of_their_limit_and_refuse_little() {
 }
 
 #[test]
-fn one_overloaded_shard_does_not_hold_up_the_others() {
+fn overloaded_shard_does_not_delay_others() {
     let mut flow = limited(seed(), 4);
     // The second of four shards, with some seconds of work.
     plates(&flow, 9_000, 64..128);
@@ -139,7 +139,7 @@ fn one_overloaded_shard_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn resharding_under_overload_loses_and_reorders_nothing_and_new_capacity_is_used() {
+fn reshard_under_overload_uses_new_capacity_in_order() {
     let seed = seed();
     let flow = limited(seed, 2);
     let load = Running::start(&flow.postgres, 2, 20, seed);
@@ -210,11 +210,11 @@ fn one_probe_at_a_time(fault: Fault) {
 }
 
 #[test]
-fn a_service_that_fails_is_asked_by_one_record_at_a_time() {
+fn failing_service_is_probed_by_one_record() {
     one_probe_at_a_time(Fault::ServerErrorBefore);
 }
 
 #[test]
-fn a_stream_that_throttles_whole_requests_is_asked_by_one_record_at_a_time() {
+fn request_throttling_stream_is_probed_by_one_record() {
     one_probe_at_a_time(Fault::Throttle);
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
 use forebay::position::FrameNo;
-use forebay::sink::lanes::{Admission, Frame, Lanes, Start};
-use forebay::sink::request::{Limits, Ticket};
-use forebay::sink::shards::Summary;
+use forebay::sink::lanes::Ticket;
+use forebay::sink::lanes::{Admission, Change, Frame, Lanes, Start};
+use forebay::sink::pacing::Limits;
+use forebay::sink::rate::Summary;
 use forebay::sink::{Answer, PutError};
 use tokio::time::Instant;
 
@@ -55,6 +56,9 @@ struct World {
     /// Answers to requests are lost while this is set.
     away: bool,
     pool: Vec<Vec<String>>,
+    /// Whether lanes may be detached, and what was.
+    isolates: bool,
+    changes: Vec<Change>,
 }
 
 impl World {
@@ -88,6 +92,8 @@ impl World {
             keys: 0,
             away: false,
             pool,
+            isolates: false,
+            changes: Vec::new(),
         }
     }
 
@@ -149,6 +155,9 @@ impl World {
                 self.out.push(Reverse((self.now + back, self.requests)));
                 self.tickets.insert(self.requests, (request.ticket, answers));
             }
+            if self.isolates && self.lanes.rebalance(self.now) {
+                self.changes.extend(self.lanes.take_changes());
+            }
             self.now += TICK;
         }
     }
@@ -186,7 +195,7 @@ fn worlds(load: Load) -> impl Iterator<Item = World> {
 }
 
 #[test]
-fn sustained_overload_of_every_shard_settles_near_the_limit_with_few_refusals() {
+fn sustained_overload_settles_near_limit() {
     for mut world in worlds(load([2500.0; 4])) {
         world.run(Duration::from_secs(8));
         for done in world.measure(20) {
@@ -196,7 +205,7 @@ fn sustained_overload_of_every_shard_settles_near_the_limit_with_few_refusals() 
 }
 
 #[test]
-fn a_shard_at_its_limit_of_bytes_settles_as_well() {
+fn byte_limited_shard_settles_near_limit() {
     for mut world in worlds(Load { rates: [120.0; 4], size: (5_000, 45_000), every: 0.005 }) {
         world.run(Duration::from_secs(10));
         let before: Vec<f64> = world.service.bytes();
@@ -211,7 +220,7 @@ fn a_shard_at_its_limit_of_bytes_settles_as_well() {
 }
 
 #[test]
-fn one_overloaded_shard_takes_what_it_can_and_the_others_take_everything_in_the_same_requests() {
+fn overloaded_shard_does_not_slow_others_in_same_requests() {
     for mut world in worlds(load([300.0, 1500.0, 300.0, 300.0])) {
         world.run(Duration::from_secs(6));
         let requests = world.requests;
@@ -229,7 +238,7 @@ fn one_overloaded_shard_takes_what_it_can_and_the_others_take_everything_in_the_
 }
 
 #[test]
-fn a_limit_that_is_raised_is_found_again() {
+fn raised_limit_is_discovered() {
     for mut world in worlds(load([2500.0, 100.0, 100.0, 100.0])) {
         world.run(Duration::from_secs(8));
         world.service.limit(0, SHARD.map(|limit| limit * 2.0));
@@ -240,7 +249,7 @@ fn a_limit_that_is_raised_is_found_again() {
 }
 
 #[test]
-fn after_a_reshard_under_overload_all_the_capacity_is_used() {
+fn reshard_under_overload_uses_all_capacity() {
     for (shards, rate) in [(8, 1800.0), (2, 700.0), (5, 2000.0)] {
         for mut world in worlds(load([rate; 4])) {
             world.run(Duration::from_secs(8));
@@ -258,7 +267,7 @@ fn after_a_reshard_under_overload_all_the_capacity_is_used() {
 }
 
 #[test]
-fn bursts_that_a_shard_bears_on_average_leave_it_with_few_refusals() {
+fn sustainable_bursts_cause_few_refusals() {
     for mut world in worlds(Load { every: 4.0, ..load([700.0; 4]) }) {
         world.run(Duration::from_secs(20));
         for done in world.measure(40) {
@@ -270,7 +279,7 @@ fn bursts_that_a_shard_bears_on_average_leave_it_with_few_refusals() {
 }
 
 #[test]
-fn a_shard_that_is_no_longer_overloaded_is_unlimited_again() {
+fn recovered_shard_becomes_unlimited() {
     for mut world in worlds(load([1500.0, 100.0, 100.0, 100.0])) {
         world.run(Duration::from_secs(5));
         assert_eq!(world.lanes.rates(world.now).limited, 1);
@@ -283,7 +292,7 @@ fn a_shard_that_is_no_longer_overloaded_is_unlimited_again() {
 }
 
 #[test]
-fn a_shard_that_refuses_everything_is_tried_by_single_records_ever_more_rarely() {
+fn refusing_shard_is_probed_with_backoff() {
     for mut world in worlds(load([120.0; 4])) {
         world.run(Duration::from_secs(3));
         world.service.limit(2, [0.0, 0.0]);
@@ -300,7 +309,7 @@ fn a_shard_that_refuses_everything_is_tried_by_single_records_ever_more_rarely()
 }
 
 #[test]
-fn when_every_shard_refuses_everything_requests_are_few() {
+fn all_shards_refusing_cause_few_requests() {
     for mut world in worlds(load([1000.0; 4])) {
         world.run(Duration::from_secs(3));
         (0..4).for_each(|shard| world.service.limit(shard, [0.0, 0.0]));
@@ -316,7 +325,7 @@ fn when_every_shard_refuses_everything_requests_are_few() {
 }
 
 #[test]
-fn while_the_service_is_away_one_record_at_a_time_tries() {
+fn unavailable_service_is_probed_by_one_record() {
     for mut world in worlds(load([1000.0; 4])) {
         world.run(Duration::from_secs(3));
         world.away = true;
@@ -330,5 +339,30 @@ fn while_the_service_is_away_one_record_at_a_time_tries() {
         world.away = false;
         world.run(Duration::from_secs(40));
         assert!(world.measure(5).iter().all(|done| done.accepted > 4000), "it comes back");
+    }
+}
+
+/// After an outage the bytes in flight begin small again, and shards get as much as they take: every key is as slow as the
+/// others, and no lane leaves them.
+#[test]
+fn backlog_after_outage_detaches_no_lane() {
+    for keys in [500, 5_000] {
+        for mut world in worlds(Load { size: (800, 1_200), ..load([0.0; 4]) }) {
+            world.isolates = true;
+            world.away = true;
+            world.rtt = Duration::from_millis(20);
+            let keys: Vec<_> = world.pool.iter().flat_map(|pool| pool.iter().take(keys).cloned()).collect();
+            world.backlog = (0..40_000).map(|n| (keys[n * 7 % keys.len()].clone(), 1_000)).collect();
+            world.run(Duration::from_secs(20));
+            world.away = false;
+            let mut seconds = 0;
+            while !world.lanes.is_empty() || !world.backlog.is_empty() {
+                world.run(Duration::from_secs(1));
+                seconds += 1;
+                assert!(seconds < 120, "no end in sight");
+            }
+            println!("{} keys: {seconds} s; {:?}", keys.len(), world.changes);
+            assert_eq!(world.changes, []);
+        }
     }
 }

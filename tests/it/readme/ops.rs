@@ -8,7 +8,7 @@ use crate::support::random::seed;
 use crate::support::{SOON, eventually};
 
 #[test]
-fn every_command_of_the_runbook_for_buffer_and_dead_letters_does_what_it_says() {
+fn runbook_commands_for_buffer_and_dead_letters_work() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) select n, n, repeat('long ', 230000) from generate_series(1, 2) n");
@@ -47,7 +47,7 @@ fn every_command_of_the_runbook_for_buffer_and_dead_letters_does_what_it_says() 
         if command.contains("retry") || command.contains("discard") {
             assert!(said.contains("within a second"), "{line}: {said}");
             // The request is taken up, and what it began is over.
-            let over = |letter: &Value| letter["asked"].is_null() && letter["state"] != "retrying";
+            let over = |letter: &Value| letter["requested"].is_null() && letter["state"] != "retrying";
             eventually("the request is done", SOON, || letters().iter().all(over).then_some(()));
         }
     }

@@ -2,6 +2,9 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use forebay::types::Kind;
 
 use super::{blocks, document};
 
@@ -32,7 +35,7 @@ fn run(program: &str) -> String {
 }
 
 #[test]
-fn the_readers_rule_takes_each_event_once_and_in_order() {
+fn consumer_rule_takes_each_event_once_in_order() {
     let seen = run(&format!(
         "{}\n\
          seen, last = [], {{}}\n\
@@ -46,7 +49,7 @@ fn the_readers_rule_takes_each_event_once_and_in_order() {
 
 /// The raw stream has a record that was given up, sent again, and landed after newer ones: whole records, packed or not.
 #[test]
-fn a_reader_who_splits_records_and_follows_the_rule_drops_what_lands_late() {
+fn consumer_rule_drops_late_records() {
     let seen = run(&format!(
         "{}\n\
          def record(*numbers):\n\
@@ -63,9 +66,48 @@ fn a_reader_who_splits_records_and_follows_the_rule_drops_what_lands_late() {
 }
 
 #[test]
-fn the_recipe_gives_the_id_it_asserts() {
+fn documented_recipe_yields_asserted_id() {
     let id = print(
         "event_id('urn:forebay:lab', 'lab.plates.inserted.v1', 1790848800123456, 742, '1/A2B3C000', 1)",
     );
     assert_eq!(id, "5f66167a-f8a9-5965-a8cf-f6045a4dcfd2");
+}
+
+/// The deepest event: `data` and the envelope, arrays and composites, then a document of type json. Python's parser gives up at
+/// 1,000 levels, those of the program itself included.
+#[test]
+fn default_parser_reads_deepest_event() {
+    let composite = (0..31).fold(Kind::Json, |inner, _| Kind::Vector { element: Arc::new(inner) });
+    let document = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let levels = (1..2_000).rev().find(|&levels| value(&composite, &document(levels)).is_some()).unwrap();
+    let line = format!(r#"{{"data":{{"a":{}}}}}"#, value(&composite, &document(levels)).unwrap());
+    assert!(levels > 800 && line.matches('[').count() == levels + 31);
+    let program = "def nested(n, line): return events(line)[0] if n == 0 else nested(n - 1, line)";
+    let depth = format!(
+        "def depth(x, n=0):\n\
+         \x20   while isinstance(x, list): x, n = x[0], n + 1\n\
+         \x20   return n\n\
+         print(depth(nested(20, b'{line}')['data']['a']))\n"
+    );
+    let seen = run(&format!("{}\n{program}\n{depth}", blocks_of_events()[0]));
+    assert_eq!(seen.trim(), (levels + 31).to_string());
+}
+
+/// What the default parser rejects or rounds.
+#[test]
+fn documented_parser_keeps_all_digits() {
+    let recipe = "json.loads(line, parse_int=Decimal, parse_float=Decimal)";
+    assert!(document("docs/EVENTS.md").contains(recipe));
+    let seen = run(&format!(
+        "import json\nfrom decimal import Decimal\nfor text in ['9' * 131072, '0.' + '1' * 16383, '1e400', '150.000']:\n\
+         \x20   line = f'{{{{\"data\":{{text}}}}}}'\n\
+         \x20   print({recipe}['data'] == Decimal(text))\n"
+    ));
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["True"; 4]);
+}
+
+fn value(kind: &Kind, text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    forebay::json::write_value(&mut out, kind, text.as_bytes()).ok()?;
+    Some(String::from_utf8(out).unwrap())
 }

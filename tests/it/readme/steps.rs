@@ -9,30 +9,34 @@ use tempfile::TempDir;
 
 use super::python;
 use super::{blocks, document, quoted, table};
+use crate::support::daemon::is_event;
 use crate::support::postgres::{Postgres, Stop, Version};
 use crate::support::process::{Process, Signal};
 use crate::support::session::runtime;
 use crate::support::{SOON, eventually, port};
 
-/// The statements of the README, by what they are for.
+/// The statements of the README and of the page on the configuration, by what they are for.
 struct Statements {
     wal_level: String,
     role: String,
     publication: String,
     grants: String,
     revokes: String,
+    removal: String,
 }
 
 impl Statements {
     fn read() -> Self {
-        let [wal_level, role, publication, grants, revokes] =
-            <[String; 5]>::try_from(blocks(&document("README.md"), "sql")).unwrap();
-        Self { wal_level, role, publication, grants, revokes }
+        let [wal_level, role, publication, removal] =
+            <[String; 4]>::try_from(blocks(&document("README.md"), "sql")).unwrap();
+        let [grants, revokes] =
+            <[String; 2]>::try_from(blocks(&document("docs/CONFIGURATION.md"), "sql")).unwrap();
+        Self { wal_level, role, publication, grants, revokes, removal }
     }
 }
 
 /// Both ends, and a directory with the README's `forebay.toml`.
-struct Scene {
+struct Fixture {
     // First: it ends before its directory goes.
     daemon: Option<Process>,
     stub: Stub,
@@ -42,7 +46,7 @@ struct Scene {
     statements: Statements,
 }
 
-impl Scene {
+impl Fixture {
     /// A database as somebody might have it, after steps 1 and 2.
     fn start() -> Self {
         let statements = Statements::read();
@@ -89,9 +93,9 @@ impl Scene {
         let mut command = self.shell(&format!("exec {line}"));
         command.envs(variable);
         let daemon = Process::spawn("forebay", &mut command);
-        let ready = daemon.log().wait(0, SOON, |line| line.contains("receiving") || line.contains("ERROR"));
+        let ready = daemon.log().wait(0, SOON, |line| is_event(line, "receiving") || line.contains("ERROR"));
         assert!(
-            ready.as_ref().is_some_and(|line| line.contains("receiving")),
+            ready.as_ref().is_some_and(|line| is_event(line, "receiving")),
             "{ready:?}\n{}",
             daemon.tail()
         );
@@ -113,9 +117,9 @@ impl Scene {
         })
     }
 
-    /// Each metric of the README is there before anything has gone wrong, so that an alert sees it change.
+    /// Each metric of docs/METRICS.md is there before anything has gone wrong, so that an alert sees it change.
     fn shows_every_metric(&self) {
-        for row in table(&document("README.md"), "metric") {
+        for row in table(&document("docs/METRICS.md"), "metric") {
             let name = quoted(&row[0])[0];
             eventually(&format!("{name} is shown"), SOON, || {
                 let page = super::get(self.listen, "/metrics");
@@ -127,7 +131,30 @@ impl Scene {
             });
         }
         assert!(super::get(self.listen, "/health/live").starts_with("HTTP/1.1 200"));
-        assert!(super::get(self.listen, "/health/ready").starts_with("HTTP/1.1 200"));
+        let curl = blocks(&document("README.md"), "sh")
+            .join("")
+            .lines()
+            .find(|line| line.starts_with("curl "))
+            .unwrap()
+            .to_owned();
+        let ready = self.shell(&curl.replace("9187", &self.listen.to_string())).output().unwrap();
+        assert_eq!(said(&ready), "ready\n");
+    }
+
+    /// Step 7: the rule at the top of the README, as the step says.
+    fn makes_events_of_the_rule(&mut self, run: &str) {
+        let rules =
+            blocks(&document("README.md"), "text").into_iter().filter(|block| block.contains("[[event]]"));
+        let [rule] = <[String; 1]>::try_from(rules.collect::<Vec<_>>()).unwrap();
+        std::fs::create_dir(self.home.path().join("events")).unwrap();
+        std::fs::write(self.home.path().join("events/lab.toml"), rule).unwrap();
+        self.postgres.execute("alter table lab.plates replica identity full");
+        self.run(run, Some(("FOREBAY_EVENTS__RULES", "events/*.toml")));
+        self.postgres.execute("update lab.plates set status = 'completed' where plate_id = 7");
+        let completed = || self.events().into_iter().find(|event| event["type"] == "lab.plate_completed.v1");
+        let event = eventually("the event of the rule", SOON, completed);
+        assert_eq!(event["data"]["barcode"], "PLT-7");
+        self.stop();
     }
 
     fn events(&self) -> Vec<Value> {
@@ -141,7 +168,7 @@ fn said(output: &Output) -> String {
 }
 
 /// The lines of the README that begin with `forebay`.
-fn commands() -> [String; 3] {
+fn commands() -> [String; 2] {
     let blocks = blocks(&document("README.md"), "sh");
     let lines: Vec<_> = blocks.iter().flat_map(|block| block.lines()).map(str::to_owned).collect();
     let ours: Vec<_> = lines.into_iter().filter(|line| line.starts_with("forebay ")).collect();
@@ -149,30 +176,29 @@ fn commands() -> [String; 3] {
 }
 
 #[test]
-fn the_five_steps_lead_to_an_event() {
-    let [config, adopt, run] = commands();
-    let mut scene = Scene::start();
+fn readme_steps_lead_to_an_event() {
+    let [config, run] = commands();
+    let mut fixture = Fixture::start();
     // Step 3, as the owner of the tables.
-    scene.postgres.execute("grant create on database lab to lab");
-    scene.postgres.execute(&format!("set role lab; {}", scene.statements.publication));
-    let shown = scene.shell(&config).output().unwrap();
+    fixture.postgres.execute("grant create on database lab to lab");
+    fixture.postgres.execute(&format!("set role lab; {}", fixture.statements.publication));
+    let shown = fixture.shell(&config).output().unwrap();
     assert!(shown.status.success(), "{}", said(&shown));
     assert!(said(&shown).contains("stream = \"lab-events\"") && !said(&shown).contains("change me"));
-    // Why `adopt` is among the commands.
-    let refused = scene.shell(&run).output().unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("forebay adopt --reason"), "{}", said(&refused));
-    let adopted = scene.shell(&adopt).output().unwrap();
-    assert!(adopted.status.success() && said(&adopted).contains("Epoch 1 begins"), "{}", said(&adopted));
-    scene.postgres.query("select pg_create_logical_replication_slot('beside', 'pgoutput')");
-    scene.run(&run, None);
-    let event = scene.plate(7);
+    fixture.postgres.query("select pg_create_logical_replication_slot('beside', 'pgoutput')");
+    fixture.run(&run, None);
+    let event = fixture.plate(7);
     assert_eq!(event["type"], "lab.plates.inserted.v1");
     assert_eq!(event["source"], "urn:forebay:lab");
     assert_eq!(event["data"]["barcode"], "PLT-7");
-    assert_eq!(event["id"], recomputed(&scene.postgres).as_str());
-    scene.shows_every_metric();
-    let gap = scene.events().remove(0);
+    assert_eq!(event["id"], recomputed(&fixture.postgres).as_str());
+    fixture.shows_every_metric();
+    fixture.stop();
+    let adopted = fixture.shell("forebay adopt --config forebay.toml --reason \"a test\"").output().unwrap();
+    assert!(adopted.status.success() && said(&adopted).contains("Epoch 1 begins"), "{}", said(&adopted));
+    fixture.run(&run, None);
+    let published = || fixture.events().into_iter().find(|event| event["type"] == "forebay.gap.v1");
+    let gap = eventually("the gap event is published", SOON, published);
     let [documented] = <[String; 1]>::try_from(blocks(&document("docs/EVENTS.md"), "json")).unwrap();
     let documented: Value = serde_json::from_str(&documented).unwrap();
     assert_eq!(gap["type"], "forebay.gap.v1");
@@ -180,7 +206,17 @@ fn the_five_steps_lead_to_an_event() {
         gap["data"].as_object().unwrap().keys().collect::<Vec<_>>(),
         documented.as_object().unwrap().keys().collect::<Vec<_>>()
     );
-    scene.stop();
+    fixture.stop();
+    fixture.makes_events_of_the_rule(&run);
+    // As the README removes it; the test's own slot stays.
+    let active = "select active from pg_replication_slots where slot_name = 'forebay_lab'";
+    eventually("the slot is free", SOON, || (fixture.postgres.value(active) == "f").then_some(()));
+    fixture.postgres.execute(&fixture.statements.removal);
+    assert_eq!(
+        fixture.postgres.value("select string_agg(slot_name, ',') from pg_replication_slots"),
+        "beside"
+    );
+    assert_eq!(fixture.postgres.value("select count(*) from pg_publication"), "0");
 }
 
 /// The id of the only insert that another slot has seen, by the recipe of docs/EVENTS.md.
@@ -201,27 +237,27 @@ fn recomputed(postgres: &Postgres) -> String {
 }
 
 #[test]
-fn forebay_makes_the_publication_and_needs_the_right_to_it_only_once() {
-    let [_, _, run] = commands();
-    let mut scene = Scene::start();
+fn publication_grants_are_needed_only_for_first_start() {
+    let [_, run] = commands();
+    let mut fixture = Fixture::start();
     let tables = ("FOREBAY_SOURCE__TABLES", "lab.plates, lab.samples");
-    let refused = scene.shell(&run).envs([tables]).output().unwrap();
+    let refused = fixture.shell(&run).envs([tables]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("CREATE PUBLICATION \"forebay_lab\" FOR TABLE"), "{}", said(&refused));
-    scene.postgres.execute(&scene.statements.grants);
-    scene.run(&run, Some(tables));
-    scene.plate(1);
-    scene.stop();
-    scene.postgres.execute(&scene.statements.revokes);
-    scene.run(&run, None);
-    scene.plate(2);
-    scene.stop();
-    let types: Vec<_> = scene.events().iter().map(|event| event["type"].clone()).collect();
+    fixture.postgres.execute(&fixture.statements.grants);
+    fixture.run(&run, Some(tables));
+    fixture.plate(1);
+    fixture.stop();
+    fixture.postgres.execute(&fixture.statements.revokes);
+    fixture.run(&run, None);
+    fixture.plate(2);
+    fixture.stop();
+    let types: Vec<_> = fixture.events().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(types, ["lab.plates.inserted.v1"; 2], "no gap, and no repeat after a clean stop");
 }
 
 #[test]
-fn on_rds_membership_in_its_role_is_the_right_to_replicate() {
+fn rds_replication_membership_allows_replication() {
     let postgres = Postgres::start(Version::usual());
     postgres.execute("create role forebay login; create role rds_replication");
     let may_replicate = || {
@@ -238,7 +274,7 @@ fn on_rds_membership_in_its_role_is_the_right_to_replicate() {
 }
 
 #[test]
-fn the_statement_of_the_runbook_is_understood() {
+fn runbook_statement_runs() {
     let postgres = Postgres::start(Version::usual());
     postgres.query("select pg_create_logical_replication_slot('s', 'pgoutput')");
     let [statement] = <[String; 1]>::try_from(blocks(&document("docs/OPERATIONS.md"), "sql")).unwrap();
@@ -246,7 +282,7 @@ fn the_statement_of_the_runbook_is_understood() {
 }
 
 #[test]
-fn the_same_id_comes_out_of_sql() {
+fn documented_sql_yields_same_id() {
     let postgres = Postgres::start(Version::usual());
     if postgres.value("select 1 from pg_available_extensions where name = 'uuid-ossp'").is_empty() {
         crate::support::missing("the extension uuid-ossp");

@@ -121,7 +121,7 @@ impl Figures {
         let restarts = self.starts.saturating_sub(1);
         format!(
             "SUMMARY {phase} seed={seed} rounds={} seconds={} committed={} lost={} reordered={} altered={} \
-             duplicates={} restarts={restarts} duplicates_a_restart={} confirmed={} only_held={} log_bytes={log_bytes} \
+             duplicates={} restarts={restarts} duplicates_a_restart={} confirmed={} only_durable={} log_bytes={log_bytes} \
              resident_bytes={resident}",
             self.round,
             self.began.elapsed().as_secs(),
@@ -132,7 +132,7 @@ impl Figures {
             report.duplicates,
             report.duplicates / restarts.max(1),
             kept.promised,
-            kept.only_held,
+            kept.only_durable,
         )
     }
 }
@@ -147,7 +147,7 @@ impl Drop for Figures {
 }
 
 #[test]
-fn a_run_ends_with_its_rounds_or_its_time() {
+fn run_ends_after_its_rounds_or_time() {
     for (rounds, seconds, over, expected) in [
         (Some(2), None, 1, true),
         (Some(2), None, 2, false),

@@ -15,8 +15,14 @@ pub enum Act {
     Rule(Rule),
     /// Kinesis: so many equal shards, at once.
     Reshard(u32),
+    /// Kinesis: the shard of a hash is split there, which is no 256th.
+    Split(u128),
+    /// Kinesis: the shard of a hash and the next one become one.
+    Merge(u128),
     /// Kinesis: a shard takes 1,000 records and 1 MiB a second from now on.
     Limit,
+    /// Line to Kinesis: so many bytes a second.
+    SlowLine(u64),
     /// Kinesis: every connection closed, new ones refused.
     KinesisGone,
     /// Kinesis: takes connections again.
@@ -39,6 +45,16 @@ pub enum Act {
     Restart(Option<Stop>),
     /// Postgres: a transaction larger than the smaller log.
     Flood,
+    /// Postgres: a table under ACCESS EXCLUSIVE until everything is mended.
+    Lock(&'static str),
+    /// Postgres: parameters of the role or the database, drawn with these bits; with the connections cut, or as they are.
+    Parameters { of: Owner, bits: u64, cut: bool },
+    /// Postgres: so many rows at which a rule fails.
+    LetterFlood(u32),
+    /// Postgres: a row whose event no stream takes.
+    TooLarge,
+    /// Kinesis and Postgres: a row whose event this stream refuses for ever.
+    Refused,
     /// The daemon: killed and started again.
     Kill,
     /// The daemon: asked to stop, and started again.
@@ -48,6 +64,17 @@ pub enum Act {
     /// The daemon: SIGCONT.
     Thaw,
 }
+
+/// Whose parameters are changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Owner {
+    Role,
+    Database,
+    RoleInDatabase,
+}
+
+/// Tables that are locked.
+const TABLES: [&str; 5] = ["lab.plates", "lab.samples", "lab.transfers", "lab.shapes", "lab.letters"];
 
 /// A round.
 #[derive(Clone, Debug)]
@@ -61,10 +88,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Faults at both ends, several at once.
-    pub fn draw(random: &mut Random) -> Self {
+    /// Faults at both ends, several at once. Of those that need a table, a parameter or a line, each round has the next one, so
+    /// that a few rounds have all.
+    pub fn draw(random: &mut Random, round: usize) -> Self {
         let length = 1_200 + random.below(1_800);
-        let mut acts = Vec::new();
+        let mut acts = in_turn(random, round, length);
         for _ in 0..=random.below(3) {
             acts.extend(at_kinesis(random, length));
         }
@@ -81,10 +109,42 @@ impl Plan {
     }
 }
 
+fn in_turn(random: &mut Random, round: usize, length: usize) -> Vec<(usize, Act)> {
+    let at = random.below(length / 2);
+    let act = match round % 7 {
+        0 => lock(random),
+        1 => parameters(random),
+        2 => Act::SlowLine(4_000 + random.below(200_000) as u64),
+        3 => Act::LetterFlood(100 + random.below(900) as u32),
+        4 => return (0..4).flat_map(|_| uneven(random, length)).collect(),
+        5 => Act::TooLarge,
+        _ => Act::Refused,
+    };
+    vec![(at, act)]
+}
+
+fn lock(random: &mut Random) -> Act {
+    Act::Lock(TABLES[random.below(TABLES.len())])
+}
+
+fn parameters(random: &mut Random) -> Act {
+    let of = *random.pick(&[Owner::Role, Owner::Database, Owner::RoleInDatabase]);
+    Act::Parameters { of, bits: random.bits(), cut: random.once_in(2) }
+}
+
+/// Boundaries anywhere in the hash range.
+fn uneven(random: &mut Random, length: usize) -> Vec<(usize, Act)> {
+    let hash = u128::from(random.bits()) << 64 | u128::from(random.bits());
+    let act = if random.once_in(3) { Act::Merge(hash) } else { Act::Split(hash) };
+    vec![(random.below(length), act)]
+}
+
 fn at_kinesis(random: &mut Random, length: usize) -> Vec<(usize, Act)> {
     let at = random.below(length * 2 / 3);
-    match random.below(10) {
-        0 => vec![(at, Act::Reshard(1 + random.below(8) as u32))],
+    match random.below(12) {
+        0 => vec![(at, Act::Reshard(*random.pick(&[1, 2, 3, 4, 5, 6, 7, 8, 12, 48, 100])))],
+        3 => uneven(random, length),
+        4 => vec![(at, Act::SlowLine(4_000 + random.below(200_000) as u64))],
         1 => vec![(at, Act::Limit)],
         2 => vec![(at, Act::KinesisGone), (at + random.below(length), Act::KinesisBack)],
         _ => vec![(at, Act::Rule(rule(random)))],
@@ -125,7 +185,11 @@ fn rule(random: &mut Random) -> Rule {
 }
 
 fn at_postgres(random: &mut Random) -> Act {
-    match random.below(12) {
+    match random.below(16) {
+        11 => lock(random),
+        12 => parameters(random),
+        13 => Act::LetterFlood(100 + random.below(900) as u32),
+        14 => Act::TooLarge,
         0 | 1 => Act::Cut,
         2 | 3 => Act::CutAfter(1 + random.below(60_000) as u64),
         4 => Act::Stall,
@@ -149,7 +213,7 @@ fn to_the_daemon(random: &mut Random, length: usize) -> Vec<(usize, Act)> {
 }
 
 #[test]
-fn every_fault_is_drawn_and_the_same_seed_draws_the_same() {
+fn fault_plan_covers_all_faults_and_is_seeded() {
     let words = |plan: &Plan| -> Vec<String> {
         let word = |text: String| text.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
         let names = plan.acts.iter().map(|(_, act)| match act {
@@ -160,10 +224,10 @@ fn every_fault_is_drawn_and_the_same_seed_draws_the_same() {
     };
     let plans = |seed| -> Vec<Plan> {
         let mut random = Random::new(seed);
-        (0..2_000).map(|_| Plan::draw(&mut random)).collect()
+        (0..2_000).map(|round| Plan::draw(&mut random, round)).collect()
     };
     let drawn: std::collections::BTreeSet<String> = plans(1).iter().flat_map(words).collect();
-    assert_eq!(drawn.len(), 15 + 16, "{drawn:?}");
+    assert_eq!(drawn.len(), 15 + 24, "{drawn:?}");
     assert_eq!(format!("{:?}", plans(1)), format!("{:?}", plans(1)));
     assert_ne!(format!("{:?}", plans(1)), format!("{:?}", plans(2)));
 }

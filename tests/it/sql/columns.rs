@@ -1,4 +1,4 @@
-//! A table with a column of every type that expressions know, rows for it, and literals.
+//! A table with a column of every type that expressions support, with rows and literals.
 
 use std::fmt::Write as _;
 
@@ -106,6 +106,17 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
             "1e3",
             "back\\slash",
             "AbC",
+            "A B",
+            "AB CD",
+            "aGk=aG k=",
+            "aG=k",
+            "2026-10-01T10:00:00.123456789Z",
+            "2026-10-01T10:00:00.1234565+0200",
+            "20261001T100000.5Z",
+            "2026-10-01t23:59:59.9999999z",
+            "20261001",
+            "0x1.8p1",
+            "{a,NULL}",
         ],
     ),
     ("t2", "text NOT NULL DEFAULT 'q'", "text", &["", "b", "abcabc", "Ünï", "%", "a_", "\\", "99999999999"]),
@@ -184,6 +195,8 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
             "null",
             "{}",
             "{\"b\":\"\\u00e9\\n\"}",
+            "{\"a\":{\"b\":1},\"a\":{\"c\":[1,2]},\"a\":{\"b\":{\"b\":2}}, \"a\":5}",
+            " [[1,2],[3], {\"a\": [[4],[5,6]]}] ",
         ],
     ),
     (
@@ -234,7 +247,7 @@ pub(super) const COLUMNS: &[(&str, &str, &str, &[&str])] = &[
     ("net", "inet", "inet", &["10.0.0.1"]),
 ];
 
-/// Statements that make the table `r` and fill it.
+/// Statements that create and fill the table `r`.
 pub(super) fn table(random: &mut Random, rows: usize) -> String {
     let columns: Vec<_> = COLUMNS.iter().map(|(name, sql, ..)| format!("{name} {sql}")).collect();
     let mut out = format!("CREATE TABLE r (id int PRIMARY KEY, {});", columns.join(", "));

@@ -1,4 +1,4 @@
-//! Random expressions: templates whose holes are filled with expressions of the type they name, now and then of another.
+//! Random expressions: templates whose holes are filled with expressions of the named type, and sometimes of another.
 
 use crate::json::generate::Random;
 
@@ -28,7 +28,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Columns mostly: what consists of constants is computed by the server's planner, whether it is needed or not.
+    /// Mostly columns: the server's planner evaluates constants even if they are not needed.
     fn leaf(&mut self, kind: &str) -> String {
         let columns: Vec<&str> =
             COLUMNS.iter().filter(|(_, _, of, _)| *of == kind).map(|(name, ..)| *name).collect();
@@ -46,7 +46,7 @@ impl Generator<'_> {
         let mut first = true;
         while let Some((before, hole)) = rest.split_once('{') {
             out.push_str(before);
-            // `'{a,b}'` is no hole.
+            // `'{a,b}'` is not a hole.
             let Some((name, after)) = hole.split_once('}').filter(|_| !before.ends_with('\'')) else {
                 out.push('{');
                 rest = hole;

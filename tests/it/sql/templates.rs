@@ -1,7 +1,7 @@
-//! What random expressions are made of.
+//! Templates of random expressions.
 
-/// Result, and templates for it, separated by `;;`. A hole names a type; `N` is one numeric type throughout, `A` any one
-/// type throughout.
+/// Result type, and templates for it, separated by `;;`. A hole names a type; `N` is one numeric type throughout, `A`
+/// any one type throughout.
 pub(super) const TEMPLATES: &[(&str, &str)] = &[
     (
         "bool",
@@ -45,7 +45,20 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {varchar} like {text} escape '' ;; {bpchar} is distinct from {text} ;; {jsonb} is distinct from {jsonb} ;; \
          {interval} is not distinct from {interval} ;; {timestamp} is distinct from {date} ;; \
          {float8} is distinct from {numeric} ;; {bool} is not unknown ;; {bool} is not true ;; {bool} is false ;; \
-         {jsonb} -> {int4} is null ;; {A} is null and {bool} ;; {text} = {A}::text",
+         {jsonb} -> {int4} is null ;; {A} is null and {bool} ;; {text} = {A}::text ;; \
+         {bool} = {bool} and ({int4}, {text}) = ({int4}, {text}) ;; ({int4}, {int4}) < ({int4}, {int4}) ;; \
+         ({int4}, {date}) >= ({int8}, {timestamp}) ;; \
+         ({int4}, {text}) in ((1, 'a'), ({int4}, {text})) ;; ({bool}, {int4}) <> ({bool}, {int4}) ;; {int4} <> all ({int4[]}) ;; \
+         {text} <> all ({text[]}) ;; \
+         {int8} = any ({int4[]}) ;; {numeric} >= all ({int4[]}) ;; {timestamp} > any (da1) ;; {numeric} = any (fa1) ;; \
+         {int4} = any (na1) ;; \
+         {int4[]} && {int4[]} ;; {text[]} @> {text[]} ;; {int4[]} <@ {int4[]} ;; na1 && '{2.50,1}' ;; ea1 @> array[{mood}] ;; \
+         {text[]} && array[{text}, 'a'] ;; \
+         {jsonb} @> {jsonb} ;; {jsonb} <@ {jsonb} ;; {jsonb} @> '{\"a\": 1}' ;; {jsonb} ?| {text[]} ;; {jsonb} ?& {text[]} ;; \
+         {jsonb} ?| array['a', {text}] ;; \
+         starts_with({text}, {text}) ;; isfinite({date}) ;; isfinite({timestamp}) ;; isfinite({interval}) ;; \
+         {bpchar} <> all ('{abc,\"x \"}') ;; \
+         greatest({text} collate \"C\", {text}) > 'b' ;; {date} <> all ('{2026-10-01,infinity}')",
     ),
     (
         "int2",
@@ -53,7 +66,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {int2} % {int2} ;; - {int2} ;; abs({int2}) ;; ({int4})::int2 ;; ({float4})::int2 ;; \
          ({numeric})::smallint ;; {text}::int2 ;; mod({int2}, {int2}) ;; \
          coalesce({int2}, {int2}) ;; nullif({int2}, {int4}) ;; greatest({int2}, {int2}) ;; \
-         {int2} + '1' ;; ({jsonb})::int2",
+         {int2} + '1' ;; ({jsonb})::int2 ;; \
+         {int2} & {int2} ;; {int2} | {int2} ;; {int2} # {int2} ;; ~ {int2} ;; {int2} << {int4} ;; {int2} >> {int2} ;; + {int2}",
     ),
     (
         "int4",
@@ -73,7 +87,11 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          cardinality(na1) ;; cardinality(aa1) ;; cardinality({text[]}) ;; array_length(va1, 1) ;; \
          array_length({int4[]}, {int4}) ;; ({int4[]})[{int4}] + 1 ;; character_length({text}) ;; length(m1) ;; \
          length({varchar}) ;; ({jsonb} ->> 'a')::int ;; {int4} * {int4} - {int4} ;; {int4} / ({int2} - {int4}) ;; \
-         coalesce(p1, {int4}) ;; p1 * {int4} ;; nullif(p1, {int4})",
+         coalesce(p1, {int4}) ;; p1 * {int4} ;; nullif(p1, {int4}) ;; \
+         strpos({text}, {text}) ;; position({text} in {text}) ;; octet_length({text}) ;; octet_length({bpchar}) ;; octet_length({bytea}) ;; \
+         {int4} & {int4} ;; {int4} | {int2} ;; {int4} # {int4} ;; ~ {int4} ;; {int4} << {int4} ;; {int4} >> {int4} ;; {int4} & 7 ;; \
+         jsonb_array_length({jsonb}) ;; json_array_length({json}) ;; (array[{int4}, {int4}])[1] ;; + {int4} ;; (ta1::int[])[1] ;; \
+         jsonb_array_length({jsonb} -> 'b') ;; cardinality(array[]::int4[])",
     ),
     (
         "int8",
@@ -84,7 +102,9 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          ({jsonb} ->> 'a')::int8 ;; mod({int8}, {int4}) ;; ({jsonb})::bigint ;; \
          nullif({int8}, {int2}) ;; {int8} + {int8} ;; {int8} * {int8} ;; {int8} / {int8} ;; \
          {int8} % {int8} ;; {int8} * {int4} - {int8} ;; (- {int8}) * {int8} ;; mod({int8}, {int8}) ;; \
-         least({int8}, {int2}) ;; ({numeric} * {int4})::int8",
+         least({int8}, {int2}) ;; ({numeric} * {int4})::int8 ;; \
+         {int8} & {int8} ;; {int8} | {int4} ;; {int8} # {int8} ;; ~ {int8} ;; {int8} << {int4} ;; {int8} >> {int4} ;; \
+         ({int4[]}::bigint[])[1]",
     ),
     (
         "numeric",
@@ -120,7 +140,10 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          extract(milliseconds from {interval}) ;; extract(microseconds from {interval}) ;; \
          extract(second from {interval}) ;; extract(epoch from {time}) ;; extract(month from {date}) ;; \
          extract(day from {date}) ;; extract(epoch from {timestamptz}) ;; extract(year from {timestamptz}) ;; \
-         mod({numeric}, {numeric}) ;; coalesce(n3, n3) ;; nullif(n2, {numeric}) ;; greatest(n2, n3, n4)",
+         mod({numeric}, {numeric}) ;; coalesce(n3, n3) ;; nullif(n2, {numeric}) ;; greatest(n2, n3, n4) ;; \
+         div({numeric}, {numeric}) ;; div({int8}, {int4}) ;; sqrt({numeric}) ;; sqrt(n2) ;; sqrt(n5) ;; sqrt({int4}::numeric) ;; \
+         + {numeric} ;; ({int4[]}::numeric[])[2] ;; \
+         sqrt(abs({numeric})) ;; div(n5, n2)",
     ),
     (
         "float4",
@@ -143,7 +166,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          date_part('epoch', {interval}) ;; date_part('hour', {timestamp}) ;; \
          case when {bool} then {int4} else {float8} end ;; coalesce({float8}, {numeric}) ;; \
          greatest({float8}, {float4}) ;; least({float8}, {float8}) ;; ({jsonb})::float8 ;; \
-         nullif({float8}, {float8})",
+         nullif({float8}, {float8}) ;; \
+         sqrt({float8}) ;; sqrt({int4}) ;; sqrt(abs({float8})) ;; + {float8} ;; (na1::float8[])[{int4}]",
     ),
     (
         "text",
@@ -183,7 +207,21 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {mood}::text ;; {float8}::text ;; {numeric}::text ;; ({text})::varchar(2) || {text} ;; \
          encode(decode({text}, 'base64'), 'hex') ;; encode(decode({text}, 'hex'), 'base64') ;;\
          left({text}, -2147483648) ;; right({text}, -2147483648) ;; substring({text}, -2147483648, 2147483647) ;; \
-         substring({text}, 2147483647, 2147483647) ;; split_part({text}, ',', -2147483648)",
+         substring({text}, 2147483647, 2147483647) ;; split_part({text}, ',', -2147483648) ;; \
+         repeat({text}, {int4} % 9) ;; repeat({text}, {int4}) ;; lpad({text}, {int4} % 9, {text}) ;; rpad({text}, {int4} % 9, {text}) ;; \
+         lpad({int4}::text, 8, '0') ;; \
+         lpad({text}, 5) ;; rpad({text}, {int4} % 7) ;; reverse({text}) ;; translate({text}, {text}, {text}) ;; \
+         translate({text}, 'abc ', 'xy') ;; to_hex({int4}) ;; to_hex({int8}) ;; \
+         array_to_string({int4[]}, {text}) ;; array_to_string({text[]}, ', ', 'none') ;; array_to_string(ea1, {text}, {text}) ;; \
+         array_to_string(da1, ',') ;; array_to_string(array[{A}, {A}], '; ') ;; \
+         jsonb_typeof({jsonb}) ;; json_typeof({json}) ;; encode(sha256({bytea}), 'hex') ;; \
+         encode(sha512(convert_to({text}, 'UTF8')), 'base64') ;; (string_to_array({text}, ','))[{int4} % 3] ;; \
+         to_char({timestamp}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ;; to_char({timestamptz}, 'YYYYMMDD HH12:MI Q IYYY-IW-ID DDD MS') ;; \
+         to_char({date}, 'DD/MM/YYYY') ;; \
+         greatest({text} collate \"C\", {text}) ;; least({text}, {bpchar} collate \"C\", 'm') ;; ({text})::name || {text} ;; \
+         ({jsonb} || {jsonb})::text ;; jsonb_build_object('a', {A}, {text}, {A})::text ;; \
+         json_typeof({json} #> '{a}') ;; {json} #>> '{a,b}' ;; {json} #>> '{1,-1}' ;; {json} #>> '{-1,a}' ;; {json} #>> '{a,-1,b}' ;; \
+         ({int4[]}::text[])::text ;; (na1::int[])::text ;; (da1::timestamptz[])::text ;; (ba1::text[])::text",
     ),
     (
         "varchar",
@@ -202,13 +240,15 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
         "{date} + {int4} % 1000 ;; {date} - {int2} % 100 ;; ({timestamp})::date ;; \
          ({timestamptz})::date ;; coalesce({date}, {date}) ;; greatest({date}, {date}) ;; \
          nullif({date}, {timestamp}) ;; case when {bool} then {date} end ;; {date} + {int4} ;; \
-         {date} - {int4} ;; {int4} + {date} ;; da1[{int4}] ;; least({date}, {date}) ;; {text}::date",
+         {date} - {int4} ;; {int4} + {date} ;; da1[{int4}] ;; least({date}, {date}) ;; {text}::date ;; \
+         make_date({int4} % 3000, {int4} % 14, {int4} % 33) ;; make_date({int4}, 2, 29)",
     ),
     (
         "time",
         "{time} + {interval} ;; {time} - {interval} ;; ({timestamp})::time ;; \
          ({interval})::time ;; coalesce({time}, {time}) ;; least({time}, {time}) ;; \
-         {interval} + {time} ;; ({timestamptz})::time ;; nullif({time}, {time}) ;; {text}::time",
+         {interval} + {time} ;; ({timestamptz})::time ;; nullif({time}, {time}) ;; {text}::time ;; \
+         make_time({int4} % 25, {int4} % 61, {float8}) ;; make_time({int2}, {int4}, 59.9999999)",
     ),
     (
         "timestamp",
@@ -221,7 +261,10 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          date_trunc('milliseconds', {timestamp}) ;; date_trunc('decade', {timestamp}) ;; \
          date_trunc('quarter', {timestamp}) ;; date_trunc('millennium', {timestamp}) ;; \
          coalesce({timestamp}, {date}) ;; greatest({timestamp}, {timestamp}) ;; \
-         case when {bool} then {date} else {timestamp} end ;; date_trunc('year', {timestamp})",
+         case when {bool} then {date} else {timestamp} end ;; date_trunc('year', {timestamp}) ;; \
+         {timestamp} + {time} ;; {timestamp} - {time} ;; {date} - {time} ;; {time} + {timestamp} ;; \
+         make_timestamp({int4} % 9999, {int4} % 13, {int4} % 32, {int4} % 25, {int4} % 60, {float8}) ;; \
+         date_bin({interval}, {timestamp}, {timestamp}) ;; date_bin('15 minutes', {timestamp}, '2001-01-01')",
     ),
     (
         "timestamptz",
@@ -232,7 +275,11 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          greatest({timestamptz}, {date}) ;; least({timestamptz}, {timestamptz}) ;; \
          date_trunc('second', {timestamptz}) ;; za1[1] ;; date_trunc('week', {timestamptz}) ;; \
          date_trunc('century', {timestamptz}) ;; date_trunc('decade', {date}) ;; date_trunc('microseconds', {timestamptz}) ;; \
-         {date} at time zone 'UTC' at time zone 'UTC' ;; nullif({timestamptz}, {date}) ;; {text}::timestamptz",
+         {date} at time zone 'UTC' at time zone 'UTC' ;; nullif({timestamptz}, {date}) ;; {text}::timestamptz ;; \
+         {timestamptz} + {time} ;; {timestamptz} - {time} ;; {time} + {timestamptz} ;; to_timestamp({float8}) ;; to_timestamp({numeric}) ;; \
+         to_timestamp({int8}) ;; \
+         date_bin({interval}, {timestamptz}, {timestamptz}) ;; date_trunc('week', {timestamptz}, 'UTC') ;; \
+         date_trunc('day', {timestamp}, 'utc')",
     ),
     (
         "interval",
@@ -241,24 +288,43 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {time} - {time} ;; ({time})::interval ;; coalesce({interval}, {interval}) ;; \
          greatest({interval}, {interval}) ;; {timestamptz} - {date} ;; \
          nullif({interval}, {interval}) ;; {date} - {timestamp} ;; {timestamp} - {timestamptz} ;; \
-         {interval} + {interval} - {interval} ;; least({interval}, {time}) ;; - {interval} + {interval}",
+         {interval} + {interval} - {interval} ;; least({interval}, {time}) ;; - {interval} + {interval} ;; \
+         {interval} * {float8} ;; {interval} * {int4} ;; {numeric} * {interval} ;; {interval} / {float8} ;; {interval} / {int4} ;; \
+         {interval} * 0.1 ;; {int4} * interval '1 day' ;; \
+         age({timestamp}, {timestamp}) ;; age({timestamptz}, {timestamptz}) ;; age({date}, {date}) ;; justify_hours({interval}) ;; \
+         justify_days({interval}) ;; justify_interval({interval}) ;; \
+         make_interval({int4} % 100, {int4} % 100, {int2}, {int4}, {int4}, {int4}, {float8}) ;; \
+         make_interval(days => {int4}, mins => {int2}) ;; make_interval(secs => {float8}) ;; \
+         date_trunc('hour', {interval}) ;; date_trunc('quarter', {interval}) ;; date_trunc('decade', {interval}) ;; \
+         date_trunc('milliseconds', {interval}) ;; date_trunc('day', {interval})",
     ),
     (
         "uuid",
         "coalesce({uuid}, {uuid}) ;; nullif({uuid}, {uuid}) ;; least({uuid}, {uuid}) ;; \
          {text}::uuid ;; (({uuid})::text)::uuid",
     ),
-    ("json", "{json} -> 'a' ;; {json} -> 0 ;; {json} #> '{a,1}' ;; ({jsonb})::json ;; {json} -> -1"),
+    (
+        "json",
+        "{json} -> 'a' ;; {json} -> 0 ;; {json} #> '{a,1}' ;; ({jsonb})::json ;; {json} -> -1 ;; \
+         {json} #> '{a,b}' ;; {json} #> '{a,-1}' ;; {json} #> '{1,-1}'",
+    ),
     (
         "jsonb",
         "{jsonb} -> 'a' ;; {jsonb} -> {int4} % 3 ;; {jsonb} #> '{b,1}' ;; ({json})::jsonb ;; \
          coalesce({jsonb}, {jsonb}) ;; case when {bool} then {jsonb} end ;; {jsonb} -> {text} ;; \
-         nullif({jsonb}, {jsonb}) ;; {text}::jsonb",
+         nullif({jsonb}, {jsonb}) ;; {text}::jsonb ;; \
+         {jsonb} || {jsonb} ;; {jsonb} || '{\"z\": [1]}' ;; {jsonb} - 'a' ;; {jsonb} - {text} ;; {jsonb} - {int4} ;; {jsonb} - {text[]} ;; \
+         {jsonb} #- '{a}' ;; {jsonb} #- '{b,1,c}' ;; {jsonb} #- {text[]} ;; \
+         to_jsonb({A}) ;; to_jsonb({N}) ;; jsonb_build_object('a', {A}) ;; jsonb_build_object({text}, {N}, 'b', {A}, 'b', {bool}) ;; \
+         jsonb_build_array({A}, {N}, null, 'x') ;; to_jsonb(na1) ;; to_jsonb(ea1) ;; to_jsonb(da1) ;; to_jsonb(za1) ;; \
+         to_jsonb(ba1) ;; to_jsonb(fa1) ;; jsonb_build_object('v', {timestamptz}, 'w', {float4})",
     ),
     (
         "bytea",
         "coalesce({bytea}, {bytea}) ;; nullif({bytea}, {bytea}) ;; decode(md5({text}), 'hex') ;; \
-         decode(encode({bytea}, 'base64'), 'base64') ;; greatest({bytea}, {bytea})",
+         decode(encode({bytea}, 'base64'), 'base64') ;; greatest({bytea}, {bytea}) ;; \
+         convert_to({text}, 'UTF8') ;; sha256({bytea}) ;; sha224(convert_to({text}, 'utf-8')) ;; decode({text}, 'base64') ;; \
+         decode({text}, 'hex')",
     ),
     (
         "mood",
@@ -266,6 +332,15 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          greatest({mood}, {mood}) ;; nullif({mood}, 'sad') ;; {text}::mood ;; (ea1)[1] ;; \
          least({mood}, {mood})",
     ),
-    ("int4[]", "coalesce({int4[]}, {int4[]}) ;; case when {bool} then {int4[]} end"),
-    ("text[]", "coalesce({text[]}, {text[]}) ;; case when {bool} then {text[]} else '{}' end"),
+    (
+        "int4[]",
+        "coalesce({int4[]}, {int4[]}) ;; case when {bool} then {int4[]} end ;; \
+         array[{int4}, {int4}] ;; array[{int4}] ;; {text[]}::int4[] ;; (na1)::int4[]",
+    ),
+    (
+        "text[]",
+        "coalesce({text[]}, {text[]}) ;; case when {bool} then {text[]} else '{}' end ;; \
+         array[{text}, {text}] ;; string_to_array({text}, {text}) ;; string_to_array({text}, ',', {text}) ;; \
+         string_to_array({text}, null) ;; {int4[]}::text[] ;; ea1::text[] ;; (da1)::text[] ;; array['a', {text}, null]",
+    ),
 ];

@@ -41,6 +41,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// The largest file it may write, in KiB (`ulimit -f`): a full disk without root.
     pub largest_file_kib: Option<u64>,
+    /// How many files it may have open (`ulimit -n`).
+    pub open_files: Option<u64>,
     /// A program with its arguments that runs it as its own process, such as `strace -D`; empty: none.
     pub through: Vec<String>,
 }
@@ -65,6 +67,7 @@ impl Settings {
             more: Vec::new(),
             environment: Vec::new(),
             largest_file_kib: None,
+            open_files: None,
             through: Vec::new(),
         }
     }
@@ -207,6 +210,11 @@ impl Daemon {
         self.process().id()
     }
 
+    /// Where its HTTP server listens, on loopback.
+    pub const fn port(&self) -> u16 {
+        self.listen
+    }
+
     /// All lines of the log since it was last started.
     pub fn log(&self) -> Vec<String> {
         self.process().log().lines()
@@ -217,17 +225,29 @@ impl Daemon {
         self.process().log().mark()
     }
 
-    /// Waits for a line that holds `text`, from the last start on.
+    /// Waits for the first log line with this `event` field since the last start.
     #[track_caller]
-    pub fn wait_for_log(&self, text: &str) -> String {
-        self.wait_for_log_since(0, text)
+    pub fn wait_for_event(&self, event: &str) -> String {
+        self.wait_for_event_with(0, event, "")
     }
 
-    /// Waits for a line that holds `text`, after a [`mark`](Self::mark).
+    /// The same, after a [`mark`](Self::mark).
     #[track_caller]
-    pub fn wait_for_log_since(&self, mark: usize, text: &str) -> String {
-        let found = self.process().log().wait(mark, SOON, |line| line.contains(text));
-        found.unwrap_or_else(|| panic!("no line with {text:?} within {SOON:?}"))
+    pub fn wait_for_event_since(&self, mark: usize, event: &str) -> String {
+        self.wait_for_event_with(mark, event, "")
+    }
+
+    /// The same, and `value` is in a field of the line: an error code, a name, a process id.
+    #[track_caller]
+    pub fn wait_for_event_with(&self, mark: usize, event: &str, value: &str) -> String {
+        let is_it = |line: &str| is_event(line, event) && line.contains(value);
+        let found = self.process().log().wait(mark, SOON, is_it);
+        found.unwrap_or_else(|| panic!("no event {event:?} with {value:?} within {SOON:?}"))
+    }
+
+    /// How many log lines since the last start have this `event` field.
+    pub fn count_events(&self, event: &str) -> usize {
+        self.log().iter().filter(|line| is_event(line, event)).count()
     }
 
     /// Waits until it has ended by itself, such as by refusing to start.
@@ -264,12 +284,12 @@ impl Daemon {
         self.process_mut().signal(signal);
     }
 
-    /// Fails on every WARN or ERROR line that holds none of the expected texts.
+    /// Fails on every WARN or ERROR line whose `event` field is not expected.
     #[track_caller]
     pub fn assert_quiet(&self, expected: &[&str]) {
         let unexpected: Vec<_> = self.log().into_iter().filter(|line| is_alarm(line)).collect();
         let unexpected: Vec<_> =
-            unexpected.iter().filter(|line| !expected.iter().any(|text| line.contains(text))).collect();
+            unexpected.iter().filter(|line| !expected.iter().any(|event| is_event(line, event))).collect();
         assert!(unexpected.is_empty(), "unexpected lines in the log:\n{unexpected:#?}");
     }
 
@@ -325,18 +345,21 @@ impl Daemon {
         let file = self.home.path().join("forebay.toml");
         std::fs::write(&file, self.settings.toml(&self.buffer_directory(), self.listen)).unwrap();
         let program = env!("CARGO_BIN_EXE_forebay");
-        let mut command = match (self.settings.largest_file_kib, self.settings.through.split_first()) {
-            (Some(kib), _) => {
+        let limits = [("f", self.settings.largest_file_kib), ("n", self.settings.open_files)];
+        let limits: Vec<_> =
+            limits.iter().filter_map(|(of, to)| to.map(|to| format!("ulimit -{of} {to}; "))).collect();
+        let mut command = match self.settings.through.split_first() {
+            _ if !limits.is_empty() => {
                 let mut shell = Command::new("bash");
-                shell.args(["-c", &format!("ulimit -f {kib}; exec \"$0\" \"$@\"")]).arg(program);
+                shell.args(["-c", &format!("{}exec \"$0\" \"$@\"", limits.concat())]).arg(program);
                 shell
             }
-            (None, Some((outer, arguments))) => {
+            Some((outer, arguments)) => {
                 let mut command = Command::new(outer);
                 command.args(arguments).arg(program);
                 command
             }
-            (None, None) => Command::new(program),
+            None => Command::new(program),
         };
         command.args(arguments).arg("--config").arg(&file);
         // Nothing of the developer's own settings reaches it.
@@ -356,6 +379,20 @@ impl Daemon {
     }
 }
 
+/// Events of changes and records that become dead letters.
+pub const QUARANTINED: [&str; 5] = [
+    "change_unreadable",
+    "change_quarantined",
+    "event_quarantined",
+    "message_quarantined",
+    "dead_letters_written",
+];
+
+/// Whether a log line, human or JSON, has this `event` field.
+pub fn is_event(line: &str, event: &str) -> bool {
+    line.contains(&format!(" event=\"{event}\"")) || line.contains(&format!("\"event\":\"{event}\""))
+}
+
 /// Whether a log line, human or JSON, is a warning or an error.
 fn is_alarm(line: &str) -> bool {
     let json = ["\"level\":\"WARN\"", "\"level\":\"ERROR\""].iter().any(|level| line.contains(level));
@@ -364,7 +401,7 @@ fn is_alarm(line: &str) -> bool {
 }
 
 #[test]
-fn the_generated_file_holds_the_settings() {
+fn generated_file_holds_the_settings() {
     let mut settings = Settings::new("postgres://forebay@h/lab".to_owned(), "http://127.0.0.1:1".to_owned());
     settings.more.push(("source".to_owned(), "epoch = 3".to_owned()));
     settings.more.push(("log".to_owned(), "format = \"json\"".to_owned()));
@@ -396,7 +433,19 @@ format = "json"
 }
 
 #[test]
-fn warnings_are_told_from_other_lines() {
+fn events_are_recognized_in_both_formats() {
+    for (line, expected) in [
+        ("2026-11-21T08:00:00Z  INFO receiving event=\"receiving\" slot=\"s\"", true),
+        (r#"{"timestamp":"2026","level":"INFO","message":"x","event":"receiving"}"#, true),
+        ("2026-11-21T08:00:00Z  INFO receiving event=\"stopping\"", false),
+        ("2026-11-21T08:00:00Z  INFO receiving event=\"receiving_late\"", false),
+    ] {
+        assert_eq!(is_event(line, "receiving"), expected, "{line}");
+    }
+}
+
+#[test]
+fn warnings_are_distinguished() {
     for (line, alarm) in [
         ("2026-11-21T08:00:00Z  WARN forebay: no answer", true),
         ("2026-11-21T08:00:00Z ERROR forebay: stopping", true),

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use forebay::position::Lsn;
+use forebay::position::CommitSeq;
 use kinesis_stub::{Config, Record, Stub};
 
 use super::checker::past::Past;
@@ -78,7 +78,7 @@ impl Flow {
     #[track_caller]
     pub fn start(&mut self) {
         self.daemon.start_again();
-        self.daemon.wait_for_log("receiving");
+        self.daemon.wait_for_event("receiving");
     }
 
     /// What a reader of the stream has been given so far, in the order of storing.
@@ -108,12 +108,18 @@ impl Flow {
     /// Checks the window and begins a new one. Nobody writes meanwhile, and everything committed was told
     /// ([`wait_until_told`](Self::wait_until_told)); else the report says what is lost.
     pub fn close(&mut self) -> Report {
+        self.close_without(&HashSet::new())
+    }
+
+    /// The same, and these changes are not expected: dead letters have them.
+    pub fn close_without(&mut self, unsent: &HashSet<Change>) -> Report {
         let history = self.postgres.history_after(self.closed);
         let records = self.stub.take_records();
         self.forgotten += records.len() as u64;
         self.closed = history.last().map_or(self.closed, |(nr, _)| *nr);
         (self.seen, self.told) = (0, HashSet::new());
-        let history: Vec<Change> = history.into_iter().map(|(_, change)| change).collect();
+        let history = history.into_iter().map(|(_, change)| change);
+        let history: Vec<Change> = history.filter(|change| !unsent.contains(change)).collect();
         let records: Vec<_> = records.iter().map(as_read).collect();
         let report = self.past.close(&history, &records);
         if !report.is_clean() {
@@ -175,12 +181,12 @@ impl Flow {
         assert!(super::poll(super::SOON, ready).is_some(), "not ready: {reason}");
     }
 
-    /// Waits until the daemon has said this twice more, each time without having told of the marker.
+    /// Waits until the daemon has logged this event twice more, each time without having published the marker.
     #[track_caller]
-    pub fn wait_until_told_never(&mut self, marker: &str, text: &str) {
+    pub fn wait_until_told_never(&mut self, marker: &str, event: &str, value: &str) {
         for _ in 0..2 {
             let log = self.daemon.mark();
-            self.daemon.wait_for_log_since(log, text);
+            self.daemon.wait_for_event_with(log, event, value);
             assert!(!self.told().iter().any(|change| change.key == marker), "{marker} is told");
         }
     }
@@ -194,7 +200,7 @@ impl Flow {
     }
 
     /// What the slot has confirmed; `None` if there is no slot.
-    pub fn confirmed(&self) -> Option<Lsn> {
+    pub fn confirmed(&self) -> Option<CommitSeq> {
         let slots = self
             .postgres
             .query("select confirmed_flush_lsn from pg_replication_slots where slot_name = 'forebay_lab'");
@@ -202,7 +208,7 @@ impl Flow {
     }
 
     /// Where the write-ahead log ends now.
-    pub fn wal_end(&self) -> Lsn {
+    pub fn wal_end(&self) -> CommitSeq {
         self.postgres.value("select pg_current_wal_lsn()").parse().unwrap()
     }
 

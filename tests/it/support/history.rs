@@ -38,6 +38,18 @@ pub struct Change {
     pub version: Option<i64>,
 }
 
+impl Change {
+    /// Of the event that tells it.
+    pub fn event_type(&self) -> String {
+        let op = match self.op {
+            Op::Inserted => "inserted",
+            Op::Updated => "updated",
+            Op::Deleted => "deleted",
+        };
+        format!("{}.{op}.v1", self.table)
+    }
+}
+
 impl Postgres {
     /// All committed changes of the lab's tables. For each key in the order of commits.
     pub fn history(&self) -> Vec<Change> {

@@ -5,15 +5,16 @@
 
 pub mod checker;
 pub mod daemon;
+pub mod fixture;
 pub mod flow;
 pub mod history;
+pub mod hostile;
 pub mod kinesis;
 pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod random;
-pub mod scene;
 pub mod session;
 pub mod standby;
 pub mod tls;

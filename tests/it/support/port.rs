@@ -27,7 +27,7 @@ pub fn free() -> u16 {
 }
 
 #[test]
-fn ports_in_use_are_not_handed_out() {
+fn used_ports_are_not_handed_out() {
     let port = free();
     let _taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     NEXT.fetch_sub(1, Ordering::Relaxed);

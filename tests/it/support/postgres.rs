@@ -201,7 +201,12 @@ impl Postgres {
     /// Creates database `lab` with the schema of `config/lab/schema.sql`, the role `forebay` who may replicate it, and
     /// makes it the database of [`execute`](Self::execute), [`query`](Self::query) and [`url`](Self::url).
     pub fn create_lab(&mut self) {
-        self.execute("create database lab");
+        self.create_lab_in("UTF8");
+    }
+
+    /// As [`create_lab`](Self::create_lab), in another encoding.
+    pub fn create_lab_in(&mut self, encoding: &str) {
+        self.execute(&format!("create database lab template template0 encoding '{encoding}'"));
         "lab".clone_into(&mut self.database);
         let schema = repository().join("config/lab/schema.sql");
         self.execute(&std::fs::read_to_string(schema).unwrap());

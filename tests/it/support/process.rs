@@ -170,7 +170,7 @@ fn family(root: u32) -> Vec<Pid> {
 }
 
 #[test]
-fn killing_takes_the_children_along() {
+fn kill_includes_children() {
     let mut shell = Process::spawn("sh", Command::new("sh").args(["-c", "sleep 1000 & echo child $!; wait"]));
     let line = shell.log().wait(0, SOON, |line| line.starts_with("child ")).unwrap();
     let child: u32 = line.trim_start_matches("child ").parse().unwrap();

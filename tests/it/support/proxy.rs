@@ -183,7 +183,7 @@ impl Proxy {
     }
 
     /// Lets exactly so many more bytes pass, both directions together, then cuts everything: in the middle of a frame.
-    pub fn cut_after(&self, bytes: u64) {
+    pub fn truncate_after(&self, bytes: u64) {
         self.tell(|state| state.left = Some(bytes));
     }
 }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_pass_until_the_connection_is_cut_and_new_ones_pass_again() {
+    fn cut_proxy_closes_connections_and_accepts_new_ones() {
         let proxy = Proxy::start(echo()).unwrap();
         let mut one = client(&proxy, 60_000);
         assert_eq!(say(&mut one, b"hello").unwrap(), b"hello");
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_keeps_the_bytes_and_a_resume_lets_them_go() {
+    fn stalled_proxy_keeps_bytes_until_resumed() {
         let proxy = Proxy::start(echo()).unwrap();
         let mut stream = client(&proxy, 100);
         proxy.stall();
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_open_connection_takes_bytes_and_returns_none() {
+    fn half_open_connection_takes_bytes_and_returns_none() {
         for direction in [Direction::ToTarget, Direction::ToClient] {
             let proxy = Proxy::start(echo()).unwrap();
             // The first echo waits until the connection stands: on a busy machine that alone may outlast the patience below.
@@ -376,10 +376,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_after_some_bytes_lets_exactly_those_through() {
+    fn cut_after_n_bytes_passes_exactly_n() {
         let proxy = Proxy::start(echo()).unwrap();
         // Twelve bytes go there, seven come back.
-        proxy.cut_after(19);
+        proxy.truncate_after(19);
         let mut stream = client(&proxy, 60_000);
         stream.write_all(b"hello, world").unwrap();
         let mut heard = Vec::new();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_connection_keeps_to_its_rate() {
+    fn slow_connection_keeps_its_rate() {
         let proxy = Proxy::start(echo()).unwrap();
         proxy.slow(Some(10_000));
         let mut stream = client(&proxy, 60_000);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_is_a_target_too() {
+    fn unix_socket_can_be_a_target() {
         let path = std::env::temp_dir().join(format!("forebay-proxy-{}.sock", std::process::id()));
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         std::thread::spawn(move || {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_proxy_closes_the_port() {
+    fn dropped_proxy_closes_its_port() {
         let proxy = Proxy::start(echo()).unwrap();
         let mut stream = client(&proxy, 60_000);
         say(&mut stream, b"hello").unwrap();

@@ -1,6 +1,6 @@
 //! What a stub is before any fault.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How a stub starts.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub struct Config {
     pub latency: Duration,
     /// Whether the data are Forebay lines whose `recordedtime` is measured.
     pub measure: bool,
+    /// The secret access key of all callers; with it, signatures are checked.
+    pub secret: Option<String>,
+    /// Seconds by which the service's clock is ahead of this machine's, for signatures and the header `date`.
+    pub clock_ahead: i64,
     /// For everything random.
     pub seed: u64,
 }
@@ -31,12 +35,20 @@ impl Default for Config {
             limits: false,
             latency: Duration::ZERO,
             measure: false,
+            secret: None,
+            clock_ahead: 0,
             seed: 1,
         }
     }
 }
 
 impl Config {
+    /// The service's time.
+    pub(crate) fn time(&self) -> SystemTime {
+        let by = Duration::from_secs(self.clock_ahead.unsigned_abs());
+        if self.clock_ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    }
+
     /// Adds a stream.
     #[must_use]
     pub fn stream(mut self, name: &str, shards: u32) -> Self {

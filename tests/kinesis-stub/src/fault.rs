@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_written_in_json_and_a_misspelt_one_is_refused() {
+    fn fault_rule_is_json_and_misspelt_one_is_refused() {
         let rule: Rule = serde_json::from_str(
             r#"{"fault":{"accept_some":{"pattern":"+-"}},"lanes":[0,63],"share":0.5,"times":2}"#,
         )
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_rule_names_its_error() {
         for (rule, word) in [
             (Rule::new(Fault::Reset).share(1.5), "share"),
             (Rule::new(Fault::Reset).share(f64::NAN), "share"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_aims_by_key_shard_lane_and_operation() {
+    fn rule_targets_key_shard_lane_and_operation() {
         let hash = 0x0c_u128 << 120;
         let rule = Rule::new(Fault::Hold);
         for (rule, expected) in [
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dice_hit_about_as_often_as_told_and_the_same_for_one_seed() {
+    fn fault_probability_is_kept_and_seeded() {
         let throws = |seed| {
             let mut dice = Dice::new(seed);
             (0..10_000).map(|_| dice.hits(0.3)).collect::<Vec<_>>()

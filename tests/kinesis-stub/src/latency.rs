@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_to_the_microsecond() {
+    fn times_are_parsed_to_the_microsecond() {
         for (text, expected) in [
             ("1970-01-01T00:00:00Z", Some(0)),
             ("2000-02-29T12:00:00.5Z", Some(951_825_600_500_000)),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_a_record_is_measured_by_its_envelope() {
+    fn each_line_is_measured_by_its_envelope() {
         let line = |micros: u64| {
             let rest = r#""data":{"recordedtime":"1970-01-01T00:00:00Z"}}"#;
             format!("{{\"recordedtime\":\"1970-01-01T00:00:01.{micros:06}Z\",{rest}\n")
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_at_most_a_thirtieth_too_high() {
+    fn quantiles_are_at_most_3_percent_high() {
         let mut histogram = Histogram::default();
         (1..=100_000).for_each(|micros| histogram.add(micros));
         let Latency { events, p50_us, p99_us, max_us } = histogram.summary();

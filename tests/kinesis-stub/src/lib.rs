@@ -30,6 +30,7 @@ mod reads;
 mod sequence;
 mod server;
 mod shard;
+mod signature;
 mod state;
 mod stats;
 mod stream;
@@ -200,6 +201,27 @@ impl Stub {
         self.shared
             .change(|state| state.stream(Some(stream), None)?.reshard(shards))
             .map_err(|error| error.message)
+    }
+
+    /// Splits the open shard that has this hash: the second child begins there. One that begins there already is not split.
+    pub fn split(&self, stream: &str, hash: u128) -> Result<(), String> {
+        self.set_up(stream, |stream| {
+            let next = stream.bump();
+            stream.shards.split_at(hash, next)
+        })
+    }
+
+    /// Merges the open shard that has this hash with the next one; the last one stays.
+    pub fn merge(&self, stream: &str, hash: u128) -> Result<(), String> {
+        self.set_up(stream, |stream| {
+            let next = stream.bump();
+            stream.shards.merge_at(hash, next)
+        })
+    }
+
+    /// How many shards of the stream are open.
+    pub fn open_shards(&self, stream: &str) -> Option<usize> {
+        self.shared.lock().stream(Some(stream), None).ok().map(|stream| stream.shards.open_count())
     }
 
     /// Deletes a stream at once. Its records are still in [`Stub::records`].

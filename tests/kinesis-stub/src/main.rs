@@ -29,6 +29,9 @@ struct Arguments {
     /// The data are Forebay lines: measure arrival − recordedtime.
     #[arg(long)]
     measure: bool,
+    /// Check signatures with this secret access key.
+    #[arg(long)]
+    secret: Option<String>,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -61,6 +64,8 @@ fn run(arguments: Arguments) -> std::io::Result<()> {
         limits: arguments.limits,
         latency: Duration::from_millis(arguments.latency_ms),
         measure: arguments.measure,
+        secret: arguments.secret,
+        clock_ahead: 0,
         seed: arguments.seed,
     })?;
     writeln!(std::io::stdout(), "listening on {} (seed {})", stub.endpoint(), arguments.seed)?;

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_counted_whatever_their_keys_say() {
+    fn records_are_counted_regardless_of_key() {
         for (body, expected) in [
             (r#"{"Records":[],"StreamName":"s"}"#, (0, 0)),
             (r#"{"Records":[{"Data":"YQ==","PartitionKey":"k"}],"StreamName":"s"}"#, (1, 1)),
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn the_decoded_length_is_right_for_every_padding() {
+    fn decoded_length_is_right_for_every_padding() {
         for length in 0..10 {
             assert_eq!(decoded_len(STANDARD.encode(vec![7; length]).as_bytes()), length);
         }
     }
 
     #[test]
-    fn answers_have_the_right_count_and_numbers_that_increase() {
+    fn responses_have_right_count_and_rising_numbers() {
         let mut templates = Templates::default();
         let mut last = String::new();
         for (request, records) in [(1, 500), (2, 3), (10, 500)] {

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sequence_number_has_56_digits_and_sorts_as_text() {
+    fn sequence_number_has_56_digits_and_sorts_as_text() {
         assert_eq!(text(7).len(), 56);
         assert!(text(9) < text(10));
         assert_eq!(parse(&text(u64::MAX)), Some(u64::MAX));

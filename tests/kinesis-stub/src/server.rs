@@ -7,11 +7,12 @@ use std::future::pending;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::Shared;
 use crate::error::{ApiError, Reply};
+use crate::signature;
 use crate::state::{Course, Now};
 
 /// 10 MiB of data in base64, with room for keys.
@@ -110,6 +112,12 @@ async fn handle(
                 Course::answer(ApiError::new(413, "RequestEntityTooLargeException", "body too large"))
             }
             (Some(operation), true, true) => shared.change(|state| {
+                if let Some(secret) = &state.config.secret
+                    && let Err(error) = signature::check(&parts, &body, secret, state.config.time())
+                {
+                    state.requests.forged += 1;
+                    return Course::answer(error);
+                }
                 header(AUTHORIZATION.as_str())
                     .and_then(access_key)
                     .unwrap_or_default()
@@ -118,6 +126,8 @@ async fn handle(
             }),
         }
     };
+    let ahead = shared.change(|state| (state.config.clock_ahead != 0).then(|| state.config.time()));
+    let response = |reply| response(reply, ahead);
     match course {
         Course::Answer(reply, delay) => {
             if !delay.is_zero() {
@@ -156,7 +166,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, NoAnswer> {
     Ok(whole.freeze())
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
+fn response(reply: Reply, time: Option<SystemTime>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() = hyper::StatusCode::from_u16(reply.status).unwrap_or_default();
     let headers = response.headers_mut();
@@ -165,6 +175,10 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
         "x-amzn-requestid",
         hyper::header::HeaderValue::from_static("00000000-0000-0000-0000-000000000000"),
     );
+    // Else hyper writes this machine's.
+    if let Some(date) = time.and_then(|time| httpdate::fmt_http_date(time).parse().ok()) {
+        headers.insert(DATE, date);
+    }
     if let Some(kind) = reply.error.and_then(|kind| kind.parse().ok()) {
         headers.insert("x-amzn-errortype", kind);
     }

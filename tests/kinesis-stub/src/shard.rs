@@ -157,6 +157,23 @@ impl Shards {
         Ok(())
     }
 
+    /// Splits the shard of a hash there, unless it begins there.
+    pub(crate) fn split_at(&mut self, hash: u128, next: u64) -> Result<(), ApiError> {
+        match self.at(self.route(hash)).filter(|shard| shard.start < hash) {
+            Some(shard) => self.split(&Arc::clone(&shard.id), hash, next),
+            None => Ok(()),
+        }
+    }
+
+    /// Merges the shard of a hash with the next one, unless it is the last.
+    pub(crate) fn merge_at(&mut self, hash: u128, next: u64) -> Result<(), ApiError> {
+        let of = |hash| self.at(self.route(hash));
+        let Some(one) = of(hash) else { return Ok(()) };
+        let Some(other) = one.end.checked_add(1).and_then(of) else { return Ok(()) };
+        let (one, other) = (Arc::clone(&one.id), Arc::clone(&other.id));
+        self.merge(&one, &other, next)
+    }
+
     /// Splits and merges until `count` equal shards are open.
     pub(crate) fn reshard(&mut self, count: u32, next: u64) -> Result<(), ApiError> {
         let target: Vec<_> = uniform(count).collect();
@@ -210,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_shards_covers_the_whole_range_after_any_reshard() {
+    fn shards_cover_whole_range_after_any_reshard() {
         let mut shards = Shards::new(3);
         assert_covers(&shards);
         for count in [1, 2, 7, 4, 8, 6, 64, 5, 1] {
@@ -230,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_closes_the_parent_and_names_it_in_both_children() {
+    fn split_closes_parent_and_children_name_it() {
         let mut shards = Shards::new(1);
         shards.split("shardId-000000000000", 1 << 127, 5).unwrap();
         assert_eq!(shards.all[0].last, Some(4));
@@ -244,7 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn only_neighbours_merge() {
+    fn shards_split_and_merge_at_any_hash() {
+        let mut shards = Shards::new(3);
+        for (hash, open) in [(7, 4), (7, 4), (u128::MAX, 5), (u128::MAX / 5, 6)] {
+            shards.split_at(hash, 1).unwrap();
+            assert_eq!(shards.open_count(), open, "{hash}");
+            assert_covers(&shards);
+        }
+        for (hash, open) in [(0, 5), (u128::MAX, 5), (u128::MAX - 1, 4)] {
+            shards.merge_at(hash, 2).unwrap();
+            assert_eq!(shards.open_count(), open, "{hash}");
+            assert_covers(&shards);
+        }
+    }
+
+    #[test]
+    fn only_adjacent_shards_merge() {
         let mut shards = Shards::new(4);
         assert!(shards.merge("shardId-000000000000", "shardId-000000000002", 1).is_err());
         assert!(shards.merge("shardId-000000000000", "shardId-000000000000", 1).is_err());

@@ -25,6 +25,8 @@ pub struct Requests {
     pub throttled: u64,
     /// Requests whose course a fault changed.
     pub faults: u64,
+    /// Requests with a signature that is wrong, where signatures are checked.
+    pub forged: u64,
 }
 
 impl Requests {

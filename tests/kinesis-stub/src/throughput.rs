@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_brings_a_thousand_records_and_no_more() {
+    fn each_second_allows_a_thousand_records() {
         let (mut bucket, start) = (Bucket::default(), Instant::now());
         assert_eq!(taken(&mut bucket, 10, 1_500, start), 1_000);
         assert_eq!(taken(&mut bucket, 10, 1_500, start + Duration::from_millis(250)), 250);
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_run_out_before_records_when_records_are_large() {
+    fn large_records_hit_byte_limit_first() {
         let (mut bucket, start) = (Bucket::default(), Instant::now());
         assert_eq!(taken(&mut bucket, 256 * 1024, 10, start), 4);
     }
 
     #[test]
-    fn a_record_larger_than_a_second_leaves_a_debt() {
+    fn record_larger_than_a_second_leaves_debt() {
         let (mut bucket, start) = (Bucket::default(), Instant::now());
         assert!(bucket.take(3 << 20, start));
         assert!(!bucket.take(1, start + Duration::from_millis(1_900)));

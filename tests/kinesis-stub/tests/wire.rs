@@ -67,7 +67,7 @@ fn control(stub: &Stub, method: &str, path: &str, body: &str) -> (u16, String, S
 }
 
 #[test]
-fn each_fault_does_what_its_name_says() {
+fn each_fault_behaves_as_named() {
     type Seen = Result<(u16, &'static str), ()>;
     let error = Fault::Error { status: 400, code: "AccessDeniedException".into() };
     let cases: Vec<(Fault, Seen, usize)> = vec![
@@ -104,7 +104,7 @@ fn each_fault_does_what_its_name_says() {
 }
 
 #[test]
-fn a_late_request_is_stored_after_the_newer_one() {
+fn late_request_is_stored_after_newer_one() {
     let stub = stub(1);
     stub.script([Fault::AcceptLate { after_requests: 1 }]).unwrap();
     let record =
@@ -116,7 +116,7 @@ fn a_late_request_is_stored_after_the_newer_one() {
 }
 
 #[test]
-fn what_is_held_is_stored_on_release_even_if_its_client_has_gone() {
+fn held_request_is_stored_on_release_without_client() {
     let stub = stub(1);
     stub.script([Fault::Hold, Fault::HoldAnswer]).unwrap();
     let (mut gone, mut patient) = (connect(&stub), connect(&stub));
@@ -131,7 +131,7 @@ fn what_is_held_is_stored_on_release_even_if_its_client_has_gone() {
 }
 
 #[test]
-fn a_connection_is_kept_and_a_stopped_stub_comes_back_on_its_port() {
+fn connection_is_kept_and_stub_restarts_on_its_port() {
     let stub = stub(1);
     let mut stream = connect(&stub);
     for _ in 0..2 {
@@ -147,7 +147,7 @@ fn a_connection_is_kept_and_a_stopped_stub_comes_back_on_its_port() {
 }
 
 #[test]
-fn bad_requests_are_refused_as_the_service_refuses_them() {
+fn bad_requests_are_rejected_like_the_service() {
     let stub = stub(1);
     let records = |count: usize, key: &str, data: usize| {
         let one = format!(r#"{{"Data":"{}","PartitionKey":"{key}"}}"#, "AAAA".repeat(data / 3));
@@ -177,7 +177,7 @@ fn bad_requests_are_refused_as_the_service_refuses_them() {
 }
 
 #[test]
-fn a_null_sink_counts_and_the_short_way_answers_like_the_long_one() {
+fn null_sink_counts_and_fast_path_matches_slow_path() {
     for shards in [1, 2] {
         let config = Config { keep: false, ..Config::default() };
         let stub = Stub::start(config.stream("s", shards)).unwrap();
@@ -195,7 +195,7 @@ fn number_of(body: &str) -> String {
 }
 
 #[test]
-fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
+fn null_sink_numbers_rise_across_resets_and_restarts() {
     let mut last = String::new();
     for _ in 0..2 {
         let stub = Stub::start(Config { keep: false, ..Config::default() }.stream("s", 1)).unwrap();
@@ -215,7 +215,7 @@ fn numbers_of_a_null_sink_rise_over_resets_faults_and_a_new_start() {
 }
 
 #[test]
-fn falling_numbers_are_told_and_the_records_keep_their_own() {
+fn falling_numbers_fault_leaves_stored_numbers() {
     let stub = stub(1);
     let first = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
     stub.set(Rule::new(Fault::FallingNumbers).times(2)).unwrap();
@@ -227,7 +227,7 @@ fn falling_numbers_are_told_and_the_records_keep_their_own() {
 }
 
 #[test]
-fn limits_refuse_what_a_shard_cannot_take() {
+fn shard_limits_reject_excess() {
     let config = Config { limits: true, ..Config::default() };
     let stub = Stub::start(config.stream("s", 1)).unwrap();
     let entries = vec![r#"{"Data":"YQ==","PartitionKey":"k"}"#; 500].join(",");
@@ -246,7 +246,7 @@ fn limits_refuse_what_a_shard_cannot_take() {
 }
 
 #[test]
-fn the_control_path_tells_and_shows() {
+fn control_path_sets_faults_and_shows_state() {
     let stub = stub(1);
     let control = |method: &str, path: &str, body: &str| control(&stub, method, path, body);
     assert_eq!(control("POST", "fault", r#"{"fault":"throttle","times":1}"#).0, 200);
@@ -282,7 +282,7 @@ fn entry(key: &str, data: &str) -> PutRecordsRequestEntry {
 }
 
 #[test]
-fn records_that_are_taken_are_gone_and_those_after_them_are_counted_on() {
+fn taken_records_are_removed_and_numbering_continues() {
     let stub = stub(1);
     let put = || ask(&stub, "PutRecords", ONE).unwrap();
     put();
@@ -309,7 +309,7 @@ async fn read_all(client: &Client, shard: &str) -> (Vec<String>, usize) {
 }
 
 #[tokio::test]
-async fn the_rust_sdk_puts_reshards_and_reads_parents_to_their_end() {
+async fn rust_sdk_puts_reshards_and_reads_parents_first() {
     let stub = stub(2);
     let client = client(&stub);
     let put = client.put_records().stream_name("s").records(entry("a", "a1")).records(entry("b", "b1"));
@@ -334,7 +334,7 @@ async fn the_rust_sdk_puts_reshards_and_reads_parents_to_their_end() {
 }
 
 #[tokio::test]
-async fn the_rust_sdk_sees_settings_partial_failures_and_errors() {
+async fn rust_sdk_sees_settings_partial_failures_and_errors() {
     let stub = stub(1);
     let client = client(&stub);
     stub.set(Fault::AcceptSome { pattern: "+-".into(), code: Refusal::Throttled }).unwrap();
@@ -372,7 +372,7 @@ async fn the_rust_sdk_sees_settings_partial_failures_and_errors() {
 }
 
 #[test]
-fn it_starts_again_on_its_port_while_other_programs_are_started() {
+fn stub_restarts_on_its_port_while_others_start() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let stub = stub(1);
     let over = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! Pairs of schemas: what may become of one inside a major version, and what may not.
+//! Pairs of schemas: which changes are allowed inside a major version.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ fn judged(was: &Value, now: &Value) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn what_readers_of_the_old_schema_know_is_no_difference() {
+fn compatible_schema_change_is_no_difference() {
     for (was, now, added) in [
         (
             json!({"type": "object", "title": "a", "$id": "x"}),
@@ -38,7 +38,7 @@ fn what_readers_of_the_old_schema_know_is_no_difference() {
             json!({"additionalProperties": false, "properties": {"a": {}}}),
             &["a"],
         ),
-        (json!({"additionalProperties": false}), json!({}), &["(fields without a name)"]),
+        (json!({"additionalProperties": false}), json!({}), &["(unnamed fields)"]),
         (
             json!({"additionalProperties": {"type": "number"}}),
             json!({"additionalProperties": {"type": "integer"}}),
@@ -53,7 +53,7 @@ fn what_readers_of_the_old_schema_know_is_no_difference() {
     ] {
         let (differences, found) = judged(&was, &now);
         assert!(differences.is_empty() && found == added, "{was} {now}: {differences:?} {found:?}");
-        // What is locked next takes old and new, and finds nothing more.
+        // The next locked version accepts old and new payloads, and the check then finds nothing.
         let next = next(&was, &now);
         assert_eq!(judged(&next, &now), (vec![], vec![]), "{was} {now} {next}");
         let readers = judged(&was, &next).0;
@@ -62,63 +62,63 @@ fn what_readers_of_the_old_schema_know_is_no_difference() {
 }
 
 #[test]
-fn everything_else_is_told_with_its_place() {
+fn incompatible_schema_change_is_reported_with_its_place() {
     for (was, now, expected) in [
         (json!({"properties": {"a": {}}}), json!({}), "field a is gone"),
-        (json!({"type": "integer"}), json!({"type": "number"}), "the payload was integer, and is number"),
-        (json!({"type": "integer"}), json!({}), "the payload was integer, and is any JSON value"),
-        (json!({"type": "string"}), json!({"type": ["string", "null"]}), "was string, and is null or string"),
-        (json!({"type": "string"}), json!({"const": 7}), "was string, and is integer"),
+        (json!({"type": "integer"}), json!({"type": "number"}), "the payload changed from integer to number"),
+        (json!({"type": "integer"}), json!({}), "the payload changed from integer to any JSON value"),
+        (
+            json!({"type": "string"}),
+            json!({"type": ["string", "null"]}),
+            "changed from string to null or string",
+        ),
+        (json!({"type": "string"}), json!({"const": 7}), "changed from string to integer"),
         (
             json!({"properties": {"a": {}}, "required": ["a"]}),
             json!({"properties": {"a": {}}}),
-            "field a was always there, and can be missing",
+            "field a can now be absent",
         ),
-        (json!({"enum": ["a"]}), json!({"enum": ["a", "b"]}), "can have values that it could not: \"b\""),
-        (json!({"type": "string", "enum": ["a"]}), json!({"type": "string"}), "had named values only"),
-        (json!({"minimum": 1}), json!({"minimum": 0}), "had minimum 1, and has it 0"),
-        (json!({"maxItems": 1}), json!({}), "had maxItems 1, and has it not any more"),
-        (json!({"format": "uuid"}), json!({"format": "date"}), "had format \"uuid\", and has it \"date\""),
+        (json!({"enum": ["a"]}), json!({"enum": ["a", "b"]}), "can now have the values \"b\""),
+        (json!({"type": "string", "enum": ["a"]}), json!({"type": "string"}), "is no longer limited"),
+        (json!({"minimum": 1}), json!({"minimum": 0}), "changed minimum from 1 to 0"),
+        (json!({"maxItems": 1}), json!({}), "changed maxItems from 1 to none"),
+        (json!({"format": "uuid"}), json!({"format": "date"}), "changed format from \"uuid\" to \"date\""),
         (
             json!({"properties": {"l": {"items": {"properties": {"a": {"type": "string"}}}}}}),
             json!({"properties": {"l": {"items": {"properties": {"a": {"type": "null"}}}}}}),
-            "field l[].a was string, and is null",
+            "field l[].a changed from string to null",
         ),
-        (json!({"items": {}}), json!({"items": [{}]}), "has changed in items"),
-        (
-            json!({"oneOf": [{"type": "string"}]}),
-            json!({"oneOf": [{"type": "null"}]}),
-            "has changed in oneOf",
-        ),
-        // A field that is called like a remark is a field.
+        (json!({"items": {}}), json!({"items": [{}]}), "changed in items"),
+        (json!({"oneOf": [{"type": "string"}]}), json!({"oneOf": [{"type": "null"}]}), "changed in oneOf"),
+        // A field named like an annotation is a field.
         (
             json!({"not": {"properties": {"title": {"const": 1}}}}),
             json!({"not": {"properties": {}}}),
-            "has changed in not",
+            "changed in not",
         ),
-        (json!({}), json!({"if": {}}), "has changed in if"),
-        (json!({"patternProperties": {"a": {}}}), json!({}), "has changed in patternProperties"),
-        (json!({"unheard": 1}), json!({"unheard": 2}), "has changed in unheard"),
-        (json!({"properties": {"a": false}}), json!({"properties": {"a": {}}}), "field a has changed"),
+        (json!({}), json!({"if": {}}), "changed in if"),
+        (json!({"patternProperties": {"a": {}}}), json!({}), "changed in patternProperties"),
+        (json!({"unheard": 1}), json!({"unheard": 2}), "changed in unheard"),
+        (json!({"properties": {"a": false}}), json!({"properties": {"a": {}}}), "field a changed in"),
         (
             json!({"additionalProperties": {"type": "string"}}),
             json!({"additionalProperties": {"type": "string"}, "properties": {"a": {"type": "null"}}}),
-            "has changed in additionalProperties",
+            "changed in additionalProperties",
         ),
         (
             json!({"additionalProperties": {"type": "string"}}),
             json!({}),
-            "field * was string, and is any JSON value",
+            "field * changed from string to any JSON value",
         ),
         (
             json!({"properties": {"a": {"$ref": "#/definitions/o"}}, "definitions": {"o": {"type": "string"}}}),
             json!({"properties": {"a": {"$ref": "#/definitions/o"}}, "definitions": {"o": {"type": "null"}}}),
-            "field definitions/o was string",
+            "field definitions/o changed from string",
         ),
         (
             json!({"oneOf": [{"$ref": "#/definitions/o"}], "definitions": {"o": {}}}),
             json!({"oneOf": [{"$ref": "#/definitions/o"}], "definitions": {"o": {"type": "null"}}}),
-            "has changed in definitions, with oneOf",
+            "changed in definitions, with oneOf",
         ),
         (
             json!({"not": {"items": {"$ref": "#"}}, "minimum": 1}),
@@ -132,7 +132,7 @@ fn everything_else_is_told_with_its_place() {
 }
 
 #[test]
-fn the_next_minor_takes_what_was_published_before() {
+fn next_minor_accepts_earlier_payloads() {
     let was = json!({
         "type": "object", "title": "old", "properties": {"a": {"type": ["string", "null"]}}, "required": ["a"],
         "additionalProperties": false

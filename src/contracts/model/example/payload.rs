@@ -1,14 +1,14 @@
-//! A payload as it may come: the example of its schema, or one that is invented after it and fits.
+//! An example payload: that of the schema, or one generated from the schema that is valid.
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::contracts::model::given::resolved;
+use crate::contracts::shape::resolved;
 use crate::rules::Schema;
 
-/// How deep an example goes.
+/// Largest nesting depth of an example.
 const DEPTH_MAX: usize = 6;
 
-/// The schema's own example, or an invented one; `None`: what was invented does not fit.
+/// The schema's own example, or a generated one; `None`: the generated one is not valid.
 pub(in crate::contracts::model) fn of_schema(schema: &Schema) -> Option<Value> {
     if let Some([first, ..]) = schema.text.get("examples").and_then(Value::as_array).map(Vec::as_slice) {
         return Some(first.clone());
@@ -64,7 +64,7 @@ fn kind(schema: &Map<String, Value>) -> &str {
     said.unwrap_or(if schema.contains_key("properties") { "object" } else { "string" })
 }
 
-/// A number within the bounds, a whole one wherever that is possible.
+/// A number within the bounds, an integer if possible.
 fn number(schema: &Map<String, Value>, usual: f64) -> Number {
     let bound = |member: &str| schema.get(member).and_then(Value::as_f64);
     let least = bound("minimum").or_else(|| bound("exclusiveMinimum").map(|least| least + 1.0));
@@ -76,7 +76,7 @@ fn number(schema: &Map<String, Value>, usual: f64) -> Number {
     whole(number).map(Number::from).or_else(|| Number::from_f64(number)).unwrap_or_else(|| Number::from(0))
 }
 
-/// The same number as an integer, if it is one.
+/// The number as an integer if it is one.
 fn whole(number: f64) -> Option<i64> {
     format!("{number}").parse().ok()
 }

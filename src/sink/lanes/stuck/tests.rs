@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::event::{KeyHash, RecordKind};
-use crate::position::{FrameNo, Lsn, Transaction};
+use crate::position::{CommitSeq, FrameNo, Transaction};
 use crate::sink::Answer;
-use crate::sink::lanes::{Admission, Change, FeedId, Frame, Lanes, Start};
-use crate::sink::request::{Limits, Request};
+use crate::sink::lanes::Request;
+use crate::sink::lanes::{Admission, Change, Frame, Lanes, ReaderId, Start};
+use crate::sink::pacing::Limits;
 
 const STEP: Duration = Duration::from_millis(20);
 const WINDOW: usize = 4 << 20;
@@ -58,7 +59,7 @@ struct Trial {
     out: Vec<Request>,
     now: Instant,
     changes: Vec<Change>,
-    /// Steps in which the front was full, so that others waited behind it.
+    /// Steps in which the main was full, so that others waited behind it.
     full: u32,
 }
 
@@ -72,8 +73,8 @@ impl Trial {
     }
 
     fn read(&mut self) {
-        for feed in self.lanes.feeds() {
-            while let Some((after, until)) = self.lanes.wants(feed) {
+        for reader in self.lanes.readers() {
+            while let Some((after, until)) = self.lanes.wants(reader) {
                 let number = after.next();
                 if number > until || number.0 > self.written {
                     break;
@@ -81,11 +82,14 @@ impl Trial {
                 let key = (self.key)(number.0);
                 let (hash, key) = (KeyHash::of(&key), Bytes::from(key));
                 let line = Bytes::from_static(b"line\n");
-                let transaction =
-                    Some(Transaction { commit: Lsn::new(number.0), xid: 1, time: number.0.cast_signed() });
+                let transaction = Some(Transaction {
+                    commit: CommitSeq::new(number.0),
+                    xid: 1,
+                    time: number.0.cast_signed(),
+                });
                 let frame = Frame { number, bytes: self.bytes, transaction, position: None };
                 let record = Admission { kind: RecordKind::Event, hash, event_type: "t", key, line };
-                self.lanes.admit_to(feed, &frame, [record]);
+                self.lanes.admit_to(reader, &frame, [record]);
             }
         }
     }
@@ -93,7 +97,7 @@ impl Trial {
     fn step(&mut self) {
         self.now += STEP;
         self.service.taken = [0; 4];
-        for Request { ticket, records } in std::mem::take(&mut self.out) {
+        for Request { ticket, records, .. } in std::mem::take(&mut self.out) {
             let lane = |key: &[u8]| KeyHash::of(std::str::from_utf8(key).unwrap()).lane();
             let answers = records.iter().map(|record| self.service.answer(lane(&record.key))).collect();
             drop(self.lanes.settle(ticket, Ok(answers), self.now));
@@ -104,10 +108,10 @@ impl Trial {
             while let Some(request) = self.lanes.fill(self.now) {
                 self.out.push(request);
             }
-            self.lanes.tend(self.now);
+            self.lanes.rebalance(self.now);
             self.changes.append(&mut self.lanes.take_changes());
         }
-        self.full += u32::from(self.lanes.wants(FeedId::FRONT).is_none());
+        self.full += u32::from(self.lanes.wants(ReaderId::MAIN).is_none());
     }
 
     /// Lanes that leave within some seconds, and after how many milliseconds the first do.
@@ -158,7 +162,7 @@ fn hot_lane() -> Vec<u8> {
 }
 
 #[test]
-fn who_leaves() {
+fn only_lagging_lanes_are_detached() {
     const ALL: Takes = |_, _| true;
     const FIRST_REFUSES: Takes = |service, lane| service.shard(lane) != 0;
     const ONE_LANE_REFUSES: Takes = |_, lane| lane != 77;
@@ -209,41 +213,43 @@ fn who_leaves() {
 }
 
 #[test]
-fn after_a_restart_others_go_on_although_nothing_is_taken_before_what_they_have_published() {
+fn restart_with_stuck_lane_continues_the_others() {
     const FIRST_REFUSES: Takes = |service, lane| service.shard(lane) != 0;
     let mut trial = Trial::new(many, (10_000, 0), service(4, u32::MAX, FIRST_REFUSES));
-    // So few frames behind that nobody is fed apart from the beginning, and so large that the window ends before the others go on.
+    // So few frames behind that no lane is detached from the beginning, and so large that the window ends before the others go on.
     let published = FrameNo(3_000);
     let start = Start { lanes: (64..=255).map(|lane| (lane, published)).collect(), ..Start::default() };
     trial.bytes = 3_000;
     trial.lanes = Lanes::new(&start, Limits { window_bytes: WINDOW, ..Limits::default() }, 1);
-    assert_eq!(trial.lanes.feeds(), [FeedId::FRONT]);
+    assert_eq!(trial.lanes.readers(), [ReaderId::MAIN]);
     let (left, first) = trial.run(12);
     println!("{} lanes left, the first after {first:?} ms", left.len());
     assert!(left.iter().all(|lane| *lane < 64) && left.len() > 57, "{left:?}");
 }
 
 #[test]
-fn who_left_comes_back_when_it_keeps_up() {
+fn detached_lane_returns_when_it_keeps_up() {
     let mut trial = Trial::new(many, (0, 20), service(4, u32::MAX, |service, lane| service.shard(lane) != 0));
     let (left, _) = trial.run(15);
     let lag = trial.lanes.behind();
     assert!(!left.is_empty() && lag.lanes == left.len() && lag.frames > 10_000, "{lag:?}");
     assert!(lag.oldest.is_some_and(|oldest| oldest < 1_000), "{lag:?}");
-    assert!(trial.lanes.feeds().contains(&FeedId::BOOKS) && trial.lanes.low().frame < FrameNo(1_000));
+    assert!(
+        trial.lanes.readers().contains(&ReaderId::AUDIT) && trial.lanes.watermark().frame < FrameNo(1_000)
+    );
     trial.service.takes = |_, _| true;
-    assert_eq!(trial.run(30).0, Vec::<u8>::new(), "nobody leaves again");
+    assert_eq!(trial.run(30).0, Vec::<u8>::new(), "no lane leaves again");
     assert_eq!(
-        (trial.lanes.feeds(), trial.lanes.behind()),
-        (vec![FeedId::FRONT], crate::sink::lanes::Lag::default())
+        (trial.lanes.readers(), trial.lanes.behind()),
+        (vec![ReaderId::MAIN], crate::sink::lanes::Lag::default())
     );
     trial.rate = 0;
     trial.run(1);
-    assert!(trial.lanes.is_empty() && trial.lanes.low().frame == FrameNo(trial.written));
+    assert!(trial.lanes.is_empty() && trial.lanes.watermark().frame == FrameNo(trial.written));
 }
 
 #[test]
-fn a_shard_that_is_well_again_comes_back_although_another_one_that_left_before_is_not() {
+fn recovered_shard_returns_before_earlier_stuck_one() {
     let mut trial = Trial::new(many, (0, 20), service(4, u32::MAX, |service, lane| service.shard(lane) != 0));
     trial.run(15);
     trial.service.takes = |service, lane| service.shard(lane) > 1;
@@ -251,12 +257,12 @@ fn a_shard_that_is_well_again_comes_back_although_another_one_that_left_before_i
     assert!(trial.lanes.behind().lanes > 120, "{:?}", trial.lanes.behind());
     trial.service.takes = |service, lane| service.shard(lane) != 0;
     trial.run(60);
-    let (behind, _) = trial.lanes.behind_whom().unwrap();
+    let (behind, _) = trial.lanes.detached().unwrap();
     assert!(behind.iter().all(|lane| *lane < 64) && behind.len() > 57, "{behind:?}");
 }
 
 #[test]
-fn after_a_start_others_go_on_although_the_window_is_full_of_a_shard_that_takes_nothing() {
+fn window_full_of_stuck_shard_at_start_delays_no_other() {
     /// A bulk load into the first shard, then everything.
     fn bulk(frame: u64) -> String {
         let first = |key: &String| KeyHash::of(key).lane() < 64;

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::event::{KeyHash, RecordKind};
 use crate::position::FrameNo;
-use crate::sink::lanes::{Admission, Detail, FeedId, Frame, Lanes, Progress, Start};
-use crate::sink::request::{Limits, Request};
-use crate::sink::{Answer, PutError};
+use crate::sink::lanes::Request;
+use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Progress, ReaderId, Start};
+use crate::sink::pacing::Limits;
+use crate::sink::{Answer, PutError, ShardRange};
 
 const STEP: Duration = Duration::from_millis(20);
 
@@ -44,18 +45,92 @@ enum Load {
     /// One key.
     Hot(u64),
     /// One shard's keys.
-    Shard(u8),
+    Shard(usize),
 }
 
 fn parse(key: &[u8]) -> u64 {
     u64::from_str_radix(std::str::from_utf8(key).unwrap(), 16).unwrap()
 }
 
+/// Where each shard begins, in order, and its number. Boundaries are anywhere.
+struct WalkShards {
+    all: Vec<(u64, u32)>,
+    made: u32,
+}
+
+impl WalkShards {
+    fn new(random: &mut Random) -> Self {
+        let mut shards = Self { all: Vec::new(), made: 0 };
+        shards.divide_equally(random);
+        shards
+    }
+
+    fn divide_equally(&mut self, random: &mut Random) {
+        let count = random.of(&[1, 2, 3, 4, 7, 8, 12, 100, 512]);
+        self.all.clear();
+        for nth in 0..count {
+            let number = self.next();
+            self.all.push((u64::MAX / count * nth, number));
+        }
+    }
+
+    fn next(&mut self) -> u32 {
+        self.made += 1;
+        self.made
+    }
+
+    /// All anew, a split anywhere, or a merge of two.
+    fn change(&mut self, random: &mut Random) {
+        let at = KeyHash(random.below(1 << 31) << 33);
+        let index = self.index(at);
+        match random.below(3) {
+            0 => self.divide_equally(random),
+            1 if self.all.len() > 1 => {
+                let lower = index.min(self.all.len() - 2);
+                self.all.remove(lower + 1);
+                self.all[lower].1 = self.next();
+            }
+            _ => {
+                self.all[index].1 = self.next();
+                if at.0 > self.all[index].0 {
+                    let number = self.next();
+                    self.all.insert(index + 1, (at.0, number));
+                }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn index(&self, hash: KeyHash) -> usize {
+        self.all.partition_point(|(first, _)| *first <= hash.0) - 1
+    }
+
+    fn range(&self, index: usize) -> (u64, u64) {
+        (self.all[index].0, self.all.get(index + 1).map_or(u64::MAX, |(next, _)| next - 1))
+    }
+
+    fn list(&self) -> Vec<ShardRange> {
+        let all = (0..self.all.len()).map(|index| (self.id(index), self.range(index)));
+        all.map(|(id, (first, last))| ShardRange { id, first, last }).collect()
+    }
+
+    fn id(&self, index: usize) -> String {
+        format!("shardId-{:012}", self.all[index].1)
+    }
+}
+
 struct Walk {
     random: Random,
     moods: Vec<Mood>,
     taken: Vec<u32>,
-    generation: u32,
+    shards: WalkShards,
+    /// Whether the shards may be listed.
+    may_list: bool,
+    /// A list that is perhaps of earlier shards.
+    listed: Vec<ShardRange>,
     /// Percent of the requests that have no answer.
     lost: u64,
     load: Load,
@@ -77,16 +152,18 @@ struct Walk {
 impl Walk {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let shards = usize::try_from(random.of(&[1, 2, 4, 8])).unwrap();
+        let shards = WalkShards::new(&mut random);
         let limits = Limits {
             window_bytes: random.of(&[512 << 10, 2 << 20]),
             pack_bytes: random.of(&[0, 100_000]),
             ..Limits::default()
         };
         Self {
-            moods: vec![Mood::Well; shards],
-            taken: vec![0; shards],
-            generation: 0,
+            moods: vec![Mood::Well; shards.len()],
+            taken: vec![0; shards.len()],
+            shards,
+            may_list: seed.is_multiple_of(2),
+            listed: Vec::new(),
             lost: 0,
             load: Load::Many,
             rate: 5,
@@ -105,21 +182,18 @@ impl Walk {
         }
     }
 
-    fn shard(&self, lane: u8) -> usize {
-        usize::from(lane) * self.moods.len() / 256
-    }
-
     fn write(&mut self) {
         for _ in 0..self.rate {
             let n = self.random.below(2000);
-            let hash = |lane: u64, n: u64| KeyHash(lane << 56 | n);
+            // Anywhere in the lane: as a shard's boundary.
+            let hash = |lane: u64, n: u64| KeyHash(lane << 56 | n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8);
             let hash = match self.load {
                 Load::Many => hash(n % 256, n),
                 Load::Few => hash(n % 20 * 12, 1),
                 Load::Hot(lane) => hash(lane, 7),
                 Load::Shard(shard) => {
-                    let width = 256 / self.moods.len() as u64;
-                    hash((u64::from(shard) * width + n % width) & 255, n)
+                    let (first, last) = self.shards.range(shard % self.moods.len());
+                    KeyHash(first + (last - first) / 2000 * n)
                 }
             };
             self.log.push(hash);
@@ -127,8 +201,8 @@ impl Walk {
     }
 
     fn read(&mut self) {
-        for feed in self.lanes.feeds() {
-            while let Some((after, until)) = self.lanes.wants(feed) {
+        for reader in self.lanes.readers() {
+            while let Some((after, until)) = self.lanes.wants(reader) {
                 let number = after.next();
                 if number > until || number.0 > self.log.len() as u64 {
                     break;
@@ -140,14 +214,14 @@ impl Walk {
                 let dead = number.0.is_multiple_of(97);
                 let kind = if dead { RecordKind::DeadLetter } else { RecordKind::Event };
                 let record = Admission { kind, hash, event_type: "t", key, line };
-                self.lanes.admit_to(feed, &frame, [record]);
+                self.lanes.admit_to(reader, &frame, [record]);
             }
         }
     }
 
     fn answer(&mut self, key: &[u8], data: &[u8]) -> Answer {
         let hash = KeyHash(parse(key));
-        let shard = self.shard(hash.lane());
+        let shard = self.shards.index(hash);
         match self.moods[shard] {
             Mood::Throttles => return Answer::Throttled,
             Mood::Fails => return Answer::Failed { reason: "InternalFailure".to_owned() },
@@ -156,7 +230,7 @@ impl Walk {
         }
         self.store(hash, data);
         self.number += 1;
-        let shard = format!("shardId-{:06}{shard:06}", self.generation);
+        let shard = self.shards.id(shard);
         Answer::Accepted { sequence: self.number.to_string(), shard }
     }
 
@@ -174,14 +248,20 @@ impl Walk {
         self.now += STEP;
         self.steps += 1;
         self.taken.fill(0);
-        for Request { ticket, records } in std::mem::take(&mut self.out) {
+        for Request { ticket, records, .. } in std::mem::take(&mut self.out) {
             let lost = self.random.below(100) < self.lost;
             let heard = !lost || self.random.below(2) == 0;
             let answers =
                 records.iter().filter(|_| heard).map(|record| self.answer(&record.key, &record.data));
             let answers = answers.collect();
-            let result = if lost { Err(PutError::Unanswered("lost".to_owned())) } else { Ok(answers) };
+            let result = if lost { Err(PutError::Unanswered("lost".into())) } else { Ok(answers) };
             drop(self.lanes.settle(ticket, result, self.now));
+        }
+        if self.may_list && self.lanes.wants_ranges() && self.random.below(50) == 0 {
+            if self.random.below(4) > 0 {
+                self.listed = self.shards.list();
+            }
+            self.lanes.know_shards(&self.listed, self.now);
         }
         self.write();
         for _ in 0..3 {
@@ -197,13 +277,18 @@ impl Walk {
             while let Some(request) = self.lanes.fill(self.now) {
                 self.out.push_back(request);
             }
-            self.lanes.tend(self.now);
+            self.lanes.rebalance(self.now);
             self.lanes.take_changes();
         }
         if self.steps.is_multiple_of(50) {
             let progress = self.lanes.progress(Detail::Lanes);
-            self.saved =
-                Start { low: progress.low, tip: None, lanes: progress.lanes, answered: progress.answered };
+            self.saved = Start {
+                watermark: progress.watermark,
+                last_seen: None,
+                lanes: progress.lanes,
+                parts: progress.parts,
+                acknowledged: progress.acknowledged,
+            };
         }
     }
 
@@ -214,8 +299,8 @@ impl Walk {
     }
 
     fn save(&mut self, detail: Detail) {
-        let Progress { low, lanes, answered, .. } = self.lanes.progress(detail);
-        self.saved = Start { low, tip: None, lanes, answered };
+        let Progress { watermark, lanes, parts, acknowledged, .. } = self.lanes.progress(detail);
+        self.saved = Start { watermark, last_seen: None, lanes, parts, acknowledged };
     }
 
     fn kill(&mut self) {
@@ -237,21 +322,19 @@ impl Walk {
             }
             4 => self.moods.fill(Mood::Well),
             5..7 => {
-                let (lane, shard) = (
-                    self.random.below(256),
-                    u8::try_from(self.random.below(self.moods.len() as u64)).unwrap(),
-                );
+                let lane = self.random.below(256);
+                let shard = usize::try_from(self.random.below(self.moods.len() as u64)).unwrap();
                 self.load = self.random.of(&[Load::Many, Load::Few, Load::Hot(lane), Load::Shard(shard)]);
             }
             7 => self.lost = self.random.of(&[0, 0, 5, 30, 100]),
             8 => self.rate = self.random.of(&[0, 1, 5, 20]),
             9 => {
-                // Split or merged.
-                let shards = usize::try_from(self.random.of(&[1, 2, 4, 8])).unwrap();
                 let mood = self.random.of(&self.moods);
+                self.shards.change(&mut self.random);
+                let shards = self.shards.len();
                 (self.moods, self.taken) = (vec![Mood::Well; shards], vec![0; shards]);
-                self.moods[0] = mood;
-                self.generation += 1;
+                let at = usize::try_from(self.random.below(shards as u64)).unwrap();
+                self.moods[at] = mood;
             }
             10 => {
                 self.save(Detail::Records);
@@ -261,10 +344,10 @@ impl Walk {
         }
     }
 
-    /// How many of the first records, of these lanes, have not left.
-    fn missing(&self, first: usize, of: impl Fn(u8) -> bool) -> usize {
+    /// How many of the first records, of these keys, have not left.
+    fn missing(&self, first: usize, of: impl Fn(KeyHash) -> bool) -> usize {
         let first = (1u64..).zip(&self.log).take(first);
-        first.filter(|(frame, hash)| of(hash.lane()) && !self.accepted.contains(frame)).count()
+        first.filter(|(frame, hash)| of(**hash) && !self.accepted.contains(frame)).count()
     }
 
     /// So many seconds at most.
@@ -275,10 +358,14 @@ impl Walk {
             }
             self.run(5);
         }
-        let feeds: Vec<_> =
-            self.lanes.feeds.iter().map(|feed| (feed.id, feed.low().frame, feed.watch)).collect();
+        let readers: Vec<_> = self
+            .lanes
+            .readers
+            .iter()
+            .map(|reader| (reader.id, reader.watermark().frame, reader.watch))
+            .collect();
         panic!(
-            "no end after {seconds} s: {:?}, {} lost of a hundred, {} written, {feeds:?}",
+            "no end after {seconds} s: {:?}, {} lost of a hundred, {} written, {readers:?}",
             self.moods,
             self.lost,
             self.log.len()
@@ -316,20 +403,20 @@ fn walk(seed: u64) {
     let moods = walk.moods.clone();
     // Where few lanes at a time are seen to be in trouble, because the windows are so small here, they leave a few at a time.
     walk.until(1_500, |walk| {
-        let well = |lane: u8| moods[walk.shard(lane)] == Mood::Well;
+        let well = |hash: KeyHash| moods[walk.shards.index(hash)] == Mood::Well;
         walk.log.len() >= written && walk.missing(written, well) == 0
     });
     walk.moods.fill(Mood::Well);
     walk.lost = 0;
-    walk.until(600, |walk| walk.lanes.feeds() == [FeedId::FRONT]);
+    walk.until(600, |walk| walk.lanes.readers() == [ReaderId::MAIN]);
     walk.rate = 0;
     walk.until(60, |walk| walk.lanes.is_empty());
     assert_eq!(walk.missing(walk.log.len(), |_| true), 0, "of all");
-    assert_eq!(walk.lanes.low().frame, FrameNo(walk.log.len() as u64));
+    assert_eq!(walk.lanes.watermark().frame, FrameNo(walk.log.len() as u64));
 }
 
 #[test]
-fn whatever_is_in_trouble_the_others_leave_and_in_the_end_everything() {
+fn healthy_lanes_continue_and_all_records_drain() {
     let of_env = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     // Walks that have found something, and their neighbours. Others: SEED=9 WALKS=500.
     let mut seeds = vec![1082, 1083, 1084, 1085, 1086, 1087, 1135, 2151, 5051];

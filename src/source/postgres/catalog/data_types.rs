@@ -1,4 +1,4 @@
-//! The SQL types of columns, for expressions: enums with their labels, domains with what they stand on.
+//! The SQL types of columns, for expressions: enums with their labels, domains with their base types.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
+use crate::source::postgres::name::{CatalogText, raw_name, texts};
 use crate::types::{Base, Enumeration, Named, SqlType};
 
-/// Domains over arrays of domains of …: each level is one query. What lies deeper is opaque.
+/// Most nested levels of domains and arrays: each level is one query. Deeper types are opaque.
 const MAX_DEPTH: usize = 16;
 
 /// What expressions may know of these types, all of them: a type that was dropped meanwhile is opaque.
@@ -32,6 +33,44 @@ pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Sq
     Ok(oids.iter().map(|&oid| (oid, resolve(&shapes, oid, 0))).collect())
 }
 
+/// A type for expressions, with references to its parts.
+pub(in super::super) enum DataShape {
+    /// A domain.
+    Domain { base: u32, modifier: i32 },
+    /// An array.
+    Array { element: u32 },
+    /// An enum.
+    Enum { labels: Vec<String> },
+    /// Known by name only.
+    Other,
+}
+
+/// A type and its name in SQL.
+pub(in super::super) struct NamedShape {
+    pub(in super::super) shape: DataShape,
+    pub(in super::super) name: String,
+}
+
+/// What expressions may know of types whose shapes are known.
+pub(in super::super) fn data_types_of(
+    shapes: impl Iterator<Item = (u32, NamedShape)>,
+    oids: &[u32],
+) -> HashMap<u32, SqlType> {
+    let shape = |(oid, NamedShape { shape, name }): (u32, NamedShape)| {
+        let shape = match shape {
+            DataShape::Domain { base, modifier } => Shape::Domain { base, modifier },
+            DataShape::Array { element } => Shape::Array { element },
+            DataShape::Enum { labels } => {
+                Shape::Base(Base::Enum(Arc::new(Enumeration { oid, name, labels })))
+            }
+            DataShape::Other => Shape::Base(other(oid, name)),
+        };
+        (oid, shape)
+    };
+    let shapes = shapes.map(shape).collect();
+    oids.iter().map(|&oid| (oid, resolve(&shapes, oid, 0))).collect()
+}
+
 /// The type of a column: with its own modifier, else that of its domain.
 pub fn modified<S: std::hash::BuildHasher>(
     data_types: &HashMap<u32, SqlType, S>,
@@ -47,15 +86,6 @@ pub fn modified<S: std::hash::BuildHasher>(
     data_type
 }
 
-/// Names of the table's columns that cannot be NULL.
-pub async fn not_null(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
-    const QUERY: &str = "
-        SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = $1 AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped";
-    let rows = client.query_typed(QUERY, &[(&relation_oid, Type::OID)]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
-}
-
 /// A type by reference to its parts.
 enum Shape {
     Base(Base),
@@ -65,12 +95,12 @@ enum Shape {
 
 impl Shape {
     fn of(row: &Row) -> Result<Self, Error> {
-        let (oid, name): (u32, String) = (row.try_get("oid")?, row.try_get("name")?);
+        let (oid, CatalogText(name)): (u32, CatalogText) = (row.try_get("oid")?, row.try_get("name")?);
         Ok(match row.try_get("shape")? {
             "domain" => Self::Domain { base: row.try_get("part")?, modifier: row.try_get("modifier")? },
             "array" => Self::Array { element: row.try_get("part")? },
             "enum" => {
-                let labels = row.try_get("labels")?;
+                let labels = texts(row.try_get("labels")?);
                 Self::Base(Base::Enum(Arc::new(Enumeration { oid, name, labels })))
             }
             _ => Self::Base(other(oid, name)),
@@ -84,7 +114,7 @@ fn other(oid: u32, name: String) -> Base {
 
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
     // An array has no array of its own: int2vector has, and its text form is another one.
-    const QUERY: &str = "
+    const QUERY: &str = concat!("
         SELECT t.oid,
                CASE WHEN t.typtype = 'd' THEN 'domain'
                     WHEN t.typtype = 'e' THEN 'enum'
@@ -93,11 +123,11 @@ async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error>
                     ELSE 'other' END AS shape,
                CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END AS part,
                t.typtypmod AS modifier,
-               pg_catalog.format_type(t.oid, NULL) AS name,
-               (SELECT coalesce(pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder), '{}')
+               ", raw_name!("pg_catalog.format_type(t.oid, NULL)"), " AS name,
+               (SELECT coalesce(pg_catalog.array_agg(", raw_name!("e.enumlabel"), " ORDER BY e.enumsortorder), '{}')
                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) AS labels
         FROM pg_catalog.pg_type t
-        WHERE t.oid = ANY ($1)";
+        WHERE t.oid = ANY ($1)");
     let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
     rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
 }
@@ -125,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_is_what_it_stands_on_with_its_modifier() {
+    fn domain_is_its_base_type_with_modifier() {
         let shapes = HashMap::from([
             (1_000_001, Shape::Domain { base: 1_000_002, modifier: -1 }),
             (1_000_002, Shape::Domain { base: 1043, modifier: 24 }),

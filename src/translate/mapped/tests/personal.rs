@@ -1,18 +1,18 @@
-//! Personal data does not leave by rules, whatever becomes of the table.
+//! Rules never publish personal data, however the table changes.
 
 use super::*;
 
 #[test]
-fn the_names_of_changed_columns_tell_nothing_of_personal_data() {
+fn changed_omits_personal_columns() {
     let mut rules = translator(&rule("on = \"update\"\ndata = \"changed() as c\""), Automatic::Off);
     let new = ["7", "P8", "1.50", "another", "2026-10-01 10:00:00+00"];
-    let told = update(&mut rules, ReplicaIdentity::Full, Some(ROW), new);
-    assert_eq!(told, [r#"lab.a.v1 7 "7" {"c":["code"]}"#]);
+    let actual = update(&mut rules, ReplicaIdentity::Full, Some(ROW), new);
+    assert_eq!(actual, [r#"lab.a.v1 7 "7" {"c":["code"]}"#]);
 }
 
-/// An id that is a hash of the key is no pseudonym: who guesses the key can tell.
+/// An id that is a hash of the key is not a pseudonym: a guess of the key can be verified.
 #[test]
-fn an_id_is_not_made_of_a_key_that_is_personal_data() {
+fn id_of_personal_key_is_refused() {
     for (pii, rest, refused) in [
         ("id", "key = \"hmac(id)\"\nid = \"key\"\ndata = \"code\"", true),
         ("id", "key = \"hmac(id)\"\nid = \"hmac(id)\"\ndata = \"code\"", false),
@@ -20,17 +20,17 @@ fn an_id_is_not_made_of_a_key_that_is_personal_data() {
     ] {
         let mut settings = translator(&rule(rest), Automatic::Off).settings().clone();
         settings.pii.columns = vec![format!("*.*.{pii}")];
-        settings.hmac_key = crate::translate::sql::HmacKey::new(&[7; 16]);
+        settings.hmac_key = crate::expression::HmacKey::new(&[7; 16]);
         let checked =
             Translator::new("urn:forebay:lab", 0, settings).check(&plates(ReplicaIdentity::Default));
-        let told = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
-        assert_eq!(told.contains("the id would be made of id, which holds personal data"), refused, "{told}");
-        assert_eq!(told.is_empty(), !refused, "{told}");
+        let actual = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(actual.contains("the id is made from id, which holds personal data"), refused, "{actual}");
+        assert_eq!(actual.is_empty(), !refused, "{actual}");
     }
 }
 
 #[test]
-fn personal_data_is_refused_wherever_it_would_leave() {
+fn personal_data_is_refused_in_every_output() {
     for (rest, refused) in [
         ("data = \"note\"", true),
         ("data = \"length(note) as l\"", true),
@@ -42,13 +42,13 @@ fn personal_data_is_refused_wherever_it_would_leave() {
         ("", false),
     ] {
         let checked = translator(&rule(rest), Automatic::Off).check(&plates(ReplicaIdentity::Default));
-        let told = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
-        assert_eq!(told.contains("personal data"), refused, "{rest}: {told}");
+        let actual = checked.err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(actual.contains("personal data"), refused, "{rest}: {actual}");
     }
 }
 
 #[test]
-fn a_renamed_column_of_personal_data_does_not_leave_by_a_rule_that_names_no_fields() {
+fn renamed_personal_column_is_not_published_by_default_fields() {
     let mut renamed = Relation::clone(&plates(ReplicaIdentity::Default));
     renamed.columns[3].name = "remark".to_owned();
     for (rest, column, refused) in [
@@ -58,7 +58,11 @@ fn a_renamed_column_of_personal_data_does_not_leave_by_a_rule_that_names_no_fiel
     ] {
         let mut translator = translator(&rule(rest), Automatic::Off);
         translator.settings.pii.columns = vec![column.to_owned()];
-        let told = translator.check(&renamed).err().map(|errors| errors.to_string()).unwrap_or_default();
-        assert_eq!(told.contains("[pii] names note"), refused, "{rest}: {told}");
+        let actual = translator.check(&renamed).err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(
+            actual.contains("no longer has the personal-data column note"),
+            refused,
+            "{rest}: {actual}"
+        );
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_faithful_stream_is_clean_in_windows_and_its_late_repeats_are_counted() {
+    fn correct_stream_passes_in_windows_and_counts_repeats() {
         let mut records = stream();
         in_windows(&[7], &records).assert_clean();
         records.extend([records[0].clone(), records[3].clone(), records[6].clone()]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_which_one_line_is_a_repeat_keeps_the_other() {
+    fn partly_repeated_record_keeps_new_line() {
         let mut records = stream();
         let repeat = records[2].data.clone();
         records[6].data.splice(0..0, repeat);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_older_repeats_are_not_taken_for_good() {
+    fn memory_is_bounded_and_older_repeats_are_still_found() {
         let change =
             |nr: usize| super::super::tests::change(&nr.to_string(), super::super::Op::Inserted, Some(1));
         let mut past = Past::default();

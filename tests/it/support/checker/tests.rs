@@ -48,14 +48,14 @@ pub(super) fn edit(record: &mut StreamRecord, from: &str, to: &str) {
 }
 
 #[test]
-fn a_faithful_stream_is_clean() {
+fn correct_stream_passes() {
     let report = check(&history(), &stream());
     report.assert_clean();
     assert_eq!((report.committed, report.published, report.duplicates), (7, 7, 0));
 }
 
 #[test]
-fn repeats_notices_and_packed_lines_are_clean() {
+fn repeats_gaps_and_packed_lines_pass() {
     let mut records = stream();
     records.insert(4, records[0].clone());
     records.push(records[6].clone());
@@ -71,7 +71,7 @@ fn repeats_notices_and_packed_lines_are_clean() {
 }
 
 #[test]
-fn a_new_epoch_may_tell_again_what_an_older_one_told() {
+fn new_epoch_may_repeat_older_events() {
     let mut records = stream();
     records.extend(history().iter().enumerate().skip(2).map(|(nr, change)| record(1, nr, change)));
     check(&history(), &records).assert_clean();
@@ -79,7 +79,7 @@ fn a_new_epoch_may_tell_again_what_an_older_one_told() {
 
 /// As a request that was given up lands after all: the events of "a" again, in one record, after newer ones of it.
 #[test]
-fn a_reader_that_follows_the_contract_is_left_with_each_event_once_and_in_order() {
+fn contract_consumer_gets_each_event_once_in_order() {
     let faithful = stream();
     let mut records = stream();
     let mut repeat = records[0].clone();
@@ -95,7 +95,7 @@ fn a_reader_that_follows_the_contract_is_left_with_each_event_once_and_in_order(
 }
 
 #[test]
-fn what_was_overtaken_is_late_and_lost_to_a_reader_that_follows_the_contract() {
+fn overtaken_event_is_lost_to_contract_consumer() {
     let mut records = stream();
     records.swap(2, 3);
     assert_eq!(late(&records), 1);
@@ -104,7 +104,7 @@ fn what_was_overtaken_is_late_and_lost_to_a_reader_that_follows_the_contract() {
 }
 
 #[test]
-fn another_source_has_its_own_order() {
+fn each_source_has_its_own_order() {
     let mut records = stream();
     let mut other = records[0].clone();
     edit(&mut other, "urn:forebay:lab", "urn:forebay:other");
@@ -175,7 +175,7 @@ fn planted_faults_are_found() {
 }
 
 #[test]
-fn events_of_different_keys_may_overtake_each_other() {
+fn different_keys_may_be_reordered() {
     let mut records = stream();
     records.swap(0, 1);
     records.swap(4, 5);

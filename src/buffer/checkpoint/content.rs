@@ -1,0 +1,277 @@
+//! The state that a restart cannot derive from the log.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Explain;
+use crate::identity::Identity;
+use crate::letter_id::LetterId;
+use crate::position::{CommitSeq, FrameNo, Position, ResumePoint, Transaction};
+
+/// Everything that survives a restart, except the log itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which source and stream this directory belongs to.
+    pub identity: Identity,
+    /// Whether the source was ready to be read when this was written.
+    pub phase: Phase,
+    /// Number of the source's history. An epoch is an unbroken knowledge of one history.
+    pub epoch: u16,
+    /// Highest point ever confirmed to the source. Written before the confirmation is sent.
+    #[serde(alias = "told")]
+    pub ever_confirmed: ResumePoint,
+    /// The highest transaction that `watermark`, `durable` or any lane names, finished or not.
+    #[serde(alias = "tip")]
+    pub last_seen: Option<Transaction>,
+    /// Everything up to this frame is published.
+    #[serde(alias = "low")]
+    pub watermark: Mark,
+    /// Everything up to this frame is fsynced in the log.
+    #[serde(alias = "held")]
+    pub durable: Mark,
+    /// Progress beyond `watermark`: lane, and the frame up to which all of its records are published.
+    pub lanes: Vec<(u8, FrameNo)>,
+    /// Progress of parts of lanes beyond their lane's: a lane that two partitions of the stream share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lane_parts: Vec<LanePart>,
+    /// Single records published beyond their lane's progress: frame and ordinal in the frame. Written at a clean stop.
+    #[serde(alias = "answered")]
+    pub acknowledged: Vec<(FrameNo, u16)>,
+    /// Records that are not changes (gaps, retries) and are not settled yet.
+    pub injections: Vec<Injection>,
+    /// Offset of the first line of the dead-letter file whose record is beyond `watermark`, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub letters_from: u64,
+    /// Totals per event type, of exactly those records that the progress above covers.
+    #[serde(alias = "books")]
+    pub event_counts: BTreeMap<String, Totals>,
+    /// Whether they cover what lanes have published beyond `watermark`. Earlier builds counted what `watermark` had passed.
+    #[serde(default)]
+    pub counted_by_lane: bool,
+    /// Whether no transaction beyond `last_seen` was ever published: the process that wrote this has stopped in order.
+    /// Absent in checkpoints of earlier builds.
+    #[serde(default)]
+    pub clean: bool,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a directory that has received nothing yet.
+    pub fn fresh(
+        identity: Identity,
+        phase: Phase,
+        epoch: u16,
+        ever_confirmed: impl Into<ResumePoint>,
+    ) -> Self {
+        Self {
+            identity,
+            phase,
+            epoch,
+            ever_confirmed: ever_confirmed.into(),
+            last_seen: None,
+            watermark: Mark { frame: FrameNo(0), position: None },
+            durable: Mark { frame: FrameNo(0), position: None },
+            lanes: Vec::new(),
+            lane_parts: Vec::new(),
+            acknowledged: Vec::new(),
+            injections: Vec::new(),
+            letters_from: 0,
+            event_counts: BTreeMap::new(),
+            counted_by_lane: true,
+            clean: false,
+        }
+    }
+
+    /// Begins a new epoch, numbered `least` or higher, that receives from `to` on. Frames of the old one that are kept are
+    /// published before the gap event, which gives the reason and the time.
+    ///
+    /// # Errors
+    /// The checkpoint has the last epoch, and is unchanged.
+    pub fn begin_epoch(
+        &mut self,
+        least: u16,
+        from: Option<Position>,
+        to: CommitSeq,
+        reason: String,
+        at: i64,
+    ) -> Result<(), LastEpoch> {
+        self.epoch = epoch_after(self.epoch)?.max(least);
+        self.ever_confirmed = to.into();
+        self.last_seen = None;
+        self.clean = false;
+        self.injections.push(Injection::Gap { epoch: self.epoch, from, to, reason, at, skipped: None });
+        Ok(())
+    }
+
+    /// Names the skipped transaction in the gap event of the epoch that has just begun.
+    pub fn note_skipped(&mut self, what: Option<Skipped>) {
+        if let Some(Injection::Gap { skipped, .. }) = self.injections.last_mut() {
+            *skipped = what;
+        }
+    }
+}
+
+/// No epoch can follow: the next one would have the same number, and consumers would discard its events as repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no epoch can follow epoch {}", u16::MAX)]
+pub struct LastEpoch;
+
+impl Explain for LastEpoch {
+    fn code(&self) -> Option<&'static str> {
+        Some("epochs_used_up")
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some("The number of an epoch has 16 bits.".to_owned())
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("Set another `name`, an empty buffer.dir and a new slot, and tell the consumers of the new source.".to_owned())
+    }
+}
+
+/// The number of the epoch that follows.
+///
+/// # Errors
+/// There is none.
+pub fn epoch_after(epoch: u16) -> Result<u16, LastEpoch> {
+    epoch.checked_add(1).ok_or(LastEpoch)
+}
+
+/// How far the first start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// What the source needs to be read does not exist yet, or is being created.
+    Creating,
+    /// It exists.
+    Running,
+}
+
+/// A frame, and the position of its change; no position before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Frame number.
+    pub frame: FrameNo,
+    /// Position of the last change at or before that frame.
+    pub position: Option<Position>,
+}
+
+/// A part of a lane, and the frame up to which all of its records are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePart {
+    /// The first 64-bit hash of the part.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// Its progress.
+    pub frame: FrameNo,
+}
+
+/// A record that is not a change, to be appended at a transaction boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Injection {
+    /// `forebay.gap.v1`: a new epoch begins. An operator adopted another history, or a start could not prove that it continues
+    /// the known one.
+    Gap {
+        /// Epoch that began with it.
+        epoch: u16,
+        /// Last position of the old history, if any.
+        from: Option<Position>,
+        /// Where the source resumes.
+        to: CommitSeq,
+        /// The operator's reason, or the fact that could not be proven.
+        reason: String,
+        /// Time of the adoption in microseconds since the Unix epoch.
+        at: i64,
+        /// The transaction that the operator skipped, because the source could not send it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skipped: Option<Skipped>,
+    },
+    /// The retry of a dead letter. The letter's content stays in the dead-letter file.
+    Retry(Retry),
+}
+
+/// A skipped transaction: from its failing change on, none of its events exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The position that the operator named: that of the commit.
+    pub commit: CommitSeq,
+    /// The transaction; `None` if the source did not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<Transaction>,
+    /// Why the source could not send it.
+    pub cause: String,
+}
+
+impl Injection {
+    /// Whether both are the same gap or the retry of the same letter, regardless of progress.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Retry(one), Self::Retry(other)) => one.letter == other.letter,
+            (one, other) => one == other,
+        }
+    }
+
+    /// The frame of a log that survives a restart, if it is in one.
+    pub const fn frame(&self) -> Option<FrameNo> {
+        match self {
+            Self::Gap { .. } => None,
+            Self::Retry(retry) => retry.frame,
+        }
+    }
+}
+
+/// How far the retry of a dead letter has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Which one.
+    pub letter: LetterId,
+    /// Event type under which the event counts have it as quarantined.
+    pub event_type: String,
+    /// Byte offset of its line in the dead-letter file.
+    pub offset: u64,
+    /// Byte offset of the line that stores its raw change, if another letter does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_offset: Option<u64>,
+    /// The frame that contains it, once that frame is durable. The retry is then not injected again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameNo>,
+    /// Whether `watermark` has passed the frame and the event counts are updated. The entry stays until the dead-letter file
+    /// records the outcome too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub settled: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// Event counts of one event type. The outcomes are counted when a lane's progress passes an event. What was received is counted
+/// by itself, when the watermark passes: where no lane is beyond the watermark, both must be equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Events of the log up to the watermark, whatever became of them.
+    #[serde(default)]
+    pub received: u64,
+    /// Events acknowledged by the stream.
+    pub published: u64,
+    /// Events written to the dead-letter file.
+    pub quarantined: u64,
+}
+
+impl Totals {
+    /// Adds others of the same type.
+    pub const fn add(&mut self, other: Self) {
+        self.received += other.received;
+        self.published += other.published;
+        self.quarantined += other.quarantined;
+    }
+}

@@ -1,0 +1,138 @@
+//! The checkpointer: the only component that writes the checkpoint, fsyncs the log and reclaims segments.
+//!
+//! It runs once a second. Its order of steps is what makes a confirmation safe: fsync the log before the checkpoint calls it
+//! durable; write the checkpoint before segments are reclaimed and [`Settled`] is handed out.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::checkpoint::{CheckpointError, CheckpointFile};
+use super::disk::DiskError;
+use super::ledger::{Settled, SharedLedger};
+use super::log::Log;
+use crate::config::ConfirmAfter;
+use crate::failure::Failure;
+use crate::time;
+
+/// Interval of checkpoints and confirmations. A shorter one costs more fsyncs and gains little: a crash repeats at most this
+/// much.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Why the checkpointer had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointerError {
+    /// The checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The log could not be fsynced, or a segment could not be deleted.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl From<CheckpointerError> for Failure {
+    fn from(error: CheckpointerError) -> Self {
+        match error {
+            CheckpointerError::Checkpoint(error) => error.into(),
+            CheckpointerError::Disk(error) => error.into(),
+        }
+    }
+}
+
+/// A request of the supervisor.
+#[derive(Debug)]
+pub enum Request {
+    /// Make everything received durable, write the last checkpoint and end.
+    Finish,
+}
+
+/// Writes checkpoints of one buffer directory. It is driven by [`run`](Self::run) on a thread of its own.
+#[derive(Debug)]
+pub struct Checkpointer {
+    ledger: SharedLedger,
+    log: Arc<Log>,
+    file: CheckpointFile,
+    confirm_after: ConfirmAfter,
+    settled: watch::Sender<Option<Settled>>,
+}
+
+impl Checkpointer {
+    /// A checkpointer of this ledger, log and file. It sends what is settled to `settled`.
+    pub fn new(
+        ledger: SharedLedger,
+        log: Arc<Log>,
+        file: CheckpointFile,
+        confirm_after: ConfirmAfter,
+        settled: watch::Sender<Option<Settled>>,
+    ) -> Self {
+        Self { ledger, log, file, confirm_after, settled }
+    }
+
+    /// Calls [`tick`](Self::tick) until it is asked to finish. Blocks: run it on a thread of its own. If the sender of
+    /// `requests` is dropped, it ends without a last checkpoint, as after a crash.
+    ///
+    /// # Errors
+    /// A failed write or fsync: nothing more is settled.
+    pub fn run(mut self, requests: &mpsc::Receiver<Request>) -> Result<(), CheckpointerError> {
+        loop {
+            match requests.recv_timeout(TICK) {
+                Err(mpsc::RecvTimeoutError::Timeout) => self.tick()?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(Request::Finish) => return self.finish(),
+            }
+        }
+    }
+
+    /// Fsyncs the log if that is due, and writes a checkpoint if anything changed. Call it once per [`TICK`].
+    ///
+    /// # Errors
+    /// A failed write or fsync: nothing more is settled.
+    pub fn tick(&mut self) -> Result<(), CheckpointerError> {
+        let due = self.ledger.lock().wants_sync(time::now());
+        if due {
+            self.hold()?;
+        }
+        self.write()
+    }
+
+    fn hold(&mut self) -> Result<(), CheckpointerError> {
+        let tail = self.log.sync()?;
+        self.ledger.lock().synced(tail.into());
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), CheckpointerError> {
+        let next = self.ledger.lock().prepare();
+        let settled = if let Some(next) = next {
+            self.file.write(&next)?;
+            let watermark = next.watermark.frame;
+            let settled = self.ledger.lock().written(next);
+            self.log.reclaim(watermark)?;
+            settled
+        } else {
+            self.ledger.lock().settled()
+        };
+        if settled.is_some() {
+            self.settled.send_if_modified(|known| {
+                let is_new = *known != settled;
+                *known = settled;
+                is_new
+            });
+        }
+        Ok(())
+    }
+
+    /// A clean stop: fsyncs the log and notes it as durable, so that the next start continues after it. With `never` the source
+    /// still has everything that is not published, so the log matters only for lanes that are ahead of the watermark.
+    ///
+    /// # Errors
+    /// As [`tick`](Self::tick).
+    pub fn finish(&mut self) -> Result<(), CheckpointerError> {
+        if self.confirm_after != ConfirmAfter::Never || self.ledger.lock().has_loose_progress() {
+            self.hold()?;
+        }
+        self.ledger.lock().stop();
+        self.write()
+    }
+}

@@ -1,0 +1,60 @@
+//! Dead letters in the ledger: retries under way, and the offset from which the dead-letter file must be read.
+
+use super::Ledger;
+use crate::buffer::checkpoint::{Injection, Retry};
+use crate::letter_id::LetterId;
+use crate::position::{FrameNo, Position};
+
+impl Ledger {
+    /// Requests the retry of a dead letter. It is injected once the checkpoint has it.
+    pub fn retry(&mut self, retry: Retry) {
+        if self.retrying(&retry.letter).is_none() {
+            self.asked.push(retry);
+        }
+    }
+
+    /// The retry of a letter, as far as it has come, and whether the checkpoint knows of it.
+    pub fn retrying(&self, letter: &LetterId) -> Option<(&Retry, bool)> {
+        let durable = self.retries().find(|retry| retry.letter == *letter).map(|retry| (retry, true));
+        durable
+            .or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
+    }
+
+    /// The retries in the checkpoint.
+    pub fn retries(&self) -> impl Iterator<Item = &Retry> {
+        self.written.injections.iter().filter_map(|injection| match injection {
+            Injection::Retry(retry) => Some(retry),
+            Injection::Gap { .. } => None,
+        })
+    }
+
+    /// How many retries are not closed.
+    pub fn retries_open(&self) -> usize {
+        self.retries().count() + self.asked.len()
+    }
+
+    /// Whether this frame brings a dead letter again.
+    pub fn brings_retry(&self, frame: FrameNo) -> bool {
+        self.injected
+            .iter()
+            .any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
+    }
+
+    /// Notes that the dead-letter file has the result of a settled retry: the checkpoint need not keep it.
+    pub fn close(&mut self, letter: LetterId) {
+        if !self.closed.contains(&letter) {
+            self.closed.push(letter);
+        }
+    }
+
+    /// Notes a line of the dead-letter file, from one offset up to another: the letter of a record in this frame, at this
+    /// position. To be called before the record counts as finished.
+    pub fn letter_written(&mut self, offset: u64, end: u64, frame: FrameNo, position: Option<Position>) {
+        self.letters.written(offset, end, frame, position);
+    }
+
+    /// Offset of the first line of the dead-letter file whose record is not published yet. All lines before it are finished.
+    pub fn letters_from(&self) -> u64 {
+        self.letters.first_beyond(&self.watermark().mark)
+    }
+}

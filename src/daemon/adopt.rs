@@ -1,0 +1,354 @@
+//! `forebay adopt`: the way forward from every refusal.
+//!
+//! The operator declares that the present state of database, slot and stream is right. The gap is printed, written to the audit
+//! file, and published as `forebay.gap.v1`. Everything received from then on belongs to a new epoch, so none of it can be
+//! mistaken for something older. Changes that the log still holds are kept and published.
+
+mod probe;
+
+use crate::buffer::checkpoint::{Checkpoint, Injection, LastEpoch, Phase, Skipped, epoch_after};
+use crate::buffer::disk::Directory;
+use crate::config::Config;
+use crate::contracts;
+use crate::daemon::audit::{AUDIT_FILE, audited_epoch};
+use crate::daemon::start::Database;
+use crate::failure::{Explain, Failure};
+use crate::pipeline::ingest::injection;
+use crate::pipeline::start::LockedDirectory;
+use crate::pipeline::start::recover;
+use crate::position::{CommitSeq, Position};
+use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
+use crate::source::postgres::create;
+use crate::source::postgres::inspect::{self, Seen};
+use crate::source::postgres::session::Session;
+use crate::translate::Translator;
+
+use self::probe::{Probe, SkipError};
+
+/// The operator's order.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Why.
+    pub reason: String,
+    /// Slot to drop and create again.
+    pub recreate_slot: Option<String>,
+    /// Position at which the transaction commits that is to be skipped.
+    pub skip_transaction: Option<CommitSeq>,
+    /// Time of the order, in microseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// The result, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The epoch that begins.
+    pub epoch: u16,
+    /// Last position of the old history that is kept.
+    pub from: Option<Position>,
+    /// The last confirmed position, if the directory had it.
+    pub ever_confirmed: Option<CommitSeq>,
+    /// Position at which the slot begins.
+    pub to: CommitSeq,
+    /// Durable frames that are kept and will be published.
+    pub kept: u64,
+    /// Durable frames that cannot be read and are lost.
+    pub lost: u64,
+    /// The transaction that was skipped.
+    pub skipped: Option<Skipped>,
+}
+
+/// Why an order cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// `--recreate-slot` names another slot than the configuration.
+    #[error("--recreate-slot names \"{named}\", but the configuration's slot is \"{slot}\"")]
+    OtherSlot {
+        /// The slot in the order.
+        named: String,
+        /// The slot of the configuration.
+        slot: String,
+    },
+    /// The slot cannot be used, and the order does not drop it.
+    #[error("replication slot \"{slot}\" cannot be used: {why}")]
+    SlotUnusable {
+        /// Why.
+        why: String,
+        /// Its name.
+        slot: String,
+    },
+    /// The slot is older than the publication that would be created.
+    #[error("publication \"{publication}\" does not exist, but replication slot \"{slot}\" does")]
+    PublicationMissing {
+        /// Its name.
+        publication: String,
+        /// The slot's name.
+        slot: String,
+    },
+    /// No epoch can follow the directory's last one.
+    #[error(transparent)]
+    LastEpoch(#[from] LastEpoch),
+}
+
+impl Explain for AdoptError {
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::OtherSlot { .. } => "other_slot_named",
+            Self::SlotUnusable { .. } => "slot_unusable",
+            Self::PublicationMissing { .. } => "publication_missing",
+            Self::LastEpoch(error) => return error.code(),
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::PublicationMissing { .. } => Some(
+                "A slot that is older than its publication cannot read what was written between them."
+                    .to_owned(),
+            ),
+            Self::LastEpoch(error) => error.detail(),
+            Self::OtherSlot { .. } | Self::SlotUnusable { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::LastEpoch(error) => return error.hint(),
+            Self::OtherSlot { slot, .. } => {
+                format!("Use --recreate-slot {slot}, or correct source.slot in the configuration.")
+            }
+            Self::SlotUnusable { slot, .. } | Self::PublicationMissing { slot, .. } => {
+                format!("Add --recreate-slot {slot} to drop and create it. Changes that it retains are lost.")
+            }
+        })
+    }
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        match error {
+            AdoptError::OtherSlot { .. }
+            | AdoptError::SlotUnusable { .. }
+            | AdoptError::PublicationMissing { .. }
+            | AdoptError::LastEpoch(_) => Self::stop(error),
+        }
+    }
+}
+
+/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock.
+///
+/// # Errors
+/// Nothing was adopted. The slot may have been created, or created again.
+pub async fn adopt(config: &Config, order: &Order) -> Result<Adopted, Failure> {
+    let Database { settings, wanted, .. } = Database::new(config)?;
+    if let Some(named) = order.recreate_slot.as_ref().filter(|named| **named != wanted.slot) {
+        return Err(AdoptError::OtherSlot { named: named.clone(), slot: wanted.slot }.into());
+    }
+    if order.recreate_slot.is_some() && order.skip_transaction.is_some() {
+        return Err(SkipError::InNewSlot.into());
+    }
+    let mut locked = LockedDirectory::open_to_adopt(config)?;
+    let audited = audited_epoch(&locked.directory)?;
+    // Before a slot is dropped or created.
+    epoch_after(audited.max(locked.known_epoch())).map_err(AdoptError::from)?;
+    let mut session = Session::open(&settings).await?;
+    let seen = inspect::look(&mut session, &settings, &wanted).await?;
+    seen.check(&wanted)?;
+    let mut confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
+    let mut skipped = None;
+    if seen.slot.is_some() && order.recreate_slot.is_none() {
+        let translation = contracts::settings(config).map_err(Failure::stop)?;
+        let probe = Probe {
+            settings: &settings,
+            wanted: &wanted,
+            range: (confirmed, seen.server.wal_end),
+            translator: Translator::new(&config.source_urn(), 0, translation),
+            kept: kept(&locked),
+        };
+        match order.skip_transaction {
+            None => probe.check().await?,
+            Some(named) => {
+                let (advanced, given_up) = probe.skip(&mut session, named).await?;
+                (confirmed, skipped) = (advanced, Some(given_up));
+            }
+        }
+    }
+    let lost = locked.salvage()?;
+    let (mut checkpoint, mut adopted) =
+        plan(&locked, &wanted, &seen.server, confirmed, audited, lost, order)?;
+    checkpoint.note_skipped(skipped.clone());
+    adopted.skipped = skipped;
+    audit(&locked.directory, &adopted, order)?;
+    locked.file.write(&checkpoint)?;
+    Ok(adopted)
+}
+
+/// Commit of the last change of the known history that is published or durable.
+fn kept(locked: &LockedDirectory) -> CommitSeq {
+    let Some(found) = &locked.checkpoint else { return CommitSeq::ZERO };
+    let positions = [locked.scan.good.position, found.watermark.position].into_iter().flatten();
+    let known = positions.filter(|position| position.epoch == found.epoch).map(|position| position.commit);
+    known.max().unwrap_or(CommitSeq::ZERO)
+}
+
+/// The slot to continue with: the existing one, or a new one.
+async fn slot(
+    config: &Config,
+    session: &mut Session,
+    seen: &Seen,
+    wanted: &Wanted,
+    order: &Order,
+) -> Result<CommitSeq, Failure> {
+    let found = match (&seen.slot, &order.recreate_slot) {
+        (Some(_), Some(name)) => {
+            create::drop_slot(session, name).await?;
+            None
+        }
+        (Some(ReplicationSlot { unusable: Some(why), .. }), None) => {
+            return Err(AdoptError::SlotUnusable { why: why.clone(), slot: wanted.slot.clone() }.into());
+        }
+        (Some(_), None) if seen.publication.is_none() => {
+            return Err(AdoptError::PublicationMissing {
+                publication: wanted.publication.clone(),
+                slot: wanted.slot.clone(),
+            }
+            .into());
+        }
+        (found, _) => found.as_ref(),
+    };
+    if let Some(found) = found {
+        found.check(&wanted.slot)?;
+    }
+    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), &|_| ())).await
+}
+
+/// The checkpoint that begins the new epoch at this position of the slot, with this number of lost frames.
+///
+/// # Errors
+/// No epoch can follow.
+pub fn plan(
+    locked: &LockedDirectory,
+    wanted: &Wanted,
+    server: &Server,
+    confirmed: CommitSeq,
+    audited: u16,
+    lost: u64,
+    order: &Order,
+) -> Result<(Checkpoint, Adopted), AdoptError> {
+    let identity = recover::identity(wanted.identity(server), wanted.source.clone());
+    let fresh = Checkpoint::fresh(identity, Phase::Running, 0, CommitSeq::ZERO);
+    let old = locked.checkpoint.as_ref();
+    let mut next = old.cloned().unwrap_or_else(|| {
+        // Without a checkpoint it is unknown what was published: all of the log is sent again.
+        let (watermark, durable) = (locked.scan.watermark, locked.scan.good.mark());
+        Checkpoint { epoch: locked.known_epoch(), watermark, durable, ..fresh.clone() }
+    });
+    let from = if next.durable.frame > next.watermark.frame {
+        locked.scan.good.position
+    } else {
+        next.watermark.position
+    };
+    next.identity = fresh.identity;
+    next.phase = Phase::Running;
+    for injection in &mut next.injections {
+        if let Injection::Retry(retry) = injection {
+            // Its frame may be among the lost ones. A repeat is better than a loss.
+            retry.frame = retry.frame.filter(|_| retry.settled);
+        }
+    }
+    let least = epoch_after(audited)?.max(wanted.epoch_least);
+    next.begin_epoch(least, from, confirmed, order.reason.clone(), order.at)?;
+    let adopted = Adopted {
+        epoch: next.epoch,
+        from,
+        ever_confirmed: old.map(|old| old.ever_confirmed.seq()),
+        to: confirmed,
+        kept: next.durable.frame.0.saturating_sub(next.watermark.frame.0).saturating_sub(lost),
+        lost,
+        skipped: None,
+    };
+    Ok((next, adopted))
+}
+
+fn audit(directory: &Directory, adopted: &Adopted, order: &Order) -> Result<(), Failure> {
+    let line = serde_json::json!({
+        "at": order.at,
+        "reason": order.reason,
+        "recreated_slot": order.recreate_slot,
+        "epoch": adopted.epoch,
+        "last_position": adopted.from.map(|position| position.to_string()),
+        "last_confirmed": adopted.ever_confirmed.map(|ever_confirmed| ever_confirmed.to_string()),
+        "resumes_at": adopted.to.to_string(),
+        "frames_kept": adopted.kept,
+        "frames_lost": adopted.lost,
+        "skipped": adopted.skipped.as_ref().map(injection::skipped),
+    });
+    directory.append_line(AUDIT_FILE, &line.to_string())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(directory: &Path) -> Config {
+        let file = directory.join("forebay.toml");
+        let text = format!(
+            "name = \"lab\"\nsource.url = \"postgres://u@h/lab\"\nkinesis.stream = \"s\"\nbuffer.dir = {:?}\n",
+            directory.join("buffer")
+        );
+        std::fs::write(&file, text).unwrap();
+        Config::read(&file, std::iter::empty()).unwrap()
+    }
+
+    #[test]
+    fn adopting_damaged_checkpoint_never_reuses_epoch() {
+        let root = tempfile::tempdir().unwrap();
+        let config = config(root.path());
+        let wanted = Wanted {
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+            source: "urn:forebay:lab".into(),
+            never_written: false,
+            epoch_least: 0,
+            at: 0,
+        };
+        let server = Server {
+            system_id: "7".into(),
+            timeline: 1,
+            switches: Vec::new(),
+            wal_end: CommitSeq::new(900),
+            in_recovery: false,
+            publication_exists: true,
+        };
+        let order = Order { reason: "x".into(), recreate_slot: None, skip_transaction: None, at: 0 };
+        let adopt = || -> u16 {
+            let mut locked = LockedDirectory::open_to_adopt(&config).unwrap();
+            let audited = audited_epoch(&locked.directory).unwrap();
+            let (next, adopted) =
+                plan(&locked, &wanted, &server, CommitSeq::new(500), audited, 0, &order).unwrap();
+            audit(&locked.directory, &adopted, &order).unwrap();
+            locked.file.write(&next).unwrap();
+            adopted.epoch
+        };
+        assert_eq!((adopt(), adopt()), (1, 2));
+        let checkpoint = config.buffer.dir.join("checkpoint");
+        std::fs::write(&checkpoint, vec![0; 4 << 20]).unwrap();
+        assert!(LockedDirectory::open(&config).is_err(), "a daemon does not go on");
+        assert_eq!(adopt(), 3);
+        assert_eq!(LockedDirectory::open(&config).unwrap().checkpoint.map(|found| found.epoch), Some(3));
+        // No epoch follows, whether the checkpoint or only the audit file has the last one.
+        for (checkpoint, audited, follows) in [(65_534, 0, true), (65_535, 0, false), (3, 65_535, false)] {
+            let mut locked = LockedDirectory::open_to_adopt(&config).unwrap();
+            locked.checkpoint.as_mut().unwrap().epoch = checkpoint;
+            match plan(&locked, &wanted, &server, CommitSeq::new(500), audited, 0, &order) {
+                Ok((next, _)) => assert!(follows && next.epoch == checkpoint + 1),
+                Err(error) => {
+                    assert!(!follows && error.to_string().contains("no epoch can follow"), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Columns that the publication does not send: why a rule cannot read one, and tables whose key has one.
+
+use crate::change::Described;
+use crate::config::{Automatic, Tables};
+use crate::diagnosis::Diagnosis;
+use crate::rules::{RuleError, RuleErrors};
+use crate::source::postgres::publication::{PublicationFacts, identity};
+use crate::translate::Translator;
+
+/// Adds to the errors about a column that is not sent, why it is not, and the way out.
+pub(super) fn explain(translator: &Translator, described: &Described, wrong: RuleErrors) -> RuleErrors {
+    let mut errors = wrong.0;
+    for unsent in &described.unsent {
+        let mut relation = described.relation.clone();
+        relation.columns.push(unsent.column.clone());
+        // With the column, errors about anything else remain.
+        let others: Vec<RuleError> =
+            translator.check(&relation).err().map(|wrong| wrong.0).unwrap_or_default();
+        for error in errors.iter_mut().filter(|error| !others.contains(error)) {
+            // In the place of advice about the spelling.
+            let fact = error.message.split("; ").next().unwrap_or_default();
+            error.message = format!("{fact}: {}", unsent.reason);
+        }
+    }
+    RuleErrors(errors)
+}
+
+/// Published tables whose automatic events would have no key, because the publication does not send all of it. Rules without a
+/// key are refused on their own.
+pub(super) fn keys(publication: &PublicationFacts, tables: &Tables, automatic: Automatic) -> Vec<Diagnosis> {
+    let wanted = publication
+        .tables
+        .iter()
+        .filter(|table| automatic != Automatic::Off && tables.wants(&table.name.schema, &table.name.table));
+    wanted.filter_map(|table| identity::unsent_key(table, publication.version)).collect()
+}

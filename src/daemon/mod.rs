@@ -1,0 +1,12 @@
+//! The process: PostgreSQL and Kinesis as the two ends of a pipeline, its start, its adoption and its stop.
+//!
+//! This is the only layer that knows which ends there are. Everything below it is written against `Source` and `Destination`.
+
+pub mod adopt;
+mod audit;
+pub mod connector;
+pub mod contract;
+pub mod recover;
+pub mod start;
+pub mod supervise;
+pub mod watchdog;

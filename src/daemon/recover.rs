@@ -1,0 +1,93 @@
+//! Start, or refuse: PostgreSQL judges what the directory knows ([`admit`]), and the directory's part follows from that
+//! (`pipeline::start::recover`). Pure, with a table of tests.
+
+use crate::buffer::checkpoint::Checkpoint;
+use crate::failure::{Explain, Failure};
+use crate::pipeline::start::recover::{self, LogRefusal, LogState, Start};
+use crate::source::postgres::admit::{self, ReplicationSlot, Server, SourceRefusal, Wanted};
+
+/// Why a start is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartRefusal {
+    /// By the source.
+    #[error(transparent)]
+    Source(#[from] SourceRefusal),
+    /// For what the directory contains.
+    #[error(transparent)]
+    Log(#[from] LogRefusal),
+}
+
+impl StartRefusal {
+    /// Whether it passes by itself.
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Source(refusal) if refusal.passes())
+    }
+}
+
+impl Explain for StartRefusal {
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Source(refusal) => refusal.code(),
+            Self::Log(refusal) => refusal.code(),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Source(refusal) => refusal.detail(),
+            Self::Log(refusal) => refusal.detail(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(refusal) => refusal.hint(),
+            Self::Log(refusal) => refusal.hint(),
+        }
+    }
+}
+
+impl From<StartRefusal> for Failure {
+    fn from(refusal: StartRefusal) -> Self {
+        match refusal {
+            StartRefusal::Source(refusal) => refusal.into(),
+            StartRefusal::Log(refusal) => refusal.into(),
+        }
+    }
+}
+
+/// Decides how a process starts. `checkpoint` and `log` are what the directory says, `slot` and `server` what the database
+/// says.
+///
+/// # Errors
+/// A start could lose or reorder changes.
+pub fn recover(
+    wanted: &Wanted,
+    checkpoint: Option<&Checkpoint>,
+    log: &LogState,
+    slot: Option<&ReplicationSlot>,
+    server: &Server,
+) -> Result<Start, StartRefusal> {
+    let known = recover::known(checkpoint, log)?;
+    let admission = admit::judge(wanted, known.as_ref(), slot, server)?;
+    Ok(recover::recover(known, log, admission, wanted.at)?)
+}
+
+/// Decides whether a process may begin to publish what is durable while the database does not respond; `None` if it must
+/// wait. [`admit`](admit::admit) has the last word when it does.
+///
+/// # Errors
+/// The directory belongs to another source or stream.
+pub fn alone(
+    wanted: &Wanted,
+    checkpoint: Option<&Checkpoint>,
+    log: &LogState,
+) -> Result<Option<Start>, StartRefusal> {
+    if let Some(found) = checkpoint {
+        admit::check_identity(wanted, &found.identity)?;
+    }
+    Ok(recover::alone(checkpoint, log))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! The start of the process: asks the database, decides, and makes publication and slot on a first start.
+
+use crate::buffer::checkpoint::Phase;
+use crate::config::{self, Config, ConfirmAfter};
+use crate::daemon::{audit, contract, recover};
+use crate::failure::Failure;
+use crate::pipeline::start::recover::Start;
+use crate::pipeline::start::{Decided, LockedDirectory};
+use crate::position::CommitSeq;
+use crate::source::postgres::admit::Wanted;
+use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::session::Session;
+use crate::source::postgres::tables::TableHistory;
+use crate::source::postgres::{create, inspect, publication};
+use crate::translate::Translator;
+
+/// What the configuration says of the database, resolved once.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// How to reach it.
+    pub settings: Settings,
+    /// What it must have.
+    pub wanted: Wanted,
+    /// How publication and slot are made.
+    pub source: config::SourceConfig,
+}
+
+impl Database {
+    /// Reads the password from wherever it is.
+    ///
+    /// # Errors
+    /// The URL is wrong, or a password file cannot be used.
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let settings = inspect::settings(config).map_err(Failure::stop)?;
+        let wanted = wanted(config, &settings);
+        Ok(Self { settings, wanted, source: config.source.clone() })
+    }
+}
+
+/// The configured identity.
+fn wanted(config: &Config, settings: &Settings) -> Wanted {
+    Wanted {
+        database: settings.database.clone(),
+        slot: config.source.slot.clone(),
+        publication: config.source.publication.clone(),
+        source: config.source_urn(),
+        never_written: config.buffer.confirm_after_written == Some(ConfirmAfter::Never),
+        epoch_least: config.source.epoch,
+        at: crate::time::now_micros(),
+    }
+}
+
+/// Whether and how this directory may begin before the database has responded: see [`recover::alone`].
+///
+/// # Errors
+/// It belongs to another source or stream.
+pub fn alone(wanted: &Wanted, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
+    Ok(recover::alone(wanted, directory.checkpoint.as_ref(), &directory.log_state())?)
+}
+
+/// Checks the database, decides, writes the checkpoint, and creates publication and slot on a first start. May be called again
+/// after a failure that can pass. `tell` gets what it waits for.
+///
+/// # Errors
+/// A refusal (see [`recover`]), or a failed step. The next start completes what was begun.
+pub async fn decide(
+    database: &Database,
+    translator: &Translator,
+    directory: &mut LockedDirectory,
+    tell: &dyn Fn(String),
+) -> Result<Decided, Failure> {
+    let Database { settings, wanted, source } = database;
+    // No epoch is used twice, even if the checkpoint is lost.
+    let audited = audit::audited_epoch(&directory.directory)?;
+    let epoch_least = wanted.epoch_least.max(audited);
+    let wanted = Wanted { epoch_least, at: crate::time::now_micros(), ..wanted.clone() };
+    let mut session = Session::open(settings).await?;
+    let seen = inspect::look(&mut session, settings, &wanted).await?;
+    seen.check(&wanted)?;
+    create::check_failover(source, seen.facts.version)?;
+    let planned = match (&seen.publication, &source.tables) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => session.run(publication::identity::candidate_tables).await?,
+    };
+    let published = contract::Published {
+        name: &wanted.publication,
+        facts: seen.publication.as_ref(),
+        planned: &planned,
+        history: TableHistory::open(
+            &directory.directory,
+            (&settings.database, directory.known_epoch()),
+            &translator.settings().pii,
+        )
+        .apart(&seen.server.system_id),
+    };
+    contract::check(&mut session, translator, &published).await?;
+    let found = directory.checkpoint.as_ref();
+    let found_nothing = found.is_none();
+    let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
+    let mut checkpoint = start.checkpoint;
+    if start.new_epoch {
+        audit::audit_epoch(&directory.directory, &checkpoint)?;
+    }
+    directory.note(&checkpoint)?;
+    if start.new_epoch {
+        tracing::warn!(
+            event = "epoch_begun",
+            epoch = checkpoint.epoch,
+            slot_at = %checkpoint.ever_confirmed,
+            "history could not be proven to continue; beginning a new epoch with a gap event"
+        );
+    }
+    if start.create {
+        let is_first = found_nothing && seen.publication.is_some();
+        if is_first {
+            tracing::info!(
+                event = "publication_taken_over",
+                publication = wanted.publication,
+                "publication exists without a slot; continuing as a first start"
+            );
+        }
+        let (published, slot) = (seen.publication.is_some(), seen.slot.as_ref());
+        let noted = |at: CommitSeq| {
+            checkpoint.ever_confirmed = at.into();
+            directory.note(&checkpoint)
+        };
+        checkpoint.ever_confirmed =
+            create::create(source, &mut session, published, slot, (noted, tell)).await?.into();
+        checkpoint.phase = Phase::Running;
+        directory.note(&checkpoint)?;
+    } else {
+        seen.check_running(&wanted)?;
+    }
+    let made_source = start.create && seen.slot.is_none();
+    Ok(Decided { checkpoint, truncate_after: start.truncate_after, asked: true, made_source })
+}

@@ -1,0 +1,423 @@
+//! The process from start to stop: it starts the two loops and the checkpointer, each on its own thread.
+//!
+//! Each loop has a thread with its own runtime, so that neither waits for the other's work. Threads and tasks are started only
+//! here. A failure that can pass is retried ([`attempts`](crate::pipeline::attempts)); any other ends the process.
+//!
+//! A stop has no drain protocol: receiving ends, responses to open requests are awaited, the checkpointer writes the last
+//! checkpoint, and the settled position is confirmed to the source. Each step has a deadline, so that a hung one (a disk, a
+//! server, a name server) does not prevent the others.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use tracing::field::display;
+
+use crate::backoff;
+use crate::buffer::checkpointer::{Checkpointer, Request};
+use crate::buffer::disk::DirectoryLock;
+use crate::config::{self, Config};
+use crate::contracts;
+use crate::daemon::connector::PostgresConnector;
+use crate::daemon::contract::Selectors;
+use crate::daemon::start::{self, Database};
+use crate::daemon::watchdog::Watchdog;
+use crate::failure::Failure;
+use crate::pipeline::Phase;
+use crate::pipeline::attempts::{IngestLoop, Outcome, pauses, publish_loop};
+use crate::pipeline::dead_letter::worker::WorkerParts;
+use crate::pipeline::dead_letter::{DeadLetterWorker, Quarantine};
+use crate::pipeline::ingest::append::{Appender, frame_max};
+use crate::pipeline::publish::Publish;
+use crate::pipeline::start::{LockedDirectory, Started, directory};
+use crate::pipeline::status::Status;
+use crate::position::FrameNo;
+use crate::sink::kinesis::{self, KinesisDestination};
+use crate::source::postgres::Stream;
+use crate::source::postgres::monitor::PublicationMonitor;
+use crate::source::postgres::tables::TableHistory;
+use crate::translate::Translator;
+
+/// Deadline of the publish loop, from the beginning of a stop. It waits 3 s for responses.
+const PUBLISH_ENDS_WITHIN: Duration = Duration::from_millis(3_300);
+/// Deadline of the last checkpoint.
+const CHECKPOINT_WITHIN: Duration = Duration::from_millis(4_100);
+/// Longest duration of a stop. After that, the process exits as after a crash.
+const STOP_MAX: Duration = Duration::from_millis(4_600);
+
+/// How long a start waits for the database before it publishes durable changes without it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs until `stop` resolves or an error occurs that a retry cannot fix.
+///
+/// # Errors
+/// An error that needs an operator.
+pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    tokio::pin!(stop);
+    let setup = Setup { config: config.clone(), database: Database::new(config)?, status: status.clone() };
+    let settings = contracts::settings(config).map_err(Failure::stop)?;
+    let translator = Translator::new(&config.source_urn(), 0, settings);
+    let (phase, running) = watch::channel(Phase::Running);
+    let starting = setup.clone();
+    // On another thread, so that probes and signals are handled while the disk or a server blocks it.
+    let opened = aside("start", move || async move { start_up(&starting, &translator, running).await });
+    let opened = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        opened = opened => opened?,
+    };
+    let started = &opened.started;
+    let ledger = started.ledger.clone();
+    status.opened(&started.log, &started.ledger, config.buffer.max_size);
+    let made_source = started.made_source;
+    let monitor = Arc::new(Mutex::new(PublicationMonitor::new(config.source.tables.clone())));
+    let running = Running::spawn(&setup, opened, phase, Arc::clone(&monitor))?;
+    let Database { settings, wanted, .. } = &setup.database;
+    let watchdog = Watchdog {
+        settings,
+        wanted,
+        selectors: Selectors::new(&config.tables, &config.pii, config.events.automatic),
+        ledger: &ledger,
+        status,
+        monitor: &monitor,
+        session: None,
+    };
+    let ends = watchdog.watch();
+    let outcome = running.until(stop, ends).await;
+    if outcome.is_err() && made_source && ledger.lock().watermark().mark.frame == FrameNo(0) {
+        tracing::warn!(
+            event = "slot_left_behind",
+            slot = wanted.slot,
+            hint = format!(
+                "Start again. To give up, run SELECT pg_drop_replication_slot('{}'); and DROP PUBLICATION \"{}\";",
+                wanted.slot, wanted.publication
+            ),
+            "first start failed after creating the slot; the slot retains WAL"
+        );
+    }
+    outcome
+}
+
+/// What the whole process is configured with, resolved once.
+#[derive(Clone)]
+struct Setup {
+    config: Config,
+    database: Database,
+    status: Status,
+}
+
+fn stream(config: &Config) -> Stream {
+    Stream {
+        max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),
+        ..Stream::new(&config.source.slot, &config.source.publication)
+    }
+}
+
+fn sink_settings(kinesis: &config::Kinesis) -> kinesis::Settings {
+    kinesis::Settings {
+        stream: kinesis.stream.clone(),
+        region: kinesis.region.clone(),
+        endpoint: kinesis.endpoint.clone(),
+    }
+}
+
+/// Opens the directory, checks the database and opens the dead-letter file. Reads the log and the unpublished dead letters,
+/// which can take minutes.
+async fn start_up(
+    setup: &Setup,
+    translator: &Translator,
+    phase: watch::Receiver<Phase>,
+) -> Result<Assembly, Failure> {
+    let Setup { config, database, status } = setup;
+    status.ingest(|part| part.error = Some("the start reads the buffer directory".to_owned()));
+    let directory = LockedDirectory::open(config)?;
+    if directory.is_first_start() {
+        // Checks that need no server come before publication and slot are created.
+        let made = KinesisDestination::new(&sink_settings(&config.kinesis)).await;
+        drop(made.map_err(Failure::stop)?);
+    }
+    let started = until_started(setup, translator, directory).await?;
+    let (directory, ledger) = (started.log.config().directory.clone(), started.ledger.clone());
+    let (quarantine, inbox) = Quarantine::new(directory.clone(), ledger.clone(), config.on_poison);
+    let epoch = ledger.lock().checkpoint().epoch;
+    let tables = TableHistory::open(&directory, (&database.settings.database, epoch), &config.pii);
+    let translator = translator.of_epoch(epoch);
+    // Before anything can pass the records of its letters.
+    let worker = DeadLetterWorker::open(WorkerParts {
+        directory,
+        ledger,
+        translator: translator.of_epoch(epoch),
+        source: Arc::new(tables.clone()),
+        limit: frame_max(&started.log),
+        max_size: config.buffer.max_dead_letter_size,
+        inbox,
+        phase,
+    })?;
+    Ok(Assembly { started, quarantine, worker, tables, translator })
+}
+
+/// Everything that the threads need.
+struct Assembly {
+    started: Started,
+    quarantine: Quarantine,
+    worker: DeadLetterWorker,
+    tables: TableHistory,
+    /// Of the epoch that was begun with.
+    translator: Translator,
+}
+
+async fn until_started(
+    setup: &Setup,
+    translator: &Translator,
+    mut directory: LockedDirectory,
+) -> Result<Started, Failure> {
+    let Setup { config, database, status } = setup;
+    let starting = "still checking the database; creating a slot waits for running transactions";
+    status.ingest(|part| part.error = Some(starting.to_owned()));
+    let tell = |waits: String| status.ingest(|part| part.error = Some(waits));
+    let mut alone = start::alone(&database.wanted, &directory)?;
+    let mut pauses = pauses(backoff::seed());
+    loop {
+        let asked = start::decide(database, translator, &mut directory, &tell);
+        let decided = if alone.is_some() {
+            let silent = || Failure::retry(format!("the database did not respond within {ANSWERS_WITHIN:?}"));
+            tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
+        } else {
+            asked.await
+        };
+        match decided {
+            Ok(decided) => return directory::open(config, directory, decided),
+            Err(Failure::Retry(error)) => {
+                let error = Failure::Retry(error);
+                status.ingest(|part| part.error = Some(error.to_string()));
+                if let Some(start) = alone.take() {
+                    let problem = error.problem();
+                    let (detail, hint) = (problem.detail().map(display), problem.hint().map(display));
+                    tracing::warn!(
+                        event = "database_unavailable", error = %problem.primary(), detail, hint,
+                        "database unavailable; publishing buffered events while retrying"
+                    );
+                    let decided = directory::decide_alone(&mut directory, start)?;
+                    return directory::open(config, directory, decided);
+                }
+                let pause = pauses.failed();
+                let problem = error.problem();
+                let (detail, hint) = (problem.detail().map(display), problem.hint().map(display));
+                tracing::warn!(
+                    event = "start_retried", error = %problem.primary(), detail, hint, retry_in = ?pause, "cannot start yet"
+                );
+                tokio::time::sleep(pause).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// The threads that report their end.
+const THREADS: [&str; 4] = ["checkpointer", "dead_letters", "ingest", "publish"];
+
+/// The threads, and the supervisor's ends of their channels.
+struct Running {
+    phase: watch::Sender<Phase>,
+    ended: tokio::sync::mpsc::Receiver<(&'static str, Outcome)>,
+    /// Threads that have ended without an error.
+    rested: HashSet<&'static str>,
+    checkpointer: mpsc::Sender<Request>,
+}
+
+impl Running {
+    fn spawn(
+        setup: &Setup,
+        opened: Assembly,
+        phase: watch::Sender<Phase>,
+        monitor: Arc<Mutex<PublicationMonitor>>,
+    ) -> Result<Self, Failure> {
+        let Setup { config, database, status } = setup;
+        let Assembly { started, quarantine, worker, tables, translator } = opened;
+        let Started { lock, file, ledger, log, writer, confirm_after, asked, made_source: _ } = started;
+        let (settled_sender, settled) = watch::channel(None);
+        let (end, ended) = tokio::sync::mpsc::channel(4);
+        let (checkpointer_sender, checkpointer_requests) = mpsc::channel();
+        // Released by the kernel at the end of the process: a thread that hangs may still write.
+        std::mem::forget::<DirectoryLock>(lock);
+
+        let checkpointer =
+            Checkpointer::new(ledger.clone(), Arc::clone(&log), file, confirm_after, settled_sender);
+        let checkpointer_end = end.clone();
+        thread("checkpointer", move || {
+            report(
+                &checkpointer_end,
+                "checkpointer",
+                checkpointer.run(&checkpointer_requests).map_err(Into::into),
+            );
+        })?;
+
+        let connector = PostgresConnector {
+            stream: stream(config),
+            wanted: database.wanted.clone(),
+            settings: database.settings.clone(),
+            translator: translator.of_epoch(translator.epoch()),
+            monitor,
+            status: status.clone(),
+            tables: tables.clone(),
+            checked: asked,
+        };
+        let ingest = IngestLoop {
+            connector,
+            appender: Appender::new(Arc::clone(&log), writer, translator, Arc::new(tables.clone())),
+            ledger: ledger.clone(),
+            settled,
+            phase: phase.subscribe(),
+            status: status.clone(),
+            pauses: pauses(backoff::seed()),
+            responded: asked,
+        };
+        let ingest_end = end.clone();
+        loop_thread("ingest", ingest_end, move || ingest.run())?;
+
+        loop_thread("dead_letters", end.clone(), move || worker.run())?;
+        let (kinesis, phase_, status) = (config.kinesis.clone(), phase.subscribe(), status.clone());
+        loop_thread("publish", end, move || async move {
+            let settings = sink_settings(&kinesis);
+            let mut stopping = phase_.clone();
+            let publisher = tokio::select! {
+                biased;
+                // Looking up credentials can take long.
+                _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+                made = KinesisDestination::new(&settings) => made.map_err(Failure::stop)?,
+            };
+            let pack = kinesis.pack;
+            let seed = backoff::seed();
+            let publish = Publish { publisher, log, ledger, quarantine, pack, phase: phase_, status, seed };
+            publish_loop(publish).await
+        })?;
+        Ok(Self { phase, ended, rested: HashSet::new(), checkpointer: checkpointer_sender })
+    }
+
+    /// Waits for a signal or a failure, then stops everything.
+    async fn until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        watch: impl Future<Output = Failure>,
+    ) -> Outcome {
+        tokio::pin!(stop);
+        let first = tokio::select! {
+            biased;
+            () = &mut stop => None,
+            ended = self.ended.recv() => ended,
+            failure = watch => Some(("watch", Err(failure))),
+        };
+        let outcome = match first {
+            None => Ok(()),
+            Some((name, Ok(()))) => Err(Failure::stop(format!("the {name} thread exited unexpectedly"))),
+            Some((_, Err(failure))) => Err(failure),
+        };
+        if outcome.is_err() {
+            // An error: settled positions stay settled, and nothing more is settled.
+            self.phase.send_replace(Phase::Stopping);
+            self.phase.send_replace(Phase::LastConfirm);
+            return outcome;
+        }
+        tracing::info!(event = "shutdown_started", "shutting down");
+        self.rest().await
+    }
+
+    /// Publish first, so that its last responses are in the last checkpoint; then the checkpointer; then the last confirm.
+    async fn rest(&mut self) -> Outcome {
+        let began = Instant::now();
+        self.phase.send_replace(Phase::Stopping);
+        self.wait_for("publish", began + PUBLISH_ENDS_WITHIN).await?;
+        // The checkpointer has ended only if it failed, which it reports.
+        if self.checkpointer.send(Request::Finish).is_ok() {
+            self.wait_for("checkpointer", began + CHECKPOINT_WITHIN).await?;
+        }
+        self.phase.send_replace(Phase::LastConfirm);
+        for name in ["ingest", "dead_letters"] {
+            self.wait_for(name, began + STOP_MAX).await?;
+        }
+        let hung: Vec<&str> = THREADS.into_iter().filter(|name| !self.rested.contains(name)).collect();
+        if hung.is_empty() {
+            tracing::info!(event = "clean_shutdown", "clean shutdown");
+        } else {
+            tracing::warn!(
+                event = "shutdown_timed_out",
+                threads = hung.join(", "),
+                "shutdown timed out; unacknowledged records will be sent again on the next start"
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until the thread has ended, at most until `deadline`. Notes all that end meanwhile.
+    async fn wait_for(&mut self, wanted: &str, deadline: Instant) -> Outcome {
+        while !self.rested.contains(wanted) {
+            let Ok(Some((name, outcome))) = timeout_at(deadline, self.ended.recv()).await else { break };
+            match outcome {
+                // PostgreSQL may be unavailable at a stop. Then the last position is not confirmed, which loses nothing.
+                Ok(()) | Err(Failure::Retry(_)) => self.rested.insert(name),
+                Err(failure) => return Err(failure),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'static str, outcome: Outcome) {
+    // The receiver is dropped when the process is ending.
+    drop(end.try_send((name, outcome)));
+}
+
+/// Starts a thread. It is not joined, because a hung thread must not hold the process; each reports its end.
+fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let work = move || {
+        let _guard = EndOnPanic;
+        work();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(Failure::stop)
+}
+
+/// A panic is a broken invariant: no thread continues without the others, even if panics unwind (debug builds).
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs a future on a thread with its own runtime. If the returned future is dropped, the thread continues by itself.
+async fn aside<T: Send + 'static, F: Future<Output = Result<T, Failure>>>(
+    name: &'static str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, result) = oneshot::channel();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
+    thread(name, move || {
+        let outcome = runtime.block_on(work());
+        runtime.shutdown_background();
+        // The receiver is dropped when the process is ending.
+        drop(done.send(outcome));
+    })?;
+    result.await.unwrap_or_else(|_| Err(Failure::stop(format!("the {name} thread has ended unasked"))))
+}
+
+/// Starts a thread with its own runtime.
+fn loop_thread<F: Future<Output = Outcome>>(
+    name: &'static str,
+    end: tokio::sync::mpsc::Sender<(&'static str, Outcome)>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
+    thread(name, move || {
+        let outcome = runtime.block_on(work());
+        // A silent name server blocks a thread of the runtime; dropping the runtime would wait for it.
+        runtime.shutdown_background();
+        report(&end, name, outcome);
+    })
+}

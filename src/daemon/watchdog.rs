@@ -1,0 +1,169 @@
+//! Checks the catalogue regularly, for facts that PostgreSQL does not send on the replication stream.
+//!
+//! Differences of the publication are reported by the [`monitor`](crate::source::postgres::monitor). What a start would refuse of a
+//! publication, such as a table whose own UPDATEs fail now, is an ERROR as well. A publication that is gone stops the
+//! process. How much write-ahead log the slot keeps is a metric. A standby that is promoted under a living connection goes
+//! on sending: its new timeline is noted, else the next start would take it for another history.
+//!
+//! A failed check never stops the process: it is logged, and a gauge is set.
+//!
+//! It keeps one SQL session open, so that it can check a server without free connections, and needs no walsender. Without a
+//! replication stream it has no session: the stream takes precedence if connections are scarce.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::buffer::ledger::SharedLedger;
+use crate::daemon::contract::Selectors;
+use crate::diagnosis::Diagnosis;
+use crate::failure::Failure;
+use crate::identity::{Identity, SourceIdentity};
+use crate::pipeline::meters;
+use crate::pipeline::status::{Moment, Status};
+use crate::position::CommitSeq;
+use crate::source::postgres::admit::Wanted;
+use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::inspect::{self, Seen, Unseen};
+use crate::source::postgres::monitor::{Observed, PublicationMonitor};
+use crate::source::postgres::session::Session;
+
+/// Interval of the checks: often enough for an alert on the slot's size, rare enough to cost nothing.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// How often it tests whether there is a stream, and whether a check is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Pause after a first failure, which is not logged: a restarting server is reported elsewhere.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// After how many more failures in a row it is logged again that nothing can be checked: about every ten minutes.
+const LOG_AGAIN: u32 = 20;
+
+/// What it looks at and where it reports.
+#[derive(Debug)]
+pub struct Watchdog<'a> {
+    /// How to reach the database.
+    pub settings: &'a Settings,
+    /// What the database must have.
+    pub wanted: &'a Wanted,
+    /// Selectors that must match something.
+    pub selectors: Selectors,
+    /// Where a promotion is noted.
+    pub ledger: &'a SharedLedger,
+    /// Where the slot's size is noted.
+    pub status: &'a Status,
+    /// Compares the publication with the looks before.
+    pub monitor: &'a Mutex<PublicationMonitor>,
+    /// Kept open while there is a stream.
+    pub session: Option<Session>,
+}
+
+impl Watchdog<'_> {
+    /// Runs until it finds a reason to stop the process, and returns that.
+    pub async fn watch(mut self) -> Failure {
+        let status = self.status;
+        let (mut warnings, mut unseen) = (Vec::new(), Vec::new());
+        let mut failures = 0_u32;
+        let mut due = Instant::now();
+        loop {
+            tokio::time::sleep(TICK).await;
+            if status.ingest(|part| part.connected.is_none()) {
+                self.session = None;
+                status.source(|part| part.watched = false);
+                due = Instant::now();
+                continue;
+            }
+            if Instant::now() < due {
+                continue;
+            }
+            match self.look().await {
+                Ok((found, blind)) => {
+                    for Unseen { part, error } in blind.iter().filter(|part| !unseen.contains(*part)) {
+                        tracing::warn!(
+                            event = "watchdog_partly_blind",
+                            part,
+                            %error,
+                            "part of the catalogue cannot be read, so it is not checked; the stream continues"
+                        );
+                    }
+                    unseen = blind;
+                    for new in found.iter().filter(|warning| !warnings.contains(*warning)) {
+                        let Diagnosis { hint, command, .. } = new;
+                        tracing::error!(event = "publication_unfit", hint, command, "{new}");
+                    }
+                    warnings = found;
+                    if failures > 1 {
+                        tracing::info!(
+                            event = "watchdog_recovered",
+                            failures,
+                            "publication and slot are checked again"
+                        );
+                    }
+                    failures = 0;
+                    status.source(|part| part.watched = unseen.is_empty());
+                }
+                Err(Failure::Retry(error)) => {
+                    self.session = None;
+                    status.source(|part| part.watched = false);
+                    if failures % LOG_AGAIN == 1 {
+                        tracing::warn!(
+                            event = "watchdog_blind",
+                            %error,
+                            "publication and slot cannot be checked; a table that leaves the publication would not be noticed"
+                        );
+                    }
+                    failures = failures.saturating_add(1);
+                }
+                Err(stop) => return stop,
+            }
+            due = Instant::now() + if failures == 1 { AFTER_FAILURE } else { EVERY };
+        }
+    }
+
+    async fn look(&mut self) -> Result<(Vec<Diagnosis>, Vec<Unseen>), Failure> {
+        let Self { settings, wanted, selectors, ledger, status, monitor, session } = self;
+        let session = match session {
+            Some(open) if open.is_open() => open,
+            other => other.insert(Session::open(settings).await.map_err(Failure::retry)?),
+        };
+        let seen = inspect::glance(session, wanted).await?;
+        seen.check_running(wanted)?;
+        if let Some(slot) = &seen.slot_facts {
+            let from = |lsn: Option<CommitSeq>| lsn.map_or(0, |lsn| seen.server.wal_end.distance_from(lsn));
+            let wal_bytes = (from(slot.restart_lsn), from(slot.confirmed_flush));
+            status.source(|part| (part.looked, part.retained_bytes) = (Some(Moment::now()), Some(wal_bytes)));
+            // The slot is active on the server that our stream comes from. On another cluster, another reader uses it.
+            let mut ledger = ledger.lock();
+            if seen.facts.control.is_ok()
+                && slot.active_pid.is_some()
+                && is_of(&ledger.checkpoint().identity, &seen)
+            {
+                ledger.promoted(seen.server.timeline);
+            }
+        }
+        observe(monitor, &seen, status);
+        let published = seen.publication.iter().flat_map(|publication| &publication.tables);
+        let published: Vec<_> = published.map(|table| &table.name).collect();
+        selectors.report(session, &published).await?;
+        let mut found = seen.warnings(wanted);
+        found.extend(seen.publication.iter().flat_map(|publication| selectors.without_key(publication)));
+        Ok((found, seen.unseen))
+    }
+}
+
+/// Whether a directory belongs to the cluster that was looked at.
+fn is_of(identity: &Identity, seen: &Seen) -> bool {
+    let SourceIdentity::Replication(source) = &identity.source;
+    source.system_id == seen.server.system_id
+}
+
+/// Compares the publication with the looks before.
+pub(super) fn observe(monitor: &Mutex<PublicationMonitor>, seen: &Seen, status: &Status) {
+    let observed = monitor.lock().unwrap_or_else(PoisonError::into_inner).observe(seen);
+    if let Some(Observed { differences, gone, missing }) = observed {
+        meters::publication_changed(u64::try_from(differences).unwrap_or(u64::MAX));
+        status.source(|part| (part.tables_gone, part.tables_missing) = (gone, missing));
+    }
+}

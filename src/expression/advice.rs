@@ -1,0 +1,246 @@
+//! What to write instead: for texts of other dialects, for words that are missing, and for what the parser says.
+
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+/// Functions of other databases and languages, and what PostgreSQL has for them.
+const FOREIGN: &[(&[&str], &str)] = &[
+    (&["ifnull", "nvl", "isnull", "zeroifnull"], "write coalesce(x, y)"),
+    (&["nvl2", "if", "iif", "iff", "decode_oracle"], "write case when … then … else … end"),
+    (&["len", "strlen", "char_len", "str_length"], "write length(x)"),
+    (&["ucase", "toupper", "to_upper", "touppercase"], "write upper(x)"),
+    (&["lcase", "tolower", "to_lower", "tolowercase"], "write lower(x)"),
+    (&["instr", "charindex", "locate", "indexof"], "write strpos(text, part)"),
+    (&["mid", "slice", "substring_index"], "write substring(x, from, count) or split_part(x, ',', 1)"),
+    (&["contains", "includes", "endswith", "ends_with"], "write x like '%part%'"),
+    (&["startswith"], "write starts_with(x, 'part')"),
+    (&["split", "string_split"], "write string_to_array(x, ',') or split_part(x, ',', 1)"),
+    (&["array_join", "implode", "join"], "write array_to_string(x, ',')"),
+    (&["array_contains"], "write 'a' = any (x)"),
+    (&["array_size", "size"], "write cardinality(x)"),
+    (&["strip", "trimall"], "write trim(x)"),
+    (&["space", "replicate"], "write repeat(' ', n)"),
+    (&["power2", "square"], "write x * x"),
+    (&["truncate"], "write trunc(x, 2)"),
+    (
+        &["convert", "try_cast", "safe_cast", "to_int", "int", "str", "string", "tostring"],
+        "write x::type or cast(x as type)",
+    ),
+    (&["datediff", "timestampdiff", "months_between"], "write b - a, or age(b, a)"),
+    (
+        &["dateadd", "date_add", "date_sub", "adddate", "add_months", "timestampadd"],
+        "write x + interval '1 day'",
+    ),
+    (&["date_format", "strftime", "format_date", "format_datetime"], "write to_char(x, 'YYYY-MM-DD')"),
+    (&["unix_timestamp", "to_unixtime", "epoch"], "write extract(epoch from x)"),
+    (&["from_unixtime", "timestamp_seconds"], "write to_timestamp(x)"),
+    (
+        &["year", "month", "day", "hour", "minute", "second", "quarter", "week", "dayofweek", "datepart"],
+        "write extract(year from x)",
+    ),
+    (
+        &["getdate", "sysdate", "curdate", "getutcdate", "utc_timestamp", "curtime"],
+        "the clock is not available: use a column, or the event's own time",
+    ),
+    (
+        &[
+            "json_extract",
+            "json_value",
+            "json_query",
+            "get_json_object",
+            "jsonb_extract_path_text",
+            "json_extract_path_text",
+            "jsonb_extract_path",
+            "json_extract_path",
+        ],
+        "write x ->> 'a' or x #>> '{a,b}'",
+    ),
+    (&["json_build_object", "json_object", "struct", "object_construct"], "write jsonb_build_object('a', x)"),
+    (&["json_build_array", "json_array"], "write jsonb_build_array(a, b)"),
+    (&["to_json", "row_to_json"], "write to_jsonb(x)"),
+    (&["md5sum", "sha1"], "write md5(x), or sha256(convert_to(x, 'UTF8'))"),
+    (&["hex"], "write encode(x, 'hex') or to_hex(n)"),
+    (&["unhex", "from_base64"], "write decode(x, 'hex') or decode(x, 'base64')"),
+    (&["host", "abbrev", "masklen"], "publish the address, and let consumers take it apart"),
+    (&["greater", "max_of"], "write greatest(a, b)"),
+    (&["lesser", "min_of"], "write least(a, b)"),
+];
+
+/// How the functions that are not in the table are called.
+const USAGE: &[(&str, &str)] = &[
+    ("coalesce", "coalesce(x, y)"),
+    ("greatest", "greatest(a, b)"),
+    ("least", "least(a, b)"),
+    ("nullif", "nullif(x, y)"),
+    ("concat", "concat(a, b)"),
+    ("concat_ws", "concat_ws(', ', a, b)"),
+    ("length", "length(x)"),
+    ("char_length", "char_length(x)"),
+    ("character_length", "char_length(x)"),
+    ("round", "round(x) or round(x, 2)"),
+    ("trunc", "trunc(x) or trunc(x, 2)"),
+    ("ceil", "ceil(x)"),
+    ("ceiling", "ceiling(x)"),
+    ("floor", "floor(x)"),
+    ("sign", "sign(x)"),
+    ("abs", "abs(x)"),
+    ("mod", "mod(a, b)"),
+    ("date_trunc", "date_trunc('day', x)"),
+    ("date_part", "date_part('year', x)"),
+    ("to_char", "to_char(x, 'YYYY-MM-DD')"),
+    ("md5", "md5(x)"),
+    ("encode", "encode(x, 'hex')"),
+    ("decode", "decode(x, 'hex')"),
+    ("convert_to", "convert_to(x, 'UTF8')"),
+    ("cardinality", "cardinality(x)"),
+    ("array_length", "array_length(x, 1)"),
+    ("to_jsonb", "to_jsonb(x)"),
+    ("hmac", "hmac(x)"),
+    ("lower", "lower(x)"),
+    ("upper", "upper(x)"),
+    ("left", "left(x, n)"),
+    ("right", "right(x, n)"),
+    ("substr", "substr(x, from, count)"),
+    ("substring", "substring(x, from, count)"),
+    ("replace", "replace(x, old, new)"),
+    ("split_part", "split_part(x, ',', 1)"),
+    ("btrim", "trim(x) or btrim(x, ' -')"),
+    ("ltrim", "ltrim(x) or ltrim(x, '0')"),
+    ("rtrim", "rtrim(x) or rtrim(x, '0')"),
+];
+
+/// What PostgreSQL has for a function of another dialect.
+pub(super) fn for_function(name: &str) -> Option<&'static str> {
+    FOREIGN.iter().find(|(names, _)| names.contains(&name)).map(|(_, advice)| *advice)
+}
+
+/// How a function is called.
+pub(super) fn usage(name: &str) -> Option<&'static str> {
+    USAGE.iter().find(|(known, _)| *known == name).map(|(_, usage)| *usage)
+}
+
+/// Names of functions that are not in the table.
+pub(super) fn known_functions() -> impl Iterator<Item = &'static str> {
+    USAGE.iter().map(|(name, _)| *name)
+}
+
+/// A mistake that the parser found: the message, and how to fix it.
+pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<String>) {
+    let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
+    let found = said.split_once(", found: ").map_or("", |(_, found)| found);
+    let shown = if found == "EOF" { "the end".to_owned() } else { format!("\"{found}\"") };
+    let wanted = said.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: "));
+    let expected = wanted.map(|(wanted, _)| wanted).unwrap_or_default();
+    let word = |keyword: Keyword| tokens.iter().any(|token| is_word(token, keyword));
+    let fixed = |message: &str, hint: &str| (message.to_owned(), Some(hint.to_owned()));
+    match expected {
+        "END" => fixed("case without end", "write end after the last branch"),
+        "WHEN" => fixed("case without when", "write case when … then … else … end"),
+        "THEN" => fixed("when without then", "write case when … then … else … end"),
+        "AND" if word(Keyword::BETWEEN) => fixed("between without and", "write x between a and b"),
+        ")" => {
+            (format!("a parenthesis is not closed before {shown}"), Some("close it, or remove it".to_owned()))
+        }
+        ":" => fixed("a subscript needs parentheses here", "write a[(i + 1)]"),
+        "]" => (format!("a bracket is not closed before {shown}"), Some("close it".to_owned())),
+        "(" if word(Keyword::IN) => fixed("in without a list", "write x in ('a', 'b')"),
+        "(" => (format!("a parenthesis is missing before {shown}"), None),
+        "AS" => fixed("cast without as", "write cast(x as type) or x::type"),
+        _ if expected.contains("[NOT] NULL") => {
+            fixed("is is only for null, true and false", "compare with =, or write is null")
+        }
+        _ if found.starts_with('{') => fixed(
+            "an object has no literal of this form",
+            "write jsonb_build_object('a', x) or '{\"a\": 1}'::jsonb",
+        ),
+        "an expression" if found == "EOF" => {
+            fixed("the expression ends too early", "write what is missing after the operator")
+        }
+        "an expression" => (format!("{shown} is not an expression"), None),
+        "" => (said.to_owned(), None),
+        _ => (format!("{} is missing before {shown}", expected.to_lowercase()), None),
+    }
+}
+
+/// What is behind a complete expression.
+pub(super) fn for_rest(before: Option<&Token>, next: &Token, after: Option<&Token>) -> String {
+    let is_number = |token: Option<&Token>| matches!(token, Some(Token::Number(..)));
+    match next {
+        // The parser takes an incomplete case for a column of that name.
+        _ if before.is_some_and(|token| is_word(token, Keyword::CASE)) => {
+            "case without end: write case when … then … else … end, with end after the last branch".to_owned()
+        }
+        Token::Comma if is_number(before) && is_number(after) => "a decimal point is a dot: 1.5".to_owned(),
+        Token::Comma => "write one expression; for two conditions write and".to_owned(),
+        Token::RParen => "remove this parenthesis, or open it".to_owned(),
+        Token::Word(word)
+            if matches!(word.keyword, Keyword::FROM | Keyword::WHERE | Keyword::ORDER | Keyword::LIMIT) =>
+        {
+            "write the expression alone: the table is `from` of the rule, the condition its `when`".to_owned()
+        }
+        Token::Word(_) => "an alias needs `as`, and a comma separates two fields".to_owned(),
+        Token::DoubleEq => "write =".to_owned(),
+        Token::LBrace => "write jsonb_build_object('a', x)".to_owned(),
+        _ => "an operator or a comma is missing".to_owned(),
+    }
+}
+
+/// A token that no expression can have.
+pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
+    Some(match token {
+        Token::DoubleEq => ("== is not an operator", "write ="),
+        Token::SemiColon => ("unexpected semicolon", "remove it, and write one expression"),
+        Token::Placeholder(_) => ("parameters are not supported", "write the value, or a column"),
+        Token::ExclamationMark => ("! is not an operator", "write not"),
+        Token::LBrace | Token::RBrace => (
+            "an object has no literal of this form",
+            "write jsonb_build_object('a', x) or '{\"a\": 1}'::jsonb",
+        ),
+        _ => return None,
+    })
+}
+
+/// A text that the tokens cannot be read from.
+pub(super) fn for_tokenizer(said: &str) -> Option<String> {
+    let said = said.to_ascii_lowercase();
+    if said.contains("unterminated string") {
+        return Some("close the quote; a quote inside a text is doubled: 'it''s'".to_owned());
+    }
+    if said.contains("unterminated") || said.contains("expected close delimiter") {
+        return Some("close the quote or the comment".to_owned());
+    }
+    None
+}
+
+/// A list that begins as a whole statement or takes all columns.
+pub(super) fn for_list(tokens: &[&Token]) -> Option<(&'static str, &'static str)> {
+    match tokens {
+        [first, ..] if is_word(first, Keyword::SELECT) => Some((
+            "a rule has the select list alone",
+            "leave out select and from: the table is `from` of the rule, the condition its `when`",
+        )),
+        [Token::Mul] | [.., Token::Period, Token::Mul] => {
+            Some(("* is not supported", "list the columns: their names are part of the event's contract"))
+        }
+        _ => None,
+    }
+}
+
+fn is_word(token: &Token, keyword: Keyword) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == keyword)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_for_what_is_not_known() {
+        for (names, _) in FOREIGN {
+            for name in *names {
+                assert!(usage(name).is_none(), "{name} is a function");
+                assert!(super::super::function::called(name).next().is_none(), "{name} is a function");
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Plain functions and operators: each is spelled once, in a table, with its argument types, its result and its code.
+//! `check` resolves a call as PostgreSQL does, and the evaluator calls the code.
+//!
+//! Invariant: a result is at most as long as any value may be, and is checked before it is made.
+
+mod json;
+mod moments;
+mod numbers;
+mod texts;
+
+use super::def::{CallValues, Def, Nulls, Slot, def, made};
+
+/// All functions and operators of a name.
+pub(super) fn called(name: &str) -> impl Iterator<Item = &'static Def> {
+    let all = [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE];
+    all.into_iter().flatten().filter(move |def| def.name == name)
+}
+
+/// Names of all functions.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let all = [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE];
+    let names = all.into_iter().flatten().map(|def| def.name);
+    names.filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+}
+
+pub(super) use json::{BUILD_ARRAY, BUILD_OBJECT};
+pub(super) use texts::ARRAY;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_has_room_for_its_arguments() {
+        for table in [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE] {
+            for def in table {
+                assert!(def.least <= def.arguments.len(), "{}", def.name);
+                assert!(def.names.is_empty() || def.names.len() == def.arguments.len(), "{}", def.name);
+                let same = called(def.name).filter(|other| other.arguments == def.arguments);
+                assert_eq!(same.count(), 1, "{} is there twice", def.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Turns changes into frames of the log: translates, stages and writes them. Changes that were received before are dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::buffer::checkpoint::Injection;
+use crate::buffer::disk::DiskError;
+use crate::buffer::frame::FrameKind;
+use crate::buffer::ledger::{Behind, SharedLedger};
+use crate::buffer::log::Log;
+use crate::buffer::writer::Writer;
+use crate::change::{Change, ChangePlace, Message, Unreadable};
+use crate::dead_letter::FILE_NAME;
+use crate::dead_letter::entry::{ChangeEntry, bounded_reason, one_line};
+use crate::event::Records;
+use crate::failure::{Failure, Problem};
+use crate::pipeline::dead_letter::{retry, worker};
+use crate::pipeline::ingest::injection;
+use crate::pipeline::ingest::proof::Proof;
+use crate::pipeline::ingest::rate_limited_log::{Drifted, RateLimitedLog};
+use crate::pipeline::meters;
+use crate::position::{FrameNo, Position, Transaction};
+use crate::source::Redecode;
+use crate::time;
+use crate::translate::{CONTEXT_PREFIX, Failed, RuleOutcome, TransactionContext, TranslateError, Translator};
+
+/// A full log, or a dead-letter file that cannot be read, is logged at most this often.
+const LOG_AGAIN: Duration = Duration::from_mins(1);
+/// Bytes of staged frames that are not kept while the next change is received.
+const HEAVY: usize = 1 << 20;
+/// From this many bytes on, no more is injected at one boundary: dead letters can have megabytes, and no feedback is sent to
+/// the server while they are made.
+const INJECT_AT_ONCE: usize = 4 << 20;
+
+const TOO_LARGE: &str =
+    "its events together are larger than the log may hold of one change (32 MiB, or buffer.max_size)";
+const TOO_LARGE_WITH_LETTERS: &str = "its events, and the dead letters of those that could not be made, are larger than the log may hold of one change \
+     (32 MiB, or buffer.max_size)";
+
+/// Turns changes into frames. It outlives connections: changes that one has appended are skipped in the next.
+#[derive(Debug)]
+pub struct Appender {
+    writer: Writer,
+    translator: Translator,
+    /// For dead letters that are retried.
+    source: Arc<dyn Redecode>,
+    records: Records,
+    epoch: u16,
+    /// The tail: the last change that was appended, staged or written. Changes at or below it are dropped.
+    last: Option<Position>,
+    frame: FrameNo,
+    /// A transaction has begun to arrive and is not complete.
+    open: bool,
+    log: Arc<Log>,
+    /// Why the last flush had no space.
+    full: Option<String>,
+    /// When that was last logged. While a full log drains, it has space again every second.
+    logged_full: Option<Instant>,
+    /// When it was last logged that the dead-letter file cannot be read.
+    logged_unreadable: Option<Instant>,
+    /// Rate limit for invalid contexts: a client that sends one sends many.
+    bad_contexts: RateLimitedLog,
+    drifted: Drifted,
+}
+
+/// The records of a change do not fit into a frame.
+#[derive(Debug)]
+struct TooLarge;
+
+/// Room must be made before the change can be appended.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Full;
+
+impl Appender {
+    /// Appends after `tail`, to which recovery has truncated the log.
+    pub fn new(log: Arc<Log>, writer: Writer, translator: Translator, source: Arc<dyn Redecode>) -> Self {
+        let tail = writer.tail();
+        let epoch = translator.epoch();
+        Self {
+            records: Records::with_limit(frame_max(&log)),
+            epoch,
+            last: tail.position.filter(|position| position.epoch == epoch),
+            frame: tail.frame,
+            open: false,
+            full: None,
+            logged_full: None,
+            logged_unreadable: None,
+            bad_contexts: RateLimitedLog::default(),
+            drifted: Drifted::default(),
+            translator,
+            source,
+            writer,
+            log,
+        }
+    }
+
+    /// The transaction of the last change appended, staged ones included: the server must still have it.
+    pub fn last_seen(&self) -> Option<Transaction> {
+        self.last.and(self.writer.tail().transaction)
+    }
+
+    /// Withholds new changes of a connection from the publisher until it has delivered `expect`: see [`Proof`]. If no proof is
+    /// needed, nothing is withheld.
+    pub(in crate::pipeline) fn withhold(&self, expect: Option<Transaction>) -> Option<Proof> {
+        let Some(proof) = Proof::needed(expect, self.last) else {
+            self.log.show();
+            return None;
+        };
+        let visible = self.log.withhold();
+        let withheld = self.last.filter(|last| Some(*last) > visible.position);
+        Some(proof.and(withheld.and(self.writer.tail().transaction)))
+    }
+
+    /// Makes the withheld frames, and all later ones, visible to the publisher.
+    pub(in crate::pipeline) fn show(&self) {
+        self.log.show();
+    }
+
+    /// The last frame that the publisher sees.
+    pub(in crate::pipeline) fn visible(&self) -> FrameNo {
+        self.log.visible().frame
+    }
+
+    /// Whether a change was appended before, by this process or an earlier one.
+    pub(in crate::pipeline) fn is_known(&self, place: &ChangePlace) -> bool {
+        let position = place.position(self.epoch);
+        self.last.is_some_and(|last| position <= last)
+    }
+
+    /// A transaction begins, without a context yet.
+    pub(in crate::pipeline) fn begin(&mut self) {
+        self.translator.set_context(None);
+    }
+
+    /// Whether a logical message is a transaction context. It applies to all later changes of the transaction.
+    pub(in crate::pipeline) fn takes_context(&mut self, message: &Message<'_>) -> bool {
+        if message.prefix != CONTEXT_PREFIX.as_bytes() {
+            return false;
+        }
+        let (context, wrong) = TransactionContext::read(message.content);
+        if !wrong.is_empty() && self.bad_contexts.is_due() {
+            let position = message.place.position(self.epoch);
+            let wrong = wrong.join("; ");
+            tracing::warn!(
+                event = "context_ignored", %position, wrong,
+                "invalid members of a transaction context (forebay:context) ignored"
+            );
+        }
+        self.translator.set_context(context);
+        true
+    }
+
+    /// Makes the records of a change, ready to [`append`](Self::append). A change that cannot be translated becomes a dead letter.
+    pub(in crate::pipeline) fn translate(&mut self, change: &Change<'_>) {
+        self.records.clear();
+        let mut outcome = RuleOutcome::default();
+        let problem = match self.translator.translate(change, &mut self.records, &mut outcome) {
+            Ok(()) if self.records.fit() => match self.failed_rules(change, &outcome) {
+                Ok(()) => return,
+                Err(TooLarge) => Problem::new(TOO_LARGE_WITH_LETTERS),
+            },
+            Ok(()) => Problem::new(TOO_LARGE),
+            Err(error) => {
+                let drifted = matches!(error, TranslateError::Drift(_));
+                if drifted && !self.drifted.is_new(change.relation) {
+                    return self.dead(change, &Problem::of(&error));
+                }
+                Problem::of(&error)
+            }
+        };
+        let table = change.relation.name();
+        let position = change.place.position(self.epoch);
+        tracing::error!(
+            event = "change_quarantined", table, %position, reason = %bounded_reason(&one_line(&problem)),
+            hint = problem.hint(), "change cannot be translated; written as a dead letter"
+        );
+        self.dead(change, &problem);
+    }
+
+    /// Makes a dead letter of a change, in the place of its events.
+    fn dead(&mut self, change: &Change<'_>, problem: &Problem) {
+        meters::untranslatable();
+        let (table, context) = (change.relation.name(), self.translator.transaction_context());
+        let reason = one_line(problem);
+        letter(change, self.epoch, &table, context, &reason, problem.hint()).push_alone(&mut self.records);
+    }
+
+    /// Adds a dead letter for each event that failed. The others are published.
+    fn failed_rules(&mut self, change: &Change<'_>, outcome: &RuleOutcome) -> Result<(), TooLarge> {
+        meters::undecided(outcome.undecided);
+        if outcome.failed.is_empty() {
+            return Ok(());
+        }
+        let (table, context) = (change.relation.name(), self.translator.transaction_context());
+        letter(change, self.epoch, &table, context, "", None).push_failed(&outcome.failed, &mut self.records);
+        if !self.records.fit() {
+            return Err(TooLarge);
+        }
+        for Failed { event_type, reason } in &outcome.failed {
+            let position = change.place.position(self.epoch);
+            meters::untranslatable();
+            tracing::error!(
+                event = "event_quarantined", event_type, table, %position, reason = %bounded_reason(&one_line(reason)),
+                hint = reason.hint(), "rule failed; its event is written as a dead letter"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the record of a logical message, if it is an event.
+    pub(in crate::pipeline) fn translate_message(&mut self, message: &Message<'_>) {
+        self.records.clear();
+        let problem = match self.translator.message(message, &mut self.records) {
+            Ok(()) if self.records.fit() => return,
+            Ok(()) => Problem::new(TOO_LARGE),
+            Err(error) => Problem::of(&error),
+        };
+        let reason = one_line(&problem);
+        let owner = self.translator.owner_of_message(message);
+        let position = message.place.position(self.epoch);
+        tracing::error!(
+            event = "message_quarantined", owner, %position, reason = %bounded_reason(&reason), hint = problem.hint(),
+            "logical message is not a valid event; written as a dead letter"
+        );
+        meters::untranslatable();
+        let context = self.translator.transaction_context();
+        ChangeEntry::message(message, self.epoch, owner.as_deref(), context, &reason, problem.hint())
+            .push_alone(&mut self.records);
+    }
+
+    /// Makes the dead letter of a change that cannot be read, unless no rule selects its table.
+    pub(in crate::pipeline) fn quarantine(&mut self, change: &Unreadable<'_>) {
+        self.records.clear();
+        if change.relation.is_some_and(|relation| !self.translator.wants(relation)) {
+            return;
+        }
+        let reason = bounded_reason(change.reason);
+        tracing::error!(
+            event = "change_unreadable", table = change.table, position = %change.place.position(self.epoch), %reason,
+            size = change.size, "change cannot be decoded; written as a dead letter"
+        );
+        meters::untranslatable();
+        ChangeEntry::unreadable(change, self.epoch, self.translator.transaction_context())
+            .push_alone(&mut self.records);
+    }
+
+    /// Stages the records of a change as one frame.
+    pub(in crate::pipeline) fn append(&mut self, place: &ChangePlace) -> Result<Result<(), Full>, Failure> {
+        let (position, transaction) = (place.position(self.epoch), place.transaction);
+        if self.records.is_empty() {
+            return Ok(Ok(()));
+        }
+        match self.writer.append(FrameKind::Change, position, transaction, &self.records) {
+            Ok(frame) => {
+                self.frame = frame;
+                self.open = true;
+                self.last = Some(position);
+                // The next change is received before it is translated: its memory and that of these records add up.
+                self.records.clear();
+                Ok(Ok(()))
+            }
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(Err(Full))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether so much is staged that it should be written before more is received.
+    pub(in crate::pipeline) const fn is_heavy(&self) -> bool {
+        self.writer.staged() >= HEAVY
+    }
+
+    /// Writes what is staged and reports the tail. `false`: the log is full.
+    pub(in crate::pipeline) fn flush(&mut self, ledger: &SharedLedger) -> Result<bool, Failure> {
+        let outcome = self.writer.flush();
+        ledger.lock().received(self.log.tail().into());
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => {
+                self.full = Some(error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends pending injections if no transaction is open. Those without space, and those beyond the limit of one boundary,
+    /// follow at the next boundary.
+    pub(in crate::pipeline) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
+        if self.open || !ledger.lock().has_to_inject() {
+            return Ok(());
+        }
+        let pending = ledger.lock().to_inject();
+        let mut bytes = 0;
+        for injection in pending {
+            if bytes >= INJECT_AT_ONCE {
+                return Ok(());
+            }
+            self.records.clear();
+            let position = match self.make(&injection) {
+                Ok(position) => position,
+                Err(error) => {
+                    self.log_unreadable(&error);
+                    continue;
+                }
+            };
+            bytes += self.records.size();
+            let appended =
+                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records);
+            match appended {
+                Err(error) if error.is_full() => return Ok(()),
+                appended => self.frame = appended?,
+            }
+            ledger.lock().injected(self.frame, injection);
+        }
+        Ok(())
+    }
+
+    /// Logs, at most once a minute, that retries wait for the dead-letter file. Receiving does not wait for it.
+    fn log_unreadable(&mut self, error: &DiskError) {
+        let now = time::now();
+        if self.logged_unreadable.is_none_or(|last| now.duration_since(last) >= LOG_AGAIN) {
+            self.logged_unreadable = Some(now);
+            tracing::error!(
+                event = "dead_letters_unreadable", %error, file = %self.log.config().directory.path_of(FILE_NAME).display(),
+                hint = "Make the user that runs Forebay the owner of this file.",
+                "cannot read the dead-letter file; retries wait"
+            );
+        }
+    }
+
+    /// Makes the records of an injection. If a dead letter is missing or cannot be retried, the frame is empty.
+    fn make(&mut self, injection: &Injection) -> Result<Position, DiskError> {
+        if let Some(position) = injection::write(injection, self.translator.source(), &mut self.records) {
+            return Ok(position);
+        }
+        let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
+        let directory = &self.log.config().directory;
+        let lines = worker::find(directory, letter)?;
+        let tools = retry::RetryTools { translator: &self.translator, source: &*self.source };
+        let made = lines.map(|lines| retry::records(&lines, tools, &mut self.records));
+        match made {
+            Some(Ok(position)) => return Ok(position),
+            Some(Err(error)) => {
+                tracing::error!(
+                    event = "dead_letter_not_retried", letter = %letter.letter, %error, hint = error.hint(),
+                    "dead letter cannot be retried"
+                );
+            }
+            None => tracing::error!(
+                event = "dead_letter_not_retried", letter = %letter.letter,
+                "dead letter to retry is not in the file"
+            ),
+        }
+        self.records.clear();
+        Ok(Position::default())
+    }
+
+    /// Notes that the transaction is complete. Injections now stand between two transactions.
+    pub(in crate::pipeline) const fn complete(&mut self) {
+        self.open = false;
+    }
+
+    /// The last frame appended, staged or written.
+    pub(in crate::pipeline) const fn frame(&self) -> FrameNo {
+        self.frame
+    }
+
+    /// Waits until segments were deleted since the last flush. Cancel-safe.
+    pub(in crate::pipeline) async fn room(&mut self) {
+        self.writer.room().await;
+    }
+
+    /// Logs, at most once a minute, that the log is full, and which lanes are the reason. Returns whether it did.
+    pub(in crate::pipeline) fn say_full(&mut self, behind: Option<&Behind>) -> bool {
+        let reason = self.full.take().unwrap_or_else(|| "the log is full".to_owned());
+        let now = time::now();
+        let say = self.logged_full.is_none_or(|last| now.duration_since(last) >= LOG_AGAIN);
+        if say {
+            self.logged_full = Some(now);
+            tracing::error!(
+                event = "source_paused",
+                reason,
+                lanes = behind.map(|behind| behind.lanes.as_str()),
+                shard = behind.and_then(|behind| behind.shard.as_deref()),
+                "buffer full; source paused, PostgreSQL retains WAL. Resumes when space is available"
+            );
+        }
+        say
+    }
+}
+
+/// Most bytes of records that always fit into a frame, and the frame into an empty log.
+pub fn frame_max(log: &Log) -> usize {
+    const AROUND: usize = 64 << 10;
+    usize::try_from(log.config().max_size).unwrap_or(usize::MAX).min(Records::LIMIT) - AROUND
+}
+
+/// The dead letter of a change that was just received.
+fn letter<'a>(
+    change: &Change<'a>,
+    epoch: u16,
+    table: &'a str,
+    context: Option<&'a TransactionContext>,
+    reason: &'a str,
+    hint: Option<&'a str>,
+) -> ChangeEntry<'a> {
+    ChangeEntry {
+        epoch,
+        place: change.place,
+        rule: None,
+        table: Some(table),
+        relation: Some(change.relation),
+        context,
+        reason,
+        hint,
+        size: change.raw.len() as u64,
+        raw: change.raw,
+        raw_in: None,
+    }
+}
+
+#[cfg(test)]
+pub(in crate::pipeline) mod tests;

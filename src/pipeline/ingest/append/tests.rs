@@ -1,0 +1,142 @@
+//! What is appended, and what is not.
+
+use std::path::Path;
+
+use super::*;
+use crate::buffer::checkpoint::{Checkpoint, Mark, Phase, Retry};
+use crate::buffer::disk::Directory;
+use crate::buffer::ledger::Ledger;
+use crate::buffer::log::LogConfig;
+use crate::change::{Relation, ReplicaIdentity};
+use crate::config::{ConfirmAfter, Tables};
+use crate::dead_letter::FILE_NAME;
+use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::letter_id::LetterId;
+use crate::position::CommitSeq;
+use crate::source::postgres::redecode::Pgoutput;
+use crate::translate::TranslateSettings;
+
+/// An appender over an empty log.
+pub(in crate::pipeline) fn appender(directory: &Path, tables: Tables) -> (Arc<Log>, Appender) {
+    let directory = Directory::open(directory).unwrap();
+    let scan = Log::scan(&directory, Mark::default(), FrameNo(0)).unwrap();
+    let settings = TranslateSettings { tables, ..TranslateSettings::default() };
+    let (log, writer) = Log::open(LogConfig::new(directory, 16 << 20), FrameNo(0), scan).unwrap();
+    (
+        Arc::clone(&log),
+        Appender::new(log, writer, Translator::new("urn:forebay:lab", 0, settings), Arc::new(Pgoutput)),
+    )
+}
+
+#[test]
+fn unreadable_change_of_excluded_table_is_no_dead_letter() {
+    let directory = tempfile::tempdir().unwrap();
+    let tables = Tables { exclude: vec!["lab.blobs".into()], ..Tables::default() };
+    let (_log, mut appender) = appender(directory.path(), tables);
+    for (table, letters) in [("blobs", 0), ("plates", 1)] {
+        let relation = Relation {
+            oid: 5,
+            schema: "lab".into(),
+            table: table.into(),
+            identity: ReplicaIdentity::Default,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            absent: Vec::new(),
+            unknown: None,
+        };
+        let place = ChangePlace {
+            transaction: Transaction::default(),
+            index: 0,
+            record: CommitSeq::new(400),
+            nth: 0,
+        };
+        let relation = Some(&relation);
+        appender.quarantine(&Unreadable { place, relation, table: None, reason: "x", size: 1, raw: b"x" });
+        assert_eq!(appender.records.len(), letters, "{table}");
+    }
+}
+
+fn ledger(injections: Vec<Injection>) -> SharedLedger {
+    let identity = Identity {
+        source: SourceIdentity::Replication(ReplicationIdentity {
+            system_id: "7".into(),
+            timeline: 1,
+            database: "lab".into(),
+            slot: "s".into(),
+            publication: "p".into(),
+        }),
+        name: "urn:forebay:lab".into(),
+        stream: None,
+        lane_hash: "x".into(),
+    };
+    let checkpoint =
+        Checkpoint { injections, ..Checkpoint::fresh(identity, Phase::Running, 0, CommitSeq::ZERO) };
+    SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never))
+}
+
+/// A letter's line, with an event of about so many bytes, and its retry.
+fn letter(name: &str, offset: usize, size: usize) -> (String, Injection) {
+    let letter = LetterId::of_text(name);
+    let head =
+        format!("{{\"id\":\"{letter}\",\"frame\":1,\"part\":0,\"type\":\"t\",\"key\":\"k\",\"reason\":\"r\"");
+    let line = format!("{head},\"event\":{{\"sequence\":\"x\",\"data\":\"{}\"}}}}\n", "x".repeat(size));
+    let offset = u64::try_from(offset).unwrap();
+    let retry =
+        Retry { letter, event_type: "t".into(), offset, raw_offset: None, frame: None, settled: false };
+    (line, Injection::Retry(retry))
+}
+
+#[test]
+fn unreadable_dead_letter_file_does_not_stop_ingest() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (line, retry) = letter("a", 0, 1);
+    let gap = Injection::Gap {
+        epoch: 0,
+        from: None,
+        to: CommitSeq::new(5),
+        reason: "x".into(),
+        at: 0,
+        skipped: None,
+    };
+    let ledger = ledger(vec![retry, gap]);
+    let path = directory.path().join(FILE_NAME);
+    std::fs::create_dir(&path).unwrap();
+    for _ in 0..2 {
+        appender.inject(&ledger).unwrap();
+        assert_eq!(appender.frame(), FrameNo(1), "what can be injected is");
+    }
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, line).unwrap();
+    appender.inject(&ledger).unwrap();
+    assert_eq!((appender.frame(), ledger.lock().has_to_inject()), (FrameNo(2), false));
+}
+
+#[test]
+fn oversize_dead_letter_does_not_stop_ingest() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (line, retry) = letter("large", 0, 17 << 20);
+    std::fs::write(directory.path().join(FILE_NAME), line).unwrap();
+    let ledger = ledger(vec![retry]);
+    appender.inject(&ledger).unwrap();
+    assert!(appender.frame() == FrameNo(1) && appender.records.is_empty());
+}
+
+#[test]
+fn bulk_retry_keeps_replication_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, mut appender) = appender(directory.path(), Tables::default());
+    let (mut file, mut injections) = (String::new(), Vec::new());
+    for name in ["a", "b", "c"] {
+        let (line, injection) = letter(name, file.len(), 3 << 20);
+        file.push_str(&line);
+        injections.push(injection);
+    }
+    std::fs::write(directory.path().join(FILE_NAME), file).unwrap();
+    let ledger = ledger(injections);
+    for (frame, more) in [(2, true), (3, false)] {
+        appender.inject(&ledger).unwrap();
+        assert_eq!((appender.frame(), ledger.lock().has_to_inject()), (FrameNo(frame), more));
+    }
+}

@@ -1,0 +1,52 @@
+//! Decides when to list the shards of the stream. The right to do so is optional: without it, and until there is a response,
+//! the boundaries of shards are learned from the responses to PutRecords.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sink::lanes::Lanes;
+use crate::sink::{PutError, ShardRange};
+
+/// Shortest time between two lists. The service allows far more.
+const EVERY: Duration = Duration::from_secs(10);
+/// Shortest time after a failure, because the right is often missing.
+const AGAIN: Duration = Duration::from_mins(10);
+
+/// When to list the shards, and whether the last attempt failed.
+#[derive(Debug)]
+pub(super) struct ShardWatch {
+    not_before: Instant,
+    failed: bool,
+}
+
+impl ShardWatch {
+    pub(super) fn new() -> Self {
+        Self { not_before: Instant::now(), failed: false }
+    }
+
+    /// When to list the shards; `None` if the ranges of all shards are known.
+    pub(super) fn due(&self, lanes: &Lanes) -> Option<Instant> {
+        lanes.wants_ranges().then_some(self.not_before)
+    }
+
+    /// The shards were listed, or that failed.
+    pub(super) fn asked(&mut self, result: Result<Vec<ShardRange>, PutError>, lanes: &mut Lanes) {
+        let now = Instant::now();
+        match result {
+            Ok(ranges) => {
+                (self.not_before, self.failed) = (now + EVERY, false);
+                lanes.know_shards(&ranges, now);
+            }
+            Err(error) => {
+                self.not_before = now + AGAIN;
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::info!(
+                        event = "shards_not_listed", %error,
+                        "cannot list shards; learning their ranges from responses"
+                    );
+                }
+            }
+        }
+    }
+}

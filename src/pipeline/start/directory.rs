@@ -1,0 +1,215 @@
+//! The buffer directory at a start: locked, read, and opened as was decided.
+
+use std::sync::Arc;
+
+use crate::buffer::checkpoint::{Checkpoint, CheckpointError, CheckpointFile, Phase};
+use crate::buffer::disk::{Directory, DirectoryLock};
+use crate::buffer::ledger::{Ledger, SharedLedger};
+use crate::buffer::log::{Log, LogConfig};
+use crate::buffer::salvage;
+use crate::buffer::scan::Scan;
+use crate::buffer::writer::Writer;
+use crate::config::{Config, ConfirmAfter};
+use crate::failure::Failure;
+use crate::pipeline::start::recover::{LogState, Start};
+use crate::position::{FrameNo, Transaction};
+
+/// The buffer directory, locked and read. Nothing in it is changed yet.
+#[derive(Debug)]
+pub struct LockedDirectory {
+    /// Its descriptor.
+    pub directory: Directory,
+    /// Held as long as the process lives.
+    pub lock: DirectoryLock,
+    /// The checkpoint file.
+    pub file: CheckpointFile,
+    /// Its checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// The state of the log.
+    pub scan: Scan,
+    /// Whether there are any segments.
+    pub any: bool,
+    /// The last transaction in the log and its epoch, durable or not. Read only after an unclean stop.
+    pub seen: Option<(u16, Transaction)>,
+    /// Whether the last stop was clean.
+    pub clean: bool,
+    /// Whether this process has written a checkpoint.
+    noted: bool,
+    /// The setting in force.
+    pub confirm_after: ConfirmAfter,
+}
+
+impl LockedDirectory {
+    /// Creates the directory if it does not exist, locks it, and reads checkpoint and log.
+    ///
+    /// # Errors
+    /// Another process uses it, the disk fails, or the checkpoint is damaged.
+    pub fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_with(config, CheckpointFile::open)
+    }
+
+    /// As [`open`](Self::open), for an adoption: a checkpoint file without a valid copy is renamed, and a log without a checkpoint
+    /// is used as far as it can be read.
+    ///
+    /// # Errors
+    /// Another process uses it, or the disk fails.
+    pub fn open_to_adopt(config: &Config) -> Result<Self, Failure> {
+        let mut locked = Self::open_with(config, |directory| {
+            CheckpointFile::put_damaged_aside(directory)?;
+            CheckpointFile::open(directory)
+        })?;
+        if locked.checkpoint.is_none() && locked.any {
+            let watermark = locked.scan.before_first();
+            locked.scan = Log::scan(&locked.directory, watermark, FrameNo(u64::MAX))?;
+        }
+        Ok(locked)
+    }
+
+    fn open_with(
+        config: &Config,
+        checkpoint: impl FnOnce(&Directory) -> Result<(CheckpointFile, Option<Checkpoint>), CheckpointError>,
+    ) -> Result<Self, Failure> {
+        let directory = Directory::create(&config.buffer.dir)?;
+        let lock = DirectoryLock::acquire(&directory)?;
+        let confirm_after = confirm_after(config, &directory);
+        let (file, checkpoint) = checkpoint(&directory)?;
+        let (watermark, durable) =
+            checkpoint.as_ref().map_or_else(Default::default, |found| (found.watermark, found.durable.frame));
+        let scan = Log::scan(&directory, watermark, durable)?;
+        let any = scan.any();
+        let clean = checkpoint.as_ref().is_none_or(|found| found.clean);
+        let seen = if clean { None } else { Log::last_seen(&directory)? };
+        Ok(Self { directory, lock, file, checkpoint, scan, any, seen, clean, noted: false, confirm_after })
+    }
+
+    /// Makes all durable frames readable again, and returns how many were lost.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn salvage(&mut self) -> Result<u64, Failure> {
+        let Some(found) = self.checkpoint.as_ref().filter(|_| self.scan.damage.is_some()) else {
+            return Ok(0);
+        };
+        let lost = salvage::salvage(&self.directory, found.watermark.frame, found.durable.frame)?;
+        self.scan = Log::scan(&self.directory, found.watermark, found.durable.frame)?;
+        Ok(lost)
+    }
+
+    /// The epoch of the checkpoint; without one, that of the last readable change.
+    pub fn known_epoch(&self) -> u16 {
+        let in_log = || self.scan.good.position.map_or(0, |position| position.epoch);
+        self.checkpoint.as_ref().map_or_else(in_log, |found| found.epoch)
+    }
+
+    /// Whether nothing was ever received into it.
+    pub fn is_first_start(&self) -> bool {
+        self.checkpoint.as_ref().is_none_or(|found| found.phase == Phase::Creating)
+    }
+
+    /// Writes a checkpoint if it differs. The first one of a process is always written: after a failed fsync, the one found may be
+    /// only in the page cache.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be written.
+    pub fn note(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        if !self.noted || self.checkpoint.as_ref() != Some(checkpoint) {
+            self.file.write(checkpoint)?;
+            self.noted = true;
+            self.checkpoint = Some(checkpoint.clone());
+        }
+        Ok(())
+    }
+
+    /// Input of [`recover`](super::recover).
+    pub fn log_state(&self) -> LogState {
+        let damage = self.scan.damage.as_ref().map(ToString::to_string);
+        LogState { good: self.scan.good.mark(), damage, any: self.any, seen: self.seen }
+    }
+}
+
+fn confirm_after(config: &Config, directory: &Directory) -> ConfirmAfter {
+    let volatile = directory.volatile_kind();
+    let setting = config.buffer.confirm_after(volatile.is_some());
+    if let (Some(kind), None) = (volatile, config.buffer.confirm_after_written) {
+        tracing::warn!(
+        event = "buffer_on_volatile_storage",
+                    directory = %directory.path().display(), kind,
+                    hint = "Put buffer.dir on a disk that outlives the process. If it is one, set confirm_after = \"5s\".",
+                    "confirm_after defaults to \"never\": buffer.dir is on volatile storage, so a stream outage retains WAL in PostgreSQL"
+                );
+    }
+    setting
+}
+
+/// Everything that the loops need.
+#[derive(Debug)]
+pub struct Started {
+    /// Held as long as the process lives.
+    pub lock: DirectoryLock,
+    /// For the checkpointer.
+    pub file: CheckpointFile,
+    /// For both loops.
+    pub ledger: SharedLedger,
+    /// For both loops.
+    pub log: Arc<Log>,
+    /// For the ingest loop.
+    pub writer: Writer,
+    /// The setting in force.
+    pub confirm_after: ConfirmAfter,
+    /// Whether the source was checked. If not, its first response is checked as at a start.
+    pub asked: bool,
+    /// Whether this process has created the slot and publication of the source.
+    pub made_source: bool,
+}
+
+/// The decision. If it changes the checkpoint, that is written.
+#[derive(Debug)]
+pub struct Decided {
+    /// To begin with.
+    pub checkpoint: Checkpoint,
+    /// Everything in the log beyond this frame is truncated.
+    pub truncate_after: FrameNo,
+    /// As [`Started::asked`].
+    pub asked: bool,
+    /// As [`Started::made_source`].
+    pub made_source: bool,
+}
+
+/// Begins without the source, as [`alone`](crate::pipeline::start::recover::alone) has decided.
+///
+/// # Errors
+/// The checkpoint cannot be written.
+pub fn decide_alone(directory: &mut LockedDirectory, start: Start) -> Result<Decided, Failure> {
+    directory.note(&start.checkpoint)?;
+    Ok(Decided {
+        checkpoint: start.checkpoint,
+        truncate_after: start.truncate_after,
+        asked: false,
+        made_source: false,
+    })
+}
+
+/// Truncates the log as decided and hands everything to its owner.
+///
+/// # Errors
+/// The disk fails.
+pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Result<Started, Failure> {
+    let LockedDirectory { directory, lock, file, scan, clean, confirm_after, .. } = locked;
+    let layout = LogConfig::new(directory, config.buffer.max_size);
+    let (log, writer) = Log::open(layout, decided.truncate_after, scan)?;
+    let mut ledger = Ledger::new(decided.checkpoint, confirm_after);
+    if !clean {
+        ledger.doubt();
+    }
+    let ledger = SharedLedger::new(ledger);
+    Ok(Started {
+        lock,
+        file,
+        ledger,
+        log,
+        writer,
+        confirm_after,
+        asked: decided.asked,
+        made_source: decided.made_source,
+    })
+}

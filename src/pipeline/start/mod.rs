@@ -1,0 +1,7 @@
+//! Start-up of the source-independent half: opens the buffer directory and prepares the two loops. The source itself decides
+//! whether it continues the known history.
+
+pub mod directory;
+pub mod recover;
+
+pub use self::directory::{Decided, LockedDirectory, Started};

@@ -1,0 +1,464 @@
+//! A snapshot of the status: plain fields, computed at one point in time. Pure.
+//!
+//! The names of the fields are those of `/status` and stay as they are.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
+use crate::buffer::ledger::Reached;
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::sink::lanes::Lag;
+use crate::sink::rate::Summary;
+use crate::time;
+
+/// After this time without progress the process is not ready, so a probe every few seconds sees it within 15 s. A healthy server
+/// sends something at least every 10 s, because keepalives are requested.
+const STALLED_AFTER: Duration = Duration::from_secs(12);
+
+/// Everything, at one point in time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// `name` of the configuration.
+    pub name: String,
+    /// Version of the program.
+    pub version: &'static str,
+    /// When the process started.
+    pub started_at: String,
+    /// How long ago that was.
+    pub uptime_seconds: f64,
+    /// Whether it does its work: no finding is a blocker.
+    pub ready: bool,
+    /// Problems; empty if there are none.
+    pub findings: Vec<Diagnosis>,
+    /// From the database into the buffer.
+    pub ingest: Ingest,
+    /// The buffer, once it is open.
+    pub buffer: Option<Buffer>,
+    /// From the buffer into the stream.
+    pub publish: Publish,
+    /// The replication slot and the publication.
+    pub slot: SourceReport,
+}
+
+/// From the database into the buffer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ingest {
+    /// Whether the replication stream is open.
+    pub connected: bool,
+    /// Since when.
+    pub connected_at: Option<String>,
+    /// Why it is not.
+    pub error: Option<String>,
+    /// How long the server has sent nothing.
+    pub silent_seconds: Option<f64>,
+    /// Whether the log is full, so that the source is not read.
+    pub paused: bool,
+    /// Since when.
+    pub paused_at: Option<String>,
+    /// Highest position confirmed to the server in this process, as an LSN.
+    pub confirmed_lsn: Option<String>,
+    /// The same as a byte address.
+    #[serde(skip)]
+    pub confirmed_bytes: Option<u64>,
+    /// When it was confirmed.
+    pub confirmed_at: Option<String>,
+}
+
+/// The buffer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Buffer {
+    /// Size of the log on disk.
+    pub bytes: u64,
+    /// `buffer.max_size`.
+    pub max_bytes: u64,
+    /// Changes received and not published.
+    pub unpublished_frames: u64,
+    /// Position of the last change received: epoch, commit LSN, ordinal.
+    pub received_position: Option<String>,
+    /// When its transaction was committed.
+    pub received_commit_at: Option<String>,
+    /// Position up to which everything is published.
+    pub published_position: Option<String>,
+}
+
+/// From the buffer into the stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Publish {
+    /// Whether the stream accepts records, as far as is known.
+    pub available: bool,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// Whether the stream's settings can be read.
+    pub described: bool,
+    /// When a record was last acknowledged.
+    pub acknowledged_at: Option<String>,
+    /// How long something has waited without any acknowledgement.
+    pub waiting_seconds: f64,
+    /// When the oldest unpublished change was committed.
+    pub oldest_unpublished_commit_at: Option<String>,
+    /// How long ago that was; 0 if everything is published.
+    pub oldest_unpublished_seconds: f64,
+    /// Whether publishing is halted before a poison record.
+    pub halted: bool,
+    /// Requests without an answer.
+    pub requests_in_flight: usize,
+    /// Bytes of the log that are read ahead of the watermark.
+    pub window_bytes: usize,
+    /// Lanes that wait after a refusal.
+    pub lanes_paused: usize,
+    /// Lanes that a catch-up reader serves.
+    pub lanes_detached: usize,
+    /// Lag of the slowest of them in frames.
+    pub lanes_behind_frames: u64,
+    /// Age of their oldest unpublished change.
+    pub lanes_behind_seconds: f64,
+    /// Shards with a reduced rate.
+    pub shards_limited: usize,
+    /// Of these, shards that accept nothing.
+    pub shards_refusing: usize,
+    /// Lowest rate in force, records a second; 0 if none is.
+    pub shard_rate_lowest_records: f64,
+    /// Lowest rate in force, bytes a second; 0 if none is.
+    pub shard_rate_lowest_bytes: f64,
+}
+
+/// The replication slot and the publication.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceReport {
+    /// When they were checked last.
+    pub looked_at: Option<String>,
+    /// WAL that PostgreSQL retains for the slot.
+    pub retained_wal_bytes: Option<u64>,
+    /// WAL after the slot's confirmed position.
+    pub unconfirmed_wal_bytes: Option<u64>,
+    /// Tables that left the publication since the start.
+    pub tables_gone: usize,
+    /// Tables of `source.tables` that the publication does not send.
+    pub tables_missing: usize,
+    /// Whether they can be checked.
+    pub watched: bool,
+}
+
+/// State of the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BufferFacts {
+    pub(super) bytes: u64,
+    pub(super) max_bytes: u64,
+    pub(super) received: Reached,
+    pub(super) published: Reached,
+}
+
+/// The parts of the status.
+#[derive(Clone, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) name: &'a str,
+    pub(super) started: Moment,
+    pub(super) ingest: IngestStatus,
+    pub(super) publish: PublishStatus,
+    pub(super) source: SourceStatus,
+    pub(super) buffer: Option<BufferFacts>,
+}
+
+impl Facts<'_> {
+    /// The report at a point in time.
+    pub(super) fn report(self, now: Instant) -> Report {
+        let mut findings = Vec::new();
+        findings.extend(self.source(now));
+        findings.extend(self.stream(now).or_else(|| self.refused()));
+        findings.extend(self.halted());
+        findings.extend(self.full(now));
+        Report {
+            name: self.name.to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: text(self.started.micros),
+            uptime_seconds: self.started.age(now).as_secs_f64(),
+            ready: findings.iter().all(|finding| finding.severity < Severity::Blocker),
+            findings,
+            ingest: self.ingest(now),
+            buffer: self.buffer.map(buffer),
+            publish: self.publish(now),
+            slot: SourceReport {
+                looked_at: self.source.looked.map(|moment| text(moment.micros)),
+                retained_wal_bytes: self.source.retained_bytes.map(|(retained, _)| retained),
+                unconfirmed_wal_bytes: self.source.retained_bytes.map(|(_, unconfirmed)| unconfirmed),
+                tables_gone: self.source.tables_gone,
+                tables_missing: self.source.tables_missing,
+                watched: self.source.watched,
+            },
+        }
+    }
+
+    fn source(&self, now: Instant) -> Option<Diagnosis> {
+        let ingest = &self.ingest;
+        if ingest.connected.is_none() {
+            let reason = ingest.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+            return Some(Diagnosis::blocker("source", format!("the replication stream is not open{reason}")));
+        }
+        let silence = self.silence(now).filter(|silence| *silence >= STALLED_AFTER)?;
+        let fact = format!("nothing has been received from the database for {} s", silence.as_secs());
+        Some(Diagnosis::blocker("source", fact))
+    }
+
+    /// How long nothing has come although the loop reads.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        let reads = self.ingest.connected.is_some() && self.ingest.paused.is_none();
+        self.ingest.heard.filter(|_| reads).map(|heard| now.saturating_duration_since(heard))
+    }
+
+    fn waiting(&self, now: Instant) -> Duration {
+        self.publish.waiting.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    fn stream(&self, now: Instant) -> Option<Diagnosis> {
+        let publish = &self.publish;
+        if let Some(reason) = &publish.unavailable {
+            return Some(Diagnosis::blocker("stream", format!("Kinesis is unavailable: {reason}")));
+        }
+        if !publish.begun {
+            return Some(Diagnosis::blocker("stream", "the stream has not been described yet"));
+        }
+        let waiting = self.waiting(now);
+        // A halt has a finding of its own.
+        if waiting < STALLED_AFTER || publish.halted {
+            return None;
+        }
+        let reason = publish.refused.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let fact = format!("Kinesis has acknowledged nothing for {} s{reason}", waiting.as_secs());
+        Some(Diagnosis::blocker("stream", fact))
+    }
+
+    /// Some keys have been rejected for long, while others are accepted.
+    fn refused(&self) -> Option<Diagnosis> {
+        let publish = &self.publish;
+        let age = publish.oldest.map_or(0.0, age_of);
+        if publish.refused_keys == 0 || age < STALLED_AFTER.as_secs_f64() || publish.halted {
+            return None;
+        }
+        let reason = publish.refused.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let fact = format!(
+            "some keys are refused, the oldest change for {age:.0} s{reason}; others are published (keys refused: {})",
+            publish.refused_keys
+        );
+        Some(Diagnosis::warning("stream", fact))
+    }
+
+    fn halted(&self) -> Option<Diagnosis> {
+        let fact = "publishing is halted before a record that cannot leave (on_poison = \"stop\")";
+        self.publish.halted.then(|| Diagnosis::blocker("publish", fact).with_command("forebay dlq list"))
+    }
+
+    /// A full log whose backlog drains is no blocker: segments are reclaimed, and the slot confirmed, about once a second.
+    /// One that stays full while nothing is confirmed fills the database's disk.
+    fn full(&self, now: Instant) -> Option<Diagnosis> {
+        let full = self.ingest.paused?;
+        let since = self.ingest.confirmed.map_or(full.at, |(_, confirmed)| confirmed.at.max(full.at));
+        if now.saturating_duration_since(since) < STALLED_AFTER {
+            return Some(Diagnosis::warning("buffer", "the log is full; the source is paused"));
+        }
+        Some(Diagnosis::blocker("buffer", "the log is full and does not drain; PostgreSQL retains WAL"))
+    }
+
+    fn ingest(&self, now: Instant) -> Ingest {
+        let ingest = &self.ingest;
+        Ingest {
+            connected: ingest.connected.is_some(),
+            connected_at: ingest.connected.map(|moment| text(moment.micros)),
+            error: ingest.error.clone(),
+            silent_seconds: self.silence(now).map(|silence| silence.as_secs_f64()),
+            paused: ingest.paused.is_some(),
+            paused_at: ingest.paused.map(|moment| text(moment.micros)),
+            confirmed_lsn: ingest.confirmed.map(|(lsn, _)| lsn.to_string()),
+            confirmed_bytes: ingest.confirmed.map(|(lsn, _)| lsn.get()),
+            confirmed_at: ingest.confirmed.map(|(_, moment)| text(moment.micros)),
+        }
+    }
+
+    fn publish(&self, now: Instant) -> Publish {
+        let publish = &self.publish;
+        let Lag { lanes, frames, oldest } = publish.lag;
+        let Summary { limited, stuck, lowest } = publish.rates;
+        let [records, bytes] = lowest.unwrap_or_default();
+        let unavailable = self.stream(now);
+        Publish {
+            available: unavailable.is_none(),
+            reason: unavailable.map(|finding| finding.fact),
+            described: publish.described,
+            acknowledged_at: publish.acknowledged.map(|moment| text(moment.micros)),
+            waiting_seconds: self.waiting(now).as_secs_f64(),
+            oldest_unpublished_commit_at: publish.oldest.map(text),
+            oldest_unpublished_seconds: publish.oldest.map_or(0.0, age_of),
+            halted: publish.halted,
+            requests_in_flight: publish.in_flight,
+            window_bytes: publish.window_bytes,
+            lanes_paused: publish.paused_lanes,
+            lanes_detached: lanes,
+            lanes_behind_frames: frames,
+            lanes_behind_seconds: oldest.map_or(0.0, age_of),
+            shards_limited: limited,
+            shards_refusing: stuck,
+            shard_rate_lowest_records: records,
+            shard_rate_lowest_bytes: bytes,
+        }
+    }
+}
+
+fn buffer(facts: BufferFacts) -> Buffer {
+    let BufferFacts { bytes, max_bytes, received, published } = facts;
+    Buffer {
+        bytes,
+        max_bytes,
+        unpublished_frames: received.mark.frame.0.saturating_sub(published.mark.frame.0),
+        received_position: received.mark.position.map(|position| position.to_string()),
+        received_commit_at: received.transaction.map(|transaction| text(transaction.time)),
+        published_position: published.mark.position.map(|position| position.to_string()),
+    }
+}
+
+/// Microseconds since the Unix epoch, as RFC 3339.
+fn text(micros: i64) -> String {
+    let mut out = Vec::new();
+    time::write_rfc3339(&mut out, micros);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Seconds since then by the wall clock; 0 for the future, as the database's clock may be ahead.
+fn age_of(micros: i64) -> f64 {
+    let age = time::now_micros().saturating_sub(micros).max(0);
+    Duration::from_micros(age.unsigned_abs()).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::CommitSeq;
+
+    /// A process that works, 1,000 s after its start.
+    fn facts(start: Instant) -> Facts<'static> {
+        let moment = |seconds| Moment { at: start + Duration::from_secs(seconds), micros: 0 };
+        Facts {
+            name: "lab",
+            started: moment(0),
+            ingest: IngestStatus {
+                connected: Some(moment(1)),
+                heard: Some(start + Duration::from_secs(995)),
+                confirmed: Some((CommitSeq::new(1), moment(999))),
+                ..IngestStatus::default()
+            },
+            publish: PublishStatus { begun: true, described: true, ..PublishStatus::default() },
+            source: SourceStatus::default(),
+            buffer: None,
+        }
+    }
+
+    type Case = (&'static str, fn(&mut Facts<'_>, Instant), Option<&'static str>);
+
+    fn at(start: Instant, seconds: u64) -> Moment {
+        Moment { at: start + Duration::from_secs(seconds), micros: 0 }
+    }
+
+    /// Changes the facts, and expects one blocker with this text, or none.
+    fn expect(cases: &[Case]) {
+        let start = Instant::now();
+        for (name, change, expected) in cases {
+            let mut facts = facts(start);
+            change(&mut facts, start);
+            let report = facts.report(start + Duration::from_secs(1_000));
+            let blockers: Vec<_> =
+                report.findings.iter().filter(|one| one.severity == Severity::Blocker).collect();
+            assert_eq!(report.ready, expected.is_none(), "{name}: {blockers:?}");
+            assert_eq!(blockers.len(), usize::from(expected.is_some()), "{name}: {blockers:?}");
+            if let (Some(expected), Some(found)) = (expected, blockers.first()) {
+                assert!(found.fact.contains(expected), "{name}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_that_is_not_heard_of_is_a_blocker() {
+        expect(&[
+            ("well", |_, _| {}, None),
+            ("not connected", |facts, _| facts.ingest.connected = None, Some("is not open")),
+            (
+                "silent",
+                |facts, start| facts.ingest.heard = Some(at(start, 980).at),
+                Some("database for 20 s"),
+            ),
+            (
+                "silent because paused",
+                |facts, start| {
+                    facts.ingest.heard = Some(at(start, 900).at);
+                    facts.ingest.paused = Some(at(start, 995));
+                },
+                None,
+            ),
+        ]);
+    }
+
+    #[test]
+    fn stream_without_progress_is_a_blocker() {
+        expect(&[
+            ("never described", |facts, _| facts.publish.begun = false, Some("not been described")),
+            (
+                "unavailable",
+                |facts, _| facts.publish.unavailable = Some("no".to_owned()),
+                Some("unavailable: no"),
+            ),
+            ("busy", |facts, start| facts.publish.waiting = Some(at(start, 990).at), None),
+            (
+                "refused",
+                |facts, start| {
+                    facts.publish.waiting = Some(at(start, 985).at);
+                    facts.publish.refused = Some("throttled".to_owned());
+                },
+                Some("acknowledged nothing for 15 s: throttled"),
+            ),
+            (
+                "some keys refused",
+                |facts, _| (facts.publish.refused_keys, facts.publish.oldest) = (1, Some(0)),
+                None,
+            ),
+            ("halted", |facts, _| facts.publish.halted = true, Some("halted")),
+            (
+                "halted for long",
+                |facts, start| {
+                    facts.publish.halted = true;
+                    facts.publish.waiting = Some(at(start, 0).at);
+                },
+                Some("halted"),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn full_log_is_a_blocker_unless_it_drains() {
+        expect(&[
+            ("draining", |facts, start| facts.ingest.paused = Some(at(start, 10)), None),
+            (
+                "for a moment",
+                |facts, start| {
+                    facts.ingest.paused = Some(at(start, 995));
+                    facts.ingest.confirmed = Some((CommitSeq::new(1), at(start, 10)));
+                },
+                None,
+            ),
+            (
+                "stuck",
+                |facts, start| {
+                    facts.ingest.paused = Some(at(start, 100));
+                    facts.ingest.confirmed = Some((CommitSeq::new(1), at(start, 10)));
+                },
+                Some("does not drain"),
+            ),
+            (
+                "never confirmed",
+                |facts, start| {
+                    facts.ingest.paused = Some(at(start, 100));
+                    facts.ingest.confirmed = None;
+                },
+                Some("does not drain"),
+            ),
+        ]);
+    }
+}

@@ -1,0 +1,103 @@
+//! The body of a `PutRecords` request, written straight from the lent bytes. Pure.
+//!
+//! The SDK's own way there copies every record into an entry, and the entries into JSON through a serializer that learns
+//! the shape as it goes; measured, that is half of what publishing costs. The format is fixed by the service (awsJson1.1):
+//!
+//! ```json
+//! {"StreamName":"…","StreamARN":"…","Records":[{"Data":"<base64>","PartitionKey":"…"},…]}
+//! ```
+
+use base64_simd::STANDARD;
+
+use crate::json;
+use crate::sink::Outgoing;
+
+/// What a record takes beside its data and key: names, quotes, and room for a few escapes.
+const AROUND: usize = 40;
+
+/// A partition key is not UTF-8, which Kinesis would not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a partition key is not UTF-8")]
+pub(super) struct NotUtf8;
+
+/// Where the records go: name, and ARN if it is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// `StreamName`.
+    pub name: &'a str,
+    /// `StreamARN`.
+    pub arn: Option<&'a str>,
+}
+
+/// Writes the body of a request with these records.
+///
+/// # Errors
+/// A key is not UTF-8.
+pub(super) fn put_records(target: Target<'_>, records: &[Outgoing]) -> Result<Vec<u8>, NotUtf8> {
+    let sizes = records.iter().map(|record| record.data.len().div_ceil(3) * 4 + record.key.len() + AROUND);
+    let mut body = Vec::with_capacity(sizes.sum::<usize>() + 256);
+    body.extend_from_slice(b"{\"StreamName\":");
+    json::write_string(&mut body, target.name);
+    if let Some(arn) = target.arn {
+        body.extend_from_slice(b",\"StreamARN\":");
+        json::write_string(&mut body, arn);
+    }
+    body.extend_from_slice(b",\"Records\":[");
+    for (nth, record) in records.iter().enumerate() {
+        body.extend_from_slice(if nth == 0 { b"{\"Data\":\"" } else { b",{\"Data\":\"" });
+        STANDARD.encode_append(&record.data, &mut body);
+        body.extend_from_slice(b"\",\"PartitionKey\":");
+        json::write_string_bytes(&mut body, &record.key).map_err(|_| NotUtf8)?;
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose;
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(key: &'static [u8], data: Vec<u8>) -> Outgoing {
+        Outgoing { key: Bytes::from_static(key), data: data.into() }
+    }
+
+    #[test]
+    fn request_body_is_valid_json_with_all_records() {
+        let keys: [&[u8]; 4] = [b"PLT-7", b"a \"quoted\\\" one\n", "ключ".as_bytes(), b"\x01"];
+        let records: Vec<_> =
+            keys.into_iter().zip(0..).map(|(key, nth)| record(key, (0..nth * 41).collect())).collect();
+        for arn in [None, Some("arn:aws:kinesis:eu-central-1:1:stream/lab")] {
+            let body = put_records(Target { name: "lab", arn }, &records).unwrap();
+            let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((read["StreamName"].as_str(), read["StreamARN"].as_str()), (Some("lab"), arn));
+            let read = read["Records"].as_array().unwrap();
+            assert_eq!(read.len(), records.len());
+            for (read, lent) in read.iter().zip(&records) {
+                let data = general_purpose::STANDARD.decode(read["Data"].as_str().unwrap()).unwrap();
+                assert_eq!(
+                    (data.as_slice(), read["PartitionKey"].as_str().unwrap().as_bytes()),
+                    (&*lent.data, &*lent.key)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn non_utf8_key_is_refused() {
+        let records = [record(b"good", vec![1]), record(b"\xFF", vec![2])];
+        assert_eq!(put_records(Target { name: "lab", arn: None }, &records), Err(NotUtf8));
+    }
+
+    #[test]
+    fn body_is_allocated_once() {
+        let records: Vec<_> =
+            (0..500).map(|_| record(b"0b3f6b0e-8a7f-5bd6-9d1c-7e3c1f0a9b11", vec![b'x'; 528])).collect();
+        let body = put_records(Target { name: "lab", arn: None }, &records).unwrap();
+        assert!(body.capacity() - body.len() < 16 << 10, "{} of {}", body.len(), body.capacity());
+    }
+}

@@ -1,0 +1,422 @@
+//! What the service says when it refuses: how it is sorted, and what a person can do about it.
+//!
+//! A message names what was tried, on which stream and where, the service's code, words and request id, and the next step.
+//! Nothing here is final: whatever the service refuses is tried again, one request at a time, for as long as it takes. Values
+//! that the service quotes are left out: they may be keys.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::RequestId as _;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::client::SendError;
+use super::clock::ServiceClock;
+use super::connect::{ConnectError, chain};
+use super::credentials::Credentials;
+use crate::sink::{PutError, Reply};
+
+/// What the service said against a request.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceReply<'a> {
+    /// Of HTTP.
+    pub(super) status: u16,
+    /// Without its namespace.
+    pub(super) code: Option<Cow<'a, str>>,
+    pub(super) message: Option<Cow<'a, str>>,
+    pub(super) request_id: Option<&'a str>,
+    pub(super) content_type: Option<&'a str>,
+    /// When it was said, as HTTP writes it.
+    pub(super) date: Option<&'a str>,
+}
+
+/// A request that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    /// The service's name of it.
+    pub operation: &'static str,
+    /// The stream, and where it is looked for.
+    pub place: Arc<str>,
+    /// What it is signed with: forgotten if the service does not take them.
+    pub credentials: Credentials,
+    /// The time it is signed with: corrected if the service does not take it.
+    pub clock: ServiceClock,
+}
+
+impl Tried {
+    /// The SDK reports this.
+    pub(super) fn failed<E>(&self, error: &SdkError<E>) -> PutError
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        if let SdkError::ServiceError(context) = error {
+            return self.rejected(&of_sdk(context.err().meta(), context.raw()));
+        }
+        if let SdkError::ResponseError(context) = error {
+            let raw = context.raw();
+            let stranger = stranger(raw.status().as_u16(), raw.headers().get("content-type"));
+            let (text, hint) =
+                stranger.map_or_else(|| (chain(error), AWAY), |stranger| (stranger, NOT_KINESIS));
+            return PutError::Unanswered(self.text(&text, hint));
+        }
+        match error {
+            SdkError::ConstructionFailure(_) => PutError::Refused(self.text(&chain(error), "")),
+            // Credentials are looked for before anything is sent; the SDK calls that a dispatch failure.
+            SdkError::DispatchFailure(context) if context.is_other() || context.is_user() => {
+                let text = chain(error);
+                if text.contains("credential") {
+                    PutError::Refused(self.text(&text, NO_CREDENTIALS))
+                } else if context.is_user() {
+                    PutError::Refused(self.text(&text, ""))
+                } else {
+                    PutError::Unanswered(self.text(&text, AWAY))
+                }
+            }
+            // Timeouts, connections refused or broken off. The SDK's enum may grow.
+            _ => PutError::Unanswered(self.text(&chain(error), AWAY)),
+        }
+    }
+
+    /// There is no response.
+    pub(super) fn not_sent(&self, error: &SendError) -> PutError {
+        match error {
+            SendError::Credentials(why) => PutError::Refused(self.text(why, NO_CREDENTIALS)),
+            SendError::Request(why) => PutError::Refused(self.text(why, "")),
+            SendError::Connect(error @ ConnectError::Tunnel { .. }) => {
+                PutError::Unanswered(self.text(&error.to_string(), "Check HTTPS_PROXY and NO_PROXY."))
+            }
+            SendError::Connect(error @ ConnectError::Tls { .. }) => {
+                PutError::Unanswered(self.text(
+                    &error.to_string(),
+                    "Check kinesis.endpoint, AWS_CA_BUNDLE and this machine's clock.",
+                ))
+            }
+            SendError::Connect(error) => PutError::Unanswered(self.text(&error.to_string(), AWAY)),
+            SendError::Broken(why) => {
+                let said = format!("the connection broke before the response was complete: {why}");
+                PutError::Unanswered(self.text(&said, AWAY))
+            }
+        }
+    }
+
+    /// The response is an error.
+    pub(super) fn rejected(&self, reply: &ServiceReply<'_>) -> PutError {
+        let ServiceReply { status, .. } = *reply;
+        if reply.code.is_none()
+            && let Some(stranger) = stranger(status, reply.content_type)
+        {
+            return PutError::Unanswered(self.text(&stranger, NOT_KINESIS));
+        }
+        let code = reply.code.as_deref().unwrap_or("no error code");
+        let message = presentable(reply.message.as_deref().unwrap_or("no message"));
+        let id = reply.request_id.map_or_else(String::new, |id| format!(", request {id}"));
+        if is_about_the_clock(code) {
+            self.clock.rejected(reply.date);
+        }
+        if is_about_credentials(code) {
+            self.credentials.distrust();
+        }
+        let said = format!("{code}: {} (HTTP {status}{id})", message.trim_end_matches('.'));
+        classify(status, code).with(self.text(&said, &next_step(code, self.operation)))
+    }
+
+    /// The response has no error, and cannot be read.
+    pub(super) fn unreadable(&self, why: &serde_json::Error, content_type: Option<&str>) -> PutError {
+        match stranger(200, content_type) {
+            Some(stranger) => PutError::Unanswered(self.text(&stranger, NOT_KINESIS)),
+            None => PutError::Unanswered(self.text(&format!("the response cannot be read: {why}"), "")),
+        }
+    }
+
+    /// It was not answered in time.
+    pub(super) fn silent(&self, within: Duration) -> PutError {
+        PutError::Unanswered(self.text(&format!("no response within {} s", within.as_secs()), AWAY))
+    }
+
+    /// It was answered with nothing.
+    pub(super) fn empty(&self) -> PutError {
+        PutError::Unanswered(self.text("the response is empty", ""))
+    }
+
+    fn text(&self, said: &str, next: &str) -> Reply {
+        let Self { operation, place, .. } = self;
+        let text = format!("{operation} on the stream {place}: {said}");
+        Reply { text, hint: (!next.is_empty()).then(|| next.to_owned()) }
+    }
+}
+
+/// For what may be an outage of the service or of the way to it.
+const AWAY: &str = "Check the network, kinesis.region and kinesis.endpoint.";
+/// For an answer that is not of the service.
+const NOT_KINESIS: &str =
+    "Look for a proxy or another server at this address (kinesis.endpoint, AWS_ENDPOINT_URL, HTTPS_PROXY).";
+/// For a machine without any.
+const NO_CREDENTIALS: &str = "Give this process credentials: a role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Only \
+    environment variables need a restart.";
+
+/// An answer whose content type is not one of the service's, such as a proxy's page.
+fn stranger(status: u16, content_type: Option<&str>) -> Option<String> {
+    let kind = content_type.filter(|kind| !kind.contains("json"))?;
+    let kind: String = kind.chars().filter(char::is_ascii_graphic).take(60).collect();
+    Some(format!("HTTP {status} with content type {kind}: the response is not from Kinesis"))
+}
+
+fn of_sdk<'a>(meta: &'a ErrorMetadata, raw: &'a HttpResponse) -> ServiceReply<'a> {
+    ServiceReply {
+        status: raw.status().as_u16(),
+        code: meta.code().map(Cow::Borrowed),
+        message: meta.message().map(Cow::Borrowed),
+        request_id: meta.request_id(),
+        content_type: raw.headers().get("content-type"),
+        date: raw.headers().get("date"),
+    }
+}
+
+/// What a person can do about it.
+fn next_step(code: &str, operation: &str) -> String {
+    let text = match code {
+        "AccessDeniedException" => {
+            return format!(
+                "Allow kinesis:{operation} on the stream to these credentials. No restart is needed."
+            );
+        }
+        "ResourceNotFoundException" => {
+            "Check kinesis.stream, kinesis.region and the AWS account. If the stream was deleted, nothing is sent until one of this \
+             name exists; a recreated stream is refused."
+        }
+        "KMSAccessDeniedException" => {
+            "Allow kms:GenerateDataKey on the stream's key, in the policy of these credentials and in the key's. No restart is needed."
+        }
+        "KMSDisabledException" => "Enable the stream's KMS key. No restart is needed.",
+        "KMSInvalidStateException" => {
+            "If the deletion of the stream's KMS key is pending, cancel it and enable the key. Otherwise encrypt the stream with \
+             another key. No restart is needed."
+        }
+        "KMSNotFoundException" => {
+            "The stream's KMS key does not exist. Encrypt the stream with another key (StartStreamEncryption). No restart is needed."
+        }
+        "KMSOptInRequired" => {
+            "Complete the registration of this AWS account: it has no subscription for KMS."
+        }
+        "KMSThrottlingException" => "Raise the account's quota of KMS requests, or wait.",
+        code if is_about_the_clock(code) => {
+            "Set this machine's clock (the service allows five minutes). Check that the secret access key belongs to the access key. \
+             Only environment variables need a restart."
+        }
+        code if is_about_credentials(code) => {
+            "Renew the credentials. Roles and profiles are read again each time; only environment variables need a restart."
+        }
+        "ValidationException" | "InvalidArgumentException" => {
+            "Check whether the stream's largest record size was lowered; its settings are read again. If the error stays, report it \
+             with this line."
+        }
+        _ => "",
+    };
+    text.to_owned()
+}
+
+fn is_about_the_clock(code: &str) -> bool {
+    matches!(
+        code,
+        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed"
+    )
+}
+
+/// The service's codes that mean "not with these credentials": the environment may have others by now.
+fn is_about_credentials(code: &str) -> bool {
+    is_about_the_clock(code)
+        || matches!(
+            code,
+            "ExpiredTokenException"
+                | "ExpiredToken"
+                | "UnrecognizedClientException"
+                | "InvalidClientTokenId"
+                | "InvalidAccessKeyId"
+                | "IncompleteSignature"
+                | "MissingAuthenticationTokenException"
+        )
+}
+
+/// The service's codes that mean "slower".
+pub(super) fn is_throttling(code: &str) -> bool {
+    matches!(
+        code,
+        "ProvisionedThroughputExceededException"
+            | "LimitExceededException"
+            | "KMSThrottlingException"
+            | "ThrottlingException"
+            | "Throttling"
+            | "RequestLimitExceeded"
+            | "SlowDown"
+            | "TooManyRequestsException"
+    )
+}
+
+/// The service's codes that mean "not this content": a record in the request, or the request itself, is at fault.
+fn is_about_content(code: &str) -> bool {
+    matches!(code, "ValidationException" | "InvalidArgumentException" | "SerializationException")
+}
+
+/// What an error means for the records of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// [`PutError::Throttled`].
+    Throttled,
+    /// [`PutError::Unanswered`].
+    Unanswered,
+    /// [`PutError::Invalid`].
+    Invalid,
+    /// [`PutError::Missing`].
+    Missing,
+    /// [`PutError::Refused`].
+    Refused,
+}
+
+impl Rejected {
+    fn with(self, text: Reply) -> PutError {
+        match self {
+            Self::Throttled => PutError::Throttled(text),
+            Self::Unanswered => PutError::Unanswered(text),
+            Self::Invalid => PutError::Invalid(text),
+            Self::Missing => PutError::Missing(text),
+            Self::Refused => PutError::Refused(text),
+        }
+    }
+}
+
+/// Sorts an error by status and code. What the service gives up on (5xx) may have been stored; any other 4xx was refused
+/// before that: permissions, KMS keys, a missing or inactive stream, validation.
+pub(super) fn classify(status: u16, code: &str) -> Rejected {
+    if is_throttling(code) || status == 429 {
+        Rejected::Throttled
+    } else if status >= 500 || status == 408 || matches!(code, "InternalFailure" | "InternalFailureException")
+    {
+        Rejected::Unanswered
+    } else if status == 413 || is_about_content(code) {
+        Rejected::Invalid
+    } else if code == "ResourceNotFoundException" {
+        Rejected::Missing
+    } else {
+        Rejected::Refused
+    }
+}
+
+/// A message of the service without the values it quotes, which may be keys, and not longer than a line or two.
+pub(super) fn presentable(message: &str) -> String {
+    const LONGEST: usize = 400;
+    let parts = message.split_once("Value '").zip(message.rsplit_once("' at '"));
+    let spared = match parts {
+        Some(((before, _), (_, after))) => format!("{before}Value (left out) at '{after}"),
+        None => message.to_owned(),
+    };
+    spared.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every error that the service's reference has for `PutRecords`, the errors common to all services, and what stands
+    /// between us and the service.
+    #[test]
+    fn request_errors_are_classified() {
+        use Rejected::{Invalid, Missing, Refused, Throttled, Unanswered};
+        for (status, code, expected) in [
+            // Of PutRecords.
+            (400, "AccessDeniedException", Refused),
+            (500, "InternalFailureException", Unanswered),
+            (400, "InternalFailureException", Unanswered),
+            (400, "InvalidArgumentException", Invalid),
+            (400, "KMSAccessDeniedException", Refused),
+            (400, "KMSDisabledException", Refused),
+            (400, "KMSInvalidStateException", Refused),
+            (400, "KMSNotFoundException", Refused),
+            (400, "KMSOptInRequired", Refused),
+            (400, "KMSThrottlingException", Throttled),
+            (400, "ProvisionedThroughputExceededException", Throttled),
+            (400, "ResourceNotFoundException", Missing),
+            // Of other operations on streams.
+            (400, "LimitExceededException", Throttled),
+            (400, "ResourceInUseException", Refused),
+            (400, "ExpiredNextTokenException", Refused),
+            (400, "DryRunOperationException", Refused),
+            // Common to all services.
+            (403, "ExpiredTokenException", Refused),
+            (403, "IncompleteSignature", Refused),
+            (500, "InternalFailure", Unanswered),
+            (400, "MalformedHttpRequestException", Refused),
+            (401, "NotAuthorized", Refused),
+            (403, "OptInRequired", Refused),
+            (408, "RequestAbortedException", Unanswered),
+            (413, "RequestEntityTooLargeException", Invalid),
+            (400, "RequestExpired", Refused),
+            (408, "RequestTimeoutException", Unanswered),
+            (503, "ServiceUnavailable", Unanswered),
+            (400, "ThrottlingException", Throttled),
+            (403, "UnrecognizedClientException", Refused),
+            (404, "UnknownOperationException", Refused),
+            (400, "ValidationError", Refused),
+            (400, "ValidationException", Invalid),
+            (400, "SerializationException", Invalid),
+            (400, "ExpiredTokenException", Refused),
+            (403, "InvalidSignatureException", Refused),
+            (400, "MissingAuthenticationTokenException", Refused),
+            // A newer error: refused, and tried again.
+            (400, "SomethingNewException", Refused),
+            // Without a code: load balancers and proxies.
+            (400, "no error code", Refused),
+            (403, "no error code", Refused),
+            (407, "no error code", Refused),
+            (408, "no error code", Unanswered),
+            (413, "no error code", Invalid),
+            (429, "no error code", Throttled),
+            (502, "no error code", Unanswered),
+            (503, "no error code", Unanswered),
+            (503, "SlowDown", Throttled),
+            (504, "no error code", Unanswered),
+        ] {
+            assert_eq!(classify(status, code), expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn service_message_is_shown_without_quoted_values() {
+        let (long, cut) = ("x".repeat(1000), "x".repeat(400));
+        for (message, expected) in [
+            ("Rate exceeded for shard shardId-1", "Rate exceeded for shard shardId-1"),
+            (
+                "1 error: Value 'alice@x.org' at 'records.1.partitionKey' failed",
+                "1 error: Value (left out) at 'records.1.partitionKey' failed",
+            ),
+            ("Value 'a' at 'b' bad; Value 'it's' at 'c' bad", "Value (left out) at 'c' bad"),
+            (&long, &cut),
+        ] {
+            assert_eq!(presentable(message), expected);
+        }
+    }
+
+    #[test]
+    fn actionable_rejection_has_a_hint() {
+        for (code, word) in [
+            ("AccessDeniedException", "kinesis:PutRecords"),
+            ("ResourceNotFoundException", "kinesis.stream"),
+            ("KMSAccessDeniedException", "kms:GenerateDataKey"),
+            ("KMSDisabledException", "Enable"),
+            ("KMSInvalidStateException", "pending"),
+            ("KMSNotFoundException", "StartStreamEncryption"),
+            ("KMSOptInRequired", "subscription"),
+            ("KMSThrottlingException", "quota"),
+            ("ExpiredTokenException", "Renew"),
+            ("UnrecognizedClientException", "Renew"),
+            ("InvalidSignatureException", "clock"),
+            ("RequestExpired", "clock"),
+            ("ValidationException", "largest record"),
+        ] {
+            assert!(next_step(code, "PutRecords").contains(word), "{code}");
+        }
+        assert_eq!(next_step("InternalFailure", "PutRecords"), "");
+    }
+}

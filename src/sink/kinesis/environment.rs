@@ -1,0 +1,337 @@
+//! The AWS environment: region, endpoint and variables, checked before anything is sent.
+//!
+//! The SDK puts several of these values into headers and addresses, and panics where they do not fit. So each is checked here,
+//! and an error names where it comes from.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::config::aws;
+
+use super::network::{Network, fits_header};
+
+/// Which stream, and where. Credentials come from the AWS environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name or ARN.
+    pub stream: String,
+    /// Default: that of the ARN, else the AWS environment's; with an `endpoint`, at last `us-east-1`.
+    pub region: Option<String>,
+    /// Another address than AWS's: LocalStack, tests, a VPC endpoint.
+    pub endpoint: Option<String>,
+}
+
+/// What the AWS environment says, checked.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) shared: SdkConfig,
+    pub(super) network: Network,
+    pub(super) region: Region,
+    /// Where requests go, if not to AWS's own address.
+    pub(super) endpoint: Option<String>,
+}
+
+impl Environment {
+    /// Reads variables and profile files. May ask the machine's metadata service for a region.
+    ///
+    /// # Errors
+    /// What requests cannot be made with, and where it comes from.
+    pub(super) async fn read(settings: &Settings) -> Result<Self, String> {
+        check_variables(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
+        )?;
+        check_files()?;
+        let network = Network::read()?;
+        let given = settings.region.as_deref().or(aws::region_of(&settings.stream));
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(network.sdk.clone());
+        if let Some(region) = given {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        if let Some(endpoint) = &settings.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        let shared = loader.load().await;
+        let endpoint = endpoint(settings, &shared)?;
+        let region = region(&shared, endpoint.is_some())?;
+        if let Some(endpoint) = &endpoint {
+            for (is_set, variable) in [
+                (shared.use_fips(), "AWS_USE_FIPS_ENDPOINT"),
+                (shared.use_dual_stack(), "AWS_USE_DUALSTACK_ENDPOINT"),
+            ] {
+                if is_set == Some(true) {
+                    return Err(format!(
+                        "{variable} asks for an address of AWS's own, but the endpoint is {endpoint}; leave out one of them: \
+                         {variable} (or its key in the AWS profile), or kinesis.endpoint (or AWS_ENDPOINT_URL)"
+                    ));
+                }
+            }
+        }
+        Ok(Self { shared, network, region, endpoint })
+    }
+}
+
+/// Where the region comes from, if not from our configuration.
+fn source_of_region() -> String {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .into_iter()
+        .find(|variable| std::env::var_os(variable).is_some())
+        .unwrap_or("the region of the AWS profile or of this machine")
+        .to_owned()
+}
+
+fn region(shared: &SdkConfig, has_endpoint: bool) -> Result<Region, String> {
+    let Some(region) = shared.region() else {
+        return if has_endpoint {
+            Ok(Region::from_static("us-east-1"))
+        } else {
+            Err("no AWS region is known: set kinesis.region or AWS_REGION".to_owned())
+        };
+    };
+    let trimmed = region.as_ref().trim();
+    aws::region(trimmed, has_endpoint).map_err(|error| format!("{}: {error}", source_of_region()))?;
+    Ok(Region::new(trimmed.to_owned()))
+}
+
+/// The endpoint in force: the configuration's, else what the SDK would take from variables or profile.
+fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, String> {
+    if settings.endpoint.is_some() {
+        return Ok(settings.endpoint.clone());
+    }
+    let key = ServiceConfigKey::builder()
+        .service_id("Kinesis")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .map_err(|error| error.to_string())?;
+    let of_service = shared.service_config().and_then(|config| config.load_config(key));
+    let Some(found) = of_service.or_else(|| shared.endpoint_url().map(str::to_owned)) else {
+        return Ok(None);
+    };
+    aws::endpoint(&found)
+        .map(Some)
+        .map_err(|error| format!("endpoint_url of the AWS profile, or AWS_ENDPOINT_URL: {error}"))
+}
+
+/// Checks what the SDK would put into headers and addresses unseen. Keys and region are trimmed where they are used.
+fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), String> {
+    const TRIMMED: [&str; 5] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ];
+    /// Files may have any name.
+    const PATHS: [&str; 5] = [
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CA_BUNDLE",
+    ];
+    for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
+        let Some(value) = value else { return Err(format!("{name} is not UTF-8")) };
+        let seen = if TRIMMED.contains(&name.as_str()) { value.trim() } else { &value };
+        let fits = if PATHS.contains(&name.as_str()) {
+            !seen.chars().any(char::is_control)
+        } else {
+            fits_header(seen)
+        };
+        if !fits {
+            // The value may be a secret.
+            return Err(format!(
+                "{name} has a line end, a blank at an end or another character that cannot be sent; correct it where it is set \
+                 (`echo -n` writes no line end)"
+            ));
+        }
+        if name.starts_with("AWS_ENDPOINT_URL") && !value.is_empty() {
+            aws::endpoint(&value).map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the files of the AWS profiles for what would be signed with unseen, when a role is assumed with it; and the profile in
+/// force.
+fn check_files() -> Result<(), String> {
+    let home = std::env::home_dir();
+    let mut profiles = HashMap::new();
+    for (variable, name) in [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")] {
+        let default = || home.as_deref().map(|home| home.join(".aws").join(name));
+        let Some(path) = std::env::var_os(variable).map(Into::into).or_else(default) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        check_profiles(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        read_profiles(&text, &mut profiles);
+    }
+    let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    if value("AWS_ACCESS_KEY_ID").is_some() && value("AWS_SECRET_ACCESS_KEY").is_some() {
+        return Ok(());
+    }
+    check_login(&profiles, &value("AWS_PROFILE").unwrap_or_else(|| "default".to_owned()))
+}
+
+/// Properties of profiles, by name of the profile.
+type Profiles = HashMap<String, HashMap<String, String>>;
+
+/// Adds the profiles of a file.
+fn read_profiles(text: &str, profiles: &mut Profiles) {
+    let mut name = None;
+    for line in text.lines() {
+        if let Some(section) = line.trim_end().strip_prefix('[').and_then(|line| line.split(']').next()) {
+            let section = section.trim();
+            let profile = section.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t']));
+            name = Some(profile.unwrap_or(section).trim().to_owned());
+        } else if let (Some(name), Some((key, value))) = (&name, line.split_once('='))
+            // What is indented belongs to the property above.
+            && !line.starts_with([' ', '\t', '#', ';'])
+        {
+            let properties = profiles.entry(name.clone()).or_default();
+            properties.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+}
+
+/// Refuses a profile whose credentials come from a log-in by a person: SSO and `aws login`.
+fn check_login(profiles: &Profiles, name: &str) -> Result<(), String> {
+    /// Longer chains of roles are refused by the SDK.
+    const ROLES_MAX: usize = 8;
+    let mut base = name;
+    for _ in 0..ROLES_MAX {
+        let Some(properties) = profiles.get(base) else { return Ok(()) };
+        match properties.get("source_profile") {
+            Some(source) if properties.contains_key("role_arn") && source != base => base = source,
+            _ => break,
+        }
+    }
+    let Some(properties) = profiles.get(base) else { return Ok(()) };
+    let has = |keys: &[&'static str]| keys.iter().copied().find(|key| properties.contains_key(*key));
+    let comes_otherwise =
+        ["aws_access_key_id", "credential_process", "credential_source", "web_identity_token_file"];
+    let login = match (has(&["sso_session", "sso_start_url", "sso_account_id"]), has(&["login_session"])) {
+        _ if has(&comes_otherwise).is_some() => return Ok(()),
+        (Some(key), _) => format!("IAM Identity Center (SSO, {key})"),
+        (None, Some(key)) => format!("`aws login` ({key})"),
+        (None, None) => return Ok(()),
+    };
+    let through = if base == name { String::new() } else { format!(", the source of profile {name:?},") };
+    Err(format!(
+        "AWS profile {base:?}{through} takes its credentials from {login}, for which a person must log in; use a role, static keys or a \
+         credential_process: in another profile, credential_process = aws configure export-credentials --profile {base} --format process"
+    ))
+}
+
+fn check_profiles(text: &str) -> Result<(), String> {
+    const SENT: [&str; 5] =
+        ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "role_session_name"];
+    for (at, line) in text.lines().enumerate() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let (key, value) = (key.trim(), value.trim());
+        if SENT.iter().any(|sent| sent.eq_ignore_ascii_case(key)) && !fits_header(value) {
+            return Err(format!("line {}: {key} has a character that cannot be sent", at + 1));
+        }
+        if key.eq_ignore_ascii_case("endpoint_url") {
+            aws::endpoint(value).map_err(|error| format!("line {}: endpoint_url: {error}", at + 1))?;
+        }
+    }
+    Ok(())
+}
+
+/// What of the environment explains that no credentials are found.
+pub(super) fn missing_credentials() -> Option<String> {
+    let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
+    for (one, other) in
+        [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")]
+    {
+        if set(one) && !set(other) {
+            return Some(format!("{one} is set, but {other} is not"));
+        }
+    }
+    if set("AWS_WEB_IDENTITY_TOKEN_FILE") && !set("AWS_ROLE_ARN") {
+        return Some("AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not".to_owned());
+    }
+    for name in ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] {
+        let Some(path) = std::env::var_os(name) else { continue };
+        let path = Path::new(&path);
+        match std::fs::read_to_string(path) {
+            Err(error) => return Some(format!("{name}: {}: {error}", path.display())),
+            Ok(text) if text.trim().is_empty() => {
+                return Some(format!("{name}: {} is empty", path.display()));
+            }
+            Ok(text) if !fits_header(text.trim_end()) => {
+                return Some(format!("{name}: {} has a character that cannot be sent", path.display()));
+            }
+            Ok(_) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_cannot_be_sent_are_refused_by_name() {
+        let check = |name: &str, value: &str| {
+            check_variables([(name.to_owned(), Some(value.to_owned()))].into_iter())
+        };
+        for (name, value) in [
+            ("AWS_EXECUTION_ENV", "lab\n"),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token\r"),
+            ("AWS_ACCESS_KEY_ID", "AKID\u{c4}"),
+            ("AWS_SESSION_TOKEN", "to\nken"),
+            ("AWS_ENDPOINT_URL", "localhost:4566"),
+            ("AWS_ENDPOINT_URL_STS", "http://u:sekret@h"),
+            ("AWS_CA_BUNDLE", "/etc/ca\n"),
+        ] {
+            let error = check(name, value).unwrap_err();
+            assert!(error.starts_with(name) && !error.contains("sekret"), "{error}");
+        }
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "AKID\r\n"),
+            ("AWS_REGION", "eu-central-1\r"),
+            ("AWS_CONFIG_FILE", "/home/jürgen/.aws/config"),
+            ("OTHER", "\n"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:4566"),
+        ] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn profiles_with_values_that_cannot_be_sent_are_refused_by_line() {
+        let error = check_profiles("[default]\naws_access_key_id = AKID\u{c4}\n").unwrap_err();
+        assert!(error.contains("line 2: aws_access_key_id") && !error.contains("AKID"), "{error}");
+        assert!(check_profiles("[x]\n  endpoint_url = localhost\n").unwrap_err().contains("line 2"));
+        assert_eq!(check_profiles("[default]\r\nregion = eu-central-1 \r\nname = jürgen\r\n"), Ok(()));
+    }
+    #[test]
+    fn profiles_that_need_a_login_are_refused_by_name() {
+        let config = "[default]\nregion = eu-central-1\n[profile dev]\nsso_session = corp\nsso_account_id = 1\n\
+                      [profile lab]\nrole_arn = arn:x\nsource_profile = dev\n\
+                      [profile person]\nlogin_session = arn:y\n\
+                      [profile old]\ns3 =\n  sso_start_url = no\nsso_start_url = https://x\naws_access_key_id = A\n\
+                      [profile process]\nsso_session = corp\ncredential_process = /bin/keys\n\
+                      [sso-session corp]\nsso_start_url = https://x\n";
+        let mut profiles = Profiles::new();
+        read_profiles(config, &mut profiles);
+        for name in ["default", "missing", "old", "process"] {
+            assert_eq!(check_login(&profiles, name), Ok(()), "{name}");
+        }
+        for (name, texts) in [
+            ("dev", ["profile \"dev\" takes", "(SSO, sso_session)", "export-credentials --profile dev"]),
+            ("lab", ["profile \"dev\", the source of profile \"lab\",", "sso_session", "static keys"]),
+            ("person", ["profile \"person\"", "`aws login` (login_session)", "credential_process"]),
+        ] {
+            let error = check_login(&profiles, name).unwrap_err();
+            assert!(texts.iter().all(|text| error.contains(text)), "{error}");
+        }
+        // The credentials file has the same names without `profile`.
+        read_profiles("[dev]\naws_access_key_id = A\naws_secret_access_key = S\n", &mut profiles);
+        assert_eq!(check_login(&profiles, "lab"), Ok(()));
+    }
+}

@@ -1,0 +1,263 @@
+//! Amazon Kinesis behind the trait [`Destination`].
+//!
+//! Puts go through our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections, `answer` reads
+//! the responses. The AWS SDK finds region, credentials and addresses, and makes the few control calls.
+//!
+//! Nobody retries below this: an attempt that is not counted may still be running when the next one is accepted, and would
+//! then land behind newer events. For the same reason an attempt is given its time: nothing is sent again sooner than an
+//! answer can be expected.
+//!
+//! Every error is sorted into [`PutError`] by `classify`, with what was tried, the code and what to do.
+
+mod address;
+mod answer;
+mod body;
+mod bounded;
+mod classify;
+mod client;
+mod clock;
+mod connect;
+mod credentials;
+mod environment;
+mod network;
+mod pool;
+pub mod shards;
+mod sign;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::IdentityCache;
+use aws_sdk_kinesis::config::StalledStreamProtectionConfig;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::types::{
+    RecordDistributionStrategy, Shard, ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamStatus,
+};
+use tokio::time::timeout;
+
+pub use self::environment::Settings;
+
+use self::address::AddressRules;
+use self::body::Target;
+use self::classify::Tried;
+use self::client::{PutClient, PutClientParts};
+use self::clock::ServiceClock;
+use self::connect::{CONNECT_TIMEOUT, Dialer};
+use self::credentials::Credentials;
+use self::environment::Environment;
+use self::shards::SHARDS_MAX;
+use super::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
+
+/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); who calls it keeps it.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a stream takes that does not say otherwise.
+const MAX_RECORD_SIZE_DEFAULT: usize = 1 << 20;
+
+/// A name, or an ARN with the name in it: the service takes both, emulators only the name.
+#[derive(Clone, Debug)]
+struct Stream {
+    name: String,
+    arn: Option<String>,
+}
+
+impl Stream {
+    fn new(text: &str) -> Self {
+        let name = text.rsplit_once(":stream/").map_or(text, |(_, name)| name);
+        Self { name: name.to_owned(), arn: text.starts_with("arn:").then(|| text.to_owned()) }
+    }
+}
+
+/// A stream on Kinesis.
+#[derive(Clone, Debug)]
+pub struct KinesisDestination {
+    /// For control calls.
+    client: Client,
+    puts: Arc<PutClient>,
+    stream: Stream,
+    /// For messages: name or ARN, and where.
+    place: Arc<str>,
+}
+
+impl KinesisDestination {
+    /// Reads the AWS environment. Does not talk to the stream yet.
+    ///
+    /// # Errors
+    /// [`PutError::Refused`] if no region is known, or something in the environment cannot be used.
+    pub async fn new(settings: &Settings) -> Result<Self, PutError> {
+        let refused = |error: String| PutError::Refused(error.into());
+        let environment = Environment::read(settings).await.map_err(refused)?;
+        let stream = Stream::new(&settings.stream);
+        let rules = AddressRules::new(&environment, stream.arn.as_deref());
+        let Environment { shared, network, region, endpoint } = environment;
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let credentials = Credentials::new(network.sdk.clone(), region.clone(), &shared);
+        let clock = ServiceClock::default();
+        let config = aws_sdk_kinesis::config::Builder::from(&shared)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(credentials.provider())
+            .time_source(clock.clone())
+            .region(region.clone());
+        let place = match &endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", settings.stream),
+            None => format!("{} in {region}", settings.stream),
+        };
+        let client = Client::from_conf(config.build());
+        let puts = PutClient::new(PutClientParts {
+            credentials,
+            clock,
+            rules,
+            region: region.to_string(),
+            app: shared.app_name().map(ToString::to_string),
+            dialer: Dialer::new(network),
+        });
+        Ok(Self { client, puts: Arc::new(puts), stream, place: place.into() })
+    }
+
+    fn tried(&self, operation: &'static str) -> Tried {
+        Tried {
+            operation,
+            place: Arc::clone(&self.place),
+            credentials: self.puts.credentials.clone(),
+            clock: self.puts.clock.clone(),
+        }
+    }
+
+    async fn list_shards(&self, tried: &Tried) -> Result<Vec<ShardRange>, PutError> {
+        let (mut ranges, mut token) = (Vec::new(), None);
+        loop {
+            // A page after the first one is asked for by its token alone.
+            let request = if token.is_some() {
+                self.client.list_shards().set_next_token(token)
+            } else {
+                let open = ShardFilter::builder().r#type(ShardFilterType::AtLatest).build().ok();
+                let request = self.client.list_shards().set_shard_filter(open);
+                request.stream_name(&self.stream.name).set_stream_arn(self.stream.arn.clone())
+            };
+            let output = request.send().await.map_err(|error| tried.failed(&error))?;
+            ranges.extend(output.shards.unwrap_or_default().iter().filter_map(range));
+            token = output.next_token;
+            if token.is_none() || ranges.len() >= SHARDS_MAX {
+                return Ok(ranges);
+            }
+        }
+    }
+}
+
+impl Destination for KinesisDestination {
+    fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static {
+        let Stream { name, arn } = &self.stream;
+        let body = body::put_records(Target { name, arn: arn.as_deref() }, &records);
+        let (puts, tried) = (Arc::clone(&self.puts), self.tried("PutRecords"));
+        async move {
+            let body = body.map_err(|error| PutError::Refused(error.to_string().into()))?;
+            let sent = puts.put_records(body.into()).await;
+            let (parts, body) = sent.map_err(|error| tried.not_sent(&error))?;
+            let status = parts.status.as_u16();
+            if !parts.status.is_success() {
+                return Err(tried.rejected(&answer::refusal(status, &parts.headers, &body)));
+            }
+            answer::answers(&body).map_err(|error| {
+                let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok());
+                tried.unreadable(&error, kind)
+            })
+        }
+    }
+
+    fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static {
+        let Stream { name, arn } = &self.stream;
+        let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
+        let tried = self.tried("DescribeStreamSummary");
+        self.puts.prune();
+        async move {
+            let output = timeout(DESCRIBE_TIMEOUT, request.send())
+                .await
+                .map_err(|_| tried.silent(DESCRIBE_TIMEOUT))?;
+            match output.map_err(|error| tried.failed(&error))?.stream_description_summary {
+                Some(summary) => Ok(facts(&summary)),
+                None => Err(tried.empty()),
+            }
+        }
+    }
+
+    fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
+        let (publisher, tried) = (self.clone(), self.tried("ListShards"));
+        async move {
+            let listed = timeout(DESCRIBE_TIMEOUT, publisher.list_shards(&tried)).await;
+            listed.map_err(|_| tried.silent(DESCRIBE_TIMEOUT))?
+        }
+    }
+}
+
+/// The range of an open shard, in the first 64 of 128 bits. A hash that the boundary cuts belongs to the lower one.
+fn range(shard: &Shard) -> Option<ShardRange> {
+    let open = shard.sequence_number_range.as_ref().is_none_or(|of| of.ending_sequence_number.is_none());
+    let hashes = shard.hash_key_range.as_ref().filter(|_| open)?;
+    let (first, last): (u128, u128) =
+        (hashes.starting_hash_key.parse().ok()?, hashes.ending_hash_key.parse().ok()?);
+    let first = u64::try_from(first.div_ceil(1 << 64)).ok()?;
+    let last = u64::try_from(last >> 64).ok()?;
+    (first <= last).then(|| ShardRange { id: shard.shard_id.clone(), first, last })
+}
+
+fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {
+    let kib = summary.max_record_size_in_kib.and_then(|kib| usize::try_from(kib).ok()).filter(|kib| *kib > 0);
+    StreamFacts {
+        name: summary.stream_arn.clone(),
+        created: summary.stream_creation_timestamp.to_millis().unwrap_or_default(),
+        max_record_size: kib.map_or(MAX_RECORD_SIZE_DEFAULT, |kib| kib << 10),
+        shards: summary.open_shard_count,
+        closed: match summary.stream_status {
+            StreamStatus::Creating => Some("CREATING; it accepts records once it is ACTIVE"),
+            StreamStatus::Deleting => Some(
+                "DELETING. Once another stream of this name exists, run `forebay adopt --reason \"…\"` to continue with it",
+            ),
+            // ACTIVE, UPDATING, and what the service may think of later: the puts will tell.
+            _ => None,
+        },
+        mode: summary
+            .stream_mode_details
+            .as_ref()
+            .map_or_else(|| "PROVISIONED".to_owned(), |details| details.stream_mode.as_str().to_owned()),
+        ignores_keys: summary.record_distribution_strategy == Some(RecordDistributionStrategy::Auto),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::types::{HashKeyRange, SequenceNumberRange};
+
+    use super::*;
+
+    #[test]
+    fn open_shard_ranges_are_read() {
+        let shard = |first: &str, last: &str, closed: Option<&str>| {
+            let hashes = HashKeyRange::builder().starting_hash_key(first).ending_hash_key(last).build();
+            let numbers = SequenceNumberRange::builder().starting_sequence_number("1");
+            let numbers = numbers.set_ending_sequence_number(closed.map(str::to_owned)).build().unwrap();
+            let shard = Shard::builder().shard_id("s").hash_key_range(hashes.unwrap());
+            range(&shard.sequence_number_range(numbers).build().unwrap()).map(|of| (of.first, of.last))
+        };
+        let (third, end) = (u128::MAX / 3, u128::MAX.to_string());
+        let hash = 0x5555_5555_5555_5555;
+        assert_eq!(shard("0", &end, None), Some((0, u64::MAX)));
+        assert_eq!(shard("0", &third.to_string(), None), Some((0, hash)));
+        assert_eq!(shard(&(third + 1).to_string(), &end, None), Some((hash + 1, u64::MAX)));
+        assert_eq!(shard("0", &end, Some("2")), None, "a closed one");
+        assert_eq!(shard("0", "", None), None);
+    }
+
+    #[test]
+    fn arn_names_its_stream() {
+        let arn = "arn:aws:kinesis:eu-central-1:123456789012:stream/lab";
+        for (text, name, has_arn) in [(arn, "lab", true), ("lab", "lab", false)] {
+            let stream = Stream::new(text);
+            assert_eq!((stream.name.as_str(), stream.arn.as_deref()), (name, has_arn.then_some(text)));
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Learns from responses which shard serves which keys, and the rate that each shard accepts ([`Rate`]). Pure; time is passed in.
+//!
+//! The response names the shard of each accepted record. A shard serves one contiguous range of hashes, so all hashes between two
+//! accepted ones belong to it. The boundary of two shards lies between the last known hash of one and the first of the next
+//! (`ShardRanges`). A reshard is no special case: the range of a shard never changes, so if a response names another shard than
+//! before, the older one is closed and dropped together with its rate. A hash outside of all known ranges is not limited.
+
+mod ranges;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::ranges::Place;
+use self::ranges::{KnownShard, ShardRanges};
+use crate::event::KeyHash;
+use crate::sink::ShardRange;
+use crate::sink::lane::PerLane;
+use crate::sink::rate::{Amount, Rate, Summary, Told};
+use crate::sink::throttle::Jitter;
+
+/// A shard that has accepted nothing for this time, and whose keys another one accepts, is closed.
+const SILENT: Duration = Duration::from_secs(1);
+/// Shards that are known at most, some 500 bytes each. Of more nothing is known: a lane of theirs pauses where a shard would have a
+/// rate.
+pub(in crate::sink) const SHARDS_MAX: usize = 4096;
+/// A shard that rejected something within this time is in trouble.
+const SUSPICIOUS: Duration = Duration::from_secs(5);
+/// Where there are so many, one that has taken nothing for so long is forgotten.
+const FORGOTTEN: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Default)]
+struct Shard {
+    id: Box<str>,
+    /// First and last hash that it is known to take; `None` if it is forgotten.
+    core: Option<(u64, u64)>,
+    rate: Rate,
+    /// When it last took something.
+    alive: Option<Instant>,
+    told: Told,
+    is_told: bool,
+}
+
+/// A cut of a shard's rate, for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// The shard's id.
+    pub shard: String,
+    /// Records and bytes a second from now on.
+    pub rate: Amount,
+    /// Whether it was unlimited before.
+    pub first: bool,
+}
+
+/// The known shards of the stream.
+#[derive(Debug, Default)]
+pub struct Shards {
+    ranges: ShardRanges,
+    /// Lanes of which anything was taken since their shard is known.
+    answered: PerLane<bool>,
+    all: Vec<Shard>,
+    places: HashMap<Box<str>, Place>,
+    free: Vec<Place>,
+    told: Vec<Place>,
+    /// How many have a rate in force.
+    limited: usize,
+    /// Shards that claim less than before.
+    retracted: Vec<Place>,
+    /// When room was last looked for.
+    crowded: Option<Instant>,
+    /// Whether a shard was heard of whose whole range is not known.
+    unlisted: bool,
+}
+
+impl Shards {
+    /// The shard that serves a record, if it is known.
+    pub fn of(&self, hash: KeyHash) -> Option<Place> {
+        self.ranges.at(hash.0).filter(|_| self.answered[hash.lane()]).map(|known| known.place)
+    }
+
+    /// First and last hash of what is told apart around a record: its shard's, or what is unknown between two shards.
+    pub(in crate::sink) fn around(&self, hash: KeyHash) -> (u64, u64) {
+        self.ranges.around(hash.0)
+    }
+
+    /// First and last hash that a shard serves, or is assumed to serve.
+    pub(in crate::sink) fn range(&self, place: Place) -> Option<(u64, u64)> {
+        let (first, _) = self.core(place)?;
+        self.ranges.at(first).map(|known| known.claim)
+    }
+
+    fn core(&self, place: Place) -> Option<(u64, u64)> {
+        self.all.get(place.index())?.core
+    }
+
+    /// Whether a shard is known to take any of these hashes.
+    pub(in crate::sink) fn is_known(&self, range: (u64, u64)) -> bool {
+        self.ranges.is_core(range)
+    }
+
+    /// The same, if a rate is in force there.
+    pub fn limited(&self, hash: KeyHash) -> Option<Place> {
+        if self.limited == 0 {
+            return None;
+        }
+        self.of(hash).filter(|place| self.is_limited(*place))
+    }
+
+    /// Whether a rate is in force.
+    pub fn is_limited(&self, place: Place) -> bool {
+        self.all.get(place.index()).is_some_and(|shard| shard.rate.is_limited())
+    }
+
+    /// A shard's rate.
+    pub fn rate(&mut self, place: Place) -> Option<&mut Rate> {
+        self.all.get_mut(place.index()).map(|shard| &mut shard.rate)
+    }
+
+    /// The rate of a shard.
+    pub fn rate_of(&self, place: Place) -> Option<&Rate> {
+        self.all.get(place.index()).map(|shard| &shard.rate)
+    }
+
+    /// Counts a shard's tokens up to now; whether a rate is in force then.
+    pub fn advance(&mut self, place: Place, now: Instant) -> bool {
+        let Some(shard) = self.all.get_mut(place.index()) else { return false };
+        let before = shard.rate.is_limited();
+        shard.rate.advance(now);
+        let limited = shard.rate.is_limited();
+        self.limited -= usize::from(before && !limited);
+        limited
+    }
+
+    /// Takes tokens for a record to a shard, if it has enough.
+    pub fn take(&mut self, place: Place, size: usize, now: Instant) -> bool {
+        self.all.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
+    }
+
+    /// A record that was taken has become so many bytes larger.
+    pub fn spend(&mut self, place: Place, bytes: usize) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
+            shard.rate.spend(float(bytes));
+        }
+    }
+
+    /// The shard of a range of hashes, for a message.
+    pub fn name_of(&self, range: (u64, u64)) -> Option<&str> {
+        let known = self.ranges.overlapping(range).next()?;
+        self.all.get(known.place.index()).map(|shard| &*shard.id)
+    }
+
+    /// Whether any shard has accepted anything.
+    pub fn is_any_known(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// The shard of a range of hashes: of several that with a rate in force. Where nothing is known, the nearest one below, because a
+    /// shard is a run of hashes.
+    pub(in crate::sink) fn of_range(&self, range: (u64, u64)) -> Option<Place> {
+        let places = || self.ranges.overlapping(range).map(|known| known.place);
+        let limited = places().find(|place| self.is_limited(*place));
+        limited.or_else(|| places().next()).or_else(|| self.ranges.nearest(range.0))
+    }
+
+    /// Shards with a rate in force.
+    pub(in crate::sink) fn all_limited(&self) -> Vec<Place> {
+        if self.limited == 0 {
+            return Vec::new();
+        }
+        self.places.values().copied().filter(|place| self.is_limited(*place)).collect()
+    }
+
+    /// Whether a shard of this range of hashes rejects everything.
+    pub fn refuses(&self, range: (u64, u64)) -> bool {
+        self.ranges.overlapping(range).any(|known| self.rate_of(known.place).is_some_and(Rate::is_stuck))
+    }
+
+    /// Whether a shard has throttled within this time.
+    pub fn has_refused(&self, place: Place, within: Duration, now: Instant) -> bool {
+        let refused = self.rate_of(place).and_then(Rate::refused);
+        refused.is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
+    /// Notes that a shard has accepted a record.
+    pub fn accepted(&mut self, hash: KeyHash, id: &str, size: usize, now: Instant) {
+        let expected = self.of(hash);
+        let right = |place: &Place| self.all.get(place.index()).is_some_and(|shard| *shard.id == *id);
+        let place = match expected.filter(right) {
+            Some(place) => place,
+            None => match self.learn(hash, id, now) {
+                Some(place) => place,
+                None => return,
+            },
+        };
+        if self.rate_of(place).is_some_and(Rate::is_stuck)
+            && let Some(core) = self.core(place)
+        {
+            // What a neighbour claims while both take nothing may be this one's.
+            let retracted = self.ranges.retract(core, 1);
+            self.retracted.extend(retracted);
+        }
+        if let Some(shard) = self.all.get_mut(place.index()) {
+            shard.alive = Some(now);
+        }
+        self.answered[hash.lane()] = true;
+        self.note(place, |told| {
+            let [records, bytes] = told.accepted;
+            told.accepted = [records + 1.0, bytes + float(size)];
+        });
+    }
+
+    /// Notes a throttled record. Returns whether its shard is known.
+    pub fn refused(&mut self, hash: KeyHash, stubborn: bool) -> bool {
+        let Some(place) = self.of(hash) else { return false };
+        self.note(place, |told| if stubborn { told.stubborn += 1 } else { told.refused += 1 });
+        true
+    }
+
+    fn note(&mut self, place: Place, add: impl FnOnce(&mut Told)) {
+        if let Some(shard) = self.all.get_mut(place.index()) {
+            add(&mut shard.told);
+            if !std::mem::replace(&mut shard.is_told, true) {
+                self.told.push(place);
+            }
+        }
+    }
+
+    /// Completes the response to a request that was sent at `sent`: updates the rates.
+    pub fn acknowledged(&mut self, sent: Instant, now: Instant, jitter: &mut Jitter) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        for place in std::mem::take(&mut self.told) {
+            let Some(shard) = self.all.get_mut(place.index()) else { continue };
+            let told = std::mem::take(&mut shard.told);
+            shard.is_told = false;
+            let first = !shard.rate.is_limited();
+            let cut = shard.rate.tell(told, sent, now, jitter);
+            self.limited += usize::from(shard.rate.is_limited());
+            self.limited -= usize::from(!first);
+            if let Some(rate) = cut {
+                cuts.push(Cut { shard: shard.id.to_string(), rate, first });
+            }
+        }
+        cuts
+    }
+
+    /// A shard has accepted a hash outside of its known range.
+    fn learn(&mut self, hash: KeyHash, id: &str, now: Instant) -> Option<Place> {
+        let known = self.places.get(id).copied();
+        let (mut first, mut last) = (hash.0, hash.0);
+        if let Some((from, to)) = known.and_then(|place| self.core(place)) {
+            (first, last) = (first.min(from), last.max(to));
+        }
+        let (closed, open): (Vec<Place>, Vec<Place>) = self
+            .others((first, last), known)
+            .partition(|other| self.is_older(*other, id) || self.is_silent(*other, now));
+        // A child shard has replaced its parent, which accepts nothing any more.
+        for place in closed {
+            self.forget(place);
+        }
+        if !open.is_empty() {
+            // A late response that names the parent.
+            return known;
+        }
+        let place = known.or_else(|| self.make(id, now))?;
+        self.set_range(place, (first, last));
+        self.unlisted = true;
+        Some(place)
+    }
+
+    /// Whether to ask the service for the ranges of its shards: one was heard of that was not listed.
+    pub(in crate::sink) const fn wants_ranges(&self) -> bool {
+        self.unlisted
+    }
+
+    /// Applies a list of open shards. It may be older than responses that named their children.
+    pub(in crate::sink) fn list(&mut self, ranges: &[ShardRange], now: Instant) {
+        self.unlisted = false;
+        for ShardRange { id, first, last } in ranges {
+            let known = self.places.get(&**id).copied();
+            let others: Vec<Place> = self.others((*first, *last), known).collect();
+            if !others.iter().all(|other| self.is_older(*other, id)) {
+                continue;
+            }
+            for place in others {
+                self.forget(place);
+            }
+            let Some(place) = known.or_else(|| self.make(id, now)) else { return };
+            self.set_range(place, (*first, *last));
+            for lane in KeyHash(*first).lane()..=KeyHash(*last).lane() {
+                self.answered[lane] = true;
+            }
+        }
+    }
+
+    /// Shards that are known to take any of these hashes, beside `known`.
+    fn others(&self, (first, last): (u64, u64), known: Option<Place>) -> impl Iterator<Item = Place> {
+        let takes = |other: &&KnownShard| other.core.0 <= last && first <= other.core.1;
+        let others: Vec<Place> =
+            self.ranges.overlapping((first, last)).filter(takes).map(|other| other.place).collect();
+        others.into_iter().filter(move |other| Some(*other) != known)
+    }
+
+    /// What others claim of these hashes is this shard's.
+    fn set_range(&mut self, place: Place, core: (u64, u64)) {
+        let Some(shard) = self.all.get_mut(place.index()) else { return };
+        let before = shard.core.replace(core).and_then(|(first, _)| self.ranges.remove(first));
+        let retracted = self.ranges.retract(core, 0);
+        self.retracted.extend(retracted);
+        let (first, last) = before.map_or(core, |before| before.claim);
+        self.ranges.add(KnownShard { claim: (first.min(core.0), last.max(core.1)), core, place });
+    }
+
+    /// A record was refused, perhaps again, that no shard is known to take. One of the shards beside it claims the hash if it is in
+    /// trouble and the other is not, or if both take nothing at all. A first refusal may be the other's first one too: it counts only where that is
+    /// not seen in the lane.
+    pub(in crate::sink) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
+        if self.limited == 0 || self.ranges.at(hash.0).is_some() {
+            return;
+        }
+        let is_stuck = |place: &Place| self.rate_of(*place).is_some_and(Rate::is_stuck);
+        let is_in_trouble = |place: &Place| is_stuck(place) || self.has_refused(*place, SUSPICIOUS, now);
+        let beside = self.ranges.beside(hash.0).into_iter().flatten();
+        let suspects: Vec<Place> = beside.filter(is_in_trouble).collect();
+        if let Some(place) = suspects.first()
+            && (suspects.len() == 1 || suspects.iter().all(is_stuck))
+            && let Some((first, last)) = self.core(*place)
+            && (again || is_stuck(place) && self.is_alone_in(hash.lane(), (first, last)))
+        {
+            self.ranges.claim(first, hash.0);
+        }
+    }
+
+    /// Whether the shard of this core is the only one that is seen in a lane.
+    fn is_alone_in(&self, lane: u8, (first, last): (u64, u64)) -> bool {
+        let whole = (u64::from(lane) << 56, u64::from(lane) << 56 | u64::MAX >> 8);
+        let mut others = self.ranges.overlapping(whole).filter(|known| known.core != (first, last));
+        KeyHash(first).lane() <= lane && lane <= KeyHash(last).lane() && others.next().is_none()
+    }
+
+    /// Shards that claim less than when this was last asked: what waits for them may be another's.
+    pub(in crate::sink) fn take_retracted(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.retracted)
+    }
+
+    /// Kinesis numbers shards in the order of their making.
+    fn is_older(&self, place: Place, id: &str) -> bool {
+        self.all.get(place.index()).is_some_and(|shard| *shard.id < *id)
+    }
+
+    fn is_silent(&self, place: Place, now: Instant) -> bool {
+        let alive = self.all.get(place.index()).and_then(|shard| shard.alive);
+        alive.is_none_or(|alive| now.saturating_duration_since(alive) >= SILENT)
+    }
+
+    /// Forgets a shard, and with it its rate.
+    fn forget(&mut self, place: Place) {
+        let Some(shard) = self.all.get_mut(place.index()) else { return };
+        let Some((first, last)) = shard.core else { return };
+        self.ranges.remove(first);
+        for lane in KeyHash(first).lane()..=KeyHash(last).lane() {
+            self.answered[lane] = false;
+        }
+        self.limited -= usize::from(shard.rate.is_limited());
+        self.places.remove(&shard.id);
+        *shard = Shard { is_told: shard.is_told, ..Shard::default() };
+        self.free.push(place);
+    }
+
+    /// A place for another shard; `None` if there are too many.
+    fn make(&mut self, id: &str, now: Instant) -> Option<Place> {
+        if self.places.len() >= SHARDS_MAX {
+            self.make_room(now);
+        }
+        if self.places.len() >= SHARDS_MAX {
+            return None;
+        }
+        let place = if let Some(place) = self.free.pop() {
+            place
+        } else {
+            self.all.push(Shard::default());
+            Place::nth(self.all.len() - 1)?
+        };
+        if let Some(shard) = self.all.get_mut(place.index()) {
+            shard.id = id.into();
+        }
+        self.places.insert(id.into(), place);
+        Some(place)
+    }
+
+    /// Forgets shards that have been silent for long; looks for them once in a while.
+    fn make_room(&mut self, now: Instant) {
+        if self.crowded.is_some_and(|at| now.saturating_duration_since(at) < SILENT) {
+            return;
+        }
+        self.crowded = Some(now);
+        let is_old = |place: &Place| {
+            let alive = self.all.get(place.index()).and_then(|shard| shard.alive);
+            alive.is_none_or(|alive| now.saturating_duration_since(alive) >= FORGOTTEN)
+        };
+        let old: Vec<Place> = self.places.values().copied().filter(is_old).collect();
+        for place in old {
+            self.forget(place);
+        }
+    }
+
+    /// How many have a rate in force, and the lowest of these rates.
+    pub fn summary(&mut self, now: Instant) -> Summary {
+        let mut summary = Summary::default();
+        // A shard without records to send is not checked elsewhere.
+        for place in self.places.values().copied().collect::<Vec<_>>() {
+            self.advance(place, now);
+        }
+        let limited = self.all.iter().filter(|shard| shard.core.is_some());
+        for (rate, stuck) in
+            limited.filter_map(|shard| Some((shard.rate.per_second()?, shard.rate.is_stuck())))
+        {
+            summary.limited += 1;
+            summary.stuck += usize::from(stuck);
+            let lowest = summary.lowest.get_or_insert(rate);
+            for (lowest, rate) in lowest.iter_mut().zip(rate) {
+                *lowest = lowest.min(rate);
+            }
+        }
+        summary
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a record is far smaller than 2^52 bytes")]
+fn float(size: usize) -> f64 {
+    size as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Which hashes a shard takes: a range of each shard, none overlapping another. Pure.
+//!
+//! A shard takes one run of hashes, so it takes everything between two that it has taken: its *core*. What lies between the cores of
+//! two shards is unknown: the boundary is somewhere there. A shard in trouble may *claim* hashes there that were refused, and what lies
+//! between: the claim ends as soon as another shard takes one of them.
+
+/// A shard's place; used again when it is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u16);
+
+impl Place {
+    pub(super) fn nth(index: usize) -> Option<Self> {
+        u16::try_from(index).ok().map(Self)
+    }
+
+    /// As an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What is known of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownShard {
+    /// First and last hash, with what it claims.
+    pub(super) claim: (u64, u64),
+    /// First and last hash that it takes.
+    pub(super) core: (u64, u64),
+    pub(super) place: Place,
+}
+
+/// In the order of the hash.
+#[derive(Debug, Default)]
+pub(super) struct ShardRanges(Vec<KnownShard>);
+
+impl ShardRanges {
+    /// The shard that takes this hash, or claims it.
+    pub(super) fn at(&self, hash: u64) -> Option<&KnownShard> {
+        self.below(hash).filter(|known| hash <= known.claim.1)
+    }
+
+    /// The range that contains a hash, or the unknown one between its neighbours.
+    pub(super) fn around(&self, hash: u64) -> (u64, u64) {
+        let below = self.below(hash);
+        if let Some(known) = below.filter(|known| hash <= known.claim.1) {
+            return known.claim;
+        }
+        let first = below.map_or(0, |known| known.claim.1 + 1);
+        (first, self.above(hash).map_or(u64::MAX, |known| known.claim.0 - 1))
+    }
+
+    /// The nearest shards on both sides of an unknown hash.
+    pub(super) fn beside(&self, hash: u64) -> [Option<Place>; 2] {
+        [self.below(hash), self.above(hash)].map(|known| known.map(|known| known.place))
+    }
+
+    /// Everything that is known of a range of hashes.
+    pub(super) fn overlapping(&self, (first, last): (u64, u64)) -> impl Iterator<Item = &KnownShard> {
+        let from = self.0.partition_point(|known| known.claim.1 < first);
+        self.0.iter().skip(from).take_while(move |known| known.claim.0 <= last)
+    }
+
+    /// Whether a shard takes any of these hashes.
+    pub(super) fn is_core(&self, (first, last): (u64, u64)) -> bool {
+        self.overlapping((first, last)).any(|known| known.core.0 <= last && first <= known.core.1)
+    }
+
+    /// The nearest shard that is known below a hash, or else above it.
+    pub(super) fn nearest(&self, hash: u64) -> Option<Place> {
+        self.below(hash).or_else(|| self.above(hash)).map(|known| known.place)
+    }
+
+    /// Adds what overlaps nothing else.
+    pub(super) fn add(&mut self, known: KnownShard) {
+        self.0.insert(self.0.partition_point(|other| other.claim.0 <= known.claim.0), known);
+    }
+
+    /// Removes a shard that takes this hash.
+    pub(super) fn remove(&mut self, hash: u64) -> Option<KnownShard> {
+        let at = self.0.partition_point(|known| known.claim.0 <= hash).checked_sub(1)?;
+        (at < self.0.len()).then(|| self.0.remove(at))
+    }
+
+    /// The shard that takes `from` claims everything from there to a hash that nobody claims yet.
+    pub(super) fn claim(&mut self, from: u64, hash: u64) {
+        if let Some(known) = self.remove(from) {
+            let (first, last) = known.claim;
+            self.add(KnownShard { claim: (first.min(hash), last.max(hash)), ..known });
+        }
+    }
+
+    /// Shards that overlap these hashes claim nothing any more beyond what they take; so many on both sides neither. Gives those that did.
+    pub(super) fn retract(&mut self, (first, last): (u64, u64), beside: usize) -> Vec<Place> {
+        let from = self.0.partition_point(|known| known.claim.1 < first).saturating_sub(beside);
+        let to = self.0.partition_point(|known| known.claim.0 <= last);
+        let all = self.0.iter_mut().take(to + beside).skip(from);
+        let claiming = all.filter(|known| known.claim != known.core && known.core.0 != first);
+        claiming
+            .map(|known| {
+                known.claim = known.core;
+                known.place
+            })
+            .collect()
+    }
+
+    fn below(&self, hash: u64) -> Option<&KnownShard> {
+        self.0.get(self.0.partition_point(|known| known.claim.0 <= hash).checked_sub(1)?)
+    }
+
+    fn above(&self, hash: u64) -> Option<&KnownShard> {
+        self.0.get(self.0.partition_point(|known| known.claim.0 <= hash))
+    }
+}

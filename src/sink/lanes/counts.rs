@@ -1,0 +1,225 @@
+//! Counts per event type. Names are kept once, so that a record costs a number.
+//!
+//! An outcome is counted when its lane's progress passes the record: for good when the record leaves its window, and until then
+//! as *ahead*, anew with each report. So the counts of a report are those of its progress. A record that was passed
+//! before a reader read it has been counted before. What was received is counted apart from that, when `watermark` passes:
+//! an event that nobody sends is received and nothing else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::types::Outcome;
+use crate::buffer::checkpoint::Totals;
+use crate::event::KeyHash;
+use crate::position::FrameNo;
+
+/// Idle names kept for the next record of that type; an outbox may bring names without end.
+const IDLE_MAX: usize = 1024;
+
+/// What a record remembers of its event type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TypeId(u32);
+
+/// A finished record of a lane that is being handed over.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) hash: KeyHash,
+    pub(super) event_type: TypeId,
+    pub(super) outcome: Outcome,
+    pub(super) frame: FrameNo,
+}
+
+#[derive(Debug)]
+struct Account {
+    name: Arc<str>,
+    totals: Totals,
+    /// Of records that are still in a window.
+    ahead: Totals,
+    /// Records of this type in the windows.
+    open: u64,
+}
+
+/// The counts of the window.
+#[derive(Debug, Default)]
+pub(super) struct EventCounts {
+    accounts: Vec<Option<Account>>,
+    free: Vec<u32>,
+    by_name: HashMap<Arc<str>, TypeId>,
+    last: Option<TypeId>,
+    /// The last frame of which a record was counted for good.
+    last_frame: FrameNo,
+}
+
+impl EventCounts {
+    /// Everything that a start covers, up to this frame, was counted before.
+    pub(super) fn starting_at(last_frame: FrameNo) -> Self {
+        Self { last_frame, ..Self::default() }
+    }
+
+    /// The last frame of which a record was counted for good.
+    pub(super) const fn last_frame(&self) -> FrameNo {
+        self.last_frame
+    }
+
+    /// A record of this type has entered the window.
+    pub(super) fn open(&mut self, name: &str) -> TypeId {
+        let same = self.last.filter(|id| self.account(*id).is_some_and(|account| *account.name == *name));
+        let id = same.or_else(|| self.by_name.get(name).copied()).unwrap_or_else(|| self.add(name));
+        self.last = Some(id);
+        if let Some(account) = self.account_mut(id) {
+            account.open += 1;
+        }
+        id
+    }
+
+    /// `watermark` has passed a record.
+    pub(super) fn receive(&mut self, id: TypeId) {
+        if let Some(account) = self.account_mut(id) {
+            account.totals.received += 1;
+        }
+    }
+
+    /// The progress that covers this record is not taken back: it is counted.
+    pub(super) fn settle(&mut self, id: TypeId, outcome: Outcome, frame: FrameNo) {
+        self.last_frame = self.last_frame.max(frame);
+        if let Some(account) = self.account_mut(id) {
+            count(&mut account.totals, outcome);
+        }
+    }
+
+    /// Begins to count anew what progress covers in the windows.
+    pub(super) fn begin_ahead(&mut self) {
+        self.accounts.iter_mut().flatten().for_each(|account| account.ahead = Totals::default());
+    }
+
+    /// Progress covers this record, which is still in a window.
+    pub(super) fn count_ahead(&mut self, id: TypeId, outcome: Outcome) {
+        if let Some(account) = self.account_mut(id) {
+            count(&mut account.ahead, outcome);
+        }
+    }
+
+    /// What was counted ahead since [`begin_ahead`](Self::begin_ahead).
+    pub(super) fn ahead(&self) -> Vec<(Arc<str>, Totals)> {
+        let ahead = self.accounts.iter().flatten().filter(|account| account.ahead != Totals::default());
+        ahead.map(|account| (Arc::clone(&account.name), account.ahead)).collect()
+    }
+
+    /// A record has left its window.
+    pub(super) fn leave(&mut self, id: TypeId) {
+        if let Some(account) = self.account_mut(id) {
+            account.open -= 1;
+        }
+    }
+
+    /// The counts since they were last taken; types without any are left out.
+    pub(super) fn take(&mut self) -> Vec<(Arc<str>, Totals)> {
+        let crowded = self.by_name.len() > IDLE_MAX;
+        let mut taken = Vec::new();
+        for (index, slot) in (0u32..).zip(self.accounts.iter_mut()) {
+            let Some(account) = slot else { continue };
+            let totals = std::mem::take(&mut account.totals);
+            if totals != Totals::default() {
+                taken.push((Arc::clone(&account.name), totals));
+            }
+            if crowded && account.open == 0 {
+                account.ahead = Totals::default();
+                self.by_name.remove(&account.name);
+                self.free.push(index);
+                *slot = None;
+            }
+        }
+        taken
+    }
+
+    fn add(&mut self, name: &str) -> TypeId {
+        let name: Arc<str> = name.into();
+        let (totals, ahead) = (Totals::default(), Totals::default());
+        let account = Some(Account { name: Arc::clone(&name), totals, ahead, open: 0 });
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.accounts.push(None);
+            u32::try_from(self.accounts.len() - 1).expect("a window holds fewer types than 2^32")
+        });
+        if let Some(slot) = self.accounts.get_mut(index as usize) {
+            *slot = account;
+        }
+        self.by_name.insert(name, TypeId(index));
+        TypeId(index)
+    }
+
+    /// The name of a type that has a record in the window.
+    pub(super) fn name(&self, id: TypeId) -> Arc<str> {
+        self.account(id).map_or_else(|| "".into(), |account| Arc::clone(&account.name))
+    }
+
+    fn account(&self, id: TypeId) -> Option<&Account> {
+        self.accounts.get(id.0 as usize)?.as_ref()
+    }
+
+    fn account_mut(&mut self, id: TypeId) -> Option<&mut Account> {
+        self.accounts.get_mut(id.0 as usize)?.as_mut()
+    }
+}
+
+const fn count(totals: &mut Totals, outcome: Outcome) {
+    match outcome {
+        Outcome::Published => totals.published += 1,
+        Outcome::Quarantined => totals.quarantined += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(published: u64, quarantined: u64) -> Totals {
+        Totals { received: 0, published, quarantined }
+    }
+
+    #[test]
+    fn event_counts_are_drained_once_by_type() {
+        let mut counts = EventCounts::default();
+        let ids: Vec<_> = ["a", "b", "a", "a"].map(|name| counts.open(name)).into();
+        counts.settle(ids[0], Outcome::Published, FrameNo(1));
+        counts.settle(ids[1], Outcome::Quarantined, FrameNo(9));
+        counts.settle(ids[2], Outcome::Published, FrameNo(2));
+        counts.receive(ids[2]);
+        let received = Totals { received: 1, ..totals(2, 0) };
+        assert_eq!(counts.take(), [("a".into(), received), ("b".into(), totals(0, 1))]);
+        assert_eq!(counts.take(), []);
+        counts.settle(ids[3], Outcome::Published, FrameNo(3));
+        assert_eq!(counts.take(), [("a".into(), totals(1, 0))]);
+        assert_eq!(counts.last_frame(), FrameNo(9));
+    }
+
+    #[test]
+    fn counts_ahead_are_absolute() {
+        let mut counts = EventCounts::default();
+        let id = counts.open("a");
+        for outcomes in [&[Outcome::Published, Outcome::Quarantined][..], &[Outcome::Published], &[]] {
+            counts.begin_ahead();
+            for outcome in outcomes {
+                counts.count_ahead(id, *outcome);
+            }
+            let (all, quarantined) = (outcomes.len() as u64, u64::from(outcomes.len() > 1));
+            let expected = (all > 0).then(|| ("a".into(), totals(all - quarantined, quarantined)));
+            assert_eq!(counts.ahead(), Vec::from_iter(expected));
+        }
+    }
+
+    #[test]
+    fn unbounded_type_names_are_not_kept() {
+        let mut counts = EventCounts::default();
+        let kept = counts.open("kept");
+        for round in 0..10 {
+            for n in 0..2 * IDLE_MAX {
+                let id = counts.open(&format!("type {round} {n}"));
+                counts.settle(id, Outcome::Published, FrameNo(1));
+                counts.leave(id);
+            }
+            assert_eq!(counts.take().len(), 2 * IDLE_MAX);
+        }
+        assert!(counts.accounts.len() <= 4 * IDLE_MAX, "{}", counts.accounts.len());
+        assert_eq!(&*counts.name(kept), "kept");
+    }
+}

@@ -1,0 +1,36 @@
+//! Lanes on their way out of a reader, as long as something of them is out.
+
+use super::types::ReaderId;
+use crate::sink::sections::Section;
+
+/// Lanes on their way out of a reader.
+#[derive(Clone, Debug)]
+pub(super) struct Detaching {
+    pub(super) reader: ReaderId,
+    pub(super) lanes: Vec<Section>,
+    /// The reader that is to begin again for them.
+    pub(super) with: Option<ReaderId>,
+}
+
+impl Detaching {
+    pub(super) const fn new(reader: ReaderId, lanes: Vec<Section>) -> Self {
+        Self { reader, lanes, with: None }
+    }
+
+    /// A section was divided: both halves leave if it does.
+    pub(super) fn divide(&mut self, section: Section, upper: Section) {
+        if self.lanes.contains(&section) {
+            self.lanes.push(upper);
+        }
+    }
+
+    /// Whether a section is on its way out.
+    pub(super) fn moves(&self, section: Section) -> bool {
+        self.lanes.contains(&section)
+    }
+
+    /// Whether this reader has a part in it.
+    pub(super) fn needs(&self, id: ReaderId) -> bool {
+        self.reader == id || self.with == Some(id)
+    }
+}

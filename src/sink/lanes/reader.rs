@@ -1,0 +1,462 @@
+//! One reader's share of the work: its window on the log, and which of the records there are its own.
+//!
+//! Nothing here knows of requests. A record of a section that another reader serves keeps its place in its frame, costs no bytes
+//! and counts as finished: that reader finishes it.
+//!
+//! Invariants: of each key only the first unfinished record is ready, sent or dead; a section that pauses or is held has no
+//! ready record, only parked ones, except those that `fill` has not looked at yet.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::counts::EventCounts;
+use super::finished::{Finished, Knowledge, Served};
+use super::paced::Paced;
+use super::ready::ReadySet;
+use super::types::{Admission, DeadLetter, DeadReason, Frame, Outcome, ReaderId};
+use super::unacknowledged::Unacknowledged;
+use super::watch::Watch;
+use super::window::{CountedBy, Entry, NONE, State, Window};
+use crate::buffer::checkpoint::Mark;
+use crate::event::{KeyHash, PassthroughHasher, RecordKind};
+use crate::position::FrameNo;
+use crate::sink::kinesis::shards::{Place, Shards};
+use crate::sink::pacing::{Limits, Waiting};
+use crate::sink::sections::{PerSection, Section, Sections};
+use crate::sink::throttle::Pauses;
+
+/// What decides whether a record may be sent, beside its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) max_record_size: usize,
+    pub(super) pauses: &'a Pauses,
+    pub(super) shards: &'a Shards,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(limits: &Limits, pauses: &'a Pauses, shards: &'a Shards) -> Self {
+        Self { max_record_size: limits.max_record_size, pauses, shards }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) id: ReaderId,
+    pub(super) window: Window,
+    pub(super) finished: Finished,
+    /// The last unfinished record of each key that has any.
+    tails: HashMap<KeyHash, u64, BuildHasherDefault<PassthroughHasher>>,
+    pub(super) ready: ReadySet,
+    /// What may be sent of shards without a rate.
+    pub(super) waiting: Waiting,
+    /// Ready records of shards with a rate in force.
+    pub(super) paced: Paced,
+    /// Ready records of sections that pause or are held.
+    parked: PerSection<Vec<u64>>,
+    /// Sections of which nothing may be sent from here for now.
+    held: PerSection<bool>,
+    pub(super) dead: VecDeque<u64>,
+    /// Records of each section that are out in a request or taken as dead letters.
+    busy: PerSection<u32>,
+    /// The main takes over what comes after this frame.
+    pub(super) until: Option<FrameNo>,
+    pub(super) watch: Watch,
+}
+
+impl Reader {
+    pub(super) fn new(id: ReaderId, window: Window, finished: Finished) -> Self {
+        Self {
+            id,
+            window,
+            finished,
+            tails: HashMap::default(),
+            ready: ReadySet::default(),
+            waiting: Waiting::default(),
+            paced: Paced::default(),
+            parked: PerSection::default(),
+            held: PerSection::default(),
+            dead: VecDeque::new(),
+            busy: PerSection::default(),
+            until: None,
+            watch: Watch::default(),
+        }
+    }
+
+    /// Takes the records of the next frame.
+    pub(super) fn admit<'a>(
+        &mut self,
+        frame: &Frame,
+        records: impl IntoIterator<Item = Admission<'a>>,
+        counts: &mut EventCounts,
+        ((sections, unacknowledged), rules): ((&Sections, &Unacknowledged), Rules<'_>),
+    ) {
+        self.window.begin(frame);
+        let mut parts = 0..=u16::MAX;
+        for record in records {
+            let part = parts.next().expect("the log counts the records of a frame in 16 bits");
+            let section = sections.of(record.hash);
+            let known = self.finished.knows(section, frame.number, part);
+            let event_type = counts.open(record.event_type);
+            let Admission { kind, hash, key, line, .. } = record;
+            let frame = frame.number;
+            let entry = Entry {
+                key,
+                line,
+                hash,
+                section,
+                frame,
+                part,
+                next: NONE,
+                event_type,
+                kind,
+                state: State::Behind,
+                unacknowledged: known != Knowledge::Passed && unacknowledged.has((frame, part)),
+                refused: false,
+                rejected: false,
+                counted: if known == Knowledge::Passed { CountedBy::Another } else { CountedBy::This },
+            };
+            self.push(entry, known, rules);
+        }
+    }
+
+    fn push(&mut self, mut entry: Entry, known: Knowledge, rules: Rules<'_>) {
+        let outcome = match known {
+            Knowledge::Unfinished => None,
+            Knowledge::Passed => Some(Outcome::Published),
+            // What an earlier process has put in the dead-letter file comes again as a dead letter.
+            Knowledge::Acknowledged(outcome) => Some(outcome.unwrap_or(match entry.kind {
+                RecordKind::DeadLetter => Outcome::Quarantined,
+                RecordKind::Event => Outcome::Published,
+            })),
+        };
+        if let Some(outcome) = outcome {
+            entry.state = State::Done(outcome);
+            (entry.key, entry.line) = (Bytes::new(), Bytes::new());
+            self.window.push(entry);
+            return;
+        }
+        let (hash, seq) = (entry.hash, self.window.next_seq());
+        self.window.push(entry);
+        match self.tails.insert(hash, seq) {
+            Some(tail) => {
+                if let Some(before) = self.window.entry_mut(tail) {
+                    before.next = seq;
+                }
+            }
+            None => self.make_ready(seq, rules),
+        }
+    }
+
+    /// A record has become the first of its key, or may be sent again.
+    pub(super) fn make_ready(&mut self, seq: u64, rules: Rules<'_>) {
+        let Some(entry) = self.window.entry_mut(seq) else { return };
+        let (size, hash, section) = (entry.size(), entry.hash, entry.section);
+        entry.state = State::Ready;
+        let held = self.held[section];
+        let dead = entry.kind == RecordKind::DeadLetter
+            || entry.rejected
+            || entry.is_too_large(rules.max_record_size);
+        if dead && !held {
+            entry.state = State::Dead;
+            self.dead.push_back(seq);
+            return;
+        }
+        if held || rules.pauses.is_paused(section) {
+            self.parked[section].push(seq);
+            return;
+        }
+        if let Some(place) = rules.shards.limited(hash) {
+            self.paced.push((place, seq), size, self.window.first());
+            return;
+        }
+        self.ready.insert(seq);
+        self.waiting.records += 1;
+        self.waiting.bytes += size;
+    }
+
+    /// What may be sent, as far as its shards have tokens.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting.and(self.paced.open())
+    }
+
+    /// The oldest record that may be sent, and its shard if that has a rate in force.
+    pub(super) fn oldest(&mut self) -> Option<(u64, Option<Place>)> {
+        let paced = self.paced.oldest().map(|(seq, place)| (seq, Some(place)));
+        let free = self.ready.oldest().map(|seq| (seq, None));
+        [paced, free].into_iter().flatten().min()
+    }
+
+    /// Finds out which shards have tokens, and lets go what waited for those that have no rate any more.
+    pub(super) fn pace(&mut self, limits: &Limits, pauses: &Pauses, shards: &mut Shards, now: Instant) {
+        for place in self.paced.begin(shards, now) {
+            for seq in self.paced.drain(place) {
+                self.make_ready(seq, Rules::new(limits, pauses, shards));
+            }
+        }
+    }
+
+    /// Takes a record out of those that may be sent.
+    pub(super) fn unready(&mut self, seq: u64, size: usize) {
+        if !self.ready.contains(seq) {
+            self.paced.remove(seq, size);
+            return;
+        }
+        self.ready.remove(seq);
+        self.waiting.records -= 1;
+        self.waiting.bytes -= size;
+    }
+
+    /// A record leaves in a request.
+    pub(super) fn send(&mut self, seq: u64, size: usize) {
+        self.unready(seq, size);
+        self.take(seq, State::Sent);
+    }
+
+    /// A record is out of our hands: in a request, or on its way to the dead-letter file.
+    pub(super) fn take(&mut self, seq: u64, state: State) {
+        let Some(entry) = self.window.entry_mut(seq) else { return };
+        entry.state = state;
+        self.busy[entry.section] += 1;
+    }
+
+    /// A record is in our hands again, or finished.
+    pub(super) fn untake(&mut self, seq: u64) {
+        if let Some(entry) = self.window.entry(seq) {
+            self.busy[entry.section] -= 1;
+        }
+    }
+
+    /// Finishes a record that was [taken](Self::take), and what was packed into it; the next of its key becomes ready. Whether
+    /// there is one.
+    pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
+        self.untake(seq);
+        while let Some((hash, next)) = self.window.finish(seq, outcome) {
+            if next == NONE {
+                self.tails.remove(&hash);
+                return false;
+            }
+            if !self.is_packed(next) {
+                // A dead letter behind another one may have been given already.
+                if self.window.entry(next).is_some_and(|entry| entry.state == State::Behind) {
+                    self.make_ready(next, rules);
+                }
+                return true;
+            }
+            seq = next;
+        }
+        false
+    }
+
+    /// The next record for the dead-letter file; see [`Lanes::next_dead_letter`](super::Lanes::next_dead_letter).
+    pub(super) fn next_dead_letter(&mut self, counts: &EventCounts, rules: Rules<'_>) -> Option<DeadLetter> {
+        let limit = rules.max_record_size;
+        loop {
+            let seq = self.dead.pop_front()?;
+            let Some(entry) = self.window.entry(seq).filter(|entry| entry.state == State::Dead) else {
+                continue;
+            };
+            let (size, section) = (entry.size(), entry.section);
+            if self.is_held(section) {
+                self.make_ready(seq, rules);
+                continue;
+            }
+            let reason = match entry.kind {
+                RecordKind::DeadLetter => DeadReason::Untranslated,
+                RecordKind::Event if entry.rejected => DeadReason::Rejected,
+                RecordKind::Event if entry.is_too_large(limit) => DeadReason::TooLarge { size, limit },
+                RecordKind::Event => {
+                    // The limit has been raised since.
+                    self.make_ready(seq, rules);
+                    continue;
+                }
+            };
+            let (frame, part, event_type) = (entry.frame, entry.part, counts.name(entry.event_type));
+            let (key, line) = (entry.key.clone(), entry.line.clone());
+            self.take(seq, State::Taken);
+            self.next_dead_too(seq);
+            return Some(DeadLetter { frame, part, reason, said: None, event_type, key, line });
+        }
+    }
+
+    /// What comes behind a dead letter that was taken, and is one too, is given without waiting for it: they go into one file,
+    /// in the order in which they are given. An event that is only too large waits: it may be sent after all.
+    fn next_dead_too(&mut self, seq: u64) {
+        let Some(next) = self.window.entry(seq).map(|entry| entry.next).filter(|next| *next != NONE) else {
+            return;
+        };
+        if let Some(entry) = self.window.entry_mut(next)
+            && entry.kind == RecordKind::DeadLetter
+            && entry.state == State::Behind
+        {
+            entry.state = State::Dead;
+            self.dead.push_back(next);
+        }
+    }
+
+    /// The record, if it was given as a dead letter.
+    pub(super) fn taken(&self, frame: FrameNo, part: u16) -> Option<u64> {
+        let seq = self.window.seq_of(frame, part)?;
+        self.window.entry(seq).is_some_and(|entry| entry.state == State::Taken).then_some(seq)
+    }
+
+    /// The request of a record failed as a whole: it waits among the suspects. With `stored`, an attempt may have stored it.
+    pub(super) fn suspect(&mut self, seq: u64, stored: Option<&mut Unacknowledged>) {
+        self.untake(seq);
+        if let Some(stored) = stored {
+            self.mark_unacknowledged(seq, stored);
+        }
+        self.unpack(seq);
+        if let Some(entry) = self.window.entry_mut(seq) {
+            entry.state = State::Suspect;
+        }
+    }
+
+    /// A dead letter is to be given again.
+    pub(super) fn put_back(&mut self, seq: u64) {
+        self.untake(seq);
+        if let Some(entry) = self.window.entry_mut(seq) {
+            entry.state = State::Dead;
+            self.dead.push_front(seq);
+        }
+    }
+
+    /// The section's pause is over, or it is no longer held.
+    pub(super) fn unpark(&mut self, section: Section, rules: Rules<'_>) {
+        let mut parked = std::mem::take(&mut self.parked[section]);
+        // Dead letters of one key were perhaps parked out of their order.
+        parked.sort_unstable();
+        for seq in parked {
+            self.make_ready(seq, rules);
+        }
+    }
+
+    pub(super) fn is_held(&self, section: Section) -> bool {
+        self.held[section]
+    }
+
+    /// Moves `watermark` over what is finished.
+    pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
+        self.window.advance(&mut passed);
+        self.ready.advance(self.window.first());
+        self.paced.advance(self.window.first());
+    }
+
+    /// Sends nothing of these sections until they are let go.
+    pub(super) fn hold(&mut self, sections: &[Section]) {
+        for section in sections {
+            self.held[*section] = true;
+        }
+    }
+
+    /// Sends these sections again.
+    pub(super) fn let_go(&mut self, sections: &[Section], rules: Rules<'_>) {
+        for section in sections {
+            self.held[*section] = false;
+        }
+        for section in sections {
+            self.unpark(*section, rules);
+        }
+    }
+
+    /// Whether nothing of these sections is out.
+    pub(super) fn is_idle(&self, sections: &[Section]) -> bool {
+        sections.iter().all(|section| self.busy[*section] == 0)
+    }
+
+    /// Counts what these sections have finished up to where they stand: another reader serves them from there.
+    pub(super) fn settle_counts(
+        &mut self,
+        counts: &mut EventCounts,
+        reached: &PerSection<Served>,
+        of: impl Fn(Section) -> bool,
+    ) {
+        for entry in self.window.iter_mut().filter(|entry| of(entry.section)) {
+            if let State::Done(outcome) = entry.state
+                && entry.counted == CountedBy::This
+                && reached[entry.section].excludes(entry.frame)
+            {
+                counts.settle(entry.event_type, outcome, entry.frame);
+                entry.counted = CountedBy::Another;
+            }
+        }
+    }
+
+    /// Gives the records of these sections back, those beyond the head too: another reader serves them from now on, and counts
+    /// them. Nothing of them may be out.
+    pub(super) fn give_away(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
+        debug_assert!(self.is_idle(sections), "records that are out cannot be given away");
+        for seq in self.window.first()..self.window.next_seq() {
+            let Some(entry) = self.window.entry_mut(seq) else { continue };
+            if !sections.contains(&entry.section) {
+                continue;
+            }
+            entry.counted = CountedBy::Another;
+            entry.leave_unacknowledged(unacknowledged);
+            let (size, state) = (entry.size(), entry.state);
+            if matches!(state, State::Done(_)) {
+                continue;
+            }
+            if state == State::Ready {
+                self.unready(seq, size);
+            }
+            if let Some((hash, _)) = self.window.finish(seq, Outcome::Published) {
+                self.tails.remove(&hash);
+            }
+        }
+        for section in sections {
+            self.parked[*section].clear();
+            self.finished.set(*section, Served::Elsewhere);
+            self.held[*section] = false;
+        }
+    }
+
+    /// A section was divided: what this reader has of it belongs to one of its halves.
+    pub(super) fn divide(&mut self, section: Section, (upper, from): (Section, u64)) {
+        let mut busy = 0;
+        for entry in self.window.iter_mut().filter(|entry| entry.section == section && entry.hash.0 >= from) {
+            entry.section = upper;
+            busy += u32::from(matches!(entry.state, State::Sent | State::Taken));
+        }
+        self.busy[section] -= busy;
+        self.busy[upper] = busy;
+        self.held[upper] = self.held[section];
+        self.finished.set(upper, self.finished.of(section));
+        let (window, parked) = (&self.window, std::mem::take(&mut self.parked[section]));
+        let is_upper = |seq: &u64| window.entry(*seq).is_some_and(|entry| entry.section == upper);
+        (self.parked[upper], self.parked[section]) = parked.into_iter().partition(is_upper);
+    }
+
+    /// Whether two sections may become one here: nothing that is unfinished, or not read yet, would be taken for something else,
+    /// and nothing that was counted before is beyond what both have reached.
+    pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
+        let served = match (self.finished.of(lower), self.finished.of(upper)) {
+            (Served::After(one), Served::After(other)) => {
+                one == other || self.watermark().frame >= one.max(other)
+            }
+            (one, other) => one == other,
+        };
+        served && self.held[lower] == self.held[upper]
+    }
+
+    /// Two sections that [may](Self::may_merge) have become the lower one.
+    pub(super) fn merge(&mut self, lower: Section, upper: Section) {
+        for entry in self.window.iter_mut().filter(|entry| entry.section == upper) {
+            entry.section = lower;
+        }
+        self.busy[lower] += std::mem::take(&mut self.busy[upper]);
+        let mut parked = std::mem::take(&mut self.parked[upper]);
+        self.parked[lower].append(&mut parked);
+        self.held[upper] = false;
+        let finished = self.finished.of(lower).min(self.finished.of(upper));
+        self.finished.set(lower, finished);
+        self.finished.set(upper, Served::Elsewhere);
+    }
+
+    pub(super) fn watermark(&self) -> Mark {
+        self.window.watermark()
+    }
+}

@@ -1,0 +1,289 @@
+//! Records whose request failed as a whole, one of which may be the cause.
+//!
+//! Usually such a failure tells of the service. But a single record can fail every request that it is in: a proxy resets it,
+//! a line is too slow for it, the service finds it invalid. So the records of a failed request do not mix with others again:
+//! they leave in requests of their own, each half of the one that failed, until they are accepted or one is left *alone*.
+//! A failure of these says nothing of the service while others are answered. A record that is alone waits ever longer
+//! between its attempts and holds nothing but its key.
+//!
+//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone [`PROOFS`] times in a row,
+//! the service took others between any two of these, and each time it said that the content is at fault
+//! ([`PutError::Invalid`]). No other error rejects a record, however often it comes back.
+//!
+//! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests that are out hold suspects;
+//! evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ticket::Sent;
+use crate::event::KeyHash;
+use crate::position::FrameNo;
+use crate::sink::PutError;
+use crate::sink::throttle::{Jitter, backoff};
+
+/// Failures alone after which a record is rejected.
+const PROOFS: u32 = 5;
+/// They are spread over at least this time.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
+/// The same for a record that may have been stored by an attempt without an answer: none is still on its way then.
+const PROVEN_AFTER_UNACKNOWLEDGED: Duration = Duration::from_mins(1);
+/// Pauses of a record that is alone.
+const ALONE_FIRST: Duration = Duration::from_millis(100);
+const ALONE_CAP: Duration = Duration::from_secs(30);
+/// A service that has answered within this time before a request left is there: its failure is the request's own.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// When a group is looked at again whose lanes must wait.
+const HELD: Duration = Duration::from_millis(100);
+/// Records that evidence is kept for.
+const EVIDENCE_MAX: usize = 1024;
+
+/// Names a record for as long as it is in the log: its frame, and its ordinal there.
+pub(super) type RecordId = (FrameNo, u16);
+
+/// Records that leave together.
+#[derive(Debug)]
+struct Group {
+    records: Vec<Sent>,
+    due: Instant,
+}
+
+/// What is known against one record.
+#[derive(Clone, Debug)]
+struct Evidence {
+    hash: KeyHash,
+    /// Failures alone in a row.
+    failures: u32,
+    /// Those of them that prove something, in a row.
+    proofs: u32,
+    /// When the first of these was known.
+    since: Instant,
+    last: Instant,
+    said: Arc<str>,
+}
+
+impl Evidence {
+    /// It failed once more, and that proves nothing.
+    fn once_more(&mut self) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+}
+
+/// A record that failed alone.
+#[derive(Clone, Debug)]
+pub(super) struct Accused {
+    pub(super) id: RecordId,
+    pub(super) hash: KeyHash,
+    /// Whether it may have been stored by an earlier attempt.
+    pub(super) unacknowledged: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is tried again.
+    Waits {
+        /// Failures alone in a row.
+        failures: u32,
+    },
+    /// It cannot leave.
+    Rejected,
+}
+
+/// All groups, and the evidence.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    groups: VecDeque<Group>,
+    /// Requests under way that hold suspects.
+    out: usize,
+    /// When a request was last answered, whatever it held.
+    acknowledged: Option<Instant>,
+    evidence: HashMap<RecordId, Evidence>,
+}
+
+impl Suspects {
+    /// A request with suspects has left, or is over.
+    pub(super) const fn sent(&mut self) {
+        self.out += 1;
+    }
+
+    pub(super) const fn over(&mut self) {
+        self.out = self.out.saturating_sub(1);
+    }
+
+    /// A request was answered.
+    pub(super) fn acknowledged(&mut self, now: Instant) {
+        self.acknowledged = Some(now);
+    }
+
+    /// Whether the service has answered since, or shortly before.
+    pub(super) fn has_acknowledged_since(&self, since: Instant) -> bool {
+        self.acknowledged.is_some_and(|at| at + ANSWERS > since)
+    }
+
+    /// Whether another request with suspects may leave beside those under way.
+    pub(super) fn may_send(&self, in_flight_requests: usize) -> bool {
+        !self.groups.is_empty() && self.out < (in_flight_requests / 4).max(1)
+    }
+
+    /// The records of a request that failed as a whole: two halves, or one that is alone.
+    pub(super) fn add(&mut self, mut records: Vec<Sent>, now: Instant) {
+        if records.len() > 1 {
+            let second = records.split_off(records.len().div_ceil(2));
+            self.groups.push_back(Group { records, due: now });
+            self.groups.push_back(Group { records: second, due: now });
+        } else if !records.is_empty() {
+            self.groups.push_back(Group { records, due: now });
+        }
+    }
+
+    /// A record that waits for its time alone.
+    pub(super) fn add_alone(&mut self, record: Sent, due: Instant) {
+        self.groups.push_back(Group { records: vec![record], due });
+    }
+
+    /// The next group that may leave. `sort` says of each record whether it leaves now (`Some(true)`), must wait, or is none of
+    /// this any more (`None`).
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        fits: impl Fn(&[Sent]) -> bool,
+        sort: impl Fn(Sent) -> Option<bool>,
+    ) -> Option<Vec<Sent>> {
+        for _ in 0..self.groups.len() {
+            let at = self.groups.iter().position(|group| group.due <= now)?;
+            if !self.groups.get(at).is_some_and(|group| fits(&group.records)) {
+                return None;
+            }
+            let group = self.groups.remove(at)?;
+            let known = group.records.into_iter().filter_map(|one| Some((one, sort(one)?)));
+            let (go, stay): (Vec<_>, Vec<_>) = known.partition(|(_, goes)| *goes);
+            let ones = |all: Vec<(Sent, bool)>| all.into_iter().map(|(one, _)| one).collect::<Vec<_>>();
+            if !stay.is_empty() {
+                self.groups.push_back(Group { records: ones(stay), due: now + HELD });
+            }
+            if !go.is_empty() {
+                return Some(ones(go));
+            }
+        }
+        None
+    }
+
+    /// One record for a probe, each time another one.
+    pub(super) fn next_probe(&mut self, now: Instant, sort: impl Fn(Sent) -> Option<bool>) -> Option<Sent> {
+        for _ in 0..self.groups.len() {
+            let mut group = self.groups.pop_front()?;
+            if group.due > now {
+                self.groups.push_back(group);
+                continue;
+            }
+            group.records.retain(|one| sort(*one).is_some());
+            let at = group.records.iter().position(|one| sort(*one) == Some(true));
+            let found = at.map(|at| group.records.remove(at));
+            if !group.records.is_empty() {
+                self.groups.push_back(group);
+            }
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Removes the records that match, and returns them.
+    pub(super) fn take_matching(&mut self, matches: impl Fn(&Sent) -> bool) -> Vec<Sent> {
+        let mut taken = Vec::new();
+        for group in &mut self.groups {
+            taken.extend(group.records.extract_if(.., |one| matches(one)));
+        }
+        self.groups.retain(|group| !group.records.is_empty());
+        taken
+    }
+
+    /// When the next group is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.groups.iter().map(|group| group.due).min()
+    }
+
+    /// A record has failed alone, in a request that left at `sent`. While the service answers nothing, that tells nothing of it.
+    pub(super) fn failed_alone(
+        &mut self,
+        accused: &Accused,
+        sent: Instant,
+        error: &PutError,
+        now: Instant,
+    ) -> Verdict {
+        let known = self.evidence.get(&accused.id).map(|evidence| evidence.last);
+        let others = self.acknowledged.is_some_and(|at| at > known.unwrap_or(sent).min(sent));
+        if !others && (known.is_some() || !self.has_acknowledged_since(sent)) {
+            return Verdict::Waits {
+                failures: self.evidence.get_mut(&accused.id).map_or(0, Evidence::once_more),
+            };
+        }
+        if self.evidence.len() >= EVIDENCE_MAX && !self.evidence.contains_key(&accused.id) {
+            let oldest = self.evidence.iter().min_by_key(|(_, evidence)| evidence.last).map(|(id, _)| *id);
+            oldest.and_then(|id| self.evidence.remove(&id));
+        }
+        let said: Arc<str> = error.to_string().into();
+        let evidence = self.evidence.entry(accused.id).or_insert_with(|| Evidence {
+            hash: accused.hash,
+            failures: 0,
+            proofs: 0,
+            since: now,
+            last: sent,
+            said: Arc::clone(&said),
+        });
+        let proves = others && matches!(error, PutError::Invalid(_));
+        evidence.failures += 1;
+        if proves {
+            if evidence.proofs == 0 {
+                evidence.since = now;
+            }
+            evidence.proofs += 1;
+        } else {
+            (evidence.proofs, evidence.since) = (0, now);
+        }
+        (evidence.last, evidence.said) = (now, said);
+        let least = if accused.unacknowledged { PROVEN_AFTER_UNACKNOWLEDGED } else { PROVEN_AFTER };
+        if evidence.proofs >= PROOFS && now.duration_since(evidence.since) >= least {
+            Verdict::Rejected
+        } else {
+            Verdict::Waits { failures: evidence.failures }
+        }
+    }
+
+    /// How long a record that failed alone so often waits; not at all if nothing is known against it.
+    pub(super) fn pause(failures: u32, jitter: &mut Jitter) -> Duration {
+        if failures == 0 {
+            return Duration::ZERO;
+        }
+        backoff(ALONE_FIRST, ALONE_CAP, failures, jitter)
+    }
+
+    /// Whether a record failed alone, so that it must not leave with others.
+    pub(super) fn is_accused(&self, id: impl FnOnce() -> RecordId) -> bool {
+        !self.evidence.is_empty() && self.evidence.contains_key(&id())
+    }
+
+    /// Whether a record of these hashes has failed alone more than once while others were answered.
+    pub(super) fn holds(&self, (first, last): (u64, u64)) -> bool {
+        let is_of = |hash: KeyHash| first <= hash.0 && hash.0 <= last;
+        self.evidence.values().any(|evidence| is_of(evidence.hash) && evidence.failures > 1)
+    }
+
+    /// A record is finished.
+    pub(super) fn forget(&mut self, id: impl FnOnce() -> RecordId) {
+        if !self.evidence.is_empty() {
+            self.evidence.remove(&id());
+        }
+    }
+
+    /// What the service said of a record that was rejected.
+    pub(super) fn said(&self, id: RecordId) -> Option<Arc<str>> {
+        self.evidence.get(&id).map(|evidence| Arc::clone(&evidence.said))
+    }
+}

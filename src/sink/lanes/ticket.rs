@@ -1,0 +1,65 @@
+//! A request on its way, and what stands for its records meanwhile.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::types::ReaderId;
+use crate::sink::Outgoing;
+
+/// One request on its way: send `records`, then give the ticket back with the result.
+#[derive(Debug)]
+pub struct Request {
+    /// To be given to [`Lanes::settle`](super::Lanes::settle).
+    pub ticket: Ticket,
+    /// What to send, oldest first, no two of one key.
+    pub records: Vec<Outgoing>,
+    /// How long its answer may take, until all of it is read; then it is settled as unanswered.
+    pub timeout: Duration,
+}
+
+/// Stands for the records of a request that has no answer yet. It cannot be copied, so that a request is settled once.
+#[derive(Debug)]
+#[must_use = "the records of an unsettled request, and their keys, wait for ever"]
+pub struct Ticket {
+    pub(super) sent: Vec<Sent>,
+    pub(super) bytes: usize,
+    pub(super) probe: bool,
+    /// Whether all of it are suspects.
+    pub(super) suspects: bool,
+    /// Whether any of it comes from behind the main.
+    pub(super) catch_up: bool,
+    /// When it was filled.
+    pub(super) at: Instant,
+    /// What the line had carried then.
+    pub(super) carried: u64,
+}
+
+impl Ticket {
+    /// Records of the request.
+    pub fn records(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// When it was filled, and left.
+    pub fn sent_at(&self) -> Instant {
+        self.at
+    }
+
+    /// Bytes of the request, data and keys.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether this is the one record that finds out whether the service is back.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+/// One record of a request: whose it is, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) reader: ReaderId,
+    pub(super) seq: u64,
+}

@@ -1,0 +1,67 @@
+//! Records that an attempt without an answer may have stored, as long as they are unfinished.
+//!
+//! Such a record is no dead letter because of its size alone: it would be in the stream and in the dead-letter file. A reader knows
+//! that of the records in its window. This is what all of them know, so that a lane that is read again forgets nothing.
+
+use std::collections::HashSet;
+
+use super::suspects::RecordId;
+use crate::position::FrameNo;
+
+/// Records that are known one by one. More are out without an answer only if requests fail again and again while lanes are
+/// detached.
+const RECORDS_MAX: usize = 1 << 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Unacknowledged {
+    records: HashSet<RecordId>,
+    /// There were too many: every record up to this frame counts as one.
+    up_to: FrameNo,
+}
+
+impl Unacknowledged {
+    /// Nobody knows whether this record was stored.
+    pub(super) fn note(&mut self, id: RecordId) {
+        if self.records.len() >= RECORDS_MAX {
+            self.up_to = self.records.drain().map(|(frame, _)| frame).fold(self.up_to, FrameNo::max);
+        }
+        self.records.insert(id);
+    }
+
+    /// A record is finished.
+    pub(super) fn forget(&mut self, id: RecordId) {
+        self.records.remove(&id);
+    }
+
+    /// Whether a record that is not finished may have been stored.
+    pub(super) fn has(&self, id: RecordId) -> bool {
+        id.0 <= self.up_to || (!self.records.is_empty() && self.records.contains(&id))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_known_until_finished_and_bounded() {
+        let mut all = Unacknowledged::default();
+        let first = (FrameNo(3), 1);
+        all.note(first);
+        assert!(all.has(first) && !all.has((FrameNo(3), 0)));
+        all.forget(first);
+        assert!(!all.has(first));
+        (1..=RECORDS_MAX as u64).for_each(|frame| all.note((FrameNo(frame), 0)));
+        assert!(!all.has((FrameNo(7), 1)));
+        all.note((FrameNo(100_000), 0));
+        assert_eq!(all.records.len(), 1);
+        assert!(all.has((FrameNo(7), 1)), "when there are too many, none of them is forgotten");
+        assert!(!all.has((FrameNo(RECORDS_MAX as u64 + 1), 0)) && all.has((FrameNo(100_000), 0)));
+    }
+}

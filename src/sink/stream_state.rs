@@ -1,0 +1,399 @@
+//! Decides when to describe the stream, and whether records may be sent meanwhile: it may have been recreated. Pure; time is
+//! passed in.
+//!
+//! A put only names the stream. One that was deleted and recreated under the same name would accept records. Only a description
+//! shows the difference. It is read every minute, and besides:
+//!
+//! - a put that does not find the stream: nothing is sent until it has been described and is the same one. A stream that is
+//!   recreated during an outage never gets a record before it is detected;
+//! - another request that failed as a whole, if the last description is older than `STALE`: the stream may have been recreated
+//!   meanwhile (*doubt*). From then on, a description that began after the last failure precedes each attempt to send. If it
+//!   finds another stream, publishing stops. If it gets no response, the attempt is allowed, because the data plane may work
+//!   without the control plane. The first response to a put ends the doubt;
+//! - such a failure with a newer description: the next one comes sooner, because the largest record size may have changed.
+//!
+//! A description is as old as its request: one that was requested before a put failed ends no doubt.
+//!
+//! Invariants: one description at a time, with growing pauses after failures; a stream that was not found gets no record before
+//! it has been described; no doubt ends by a description that was requested before it arose.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sink::{PutError, StreamFacts};
+
+/// How often the stream is described.
+pub const EVERY: Duration = Duration::from_mins(1);
+/// If the last description is older, a failed request means doubt. Deleting and recreating a stream takes longer than this.
+const STALE: Duration = Duration::from_secs(10);
+/// How long an attempt to send waits for a description without a response.
+const HOLD: Duration = Duration::from_secs(2);
+/// For how long a description without a response allows attempts.
+const GRACE: Duration = Duration::from_secs(1);
+/// First pause between descriptions that fail.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause: the account may describe twenty streams a second in all.
+const PAUSE_CAP: Duration = Duration::from_secs(10);
+
+/// Why nothing is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It may be another one by now.
+    Stale,
+    /// It was not found, or accepts nothing.
+    Gone,
+}
+
+/// The state of one stream.
+#[derive(Clone, Debug)]
+pub struct StreamState {
+    /// When the last known description was requested.
+    described: Instant,
+    /// When the last finished description was requested, whatever its result.
+    looked: Instant,
+    due: Instant,
+    doubt: Option<Doubt>,
+    /// When the last request failed that means doubt.
+    failed: Option<Instant>,
+    /// Until when records may be sent in doubt.
+    allowed: Option<Instant>,
+    failures: u32,
+    /// When the present or last description was requested.
+    asked: Instant,
+    /// Whether another one is wanted that begins later: there is a reason that it could not know.
+    again: bool,
+}
+
+impl StreamState {
+    /// The stream has just been described, and is ours.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            described: now,
+            looked: now,
+            due: now + EVERY,
+            doubt: None,
+            failed: None,
+            allowed: None,
+            failures: 0,
+            asked: now,
+            again: false,
+        }
+    }
+
+    /// Notes that a description was requested; [`described`](Self::described) notes its result.
+    pub const fn asks(&mut self, now: Instant) {
+        (self.asked, self.again) = (now, false);
+    }
+
+    /// Whether records may be sent.
+    pub fn may_send(&self, now: Instant) -> bool {
+        match self.doubt {
+            None => true,
+            Some(Doubt::Stale) => {
+                self.allowed.is_some_and(|until| now < until)
+                    || self.silent_since().is_some_and(|at| at <= now)
+            }
+            Some(Doubt::Gone) => false,
+        }
+    }
+
+    /// When records may be sent although nothing else has happened until then; `None` if that is now, or not by time.
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        let silent = self.silent_since().filter(|_| self.doubt == Some(Doubt::Stale));
+        silent.filter(|at| *at > now)
+    }
+
+    /// Until when an attempt waits for the present description, if that was requested after the last failure.
+    fn silent_since(&self) -> Option<Instant> {
+        (self.asked > self.looked && !self.again).then(|| self.asked + HOLD)
+    }
+
+    /// Whether the stream is in doubt, or known to accept nothing.
+    pub const fn is_doubted(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Notes that records are ready. In doubt, a description comes first.
+    pub fn wants_to_send(&mut self, now: Instant) {
+        if self.doubt == Some(Doubt::Stale) && self.asked <= self.looked && !self.may_send(now) {
+            self.due = self.due.min(now);
+        }
+    }
+
+    /// Notes the response to a request that was sent at `sent`.
+    pub fn acknowledged(&mut self, sent: Instant) {
+        if self.doubt == Some(Doubt::Stale) && self.failed.is_none_or(|failed| failed <= sent) {
+            self.doubt = None;
+        }
+    }
+
+    /// When the stream is to be described.
+    pub const fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// It is to be described now.
+    pub fn ask(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+        self.again = true;
+    }
+
+    /// A request failed as a whole.
+    pub fn failed(&mut self, error: &PutError, now: Instant) {
+        let stale = now.duration_since(self.described) >= STALE;
+        let doubt = match error {
+            PutError::Missing(_) => Doubt::Gone,
+            PutError::Throttled(_) => return,
+            PutError::Unanswered(_) | PutError::Refused(_) | PutError::Invalid(_)
+                if stale || self.doubt.is_some() =>
+            {
+                Doubt::Stale
+            }
+            PutError::Unanswered(_) | PutError::Refused(_) | PutError::Invalid(_) => {
+                self.due = self.due.min(self.described + STALE);
+                return;
+            }
+        };
+        // Requests that were out together change nothing: a look that has failed keeps its pause.
+        if self.doubt.is_none() {
+            self.due = self.due.min(now);
+        }
+        (self.again, self.failed, self.allowed) = (true, Some(now), None);
+        if self.doubt.is_none() || doubt == Doubt::Gone {
+            self.doubt = Some(doubt);
+        }
+    }
+
+    /// The stream was described, and is the same one, or could not be.
+    pub fn described(&mut self, result: &Result<StreamFacts, PutError>, now: Instant) {
+        self.looked = self.asked;
+        match result {
+            Ok(StreamFacts { closed: None, .. }) => {
+                let doubt = self.doubt.filter(|_| self.again);
+                let failed = self.failed.filter(|_| self.again);
+                let due = if self.again { now } else { self.asked + EVERY };
+                *self = Self { due, doubt, failed, again: self.again, ..Self::new(self.asked) };
+            }
+            Ok(StreamFacts { closed: Some(_), .. }) | Err(PutError::Missing(_)) => {
+                self.doubt = Some(Doubt::Gone);
+                self.pause(now);
+            }
+            Err(PutError::Unanswered(_)) => {
+                self.allowed = (!self.again).then(|| now + GRACE);
+                self.pause(now);
+            }
+            Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_))
+                if self.doubt == Some(Doubt::Gone) =>
+            {
+                self.pause(now);
+            }
+            Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) if self.again => {
+                self.due = now;
+            }
+            // The service is there, and does not want to say: the next outage asks again.
+            Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) => {
+                self.doubt = None;
+                self.failures = 0;
+                self.due = now + EVERY;
+            }
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let doubled = PAUSE_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.failures = self.failures.saturating_add(1).min(16);
+        self.due = now + doubled.min(PAUSE_CAP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(closed: Option<&'static str>) -> StreamFacts {
+        StreamFacts {
+            name: "arn".to_owned(),
+            created: 1,
+            max_record_size: 1 << 20,
+            shards: 1,
+            closed,
+            mode: "PROVISIONED".to_owned(),
+            ignores_keys: false,
+        }
+    }
+
+    fn missing() -> PutError {
+        PutError::Missing("x".into())
+    }
+
+    fn refused() -> PutError {
+        PutError::Refused("x".into())
+    }
+
+    fn silent() -> PutError {
+        PutError::Unanswered("x".into())
+    }
+
+    #[test]
+    fn failed_request_makes_stream_identity_doubtful() {
+        let now = Instant::now();
+        let throttled = PutError::Throttled("x".into());
+        for (error, after, may_send, due_in) in [
+            (missing(), 0, false, 0),
+            (missing(), 30, false, 0),
+            (silent(), 1, true, 9),
+            (refused(), 1, true, 9),
+            (silent(), 10, false, 0),
+            (refused(), 10, false, 0),
+            (throttled, 30, true, 30),
+        ] {
+            let mut state = StreamState::new(now);
+            let later = now + Duration::from_secs(after);
+            state.failed(&error, later);
+            assert_eq!(state.may_send(later), may_send, "{error} after {after} s");
+            assert_eq!(state.due(), later + Duration::from_secs(due_in), "{error} after {after} s");
+        }
+    }
+
+    #[test]
+    fn doubt_ends_with_description_or_denied_describe() {
+        let now = Instant::now() + Duration::from_secs(30);
+        for (failed, described, may_send) in [
+            (missing(), Ok(facts(None)), true),
+            (missing(), Ok(facts(Some("CREATING"))), false),
+            (missing(), Err(refused()), false),
+            (missing(), Err(silent()), false),
+            (missing(), Err(missing()), false),
+            (silent(), Ok(facts(None)), true),
+            (silent(), Ok(facts(Some("DELETING"))), false),
+            (silent(), Err(refused()), true),
+            (silent(), Err(PutError::Throttled("x".into())), true),
+            (silent(), Err(silent()), true),
+            (silent(), Err(missing()), false),
+        ] {
+            let mut state = StreamState::new(now - Duration::from_secs(30));
+            state.failed(&failed, now);
+            state.asks(now);
+            state.described(&described, now);
+            assert_eq!(state.may_send(now), may_send, "{failed}, then {described:?}");
+        }
+    }
+
+    #[test]
+    fn failed_describes_back_off_despite_pending_requests() {
+        let mut now = Instant::now();
+        let mut state = StreamState::new(now);
+        state.failed(&missing(), now);
+        let mut last = Duration::ZERO;
+        for _ in 0..40 {
+            state.asks(now);
+            state.described(&Err(missing()), now);
+            let pause = state.due() - now;
+            state.failed(&missing(), now);
+            state.failed(&silent(), now);
+            assert!(state.due() - now == pause && pause >= last && pause <= PAUSE_CAP, "{pause:?}");
+            assert!(!state.may_send(now));
+            (now, last) = (state.due(), pause);
+        }
+        assert_eq!(last, PAUSE_CAP);
+        state.asks(now);
+        state.described(&Ok(facts(None)), now);
+        assert!(state.may_send(now) && state.due() == now + EVERY);
+    }
+
+    #[test]
+    fn undescribable_stream_continues_while_requests_succeed() {
+        let now = Instant::now() + EVERY;
+        for (error, due_in) in [(refused(), EVERY), (silent(), PAUSE_FIRST)] {
+            let mut state = StreamState::new(now - EVERY);
+            state.asks(now);
+            state.described(&Err(error), now);
+            assert!(state.may_send(now));
+            assert_eq!(state.due() - now, due_in);
+        }
+    }
+
+    #[test]
+    fn describe_from_before_failure_ends_no_doubt() {
+        let start = Instant::now();
+        let (asked, failed) = (start + EVERY, start + EVERY + Duration::from_secs(1));
+        for error in [missing(), silent(), refused()] {
+            for late in [Ok(facts(None)), Err(refused())] {
+                let mut state = StreamState::new(start);
+                state.asks(asked);
+                state.failed(&error, failed);
+                let told = failed + Duration::from_secs(5);
+                state.described(&late, told);
+                assert!(!state.may_send(told), "{error}, then {late:?}");
+                assert!(state.due() <= told + PAUSE_CAP);
+                state.asks(told);
+                state.described(&Ok(facts(None)), told);
+                assert!(state.may_send(told) && state.due() == told + EVERY, "{error}, then {late:?}");
+            }
+        }
+        let mut state = StreamState::new(start);
+        state.asks(start);
+        state.described(&Ok(facts(None)), start + STALE);
+        state.failed(&silent(), start + STALE);
+        assert!(!state.may_send(start + STALE), "a description is as old as its question");
+        let mut state = StreamState::new(start);
+        state.asks(asked);
+        state.ask(failed);
+        state.described(&Ok(facts(None)), failed);
+        assert!(state.may_send(failed) && state.due() == failed, "what a person asks for is not lost");
+    }
+
+    /// One failed put while the control plane answers nothing: the data plane goes on.
+    #[test]
+    fn control_plane_away_does_not_stop_puts() {
+        let start = Instant::now();
+        let now = start + EVERY;
+        let mut state = StreamState::new(start);
+        state.failed(&silent(), now);
+        assert!(!state.may_send(now) && state.due() <= now);
+        state.asks(now);
+        state.described(&Err(silent()), now);
+        assert!(state.may_send(now), "nothing speaks against it");
+        state.acknowledged(now);
+        assert!(state.may_send(now + EVERY) && state.due() > now, "and puts work");
+    }
+
+    /// During an outage each attempt follows a look, so that a recreated stream is seen before it gets a record.
+    #[test]
+    fn outage_looks_before_each_attempt() {
+        let start = Instant::now();
+        let mut now = start + EVERY;
+        let mut state = StreamState::new(start);
+        for _ in 0..50 {
+            state.failed(&silent(), now);
+            state.acknowledged(now.checked_sub(Duration::from_millis(1)).unwrap());
+            now += Duration::from_secs(20);
+            assert!(!state.may_send(now), "an answer to what left before the failure tells nothing");
+            state.wants_to_send(now);
+            assert!(state.due() <= now);
+            state.asks(now);
+            assert!(!state.may_send(now));
+            state.described(&Err(silent()), now);
+            assert!(state.may_send(now) && !state.may_send(now + GRACE));
+        }
+        state.failed(&silent(), now);
+        state.asks(now);
+        state.described(&Ok(facts(None)), now);
+        assert!(state.may_send(now + EVERY));
+    }
+
+    /// A look that hangs holds an attempt for a moment only; evidence of another stream holds it whatever time passes.
+    #[test]
+    fn silent_look_holds_puts_briefly() {
+        let start = Instant::now();
+        let now = start + EVERY;
+        let mut state = StreamState::new(start);
+        state.failed(&silent(), now);
+        state.asks(now);
+        assert_eq!((state.may_send(now), state.held_until(now)), (false, Some(now + HOLD)));
+        assert_eq!((state.may_send(now + HOLD), state.held_until(now + HOLD)), (true, None));
+        state.failed(&missing(), now + HOLD);
+        assert!(!state.may_send(now + EVERY) && state.held_until(now + HOLD).is_none());
+    }
+}

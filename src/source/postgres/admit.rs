@@ -1,0 +1,275 @@
+//! Start, reconnect, or refuse: whether PostgreSQL continues the history that a directory knows. Pure functions of what the
+//! checkpoint, the slot and the server say.
+//!
+//! [`judge`] is for the start of a process, [`admit`] for every connection. Each refusal closes one way in which changes get
+//! lost, and each has a way forward (`forebay adopt`).
+
+mod refusal;
+
+pub use self::refusal::SourceRefusal;
+use crate::buffer::checkpoint::{Checkpoint, Phase};
+use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::position::{CommitSeq, Transaction};
+use crate::source::Resumption;
+
+/// The configured identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Database name.
+    pub database: String,
+    /// Slot.
+    pub slot: String,
+    /// Publication.
+    pub publication: String,
+    /// CloudEvents source.
+    pub source: String,
+    /// `confirm_after = "never"` is written in the configuration: an empty directory continues with the existing slot.
+    pub never_written: bool,
+    /// Lowest epoch, for directories that do not survive.
+    pub epoch_least: u16,
+    /// Time of the decision, in microseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// Facts about the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `system_identifier`.
+    pub system_id: String,
+    /// Timeline it writes, or replays.
+    pub timeline: u32,
+    /// Earlier timelines of its history, each with the LSN at which it ended.
+    pub switches: Vec<(u32, CommitSeq)>,
+    /// End of its write-ahead log: flushed, or on a standby replayed.
+    pub wal_end: CommitSeq,
+    /// A standby.
+    pub in_recovery: bool,
+    /// Whether the publication exists.
+    pub publication_exists: bool,
+}
+
+/// Facts about the slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationSlot {
+    /// Everything before it is confirmed and will not be sent again.
+    pub confirmed: CommitSeq,
+    /// Why it cannot be used (lost, wrong plug-in, another database); `None` if it can.
+    pub unusable: Option<String>,
+}
+
+impl ReplicationSlot {
+    /// Whether it can be read. A slot without a confirmed position is still being created.
+    ///
+    /// # Errors
+    /// It cannot be read, or not yet.
+    pub fn check(&self, name: &str) -> Result<(), SourceRefusal> {
+        let slot = name.to_owned();
+        match &self.unusable {
+            Some(why) => Err(SourceRefusal::SlotUnusable { slot, why: why.clone() }),
+            None if self.confirmed == CommitSeq::ZERO => Err(SourceRefusal::SlotInTheMaking { slot }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A connection may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Nothing may be confirmed on this connection until it has delivered this very transaction; if it passes its LSN
+    /// without it, the server has another history.
+    pub expect: Option<Transaction>,
+}
+
+/// Decides whether a process may start. `known` is the history of the directory, that of its log included.
+///
+/// # Errors
+/// A start could lose or reorder changes.
+pub fn judge(
+    wanted: &Wanted,
+    known: Option<&Checkpoint>,
+    slot: Option<&ReplicationSlot>,
+    server: &Server,
+) -> Result<Resumption, SourceRefusal> {
+    let Some(known) = known else { return first_start(wanted, slot, server) };
+    let SourceIdentity::Replication(identity) = &known.identity.source;
+    check_system(identity, server)?;
+    check_identity(wanted, &known.identity)?;
+    let mut admission = Resumption {
+        source: known.identity.source.clone(),
+        name: wanted.source.clone(),
+        create: known.phase == Phase::Creating,
+        resumes_at: slot.map_or(CommitSeq::ZERO, |slot| slot.confirmed),
+        expect: None,
+        unproven: None,
+        epoch_least: wanted.epoch_least,
+    };
+    if admission.create {
+        // Nothing was received yet. The position of the slot is noted before this directory creates the slot, so a slot at
+        // another position was created or moved by somebody else.
+        if let Some(slot) = slot {
+            slot.check(&wanted.slot)?;
+            if slot.confirmed != known.ever_confirmed.seq() {
+                let slot_name = wanted.slot.clone();
+                return Err(SourceRefusal::UsedBefore { slot: slot_name, confirmed: slot.confirmed });
+            }
+        }
+        return Ok(admission);
+    }
+    match admit(known, known.last_seen, slot, server) {
+        Ok(admitted) => admission.expect = admitted.expect,
+        // Confirmed changes must be in the server's history. The slot delivers the rest again, in the new epoch.
+        Err(refusal) if !known.clean && refusal.is_of_history() => {
+            admit(&Checkpoint { clean: true, ..known.clone() }, None, slot, server)?;
+            admission.unproven = Some(refusal.as_reason());
+        }
+        Err(refusal) => return Err(refusal),
+    }
+    admission.source.set_timeline(server.timeline);
+    Ok(admission)
+}
+
+/// Decides whether a connection may be used, at the start and at every reconnect. `last_seen` is that of the checkpoint, or the
+/// higher one of a running process's tail. `found.clean`: nothing beyond it was published.
+///
+/// # Errors
+/// The server may lack a transaction that was seen.
+pub fn admit(
+    found: &Checkpoint,
+    last_seen: Option<Transaction>,
+    slot: Option<&ReplicationSlot>,
+    server: &Server,
+) -> Result<Admitted, SourceRefusal> {
+    let SourceIdentity::Replication(identity) = &found.identity.source;
+    check_system(identity, server)?;
+    let (known, now) = (identity.timeline, server.timeline);
+    let unproven = !found.clean && known != now;
+    // The last seen transaction may be from a timeline that is not noted yet.
+    let seen = last_seen.filter(|_| !unproven).map_or(CommitSeq::ZERO, |last_seen| last_seen.commit);
+    check_history(known, found.ever_confirmed.seq().max(seen), server)?;
+    let Some(slot) = slot else {
+        return Err(SourceRefusal::SlotMissing {
+            slot: identity.slot.clone(),
+            ever_confirmed: found.ever_confirmed.seq(),
+        });
+    };
+    slot.check(&identity.slot)?;
+    if slot.confirmed > found.ever_confirmed.seq() {
+        return Err(SourceRefusal::SlotAhead {
+            slot: identity.slot.clone(),
+            confirmed: slot.confirmed,
+            ever_confirmed: found.ever_confirmed.seq(),
+        });
+    }
+    if unproven {
+        return Err(SourceRefusal::Unproven { known, now });
+    }
+    // Postgres sends every transaction whose commit record starts at or after the confirmed position.
+    Ok(Admitted { expect: last_seen.filter(|last_seen| slot.confirmed <= last_seen.commit) })
+}
+
+fn check_history(ours: u32, seen: CommitSeq, server: &Server) -> Result<(), SourceRefusal> {
+    if server.timeline < ours {
+        if server.in_recovery {
+            return Err(SourceRefusal::StandbyBehind { wal_end: server.wal_end, seen });
+        }
+        let what = format!("it is on timeline {}, older than {ours}", server.timeline);
+        return Err(SourceRefusal::OtherHistory { what, seen });
+    }
+    if server.timeline > ours {
+        match server.switches.iter().find(|(timeline, _)| *timeline == ours) {
+            None => {
+                let what = format!("its timeline {} does not descend from timeline {ours}", server.timeline);
+                return Err(SourceRefusal::OtherHistory { what, seen });
+            }
+            Some((_, at)) if *at < seen => {
+                let what = format!("it left timeline {ours} at {at}");
+                return Err(SourceRefusal::OtherHistory { what, seen });
+            }
+            Some(_) => {}
+        }
+    }
+    if server.wal_end < seen {
+        if server.in_recovery {
+            return Err(SourceRefusal::StandbyBehind { wal_end: server.wal_end, seen });
+        }
+        let what = format!("its write-ahead log ends at {}", server.wal_end);
+        return Err(SourceRefusal::OtherHistory { what, seen });
+    }
+    Ok(())
+}
+
+fn check_system(found: &ReplicationIdentity, server: &Server) -> Result<(), SourceRefusal> {
+    let (found, now) = (&found.system_id, &server.system_id);
+    if found == now {
+        return Ok(());
+    }
+    let what = "database cluster (system identifier)";
+    Err(SourceRefusal::Identity { what, found: found.clone(), now: now.clone() })
+}
+
+/// Whether a directory belongs to the source that is configured.
+///
+/// # Errors
+/// It does not.
+pub fn check_identity(wanted: &Wanted, found: &Identity) -> Result<(), SourceRefusal> {
+    let SourceIdentity::Replication(identity) = &found.source;
+    for (what, found, now) in [
+        ("database", &identity.database, &wanted.database),
+        ("slot", &identity.slot, &wanted.slot),
+        ("publication", &identity.publication, &wanted.publication),
+        ("source (name)", &found.name, &wanted.source),
+    ] {
+        if found != now {
+            return Err(SourceRefusal::Identity { what, found: found.clone(), now: now.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn first_start(
+    wanted: &Wanted,
+    slot: Option<&ReplicationSlot>,
+    server: &Server,
+) -> Result<Resumption, SourceRefusal> {
+    let admission = |create, resumes_at| Resumption {
+        source: wanted.identity(server),
+        name: wanted.source.clone(),
+        create,
+        resumes_at,
+        expect: None,
+        unproven: None,
+        epoch_least: wanted.epoch_least,
+    };
+    match slot {
+        None if server.publication_exists && wanted.never_written => Err(SourceRefusal::OnlySlotMissing {
+            slot: wanted.slot.clone(),
+            publication: wanted.publication.clone(),
+        }),
+        // A publication without a slot was never read.
+        None => Ok(admission(true, CommitSeq::ZERO)),
+        // It is unknown what was published, so the epoch follows the timeline, which never falls.
+        Some(slot) if wanted.never_written => slot.check(&wanted.slot).map(|()| Resumption {
+            epoch_least: wanted.epoch_least.max(epoch_of(server.timeline)),
+            ..admission(false, slot.confirmed)
+        }),
+        Some(slot) => Err(SourceRefusal::UsedBefore { slot: wanted.slot.clone(), confirmed: slot.confirmed }),
+    }
+}
+
+/// The first timeline is 1.
+fn epoch_of(timeline: u32) -> u16 {
+    u16::try_from(timeline.saturating_sub(1)).unwrap_or(u16::MAX)
+}
+
+impl Wanted {
+    /// The source of a directory that begins with this configuration on this server.
+    pub fn identity(&self, server: &Server) -> SourceIdentity {
+        SourceIdentity::Replication(ReplicationIdentity {
+            system_id: server.system_id.clone(),
+            timeline: server.timeline,
+            database: self.database.clone(),
+            slot: self.slot.clone(),
+            publication: self.publication.clone(),
+        })
+    }
+}

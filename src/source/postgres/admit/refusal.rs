@@ -1,0 +1,215 @@
+//! Why a start or a connection is refused. Each refusal has a way forward.
+
+use crate::failure::{Explain, Failure};
+use crate::position::CommitSeq;
+
+/// The reason. [`Explain`] adds what was seen and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceRefusal {
+    /// A standby has not replayed as far as this directory has already seen; it will.
+    #[error("the standby has not caught up with this directory; waiting for it")]
+    StandbyBehind {
+        /// Replay position of the standby.
+        wal_end: CommitSeq,
+        /// The last position that this directory has seen.
+        seen: CommitSeq,
+    },
+    /// Nothing was received into this directory, but the slot exists.
+    #[error("the buffer directory is empty, but replication slot \"{slot}\" exists")]
+    UsedBefore {
+        /// Its name.
+        slot: String,
+        /// Its position.
+        confirmed: CommitSeq,
+    },
+    /// `confirm_after` is `"never"`, so only the slot has the progress, and the slot does not exist.
+    #[error("replication slot \"{slot}\" does not exist, but publication \"{publication}\" does")]
+    OnlySlotMissing {
+        /// The slot's name.
+        slot: String,
+        /// The publication's name.
+        publication: String,
+    },
+    /// The directory belongs to another source or stream.
+    #[error("the buffer directory belongs to a different {what}")]
+    Identity {
+        /// Which part of the identity.
+        what: &'static str,
+        /// In the checkpoint.
+        found: String,
+        /// Now.
+        now: String,
+    },
+    /// No slot.
+    #[error("replication slot \"{slot}\" does not exist")]
+    SlotMissing {
+        /// Its name.
+        slot: String,
+        /// The last confirmed position.
+        ever_confirmed: CommitSeq,
+    },
+    /// A slot that cannot be read any more.
+    #[error("replication slot \"{slot}\" cannot be used: {why}")]
+    SlotUnusable {
+        /// Its name.
+        slot: String,
+        /// Why.
+        why: String,
+    },
+    /// A session, perhaps of an earlier process of ours, is still creating the slot.
+    #[error("replication slot \"{slot}\" is still being created; waiting for it")]
+    SlotInTheMaking {
+        /// Its name.
+        slot: String,
+    },
+    /// Another client has confirmed on our slot.
+    #[error("replication slot \"{slot}\" is ahead of this directory")]
+    SlotAhead {
+        /// Its name.
+        slot: String,
+        /// Its position.
+        confirmed: CommitSeq,
+        /// The position that this directory has confirmed.
+        ever_confirmed: CommitSeq,
+    },
+    /// The server is a restored or lagging copy, and log sequence numbers will be used again.
+    #[error("the server has a different history")]
+    OtherHistory {
+        /// The evidence.
+        what: String,
+        /// Highest LSN seen.
+        seen: CommitSeq,
+    },
+    /// The last stop was not clean, and the server has been on another timeline since.
+    #[error("the server changed its timeline after an unclean stop of Forebay")]
+    Unproven {
+        /// The checkpoint's timeline.
+        known: u32,
+        /// The server's.
+        now: u32,
+    },
+}
+
+impl Explain for SourceRefusal {
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::StandbyBehind { .. } => "standby_behind",
+            Self::UsedBefore { .. } => "directory_empty",
+            Self::OnlySlotMissing { .. } | Self::SlotMissing { .. } => "slot_missing",
+            Self::Identity { .. } => "directory_of_other_source",
+            Self::SlotUnusable { .. } => "slot_unusable",
+            Self::SlotInTheMaking { .. } => "slot_being_created",
+            Self::SlotAhead { .. } => "slot_ahead",
+            Self::OtherHistory { .. } => "history_differs",
+            Self::Unproven { .. } => "history_unproven",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            Self::StandbyBehind { wal_end, seen } => {
+                format!("The standby has replayed up to {wal_end}. This directory has seen {seen}.")
+            }
+            Self::UsedBefore { confirmed, .. } => {
+                format!("The slot stands at {confirmed}. Another directory used it, or somebody created it by hand.")
+            }
+            Self::OnlySlotMissing { .. } => {
+                "With confirm_after = \"never\", only the slot records what was published. Changes after its last position may be \
+                 lost."
+                    .to_owned()
+            }
+            Self::Identity { found, now, .. } => format!("The checkpoint has {found:?}. It is now {now:?}."),
+            Self::SlotMissing { ever_confirmed, .. } => {
+                format!("Forebay has confirmed up to {ever_confirmed}. Later changes may be lost.")
+            }
+            Self::SlotUnusable { .. } => return None,
+            Self::SlotInTheMaking { .. } => "PostgreSQL waits for running transactions to end.".to_owned(),
+            Self::SlotAhead { confirmed, ever_confirmed, .. } => format!(
+                "The slot stands at {confirmed}. This directory has confirmed up to {ever_confirmed}. Another reader received \
+                 the changes between them, or somebody advanced the slot."
+            ),
+            Self::OtherHistory { what, seen } => format!(
+                "Seen here: {seen}. Server: {what}. It was restored from an older copy, or a standby that lagged was promoted. \
+                 Log sequence numbers are used a second time, so no change can be skipped safely."
+            ),
+            Self::Unproven { known, now } => format!(
+                "The server is on timeline {now}, this directory on timeline {known}. Its checkpoint does not name the last \
+                 transactions published, so nothing proves that the server still has them."
+            ),
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::StandbyBehind { .. } => return None,
+            Self::UsedBefore { .. } => {
+                "Look for the directory that belongs to the slot: it may hold unpublished events. Otherwise run \
+                 `forebay adopt --reason \"…\"` to take the slot over and publish a gap event."
+                    .to_owned()
+            }
+            Self::OnlySlotMissing { .. } | Self::SlotMissing { .. } => {
+                "If a failover left the slot behind, restore it. Otherwise run `forebay adopt --reason \"…\"` to create it and \
+                 publish a gap event."
+                    .to_owned()
+            }
+            Self::Identity { .. } => {
+                "Correct the configuration if it names the wrong directory or database. If the change is intended, run \
+                 `forebay adopt --reason \"…\"` to begin a new epoch."
+                    .to_owned()
+            }
+            Self::SlotUnusable { slot, .. } => format!(
+                "If others use the slot, choose another name with source.slot. If it may be dropped, run \
+                 `forebay adopt --reason \"…\" --recreate-slot {slot}` to create it again and publish a gap event."
+            ),
+            Self::SlotInTheMaking { slot } => {
+                format!("If no session is creating it, run SELECT pg_drop_replication_slot('{slot}').")
+            }
+            Self::SlotAhead { .. } => {
+                "Find the other reader and stop it. Then run `forebay adopt --reason \"…\"` to continue from the slot and publish a \
+                 gap event."
+                    .to_owned()
+            }
+            Self::OtherHistory { .. } => {
+                "Check that this is the right server. Then run `forebay adopt --reason \"…\"` to continue in its history; nothing \
+                 of it is lost."
+                    .to_owned()
+            }
+            Self::Unproven { .. } => {
+                "Start `forebay run` again: it begins a new epoch by itself and publishes a gap event.".to_owned()
+            }
+        })
+    }
+}
+
+impl SourceRefusal {
+    /// Whether it can pass without the operator.
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::StandbyBehind { .. } | Self::SlotInTheMaking { .. })
+    }
+
+    /// Whether it means that the server may lack a transaction that was seen.
+    pub const fn is_of_history(&self) -> bool {
+        matches!(self, Self::OtherHistory { .. } | Self::Unproven { .. })
+    }
+
+    /// The reason in the gap event, if a start begins a new epoch instead of refusing.
+    pub(super) fn as_reason(&self) -> String {
+        match self {
+            Self::Unproven { known, now } => {
+                format!(
+                    "unclean stop, then a switch from timeline {known} to {now}: the last events published may not be in it"
+                )
+            }
+            Self::OtherHistory { what, seen } => {
+                format!("unclean stop, then another history: {what}, events up to {seen} were seen")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<SourceRefusal> for Failure {
+    fn from(refusal: SourceRefusal) -> Self {
+        if refusal.passes() { Self::retry(refusal) } else { Self::stop(refusal) }
+    }
+}

@@ -1,0 +1,125 @@
+//! Creates the publication and the replication slot at a first start.
+
+use crate::config;
+use crate::failure::{Failure, Problem};
+use crate::position::CommitSeq;
+use crate::source::postgres::admit::ReplicationSlot;
+use crate::source::postgres::error::Error;
+use crate::source::postgres::session::Session;
+use crate::source::postgres::waits::PatientStatement;
+use crate::source::postgres::{inspect, publication, slot};
+
+/// Creates publication and slot if they do not exist. The publication comes first: a slot cannot read changes that were written
+/// before its publication existed. Returns the slot's position; `note` gets it before the slot exists, `tell`
+/// what is waited for.
+///
+/// # Errors
+/// The role lacks a right, or the server fails.
+pub async fn create(
+    source: &config::SourceConfig,
+    session: &mut Session,
+    publication_exists: bool,
+    slot: Option<&ReplicationSlot>,
+    (note, tell): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
+) -> Result<CommitSeq, Failure> {
+    if !publication_exists {
+        let tables = match source.tables.clone() {
+            Some(tables) => {
+                let found = session
+                    .run(async |client| publication::identity::unfit_tables(client, &tables).await)
+                    .await?;
+                if !found.is_empty() {
+                    return Err(inspect::unfit(found));
+                }
+                tables
+            }
+            None => session.run(publication::identity::candidate_tables).await?,
+        };
+        let created = PatientStatement::new("creating the publication", tell)
+            .run(session, async |client| {
+                Ok::<_, Error>(publication::create_publication(client, &source.publication, &tables).await)
+            })
+            .await?;
+        created.map_err(Failure::stop)?;
+        let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            event = "publication_created",
+            publication = source.publication,
+            tables = tables.join(", "),
+            "publication created"
+        );
+    }
+    let confirmed = if let Some(slot) = slot {
+        slot.confirmed
+    } else {
+        tracing::info!(
+            event = "slot_creating",
+            slot = source.slot,
+            "creating replication slot; waiting for running transactions to end"
+        );
+        create_slot(source, session, (note, tell)).await?
+    };
+    tracing::info!(event = "slot_created", slot = source.slot, at = %confirmed, "replication slot created");
+    Ok(confirmed)
+}
+
+/// Creates the slot as a copy of a temporary one, so that its position is noted before it exists: after a kill in between, the
+/// next start recognises it as its own. If no second slot is free, and for failover slots, which cannot be copied, it is created
+/// directly; a kill before its position is noted then needs `forebay adopt`.
+async fn create_slot(
+    source: &config::SourceConfig,
+    session: &mut Session,
+    (mut note, tell): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
+) -> Result<CommitSeq, Failure> {
+    /// `configuration_limit_exceeded`: no slot is free.
+    const NO_SLOT_FREE: &str = "53400";
+    /// Bytes that a slot's name may have, and that the draft's keeps of it.
+    const DRAFT_PREFIX: usize = 40;
+    if !source.failover {
+        let prefix: String = source.slot.chars().take(DRAFT_PREFIX).collect();
+        let draft = format!("{prefix}_{:x}", crate::time::now_micros());
+        let at = PatientStatement::new("creating a temporary replication slot", tell)
+            .run(session, async |client| slot::create_temporary_slot(client, &draft).await)
+            .await?;
+        note(at)?;
+        let copied = session.run(async |client| slot::copy_slot(client, &draft, &source.slot).await).await;
+        match copied {
+            // PostgreSQL drops a session's temporary slots at any error.
+            Err(Error::Server(error)) if error.code == NO_SLOT_FREE => {}
+            Err(error) => return Err(error.into()),
+            Ok(at) => {
+                session.run(async |client| slot::drop_slot(client, &draft).await).await?;
+                return Ok(at);
+            }
+        }
+    }
+    Ok(PatientStatement::new("creating the replication slot", tell)
+        .run(session, async |client| slot::create_slot(client, &source.slot, source.failover).await)
+        .await?)
+}
+
+/// Before anything is created.
+///
+/// # Errors
+/// The server has no failover slots.
+pub fn check_failover(source: &config::SourceConfig, version: u32) -> Result<(), Failure> {
+    const SINCE: u32 = 170_000;
+    if !source.failover || version >= SINCE {
+        return Ok(());
+    }
+    Err(Failure::stop(
+        Problem::new("source.failover needs PostgreSQL 17 or later")
+            .with_detail(format!("The server is PostgreSQL {}.{}.", version / 10_000, version % 10_000))
+            .with_hint("Remove source.failover from the configuration."),
+    ))
+}
+
+/// Drops a slot. Only by order of the operator.
+///
+/// # Errors
+/// Somebody reads it, or the role may not.
+pub async fn drop_slot(session: &mut Session, name: &str) -> Result<(), Failure> {
+    session.run(async |client| slot::drop_slot(client, name).await).await?;
+    tracing::info!(event = "slot_dropped", slot = name, "replication slot dropped");
+    Ok(())
+}

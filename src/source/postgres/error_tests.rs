@@ -1,0 +1,100 @@
+//! Which errors are retried, and what is said of them.
+
+use super::*;
+use crate::source::postgres::lsn::Lsn;
+
+#[test]
+fn transient_errors_are_retried_and_others_stop() {
+    let passes = [
+        "25P04", "55P03", "57P01", "57P02", "57P03", "53300", "55006", "08006", "40001", "57014", "58030",
+        "XX000",
+    ];
+    let stops = ["28P01", "28000", "42501", "42704", "55000", "3D000", "0A000", "57P04", "58P01", "42P17"];
+    for (codes, passing) in [(&passes[..], true), (&stops[..], false)] {
+        for code in codes {
+            let error = ServerError { code: (*code).to_owned(), ..ServerError::default() };
+            assert_eq!(error.passes_by_itself(), passing, "{code}");
+            assert_eq!(matches!(Failure::from(Error::from(error)), Failure::Retry(_)), passing, "{code}");
+        }
+    }
+}
+
+/// The position in the command is that of the commit record.
+#[test]
+fn unsendable_change_names_table_transaction_and_command() {
+    let cause = |code: &str| ServerError {
+        code: code.to_owned(),
+        message: "invalid memory alloc".to_owned(),
+        ..Default::default()
+    };
+    assert!(
+        ["XX000", "54000", "22P05", "P0001", "42883", "53200"]
+            .iter()
+            .all(|code| cause(code).is_about_content())
+    );
+    assert!(
+        ["57P01", "42704", "55000", "53300", "08006", "58P01"]
+            .iter()
+            .all(|code| !cause(code).is_about_content())
+    );
+    let transaction = Some(Transaction { commit: Lsn::new(0x1_0000_00A0), xid: 742, time: 0 });
+    let unsendable = |table: Option<&str>, transaction| Error::Unsendable {
+        table: table.map(str::to_owned),
+        transaction,
+        cause: Box::new(cause("XX000")),
+    };
+    let text = Problem::from(unsendable(Some("public.b"), transaction)).to_string();
+    for part in ["of table public.b in transaction 742", "XX000", "--skip-transaction 1/A0`"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let unknown = Problem::from(unsendable(None, None)).to_string();
+    assert!(
+        unknown.contains("cannot send a change. ") && unknown.contains("--skip-transaction <LSN>"),
+        "{unknown}"
+    );
+}
+
+/// `PgBouncer` refuses `options` at every attempt.
+#[test]
+fn pooler_is_refused_with_the_way_out() {
+    let pooler = ServerError {
+        severity: "FATAL".to_owned(),
+        code: "08P01".to_owned(),
+        message: "unsupported startup parameter: options".to_owned(),
+        ..ServerError::default()
+    };
+    assert!(!pooler.passes_by_itself());
+    assert!(pooler.hint().is_some_and(|hint| hint.contains("not through a pooler")), "{pooler}");
+    let other = ServerError { message: "invalid frontend message type 0".to_owned(), ..pooler };
+    assert!(other.passes_by_itself());
+}
+
+#[test]
+fn message_on_the_stream_that_may_quote_rows_is_withheld() {
+    let error = |code: &str| {
+        let (message, hint) = ("time zone \"secret\" not recognized".to_owned(), Some("secret".to_owned()));
+        let table = Some("lab.t".to_owned());
+        let code = code.to_owned();
+        ServerError { code, message, hint, table, ..ServerError::default() }.of_stream()
+    };
+    for code in ["22023", "23514", "21000", "P0001", "38000", "ZZ001", "01000", "00000", ""] {
+        let text = Problem::from(error(code)).to_string();
+        assert!(!text.contains("secret") && text.contains(code) && text.contains("lab.t"), "{text}");
+    }
+    for code in ["57P01", "55000", "58P01", "42704", "XX000"] {
+        let text = Problem::from(error(code)).to_string();
+        assert_eq!(text.matches("secret").count(), 2, "message and hint of {code}: {text}");
+    }
+}
+
+#[test]
+fn only_missing_object_warning_means_skipped_publication() {
+    let notice = |severity: &str, code: &str| ServerError {
+        severity: severity.to_owned(),
+        code: code.to_owned(),
+        ..ServerError::default()
+    };
+    assert!(notice("WARNING", "55000").says_publication_skipped());
+    assert!(!notice("NOTICE", "55000").says_publication_skipped());
+    assert!(!notice("WARNING", "01000").says_publication_skipped());
+}

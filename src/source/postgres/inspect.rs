@@ -1,0 +1,352 @@
+//! The state of server, slot and publication, read before every connection for [`admit`](super::admit).
+
+use postgres_protocol::escape::escape_literal;
+
+use crate::config::Config;
+use crate::diagnosis::{Diagnoses, Diagnosis};
+use crate::failure::Failure;
+use crate::position::CommitSeq;
+use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
+use crate::source::postgres::connection::{Connection, SystemIdentity};
+use crate::source::postgres::conninfo::{Password, Settings, SettingsError};
+use crate::source::postgres::error::{Error, ServerError};
+use crate::source::postgres::publication::{self, Partition, PublicationFacts, escape_identifier};
+use crate::source::postgres::session::Session;
+use crate::source::postgres::slot::{self, ServerFacts, SlotFacts};
+
+/// Blockers, as one error.
+const CONSEQUENCE: &str = "the database cannot be used";
+
+/// Turns findings into an error that stops the process.
+pub fn unfit(found: Vec<Diagnosis>) -> Failure {
+    Failure::stop(Diagnoses { consequence: CONSEQUENCE, found })
+}
+
+/// The state of the database at one time.
+#[derive(Debug)]
+pub struct Seen {
+    /// Input of [`admit`](super::admit).
+    pub server: Server,
+    /// Input of [`admit`](super::admit).
+    pub slot: Option<ReplicationSlot>,
+    /// The slot in the catalogue.
+    pub slot_facts: Option<SlotFacts>,
+    /// Facts about the server.
+    pub facts: ServerFacts,
+    /// The publication, if it exists.
+    pub publication: Option<PublicationFacts>,
+    /// Partitions that it sends as their roots.
+    pub partitions: Vec<Partition>,
+    /// Tables and partitions on which the publication makes the application's own UPDATE or DELETE fail.
+    pub broken: Vec<Diagnosis>,
+    /// The parts that could not be read, and why. None of them is needed for the stream.
+    pub unseen: Vec<Unseen>,
+}
+
+/// A part of the state that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Name of the part.
+    pub part: &'static str,
+    /// Why it cannot be seen.
+    pub error: ServerError,
+}
+
+/// The connection settings: the URL, and the password from its source.
+///
+/// # Errors
+/// The URL is wrong, or a password file cannot be used.
+pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
+    let source = &config.source;
+    let settings = Settings::from_url(source.url.expose())?;
+    let password = match (&source.password, &source.password_file) {
+        (Some(password), _) => Some(Password::new(password.expose())),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| SettingsError::File {
+                path: path.clone(),
+                problem: format!(
+                    "cannot be read ({error}); source.password_file must hold the password and nothing else"
+                ),
+            })?;
+            let password = text.trim_end_matches(['\r', '\n']);
+            if password.is_empty() {
+                let problem =
+                    "is empty; source.password_file must hold the password and nothing else".to_owned();
+                return Err(SettingsError::File { path: path.clone(), problem });
+            }
+            Some(Password::new(password))
+        }
+        (None, None) => None,
+    };
+    settings.with_password(password).with_passfile(None)
+}
+
+/// Reads the state of server, slot and publication, before a connection is opened or used.
+///
+/// # Errors
+/// The connection failed, or a right is missing. Errors of catalogue queries are retried.
+pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -> Result<Seen, Failure> {
+    let mut seen = glance(session, wanted).await?;
+    // Blockers of any stream are reported before the timeline is read.
+    if seen.facts.may_stream() {
+        let walsender = timeline(settings).await?;
+        if seen.facts.control.as_ref().is_ok_and(|control| control.system_id != walsender.system_id) {
+            return Err(Failure::retry("the server behind the address changed while it was looked at"));
+        }
+        (seen.server.system_id, seen.server.timeline, seen.server.switches) =
+            (walsender.system_id, walsender.timeline, walsender.switches);
+    }
+    Ok(seen)
+}
+
+/// As [`look`], by SQL alone: the timeline is that of the control file and of the current WAL file. Needs no walsender, of
+/// which there may be just one.
+///
+/// # Errors
+/// As [`look`].
+pub async fn glance(session: &mut Session, wanted: &Wanted) -> Result<Seen, Failure> {
+    let (facts, slot, publication, partitions, broken) = session
+        .look(async |client| -> Result<_, Error> {
+            let facts = slot::server_facts(client).await?;
+            let slot = slot::slot_facts(client, &wanted.slot).await?;
+            let publication = publication::publication_facts(client, &wanted.publication).await?;
+            let partitions = optional(publication::partitions(client, &wanted.publication).await)?;
+            let broken = optional(publication::identity::broken_by(client, &wanted.publication).await)?;
+            Ok((facts, slot, publication, partitions, broken))
+        })
+        .await?;
+    let mut unseen = Vec::new();
+    let mut note = |part, error: ServerError| unseen.push(Unseen { part, error });
+    let control =
+        facts.control.clone().map_err(|error| note("identity and timeline of the server", error)).ok();
+    let partitions =
+        partitions.map_err(|error| note("partitions of the publication", error)).unwrap_or_default();
+    let broken = broken.map_err(|error| note("replica identities", error)).unwrap_or_default();
+    let (system_id, timeline) =
+        control.map_or_else(Default::default, |control| (control.system_id, control.timeline));
+    let server = Server {
+        system_id,
+        timeline,
+        switches: Vec::new(),
+        wal_end: facts.wal_end,
+        in_recovery: facts.in_recovery,
+        publication_exists: publication.is_some(),
+    };
+    let usable = slot.as_ref().map(|found| usable(found, wanted, facts.in_recovery));
+    Ok(Seen { server, slot: usable, slot_facts: slot, facts, publication, partitions, broken, unseen })
+}
+
+/// Reads a part that is not needed for the stream. The server may refuse it.
+fn optional<T>(part: Result<T, Error>) -> Result<Result<T, ServerError>, Error> {
+    match part {
+        Ok(found) => Ok(Ok(found)),
+        Err(Error::Server(error)) => Ok(Err(*error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at the slot again.
+///
+/// # Errors
+/// The connection.
+pub async fn slot_again(
+    session: &mut Session,
+    wanted: &Wanted,
+    seen: &Seen,
+) -> Result<Option<ReplicationSlot>, Failure> {
+    let found = session.look(async |client| slot::slot_facts(client, &wanted.slot).await).await?;
+    Ok(found.map(|found| usable(&found, wanted, seen.facts.in_recovery)))
+}
+
+fn usable(found: &SlotFacts, wanted: &Wanted, in_recovery: bool) -> ReplicationSlot {
+    let blockers = found.blockers(&wanted.slot, &wanted.database, in_recovery);
+    let unusable = blockers.first().map(|blocker| blocker.fact.clone());
+    ReplicationSlot { confirmed: found.confirmed_flush.unwrap_or(CommitSeq::ZERO), unusable }
+}
+
+/// Facts about the server from the walsender.
+struct Walsender {
+    system_id: String,
+    timeline: u32,
+    switches: Vec<(u32, CommitSeq)>,
+}
+
+/// The timeline, from the walsender, which knows it better than the control file during and after a promotion; and where
+/// the earlier ones were left.
+async fn timeline(settings: &Settings) -> Result<Walsender, Failure> {
+    // A history file is small: one line for each timeline.
+    const ANSWER_MAX: usize = 1 << 20;
+    /// `undefined_file`.
+    const FILE_MISSING: &str = "58P01";
+    let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
+    let SystemIdentity { system_id, timeline, .. } = connection.identify_system().await?;
+    let history = if timeline > 1 { connection.timeline_history(timeline).await } else { Ok(String::new()) };
+    // Before the stream is opened: the server may have one walsender.
+    connection.close().await;
+    match history {
+        Ok(history) => Ok(Walsender { system_id, timeline, switches: parse_history(&history) }),
+        // A restored server may lack the file. On the known timeline it is not needed. Another timeline is then refused, because
+        // its origin is unknown.
+        Err(Error::Server(error)) if error.code == FILE_MISSING => {
+            Ok(Walsender { system_id, timeline, switches: Vec::new() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The facts that the walsender gives: enough to continue a stream of a database that was checked before.
+#[derive(Debug)]
+pub struct BareLook {
+    /// Input of [`admit`](super::admit).
+    pub server: Server,
+    /// Input of [`admit`](super::admit).
+    pub slot: Option<ReplicationSlot>,
+    /// Whether another session reads the slot and may still move it.
+    pub is_read: bool,
+}
+
+/// Reads the state over the replication connection itself: walsenders may be free while all SQL connections are used up.
+///
+/// # Errors
+/// The connection failed, or the publication does not exist.
+pub async fn look_bare(connection: &mut Connection, wanted: &Wanted) -> Result<BareLook, Failure> {
+    let system = connection.identify_system().await?;
+    let switches = if system.timeline > 1 {
+        parse_history(&connection.timeline_history(system.timeline).await?)
+    } else {
+        Vec::new()
+    };
+    let query = format!(
+        "SELECT pg_catalog.pg_is_in_recovery(),
+                (SELECT pg_catalog.to_jsonb(s) FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = {}),
+                (SELECT p.oid FROM pg_catalog.pg_publication p WHERE p.pubname = {})",
+        escape_literal(&wanted.slot),
+        escape_literal(&wanted.publication)
+    );
+    let row = connection.query(&query).await.map_err(Failure::retry)?.into_iter().next().unwrap_or_default();
+    let [in_recovery, slot, publication] = <[_; 3]>::try_from(row)
+        .map_err(|_| Failure::retry("the walsender has answered a query with another number of columns"))?;
+    if publication.is_none() {
+        return Err(unfit(vec![missing_publication(wanted)]));
+    }
+    let in_recovery = in_recovery.as_deref() == Some("t");
+    let facts = slot.as_deref().map(slot::parse_slot).transpose()?;
+    let is_read = facts.as_ref().is_some_and(|facts| facts.active_pid.is_some());
+    let slot = facts.map(|facts| usable(&facts, wanted, in_recovery));
+    let server = Server {
+        system_id: system.system_id,
+        timeline: system.timeline,
+        switches,
+        wal_end: system.wal_end,
+        in_recovery,
+        publication_exists: true,
+    };
+    Ok(BareLook { server, slot, is_read })
+}
+
+fn missing_publication(wanted: &Wanted) -> Diagnosis {
+    let name = escape_identifier(&wanted.publication);
+    Diagnosis::blocker(format!("publication {name}"), "it is missing, so changes would be skipped")
+        .with_hint(format!(
+            "Make it again (CREATE PUBLICATION {name} FOR TABLE …;). A slot that is older than its publication cannot \
+             read what was written between them, so make a new one then:"
+        ))
+        .with_command(format!("forebay adopt --reason \"…\" --recreate-slot {}", wanted.slot))
+}
+
+/// Lines of `timeline <tab> LSN of the switch <tab> reason`.
+fn parse_history(text: &str) -> Vec<(u32, CommitSeq)> {
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+impl Seen {
+    /// Whether a process should start on this.
+    ///
+    /// # Errors
+    /// All blockers, each with the command that removes it.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let mut found = self.blockers();
+        found.extend(self.warnings(wanted));
+        if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
+    }
+
+    /// The blockers of any stream.
+    fn blockers(&self) -> Vec<Diagnosis> {
+        const RESTART: &str = "Change the setting, then restart the server:";
+        let facts = &self.facts;
+        let server = |fact: String| Diagnosis::blocker("server", fact);
+        let mut found = Vec::new();
+        if facts.version < 140_000 {
+            let fact = format!("it is PostgreSQL {}, and Forebay needs 14 or later", facts.version / 10_000);
+            found.push(server(fact).with_hint("Upgrade the server."));
+        }
+        if facts.wal_level != "logical" {
+            let fact = format!("wal_level is \"{}\", but a logical slot needs \"logical\"", facts.wal_level);
+            let command = "ALTER SYSTEM SET wal_level = 'logical';";
+            found.push(server(fact).with_hint(RESTART).with_command(command));
+        }
+        for (setting, value) in
+            [("max_replication_slots", facts.slots_max), ("max_wal_senders", facts.senders_max)]
+        {
+            if value == 0 {
+                let command = format!("ALTER SYSTEM SET {setting} = 10;");
+                found.push(server(format!("{setting} is 0")).with_hint(RESTART).with_command(command));
+            }
+        }
+        if !facts.may_replicate {
+            let role = escape_identifier(&facts.role);
+            found.push(
+                Diagnosis::blocker(format!("role {role}"), "may not replicate")
+                    .with_command(format!("ALTER ROLE {role} REPLICATION;")),
+            );
+        }
+        found
+    }
+
+    /// Blockers of a start that a running process only reports, because to stop receiving would not help.
+    pub fn warnings(&self, wanted: &Wanted) -> Vec<Diagnosis> {
+        let Some(publication) = &self.publication else { return Vec::new() };
+        let mut found = self.broken.clone();
+        if publication.tables.is_empty() {
+            let name = escape_identifier(&wanted.publication);
+            found.push(
+                Diagnosis::warning(
+                    format!("publication {name}"),
+                    "it is empty, so nothing would be published",
+                )
+                .with_hint(format!("Add tables: ALTER PUBLICATION {name} ADD TABLE …;")),
+            );
+        }
+        found
+    }
+
+    /// Whether a process may continue: slot and publication must exist by now.
+    ///
+    /// # Errors
+    /// No stream is possible, or the publication does not exist: PostgreSQL 18 would continue without it and skip every change.
+    pub fn check_running(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let mut found = self.blockers();
+        if self.publication.is_none() {
+            found.push(missing_publication(wanted));
+        }
+        if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeline_history_names_each_switch_point() {
+        let text = "1\t0/3000148\tno recovery target specified\n\n2\t16/B374D848\tno recovery target specified\n# x\n";
+        assert_eq!(
+            parse_history(text),
+            [(1, CommitSeq::new(0x300_0148)), (2, CommitSeq::new(0x16_B374_D848))]
+        );
+    }
+}

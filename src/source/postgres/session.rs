@@ -1,0 +1,163 @@
+//! An SQL session: a client with its driver. No statement leaves a backend on the server.
+//!
+//! The server cancels a statement before the client does (`statement_timeout` and `lock_timeout` of
+//! [`parameters`](super::parameters)). If the server does not respond at all, the statement is cancelled and the session closed
+//! before the caller can open another. Statements that must wait for other transactions have no limit; their blockers are logged
+//! (`waits`).
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::failure::Failure;
+
+use super::conninfo::Settings;
+use super::error::Error;
+use super::sql::{self, Driver, ROWS_SIZE_MAX, closed, connect, connect_for};
+
+/// Longer than `statement_timeout`, so that it expires only if the server hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time limit of a cancel request, including its connection.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Makes the server check every 2 s that the client of a statement without a limit is still connected.
+const NOTICE_CLIENT: &str = "SET client_connection_check_interval = '2s'";
+
+/// Resets the settings of a statement without a limit.
+const DEFAULT_LIMITS: &str =
+    "RESET statement_timeout; RESET lock_timeout; RESET client_connection_check_interval";
+
+/// A client that runs its connection itself, without a task of its own.
+pub struct Session {
+    client: Client,
+    driver: Option<Driver>,
+    settings: Settings,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("open", &self.driver.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let (client, driver) = connect(settings).await?;
+        Ok(Self { client, driver: Some(driver), settings: settings.clone() })
+    }
+
+    /// As [`open`](Self::open), with the size limit for results that contain table rows.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn open_for_rows(settings: &Settings) -> Result<Self, Error> {
+        let (client, driver) = connect_for(settings, ROWS_SIZE_MAX).await?;
+        Ok(Self { client, driver: Some(driver), settings: settings.clone() })
+    }
+
+    /// Whether the connection is open, as far as the client knows.
+    pub fn is_open(&self) -> bool {
+        self.driver.is_some() && !self.client.is_closed()
+    }
+
+    /// Runs `work` on the client for at most 30 s. After that the statement is cancelled and the session closed.
+    ///
+    /// # Errors
+    /// Those of `work`, or the connection broke.
+    pub async fn run<T, E: Into<Error>>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        if let Ok(result) = timeout(ANSWER_TIMEOUT, self.drive(work)).await {
+            return result;
+        }
+        self.give_up().await;
+        Err(Error::Network {
+            target: "the SQL connection".to_owned(),
+            cause: io::Error::new(io::ErrorKind::TimedOut, "no response within 30 s"),
+        })
+    }
+
+    /// As [`run`](Self::run), for a look at the catalogue: its failure is never a reason to stop. What the server refuses today
+    /// it may allow tomorrow, and a stream needs none of it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), always to be retried.
+    pub async fn look<T, E: Into<Error>>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        self.run(work).await.map_err(Failure::retry)
+    }
+
+    /// As [`run`](Self::run), without a time limit. `meanwhile` is polled beside the work; it gets the settings of the connection and
+    /// the pid of its backend.
+    ///
+    /// # Errors
+    /// Those of `work`, or the connection broke.
+    pub(super) async fn run_without_limit<T, E: Into<Error>>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
+        meanwhile: impl AsyncFnOnce(&Settings, i32) -> Infallible,
+    ) -> Result<T, Error> {
+        const WITHOUT_LIMIT: &str = "SELECT pg_catalog.pg_backend_pid(),
+            pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('lock_timeout', '0', false)";
+        let pid: i32 =
+            self.run(async |client| client.query_one(WITHOUT_LIMIT, &[]).await?.try_get(0)).await?;
+        // Makes the server notice a lost client. Not every platform supports it; a new start then waits for the backend that
+        // this process has left.
+        let noticed = self.run(async |client| client.batch_execute(NOTICE_CLIENT).await).await;
+        if let Err(error) = noticed {
+            tracing::debug!(event = "client_check_unavailable", %error, "server does not check for lost clients");
+        }
+        let settings = self.settings.clone();
+        let done = tokio::select! {
+            biased;
+            done = self.drive(work) => done?,
+            never = meanwhile(&settings, pid) => match never {},
+        };
+        self.run(async |client| client.batch_execute(DEFAULT_LIMITS).await).await?;
+        Ok(done)
+    }
+
+    async fn drive<T, E: Into<Error>>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let Self { client, driver, .. } = self;
+        let driven = async {
+            match driver {
+                Some(driving) => {
+                    let ended = driving.await;
+                    *driver = None;
+                    ended.err().unwrap_or_else(closed)
+                }
+                None => closed(),
+            }
+        };
+        tokio::select! {
+            biased;
+            result = work(client) => result.map_err(Into::into),
+            error = driven => Err(error),
+        }
+    }
+
+    /// Cancels the running statement, if the server can be reached, and closes the connection.
+    async fn give_up(&mut self) {
+        let cancelled =
+            timeout(CANCEL_TIMEOUT, sql::cancel(&self.settings, &self.client.cancel_token())).await;
+        if !matches!(cancelled, Ok(Ok(()))) {
+            tracing::debug!(event = "cancel_failed", "statement could not be cancelled after its timeout");
+        }
+        // The driver owns the connection: without it the socket is closed, and the server ends the session.
+        self.driver = None;
+    }
+}

@@ -1,0 +1,226 @@
+//! The definitions of tables and types at one moment.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::ReplicaIdentity;
+use crate::source::postgres::pgoutput::{Announced, AnnouncedColumn};
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TableState {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// `pg_class.relreplident`.
+    pub identity: String,
+    /// Its columns, without dropped ones.
+    pub columns: Vec<ColumnState>,
+    /// Names of the primary key's columns, in the key's order.
+    pub key: Vec<String>,
+    /// `pg_class.oid` of the primary key's index; 0 if there is none.
+    pub key_index: u32,
+    /// Its partitions that tell less of an old row than its `REPLICA IDENTITY FULL` does.
+    pub lesser: Vec<u32>,
+    /// Its partitions that tell as much, and the transaction that wrote each.
+    pub whole: Vec<(u32, u32)>,
+    /// The transaction that wrote the newest of its columns and its key.
+    #[serde(default)]
+    pub newest: Option<u32>,
+    /// The transaction that wrote the newest part of the key: its index and the names of its columns.
+    #[serde(default)]
+    pub key_newest: Option<u32>,
+    /// The transaction that created the table.
+    #[serde(default)]
+    pub created: Option<u32>,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ColumnState {
+    /// `attnum`.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// `pg_type.oid`.
+    #[serde(rename = "type")]
+    pub type_oid: u32,
+    /// `atttypmod`.
+    pub modifier: i32,
+    /// `NOT NULL`.
+    pub not_null: bool,
+    /// Whether it is a generated column that is not sent.
+    pub generated: bool,
+    /// Whether no column list of the publication leaves it out.
+    pub listed: bool,
+    /// The columns of ancestors that it is: table, number, and the table's schema and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherits: Vec<(u32, i16, String, String)>,
+    /// Numbers of the columns that it is computed from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<i16>,
+}
+
+impl TableState {
+    /// Whether the two describe the same: not when they were written.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (newest, key_newest, whole) = (self.newest, self.key_newest, self.whole.clone());
+        *self == Self { whole, newest, key_newest, ..other.clone() }
+    }
+
+    /// Whether the server would announce this table in these words. `loosely`: columns may be missing in the announcement.
+    pub(super) fn fits(&self, announced: &Announced, loosely: bool) -> bool {
+        let identity = match announced.identity {
+            ReplicaIdentity::Default => "d",
+            ReplicaIdentity::Nothing => "n",
+            ReplicaIdentity::Full => "f",
+            ReplicaIdentity::Index => "i",
+        };
+        let by_name: HashMap<&str, &ColumnState> =
+            self.columns.iter().map(|column| (column.name.as_str(), column)).collect();
+        let is_there = announced.columns.iter().all(|column| {
+            by_name
+                .get(column.name.as_str())
+                .is_some_and(|ours| ours.type_oid == column.type_oid && ours.modifier == column.modifier)
+        });
+        let sent = |column: &&ColumnState| column.listed && !column.generated;
+        is_there
+            && self.identity == identity
+            && self.schema == announced.schema
+            && self.table == announced.table
+            && (loosely
+                || self
+                    .columns
+                    .iter()
+                    .filter(sent)
+                    .all(|ours| announced.columns.iter().any(|column| column.name == ours.name)))
+    }
+
+    /// The name of a column, if the announcement has it with the same type.
+    pub(super) fn has_in<'a>(&self, name: &'a str, announced: &Announced) -> Option<&'a str> {
+        let ours = self.columns.iter().find(|column| column.name == name)?;
+        let is_it = |column: &AnnouncedColumn| column.name == name && column.type_oid == ours.type_oid;
+        announced.columns.iter().any(is_it).then_some(name)
+    }
+}
+
+/// The definition of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TypeShape {
+    /// A domain over `part`.
+    Domain,
+    /// An array of `part`.
+    Array,
+    /// A composite of `fields`.
+    Composite,
+    /// An enum of `labels`.
+    Enum,
+    /// The extension's type.
+    Hstore,
+    /// Any other.
+    Other,
+}
+
+/// A type. Domains and arrays never change; the fields of a composite and the labels of an enum do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TypeState {
+    /// What it is.
+    pub shape: TypeShape,
+    /// Its base type.
+    pub part: u32,
+    /// `typtypmod`.
+    pub modifier: i32,
+    /// The delimiter of array elements.
+    pub delimiter: u8,
+    /// Whether expressions know it as an array.
+    pub plain: bool,
+    /// Its name in SQL.
+    pub name: String,
+    /// Attributes of a composite, dropped ones included.
+    pub fields: Vec<FieldState>,
+    /// Labels of an enum, in its order.
+    pub labels: Vec<String>,
+    /// The transaction that wrote the newest label.
+    pub since: Option<u32>,
+}
+
+/// An attribute of a composite type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FieldState {
+    /// `attnum`.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// `pg_type.oid`.
+    #[serde(rename = "type")]
+    pub type_oid: u32,
+    /// Whether it was dropped.
+    pub dropped: bool,
+    /// The transaction that wrote it.
+    pub since: u32,
+}
+
+impl TypeState {
+    /// Whether a change of it goes unannounced.
+    pub(super) const fn is_mutable(&self) -> bool {
+        matches!(self.shape, TypeShape::Composite | TypeShape::Enum)
+    }
+
+    /// The types that it is made of.
+    pub(super) fn parts(&self) -> Vec<u32> {
+        match self.shape {
+            TypeShape::Domain | TypeShape::Array => vec![self.part],
+            TypeShape::Composite => {
+                self.fields.iter().filter(|field| !field.dropped).map(|field| field.type_oid).collect()
+            }
+            TypeShape::Enum | TypeShape::Hstore | TypeShape::Other => Vec::new(),
+        }
+    }
+
+    /// The composite as transaction `xid` knew it, between `older` and this state: each attribute by the transaction that wrote
+    /// it last. `None` if that is not known.
+    pub(super) fn as_of(&self, older: &Self, xid: u32) -> Option<Self> {
+        if self.shape != TypeShape::Composite {
+            return None;
+        }
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            if precedes(field.since, xid) {
+                fields.push(field.clone());
+                continue;
+            }
+            let before = older.fields.iter().find(|before| before.number == field.number);
+            match before {
+                Some(before) if !before.dropped || field.dropped => fields.push(before.clone()),
+                Some(_) => return None,
+                // It was added after the transaction, or it was there under another name.
+                None => {}
+            }
+        }
+        Some(Self { fields, ..self.clone() })
+    }
+
+    /// Whether this transaction altered the composite, as far as later ones left traces of that.
+    pub(super) fn was_altered_by(&self, xid: u32) -> bool {
+        self.fields.iter().any(|field| field.since == xid)
+    }
+
+    /// Whether a later transaction than this one altered the composite.
+    pub(super) fn was_altered_after(&self, xid: u32) -> bool {
+        self.fields.iter().any(|field| precedes(xid, field.since))
+    }
+
+    /// The transaction that wrote the newest part of it.
+    pub(super) fn newest(&self) -> Option<u32> {
+        let fields = self.fields.iter().map(|field| field.since);
+        fields.chain(self.since).reduce(|a, b| if precedes(a, b) { b } else { a })
+    }
+}
+
+/// Whether transaction id `a` was given out before `b`; they lie within 2^31 of each other.
+pub(super) fn precedes(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() < 0
+}

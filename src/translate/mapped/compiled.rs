@@ -1,0 +1,89 @@
+//! Rules that were compiled for one table.
+
+use crate::expression::Expression;
+use crate::failure::Problem;
+use crate::translate::promises::Promise;
+
+/// The rules of one table, compiled for one description of it.
+#[derive(Debug)]
+pub struct RulePlan {
+    pub(super) events: Vec<CompiledRule>,
+    /// The operations that rules read. They have no automatic event.
+    pub(super) mapped: Operations,
+    pub(super) scratch: Scratch,
+    /// Indexes of the events that this change selects, including those that fail.
+    pub(super) wanted: Vec<usize>,
+}
+
+/// A set of operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Inserted rows.
+    pub insert: bool,
+    /// Updated rows.
+    pub update: bool,
+    /// Deleted rows.
+    pub delete: bool,
+}
+
+/// One rule, compiled.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// Event type.
+    pub(super) name: String,
+    /// Index of the rule.
+    pub rule: usize,
+    /// Index of the rule that reads the table. It differs from `rule` for an event made by `from_event`.
+    pub root: usize,
+    /// Why this table can never satisfy the locked contract.
+    pub(super) broken: Option<Problem>,
+    /// The constant part of the envelope, for [`Head::attributes`](crate::translate::envelope::Head::attributes).
+    pub(super) attributes: Vec<u8>,
+    pub(super) operations: Operations,
+    /// Columns of `update of`, with whether the replica identity provides them. One of them must differ. `None`: any
+    /// update.
+    pub(super) of: Option<Vec<(usize, bool)>>,
+    pub(super) when: Vec<Expression>,
+    /// The parts of the partition key.
+    pub key: Vec<Expression>,
+    pub(super) subject: Option<Expression>,
+    pub(super) time: Option<Expression>,
+    /// The fields of `data`.
+    pub fields: Vec<CompiledField>,
+    pub(super) id: IdSource,
+}
+
+/// One field of `data`.
+#[derive(Debug)]
+pub struct CompiledField {
+    /// Name.
+    pub name: String,
+    /// `,"name":`, JSON-escaped.
+    pub(super) label: Vec<u8>,
+    /// Value.
+    pub value: Expression,
+    /// The comment after the field in the rule.
+    pub meaning: Option<String>,
+    /// The promise of the locked contract.
+    pub(super) promise: Promise,
+}
+
+#[derive(Debug)]
+pub(super) enum IdSource {
+    Change,
+    Key { table: String, columns: Vec<(Vec<u8>, Expression)> },
+    Given(Expression),
+}
+
+/// Buffers reused for every row.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) key: String,
+    pub(super) subject: String,
+    pub(super) part: String,
+    pub(super) hashed: String,
+    pub(super) id: String,
+    pub(super) time: Vec<u8>,
+    pub(super) data: Vec<u8>,
+    pub(super) unavailable: String,
+}
