@@ -6,6 +6,8 @@
 //! divided too. An answer that names another boundary divides once more: nothing is ever moved from one section to another,
 //! so that what is known of a record's section stays true.
 //!
+//! A key of which a record fails alone is a section of its own, too: it delays nobody else, whatever becomes of the record.
+//!
 //! Both halves belong to the reader of the whole, are held if it was, have reached what it had reached, and pause as long. Neighbours become
 //! one when all of that is alike and no rate is in force for either.
 
@@ -46,6 +48,17 @@ impl Lanes {
             self.divide_around(first, last);
         }
         self.tell_refused_apart(id);
+        self.tell_keys_apart(id);
+    }
+
+    /// A key whose record fails alone is a section of its own.
+    fn tell_keys_apart(&mut self, id: ReaderId) {
+        let of_reader = |key: &KeyHash| self.owner[self.sections.of(*key)] == id;
+        let keys: Vec<KeyHash> =
+            self.suspects.accused_keys().filter(of_reader).chain(self.keys_in_the_way(id)).collect();
+        for key in keys {
+            self.divide_around(key.0, key.0);
+        }
     }
 
     /// Where a section lies beside what a shard is known to take, and is refused, it gets no larger than from the first to the last
@@ -128,6 +141,7 @@ impl Lanes {
             !leaves
                 && self.pauses.is_clear(section)
                 && !place.is_some_and(|place| self.shards.is_limited(place))
+                && !self.suspects.holds(self.sections.range(section))
         };
         self.owner[lower] == self.owner[upper]
             && calm(lower)

@@ -25,8 +25,10 @@ use super::progress::lowest;
 use super::reader::Reader;
 use super::stuck::{self, STUCK_AFTER};
 use super::types::{Change, Lag, ReaderId};
-use super::window::Window;
+use super::window::{State, Window};
+
 use crate::buffer::checkpoint::Mark;
+use crate::event::KeyHash;
 use crate::position::FrameNo;
 use crate::sink::sections::{PerSection, Section};
 
@@ -45,6 +47,8 @@ const HAND_OVER_AT_LEAST: Duration = Duration::from_secs(1);
 /// First and longest pause before a hand-over that was called off is tried again.
 const AGAIN_FIRST: Duration = Duration::from_secs(5);
 const AGAIN_CAP: Duration = Duration::from_mins(1);
+/// More keys whose records fail are no exception: then the service is the cause.
+const IN_THE_WAY_MAX: usize = 8;
 /// At the start, lanes that lie a window of frames of this many bytes behind the next better one are detached from the
 /// beginning.
 const START_FRAME: usize = 1024;
@@ -190,8 +194,11 @@ impl Lanes {
     fn stuck(&mut self, id: ReaderId, now: Instant, passed: Duration) -> Option<Vec<Section>> {
         let reader = self.readers.iter().find(|reader| reader.id == id && reader.until.is_none())?;
         let catch_up = id != ReaderId::MAIN;
-        let (used, able) =
-            (self.is_used(reader, stuck::USED), self.gate.is_open() && self.line_is_free(reader));
+        let in_the_way = self.keys_in_the_way(id);
+        let (used, able) = (
+            self.is_used(reader, stuck::USED),
+            !in_the_way.is_empty() || (self.gate.is_open() && self.line_is_free(reader)),
+        );
         // A request that fails as a whole says nothing of a lane: the clock stands while nothing can be sent. At the main it begins
         // anew: what waited there will pass first.
         let (standing, kept) = (used && able, used && (able || catch_up));
@@ -206,14 +213,17 @@ impl Lanes {
         let owned = self.lanes_of(id);
         let stood = now.duration_since(full.0);
         let patience = stuck::patience(reader, &owned, &self.shards);
-        let refused = |lane| self.is_refused(lane);
+        let refused =
+            |lane| self.is_refused(lane) || in_the_way.iter().any(|key| self.sections.of(*key) == lane);
         let known = (&self.sections, &self.shards);
         let leavers = || stuck::leavers(reader, (full.2, now), &owned, known, refused);
         let others = || stuck::refused_leavers(reader, full.2, &owned, refused);
         let look = standing && (stood >= patience || catch_up);
         let found = look.then(|| {
-            let first =
-                catch_up.then(others).flatten().map(|lanes| (lanes, stuck::AFTER_CATCH_UP.min(patience)));
+            let first = (catch_up || !in_the_way.is_empty())
+                .then(others)
+                .flatten()
+                .map(|lanes| (lanes, stuck::AFTER_CATCH_UP.min(patience)));
             first.or_else(|| leavers().map(|lanes| (lanes, patience)))
         });
         let found = found.flatten();
@@ -221,6 +231,24 @@ impl Lanes {
         let full = if look && found.is_none() { (now, watermark, head) } else { full };
         self.reader_mut(id, |reader| reader.watch.full = kept.then_some(full));
         found.filter(|(_, patience)| stood >= *patience).map(|(lanes, _)| lanes)
+    }
+
+    /// The keys of a full window of which nothing can leave but a few records that fail, while the service takes nothing. Each may
+    /// be the cause, and what would show that is not read yet, because they hold the window. None if something else could leave.
+    pub(super) fn keys_in_the_way(&self, id: ReaderId) -> Vec<KeyHash> {
+        let Some(reader) = self.readers.iter().find(|reader| reader.id == id) else { return Vec::new() };
+        let mut keys = Vec::new();
+        if self.gate.is_open() || !self.is_used(reader, stuck::USED) || self.waiting().records > 0 {
+            return keys;
+        }
+        for entry in reader.window.iter() {
+            match entry.state {
+                State::Suspect | State::Sent if keys.len() < IN_THE_WAY_MAX => keys.push(entry.hash),
+                State::Behind | State::Done(_) => {}
+                _ => return Vec::new(),
+            }
+        }
+        keys
     }
 
     /// Whether what a reader may send leaves at once.

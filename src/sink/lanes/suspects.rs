@@ -271,8 +271,12 @@ impl Suspects {
 
     /// Whether a record of these hashes has failed alone more than once while others were answered.
     pub(super) fn holds(&self, (first, last): (u64, u64)) -> bool {
-        let is_of = |hash: KeyHash| first <= hash.0 && hash.0 <= last;
-        self.evidence.values().any(|evidence| is_of(evidence.hash) && evidence.failures > 1)
+        self.accused_keys().any(|key| first <= key.0 && key.0 <= last)
+    }
+
+    /// The keys of such records.
+    pub(super) fn accused_keys(&self) -> impl Iterator<Item = KeyHash> {
+        self.evidence.values().filter(|evidence| evidence.failures > 1).map(|evidence| evidence.hash)
     }
 
     /// A record is finished.

@@ -1,10 +1,11 @@
 //! What cannot leave: a record too large for the stream, a change that cannot be read. The dead-letter file has it, the
 //! rest goes on, and the key keeps its order; or publishing stops before it.
 
+use kinesis_stub::{Fault, Rule};
 use serde_json::Value;
 
 use crate::support::daemon::Settings;
-use crate::support::flow::Flow;
+use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::history::{Change, Op};
 use crate::support::random::seed;
 use crate::support::{SOON, eventually};
@@ -98,4 +99,41 @@ fn poison_halts_publishing_if_configured() {
     flow.daemon.settings().more.clear();
     flow.start();
     check_quarantined(flow, "the stream accepts at most");
+}
+
+/// The window is far smaller than what comes after the record, so its lane is detached, and nothing else is written by which
+/// the service could be seen to accept others.
+#[test]
+fn refused_record_of_detached_lane_blocks_only_its_key() {
+    let mut flow = lab(|_| {});
+    let refused = Fault::Error { status: 400, code: "ValidationException".to_owned() };
+    flow.stub.add(Rule::new(refused).keys(["5"])).unwrap();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (5, 'P5')");
+    let rows = |first: u32| {
+        format!(
+            "insert into lab.plates (plate_id, barcode, notes) select n, 'L' || n, repeat('x', 4000) \
+             from generate_series({first}, {}) n",
+            first + 8_900
+        )
+    };
+    for (first, when) in [(100, "as it comes"), (10_000, "after a kill")] {
+        flow.postgres.execute(&rows(first));
+        let others = flow.postgres.history().into_iter().filter(|change| change.key != "5");
+        let others: Vec<Change> = others.collect();
+        eventually(&format!("all other keys are published {when}"), DRAINED_WITHIN, || {
+            let told = flow.told();
+            others.iter().all(|change| told.contains(change)).then_some(())
+        });
+        flow.daemon.kill9();
+        flow.start();
+    }
+    flow.stub.heal();
+    let blocked = version("5", 1);
+    eventually("the key is published, or a dead letter", SOON, || {
+        (flow.told().contains(&blocked) || dead_letters(&flow).len() == 1).then_some(())
+    });
+    assert!(flow.daemon.terminate().success());
+    let report = flow.check();
+    let expected = dead_letters(&flow).len();
+    assert!(report.lost.len() == expected && report.reordered.is_empty(), "{report}");
 }

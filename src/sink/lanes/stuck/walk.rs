@@ -133,6 +133,8 @@ struct Walk {
     listed: Vec<ShardRange>,
     /// Percent of the requests that have no answer.
     lost: u64,
+    /// Keys of which the service takes no record, whatever comes with it.
+    refused: HashSet<KeyHash>,
     load: Load,
     /// Records in a step.
     rate: u64,
@@ -165,6 +167,7 @@ impl Walk {
             may_list: seed.is_multiple_of(2),
             listed: Vec::new(),
             lost: 0,
+            refused: HashSet::new(),
             load: Load::Many,
             rate: 5,
             bytes: random.of(&[300, 1000]),
@@ -249,6 +252,11 @@ impl Walk {
         self.steps += 1;
         self.taken.fill(0);
         for Request { ticket, records, .. } in std::mem::take(&mut self.out) {
+            if records.iter().any(|record| self.refused.contains(&KeyHash(parse(&record.key)))) {
+                let error = PutError::Invalid("a record is invalid".into());
+                drop(self.lanes.settle(ticket, Err(error), self.now));
+                continue;
+            }
             let lost = self.random.below(100) < self.lost;
             let heard = !lost || self.random.below(2) == 0;
             let answers =
@@ -426,5 +434,47 @@ fn healthy_lanes_continue_and_all_records_drain() {
     for seed in seeds {
         println!("seed {seed}");
         walk(seed);
+    }
+}
+
+/// Keys that the service takes nothing of, while all else is well: at the end everything of the others has left, although nothing
+/// new is written by which they could be told from an outage.
+fn walk_with_refused_keys(seed: u64) {
+    let mut walk = Walk::new(seed);
+    walk.rate = 20;
+    walk.run(2);
+    for nth in 0..1 + walk.random.below(3) {
+        let at = walk.random.below(walk.log.len() as u64);
+        walk.refused.insert(walk.log[usize::try_from(at).unwrap()]);
+        println!("refused key {nth}: the one of frame {}", at + 1);
+    }
+    for _ in 0..walk.random.below(4) {
+        walk.rate = walk.random.of(&[0, 20, 100]);
+        let seconds = walk.random.of(&[1, 10]);
+        walk.run(seconds);
+        if walk.random.below(3) == 0 {
+            let detail = walk.random.of(&[Detail::Records, Detail::Lanes]);
+            walk.save(detail);
+            walk.kill();
+        }
+    }
+    // Several windows of them, at once, and then nothing more.
+    walk.rate = 10_000;
+    walk.step();
+    walk.rate = 0;
+    if walk.random.below(2) == 0 {
+        walk.kill();
+    }
+    let all = walk.log.len();
+    walk.until(600, |walk| walk.missing(all, |hash| !walk.refused.contains(&hash)) == 0);
+}
+
+#[test]
+fn refused_keys_delay_no_other_key() {
+    let of_env = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let first = of_env("SEED").unwrap_or(1);
+    for seed in first..first + of_env("WALKS").unwrap_or(20) {
+        println!("seed {seed}");
+        walk_with_refused_keys(seed);
     }
 }
