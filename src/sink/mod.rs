@@ -8,6 +8,7 @@ pub mod order;
 pub mod pacing;
 pub mod rate;
 mod sections;
+pub mod shards;
 pub mod stream_state;
 pub mod throttle;
 

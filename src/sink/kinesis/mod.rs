@@ -21,7 +21,6 @@ mod credentials;
 mod environment;
 mod network;
 mod pool;
-pub mod shards;
 mod sign;
 
 use std::future::Future;
@@ -48,7 +47,7 @@ use self::clock::ServiceClock;
 use self::connect::{CONNECT_TIMEOUT, Dialer};
 use self::credentials::Credentials;
 use self::environment::Environment;
-use self::shards::SHARDS_MAX;
+use super::shards::SHARDS_MAX;
 use super::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
 
 /// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); who calls it keeps it.

@@ -2,7 +2,7 @@
 //!
 //! A boundary of shards need not fall on a 256th of the hash. What must be told apart is what is refused: so a lane is divided
 //! around a record that was refused, at the ends of what its shard is known to take, or of what lies unknown between two
-//! shards ([`Shards::around`](crate::sink::kinesis::shards::Shards)). Before lanes are detached because of a slow shard, those at both of its ends are
+//! shards ([`Shards::around`](crate::sink::shards::Shards)). Before lanes are detached because of a slow shard, those at both of its ends are
 //! divided too. An answer that names another boundary divides once more: nothing is ever moved from one section to another,
 //! so that what is known of a record's section stays true.
 //!
@@ -17,8 +17,8 @@ use super::types::ReaderId;
 use super::window::{Entry, State};
 use super::{Lanes, stuck};
 use crate::event::KeyHash;
-use crate::sink::kinesis::shards::Place;
 use crate::sink::sections::Section;
+use crate::sink::shards::Place;
 
 impl Lanes {
     /// A record was refused: the section that it is in gets no larger than what is known to share its fate.

@@ -7,8 +7,8 @@ use super::suspects::Suspects;
 use super::ticket::Sent;
 use super::window::State;
 use crate::sink::Outgoing;
-use crate::sink::kinesis::shards::Shards;
 use crate::sink::pacing::{Allowance, Limits};
+use crate::sink::shards::Shards;
 use crate::sink::throttle::Pauses;
 
 /// What decides which records leave.

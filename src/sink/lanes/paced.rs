@@ -7,9 +7,9 @@ use std::collections::BinaryHeap;
 use tokio::time::Instant;
 
 use super::ready::ReadySet;
-use crate::sink::kinesis::shards::{Place, Shards};
 use crate::sink::pacing::Waiting;
 use crate::sink::rate::Amount;
+use crate::sink::shards::{Place, Shards};
 
 #[derive(Debug, Default)]
 struct Queue {

@@ -23,9 +23,9 @@ use super::window::{CountedBy, Entry, NONE, State, Window};
 use crate::buffer::checkpoint::Mark;
 use crate::event::{KeyHash, PassthroughHasher, RecordKind};
 use crate::position::FrameNo;
-use crate::sink::kinesis::shards::{Place, Shards};
 use crate::sink::pacing::{Limits, Waiting};
 use crate::sink::sections::{PerSection, Section, Sections};
+use crate::sink::shards::{Place, Shards};
 use crate::sink::throttle::Pauses;
 
 /// What decides whether a record may be sent, beside its key.

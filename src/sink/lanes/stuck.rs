@@ -27,8 +27,8 @@ use super::reader::Reader;
 use super::types::ReaderId;
 use super::window::State;
 use crate::position::FrameNo;
-use crate::sink::kinesis::shards::{Place, Shards};
 use crate::sink::sections::{PerSection, Section, Sections};
+use crate::sink::shards::{Place, Shards};
 
 /// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);

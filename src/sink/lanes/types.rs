@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::sink::PutError;
-use crate::sink::kinesis::shards::Cut;
 use crate::sink::order::Fall;
+use crate::sink::shards::Cut;
 
 /// What the window must know of a frame beside its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

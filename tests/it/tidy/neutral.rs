@@ -39,6 +39,15 @@ fn core_imports_no_concrete_end() {
     assert!(wrong.is_empty(), "use the traits of source/mod.rs and sink/mod.rs:\n{}", wrong.join("\n"));
 }
 
+/// Lanes, pacing and shards decide when records leave, for every destination.
+#[test]
+fn rules_of_the_sink_import_no_destination() {
+    let all = files("src/sink", &["rs"]);
+    let rules = all.iter().filter(|file| !file.starts_with(repository().join("src/sink/kinesis")));
+    let wrong: Vec<_> = rules.filter(|file| code(&read(file)).contains("kinesis::")).collect();
+    assert!(wrong.is_empty() && all.len() > 30, "use the types of sink/mod.rs: {wrong:?}");
+}
+
 #[test]
 fn core_names_no_concrete_end() {
     let mut wrong = Vec::new();

@@ -24,7 +24,7 @@ use crate::sink::throttle::Jitter;
 const SILENT: Duration = Duration::from_secs(1);
 /// Shards that are known at most, some 500 bytes each. Of more nothing is known: a lane of theirs pauses where a shard would have a
 /// rate.
-pub(in crate::sink) const SHARDS_MAX: usize = 4096;
+pub(super) const SHARDS_MAX: usize = 4096;
 /// A shard that rejected something within this time is in trouble.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 /// Where there are so many, one that has taken nothing for so long is forgotten.
@@ -80,12 +80,12 @@ impl Shards {
     }
 
     /// First and last hash of what is told apart around a record: its shard's, or what is unknown between two shards.
-    pub(in crate::sink) fn around(&self, hash: KeyHash) -> (u64, u64) {
+    pub(super) fn around(&self, hash: KeyHash) -> (u64, u64) {
         self.ranges.around(hash.0)
     }
 
     /// First and last hash that a shard serves, or is assumed to serve.
-    pub(in crate::sink) fn range(&self, place: Place) -> Option<(u64, u64)> {
+    pub(super) fn range(&self, place: Place) -> Option<(u64, u64)> {
         let (first, _) = self.core(place)?;
         self.ranges.at(first).map(|known| known.claim)
     }
@@ -95,7 +95,7 @@ impl Shards {
     }
 
     /// Whether a shard is known to take any of these hashes.
-    pub(in crate::sink) fn is_known(&self, range: (u64, u64)) -> bool {
+    pub(super) fn is_known(&self, range: (u64, u64)) -> bool {
         self.ranges.is_core(range)
     }
 
@@ -157,14 +157,14 @@ impl Shards {
 
     /// The shard of a range of hashes: of several that with a rate in force. Where nothing is known, the nearest one below, because a
     /// shard is a run of hashes.
-    pub(in crate::sink) fn of_range(&self, range: (u64, u64)) -> Option<Place> {
+    pub(super) fn of_range(&self, range: (u64, u64)) -> Option<Place> {
         let places = || self.ranges.overlapping(range).map(|known| known.place);
         let limited = places().find(|place| self.is_limited(*place));
         limited.or_else(|| places().next()).or_else(|| self.ranges.nearest(range.0))
     }
 
     /// Shards with a rate in force.
-    pub(in crate::sink) fn all_limited(&self) -> Vec<Place> {
+    pub(super) fn all_limited(&self) -> Vec<Place> {
         if self.limited == 0 {
             return Vec::new();
         }
@@ -269,12 +269,12 @@ impl Shards {
     }
 
     /// Whether to ask the service for the ranges of its shards: one was heard of that was not listed.
-    pub(in crate::sink) const fn wants_ranges(&self) -> bool {
+    pub(super) const fn wants_ranges(&self) -> bool {
         self.unlisted
     }
 
     /// Applies a list of open shards. It may be older than responses that named their children.
-    pub(in crate::sink) fn list(&mut self, ranges: &[ShardRange], now: Instant) {
+    pub(super) fn list(&mut self, ranges: &[ShardRange], now: Instant) {
         self.unlisted = false;
         for ShardRange { id, first, last } in ranges {
             let known = self.places.get(&**id).copied();
@@ -314,7 +314,7 @@ impl Shards {
     /// A record was refused, perhaps again, that no shard is known to take. One of the shards beside it claims the hash if it is in
     /// trouble and the other is not, or if both take nothing at all. A first refusal may be the other's first one too: it counts only where that is
     /// not seen in the lane.
-    pub(in crate::sink) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
+    pub(super) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
         if self.limited == 0 || self.ranges.at(hash.0).is_some() {
             return;
         }
@@ -339,11 +339,11 @@ impl Shards {
     }
 
     /// Shards that claim less than when this was last asked: what waits for them may be another's.
-    pub(in crate::sink) fn take_retracted(&mut self) -> Vec<Place> {
+    pub(super) fn take_retracted(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.retracted)
     }
 
-    /// Kinesis numbers shards in the order of their making.
+    /// Ids of shards rise in the order in which the destination creates them.
     fn is_older(&self, place: Place, id: &str) -> bool {
         self.all.get(place.index()).is_some_and(|shard| *shard.id < *id)
     }
