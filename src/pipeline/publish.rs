@@ -28,7 +28,7 @@ use crate::identity::StreamIdentity;
 use crate::pipeline::dead_letter::quarantine::{Fate, Report};
 use crate::pipeline::dead_letter::{Quarantine, Verdict};
 use crate::pipeline::publish::publish_log::{PublishLog, ranges};
-use crate::pipeline::publish::readers::Readers;
+use crate::pipeline::publish::readers::LogReaders;
 use crate::pipeline::publish::shard_watch::ShardWatch;
 use crate::pipeline::publish::stream_watch::{StreamRefusal, StreamWatch};
 use crate::pipeline::status::Status;
@@ -108,7 +108,7 @@ impl<P: Destination> Publish<P> {
             begun = self.quarantine.begin() => begun?,
         }
         let mut attempt = Attempt {
-            readers: Readers::new(&self.log, &lanes, epoch),
+            readers: LogReaders::new(&self.log, &lanes, epoch),
             lanes,
             reported: Instant::now(),
             publish_log: PublishLog::default(),
@@ -198,7 +198,7 @@ impl<P: Destination> Publish<P> {
 /// One attempt: the readers and the windows belong to it, so that nothing outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
-    readers: Readers,
+    readers: LogReaders,
     lanes: Lanes,
     reported: Instant,
     publish_log: PublishLog,

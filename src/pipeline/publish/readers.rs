@@ -17,7 +17,7 @@ const SHARE: usize = 512 << 10;
 
 /// The readers of one attempt.
 #[derive(Debug)]
-pub(super) struct Readers {
+pub(super) struct LogReaders {
     log: Arc<Log>,
     main: Reader,
     /// Log readers of the catch-up readers.
@@ -26,7 +26,7 @@ pub(super) struct Readers {
     epoch: u16,
 }
 
-impl Readers {
+impl LogReaders {
     /// With only the main reader, at the position where the lanes begin.
     pub(super) fn new(log: &Arc<Log>, lanes: &Lanes, epoch: u16) -> Self {
         Self { log: Arc::clone(log), main: Reader::new(log, lanes.head()), catch_up: HashMap::new(), epoch }
@@ -141,7 +141,7 @@ mod tests {
         let lanes = (0..=u8::MAX).map(|lane| (lane, FrameNo(frames))).collect();
         let start = Start { lanes, ..Start::default() };
         let mut lanes = Lanes::new(&start, Limits::default(), 1);
-        let mut readers = Readers::new(&log, &lanes, 1);
+        let mut readers = LogReaders::new(&log, &lanes, 1);
         let mut watermark = lanes.watermark().frame;
         while readers.read(&mut lanes, &mut AlreadyWritten::default()).unwrap() {
             let step = lanes.watermark().frame.0 - watermark.0;
@@ -161,7 +161,7 @@ mod tests {
         let limits = Limits { window_bytes: 8 << 10, ..Limits::default() };
         let mut lanes = Lanes::new(&start, limits, 1);
         assert!(lanes.readers().contains(&ReaderId::AUDIT));
-        let mut readers = Readers::new(&log, &lanes, 1);
+        let mut readers = LogReaders::new(&log, &lanes, 1);
         readers.catch_up.insert(ReaderId::AUDIT, Reader::new(&log, FrameNo(2)));
         readers.read(&mut lanes, &mut AlreadyWritten::default()).unwrap();
         assert!(lanes.watermark().frame >= FrameNo(15));

@@ -20,9 +20,9 @@ const IDLE_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TypeId(u32);
 
-/// A finished record of a lane that is being handed over.
+/// A finished record that the main has passed while another reader hands its section over: counted once it has.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct HandedOver {
     pub(super) hash: KeyHash,
     pub(super) event_type: TypeId,
     pub(super) outcome: Outcome,
@@ -46,6 +46,7 @@ pub(super) struct EventCounts {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, TypeId>,
     last: Option<TypeId>,
+    handed_over: Vec<HandedOver>,
     /// The last frame of which a record was counted for good.
     last_frame: FrameNo,
 }
@@ -85,6 +86,23 @@ impl EventCounts {
         if let Some(account) = self.account_mut(id) {
             count(&mut account.totals, outcome);
         }
+    }
+
+    /// A record is counted when its section [has been handed over](Self::end_hand_over).
+    pub(super) fn hand_over(&mut self, record: HandedOver) {
+        self.handed_over.push(record);
+    }
+
+    /// The sections of these hashes have been handed over, or, if not `done`, the other reader serves them on.
+    pub(super) fn end_hand_over(&mut self, is_of: impl Fn(KeyHash) -> bool, done: bool) {
+        let mut all = std::mem::take(&mut self.handed_over);
+        for one in all.extract_if(.., |one| is_of(one.hash)) {
+            if done {
+                self.settle(one.event_type, one.outcome, one.frame);
+            }
+            self.leave(one.event_type);
+        }
+        self.handed_over = all;
     }
 
     /// Begins to count anew what progress covers in the windows.

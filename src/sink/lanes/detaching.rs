@@ -1,32 +1,32 @@
-//! Lanes on their way out of a reader, as long as something of them is out.
+//! Sections on their way out of a reader, as long as records of them are in flight.
 
 use super::types::ReaderId;
 use crate::sink::sections::Section;
 
-/// Lanes on their way out of a reader.
+/// Sections on their way out of a reader.
 #[derive(Clone, Debug)]
 pub(super) struct Detaching {
     pub(super) reader: ReaderId,
-    pub(super) lanes: Vec<Section>,
+    pub(super) sections: Vec<Section>,
     /// The reader that is to begin again for them.
     pub(super) with: Option<ReaderId>,
 }
 
 impl Detaching {
-    pub(super) const fn new(reader: ReaderId, lanes: Vec<Section>) -> Self {
-        Self { reader, lanes, with: None }
+    pub(super) const fn new(reader: ReaderId, sections: Vec<Section>) -> Self {
+        Self { reader, sections, with: None }
     }
 
     /// A section was divided: both halves leave if it does.
     pub(super) fn divide(&mut self, section: Section, upper: Section) {
-        if self.lanes.contains(&section) {
-            self.lanes.push(upper);
+        if self.sections.contains(&section) {
+            self.sections.push(upper);
         }
     }
 
     /// Whether a section is on its way out.
     pub(super) fn moves(&self, section: Section) -> bool {
-        self.lanes.contains(&section)
+        self.sections.contains(&section)
     }
 
     /// Whether this reader has a part in it.

@@ -76,6 +76,13 @@ impl Start {
         (sections, reached)
     }
 
+    /// The last frame that the progress of any lane covers.
+    pub(super) fn covered(&self) -> FrameNo {
+        let lanes = self.lanes.iter().map(|(_, frame)| *frame);
+        let lanes = lanes.chain(self.parts.iter().map(|part| part.frame));
+        lanes.fold(self.watermark.frame, FrameNo::max)
+    }
+
     /// Single records that are finished.
     pub(super) fn acknowledged(&self) -> Singles {
         let beyond = self.acknowledged.iter().filter(|(frame, _)| *frame > self.watermark.frame);

@@ -13,7 +13,7 @@ use crate::sink::throttle::Pauses;
 
 /// What decides which records leave.
 #[derive(Debug)]
-pub(super) struct Takes<'a> {
+pub(super) struct LoadRules<'a> {
     pub(super) limits: &'a Limits,
     pub(super) pauses: &'a Pauses,
     pub(super) shards: &'a mut Shards,
@@ -41,16 +41,16 @@ impl Load {
         &mut self,
         reader: &mut Reader,
         share: Option<usize>,
-        with: &mut Takes<'_>,
+        rules: &mut LoadRules<'_>,
     ) -> bool {
         let (records_before, bytes_before) = (self.records.len(), self.bytes);
         while let Some((seq, place)) = reader.oldest() {
             let Some(entry) = reader.window.entry(seq) else { break };
             let (size, hash, id) = (entry.size(), entry.hash, (entry.frame, entry.part));
             let section = entry.section;
-            let too_large = entry.is_too_large(with.limits.max_record_size);
-            let waits = with.pauses.is_paused(section) || reader.is_held(section);
-            let strays = with.shards.limited(hash) != place;
+            let too_large = entry.is_too_large(rules.limits.max_record_size);
+            let waits = rules.pauses.is_paused(section) || reader.is_held(section);
+            let strays = rules.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
                 // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
@@ -58,10 +58,10 @@ impl Load {
                 if place.is_some() {
                     reader.paced.next(true);
                 }
-                reader.make_ready(seq, Rules::new(with.limits, with.pauses, with.shards));
+                reader.make_ready(seq, Rules::new(rules.limits, rules.pauses, rules.shards));
                 continue;
             }
-            if with.suspects.is_accused(|| id) {
+            if rules.suspects.is_accused(|| id) {
                 // Its lane is read again since it failed alone.
                 reader.unready(seq, size);
                 if place.is_some() {
@@ -70,7 +70,7 @@ impl Load {
                 if let Some(entry) = reader.window.entry_mut(seq) {
                     entry.state = State::Suspect;
                 }
-                with.suspects.add_alone(Sent { reader: reader.id, seq }, with.now);
+                rules.suspects.add_alone(Sent { reader: reader.id, seq }, rules.now);
                 self.moved = true;
                 continue;
             }
@@ -84,7 +84,7 @@ impl Load {
                 break;
             }
             // Another reader may have taken the tokens.
-            if place.is_some_and(|place| !with.shards.take(place, size, with.now)) {
+            if place.is_some_and(|place| !rules.shards.take(place, size, rules.now)) {
                 reader.paced.next(false);
                 continue;
             }
@@ -96,7 +96,7 @@ impl Load {
             let alone = size;
             let (record, size) = reader.pack(seq, room);
             if let Some(place) = place {
-                with.shards.spend(place, size.saturating_sub(alone));
+                rules.shards.spend(place, size.saturating_sub(alone));
             }
             self.records.extend(record);
             self.sent.push(Sent { reader: reader.id, seq });

@@ -44,19 +44,15 @@ pub enum Detail {
 /// What was known at the start, of frames that may not have been read since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
-    /// The last frame that the progress of any lane covers.
-    pub(super) covered: FrameNo,
+    /// The last frame that the start names.
     pub(super) named: FrameNo,
     pub(super) last_seen: Option<Transaction>,
 }
 
 impl Origin {
     pub(super) fn new(start: &Start) -> Self {
-        let lanes = start.lanes.iter().map(|(_, frame)| *frame);
-        let lanes = lanes.chain(start.parts.iter().map(|part| part.frame));
-        let covered = lanes.fold(start.watermark.frame, FrameNo::max);
-        let named = start.acknowledged.iter().map(|(frame, _)| *frame).fold(covered, FrameNo::max);
-        Self { covered, named, last_seen: start.last_seen }
+        let acknowledged = start.acknowledged.iter().map(|(frame, _)| *frame);
+        Self { named: acknowledged.fold(start.covered(), FrameNo::max), last_seen: start.last_seen }
     }
 }
 

@@ -92,7 +92,9 @@ impl Reader {
         frame: &Frame,
         records: impl IntoIterator<Item = Admission<'a>>,
         counts: &mut EventCounts,
-        ((sections, unacknowledged), rules): ((&Sections, &Unacknowledged), Rules<'_>),
+        sections: &Sections,
+        unacknowledged: &Unacknowledged,
+        rules: Rules<'_>,
     ) {
         self.window.begin(frame);
         let mut parts = 0..=u16::MAX;

@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::{KeyHash, RecordKind};
-use crate::sink::Answer;
 
 #[test]
 fn deferred_dead_letter_blocks_only_its_key() {
@@ -148,11 +147,10 @@ fn unacknowledged_record_is_known_after_its_lane_was_detached() {
         admit(&mut lanes, ReaderId::MAIN, vec![event]);
     }
     let request = lanes.fill(now).unwrap();
-    drop(lanes.settle(request.ticket, Err(crate::sink::PutError::Unanswered("timeout".into())), now));
-    let lane = vec![lanes.sections.of(KeyHash(7 << 56))];
-    lanes.reader_mut(ReaderId::MAIN, |main| main.hold(&lane));
-    lanes.detaching = Some(Detaching::new(ReaderId::MAIN, lane));
-    lanes.leave(now);
+    drop(lanes.settle(request.ticket, Err(PutError::Unanswered("timeout".into())), now));
+    let section = vec![lanes.readers.sections.of(KeyHash(7 << 56))];
+    lanes.isolation.detach(&mut lanes.readers, ReaderId::MAIN, section);
+    lanes.isolation.leave(&mut lanes.readers, &lanes.dispatch, &mut lanes.counts, now);
     let reader = *lanes.readers().iter().find(|id| ![ReaderId::MAIN, ReaderId::AUDIT].contains(id)).unwrap();
     for event in frames() {
         admit(&mut lanes, reader, vec![event]);
@@ -168,5 +166,5 @@ fn unacknowledged_record_is_known_after_its_lane_was_detached() {
         }
     }
     assert_eq!(sizes, [500, 6]);
-    assert!(lanes.unacknowledged.is_empty());
+    assert!(lanes.readers.unacknowledged().is_empty());
 }

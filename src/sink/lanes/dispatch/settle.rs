@@ -1,0 +1,277 @@
+//! What becomes of a request's records when its result is known.
+
+use tokio::time::Instant;
+
+use super::Dispatch;
+use crate::event::KeyHash;
+use crate::sink::lanes::counts::EventCounts;
+use crate::sink::lanes::detaching::Detaching;
+use crate::sink::lanes::divide::Divider;
+use crate::sink::lanes::pack::Contents;
+use crate::sink::lanes::readers::Readers;
+use crate::sink::lanes::suspects::{Accused, Suspects, Verdict};
+use crate::sink::lanes::ticket::{Sent, Ticket};
+use crate::sink::lanes::types::{Alone, Cause, Outcome, Settlement, Violation};
+use crate::sink::sections::{Section, Sections};
+use crate::sink::throttle::{self, LaneNews};
+use crate::sink::{Answer, PutError, order};
+
+/// A record that was rejected.
+#[derive(Debug)]
+struct RejectedRecord {
+    sent: Sent,
+    hash: KeyHash,
+    /// How many rejections in a row cause no pause.
+    patience: u32,
+}
+
+impl Dispatch {
+    /// Takes the result of a request, see [`Lanes::settle`](crate::sink::lanes::Lanes::settle).
+    pub(in crate::sink::lanes) fn settle(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Vec<Answer>, PutError>,
+        readers: &mut Readers,
+        counts: &EventCounts,
+        detaching: Option<&mut Detaching>,
+        now: Instant,
+    ) -> Settlement {
+        self.flight.over(ticket.bytes);
+        if ticket.suspects {
+            self.suspects.over();
+        }
+        self.catch_up_requests -= usize::from(ticket.catch_up);
+        let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
+            (got, sent) if got == sent => Ok(answers),
+            (got, sent) => {
+                Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records").into()))
+            }
+        });
+        let settlement = match result {
+            Ok(answers) => {
+                self.gate.acknowledged();
+                self.suspects.acknowledged(now);
+                self.line.acknowledged(ticket.bytes, (ticket.at, ticket.carried), now);
+                self.settle_each(&ticket, answers, readers, counts, detaching, now)
+            }
+            Err(error) => self.settle_failed(&ticket, error, readers, counts, now),
+        };
+        let mut sent = ticket.sent;
+        sent.clear();
+        self.spare.push(sent);
+        settlement
+    }
+
+    /// The service has responded, record by record.
+    fn settle_each(
+        &mut self,
+        ticket: &Ticket,
+        answers: Vec<Answer>,
+        readers: &mut Readers,
+        counts: &EventCounts,
+        detaching: Option<&mut Detaching>,
+        now: Instant,
+    ) -> Settlement {
+        let mut settlement = Settlement::default();
+        let (mut accepted, mut rejected) = (Vec::with_capacity(answers.len()), Vec::new());
+        for (one, answer) in ticket.sent.iter().zip(answers) {
+            let Some(reader) = readers.get_mut(one.reader) else { continue };
+            let Some(entry) = reader.window.entry(one.seq) else { continue };
+            let (hash, frame, part, event_type) = (entry.hash, entry.frame, entry.part, entry.event_type);
+            let (lane, section) = (hash.lane(), entry.section);
+            let patience = match answer {
+                Answer::Accepted { sequence, shard } => {
+                    let Contents { events, bytes } = reader.contents(one.seq);
+                    self.shards.accepted(hash, &shard, bytes, now);
+                    settlement.accepted += 1;
+                    settlement.accepted_events += events;
+                    settlement.accepted_bytes += bytes;
+                    accepted.push(hash);
+                    self.suspects.forget(|| (frame, part));
+                    self.refused.accepted(hash);
+                    let more = reader.finish(one.seq, Outcome::Published, self.rules());
+                    if let Some(fall) = self.order.accepted(hash, order::Place { shard, sequence }, more) {
+                        let event_type = counts.name(event_type);
+                        settlement.violated(Violation { fall, frame, event_type, lane });
+                    }
+                    continue;
+                }
+                Answer::Throttled => {
+                    settlement.throttled += 1;
+                    // Where nothing of a section is accepted, the rate of its shard is not the cause.
+                    let stubborn = self.pauses.is_stubborn(section);
+                    let known = self.shards.refused(hash, stubborn);
+                    if known && !stubborn { throttle::PATIENCE } else { 0 }
+                }
+                Answer::Failed { reason } => {
+                    settlement.failed += 1;
+                    settlement.reason.get_or_insert(reason);
+                    0
+                }
+            };
+            settlement.lanes.push(lane);
+            self.refused.refused(hash, self.shards.refuses((hash.0, hash.0)));
+            if let Some(entry) = reader.window.entry_mut(one.seq) {
+                let again = std::mem::replace(&mut entry.refused, true);
+                self.shards.suspect(hash, again, now);
+            }
+            rejected.push(RejectedRecord { sent: *one, hash, patience });
+        }
+        settlement.lanes.sort_unstable();
+        settlement.lanes.dedup();
+        let mut divider = Divider::new(readers, &mut self.pauses, detaching);
+        for one in &rejected {
+            divider.divide_around_rejected(one.hash, &self.shards);
+        }
+        self.note_pauses(&readers.sections, accepted, &rejected, now);
+        self.sort_again(readers);
+        settlement.cuts = self.shards.acknowledged(ticket.at, now, &mut self.jitter);
+        self.retry(readers, rejected.iter().map(|one| &one.sent));
+        settlement
+    }
+
+    /// The request failed as a whole: because of the service, or of one of its records.
+    fn settle_failed(
+        &mut self,
+        ticket: &Ticket,
+        error: PutError,
+        readers: &mut Readers,
+        counts: &EventCounts,
+        now: Instant,
+    ) -> Settlement {
+        let mut settlement = Settlement { unanswered: ticket.sent.len(), ..Settlement::default() };
+        // A failure of suspects says nothing of the service while it answers others.
+        let others = self.suspects.has_acknowledged_since(ticket.at);
+        let mut own = ticket.suspects && others;
+        match error {
+            PutError::Throttled(_) | PutError::Missing(_) => self.retry(readers, &ticket.sent),
+            PutError::Unanswered(_) | PutError::Invalid(_) | PutError::Refused(_) => {
+                own |= self.is_accused(readers, ticket);
+                settlement.cause = match (own, others) {
+                    (false, _) => Cause::Stream,
+                    (true, true) => Cause::Record,
+                    (true, false) => Cause::Unknown,
+                };
+                settlement.alone = self.suspect(readers, counts, ticket, &error, now);
+                self.quarantine_large_suspects(readers);
+            }
+        }
+        // A failure of one record says nothing of the line; nor does a request that is rejected at once.
+        if !own && matches!(error, PutError::Unanswered(_)) && self.gate.is_open() {
+            self.line.failed();
+        }
+        if !own {
+            settlement.pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
+        } else if ticket.probe {
+            self.gate.probe_is_void();
+        }
+        settlement.error = Some(error);
+        settlement
+    }
+
+    /// Records that wait for a shard which claims less than before may be another shard's.
+    fn sort_again(&mut self, readers: &mut Readers) {
+        for place in self.shards.take_retracted() {
+            let rules = self.rules();
+            for reader in readers.iter_mut() {
+                for seq in reader.paced.drain(place) {
+                    reader.make_ready(seq, rules);
+                }
+            }
+        }
+    }
+
+    /// Notes the results of a request for each section.
+    fn note_pauses(
+        &mut self,
+        sections: &Sections,
+        accepted: Vec<KeyHash>,
+        rejected: &[RejectedRecord],
+        now: Instant,
+    ) {
+        // Whether a record was accepted, and the patience with its section.
+        let mut results: Vec<(Section, bool, u32)> = Vec::with_capacity(accepted.len() + rejected.len());
+        let accepted = accepted.into_iter().map(|hash| (hash, true, throttle::PATIENCE));
+        let rejected = rejected.iter().map(|one| (one.hash, false, one.patience));
+        for (hash, is_accepted, patience) in accepted.chain(rejected) {
+            let section = sections.of(hash);
+            if results.last() != Some(&(section, is_accepted, patience)) {
+                results.push((section, is_accepted, patience));
+            }
+        }
+        results.sort_unstable();
+        for of in results.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let Some((section, ..)) = of.first() else { continue };
+            let (some, all) = (of.iter().any(|(_, yes, _)| *yes), of.iter().all(|(_, yes, _)| *yes));
+            let news = match (some, all) {
+                (_, true) => LaneNews::Accepted,
+                (true, false) => LaneNews::Partly,
+                (false, false) => LaneNews::Refused,
+            };
+            let patience = of.iter().map(|(.., patience)| *patience).min().unwrap_or_default();
+            self.pauses.note(*section, (news, patience), now, &mut self.jitter);
+        }
+    }
+
+    /// These records were not accepted: they wait to be sent again, each before anything else of its key.
+    fn retry<'a>(&self, readers: &mut Readers, sent: impl IntoIterator<Item = &'a Sent>) {
+        for one in sent {
+            if let Some(reader) = readers.get_mut(one.reader) {
+                reader.untake(one.seq);
+                reader.unpack(one.seq);
+                reader.make_ready(one.seq, self.rules());
+            }
+        }
+    }
+
+    /// Whether the request holds only one record, and that one has failed alone before while others were answered: then its failure
+    /// is no news of the service.
+    fn is_accused(&self, readers: &Readers, ticket: &Ticket) -> bool {
+        let [one] = ticket.sent.as_slice() else { return false };
+        let entry = readers.entry(one);
+        entry.is_some_and(|entry| self.suspects.is_accused(|| (entry.frame, entry.part)))
+    }
+
+    /// The records of a request that failed as a whole leave in requests of their own, see [`Suspects`].
+    fn suspect(
+        &mut self,
+        readers: &mut Readers,
+        counts: &EventCounts,
+        ticket: &Ticket,
+        error: &PutError,
+        now: Instant,
+    ) -> Option<Alone> {
+        readers.suspect(&ticket.sent, matches!(error, PutError::Unanswered(_)));
+        let [one] = ticket.sent.as_slice() else {
+            self.suspects.add(ticket.sent.clone(), now);
+            return None;
+        };
+        let reader = readers.get_mut(one.reader)?;
+        let entry = reader.window.entry(one.seq)?;
+        let (hash, frame, size, unacknowledged) =
+            (entry.hash, entry.frame, entry.size(), entry.unacknowledged);
+        let event_type = counts.name(entry.event_type);
+        let id = (frame, entry.part);
+        let accused = Accused { id, hash, unacknowledged };
+        let verdict = self.suspects.failed_alone(&accused, ticket.at, error, now);
+        let alone = |failures, rejected| Alone { frame, part: id.1, event_type, size, failures, rejected };
+        match verdict {
+            Verdict::Rejected => {
+                if let Some(entry) = reader.window.entry_mut(one.seq) {
+                    entry.rejected = true;
+                }
+                reader.make_ready(one.seq, self.rules());
+                Some(alone(0, true))
+            }
+            Verdict::Waits { failures } => {
+                if failures > 0 {
+                    // The record's own failure, while others are answered.
+                    self.refused.refused(hash, true);
+                }
+                let due = now + Suspects::pause(failures, &mut self.jitter);
+                self.suspects.add_alone(*one, due);
+                (failures > 1 && self.gate.is_open()).then(|| alone(failures, false))
+            }
+        }
+    }
+}

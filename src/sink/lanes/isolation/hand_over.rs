@@ -1,0 +1,110 @@
+//! A catch-up reader that has caught up hands its sections over to the main.
+//!
+//! It hands over at a frame, the main's head at that moment: it finishes everything up to there, and the main holds what comes
+//! after until then. If that takes too long, or fills the main's window, the hand-over is called off and tried again later.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Isolation;
+use crate::position::FrameNo;
+use crate::sink::lanes::counts::EventCounts;
+use crate::sink::lanes::finished::Served;
+use crate::sink::lanes::reader::Rules;
+use crate::sink::lanes::readers::Readers;
+use crate::sink::lanes::stuck::STUCK_AFTER;
+use crate::sink::lanes::types::{Change, ReaderId};
+
+/// A hand-over that takes longer is called off: the main holds records meanwhile.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// A hand-over that takes less is not called off because the main is full for a moment.
+const HAND_OVER_AT_LEAST: Duration = Duration::from_secs(1);
+/// First and longest pause before a hand-over that was called off is tried again.
+const AGAIN_FIRST: Duration = Duration::from_secs(5);
+const AGAIN_CAP: Duration = Duration::from_mins(1);
+
+impl Isolation {
+    /// Begins hand-overs that will come to an end, and calls off those that do not.
+    pub(super) fn watch_hand_overs(
+        &mut self,
+        readers: &mut Readers,
+        counts: &mut EventCounts,
+        rules: Rules<'_>,
+        now: Instant,
+    ) {
+        let main = readers.main();
+        let (main_watermark, head) = (main.watermark().frame, main.window.head());
+        let main_stands = readers.is_full(main) && main.waiting.records == 0;
+        let ids: Vec<ReaderId> = readers.catching_up().map(|reader| reader.id).collect();
+        for id in ids {
+            let detaching = self.detaching.as_ref().is_some_and(|detaching| detaching.needs(id));
+            let Some(reader) = readers.get_mut(id) else { continue };
+            if let Some(since) = reader.watch.handing {
+                let took = now.duration_since(since);
+                if took >= HAND_OVER_WITHIN || (main_stands && took >= HAND_OVER_AT_LEAST) {
+                    call_off(readers, counts, id, now);
+                }
+                continue;
+            }
+            let watermark = reader.watermark().frame;
+            let keeps_up = match reader.watch.pace {
+                Some((at, _)) if now.duration_since(at) < STUCK_AFTER => continue,
+                pace => pace.is_some_and(|(_, head)| watermark >= head),
+            };
+            reader.watch.pace = Some((now, reader.window.head()));
+            let near = reader.window.head() >= main_watermark;
+            if near && keeps_up && !detaching && reader.watch.not_before.is_none_or(|at| at <= now) {
+                reader.watch.handing = Some(now);
+                reader.until = Some(head);
+                hold_beyond(readers, id, head);
+            }
+        }
+        self.finish_hand_overs(readers, counts, rules);
+    }
+
+    /// The main serves the sections of readers that have finished everything up to where they hand over.
+    pub(super) fn finish_hand_overs(
+        &mut self,
+        readers: &mut Readers,
+        counts: &mut EventCounts,
+        rules: Rules<'_>,
+    ) {
+        let is_done = |readers: &Readers| {
+            let mut all = readers.iter();
+            all.find(|reader| reader.until == Some(reader.watermark().frame)).map(|reader| reader.id)
+        };
+        while let Some(id) = is_done(readers) {
+            let sections = readers.sections_of(id);
+            readers.remove(id);
+            readers.set_owner(&sections, ReaderId::MAIN);
+            counts.end_hand_over(|hash| sections.contains(&readers.sections.of(hash)), true);
+            readers.main_mut().let_go(&sections, rules);
+            self.changes.push(Change::Back { lanes: readers.sections.lanes(sections) });
+        }
+        readers.end_audit();
+    }
+}
+
+/// The main holds what comes after `head` of a reader's sections.
+fn hold_beyond(readers: &mut Readers, id: ReaderId, head: FrameNo) {
+    let sections = readers.sections_of(id);
+    let main = readers.main_mut();
+    for section in &sections {
+        main.finished.set(*section, Served::After(head));
+    }
+    main.hold(&sections);
+}
+
+fn call_off(readers: &mut Readers, counts: &mut EventCounts, id: ReaderId, now: Instant) {
+    let sections = readers.sections_of(id);
+    readers.give_away(ReaderId::MAIN, &sections);
+    counts.end_hand_over(|hash| sections.contains(&readers.sections.of(hash)), false);
+    if let Some(reader) = readers.get_mut(id) {
+        let pause = AGAIN_FIRST.saturating_mul(1 << reader.watch.called_off.min(8)).min(AGAIN_CAP);
+        reader.until = None;
+        reader.watch.handing = None;
+        reader.watch.called_off += 1;
+        reader.watch.not_before = Some(now + pause);
+    }
+}

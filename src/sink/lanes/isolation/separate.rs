@@ -1,0 +1,108 @@
+//! Where sections should be divided before any of them is detached, and when they become one again.
+//!
+//! Before sections leave because of a slow shard, the lanes at both of its ends are divided: what is beside it must not leave with
+//! it. A key of which a record fails alone is a section of its own, too: it delays no other key, whatever becomes of the record.
+//! Neighbours become one when their readers, progress and pauses are alike, and no rate is in force for either.
+
+use tokio::time::Instant;
+
+use super::Isolation;
+use crate::event::KeyHash;
+use crate::sink::lanes::dispatch::Dispatch;
+use crate::sink::lanes::divide::Divider;
+use crate::sink::lanes::readers::Readers;
+use crate::sink::lanes::stuck;
+use crate::sink::lanes::types::ReaderId;
+use crate::sink::lanes::window::{Entry, State};
+use crate::sink::sections::Section;
+use crate::sink::shards::{Place, Shards};
+
+impl Isolation {
+    /// Divides lanes around what a reader waits for, if that may have to leave it. Nothing is being detached.
+    pub(super) fn separate_slow(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderId, now: Instant) {
+        let Some(reader) = readers.get(id) else { return };
+        if !readers.is_used(reader, stuck::USED) {
+            return;
+        }
+        let waits = |place: &Place| {
+            reader.paced.is_waiting(*place) || dispatch.shards.has_refused(*place, stuck::LATELY, now)
+        };
+        let slow: Vec<Place> = dispatch.shards.all_limited().into_iter().filter(waits).collect();
+        let ranges = slow.into_iter().filter_map(|place| dispatch.shards.range(place));
+        for (first, last) in ranges {
+            Divider::new(readers, &mut dispatch.pauses, None).divide_around(first, last);
+        }
+        separate_rejected(readers, dispatch, id);
+        // A key whose record fails alone is a section of its own.
+        let of_reader = |key: &KeyHash| readers.owner(readers.sections.of(*key)) == id;
+        let accused = dispatch.suspects.accused_keys().filter(of_reader);
+        let keys: Vec<KeyHash> = accused.chain(Self::keys_in_the_way(readers, dispatch, id)).collect();
+        for key in keys {
+            Divider::new(readers, &mut dispatch.pauses, None).divide_around(key.0, key.0);
+        }
+    }
+
+    /// Makes one section of neighbours that nothing distinguishes any more.
+    pub(super) fn merge_sections(&self, readers: &mut Readers, dispatch: &mut Dispatch) {
+        // Those above a merged one are looked at before it.
+        for (lower, upper) in readers.sections.neighbours().into_iter().rev() {
+            let calm = self.is_calm(readers, dispatch, lower) && self.is_calm(readers, dispatch, upper);
+            if calm && readers.may_merge(lower, upper) {
+                readers.merge(lower, upper);
+                dispatch.pauses.merge(lower, upper);
+            }
+        }
+    }
+
+    /// Whether a section is not in trouble, and does not leave its reader.
+    fn is_calm(&self, readers: &Readers, dispatch: &Dispatch, section: Section) -> bool {
+        let range = readers.sections.range(section);
+        let place = dispatch.shards.of_range(range);
+        !self.detaching.as_ref().is_some_and(|detaching| detaching.moves(section))
+            && dispatch.pauses.is_clear(section)
+            && !place.is_some_and(|place| dispatch.shards.is_limited(place))
+            && !dispatch.suspects.holds(range)
+    }
+}
+
+/// Where a section lies beside what a shard is known to serve, and is rejected, it gets no larger than from the first to the last
+/// hash that was rejected. What is beside them may be of the other shard, and is tried.
+fn separate_rejected(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderId) {
+    let between = |section: &Section| {
+        dispatch.is_refused(&readers.sections, *section)
+            && is_between_shards(readers, &dispatch.shards, *section)
+    };
+    let sections: Vec<Section> = readers.sections_of(id).into_iter().filter(between).collect();
+    for section in sections {
+        let Some((first, last)) = rejected_within(readers, id, section) else { continue };
+        let (lowest, highest) = readers.sections.range(section);
+        Divider::new(readers, &mut dispatch.pauses, None).divide_around(first, last);
+        for hash in [lowest, highest] {
+            let beside = readers.sections.of(KeyHash(hash));
+            if beside != readers.sections.of(KeyHash(first)) {
+                dispatch.pauses.forgive(beside);
+            }
+        }
+    }
+}
+
+/// Whether the section lies between what two shards are known to serve, and reaches into a lane of one of them or the next one.
+fn is_between_shards(readers: &Readers, shards: &Shards, section: Section) -> bool {
+    let range = readers.sections.range(section);
+    if shards.is_known(range) {
+        return false;
+    }
+    let (first, last) = shards.around(KeyHash(range.0));
+    let lane = readers.sections.lane(section);
+    let near = |hash: u64| KeyHash(hash).lane().abs_diff(lane) <= 1;
+    (first > 0 && near(first - 1)) || last.checked_add(1).is_some_and(near)
+}
+
+/// The first and the last hash of a section of which a record waits that was rejected.
+fn rejected_within(readers: &Readers, id: ReaderId, section: Section) -> Option<(u64, u64)> {
+    let reader = readers.get(id)?;
+    let rejected =
+        |entry: &&Entry| entry.section == section && entry.refused && !matches!(entry.state, State::Done(_));
+    let hashes = || reader.window.iter().filter(rejected).map(|entry| entry.hash.0);
+    Some((hashes().min()?, hashes().max()?))
+}

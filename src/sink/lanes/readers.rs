@@ -1,0 +1,393 @@
+//! The readers of the log: which there are, what each has read, and which of them serves each section.
+//!
+//! Nothing here knows of requests, of time, or why a section changes its reader.
+//!
+//! Invariants: the main is the first reader, and is always there; each section has one owner, which is one of the readers; their
+//! windows together stay within `window_bytes`; while there is more than one reader, the audit counts what was received.
+
+use std::sync::Arc;
+
+use super::audit::Audit;
+use super::begin::{groups, least_distance};
+use super::counts::{EventCounts, HandedOver};
+use super::finished::{Finished, Served, Start};
+use super::progress::{self, Detail, Origin, Progress, lowest, reached};
+use super::reader::{Reader, Rules};
+use super::ticket::Sent;
+use super::types::{Admission, Frame, Lag, ReaderId};
+use super::unacknowledged::Unacknowledged;
+use super::window::{CountedBy, Entry, State, Window};
+use crate::buffer::checkpoint::{Mark, Totals};
+use crate::position::{FrameNo, Transaction};
+use crate::sink::pacing::Waiting;
+use crate::sink::sections::{PerSection, Section, Sections};
+
+/// The main reader, and three that catch up: each costs a window, and three shards in different trouble at once are rare.
+pub(super) const READERS_MAX: usize = 4;
+/// A catch-up reader has this part of the memory: enough log for a second of a shard.
+const CATCH_UP_PART: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Readers {
+    /// The main first.
+    all: Vec<Reader>,
+    /// Number of the reader made last.
+    last: u64,
+    pub(super) sections: Sections,
+    /// Which reader serves each section.
+    owner: PerSection<ReaderId>,
+    /// While there is more than one reader.
+    audit: Option<Audit>,
+    unacknowledged: Unacknowledged,
+    /// What was known at the start.
+    origin: Origin,
+    /// Bytes of log that all windows together may span.
+    window_bytes: usize,
+    /// Which reader is first in the next request.
+    turn: usize,
+}
+
+impl Readers {
+    /// The readers of a start: usually the main alone. Sections that are far behind are detached from the beginning.
+    pub(super) fn new(start: &Start, window_bytes: usize) -> Self {
+        let (sections, reached) = start.reached();
+        let order = sections.iter().map(|section| (reached[section], section)).collect();
+        let groups = groups(order, least_distance(window_bytes), READERS_MAX);
+        let mut readers = Self {
+            all: Vec::new(),
+            last: ReaderId::MAIN.0,
+            sections,
+            owner: PerSection::all(ReaderId::MAIN),
+            audit: None,
+            unacknowledged: Unacknowledged::default(),
+            origin: Origin::new(start),
+            window_bytes,
+            turn: 0,
+        };
+        for (nth, group) in groups.iter().enumerate() {
+            let mut own = PerSection::all(Served::Elsewhere);
+            for (at, section) in group {
+                own[*section] = Served::After(*at);
+            }
+            let frame = lowest(&own, |_| true).unwrap_or(start.watermark.frame);
+            // A reader without others also counts what was received: it begins where counting ended.
+            let watermark = if groups.len() == 1 || frame == start.watermark.frame {
+                start.watermark
+            } else {
+                Mark { frame, position: None }
+            };
+            let finished = Finished::new(own, start.acknowledged());
+            if nth == 0 {
+                readers.all.push(Reader::new(ReaderId::MAIN, Window::new(watermark, None), finished));
+            } else {
+                let id = readers.add(watermark, finished);
+                let group: Vec<Section> = group.iter().map(|(_, section)| *section).collect();
+                readers.set_owner(&group, id);
+            }
+        }
+        if groups.len() > 1 {
+            readers.audit = Some(Audit { watermark: start.watermark, transaction: None });
+        }
+        readers
+    }
+
+    pub(super) fn main(&self) -> &Reader {
+        self.all.first().expect("there is always a main reader")
+    }
+
+    pub(super) fn main_mut(&mut self) -> &mut Reader {
+        self.all.first_mut().expect("there is always a main reader")
+    }
+
+    pub(super) fn get(&self, id: ReaderId) -> Option<&Reader> {
+        self.all.iter().find(|reader| reader.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ReaderId) -> Option<&mut Reader> {
+        self.all.iter_mut().find(|reader| reader.id == id)
+    }
+
+    /// The record that a ticket stands for, as long as its reader is there.
+    pub(super) fn entry(&self, sent: &Sent) -> Option<&Entry> {
+        self.get(sent.reader)?.window.entry(sent.seq)
+    }
+
+    /// All of them, the main first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reader> {
+        self.all.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Reader> {
+        self.all.iter_mut()
+    }
+
+    /// Those that catch up.
+    pub(super) fn catching_up(&self) -> impl Iterator<Item = &Reader> {
+        self.all.iter().skip(1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What reads the log: the main first, [`ReaderId::AUDIT`] last.
+    pub(super) fn ids(&self) -> Vec<ReaderId> {
+        let readers = self.all.iter().map(|reader| reader.id);
+        readers.chain(self.audit.map(|_| ReaderId::AUDIT)).collect()
+    }
+
+    /// Another reader, which serves no section yet.
+    pub(super) fn add(&mut self, watermark: Mark, finished: Finished) -> ReaderId {
+        self.last += 1;
+        let id = ReaderId(self.last);
+        self.all.push(Reader::new(id, Window::new(watermark, None), finished));
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: ReaderId) -> Option<Reader> {
+        let at = self.all.iter().position(|reader| reader.id == id)?;
+        Some(self.all.remove(at))
+    }
+
+    /// Which reader serves a section.
+    pub(super) fn owner(&self, section: Section) -> ReaderId {
+        self.owner[section]
+    }
+
+    pub(super) fn set_owner(&mut self, sections: &[Section], id: ReaderId) {
+        for section in sections {
+            self.owner[*section] = id;
+        }
+    }
+
+    /// The sections that a reader serves.
+    pub(super) fn sections_of(&self, id: ReaderId) -> Vec<Section> {
+        self.sections.iter().filter(|section| self.owner[*section] == id).collect()
+    }
+
+    /// The sections that catch-up readers serve.
+    pub(super) fn detached(&self) -> impl Iterator<Item = Section> {
+        self.sections.iter().filter(|section| self.owner[*section] != ReaderId::MAIN)
+    }
+
+    /// Takes the records of the next frame of a reader, or of the audit; nothing happens if it is gone.
+    pub(super) fn admit<'a>(
+        &mut self,
+        id: ReaderId,
+        frame: &Frame,
+        records: impl IntoIterator<Item = Admission<'a>>,
+        counts: &mut EventCounts,
+        rules: Rules<'_>,
+    ) {
+        if let Some(audit) = self.audit.as_mut().filter(|_| id == ReaderId::AUDIT) {
+            audit.count(frame, records, counts);
+        } else if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == id) {
+            reader.admit(frame, records, counts, &self.sections, &self.unacknowledged, rules);
+        }
+    }
+
+    /// After which frame a reader reads on, and up to which, if it has room; `None` if it wants nothing now.
+    pub(super) fn wants(&self, id: ReaderId) -> Option<(FrameNo, FrameNo)> {
+        if id == ReaderId::AUDIT {
+            let after = self.audit?.watermark.frame;
+            let watermark = self.all.iter().map(|reader| reader.watermark().frame).min()?;
+            return (watermark > after).then_some((after, watermark));
+        }
+        let reader = self.get(id)?;
+        let head = reader.window.head();
+        let until = match reader.until {
+            Some(until) => until,
+            None if id == ReaderId::MAIN => FrameNo(u64::MAX),
+            None => self.main().window.head(),
+        };
+        (!self.is_full(reader) && head < until).then_some((head, until))
+    }
+
+    pub(super) fn is_full(&self, reader: &Reader) -> bool {
+        self.is_used(reader, 1)
+    }
+
+    /// Whether this part of a reader's window is in use.
+    pub(super) fn is_used(&self, reader: &Reader, part: usize) -> bool {
+        let catch_up = self.window_bytes / CATCH_UP_PART;
+        let limit = match reader.id {
+            ReaderId::MAIN => self.window_bytes - catch_up * (self.all.len() - 1),
+            _ => catch_up,
+        };
+        reader.window.weight() >= (limit / part).max(1)
+    }
+
+    /// What waits to be sent; of catch-up readers too, if they may send.
+    pub(super) fn waiting(&self, catch_up_may_send: bool) -> Waiting {
+        let readers = if catch_up_may_send { self.all.len() } else { 1 };
+        self.all.iter().take(readers).fold(Waiting::default(), |sum, reader| sum.and(reader.waiting()))
+    }
+
+    /// The readers that match, in the order in which they fill the next request: each is first in its turn.
+    pub(super) fn in_turn(&mut self, matches: impl Fn(&Reader) -> bool) -> Vec<&mut Reader> {
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % self.all.len();
+        let (before, after) = self.all.split_at_mut(first);
+        after.iter_mut().chain(before).filter(|reader| matches(reader)).collect()
+    }
+
+    /// The reader that was first in the last request is first in the next one too.
+    pub(super) fn repeat_turn(&mut self) {
+        self.turn = self.turn.wrapping_sub(1);
+    }
+
+    /// A dead letter found no room in the dead-letter file: it is given again.
+    pub(super) fn put_back(&mut self, frame: FrameNo, part: u16) {
+        for reader in &mut self.all {
+            if let Some(seq) = reader.taken(frame, part) {
+                reader.put_back(seq);
+            }
+        }
+    }
+
+    /// The request of these records failed as a whole: they wait among the suspects. With `stored`, it may have stored them.
+    pub(super) fn suspect(&mut self, sent: &[Sent], stored: bool) {
+        for one in sent {
+            if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == one.reader) {
+                reader.suspect(one.seq, stored.then_some(&mut self.unacknowledged));
+            }
+        }
+    }
+
+    /// A reader gives the records of these sections back, see [`Reader::give_away`].
+    pub(super) fn give_away(&mut self, id: ReaderId, sections: &[Section]) {
+        if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == id) {
+            reader.give_away(sections, &mut self.unacknowledged);
+        }
+    }
+
+    /// The records of a reader that was removed leave its window.
+    pub(super) fn empty(&mut self, mut reader: Reader, counts: &mut EventCounts) {
+        for entry in reader.window.iter_mut() {
+            counts.leave(entry.event_type);
+            entry.leave_unacknowledged(&mut self.unacknowledged);
+        }
+    }
+
+    /// Divides a section in all that is kept here: both halves belong to the reader of the whole. `None` if it is not divided, see
+    /// [`Sections::divide`].
+    pub(super) fn divide(&mut self, section: Section, from: u64) -> Option<Section> {
+        let upper = self.sections.divide(section, from)?;
+        self.owner[upper] = self.owner[section];
+        self.all.iter_mut().for_each(|reader| reader.divide(section, (upper, from)));
+        Some(upper)
+    }
+
+    /// Whether two sections may become one, as far as readers know.
+    pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
+        self.owner[lower] == self.owner[upper] && self.all.iter().all(|reader| reader.may_merge(lower, upper))
+    }
+
+    /// Two sections that [may](Self::may_merge) become one.
+    pub(super) fn merge(&mut self, lower: Section, upper: Section) {
+        self.all.iter_mut().for_each(|reader| reader.merge(lower, upper));
+        self.owner[upper] = ReaderId::MAIN;
+        self.sections.merge(lower, upper);
+    }
+
+    /// Moves each reader's watermark over what is finished, and counts it.
+    pub(super) fn advance(&mut self, counts: &mut EventCounts) {
+        let Self { all, owner, unacknowledged, audit, .. } = self;
+        for reader in all {
+            let id = reader.id;
+            reader.advance(|entry, outcome| {
+                let (event_type, frame) = (entry.event_type, entry.frame);
+                entry.leave_unacknowledged(unacknowledged);
+                if audit.is_none() {
+                    counts.receive(event_type);
+                }
+                if entry.counted == CountedBy::This && owner[entry.section] != id {
+                    counts.hand_over(HandedOver { hash: entry.hash, event_type, outcome, frame });
+                    return;
+                }
+                if entry.counted == CountedBy::This {
+                    counts.settle(event_type, outcome, frame);
+                }
+                counts.leave(event_type);
+            });
+        }
+    }
+
+    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks through the windows.
+    pub(super) fn counts_ahead(&self, counts: &mut EventCounts) -> Vec<(Arc<str>, Totals)> {
+        counts.begin_ahead();
+        for reader in &self.all {
+            let reached = reached(reader);
+            let own = reader.window.iter().filter(|entry| entry.counted == CountedBy::This);
+            for entry in own.filter(|entry| self.owner[entry.section] == reader.id) {
+                if let State::Done(outcome) = entry.state
+                    && reached[entry.section].excludes(entry.frame)
+                {
+                    counts.count_ahead(entry.event_type, outcome);
+                }
+            }
+        }
+        counts.ahead()
+    }
+
+    /// The audit counts what is received from the main's watermark on, if it does not count yet.
+    pub(super) fn begin_audit(&mut self) {
+        if self.audit.is_none() {
+            let main = self.main();
+            self.audit =
+                Some(Audit { watermark: main.watermark(), transaction: main.window.watermark_transaction() });
+        }
+    }
+
+    /// The main counts again, if it is the only reader and the audit has reached its watermark.
+    pub(super) fn end_audit(&mut self) {
+        let main_watermark = self.main().watermark().frame;
+        let alone = self.all.len() == 1;
+        if let Some(audit) = self.audit.filter(|audit| alone && audit.watermark.frame == main_watermark) {
+            self.main_mut().window.know_watermark(audit.watermark, audit.transaction);
+            self.audit = None;
+        }
+    }
+
+    /// Everything up to this frame is finished, by all readers.
+    pub(super) fn watermark(&self) -> Mark {
+        self.audit.map_or_else(|| self.main().watermark(), |audit| audit.watermark)
+    }
+
+    /// The transaction at or before the watermark; `None` if none was read since the start.
+    pub(super) fn watermark_transaction(&self) -> Option<Transaction> {
+        self.audit.map_or_else(|| self.main().window.watermark_transaction(), |audit| audit.transaction)
+    }
+
+    /// Bytes of log in all windows, and what they keep about it.
+    pub(super) fn weight(&self) -> usize {
+        self.all.iter().map(|reader| reader.window.weight()).sum()
+    }
+
+    /// What a checkpoint needs to know. Walks through the windows.
+    pub(super) fn progress(&self, detail: Detail) -> Progress {
+        let watermark = (self.watermark(), self.watermark_transaction());
+        progress::progress(&self.all, (&self.sections, &self.owner), watermark, self.origin, detail)
+    }
+
+    /// How far detached lanes are behind.
+    pub(super) fn lag(&self) -> Lag {
+        let lanes = self.sections.lanes(self.detached()).len();
+        let head = self.main().window.head().0;
+        let frames = self.catching_up().map(|reader| head.saturating_sub(reader.watermark().frame.0)).max();
+        let oldest = self.catching_up().filter_map(|reader| reader.window.oldest_transaction());
+        Lag { lanes, frames: frames.unwrap_or_default(), oldest: oldest.map(|of| of.time).min() }
+    }
+
+    /// When the oldest unfinished change was committed, microseconds since the Unix epoch; `None` if everything that was read is
+    /// finished.
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.all.iter().filter_map(|reader| reader.window.oldest_transaction()).map(|of| of.time).min()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn unacknowledged(&self) -> &Unacknowledged {
+        &self.unacknowledged
+    }
+}
