@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::failure::Explain;
 
-/// One Kinesis record, lent: both are slices of the log's read buffer.
+/// One record to send: both are slices of the log's read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// Partition key, UTF-8.
@@ -33,9 +33,9 @@ pub struct Outgoing {
 pub enum Answer {
     /// The stream has it.
     Accepted {
-        /// Kinesis's sequence number.
+        /// The destination's number for it, which rises within a shard.
         sequence: String,
-        /// Which shard took it.
+        /// Which shard accepted it.
         shard: String,
     },
     /// Refused for throughput; may be sent again after a pause.

@@ -1,5 +1,5 @@
-//! Checks at run time that Kinesis numbers the records of a key in the order in which it accepted them, because no AWS document
-//! promises it.
+//! Checks at run time that the destination numbers the records of a key in the order in which it accepted them, because no AWS
+//! document promises it for Kinesis.
 //!
 //! Of two records of a key, the second is sent only after the first was acknowledged, so its sequence number must be higher:
 //! consumers get a shard's records by rising number. AWS documents this for another operation only. Numbers of different shards
@@ -74,7 +74,7 @@ impl OrderCheck {
 }
 
 fn fall(before: &Place, after: &Place) -> Option<Fall> {
-    // Two texts of which one is no number tell nothing.
+    // If one of them is not a number, the order is unknown.
     let rises = compare(&before.sequence, &after.sequence).is_none_or(Ordering::is_lt);
     (!rises && before.shard == after.shard).then(|| Fall {
         shard: after.shard.clone(),
@@ -83,7 +83,7 @@ fn fall(before: &Place, after: &Place) -> Option<Fall> {
     })
 }
 
-/// Compares two decimal numbers of any length; `None` if one of them is none.
+/// Compares two decimal numbers of any length; `None` if one of them is not a number.
 fn compare(one: &str, other: &str) -> Option<Ordering> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(one) || !digits(other) {

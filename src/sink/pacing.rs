@@ -23,18 +23,19 @@ use super::throttle::Pass;
 pub const RECORDS_MAX: usize = 500;
 /// Most bytes of a request, data and keys; the service's limit.
 pub const REQUEST_BYTES_MAX: usize = 10 << 20;
-/// Least distance between two requests that are not full, while one is out: far below a round trip within a region and
-/// back, far above what a request costs.
+/// Least distance between two requests that are not full, while one is in flight: far below a round trip within a
+/// region, far above what a request costs.
 pub const SPACING: Duration = Duration::from_millis(5);
-/// Least distance, for each record of the last request, of one that is not full, while none is out; at most [`SPACING`]. A
-/// request costs as much as 50 records: beyond 20,000 records a second they grow, up to full ones, and below nobody feels it.
+/// Least distance, for each record of the last request, of one that is not full, while none is in flight; at most
+/// [`SPACING`]. A request costs as much as 50 records: beyond 20,000 records a second requests grow, up to full ones; below, the
+/// delay is not noticeable.
 pub const PACE: Duration = Duration::from_micros(50);
-/// Most bytes of a packed record, data and key. A key lives on one shard, which takes 1 MiB a second: at one record a round
-/// trip this is enough for all of it up to 95 ms away, so that more would only make the shard's load come in lumps and a refusal
-/// dearer. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
+/// Most bytes of a packed record, data and key. A key lives on one shard, which accepts 1 MiB a second: at one record a round
+/// trip this is enough for all of it up to 95 ms away; larger records would only make the shard's load uneven and a rejection
+/// more expensive. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
 /// at the end of the last is less than an event), on-demand by 1 KB.
 pub const PACK_BYTES: usize = 100_000;
-/// Most events of a packed record: Firehose, where it takes records apart, takes no more out of one.
+/// Most events of a packed record: where Firehose splits records, it takes no more out of one.
 pub const PACK_EVENTS: usize = 500;
 /// After a smaller request than this, the next one is not delayed: single events of many transactions are sent at once.
 const PACED_MIN: usize = 8;
@@ -50,7 +51,7 @@ pub struct Limits {
     pub in_flight_requests: usize,
     /// Bytes in flight; they are in memory twice, in the log's buffer and in the encoded request.
     pub in_flight_bytes: usize,
-    /// Largest record the stream takes, data and key; see [`super::StreamFacts`].
+    /// Largest record the stream accepts, data and key; see [`super::StreamFacts`].
     pub max_record_size: usize,
     /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
     /// seconds before it is noticed, and what is resident stays below 64 MiB.
@@ -129,7 +130,7 @@ impl Allowance {
     }
 
     /// How large a packed record may become in a request that holds `bytes`: it never exceeds them, as a single large event
-    /// may. A probe is not packed: the less it asks for, the more an answer tells.
+    /// may. A probe is not packed: the smaller it is, the more a failure says.
     pub(super) fn room(&self, bytes: usize) -> usize {
         self.bytes.saturating_sub(bytes)
     }
@@ -205,7 +206,7 @@ impl Flight {
     }
 }
 
-/// Bytes of a full request: at most half of the budget, so that one can be filled while another is out.
+/// Bytes of a full request: at most half of the budget, so that one can be filled while another is in flight.
 fn cap(limits: &Limits, budget: usize) -> usize {
     limits.request_bytes.min(budget / 2).max(1)
 }

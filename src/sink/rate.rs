@@ -187,7 +187,7 @@ struct Limit {
     taps: [Tap; 2],
     made: Instant,
     filled: Instant,
-    /// When it last took something.
+    /// When it last accepted a record.
     alive: Instant,
     cut: Instant,
     /// When the last rejection was known.
@@ -308,7 +308,7 @@ impl Rate {
         true
     }
 
-    /// A record that was taken is so many bytes larger: what waited behind it shares it.
+    /// A record that has its tokens has become so many bytes larger: events behind it were packed into it.
     pub fn spend(&mut self, bytes: f64) {
         if let Some(limit) = &mut self.limit
             && let [_, tap] = &mut limit.taps

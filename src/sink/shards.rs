@@ -22,21 +22,21 @@ use crate::sink::throttle::Jitter;
 
 /// A shard that has accepted nothing for this time, and whose keys another one accepts, is closed.
 const SILENT: Duration = Duration::from_secs(1);
-/// Shards that are known at most, some 500 bytes each. Of more nothing is known: a lane of theirs pauses where a shard would have a
-/// rate.
+/// Shards that are known at most, some 500 bytes each. Of further ones nothing is known: their lanes
+/// pause, where a known shard would have a rate.
 pub(super) const SHARDS_MAX: usize = 4096;
 /// A shard that rejected something within this time is in trouble.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
-/// Where there are so many, one that has taken nothing for so long is forgotten.
+/// If there are so many, a shard that has accepted nothing for this time is forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Default)]
 struct Shard {
     id: Box<str>,
-    /// First and last hash that it is known to take; `None` if it is forgotten.
+    /// First and last hash that it is known to serve; `None` if it is forgotten.
     core: Option<(u64, u64)>,
     rate: Rate,
-    /// When it last took something.
+    /// When it last accepted a record.
     alive: Option<Instant>,
     told: Told,
     is_told: bool,
@@ -57,7 +57,7 @@ pub struct Cut {
 #[derive(Debug, Default)]
 pub struct Shards {
     ranges: ShardRanges,
-    /// Lanes of which anything was taken since their shard is known.
+    /// Lanes of which a record was accepted since their shard is known.
     answered: PerLane<bool>,
     all: Vec<Shard>,
     places: HashMap<Box<str>, Place>,
@@ -69,7 +69,7 @@ pub struct Shards {
     retracted: Vec<Place>,
     /// When room was last looked for.
     crowded: Option<Instant>,
-    /// Whether a shard was heard of whose whole range is not known.
+    /// Whether a response named a shard whose whole range is not known.
     unlisted: bool,
 }
 
@@ -79,7 +79,8 @@ impl Shards {
         self.ranges.at(hash.0).filter(|_| self.answered[hash.lane()]).map(|known| known.place)
     }
 
-    /// First and last hash of what is told apart around a record: its shard's, or what is unknown between two shards.
+    /// First and last hash around a record that are known to share its fate: its shard's, or those that are unknown between two
+    /// shards.
     pub(super) fn around(&self, hash: KeyHash) -> (u64, u64) {
         self.ranges.around(hash.0)
     }
@@ -94,7 +95,7 @@ impl Shards {
         self.all.get(place.index())?.core
     }
 
-    /// Whether a shard is known to take any of these hashes.
+    /// Whether a shard is known to serve any of these hashes.
     pub(super) fn is_known(&self, range: (u64, u64)) -> bool {
         self.ranges.is_core(range)
     }
@@ -137,7 +138,7 @@ impl Shards {
         self.all.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
     }
 
-    /// A record that was taken has become so many bytes larger.
+    /// A record that has its tokens has become so many bytes larger.
     pub fn spend(&mut self, place: Place, bytes: usize) {
         if let Some(shard) = self.all.get_mut(place.index()) {
             shard.rate.spend(float(bytes));
@@ -196,7 +197,7 @@ impl Shards {
         if self.rate_of(place).is_some_and(Rate::is_stuck)
             && let Some(core) = self.core(place)
         {
-            // What a neighbour claims while both take nothing may be this one's.
+            // Hashes that a neighbour claims while both accept nothing may be this one's.
             let retracted = self.ranges.retract(core, 1);
             self.retracted.extend(retracted);
         }
@@ -268,7 +269,7 @@ impl Shards {
         Some(place)
     }
 
-    /// Whether to ask the service for the ranges of its shards: one was heard of that was not listed.
+    /// Whether to ask the service for the ranges of its shards: a response named one that was not listed.
     pub(super) const fn wants_ranges(&self) -> bool {
         self.unlisted
     }
@@ -293,7 +294,7 @@ impl Shards {
         }
     }
 
-    /// Shards that are known to take any of these hashes, beside `known`.
+    /// Shards that are known to serve any of these hashes, beside `known`.
     fn others(&self, (first, last): (u64, u64), known: Option<Place>) -> impl Iterator<Item = Place> {
         let takes = |other: &&KnownShard| other.core.0 <= last && first <= other.core.1;
         let others: Vec<Place> =
@@ -301,7 +302,7 @@ impl Shards {
         others.into_iter().filter(move |other| Some(*other) != known)
     }
 
-    /// What others claim of these hashes is this shard's.
+    /// These hashes are this shard's, whatever others claim.
     fn set_range(&mut self, place: Place, core: (u64, u64)) {
         let Some(shard) = self.all.get_mut(place.index()) else { return };
         let before = shard.core.replace(core).and_then(|(first, _)| self.ranges.remove(first));
@@ -311,9 +312,9 @@ impl Shards {
         self.ranges.add(KnownShard { claim: (first.min(core.0), last.max(core.1)), core, place });
     }
 
-    /// A record was refused, perhaps again, that no shard is known to take. One of the shards beside it claims the hash if it is in
-    /// trouble and the other is not, or if both take nothing at all. A first refusal may be the other's first one too: it counts only where that is
-    /// not seen in the lane.
+    /// A record was rejected, perhaps again, that no shard is known to serve. One of the shards beside it claims the hash if it is in
+    /// trouble and the other is not, or if both accept nothing at all. A first rejection may be the other shard's first one too: it
+    /// counts only if that shard is not seen in the lane.
     pub(super) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
         if self.limited == 0 || self.ranges.at(hash.0).is_some() {
             return;
@@ -338,7 +339,7 @@ impl Shards {
         KeyHash(first).lane() <= lane && lane <= KeyHash(last).lane() && others.next().is_none()
     }
 
-    /// Shards that claim less than when this was last asked: what waits for them may be another's.
+    /// Shards that claim less than when this was last called: records that wait for them may be another's.
     pub(super) fn take_retracted(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.retracted)
     }

@@ -155,7 +155,7 @@ impl StreamState {
                 return;
             }
         };
-        // Requests that were out together change nothing: a look that has failed keeps its pause.
+        // Requests that were in flight together change nothing: a description that has failed keeps its pause.
         if self.doubt.is_none() {
             self.due = self.due.min(now);
         }

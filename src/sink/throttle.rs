@@ -114,7 +114,7 @@ impl Pauses {
         !self.is_paused(section) && !self.is_refused(section)
     }
 
-    /// What was refused is not in this section.
+    /// The records that were rejected are not in this section.
     pub(super) fn forgive(&mut self, section: Section) {
         self.sections[section].refusals = 0;
     }
@@ -195,8 +195,8 @@ impl Gate {
         }
     }
 
-    /// A request as a whole failed. Returns the pause if this shut the gate or prolonged it; requests that were out when
-    /// it shut change nothing.
+    /// A request as a whole failed. Returns the pause if this shut the gate or prolonged it; requests that were in flight
+    /// when it shut change nothing.
     pub fn failed(&mut self, probe: bool, now: Instant, jitter: &mut Jitter) -> Option<Duration> {
         let failures = match self.state {
             State::Open => 1,

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::environment::Environment;
 
-/// What a signature encodes in a path, once more after what the path has encoded.
+/// Characters that a signature encodes in a path, in addition to the path's own encoding.
 const SIGNED_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An address of the service.
@@ -18,7 +18,7 @@ const SIGNED_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remov
 pub(super) struct ServiceAddress {
     /// Scheme, host and port.
     pub(super) origin: Uri,
-    /// For the header `host`: without a port that goes without saying.
+    /// For the header `host`: without the scheme's default port.
     pub(super) host: HeaderValue,
     /// The path of every request.
     pub(super) path: PathAndQuery,
@@ -68,7 +68,7 @@ fn signed_path(path: &str) -> String {
     if segments.is_empty() { "/".to_owned() } else { format!("/{}/", segments.join("/")) }
 }
 
-/// What the rules read, but for the account of the credentials.
+/// Inputs of the rules, except the account of the credentials.
 #[derive(Debug)]
 pub(super) struct AddressRules {
     resolver: DefaultResolver,
@@ -97,7 +97,7 @@ impl AddressRules {
     /// The address for credentials of this account.
     ///
     /// # Errors
-    /// There is none, for instance no FIPS endpoint in this region.
+    /// There is no address, for instance no FIPS endpoint in this region.
     pub(super) async fn resolve(&self, account: Option<&str>) -> Result<ServiceAddress, String> {
         let parameters = Params::builder()
             .region(self.region.clone())

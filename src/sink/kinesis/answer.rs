@@ -1,6 +1,6 @@
 //! The service's responses to puts. Pure: bytes in, values out.
 //!
-//! The texts of a response are borrowed from its bytes until they are sorted.
+//! The texts of a response are borrowed from its bytes until they are classified.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ struct PutOutput<'a> {
     records: Vec<PutEntry<'a>>,
 }
 
-/// What became of one record. The order is that of the request.
+/// Result of one record. Results are in the order of the request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct PutEntry<'a> {
@@ -35,7 +35,7 @@ struct PutEntry<'a> {
 #[derive(Debug, Deserialize)]
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The body of a refused put.
+/// The body of a rejected put.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ErrorOutput<'a> {
@@ -45,7 +45,7 @@ struct ErrorOutput<'a> {
     message: Option<Borrowed<'a>>,
 }
 
-/// Reads what became of each record.
+/// Reads the result of each record.
 ///
 /// # Errors
 /// The body is not that of a `PutRecords` response.
@@ -122,7 +122,7 @@ mod tests {
             ),
             (r#"{"ErrorCode":"InternalFailure","ErrorMessage":"oops"}"#, failed("InternalFailure: oops")),
             (r#"{"ErrorCode":"InternalFailure"}"#, failed("InternalFailure")),
-            // Never taken as accepted.
+            // Such a record does not count as accepted.
             (r#"{"SequenceNumber":"49","ShardId":"s","ErrorCode":"X"}"#, failed("X")),
             (r#"{"SequenceNumber":"49"}"#, failed("no sequence number")),
             ("{}", failed("no sequence number")),

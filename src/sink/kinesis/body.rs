@@ -1,7 +1,7 @@
 //! The body of a `PutRecords` request, written straight from the lent bytes. Pure.
 //!
-//! The SDK's own way there copies every record into an entry, and the entries into JSON through a serializer that learns
-//! the shape as it goes; measured, that is half of what publishing costs. The format is fixed by the service (awsJson1.1):
+//! The SDK copies every record into an entry, and the entries into JSON through a generic serializer. Measured, that is half of
+//! the cost of publishing. The format is fixed by the service (awsJson1.1):
 //!
 //! ```json
 //! {"StreamName":"…","StreamARN":"…","Records":[{"Data":"<base64>","PartitionKey":"…"},…]}
@@ -12,10 +12,10 @@ use base64_simd::STANDARD;
 use crate::json;
 use crate::sink::Outgoing;
 
-/// What a record takes beside its data and key: names, quotes, and room for a few escapes.
+/// Bytes of a record beside its data and key: names, quotes, and room for a few escapes.
 const AROUND: usize = 40;
 
-/// A partition key is not UTF-8, which Kinesis would not take.
+/// A partition key is not UTF-8, which Kinesis would not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a partition key is not UTF-8")]
 pub(super) struct NotUtf8;

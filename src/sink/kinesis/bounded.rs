@@ -1,6 +1,6 @@
-//! An HTTP client whose responses have a largest size, whatever a server or a proxy in its place sends.
+//! An HTTP client that limits the size of responses, whatever a server or proxy sends.
 //!
-//! The SDK collects a response before it looks at it, for as long as bytes arrive.
+//! The SDK collects the whole response before it parses it, without a limit.
 
 use aws_sdk_kinesis::config::{ConfigBag, RuntimeComponents, SharedHttpClient};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -16,7 +16,7 @@ use http_body_util::Limited;
 /// Largest response, in bytes. 500 records need about 100 KiB, a page of `ListShards` 350 KiB.
 pub(super) const RESPONSE_MAX: usize = 2 << 20;
 
-/// Bounds the responses of a client.
+/// Limits the responses of a client.
 pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient(client))
 }

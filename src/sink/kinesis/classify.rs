@@ -1,8 +1,8 @@
-//! What the service says when it refuses: how it is sorted, and what a person can do about it.
+//! Maps errors of the service to [`PutError`], with a message and a hint for the operator.
 //!
-//! A message names what was tried, on which stream and where, the service's code, words and request id, and the next step.
-//! Nothing here is final: whatever the service refuses is tried again, one request at a time, for as long as it takes. Values
-//! that the service quotes are left out: they may be keys.
+//! A message names the operation, the stream and its address, the service's code, text and request id, and the next step.
+//! No error is final: a rejected request is retried, one request at a time, without a deadline. Values that the service quotes are
+//! left out: they may be keys.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -19,7 +19,7 @@ use super::connect::{ConnectError, chain};
 use super::credentials::Credentials;
 use crate::sink::{PutError, Reply};
 
-/// What the service said against a request.
+/// An error response of the service.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceReply<'a> {
     /// Of HTTP.
@@ -29,20 +29,20 @@ pub(super) struct ServiceReply<'a> {
     pub(super) message: Option<Cow<'a, str>>,
     pub(super) request_id: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
-    /// When it was said, as HTTP writes it.
+    /// The response's `date`, as HTTP writes it.
     pub(super) date: Option<&'a str>,
 }
 
 /// A request that is under way.
 #[derive(Clone, Debug)]
 pub(super) struct Tried {
-    /// The service's name of it.
+    /// Name of the operation.
     pub operation: &'static str,
-    /// The stream, and where it is looked for.
+    /// The stream and its address.
     pub place: Arc<str>,
-    /// What it is signed with: forgotten if the service does not take them.
+    /// The credentials that sign it: discarded if the service rejects them.
     pub credentials: Credentials,
-    /// The time it is signed with: corrected if the service does not take it.
+    /// The time that it is signed with: corrected if the service rejects it.
     pub clock: ServiceClock,
 }
 
@@ -131,12 +131,12 @@ impl Tried {
         }
     }
 
-    /// It was not answered in time.
+    /// The response came too late.
     pub(super) fn silent(&self, within: Duration) -> PutError {
         PutError::Unanswered(self.text(&format!("no response within {} s", within.as_secs()), AWAY))
     }
 
-    /// It was answered with nothing.
+    /// The response was empty.
     pub(super) fn empty(&self) -> PutError {
         PutError::Unanswered(self.text("the response is empty", ""))
     }
@@ -148,16 +148,16 @@ impl Tried {
     }
 }
 
-/// For what may be an outage of the service or of the way to it.
+/// For a possible outage of the service or the network.
 const AWAY: &str = "Check the network, kinesis.region and kinesis.endpoint.";
-/// For an answer that is not of the service.
+/// For a response that is not the service's.
 const NOT_KINESIS: &str =
     "Look for a proxy or another server at this address (kinesis.endpoint, AWS_ENDPOINT_URL, HTTPS_PROXY).";
-/// For a machine without any.
+/// For an environment without credentials.
 const NO_CREDENTIALS: &str = "Give this process credentials: a role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Only \
     environment variables need a restart.";
 
-/// An answer whose content type is not one of the service's, such as a proxy's page.
+/// A response whose content type is not the service's, such as a proxy's page.
 fn stranger(status: u16, content_type: Option<&str>) -> Option<String> {
     let kind = content_type.filter(|kind| !kind.contains("json"))?;
     let kind: String = kind.chars().filter(char::is_ascii_graphic).take(60).collect();
@@ -175,7 +175,7 @@ fn of_sdk<'a>(meta: &'a ErrorMetadata, raw: &'a HttpResponse) -> ServiceReply<'a
     }
 }
 
-/// What a person can do about it.
+/// The hint for the operator.
 fn next_step(code: &str, operation: &str) -> String {
     let text = match code {
         "AccessDeniedException" => {
@@ -225,7 +225,7 @@ fn is_about_the_clock(code: &str) -> bool {
     )
 }
 
-/// The service's codes that mean "not with these credentials": the environment may have others by now.
+/// Codes that reject the credentials: the environment may have others by now.
 fn is_about_credentials(code: &str) -> bool {
     is_about_the_clock(code)
         || matches!(
@@ -240,7 +240,7 @@ fn is_about_credentials(code: &str) -> bool {
         )
 }
 
-/// The service's codes that mean "slower".
+/// Codes that throttle.
 pub(super) fn is_throttling(code: &str) -> bool {
     matches!(
         code,
@@ -255,7 +255,7 @@ pub(super) fn is_throttling(code: &str) -> bool {
     )
 }
 
-/// The service's codes that mean "not this content": a record in the request, or the request itself, is at fault.
+/// Codes that reject the content: a record in the request, or the request itself.
 fn is_about_content(code: &str) -> bool {
     matches!(code, "ValidationException" | "InvalidArgumentException" | "SerializationException")
 }
@@ -287,8 +287,8 @@ impl Rejected {
     }
 }
 
-/// Sorts an error by status and code. What the service gives up on (5xx) may have been stored; any other 4xx was refused
-/// before that: permissions, KMS keys, a missing or inactive stream, validation.
+/// Classifies an error by status and code. Records of a failed request (5xx) may have been stored; a 4xx was rejected before that:
+/// permissions, KMS keys, a missing or inactive stream, validation.
 pub(super) fn classify(status: u16, code: &str) -> Rejected {
     if is_throttling(code) || status == 429 {
         Rejected::Throttled

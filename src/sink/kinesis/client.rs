@@ -1,7 +1,7 @@
 //! `PutRecords` over our own connections: signs, sends, reads.
 //!
-//! The SDK spends several hundred microseconds on a request; nearly all of what it does is the same for each of ours. It
-//! still resolves addresses and finds credentials, both off the way of a put.
+//! The SDK spends several hundred microseconds on a request, nearly all of it on work that is the same for each put. It still
+//! resolves addresses and finds credentials, neither of them during a put.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,17 +26,17 @@ const PUT_RECORDS: &str = "Kinesis_20131202.PutRecords";
 /// Why a put has no response.
 #[derive(Debug)]
 pub(super) enum SendError {
-    /// Nothing to sign with.
+    /// There are no credentials to sign with.
     Credentials(String),
-    /// Nowhere to send it, or something does not fit into a request.
+    /// There is no address, or a value cannot be part of a request.
     Request(String),
     /// There is no connection.
     Connect(ConnectError),
-    /// The connection broke while the request was on its way.
+    /// The connection broke while the request was in flight.
     Broken(String),
 }
 
-/// What stays the same as long as the credentials do.
+/// Parts of a request that change only with the credentials.
 #[derive(Debug)]
 struct SigningSession {
     identity: Identity,
@@ -58,7 +58,7 @@ pub(super) struct PutClient {
     session: Mutex<Option<Arc<SigningSession>>>,
 }
 
-/// What a client is made of.
+/// Parts of a client.
 #[derive(Debug)]
 pub(super) struct PutClientParts {
     pub(super) credentials: Credentials,
@@ -110,7 +110,7 @@ impl PutClient {
         }
     }
 
-    /// Closes connections that nobody has used for long.
+    /// Closes connections that have not been used for long.
     pub(super) fn prune(&self) {
         self.pool.prune(Instant::now());
     }

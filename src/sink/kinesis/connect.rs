@@ -21,10 +21,10 @@ use super::network::Network;
 
 /// How long connecting may take, name server, proxy and TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Most bytes of a proxy's answer to `CONNECT`.
+/// Most bytes of a proxy's response to `CONNECT`.
 const TUNNEL_ANSWER_MAX: usize = 8 << 10;
 
-/// What bytes go through.
+/// A connection, with or without TLS.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
@@ -34,7 +34,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 pub(super) struct Dialer {
     tcp: HttpConnector,
     proxy: Option<Matcher>,
-    /// Or why there is no TLS, which an endpoint without it does not need.
+    /// The error is returned only if an endpoint needs TLS.
     tls: Result<Arc<ClientConfig>, String>,
 }
 
@@ -64,7 +64,7 @@ pub(super) enum ConnectError {
         proxy: String,
         /// Host and port behind it.
         to: String,
-        /// Its answer, or an error.
+        /// Its response, or an error.
         why: String,
     },
     /// It took too long.
@@ -136,7 +136,7 @@ impl Dialer {
     }
 }
 
-/// Asks a proxy for a tunnel, and reads its answer up to the end of the head, not a byte more.
+/// Requests a tunnel from a proxy, and reads its response exactly up to the end of the head.
 async fn open_tunnel<S: ByteStream>(
     stream: &mut S,
     to: &Uri,
@@ -175,7 +175,7 @@ fn place(uri: &Uri) -> String {
     format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
-/// An error and its causes, each said once.
+/// An error and its causes, each once.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,10 +1,10 @@
-//! What requests are signed with, from the AWS environment.
+//! Credentials that requests are signed with, from the AWS environment.
 //!
-//! One task looks for credentials, ahead of their end, so that a source that responds slowly or not at all delays no request
-//! while the ones at hand are good. There is at most one look-up at a time, and a pause after each that brought nothing new.
+//! One task looks them up before they expire, so that a slow or unavailable provider delays no request while the current ones are
+//! valid. There is at most one look-up at a time, and a pause after each that brought nothing new.
 //!
-//! The SDK reads profiles and files once and keeps what has no expiry. Credentials that a person or another process renews in
-//! place would then need a restart; here a refusal by the service makes the task look again.
+//! The SDK reads profiles and files once and keeps credentials without an expiry. If they were replaced in place, a restart would be
+//! needed; here a rejection by the service starts another look-up.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,11 +27,11 @@ use super::connect::chain;
 use super::environment::missing_credentials;
 use super::network::fits_header;
 
-/// Credentials that end are renewed this long before, as long as their source gives longer ones.
+/// Credentials are renewed this long before they expire, if their provider issues longer ones.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
-/// Credentials without an end are looked for again after this long, as the SDK does.
+/// Credentials without an expiry are looked up again after this time, as the SDK does.
 const LOOK_AGAIN: Duration = Duration::from_mins(15);
-/// How long a look-up may take. A process that asks a person is not one for a daemon.
+/// How long a look-up may take. A credential process that waits for a person cannot serve a daemon.
 const LOOK_MAX: Duration = Duration::from_secs(15);
 /// The pauses after look-ups that brought nothing new.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Looks for nothing yet.
+    /// Does not start a look-up yet.
     pub(super) fn new(http: SharedHttpClient, region: Region, shared: &SdkConfig) -> Self {
         Self(Arc::new(Shared {
             http,
@@ -73,13 +73,13 @@ impl Credentials {
         }))
     }
 
-    /// The service does not accept them: they are looked for again.
+    /// The service rejects them: they are looked up again.
     pub(super) fn distrust(&self) {
         self.0.state().distrust(Instant::now());
         self.0.wake.notify_one();
     }
 
-    /// For our own signatures: credentials that are good, as soon as there are any.
+    /// For our own signatures: valid credentials, as soon as there are any.
     ///
     /// # Errors
     /// Why there are none.
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-/// Looks for credentials whenever that is due, for as long as somebody uses them.
+/// Looks up credentials whenever that is due, as long as a client exists.
 async fn renew(shared: Weak<Shared>, wake: Arc<Notify>) {
     while let Some(shared_) = shared.upgrade() {
         let due = shared_.state().due;
@@ -167,12 +167,12 @@ async fn renew(shared: Weak<Shared>, wake: Arc<Notify>) {
     }
 }
 
-/// What is known now. Pure: times are passed in.
+/// The current credentials and look-ups. Pure: times are passed in.
 struct State {
     signer: Option<Signer>,
     /// Why the last look-up brought nothing.
     error: Option<String>,
-    /// Whether the service has refused them.
+    /// Whether the service has rejected them.
     is_distrusted: bool,
     has_begun: bool,
     is_looking: bool,
@@ -183,7 +183,7 @@ struct State {
     backoff: Backoff,
 }
 
-/// What a request can have.
+/// What a request gets.
 #[derive(Debug)]
 enum Usable {
     Signer(Signer),
@@ -227,7 +227,7 @@ impl State {
             return;
         }
         self.is_distrusted = true;
-        // What is refused again and again is not looked for with each request.
+        // Credentials that are rejected repeatedly are not looked up with each request.
         let pause = if self.backoff.failures() == 0 { PAUSE_MIN } else { PAUSE_MAX };
         self.due = self.last.map_or(now, |last| (last + pause).max(now)).min(self.due.max(now));
     }
@@ -250,7 +250,7 @@ impl State {
                 };
                 let is_new = !self.signer.as_ref().is_some_and(same);
                 if was_distrusted && !is_new {
-                    // The next refusal looks again, but not before a pause.
+                    // The next rejection starts a look-up, but not before a pause.
                     self.backoff.failed();
                 } else {
                     if self.error.is_some() {
@@ -283,7 +283,7 @@ impl State {
     }
 }
 
-/// How long until credentials are looked for again. Short ones are used for half of what is left to them.
+/// How long until credentials are looked up again. Short-lived ones are used for half of their remaining time.
 fn renew_in(expiry: Option<SystemTime>, now: SystemTime) -> Duration {
     let Some(expiry) = expiry else { return LOOK_AGAIN };
     let left = expiry.duration_since(now).unwrap_or_default();
@@ -323,7 +323,7 @@ fn sendable(signer: &Signer) -> Result<Signer, String> {
     Ok(made.build())
 }
 
-/// Where credentials come from, in the SDK's words, which only its `Debug` says (without the secret).
+/// Where credentials come from, in the SDK's words; only its `Debug` has them (without the secret).
 fn source_of(signer: &Signer) -> String {
     let shown = format!("{signer:?}");
     let name = shown.split_once("provider_name: \"").and_then(|(_, rest)| rest.split('"').next());

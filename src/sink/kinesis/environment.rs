@@ -18,13 +18,13 @@ use super::network::{Network, fits_header};
 pub struct Settings {
     /// Name or ARN.
     pub stream: String,
-    /// Default: that of the ARN, else the AWS environment's; with an `endpoint`, at last `us-east-1`.
+    /// Default: that of the ARN, else the AWS environment's; with an `endpoint`, finally `us-east-1`.
     pub region: Option<String>,
     /// Another address than AWS's: LocalStack, tests, a VPC endpoint.
     pub endpoint: Option<String>,
 }
 
-/// What the AWS environment says, checked.
+/// The AWS environment, checked.
 #[derive(Debug)]
 pub(super) struct Environment {
     pub(super) shared: SdkConfig,
@@ -38,7 +38,7 @@ impl Environment {
     /// Reads variables and profile files. May ask the machine's metadata service for a region.
     ///
     /// # Errors
-    /// What requests cannot be made with, and where it comes from.
+    /// Which value cannot be used in requests, and where it comes from.
     pub(super) async fn read(settings: &Settings) -> Result<Self, String> {
         check_variables(
             std::env::vars_os()
@@ -116,7 +116,7 @@ fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, S
         .map_err(|error| format!("endpoint_url of the AWS profile, or AWS_ENDPOINT_URL: {error}"))
 }
 
-/// Checks what the SDK would put into headers and addresses unseen. Keys and region are trimmed where they are used.
+/// Checks values that the SDK would put into headers and addresses unchecked. Keys and region are trimmed where they are used.
 fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), String> {
     const TRIMMED: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",
@@ -155,8 +155,7 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
     Ok(())
 }
 
-/// Checks the files of the AWS profiles for what would be signed with unseen, when a role is assumed with it; and the profile in
-/// force.
+/// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the profile in force.
 fn check_files() -> Result<(), String> {
     let home = std::env::home_dir();
     let mut profiles = HashMap::new();
@@ -186,7 +185,7 @@ fn read_profiles(text: &str, profiles: &mut Profiles) {
             let profile = section.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t']));
             name = Some(profile.unwrap_or(section).trim().to_owned());
         } else if let (Some(name), Some((key, value))) = (&name, line.split_once('='))
-            // What is indented belongs to the property above.
+            // Indented lines belong to the property above.
             && !line.starts_with([' ', '\t', '#', ';'])
         {
             let properties = profiles.entry(name.clone()).or_default();
@@ -195,9 +194,9 @@ fn read_profiles(text: &str, profiles: &mut Profiles) {
     }
 }
 
-/// Refuses a profile whose credentials come from a log-in by a person: SSO and `aws login`.
+/// Rejects a profile whose credentials need a person to log in: SSO and `aws login`.
 fn check_login(profiles: &Profiles, name: &str) -> Result<(), String> {
-    /// Longer chains of roles are refused by the SDK.
+    /// The SDK rejects longer chains of roles.
     const ROLES_MAX: usize = 8;
     let mut base = name;
     for _ in 0..ROLES_MAX {
@@ -240,7 +239,7 @@ fn check_profiles(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What of the environment explains that no credentials are found.
+/// What in the environment explains that no credentials were found.
 pub(super) fn missing_credentials() -> Option<String> {
     let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
     for (one, other) in

@@ -3,11 +3,11 @@
 //! Puts go through our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections, `answer` reads
 //! the responses. The AWS SDK finds region, credentials and addresses, and makes the few control calls.
 //!
-//! Nobody retries below this: an attempt that is not counted may still be running when the next one is accepted, and would
-//! then land behind newer events. For the same reason an attempt is given its time: nothing is sent again sooner than an
-//! answer can be expected.
+//! Nothing here retries: an uncounted attempt may still be under way when a later one is accepted, and its records would then
+//! appear behind newer events. For the same reason an attempt gets its full time: nothing is sent again before a response can
+//! be expected.
 //!
-//! Every error is sorted into [`PutError`] by `classify`, with what was tried, the code and what to do.
+//! `classify` maps every error to a [`PutError`], with the operation, the service's code and a hint.
 
 mod address;
 mod answer;
@@ -50,12 +50,12 @@ use self::environment::Environment;
 use super::shards::SHARDS_MAX;
 use super::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
 
-/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); who calls it keeps it.
+/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); the caller applies it.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a stream takes that does not say otherwise.
+/// Largest record of a stream that does not report one.
 const MAX_RECORD_SIZE_DEFAULT: usize = 1 << 20;
 
-/// A name, or an ARN with the name in it: the service takes both, emulators only the name.
+/// A name, or an ARN that contains it: the service accepts both, emulators only the name.
 #[derive(Clone, Debug)]
 struct Stream {
     name: String,
@@ -130,7 +130,7 @@ impl KinesisDestination {
     async fn list_shards(&self, tried: &Tried) -> Result<Vec<ShardRange>, PutError> {
         let (mut ranges, mut token) = (Vec::new(), None);
         loop {
-            // A page after the first one is asked for by its token alone.
+            // Later pages are requested by their token alone.
             let request = if token.is_some() {
                 self.client.list_shards().set_next_token(token)
             } else {
@@ -193,7 +193,7 @@ impl Destination for KinesisDestination {
     }
 }
 
-/// The range of an open shard, in the first 64 of 128 bits. A hash that the boundary cuts belongs to the lower one.
+/// The range of an open shard, in the first 64 of 128 bits. A 64-bit hash that contains the boundary belongs to the lower shard.
 fn range(shard: &Shard) -> Option<ShardRange> {
     let open = shard.sequence_number_range.as_ref().is_none_or(|of| of.ending_sequence_number.is_none());
     let hashes = shard.hash_key_range.as_ref().filter(|_| open)?;
@@ -216,7 +216,7 @@ fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {
             StreamStatus::Deleting => Some(
                 "DELETING. Once another stream of this name exists, run `forebay adopt --reason \"…\"` to continue with it",
             ),
-            // ACTIVE, UPDATING, and what the service may think of later: the puts will tell.
+            // ACTIVE, UPDATING, and states that the service may add: puts show whether it can be used.
             _ => None,
         },
         mode: summary

@@ -1,4 +1,4 @@
-//! The way to the service: proxy and authorities of the environment, for the SDK's client and for our own connections.
+//! Proxy and certificate authorities of the environment, for the SDK's client and for our own connections.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::bounded::bounded;
 
-/// How connections are made.
+/// Settings of connections.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// For control calls and for everything that gives credentials.
+    /// For control calls and for providers of credentials.
     pub(super) sdk: SharedHttpClient,
     /// Which addresses are reached through a proxy.
     pub(super) proxy: Option<Matcher>,
@@ -82,7 +82,7 @@ fn sdk_client(proxy: Option<ProxyConfig>, roots: TrustStore) -> Result<SharedHtt
     Ok(bounded(client))
 }
 
-/// The certificates of `AWS_CA_BUNDLE`, which take the place of the system's: as they are written, and parsed.
+/// The certificates of `AWS_CA_BUNDLE`, which replace the system's: as PEM, and parsed.
 fn bundle(path: &Path) -> Result<(Vec<u8>, RootCertStore), String> {
     let wrong = |why: String| format!("AWS_CA_BUNDLE: {}: {why}", path.display());
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
@@ -96,7 +96,7 @@ fn bundle(path: &Path) -> Result<(Vec<u8>, RootCertStore), String> {
     if roots.is_empty() { Err(wrong("has no certificate".to_owned())) } else { Ok((bytes, roots)) }
 }
 
-/// The proxy for `https` addresses. `HTTP_PROXY` is not used: what is asked without TLS (metadata services, emulators) is near.
+/// The proxy for `https` addresses. `HTTP_PROXY` is not used: services without TLS (metadata services, emulators) are local.
 struct ProxySettings {
     /// The variable that names it.
     variable: &'static str,

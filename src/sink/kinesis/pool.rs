@@ -1,9 +1,8 @@
 //! HTTP/1.1 connections that are kept for the next request.
 //!
-//! A connection is driven by the request that uses it: no task of its own, so that a request costs one wake-up, and ending
-//! the request's future closes the connection. An idle one is looked at before it is used; a request that could not be
-//! written to it at all goes to another one. What was written is never written again here: an attempt that nobody counts may
-//! arrive behind newer records.
+//! The request that uses a connection drives it. It has no task of its own, so a request costs one wake-up, and dropping the
+//! request's future closes the connection. An idle connection is checked before use. If nothing of a request could be written, it
+//! goes to another connection; otherwise it is never sent again here: an uncounted attempt may arrive behind newer records.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -39,7 +38,7 @@ pub(super) type PutResponse = (response::Parts, Bytes);
 pub(super) enum ExchangeError {
     /// The connection was closed before anything was written.
     Unsent,
-    /// Nobody knows what became of the request.
+    /// It is unknown whether the request was processed.
     Broken(String),
 }
 
@@ -89,7 +88,7 @@ impl HttpConnection {
             if let Some(connection) = &mut self.connection
                 && Pin::new(connection).poll(cx).is_ready()
             {
-                // How it ended is the sender's to say.
+                // The sender reports how it ended.
                 self.connection = None;
             }
             future.as_mut().poll(cx)
@@ -124,12 +123,12 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes what has been idle for long.
+    /// Closes connections that have been idle for long.
     pub(super) fn prune(&self, now: Instant) {
         self.idle().retain(|idle| now.duration_since(idle.since) < IDLE_FOR);
     }
 
-    /// A connection to this address that seems to be open: the one used last, so that others can grow old.
+    /// A connection to this address that seems to be open: the one used last, so that others become idle.
     pub(super) async fn take(&self, address: &ServiceAddress) -> Option<HttpConnection> {
         self.prune(Instant::now());
         loop {

@@ -1,7 +1,7 @@
 //! The signature of a put: AWS Signature Version 4 over the few headers that we send. Pure; time is passed in.
 //!
 //! The SDK signs any request. Ours always have the same method, path and headers, so the canonical request is written
-//! straight, and the key that is derived from the secret is kept for its day.
+//! directly, and the key derived from the secret is kept for its day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ pub(super) const SERVICE: &str = "kinesis";
 /// The media type of requests.
 pub(super) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// What of a request is signed beside its body and time.
+/// Parts of a request that are signed, beside its body and time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SignedParts<'a> {
     pub(super) region: &'a str,

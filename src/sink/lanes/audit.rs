@@ -1,9 +1,9 @@
 //! Counts what was received while several readers read the log.
 //!
-//! A reader alone counts what its own `watermark` passes. Of several, none passes every frame that all have finished: then the
-//! log is read once more, behind the last of them. So each frame is received once: by the
-//! main up to where the audit begins, by the audit up to where the main is alone again, by the main from there.
-//! What became of the records is counted by the readers that finished them.
+//! A single reader counts the records that its watermark passes. With several readers, no watermark passes exactly the frames that
+//! all of them have finished. So the *audit* reads the log once more, behind the last of them. Each frame is counted as received
+//! once: by the main up to where the audit begins, by the audit until the main is the only reader again, then by the main.
+//! Outcomes are counted by the readers that finished the records.
 
 use super::counts::EventCounts;
 use super::types::{Admission, Frame};

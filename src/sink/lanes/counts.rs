@@ -1,9 +1,11 @@
 //! Counts per event type. Names are kept once, so that a record costs a number.
 //!
-//! An outcome is counted when its lane's progress passes the record: for good when the record leaves its window, and until then
-//! as *ahead*, anew with each report. So the counts of a report are those of its progress. A record that was passed
-//! before a reader read it has been counted before. What was received is counted apart from that, when `watermark` passes:
-//! an event that nobody sends is received and nothing else.
+//! An outcome is counted when the progress of its lane passes the record. The count is final when the record leaves its window;
+//! until then it is counted as *ahead*, anew with each report. So the counts of a report match its progress. A record that progress had passed before
+//! a reader read it has been counted before. Received events are counted separately, when the watermark passes them: an event that
+//! is not sent is received and nothing else.
+//!
+//! Invariants: each outcome is counted once; a name is kept as long as a window has a record of its type.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ pub(super) struct EventCounts {
     by_name: HashMap<Arc<str>, TypeId>,
     last: Option<TypeId>,
     handed_over: Vec<HandedOver>,
-    /// The last frame of which a record was counted for good.
+    /// The last frame with a final count.
     last_frame: FrameNo,
 }
 
@@ -80,7 +82,7 @@ impl EventCounts {
         }
     }
 
-    /// The progress that covers this record is not taken back: it is counted.
+    /// Progress has passed this record and does not go back: its count is final.
     pub(super) fn settle(&mut self, id: TypeId, outcome: Outcome, frame: FrameNo) {
         self.last_frame = self.last_frame.max(frame);
         if let Some(account) = self.account_mut(id) {

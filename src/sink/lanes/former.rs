@@ -1,7 +1,7 @@
 //! Counts once what lanes had published beyond the watermark when an earlier build wrote the checkpoint: it counted only what the
 //! watermark had passed.
 //!
-//! What became of these records is a guess, as it was there: one that is too large now is taken for a dead letter.
+//! The outcome of these records is a guess, as it was in that build: a record that is too large now counts as quarantined.
 
 use std::collections::BTreeMap;
 

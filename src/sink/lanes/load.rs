@@ -1,4 +1,4 @@
-//! A request while it is filled.
+//! Fills one request with ready records, oldest first.
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::sink::pacing::{Allowance, Limits};
 use crate::sink::shards::Shards;
 use crate::sink::throttle::Pauses;
 
-/// What decides which records leave.
+/// The rules that decide which records leave.
 #[derive(Debug)]
 pub(super) struct LoadRules<'a> {
     pub(super) limits: &'a Limits,
@@ -21,7 +21,7 @@ pub(super) struct LoadRules<'a> {
     pub(super) now: Instant,
 }
 
-/// What is in it so far.
+/// The request so far.
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) sent: Vec<Sent>,
@@ -30,13 +30,13 @@ pub(super) struct Load {
     pub(super) allowance: Allowance,
     /// Bytes up to which lines of one key share a record.
     pub(super) pack_bytes: usize,
-    /// Whether a record was found to belong into the queue of a shard, or of another one.
+    /// Whether a record has changed its queue, so that it may leave from there at once.
     pub(super) moved: bool,
 }
 
 impl Load {
-    /// Takes the oldest ready records of a reader, as many as fit; of several readers, only one's share. Whether a record was left
-    /// because it did not fit.
+    /// Adds the oldest ready records of a reader, as many as fit; with several readers, only its share. Whether a record did not
+    /// fit.
     pub(super) fn take_from(
         &mut self,
         reader: &mut Reader,
@@ -53,7 +53,7 @@ impl Load {
             let strays = rules.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
-                // The limit has fallen, the lane has been paused, or its shard is another one, since the record became ready.
+                // Since the record became ready, the size limit has fallen, its section was paused, or another shard serves it.
                 reader.unready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);
@@ -62,7 +62,7 @@ impl Load {
                 continue;
             }
             if rules.suspects.is_accused(|| id) {
-                // Its lane is read again since it failed alone.
+                // It failed alone before its section was read again.
                 reader.unready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);
@@ -83,7 +83,7 @@ impl Load {
             if share.is_some_and(enough) {
                 break;
             }
-            // Another reader may have taken the tokens.
+            // Another reader may have used the tokens.
             if place.is_some_and(|place| !rules.shards.take(place, size, rules.now)) {
                 reader.paced.next(false);
                 continue;

@@ -1,5 +1,5 @@
-//! Ready records whose shard has a rate in force: a queue for each of these shards, so that one without tokens holds back
-//! nothing of the others. Among what may leave, of these and of all others, the oldest record goes first.
+//! Ready records whose shard has a rate in force, in one queue for each of these shards: a shard without tokens delays no other
+//! shard. The oldest record that may leave goes first, whichever queue it is in.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -52,7 +52,7 @@ impl Paced {
         queue.bytes += size;
     }
 
-    /// Counts tokens up to now and finds out what may leave. Gives places whose shard has no rate any more.
+    /// Adds tokens up to now and finds out what may leave. Returns places whose shard has no rate any more.
     pub(super) fn begin(&mut self, shards: &mut Shards, now: Instant) -> Vec<Place> {
         self.due.clear();
         self.open = Waiting::default();
@@ -78,7 +78,7 @@ impl Paced {
         loose
     }
 
-    /// Takes everything out of a queue, oldest first.
+    /// Empties a queue, oldest record first.
     pub(super) fn drain(&mut self, place: Place) -> Vec<u64> {
         let Some(queue) = self.queues.get_mut(place.index()) else { return Vec::new() };
         let mut set = std::mem::take(queue).set;
@@ -95,7 +95,7 @@ impl Paced {
         self.due.peek().map(|Reverse(oldest)| *oldest)
     }
 
-    /// The record that [`oldest`](Self::oldest) gave has been taken out or may not leave; with `more`, the next one of its
+    /// The record that [`oldest`](Self::oldest) returned was removed or may not leave; with `more`, the next one of its
     /// shard may.
     pub(super) fn next(&mut self, more: bool) {
         let Some(Reverse((_, place))) = self.due.pop() else { return };
@@ -105,7 +105,7 @@ impl Paced {
         }
     }
 
-    /// Takes a record out, wherever it is.
+    /// Removes a record, whichever queue it is in.
     pub(super) fn remove(&mut self, seq: u64, size: usize) {
         let queues = &mut self.queues;
         let holder = self

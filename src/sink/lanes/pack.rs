@@ -1,14 +1,14 @@
-//! Several waiting events of one key leave as one record: their lines one behind the other (`kinesis.pack = "lines"`).
+//! Several waiting events of one key leave as one record, line after line (`kinesis.pack = "lines"`).
 //!
 //! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first event is
 //! [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are the ones that follow it in
 //! the chain, without a gap: packing ends before a dead letter, before what does not fit, and before another key of the same
 //! hash. Event counts and progress know events, not records.
 //!
-//! Sent again, the same events may be packed otherwise: alone as a probe, or with what came meanwhile. That breaks nothing. When
-//! a record is sent, everything of its key before its first event is finished, and it holds that key's next events in order. So
-//! whenever it lands, and however often, no event appears for the first time before one that precedes it. What is the same in
-//! every repeat is the event, its id and its line; a record is not.
+//! When the same events are sent again, they may be packed differently: alone as a probe, or with events that arrived meanwhile. That
+//! breaks nothing. When a record is sent, everything of its key before its first event is finished, and it holds the next events
+//! of that key in order. So whenever it is stored, and however often, no event appears for the first time before one that precedes
+//! it. The event, its id and its line are the same in every repeat; the record may not be.
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,7 +19,7 @@ use crate::event::RecordKind;
 use crate::sink::Outgoing;
 use crate::sink::pacing::PACK_EVENTS;
 
-/// What a record on its way consists of.
+/// Size of a record in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) events: usize,
@@ -28,8 +28,8 @@ pub(super) struct Contents {
 }
 
 impl Reader {
-    /// The record of this event, which has been [sent](Self::send), with as many of those behind it as fit into `room` bytes; and
-    /// its size. A single line is lent.
+    /// The record of this event, which is [sent](Self::send), with as many of the events behind it as fit into `room` bytes; and
+    /// its size. A single line is not copied.
     pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
         let Some(head) = self.window.entry(first) else { return (None, 0) };
         let (key, line, mut size) = (head.key.clone(), head.line.clone(), head.size());
@@ -54,7 +54,7 @@ impl Reader {
         data.freeze()
     }
 
-    /// A record was not accepted: what was packed into it waits again behind its first event.
+    /// A record was not accepted: the events packed into it wait again behind its first event.
     pub(super) fn unpack(&mut self, first: u64) {
         let mut next = self.window.entry(first).map_or(NONE, |head| head.next);
         while let Some(entry) = self.window.entry_mut(next).filter(|entry| entry.state == State::Packed) {
@@ -63,7 +63,7 @@ impl Reader {
         }
     }
 
-    /// Nobody knows whether the record of this event was stored.
+    /// It is unknown whether the record of this event was stored.
     pub(super) fn mark_unacknowledged(&mut self, first: u64, all: &mut Unacknowledged) {
         let mut next = first;
         while let Some(entry) = self.window.entry_mut(next) {
@@ -76,7 +76,7 @@ impl Reader {
         }
     }
 
-    /// What the record consists of that this event is the first of.
+    /// The size of the record whose first event this is.
     pub(super) fn contents(&self, first: u64) -> Contents {
         let key = self.window.entry(first).map_or(0, |head| head.key.len());
         let none = Contents { events: 0, bytes: key };

@@ -1,6 +1,6 @@
-//! What is published beyond `watermark`, for the next start.
+//! What is published beyond the watermark, for the next start.
 //!
-//! A lane's progress is the last frame up to which all of its records are finished. It says nothing of other lanes, and
+//! The progress of a lane is the last frame up to which all of its records are finished. It says nothing about other lanes, and
 //! nothing beyond the read head unless a checkpoint said so.
 
 use super::finished::{Served, Start};
@@ -12,7 +12,7 @@ use crate::position::{FrameNo, Transaction};
 use crate::sink::lane::PerLane;
 use crate::sink::sections::{PerSection, Section, Sections};
 
-/// Single records that a checkpoint names at most: about 20 bytes each in its slot of 2 MiB. What is left out is sent again.
+/// Most single records in a checkpoint: about 20 bytes each in its slot of 2 MiB. Records above that are sent again.
 const ANSWERED_MAX: usize = 40_000;
 
 /// What a checkpoint needs to know.
@@ -26,7 +26,7 @@ pub struct Progress {
     pub lanes: Vec<(u8, FrameNo)>,
     /// Parts of lanes finished beyond their lane's progress, in the order of the hash.
     pub parts: Vec<LanePart>,
-    /// Records finished beyond their lanes' progress, in order, if they were asked for.
+    /// Records finished beyond their lanes' progress, in order; with [`Detail::Records`].
     pub acknowledged: Vec<(FrameNo, u16)>,
     /// The highest transaction that anything above names; that of the start, if nothing higher was read.
     pub last_seen: Option<Transaction>,
@@ -92,7 +92,7 @@ pub(super) fn beyond<'a>(
         .map(|(entry, outcome)| ((entry.frame, entry.part), Some(outcome)))
 }
 
-/// What all readers together have finished; `owner` says which reader tells of which section.
+/// What all readers together have finished; of each section, its owner knows.
 pub(super) fn progress(
     readers: &[Reader],
     (sections, owner): (&Sections, &PerSection<ReaderId>),

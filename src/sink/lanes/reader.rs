@@ -1,10 +1,10 @@
-//! One reader's share of the work: its window on the log, and which of the records there are its own.
+//! One reader: its window on the log, and the state of the records of the sections that it serves.
 //!
 //! Nothing here knows of requests. A record of a section that another reader serves keeps its place in its frame, costs no bytes
-//! and counts as finished: that reader finishes it.
+//! and counts as finished here.
 //!
-//! Invariants: of each key only the first unfinished record is ready, sent or dead; a section that pauses or is held has no
-//! ready record, only parked ones, except those that `fill` has not looked at yet.
+//! Invariants: of each key only the first unfinished record is ready, in flight or a dead letter; a section that pauses or is held
+//! has no ready record, only parked ones, except those that `fill` has not looked at yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -57,12 +57,12 @@ pub(super) struct Reader {
     pub(super) paced: Paced,
     /// Ready records of sections that pause or are held.
     parked: PerSection<Vec<u64>>,
-    /// Sections of which nothing may be sent from here for now.
+    /// Sections of which this reader sends nothing for now.
     held: PerSection<bool>,
     pub(super) dead: VecDeque<u64>,
-    /// Records of each section that are out in a request or taken as dead letters.
+    /// Records of each section that are in flight or being quarantined.
     busy: PerSection<u32>,
-    /// The main takes over what comes after this frame.
+    /// The main serves what comes after this frame.
     pub(super) until: Option<FrameNo>,
     pub(super) watch: Watch,
 }
@@ -86,7 +86,7 @@ impl Reader {
         }
     }
 
-    /// Takes the records of the next frame.
+    /// Adds the records of the next frame to the window.
     pub(super) fn admit<'a>(
         &mut self,
         frame: &Frame,
@@ -192,7 +192,7 @@ impl Reader {
         [paced, free].into_iter().flatten().min()
     }
 
-    /// Finds out which shards have tokens, and lets go what waited for those that have no rate any more.
+    /// Finds out which shards have tokens, and makes records ready whose shard has no rate any more.
     pub(super) fn pace(&mut self, limits: &Limits, pauses: &Pauses, shards: &mut Shards, now: Instant) {
         for place in self.paced.begin(shards, now) {
             for seq in self.paced.drain(place) {
@@ -201,7 +201,7 @@ impl Reader {
         }
     }
 
-    /// Takes a record out of those that may be sent.
+    /// A record may not be sent any more.
     pub(super) fn unready(&mut self, seq: u64, size: usize) {
         if !self.ready.contains(seq) {
             self.paced.remove(seq, size);
@@ -218,22 +218,22 @@ impl Reader {
         self.take(seq, State::Sent);
     }
 
-    /// A record is out of our hands: in a request, or on its way to the dead-letter file.
+    /// A record is in flight: in a request, or on its way to the dead-letter file.
     pub(super) fn take(&mut self, seq: u64, state: State) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         entry.state = state;
         self.busy[entry.section] += 1;
     }
 
-    /// A record is in our hands again, or finished.
+    /// A record is in flight no more.
     pub(super) fn untake(&mut self, seq: u64) {
         if let Some(entry) = self.window.entry(seq) {
             self.busy[entry.section] -= 1;
         }
     }
 
-    /// Finishes a record that was [taken](Self::take), and what was packed into it; the next of its key becomes ready. Whether
-    /// there is one.
+    /// Finishes a record that was [in flight](Self::take), and the events packed into it; the next record of its key becomes ready.
+    /// Whether there is one.
     pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
         self.untake(seq);
         while let Some((hash, next)) = self.window.finish(seq, outcome) {
@@ -242,7 +242,7 @@ impl Reader {
                 return false;
             }
             if !self.is_packed(next) {
-                // A dead letter behind another one may have been given already.
+                // A dead letter behind another one may have been returned already.
                 if self.window.entry(next).is_some_and(|entry| entry.state == State::Behind) {
                     self.make_ready(next, rules);
                 }
@@ -284,8 +284,8 @@ impl Reader {
         }
     }
 
-    /// What comes behind a dead letter that was taken, and is one too, is given without waiting for it: they go into one file,
-    /// in the order in which they are given. An event that is only too large waits: it may be sent after all.
+    /// A dead letter behind one that is being quarantined need not wait for it: both go into one file, in the order in which they
+    /// are returned. An event that is only too large waits: it may be sent after all.
     fn next_dead_too(&mut self, seq: u64) {
         let Some(next) = self.window.entry(seq).map(|entry| entry.next).filter(|next| *next != NONE) else {
             return;
@@ -299,7 +299,7 @@ impl Reader {
         }
     }
 
-    /// The record, if it was given as a dead letter.
+    /// The record, if it was returned as a dead letter.
     pub(super) fn taken(&self, frame: FrameNo, part: u16) -> Option<u64> {
         let seq = self.window.seq_of(frame, part)?;
         self.window.entry(seq).is_some_and(|entry| entry.state == State::Taken).then_some(seq)
@@ -317,7 +317,7 @@ impl Reader {
         }
     }
 
-    /// A dead letter is to be given again.
+    /// A dead letter is to be returned again.
     pub(super) fn put_back(&mut self, seq: u64) {
         self.untake(seq);
         if let Some(entry) = self.window.entry_mut(seq) {
@@ -329,7 +329,7 @@ impl Reader {
     /// The section's pause is over, or it is no longer held.
     pub(super) fn unpark(&mut self, section: Section, rules: Rules<'_>) {
         let mut parked = std::mem::take(&mut self.parked[section]);
-        // Dead letters of one key were perhaps parked out of their order.
+        // Dead letters of one key may have been parked in another order.
         parked.sort_unstable();
         for seq in parked {
             self.make_ready(seq, rules);
@@ -340,14 +340,14 @@ impl Reader {
         self.held[section]
     }
 
-    /// Moves `watermark` over what is finished.
+    /// Moves the watermark over what is finished.
     pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         self.window.advance(&mut passed);
         self.ready.advance(self.window.first());
         self.paced.advance(self.window.first());
     }
 
-    /// Sends nothing of these sections until they are let go.
+    /// Sends nothing of these sections until [`let_go`](Self::let_go).
     pub(super) fn hold(&mut self, sections: &[Section]) {
         for section in sections {
             self.held[*section] = true;
@@ -364,12 +364,12 @@ impl Reader {
         }
     }
 
-    /// Whether nothing of these sections is out.
+    /// Whether nothing of these sections is in flight.
     pub(super) fn is_idle(&self, sections: &[Section]) -> bool {
         sections.iter().all(|section| self.busy[*section] == 0)
     }
 
-    /// Counts what these sections have finished up to where they stand: another reader serves them from there.
+    /// Counts what these sections have finished up to their progress: another reader serves them from there.
     pub(super) fn settle_counts(
         &mut self,
         counts: &mut EventCounts,
@@ -387,8 +387,8 @@ impl Reader {
         }
     }
 
-    /// Gives the records of these sections back, those beyond the head too: another reader serves them from now on, and counts
-    /// them. Nothing of them may be out.
+    /// Gives up the records of these sections, those beyond the head too: another reader serves them from now on, and counts
+    /// them. None of them may be in flight.
     pub(super) fn give_away(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
         debug_assert!(self.is_idle(sections), "records that are out cannot be given away");
         for seq in self.window.first()..self.window.next_seq() {
@@ -416,7 +416,7 @@ impl Reader {
         }
     }
 
-    /// A section was divided: what this reader has of it belongs to one of its halves.
+    /// A section was divided: each of its records here belongs to one of the halves.
     pub(super) fn divide(&mut self, section: Section, (upper, from): (Section, u64)) {
         let mut busy = 0;
         for entry in self.window.iter_mut().filter(|entry| entry.section == section && entry.hash.0 >= from) {
@@ -432,8 +432,8 @@ impl Reader {
         (self.parked[upper], self.parked[section]) = parked.into_iter().partition(is_upper);
     }
 
-    /// Whether two sections may become one here: nothing that is unfinished, or not read yet, would be taken for something else,
-    /// and nothing that was counted before is beyond what both have reached.
+    /// Whether two sections may become one here: no record that is unfinished, or not read yet, would be treated differently, and no
+    /// record beyond the progress of both was counted before.
     pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
         let served = match (self.finished.of(lower), self.finished.of(upper)) {
             (Served::After(one), Served::After(other)) => {

@@ -29,7 +29,7 @@ impl ReadySet {
         self.hint = self.hint.min(seq);
     }
 
-    /// Takes a record out.
+    /// Removes a record.
     pub(super) fn remove(&mut self, seq: u64) {
         let index = self.index(seq);
         if let Some(word) = self.words.get_mut(index) {
@@ -39,7 +39,7 @@ impl ReadySet {
 
     /// Whether it is a member.
     pub(super) fn contains(&self, seq: u64) -> bool {
-        // What is below the first word would be mistaken for what is in it.
+        // The index of a number below the first word would be that of the first word.
         seq / BITS >= self.first_word
             && self.words.get(self.index(seq)).is_some_and(|word| word & (1 << (seq % BITS)) != 0)
     }

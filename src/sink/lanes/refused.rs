@@ -1,31 +1,31 @@
-//! Which keys the service has refused since it last took something of them.
+//! Keys of which the service has rejected a record since it last accepted one.
 //!
-//! One key, or one shard, that is refused for hours is not an outage of the stream: that is one only if something is refused
-//! of which nothing was refused before. Records are forgotten when a lane is read again; keys are not.
+//! If one key or one shard is rejected for hours, that is not an outage of the stream. It is one only if something is rejected
+//! that was accepted before. Records are forgotten when a section is read again; keys are not.
 
 use std::collections::BTreeSet;
 
 use crate::event::KeyHash;
 
-/// Keys that are known. More are refused only in an outage, or of one shard.
+/// Most keys that are known. More are rejected only in an outage, or by one shard.
 const KEYS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct RefusedKeys {
     keys: BTreeSet<KeyHash>,
-    /// Since the last acceptance a key was refused that is none of these, and whose shard took something until then.
+    /// Since the last acceptance a key was rejected that was not known, and whose shard accepted records until then.
     news: bool,
 }
 
 impl RefusedKeys {
-    /// A record of this key was refused; whether its shard is known to take nothing.
+    /// A record of this key was rejected; `by_shard`: its shard is known to accept nothing.
     pub(super) fn refused(&mut self, key: KeyHash, by_shard: bool) {
         let is_new = if self.keys.len() < KEYS_MAX { self.keys.insert(key) } else { !self.contains(key) };
         self.news |= is_new && !by_shard;
     }
 
-    /// The service took a record of this key.
+    /// The service accepted a record of this key.
     pub(super) fn accepted(&mut self, key: KeyHash) {
         self.news = false;
         self.forget(key);
@@ -47,7 +47,7 @@ impl RefusedKeys {
         self.news
     }
 
-    /// How many are refused.
+    /// How many keys are known.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }

@@ -1,23 +1,22 @@
-//! Who must leave a reader, so that the others go on. Pure.
+//! Which sections must leave a reader, so that the others continue. Pure.
 //!
-//! A reader **stands** when its window is half full, what may leave is not kept waiting by the line, and `watermark` has not moved over
-//! a quarter of it for a second. Half full, because then the others have not been kept waiting yet: what fills the second half
-//! meanwhile is theirs. Then lanes are looked at by what they had in the window when it was last seen to move:
+//! A reader **stands** when its window is half full, the line does not delay what may leave, and the watermark has not moved over
+//! a quarter of the window for a second. Half full, because then the other sections do not wait yet: their records fill the second
+//! half meanwhile. Then each section is judged by the records that it had in the window when the window was last seen to move:
 //!
-//! - **old**: something of that is unfinished, in the oldest quarter. These hold `watermark`.
-//! - **free**: nothing of that is unfinished. These would gain, unless they wait for a shard that holds others back.
+//! - **old**: one of them is unfinished, in the oldest quarter. These sections hold the watermark.
+//! - **free**: all of them are finished. These sections would gain, unless they wait for a shard that holds others back.
 //!
-//! Old lanes that wait for their shard (it takes nothing, or no more than it gets) leave if an eighth of all is free: a
-//! whole shard may be in trouble, and of two shards one is half of all. Old lanes without such an excuse have slow keys. They leave
-//! if they are the exception: at most an eighth of all, or no more than those that have finished something beyond them.
-//! A backlog in which every key is as slow as the other stays together, and so does a stream that is overloaded as a
-//! whole: no lane would gain.
+//! Old sections that wait for their shard (it accepts nothing, or less than arrives) leave if an eighth of all is free: a whole
+//! shard may be in trouble, and one of two shards is half of all. Other old sections have slow keys. They leave if they are the
+//! exception: at most an eighth of all, or no more than those that have finished something beyond them. A backlog in which all
+//! keys are equally slow stays together, and so does a stream that is overloaded as a whole: no section would gain.
 //!
-//! Behind the main lanes come into trouble one by one, and those that waited there are few. So lanes of which nothing is taken leave
-//! there if anybody else waits, however few, see [`refused_leavers`].
+//! Sections of a catch-up reader come into trouble one by one, and only few wait for them. So sections of which nothing is
+//! accepted leave it if any other section waits, however few, see [`refused_leavers`].
 //!
-//! Where nothing was taken since the start, by anyone, no lane is known to gain; but those that would may be beyond a window that is
-//! full of others' records. So lanes leave there too, after half a minute.
+//! If nothing was accepted since the start, no section is known to gain. But those that would may be beyond a window that is full
+//! of others' records. So sections leave then too, after half a minute.
 
 use std::time::Duration;
 
@@ -30,36 +29,36 @@ use crate::position::FrameNo;
 use crate::sink::sections::{PerSection, Section, Sections};
 use crate::sink::shards::{Place, Shards};
 
-/// How long a window must have stood before anybody is sent away: longer than a healthy window needs to pass.
+/// How long a window must have stood before sections leave: longer than a healthy window needs to pass.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// The same behind the main: there lanes may be in the pause that an earlier trouble has left them, and no other lane has begun to wait.
+/// The same for a catch-up reader: there a section may still pause because of earlier trouble, and no other one waits yet.
 pub(super) const AFTER_CATCH_UP: Duration = Duration::from_secs(6);
-/// How often that is doubled at most where lanes are pushed from one reader into the next.
+/// How often that is doubled at most, where sections are pushed from one reader into the next.
 const PUSHED_MAX: u32 = 5;
-/// The same where nothing was taken since the start, by anyone: no lane is known to gain, but perhaps one would that a
-/// window full of others' records hides.
+/// The same if nothing was accepted since the start: no section is known to gain, but perhaps one would that is beyond a window
+/// full of others' records.
 const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
-/// A shard that has refused something within this time holds back what waits for it, whether there are tokens now or not.
+/// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or not.
 pub(super) const LATELY: Duration = Duration::from_secs(5);
 /// The part of a window that must be used.
 pub(super) const USED: usize = 2;
-/// The part of a window that `watermark` passes in [`STUCK_AFTER`] where no lane is stuck; and where the oldest records are.
+/// The part of a window that the watermark passes in [`STUCK_AFTER`] if no section is stuck; and where the oldest records are.
 pub(super) const QUARTER: u64 = 4;
-/// The part of all lanes that must gain, and that slow keys may be.
+/// The part of all sections that must gain, and that slow keys may be.
 const EIGHTH: usize = 8;
 
-/// What a lane has in a window.
+/// The records of a section in a window.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lane {
-    /// Its first unfinished record.
+struct SectionRecords {
+    /// Frame of the first unfinished one.
     first: Option<FrameNo>,
-    /// Whether it has finished something that `watermark` has not passed.
+    /// Whether one is finished that the watermark has not passed.
     worked: bool,
 }
 
-/// How long a reader of these lanes must have stood.
+/// How long a reader of these sections must have stood.
 pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> Duration {
-    // What this process has not seen being taken may have been taken before it started.
+    // What was accepted before this process started counts too.
     let watermark = reader.watermark().frame;
     let ahead = |section: &Section| reader.finished.of(*section).after().is_some_and(|at| at > watermark);
     if !shards.is_any_known() && !owned.iter().any(ahead) {
@@ -71,8 +70,8 @@ pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> D
     }
 }
 
-/// The lanes that a reader that stands should be rid of; `then` is where its head was when it was last seen to move, and `refused`
-/// says of which lanes nothing at all is taken.
+/// The sections that should leave a reader that stands. `then` is where its head was when it was last seen to move, and `refused`
+/// says of which sections nothing at all is accepted.
 pub(super) fn leavers(
     reader: &Reader,
     (then, now): (FrameNo, Instant),
@@ -92,7 +91,7 @@ pub(super) fn leavers(
         slow.retain(|place| reader.paced.is_waiting(*place) || shards.has_refused(*place, LATELY, now));
         slow
     };
-    // Of a lane that has nothing here, a refusal is old news: nothing was sent since that could have been taken.
+    // A rejection of a section that has nothing here is old: nothing was sent since that could have been accepted.
     let waits =
         |of: Section| unfinished(of) && refused(of) || place(of).is_some_and(|place| slow.contains(&place));
     let is_free = |of: Section| !unfinished(of) && !waits(of);
@@ -114,9 +113,9 @@ pub(super) fn leavers(
     }
 }
 
-/// Behind the main, where the lanes of a shard come into trouble one by one: those of which nothing is taken, if there is any other
-/// that has nothing in the window. However few those others are, and whatever shard they are still believed to be in, they
-/// would wait for ever.
+/// The sections that should leave a catch-up reader, where the sections of a shard come into trouble one by one: those of which
+/// nothing is accepted, if any other one has nothing in the window. However few those others are, and whatever shard is still
+/// assumed to serve them, they would wait forever.
 pub(super) fn refused_leavers(
     reader: &Reader,
     then: FrameNo,
@@ -131,8 +130,8 @@ pub(super) fn refused_leavers(
     (waits && !stuck.is_empty()).then_some(stuck)
 }
 
-fn look(reader: &Reader) -> PerSection<Lane> {
-    let mut all = PerSection::all(Lane::default());
+fn look(reader: &Reader) -> PerSection<SectionRecords> {
+    let mut all = PerSection::all(SectionRecords::default());
     for entry in reader.window.iter() {
         let lane = &mut all[entry.section];
         if !matches!(entry.state, State::Done(_)) {

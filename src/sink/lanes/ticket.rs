@@ -1,4 +1,4 @@
-//! A request on its way, and what stands for its records meanwhile.
+//! A request in flight, and the ticket that stands for its records meanwhile.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use tokio::time::Instant;
 use super::types::ReaderId;
 use crate::sink::Outgoing;
 
-/// One request on its way: send `records`, then give the ticket back with the result.
+/// One request: send `records`, then return the ticket with the result.
 #[derive(Debug)]
 pub struct Request {
-    /// To be given to [`Lanes::settle`](super::Lanes::settle).
+    /// For [`Lanes::settle`](super::Lanes::settle).
     pub ticket: Ticket,
     /// What to send, oldest first, no two of one key.
     pub records: Vec<Outgoing>,
-    /// How long its answer may take, until all of it is read; then it is settled as unanswered.
+    /// How long the complete response may take; after that the request is settled as unanswered.
     pub timeout: Duration,
 }
 
-/// Stands for the records of a request that has no answer yet. It cannot be copied, so that a request is settled once.
+/// Stands for the records of a request in flight. It cannot be copied, so a request is settled once.
 #[derive(Debug)]
 #[must_use = "the records of an unsettled request, and their keys, wait for ever"]
 pub struct Ticket {
@@ -27,11 +27,11 @@ pub struct Ticket {
     pub(super) probe: bool,
     /// Whether all of it are suspects.
     pub(super) suspects: bool,
-    /// Whether any of it comes from behind the main.
+    /// Whether it holds records of catch-up readers.
     pub(super) catch_up: bool,
     /// When it was filled.
     pub(super) at: Instant,
-    /// What the line had carried then.
+    /// Bytes that the line had carried then.
     pub(super) carried: u64,
 }
 
@@ -51,13 +51,13 @@ impl Ticket {
         self.bytes
     }
 
-    /// Whether this is the one record that finds out whether the service is back.
+    /// Whether this is the single record that tests whether the service is available again.
     pub fn is_probe(&self) -> bool {
         self.probe
     }
 }
 
-/// One record of a request: whose it is, and its number there.
+/// One record of a request: its reader, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) reader: ReaderId,

@@ -1,4 +1,4 @@
-//! What goes into the windows and what comes out of them, beside requests.
+//! Values that the windows take and return, apart from requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub enum Outcome {
 pub enum DeadReason {
     /// The change could not be translated; the line says why.
     Untranslated,
-    /// The record is larger than the stream takes.
+    /// The record is larger than the stream allows.
     TooLarge {
         /// Bytes of data and key.
         size: usize,
@@ -109,7 +109,7 @@ pub struct Settlement {
     pub throttled: usize,
     /// Records refused for an internal failure of the service.
     pub failed: usize,
-    /// Records whose request failed as a whole, or has no answer.
+    /// Records whose request failed as a whole, or got no response.
     pub unanswered: usize,
     /// Lanes with refused records, sorted, each once.
     pub lanes: Vec<u8>,
@@ -121,7 +121,7 @@ pub struct Settlement {
     pub reason: Option<String>,
     /// Why the request failed as a whole.
     pub error: Option<PutError>,
-    /// What that failure tells.
+    /// What that failure says about the stream.
     pub cause: Cause,
     /// How long nothing but a probe is sent from now on, if this request shut the gate or kept it shut.
     pub pause: Option<Duration>,
@@ -131,15 +131,15 @@ pub struct Settlement {
     pub alone: Option<Alone>,
 }
 
-/// What a request that failed as a whole tells of the stream.
+/// What a request that failed as a whole says about the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
     /// The stream may be unavailable.
     #[default]
     Stream,
-    /// Nothing: the service has answered other requests at the time.
+    /// Nothing: the service answered other requests at the time.
     Record,
-    /// The record has failed alone before, but the service has not answered others lately: only a description can tell.
+    /// Unclear: the record has failed alone before, but the service has not answered others recently. Only a description shows.
     Unknown,
 }
 
@@ -182,16 +182,16 @@ impl ReaderId {
 /// What has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// These lanes are behind the others now, by so many frames.
+    /// A catch-up reader serves these lanes now.
     Detached {
         /// The lanes, in order.
         lanes: Vec<u8>,
-        /// Frames that the others have read beyond them.
+        /// Frames that the main has read beyond them.
         behind: u64,
-        /// The shard that took the last records of them, if any were taken.
+        /// The shard that accepted the last records of them, if any were accepted.
         shard: Option<String>,
     },
-    /// These lanes are with the others again.
+    /// The main serves these lanes again.
     Back {
         /// The lanes, in order.
         lanes: Vec<u8>,

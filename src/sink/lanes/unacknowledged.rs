@@ -1,15 +1,15 @@
-//! Records that an attempt without an answer may have stored, as long as they are unfinished.
+//! Unfinished records that an attempt without a response may have stored.
 //!
-//! Such a record is no dead letter because of its size alone: it would be in the stream and in the dead-letter file. A reader knows
-//! that of the records in its window. This is what all of them know, so that a lane that is read again forgets nothing.
+//! Such a record must not become a dead letter only because of its size: it would be in the stream and in the dead-letter file. A
+//! reader knows this of the records in its window; here all of them are known, so that nothing is forgotten when a section is read
+//! again.
 
 use std::collections::HashSet;
 
 use super::suspects::RecordId;
 use crate::position::FrameNo;
 
-/// Records that are known one by one. More are out without an answer only if requests fail again and again while lanes are
-/// detached.
+/// Most records that are known one by one. There are more only if requests fail again and again while lanes are detached.
 const RECORDS_MAX: usize = 1 << 16;
 
 /// See the module.

@@ -1,7 +1,7 @@
-//! The records between `watermark` and the read head, in log order: a ring of frames beside a ring of records.
+//! The records between the watermark and the read head, in log order: a ring of frames beside a ring of records.
 //!
-//! Invariants: frames are numbered without gaps; a record's number says its place in the ring; what `watermark` has passed is
-//! gone from both; a finished record holds no bytes.
+//! Invariants: frames are numbered without gaps; a record's number is its place in the ring; what the watermark has passed is
+//! removed from both; a finished record holds no bytes.
 
 use std::collections::VecDeque;
 
@@ -25,15 +25,15 @@ pub(super) enum State {
     Behind,
     /// First of its key: may be sent, unless its lane pauses.
     Ready,
-    /// In a request that has no answer yet.
+    /// In a request in flight.
     Sent,
     /// In the record of an earlier one of its key, which is [`Sent`](Self::Sent).
     Packed,
-    /// First of its key; its request failed as a whole, and it leaves again with none but other suspects.
+    /// First of its key; its request failed as a whole, and it leaves again only with other suspects.
     Suspect,
-    /// First of its key, and waits to be taken as a dead letter.
+    /// First of its key, and to be quarantined.
     Dead,
-    /// Taken as a dead letter.
+    /// Being quarantined.
     Taken,
     /// Finished.
     Done(Outcome),
@@ -53,10 +53,10 @@ pub(super) struct Entry {
     pub(super) event_type: TypeId,
     pub(super) kind: RecordKind,
     pub(super) state: State,
-    /// Whether an attempt without an answer may have stored it: then its size alone makes no dead letter of it, because
+    /// Whether an attempt without a response may have stored it: then its size alone does not make it a dead letter, because
     /// it would be in both places.
     pub(super) unacknowledged: bool,
-    /// Whether the service has refused it, for throughput or for a failure of its own.
+    /// Whether the service has rejected it, for throughput or because of an internal failure.
     pub(super) refused: bool,
     /// Whether there is evidence that it cannot leave.
     pub(super) rejected: bool,
@@ -73,12 +73,12 @@ pub(super) enum CountedBy {
 }
 
 impl Entry {
-    /// Bytes as Kinesis counts them.
+    /// Bytes of key and data, as the destination counts them.
     pub(super) fn size(&self) -> usize {
         self.key.len() + self.line.len()
     }
 
-    /// It leaves its window: if it is finished, what may have been stored of it is known by now.
+    /// It leaves its window: if it is finished, it is known whether it was stored.
     pub(super) fn leave_unacknowledged(&mut self, all: &mut Unacknowledged) {
         if std::mem::take(&mut self.unacknowledged) && matches!(self.state, State::Done(_)) {
             all.forget((self.frame, self.part));
@@ -134,7 +134,7 @@ impl Window {
         self.watermark
     }
 
-    /// Says what is known elsewhere of the frame that `watermark` stands at.
+    /// Sets what is known elsewhere of the frame at the watermark.
     pub(super) fn know_watermark(&mut self, watermark: Mark, transaction: Option<Transaction>) {
         assert_eq!(watermark.frame, self.watermark.frame, "of this frame nothing was asked");
         (self.watermark, self.watermark_transaction) =
@@ -147,7 +147,7 @@ impl Window {
         self.frames.front()?.transaction
     }
 
-    /// Frames between `watermark` and the head.
+    /// Frames between the watermark and the head.
     pub(super) fn frames(&self) -> u64 {
         self.frames.len() as u64
     }
@@ -160,7 +160,7 @@ impl Window {
         FrameNo(self.watermark.frame.0 + self.frames.len() as u64)
     }
 
-    /// Bytes of log, and of these rings, between `watermark` and the head.
+    /// Bytes of log, and of these rings, between the watermark and the head.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
@@ -215,7 +215,7 @@ impl Window {
         (u32::from(part) < slot.records).then(|| slot.first + u64::from(part))
     }
 
-    /// Marks a record as finished and lets its bytes go. Returns its number's successor of the same key.
+    /// Marks a record as finished and drops its bytes. Returns its key, and the number of the next record of that key.
     pub(super) fn finish(&mut self, seq: u64, outcome: Outcome) -> Option<(KeyHash, u64)> {
         let entry = self.entry_mut(seq)?;
         entry.state = State::Done(outcome);
@@ -227,7 +227,7 @@ impl Window {
         Some((hash, next))
     }
 
-    /// Moves `watermark` over every finished frame at the main; `passed` gets each record that leaves.
+    /// Moves the watermark over the finished frames at its end of the window; `passed` gets each record that leaves.
     pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         while let Some(slot) = self.frames.pop_front_if(|slot| slot.unfinished == 0) {
             for mut entry in self.entries.drain(..slot.records as usize) {
@@ -237,7 +237,7 @@ impl Window {
             }
             self.first += u64::from(slot.records);
             self.weight -= slot.weight;
-            // A window that begins in the middle of the log learns later what stands before its first change.
+            // A window that begins in the middle of the log learns its position with the first change.
             self.watermark = Mark {
                 frame: self.watermark.frame.next(),
                 position: slot.position.or(self.watermark.position),
@@ -251,7 +251,7 @@ impl Window {
         self.entries.iter()
     }
 
-    /// The records in order, to be told apart otherwise.
+    /// The records in order, to change them.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut()
     }

@@ -1,8 +1,8 @@
-//! Which hashes a shard takes: a range of each shard, none overlapping another. Pure.
+//! Which hashes a shard serves: one range for each shard, none overlapping another. Pure.
 //!
-//! A shard takes one run of hashes, so it takes everything between two that it has taken: its *core*. What lies between the cores of
-//! two shards is unknown: the boundary is somewhere there. A shard in trouble may *claim* hashes there that were refused, and what lies
-//! between: the claim ends as soon as another shard takes one of them.
+//! A shard serves one contiguous range, so it serves every hash between two that it has accepted: its *core*. The hashes between the
+//! cores of two shards are unknown: the boundary is somewhere there. A shard in trouble may *claim* hashes there that were rejected,
+//! and those between: the claim ends as soon as another shard accepts one of them.
 
 /// A shard's place; used again when it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ impl Place {
 pub(super) struct KnownShard {
     /// First and last hash, with what it claims.
     pub(super) claim: (u64, u64),
-    /// First and last hash that it takes.
+    /// First and last hash that it serves.
     pub(super) core: (u64, u64),
     pub(super) place: Place,
 }
@@ -34,7 +34,7 @@ pub(super) struct KnownShard {
 pub(super) struct ShardRanges(Vec<KnownShard>);
 
 impl ShardRanges {
-    /// The shard that takes this hash, or claims it.
+    /// The shard that serves this hash, or claims it.
     pub(super) fn at(&self, hash: u64) -> Option<&KnownShard> {
         self.below(hash).filter(|known| hash <= known.claim.1)
     }
@@ -60,7 +60,7 @@ impl ShardRanges {
         self.0.iter().skip(from).take_while(move |known| known.claim.0 <= last)
     }
 
-    /// Whether a shard takes any of these hashes.
+    /// Whether a shard serves any of these hashes.
     pub(super) fn is_core(&self, (first, last): (u64, u64)) -> bool {
         self.overlapping((first, last)).any(|known| known.core.0 <= last && first <= known.core.1)
     }
@@ -75,13 +75,13 @@ impl ShardRanges {
         self.0.insert(self.0.partition_point(|other| other.claim.0 <= known.claim.0), known);
     }
 
-    /// Removes a shard that takes this hash.
+    /// Removes a shard that serves this hash.
     pub(super) fn remove(&mut self, hash: u64) -> Option<KnownShard> {
         let at = self.0.partition_point(|known| known.claim.0 <= hash).checked_sub(1)?;
         (at < self.0.len()).then(|| self.0.remove(at))
     }
 
-    /// The shard that takes `from` claims everything from there to a hash that nobody claims yet.
+    /// The shard that serves `from` claims everything from there to a hash that no shard claims yet.
     pub(super) fn claim(&mut self, from: u64, hash: u64) {
         if let Some(known) = self.remove(from) {
             let (first, last) = known.claim;
