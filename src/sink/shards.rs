@@ -1,9 +1,11 @@
-//! Learns from responses which shard serves which keys, and the rate that each shard accepts ([`Rate`]). Pure; time is passed in.
+//! Learns from responses which shard serves which keys, and the rate that each shard accepts ([`Rate`]).
+//! Pure; time is passed in.
 //!
-//! The response names the shard of each accepted record. A shard serves one contiguous range of hashes, so all hashes between two
-//! accepted ones belong to it. The boundary of two shards lies between the last known hash of one and the first of the next
-//! (`ShardRanges`). A reshard is no special case: the range of a shard never changes, so if a response names another shard than
-//! before, the older one is closed and dropped together with its rate. A hash outside of all known ranges is not limited.
+//! The response names the shard of each accepted record. A shard serves one contiguous range of hashes, so
+//! all hashes between two accepted ones belong to it. The boundary of two shards lies between the last known
+//! hash of one and the first of the next (`ShardRanges`). A reshard is no special case: the range of a shard
+//! never changes, so if a response names another shard than before, the older one is closed and dropped
+//! together with its rate. A hash outside of all known ranges is not limited.
 
 mod ranges;
 
@@ -79,8 +81,8 @@ impl Shards {
         self.ranges.at(hash.0).filter(|_| self.answered[hash.lane()]).map(|known| known.place)
     }
 
-    /// First and last hash around a record that are known to share its fate: its shard's, or those that are unknown between two
-    /// shards.
+    /// First and last hash around a record that are known to share its fate: its shard's, or those that are
+    /// unknown between two shards.
     pub(super) fn around(&self, hash: KeyHash) -> (u64, u64) {
         self.ranges.around(hash.0)
     }
@@ -156,8 +158,8 @@ impl Shards {
         !self.places.is_empty()
     }
 
-    /// The shard of a range of hashes: of several that with a rate in force. Where nothing is known, the nearest one below, because a
-    /// shard is a run of hashes.
+    /// The shard of a range of hashes: of several that with a rate in force. Where nothing is known, the
+    /// nearest one below, because a shard is a run of hashes.
     pub(super) fn of_range(&self, range: (u64, u64)) -> Option<Place> {
         let places = || self.ranges.overlapping(range).map(|known| known.place);
         let limited = places().find(|place| self.is_limited(*place));
@@ -312,9 +314,10 @@ impl Shards {
         self.ranges.add(KnownShard { claim: (first.min(core.0), last.max(core.1)), core, place });
     }
 
-    /// A record was rejected, perhaps again, that no shard is known to serve. One of the shards beside it claims the hash if it is in
-    /// trouble and the other is not, or if both accept nothing at all. A first rejection may be the other shard's first one too: it
-    /// counts only if that shard is not seen in the lane.
+    /// A record was rejected, perhaps again, that no shard is known to serve. One of the shards beside it
+    /// claims the hash if it is in trouble and the other is not, or if both accept nothing at all. A first
+    /// rejection may be the other shard's first one too: it counts only if that shard is not seen in the
+    /// lane.
     pub(super) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
         if self.limited == 0 || self.ranges.at(hash.0).is_some() {
             return;

@@ -1,5 +1,5 @@
-//! Where puts go, by the SDK's own rules: region, FIPS, dual stack, an endpoint of the environment, the account of an ARN or of
-//! the credentials.
+//! Where puts go, by the SDK's own rules: region, FIPS, dual stack, an endpoint of the environment, the
+//! account of an ARN or of the credentials.
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};

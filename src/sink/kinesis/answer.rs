@@ -72,8 +72,8 @@ fn answer(entry: PutEntry<'_>) -> Answer {
     }
 }
 
-/// Reads a response that is an error. The code stands in a header or in the body, with a namespace before it or an address
-/// behind it.
+/// Reads a response that is an error. The code stands in a header or in the body, with a namespace before it
+/// or an address behind it.
 pub(super) fn refusal<'a>(status: u16, headers: &'a HeaderMap, body: &'a [u8]) -> ServiceReply<'a> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let output: ErrorOutput<'_> = serde_json::from_slice(body).unwrap_or_default();

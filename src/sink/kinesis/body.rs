@@ -1,7 +1,7 @@
 //! The body of a `PutRecords` request, written straight from the lent bytes. Pure.
 //!
-//! The SDK copies every record into an entry, and the entries into JSON through a generic serializer. Measured, that is half of
-//! the cost of publishing. The format is fixed by the service (awsJson1.1):
+//! The SDK copies every record into an entry, and the entries into JSON through a generic serializer.
+//! Measured, that is half of the cost of publishing. The format is fixed by the service (awsJson1.1):
 //!
 //! ```json
 //! {"StreamName":"…","StreamARN":"…","Records":[{"Data":"<base64>","PartitionKey":"…"},…]}

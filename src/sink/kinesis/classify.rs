@@ -1,8 +1,8 @@
 //! Maps errors of the service to [`PutError`], with a message and a hint for the operator.
 //!
-//! A message names the operation, the stream and its address, the service's code, text and request id, and the next step.
-//! No error is final: a rejected request is retried, one request at a time, without a deadline. Values that the service quotes are
-//! left out: they may be keys.
+//! A message names the operation, the stream and its address, the service's code, text and request id, and
+//! the next step. No error is final: a rejected request is retried, one request at a time, without a
+//! deadline. Values that the service quotes are left out: they may be keys.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -287,8 +287,8 @@ impl Rejected {
     }
 }
 
-/// Classifies an error by status and code. Records of a failed request (5xx) may have been stored; a 4xx was rejected before that:
-/// permissions, KMS keys, a missing or inactive stream, validation.
+/// Classifies an error by status and code. Records of a failed request (5xx) may have been stored; a 4xx was
+/// rejected before that: permissions, KMS keys, a missing or inactive stream, validation.
 pub(super) fn classify(status: u16, code: &str) -> Rejected {
     if is_throttling(code) || status == 429 {
         Rejected::Throttled
@@ -304,7 +304,8 @@ pub(super) fn classify(status: u16, code: &str) -> Rejected {
     }
 }
 
-/// A message of the service without the values it quotes, which may be keys, and not longer than a line or two.
+/// A message of the service without the values it quotes, which may be keys, and not longer than a line or
+/// two.
 pub(super) fn presentable(message: &str) -> String {
     const LONGEST: usize = 400;
     let parts = message.split_once("Value '").zip(message.rsplit_once("' at '"));
@@ -319,8 +320,8 @@ pub(super) fn presentable(message: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Every error that the service's reference has for `PutRecords`, the errors common to all services, and what stands
-    /// between us and the service.
+    /// Every error that the service's reference has for `PutRecords`, the errors common to all services, and
+    /// what stands between us and the service.
     #[test]
     fn request_errors_are_classified() {
         use Rejected::{Invalid, Missing, Refused, Throttled, Unanswered};

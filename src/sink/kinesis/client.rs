@@ -1,7 +1,7 @@
 //! `PutRecords` over our own connections: signs, sends, reads.
 //!
-//! The SDK spends several hundred microseconds on a request, nearly all of it on work that is the same for each put. It still
-//! resolves addresses and finds credentials, neither of them during a put.
+//! The SDK spends several hundred microseconds on a request, nearly all of it on work that is the same for
+//! each put. It still resolves addresses and finds credentials, neither of them during a put.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

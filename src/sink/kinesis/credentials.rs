@@ -1,10 +1,11 @@
 //! Credentials that requests are signed with, from the AWS environment.
 //!
-//! One task looks them up before they expire, so that a slow or unavailable provider delays no request while the current ones are
-//! valid. There is at most one look-up at a time, and a pause after each that brought nothing new.
+//! One task looks them up before they expire, so that a slow or unavailable provider delays no request while
+//! the current ones are valid. There is at most one look-up at a time, and a pause after each that brought
+//! nothing new.
 //!
-//! The SDK reads profiles and files once and keeps credentials without an expiry. If they were replaced in place, a restart would be
-//! needed; here a rejection by the service starts another look-up.
+//! The SDK reads profiles and files once and keeps credentials without an expiry. If they were replaced in
+//! place, a restart would be needed; here a rejection by the service starts another look-up.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -283,7 +284,8 @@ impl State {
     }
 }
 
-/// How long until credentials are looked up again. Short-lived ones are used for half of their remaining time.
+/// How long until credentials are looked up again. Short-lived ones are used for half of their remaining
+/// time.
 fn renew_in(expiry: Option<SystemTime>, now: SystemTime) -> Duration {
     let Some(expiry) = expiry else { return LOOK_AGAIN };
     let left = expiry.duration_since(now).unwrap_or_default();
@@ -298,7 +300,8 @@ fn is_good(expiry: Option<SystemTime>, now: SystemTime) -> bool {
     expiry.is_none_or(|expiry| expiry > now)
 }
 
-/// The credentials without the blanks and line ends that files and secrets bring; the SDK would panic on them.
+/// The credentials without the blanks and line ends that files and secrets bring; the SDK would panic on
+/// them.
 fn sendable(signer: &Signer) -> Result<Signer, String> {
     let (id, secret) = (signer.access_key_id().trim(), signer.secret_access_key().trim());
     let token = signer.session_token().map(str::trim).filter(|token| !token.is_empty());

@@ -1,7 +1,7 @@
 //! The AWS environment: region, endpoint and variables, checked before anything is sent.
 //!
-//! The SDK puts several of these values into headers and addresses, and panics where they do not fit. So each is checked here,
-//! and an error names where it comes from.
+//! The SDK puts several of these values into headers and addresses, and panics where they do not fit. So each
+//! is checked here, and an error names where it comes from.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -116,7 +116,8 @@ fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, S
         .map_err(|error| format!("endpoint_url of the AWS profile, or AWS_ENDPOINT_URL: {error}"))
 }
 
-/// Checks values that the SDK would put into headers and addresses unchecked. Keys and region are trimmed where they are used.
+/// Checks values that the SDK would put into headers and addresses unchecked. Keys and region are trimmed
+/// where they are used.
 fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), String> {
     const TRIMMED: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",
@@ -155,7 +156,8 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
     Ok(())
 }
 
-/// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the profile in force.
+/// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the
+/// profile in force.
 fn check_files() -> Result<(), String> {
     let home = std::env::home_dir();
     let mut profiles = HashMap::new();

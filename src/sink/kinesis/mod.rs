@@ -1,11 +1,12 @@
 //! Amazon Kinesis behind the trait [`Destination`].
 //!
-//! Puts go through our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections, `answer` reads
-//! the responses. The AWS SDK finds region, credentials and addresses, and makes the few control calls.
+//! Puts go through our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections,
+//! `answer` reads the responses. The AWS SDK finds region, credentials and addresses, and makes the few
+//! control calls.
 //!
-//! Nothing here retries: an uncounted attempt may still be under way when a later one is accepted, and its records would then
-//! appear behind newer events. For the same reason an attempt gets its full time: nothing is sent again before a response can
-//! be expected.
+//! Nothing here retries: an uncounted attempt may still be under way when a later one is accepted, and its
+//! records would then appear behind newer events. For the same reason an attempt gets its full time: nothing
+//! is sent again before a response can be expected.
 //!
 //! `classify` maps every error to a [`PutError`], with the operation, the service's code and a hint.
 
@@ -50,7 +51,8 @@ use self::environment::Environment;
 use super::shards::SHARDS_MAX;
 use super::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
 
-/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); the caller applies it.
+/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); the
+/// caller applies it.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest record of a stream that does not report one.
 const MAX_RECORD_SIZE_DEFAULT: usize = 1 << 20;
@@ -193,7 +195,8 @@ impl Destination for KinesisDestination {
     }
 }
 
-/// The range of an open shard, in the first 64 of 128 bits. A 64-bit hash that contains the boundary belongs to the lower shard.
+/// The range of an open shard, in the first 64 of 128 bits. A 64-bit hash that contains the boundary belongs
+/// to the lower shard.
 fn range(shard: &Shard) -> Option<ShardRange> {
     let open = shard.sequence_number_range.as_ref().is_none_or(|of| of.ending_sequence_number.is_none());
     let hashes = shard.hash_key_range.as_ref().filter(|_| open)?;

@@ -96,7 +96,8 @@ fn bundle(path: &Path) -> Result<(Vec<u8>, RootCertStore), String> {
     if roots.is_empty() { Err(wrong("has no certificate".to_owned())) } else { Ok((bytes, roots)) }
 }
 
-/// The proxy for `https` addresses. `HTTP_PROXY` is not used: services without TLS (metadata services, emulators) are local.
+/// The proxy for `https` addresses. `HTTP_PROXY` is not used: services without TLS (metadata services,
+/// emulators) are local.
 struct ProxySettings {
     /// The variable that names it.
     variable: &'static str,

@@ -1,8 +1,9 @@
 //! HTTP/1.1 connections that are kept for the next request.
 //!
-//! The request that uses a connection drives it. It has no task of its own, so a request costs one wake-up, and dropping the
-//! request's future closes the connection. An idle connection is checked before use. If nothing of a request could be written, it
-//! goes to another connection; otherwise it is never sent again here: an uncounted attempt may arrive behind newer records.
+//! The request that uses a connection drives it. It has no task of its own, so a request costs one wake-up,
+//! and dropping the request's future closes the connection. An idle connection is checked before use. If
+//! nothing of a request could be written, it goes to another connection; otherwise it is never sent again
+//! here: an uncounted attempt may arrive behind newer records.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -24,7 +25,8 @@ use super::connect::{ByteStream, chain};
 
 /// Most connections that are kept: as many requests as may be in flight.
 const IDLE_MAX: usize = 16;
-/// How long a connection is kept. Routers that translate addresses forget one after some minutes, servers close it sooner.
+/// How long a connection is kept. Routers that translate addresses forget one after some minutes, servers
+/// close it sooner.
 const IDLE_FOR: Duration = Duration::from_mins(1);
 
 /// A request that is complete.

@@ -1,9 +1,10 @@
 //! Counts what was received while several readers read the log.
 //!
-//! A single reader counts the records that its watermark passes. With several readers, no watermark passes exactly the frames that
-//! all of them have finished. So the *audit* reads the log once more, behind the last of them. Each frame is counted as received
-//! once: by the main up to where the audit begins, by the audit until the main is the only reader again, then by the main.
-//! Outcomes are counted by the readers that finished the records.
+//! A single reader counts the records that its watermark passes. With several readers, no watermark passes
+//! exactly the frames that all of them have finished. So the *audit* reads the log once more, behind the last
+//! of them. Each frame is counted as received once: by the main up to where the audit begins, by the audit
+//! until the main is the only reader again, then by the main. Outcomes are counted by the readers that
+//! finished the records.
 
 use super::counts::EventCounts;
 use super::types::{Admission, Frame};

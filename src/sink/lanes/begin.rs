@@ -3,7 +3,8 @@
 use crate::position::FrameNo;
 use crate::sink::sections::Section;
 
-/// At the start, lanes that lie a window of frames of this many bytes behind the next better one are detached.
+/// At the start, lanes that lie a window of frames of this many bytes behind the next better one are
+/// detached.
 const START_FRAME: usize = 1024;
 
 /// The least distance in frames between two groups, for windows of so many bytes.
@@ -11,8 +12,8 @@ pub(super) fn least_distance(window_bytes: usize) -> u64 {
     (window_bytes / START_FRAME).max(1) as u64
 }
 
-/// At most `groups_max` groups of sections, those that are furthest first. Sections are divided where the distance between them is
-/// at least `least`; if that is in too many places, where it is largest.
+/// At most `groups_max` groups of sections, those that are furthest first. Sections are divided where the
+/// distance between them is at least `least`; if that is in too many places, where it is largest.
 pub(super) fn groups(
     mut order: Vec<(FrameNo, Section)>,
     least: u64,

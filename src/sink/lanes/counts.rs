@@ -1,9 +1,10 @@
 //! Counts per event type. Names are kept once, so that a record costs a number.
 //!
-//! An outcome is counted when the progress of its lane passes the record. The count is final when the record leaves its window;
-//! until then it is counted as *ahead*, anew with each report. So the counts of a report match its progress. A record that progress had passed before
-//! a reader read it has been counted before. Received events are counted separately, when the watermark passes them: an event that
-//! is not sent is received and nothing else.
+//! An outcome is counted when the progress of its lane passes the record. The count is final when the record
+//! leaves its window; until then it is counted as *ahead*, anew with each report. So the counts of a report
+//! match its progress. A record that progress had passed before a reader read it has been counted before.
+//! Received events are counted separately, when the watermark passes them: an event that is not sent is
+//! received and nothing else.
 //!
 //! Invariants: each outcome is counted once; a name is kept as long as a window has a record of its type.
 
@@ -22,7 +23,8 @@ const IDLE_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TypeId(u32);
 
-/// A finished record that the main has passed while another reader hands its section over: counted once it has.
+/// A finished record that the main has passed while another reader hands its section over: counted once it
+/// has.
 #[derive(Debug)]
 pub(super) struct HandedOver {
     pub(super) hash: KeyHash,
@@ -95,7 +97,8 @@ impl EventCounts {
         self.handed_over.push(record);
     }
 
-    /// The sections of these hashes have been handed over, or, if not `done`, the other reader serves them on.
+    /// The sections of these hashes have been handed over, or, if not `done`, the other reader serves them
+    /// on.
     pub(super) fn end_hand_over(&mut self, is_of: impl Fn(KeyHash) -> bool, done: bool) {
         let mut all = std::mem::take(&mut self.handed_over);
         for one in all.extract_if(.., |one| is_of(one.hash)) {

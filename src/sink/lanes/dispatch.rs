@@ -1,11 +1,11 @@
-//! Decides which records leave, and when: limits, requests in flight, pauses of sections, rates of shards, the gate of the whole
-//! service, and records under suspicion.
+//! Decides which records leave, and when: limits, requests in flight, pauses of sections, rates of shards,
+//! the gate of the whole service, and records under suspicion.
 //!
 //! `fill` makes requests and `settle` takes their results; both work on readers that are lent to them.
 //!
-//! Invariants: requests and bytes in flight stay within their limits; each ticket is counted in and out once; nothing of a
-//! section that pauses leaves, nor more of a shard than its rate allows; while the gate is shut only probes leave; records of catch-up
-//! readers are in at most half of the requests.
+//! Invariants: requests and bytes in flight stay within their limits; each ticket is counted in and out once;
+//! nothing of a section that pauses leaves, nor more of a shard than its rate allows; while the gate is shut
+//! only probes leave; records of catch-up readers are in at most half of the requests.
 
 mod fill;
 mod settle;
@@ -79,19 +79,20 @@ impl Dispatch {
         readers.waiting(self.catch_up_may_send())
     }
 
-    /// Whether records of catch-up readers may leave now: they may be in half of the requests in flight, so that new records find a
-    /// free one.
+    /// Whether records of catch-up readers may leave now: they may be in half of the requests in flight, so
+    /// that new records find a free one.
     fn catch_up_may_send(&self) -> bool {
         self.catch_up_requests < (self.limits.in_flight_requests / 2).max(1)
     }
 
-    /// When [`fill`](Self::fill), which has just returned nothing, may return a request although nothing else happens until
-    /// then, never before `now`; `None` if it would not.
+    /// When [`fill`](Self::fill), which has just returned nothing, may return a request although nothing else
+    /// happens until then, never before `now`; `None` if it would not.
     pub(super) fn wake_at(&self, readers: &Readers, now: Instant) -> Option<Instant> {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
         }
-        // A time that had passed when `fill` was called does not hold the request back; one that has passed since may.
+        // A time that had passed when `fill` was called does not hold the request back; one that has passed
+        // since may.
         let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
         let paced = readers.iter().flat_map(|reader| reader.paced.starts(&self.shards, now));
         let released = self.pauses.next_release().into_iter().chain(paced).filter(since).min();
@@ -149,8 +150,8 @@ impl Dispatch {
         self.quarantine_large_suspects(readers);
     }
 
-    /// A suspect that is known to be too large needs no further evidence: it goes to the dead-letter file. The limit may have
-    /// been read after its request left.
+    /// A suspect that is known to be too large needs no further evidence: it goes to the dead-letter file.
+    /// The limit may have been read after its request left.
     fn quarantine_large_suspects(&mut self, readers: &mut Readers) {
         let limit = self.limits.max_record_size;
         let is_large = |one: &Sent| {
@@ -207,8 +208,8 @@ impl Dispatch {
         of.iter().filter_map(name).max().map(str::to_owned)
     }
 
-    /// Whether something waits for the service that is neither of a key nor of a shard that it rejects anyway. Walks through
-    /// the windows.
+    /// Whether something waits for the service that is neither of a key nor of a shard that it rejects
+    /// anyway. Walks through the windows.
     pub(super) fn waits_for_service(&self, readers: &Readers) -> bool {
         let waits = |reader: &Reader, entry: &Entry| {
             matches!(entry.state, State::Ready | State::Sent | State::Suspect)

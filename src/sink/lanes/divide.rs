@@ -1,12 +1,13 @@
 //! Divides lanes into [sections](crate::sink::sections), in all that is kept for each section.
 //!
-//! A shard boundary need not fall on a 256th of the hash. Hashes that the destination treats differently must be in different
-//! sections. So a lane is divided around a record that was rejected: at the ends of what its shard is known to serve, or of what
-//! is unknown between two shards ([`Shards::around`]). A response that names another boundary divides once more. A record is never
-//! moved from one section to another, so what is known of its section stays true.
+//! A shard boundary need not fall on a 256th of the hash. Hashes that the destination treats differently must
+//! be in different sections. So a lane is divided around a record that was rejected: at the ends of what its
+//! shard is known to serve, or of what is unknown between two shards ([`Shards::around`]). A response that
+//! names another boundary divides once more. A record is never moved from one section to another, so what is
+//! known of its section stays true.
 //!
-//! Invariants: both halves belong to the reader of the whole, are held if it was, have reached what it had reached, pause as
-//! long, and are detached together.
+//! Invariants: both halves belong to the reader of the whole, are held if it was, have reached what it had
+//! reached, pause as long, and are detached together.
 
 use super::detaching::Detaching;
 use super::readers::Readers;

@@ -1,7 +1,8 @@
-//! Counts once what lanes had published beyond the watermark when an earlier build wrote the checkpoint: it counted only what the
-//! watermark had passed.
+//! Counts once what lanes had published beyond the watermark when an earlier build wrote the checkpoint: it
+//! counted only what the watermark had passed.
 //!
-//! The outcome of these records is a guess, as it was in that build: a record that is too large now counts as quarantined.
+//! The outcome of these records is a guess, as it was in that build: a record that is too large now counts as
+//! quarantined.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,18 @@
 //! Decides which sections of the hash get a reader of their own, and when the main serves them again.
 //!
-//! - **Detach**: a reader's window stands, and some sections would gain if others left: the sections that hold its oldest unfinished
-//!   records leave, see [`stuck`]. First they are *held* until nothing of them is in flight. Then a catch-up reader (a new one, or one
-//!   in the same trouble, see `leave`) reads for them from where they stand, and the window gives their records back. Sections can
-//!   leave a catch-up reader in the same way.
-//! - **Hand-over**: a catch-up reader that has read up to the main's window, and that finishes within a second what it reads,
-//!   hands over at the main's head H: it finishes everything up to H, while the main holds what comes after. Then the main
-//!   serves the sections again, and the reader is removed. See `hand_over`.
+//! - **Detach**: a reader's window stands, and some sections would gain if others left: the sections that
+//!   hold its oldest unfinished records leave, see [`stuck`]. First they are *held* until nothing of them is
+//!   in flight. Then a catch-up reader (a new one, or one in the same trouble, see `leave`) reads for them
+//!   from where they stand, and the window gives their records back. Sections can leave a catch-up reader in
+//!   the same way.
+//! - **Hand-over**: a catch-up reader that has read up to the main's window, and that finishes within a
+//!   second what it reads, hands over at the main's head H: it finishes everything up to H, while the main
+//!   holds what comes after. Then the main serves the sections again, and the reader is removed. See
+//!   `hand_over`.
 //!
-//! Invariants: of each section at most one reader sends at any time, and the other side of a change sends nothing before everything
-//! before it is finished; the main always serves a section; sections leave one reader at a time.
+//! Invariants: of each section at most one reader sends at any time, and the other side of a change sends
+//! nothing before everything before it is finished; the main always serves a section; sections leave one
+//! reader at a time.
 
 mod hand_over;
 mod leave;
@@ -33,7 +36,8 @@ use crate::sink::sections::Section;
 
 /// How often readers are looked at.
 const REBALANCE_EVERY: Duration = Duration::from_millis(250);
-/// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any section.
+/// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any
+/// section.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// If more keys have records that fail, none of them is an exception: then the service is the cause.
 const IN_THE_WAY_MAX: usize = 8;
@@ -48,7 +52,8 @@ pub(super) struct Isolation {
 }
 
 impl Isolation {
-    /// Decides who leaves and who comes back, at most four times a second. Whether there are [changes](Self::take_changes).
+    /// Decides who leaves and who comes back, at most four times a second. Whether there are
+    /// [changes](Self::take_changes).
     pub(super) fn rebalance(
         &mut self,
         readers: &mut Readers,
@@ -133,8 +138,8 @@ impl Isolation {
             readers.is_used(reader, stuck::USED),
             !in_the_way.is_empty() || (dispatch.is_gate_open() && dispatch.is_line_free(reader)),
         );
-        // A request that fails as a whole says nothing of a section: the clock stands while nothing can be sent. At the main it begins
-        // anew: what waited there will pass first.
+        // A request that fails as a whole says nothing of a section: the clock stands while nothing can be
+        // sent. At the main it begins anew: what waited there will pass first.
         let (standing, kept) = (used && able, used && (able || catch_up));
         let (watermark, head) = (reader.watermark().frame, reader.window.head());
         let moved = |before: FrameNo| (watermark.0 - before.0) * stuck::QUARTER > reader.window.frames();
@@ -172,8 +177,9 @@ impl Isolation {
         found.filter(|(_, patience)| stood >= *patience).map(|(sections, _)| sections)
     }
 
-    /// The keys of a full window of which nothing can leave but a few records that fail, while the service accepts nothing. Each may
-    /// be the cause, and what would show that is not read yet, because they hold the window. None if something else could leave.
+    /// The keys of a full window of which nothing can leave but a few records that fail, while the service
+    /// accepts nothing. Each may be the cause, and what would show that is not read yet, because they hold
+    /// the window. None if something else could leave.
     fn keys_in_the_way(readers: &Readers, dispatch: &Dispatch, id: ReaderId) -> Vec<KeyHash> {
         let Some(reader) = readers.get(id) else { return Vec::new() };
         let mut keys = Vec::new();

@@ -35,8 +35,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Adds the oldest ready records of a reader, as many as fit; with several readers, only its share. Whether a record did not
-    /// fit.
+    /// Adds the oldest ready records of a reader, as many as fit; with several readers, only its share.
+    /// Whether a record did not fit.
     pub(super) fn take_from(
         &mut self,
         reader: &mut Reader,
@@ -53,7 +53,8 @@ impl Load {
             let strays = rules.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
-                // Since the record became ready, the size limit has fallen, its section was paused, or another shard serves it.
+                // Since the record became ready, the size limit has fallen, its section was paused, or
+                // another shard serves it.
                 reader.unready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);

@@ -1,4 +1,5 @@
-//! The bounded window between the log and the requests: which records may leave, which are in flight, which are finished.
+//! The bounded window between the log and the requests: which records may leave, which are in flight, which
+//! are finished.
 //!
 //! Pure: no I/O, and time is passed in. `pipeline::publish` drives it:
 //!
@@ -7,45 +8,50 @@
 //!                   └──next_dead_letter──▶ dead-letter file ──finish──▶┘
 //! ```
 //!
-//! A *lane* is a 256th of the hash of the partition key. It is divided into *sections* where a shard begins or ends within it. Each
-//! section is served by one *reader*, which reads the log into a *window* of its own:
+//! A *lane* is a 256th of the hash of the partition key. It is divided into *sections* where a shard begins
+//! or ends within it. Each section is served by one *reader*, which reads the log into a *window* of its own:
 //!
 //! ```text
-//!  hash      0 …                                                            … 2^64-1
-//!  shards    |        A         |     B     |                C                      |
-//!  lanes     |   0   |   1   |   2   |   3   |   4   | …                   |  255   |
-//!  sections  |   0   |   1   | 2 |256|   3   |   4   | …                   |  255   |
-//!  owner       main    main   main  2    2      main                         main
+//!  hash      0                                                           2^64
+//!  shards    |         A         |     B     |              C              |
+//!  lanes     |   0   |   1   |   2   |   3   |   4   |   5   |  …  |  255  |
+//!  sections  |   0   |   1   | 2 |256|   3   |   4   |   5   |  …  |  255  |
+//!  reader    |   0   |   0   | 0 | 1 |   1   |   0   |   0   |  …  |   0   |
 //!
-//!  log         … 71 72 73 74 75 76 77 78 79 80 81 82 83 84 85 86 87 88 …   frames, oldest first
-//!  reader 2       [─window──▶ head                                         lags: shard B is throttled
-//!  main                                      [───────window────────▶ head  goes on with the others
-//!                 └ watermark of reader 2     └ watermark of the main
+//!  log       …  71 72 73 74 75 76 77 78 79 80 81 82 83 84 85 86 87 88  …   frames
+//!  reader 1       └── window ──┘                catches up: shard B is slow
+//!  reader 0                               └──── window ────┘   the main: reads what is new
 //! ```
 //!
-//! Each window begins behind its reader's watermark and ends at its head. Here the shards A and B meet within lane 2, so it is divided
-//! into sections 2 and 256, and only what B serves has left the main. Usually the *main* reader is alone. A *catch-up reader*
-//! serves sections that cannot keep up, so that they delay only themselves, until they are back at the main's head.
+//! A window ends on the left at its reader's *watermark* and on the right at its *head*. Here the shards A and B
+//! meet within lane 2, so it is divided into sections 2 and 256, and only what B serves has left the main.
+//! Usually the *main* reader is alone. A *catch-up reader* serves sections that cannot keep up, so that they
+//! delay only themselves, until it has caught up with the main.
 //!
 //! The work is shared between four parts, and [`Lanes`] connects them:
 //!
 //! - `Readers`: the readers, their windows, and which of them serves each section;
-//! - `Dispatch`: which records may leave and when, and what a result says of the service, a shard or a record;
+//! - `Dispatch`: which records may leave and when, and what a result says of the service, a shard or a
+//!   record;
 //! - `Isolation`: which sections leave a reader, and when they come back;
 //! - `EventCounts`: what became of the events, by type.
 //!
-//! PutRecords promises no order, and a partial failure lets later records overtake earlier ones. The rules that need no
-//! promise from the service hold over all readers together:
+//! PutRecords promises no order, and a partial failure lets later records overtake earlier ones. The rules
+//! that need no promise from the service hold over all readers together:
 //!
-//! 1. **At most one record of a key (by its 64-bit hash) is in flight.** Records of a key form a chain. Only the first one
-//!    may be sent or quarantined; the next one becomes ready when the first is finished. A rejected record stays first, so it is
-//!    retried before anything else of its key, while other keys continue. A record may hold several events, which are one link
-//!    then: see `pack`.
-//! 2. **The watermark never passes an unfinished frame**, and a frame is finished when all of its records are.
-//! 3. **Nothing is dropped.** A request without a response, or with the wrong number of results, is sent again.
-//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a reader with a full window reads nothing more.
+//! 1. **At most one record of a key (by its 64-bit hash) is in flight.** Records of a key form a chain. Only
+//!    the first one may be sent or quarantined; the next one becomes ready when the first is finished. A
+//!    rejected record stays first, so it is retried before anything else of its key, while other keys
+//!    continue. A record may hold several events, which are one link then: see `pack`.
+//! 2. **The watermark never passes an unfinished frame**, and a frame is finished when all of its records
+//!    are.
+//! 3. **Nothing is dropped.** A request without a response, or with the wrong number of results, is sent
+//!    again.
+//! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a reader with a full window reads nothing
+//!    more.
 //!
-//! When requests leave is described in [`pacing`](super::pacing), when to retry in [`throttle`](super::throttle).
+//! When requests leave is described in [`pacing`](super::pacing), when to retry in
+//! [`throttle`](super::throttle).
 
 mod audit;
 mod begin;
@@ -139,14 +145,15 @@ impl Lanes {
         self.advance();
     }
 
-    /// The next request, if one should leave now: oldest records first, none of a key or a section that must wait. To be
-    /// called again until it returns none, after every admission and settlement, and at [`wake_at`](Self::wake_at).
+    /// The next request, if one should leave now: oldest records first, none of a key or a section that must
+    /// wait. To be called again until it returns none, after every admission and settlement, and at
+    /// [`wake_at`](Self::wake_at).
     pub fn fill(&mut self, now: Instant) -> Option<Request> {
         self.dispatch.fill(&mut self.readers, now)
     }
 
-    /// Takes the result of a request: accepted records are finished, rejected ones wait for their section, and a request
-    /// without a result for every record is to be sent again as a whole.
+    /// Takes the result of a request: accepted records are finished, rejected ones wait for their section,
+    /// and a request without a result for every record is to be sent again as a whole.
     pub fn settle(
         &mut self,
         ticket: Ticket,
@@ -164,8 +171,8 @@ impl Lanes {
         self.dispatch.next_dead_letter(&mut self.readers, &self.counts)
     }
 
-    /// A record returned by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter file: it will be returned
-    /// again, and its key waits.
+    /// A record returned by [`next_dead_letter`](Self::next_dead_letter) found no room in the dead-letter
+    /// file: it will be returned again, and its key waits.
     pub fn put_back(&mut self, frame: FrameNo, part: u16) {
         self.readers.put_back(frame, part);
     }
@@ -173,15 +180,17 @@ impl Lanes {
     /// A record returned by [`next_dead_letter`](Self::next_dead_letter) is in the dead-letter file.
     ///
     /// # Panics
-    /// If it was not returned: a record that only waits, or is in flight, must not be finished from elsewhere.
+    /// If it was not returned: a record that only waits, or is in flight, must not be finished from
+    /// elsewhere.
     pub fn finish(&mut self, frame: FrameNo, part: u16) {
         self.dispatch.finish(&mut self.readers, frame, part);
         self.advance();
     }
 
-    /// Detaches sections that lag, and hands those back that have caught up. To be called when [`fill`](Self::fill) has just
-    /// returned nothing, so that what is ready then could not be sent; it looks four times a second. Whether there are
-    /// [changes](Self::take_changes), and then perhaps something to read and to send.
+    /// Detaches sections that lag, and hands those back that have caught up. To be called when
+    /// [`fill`](Self::fill) has just returned nothing, so that what is ready then could not be sent; it looks
+    /// four times a second. Whether there are [changes](Self::take_changes), and then perhaps something to
+    /// read and to send.
     pub fn rebalance(&mut self, now: Instant) -> bool {
         self.isolation.rebalance(&mut self.readers, &mut self.dispatch, &mut self.counts, now)
     }
@@ -206,23 +215,26 @@ impl Lanes {
         self.readers.wants(id)
     }
 
-    /// When [`fill`](Self::fill), which has just returned nothing, may return a request although nothing else happens until
-    /// then, never before `now`; `None` if it would not.
+    /// When [`fill`](Self::fill), which has just returned nothing, may return a request although nothing else
+    /// happens until then, never before `now`; `None` if it would not.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         self.dispatch.wake_at(&self.readers, now)
     }
 
-    /// Whether [`fill`](Self::fill) may return a request now, as far as the service is concerned: requests are not paused.
+    /// Whether [`fill`](Self::fill) may return a request now, as far as the service is concerned: requests
+    /// are not paused.
     pub fn could_send(&self, now: Instant) -> bool {
         self.dispatch.pass(now) != Pass::Shut && !self.is_empty()
     }
 
-    /// When the next attempt to send may be made while the service does not respond; `None` if one is in flight.
+    /// When the next attempt to send may be made while the service does not respond; `None` if one is in
+    /// flight.
     pub fn next_attempt(&self) -> Option<Instant> {
         self.dispatch.next_probe()
     }
 
-    /// Bytes of log between the watermarks and the last admitted frames, and what the windows keep about them.
+    /// Bytes of log between the watermarks and the last admitted frames, and what the windows keep about
+    /// them.
     pub fn window_bytes(&self) -> usize {
         self.readers.weight()
     }
@@ -253,18 +265,20 @@ impl Lanes {
     }
 
     /// Counts per event type since this was last called, of records that have left the windows. Together with
-    /// [`counts_ahead`](Self::counts_ahead) they are those of [`progress`](Self::progress), if it is called at the same time.
+    /// [`counts_ahead`](Self::counts_ahead) they are those of [`progress`](Self::progress), if it is called
+    /// at the same time.
     pub fn take_counts(&mut self) -> Vec<(Arc<str>, Totals)> {
         self.counts.take()
     }
 
-    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks through the windows.
+    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks
+    /// through the windows.
     pub fn counts_ahead(&mut self) -> Vec<(Arc<str>, Totals)> {
         self.readers.counts_ahead(&mut self.counts)
     }
 
-    /// Whether the counts that were [taken](Self::take_counts) include records beyond the watermark. If not, they are those of
-    /// the watermark.
+    /// Whether the counts that were [taken](Self::take_counts) include records beyond the watermark. If not,
+    /// they are those of the watermark.
     pub fn is_counted_beyond_watermark(&self) -> bool {
         self.counts.last_frame() > self.watermark().frame
     }
@@ -274,8 +288,8 @@ impl Lanes {
         self.readers.lag()
     }
 
-    /// When the oldest unfinished change of all lanes was committed, microseconds since the Unix epoch; `None` if everything
-    /// that was read is finished.
+    /// When the oldest unfinished change of all lanes was committed, microseconds since the Unix epoch;
+    /// `None` if everything that was read is finished.
     pub fn oldest(&self) -> Option<i64> {
         self.readers.oldest()
     }
@@ -327,8 +341,8 @@ impl Lanes {
         self.dispatch.is_gate_open()
     }
 
-    /// Whether something waits for the service that is neither of a key nor of a shard that it rejects anyway. Walks through
-    /// the windows: meant for twice a second.
+    /// Whether something waits for the service that is neither of a key nor of a shard that it rejects
+    /// anyway. Walks through the windows: meant for twice a second.
     pub fn waits_for_service(&self) -> bool {
         self.dispatch.waits_for_service(&self.readers)
     }

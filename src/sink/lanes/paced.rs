@@ -1,5 +1,5 @@
-//! Ready records whose shard has a rate in force, in one queue for each of these shards: a shard without tokens delays no other
-//! shard. The oldest record that may leave goes first, whichever queue it is in.
+//! Ready records whose shard has a rate in force, in one queue for each of these shards: a shard without
+//! tokens delays no other shard. The oldest record that may leave goes first, whichever queue it is in.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -95,8 +95,8 @@ impl Paced {
         self.due.peek().map(|Reverse(oldest)| *oldest)
     }
 
-    /// The record that [`oldest`](Self::oldest) returned was removed or may not leave; with `more`, the next one of its
-    /// shard may.
+    /// The record that [`oldest`](Self::oldest) returned was removed or may not leave; with `more`, the next
+    /// one of its shard may.
     pub(super) fn next(&mut self, more: bool) {
         let Some(Reverse((_, place))) = self.due.pop() else { return };
         let queue = self.queues.get_mut(place.index()).filter(|_| more);

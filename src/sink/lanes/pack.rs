@@ -1,14 +1,15 @@
 //! Several waiting events of one key leave as one record, line after line (`kinesis.pack = "lines"`).
 //!
-//! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first event is
-//! [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are the ones that follow it in
-//! the chain, without a gap: packing ends before a dead letter, before what does not fit, and before another key of the same
-//! hash. Event counts and progress know events, not records.
+//! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first
+//! event is [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are
+//! the ones that follow it in the chain, without a gap: packing ends before a dead letter, before what does
+//! not fit, and before another key of the same hash. Event counts and progress know events, not records.
 //!
-//! When the same events are sent again, they may be packed differently: alone as a probe, or with events that arrived meanwhile. That
-//! breaks nothing. When a record is sent, everything of its key before its first event is finished, and it holds the next events
-//! of that key in order. So whenever it is stored, and however often, no event appears for the first time before one that precedes
-//! it. The event, its id and its line are the same in every repeat; the record may not be.
+//! When the same events are sent again, they may be packed differently: alone as a probe, or with events that
+//! arrived meanwhile. That breaks nothing. When a record is sent, everything of its key before its first
+//! event is finished, and it holds the next events of that key in order. So whenever it is stored, and
+//! however often, no event appears for the first time before one that precedes it. The event, its id and its
+//! line are the same in every repeat; the record may not be.
 
 use bytes::{Bytes, BytesMut};
 
@@ -28,8 +29,8 @@ pub(super) struct Contents {
 }
 
 impl Reader {
-    /// The record of this event, which is [sent](Self::send), with as many of the events behind it as fit into `room` bytes; and
-    /// its size. A single line is not copied.
+    /// The record of this event, which is [sent](Self::send), with as many of the events behind it as fit
+    /// into `room` bytes; and its size. A single line is not copied.
     pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
         let Some(head) = self.window.entry(first) else { return (None, 0) };
         let (key, line, mut size) = (head.key.clone(), head.line.clone(), head.size());

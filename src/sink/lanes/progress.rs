@@ -1,7 +1,7 @@
 //! What is published beyond the watermark, for the next start.
 //!
-//! The progress of a lane is the last frame up to which all of its records are finished. It says nothing about other lanes, and
-//! nothing beyond the read head unless a checkpoint said so.
+//! The progress of a lane is the last frame up to which all of its records are finished. It says nothing
+//! about other lanes, and nothing beyond the read head unless a checkpoint said so.
 
 use super::finished::{Served, Start};
 use super::reader::Reader;
@@ -12,7 +12,8 @@ use crate::position::{FrameNo, Transaction};
 use crate::sink::lane::PerLane;
 use crate::sink::sections::{PerSection, Section, Sections};
 
-/// Most single records in a checkpoint: about 20 bytes each in its slot of 2 MiB. Records above that are sent again.
+/// Most single records in a checkpoint: about 20 bytes each in its slot of 2 MiB. Records above that are sent
+/// again.
 const ANSWERED_MAX: usize = 40_000;
 
 /// What a checkpoint needs to know.
@@ -56,7 +57,8 @@ impl Origin {
     }
 }
 
-/// What each section has reached in a reader: up to there everything of it is finished, if the reader serves it.
+/// What each section has reached in a reader: up to there everything of it is finished, if the reader serves
+/// it.
 pub(super) fn reached(reader: &Reader) -> PerSection<Served> {
     let mut unfinished = PerSection::all(reader.window.head());
     for entry in reader.window.iter().filter(|entry| !matches!(entry.state, State::Done(_))) {

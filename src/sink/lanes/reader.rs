@@ -1,10 +1,11 @@
 //! One reader: its window on the log, and the state of the records of the sections that it serves.
 //!
-//! Nothing here knows of requests. A record of a section that another reader serves keeps its place in its frame, costs no bytes
-//! and counts as finished here.
+//! Nothing here knows of requests. A record of a section that another reader serves keeps its place in its
+//! frame, costs no bytes and counts as finished here.
 //!
-//! Invariants: of each key only the first unfinished record is ready, in flight or a dead letter; a section that pauses or is held
-//! has no ready record, only parked ones, except those that `fill` has not looked at yet.
+//! Invariants: of each key only the first unfinished record is ready, in flight or a dead letter; a section
+//! that pauses or is held has no ready record, only parked ones, except those that `fill` has not looked at
+//! yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -232,8 +233,8 @@ impl Reader {
         }
     }
 
-    /// Finishes a record that was [in flight](Self::take), and the events packed into it; the next record of its key becomes ready.
-    /// Whether there is one.
+    /// Finishes a record that was [in flight](Self::take), and the events packed into it; the next record of
+    /// its key becomes ready. Whether there is one.
     pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
         self.untake(seq);
         while let Some((hash, next)) = self.window.finish(seq, outcome) {
@@ -253,7 +254,8 @@ impl Reader {
         false
     }
 
-    /// The next record for the dead-letter file; see [`Lanes::next_dead_letter`](super::Lanes::next_dead_letter).
+    /// The next record for the dead-letter file; see
+    /// [`Lanes::next_dead_letter`](super::Lanes::next_dead_letter).
     pub(super) fn next_dead_letter(&mut self, counts: &EventCounts, rules: Rules<'_>) -> Option<DeadLetter> {
         let limit = rules.max_record_size;
         loop {
@@ -284,8 +286,8 @@ impl Reader {
         }
     }
 
-    /// A dead letter behind one that is being quarantined need not wait for it: both go into one file, in the order in which they
-    /// are returned. An event that is only too large waits: it may be sent after all.
+    /// A dead letter behind one that is being quarantined need not wait for it: both go into one file, in the
+    /// order in which they are returned. An event that is only too large waits: it may be sent after all.
     fn next_dead_too(&mut self, seq: u64) {
         let Some(next) = self.window.entry(seq).map(|entry| entry.next).filter(|next| *next != NONE) else {
             return;
@@ -305,7 +307,8 @@ impl Reader {
         self.window.entry(seq).is_some_and(|entry| entry.state == State::Taken).then_some(seq)
     }
 
-    /// The request of a record failed as a whole: it waits among the suspects. With `stored`, an attempt may have stored it.
+    /// The request of a record failed as a whole: it waits among the suspects. With `stored`, an attempt may
+    /// have stored it.
     pub(super) fn suspect(&mut self, seq: u64, stored: Option<&mut Unacknowledged>) {
         self.untake(seq);
         if let Some(stored) = stored {
@@ -387,8 +390,8 @@ impl Reader {
         }
     }
 
-    /// Gives up the records of these sections, those beyond the head too: another reader serves them from now on, and counts
-    /// them. None of them may be in flight.
+    /// Gives up the records of these sections, those beyond the head too: another reader serves them from now
+    /// on, and counts them. None of them may be in flight.
     pub(super) fn give_away(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
         debug_assert!(self.is_idle(sections), "records that are out cannot be given away");
         for seq in self.window.first()..self.window.next_seq() {
@@ -432,8 +435,8 @@ impl Reader {
         (self.parked[upper], self.parked[section]) = parked.into_iter().partition(is_upper);
     }
 
-    /// Whether two sections may become one here: no record that is unfinished, or not read yet, would be treated differently, and no
-    /// record beyond the progress of both was counted before.
+    /// Whether two sections may become one here: no record that is unfinished, or not read yet, would be
+    /// treated differently, and no record beyond the progress of both was counted before.
     pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
         let served = match (self.finished.of(lower), self.finished.of(upper)) {
             (Served::After(one), Served::After(other)) => {

@@ -2,8 +2,9 @@
 //!
 //! Nothing here knows of requests, of time, or why a section changes its reader.
 //!
-//! Invariants: the main is the first reader, and is always there; each section has one owner, which is one of the readers; their
-//! windows together stay within `window_bytes`; while there is more than one reader, the audit counts what was received.
+//! Invariants: the main is the first reader, and is always there; each section has one owner, which is one of
+//! the readers; their windows together stay within `window_bytes`; while there is more than one reader, the
+//! audit counts what was received.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ use crate::position::{FrameNo, Transaction};
 use crate::sink::pacing::Waiting;
 use crate::sink::sections::{PerSection, Section, Sections};
 
-/// The main reader, and three that catch up: each costs a window, and three shards in different trouble at once are rare.
+/// The main reader, and three that catch up: each costs a window, and three shards in different trouble at
+/// once are rare.
 pub(super) const READERS_MAX: usize = 4;
 /// A catch-up reader has this part of the memory: enough log for a second of a shard.
 const CATCH_UP_PART: usize = 8;
@@ -49,7 +51,8 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// The readers of a start: usually the main alone. Sections that are far behind are detached from the beginning.
+    /// The readers of a start: usually the main alone. Sections that are far behind are detached from the
+    /// beginning.
     pub(super) fn new(start: &Start, window_bytes: usize) -> Self {
         let (sections, reached) = start.reached();
         let order = sections.iter().map(|section| (reached[section], section)).collect();
@@ -246,7 +249,8 @@ impl Readers {
         }
     }
 
-    /// The request of these records failed as a whole: they wait among the suspects. With `stored`, it may have stored them.
+    /// The request of these records failed as a whole: they wait among the suspects. With `stored`, it may
+    /// have stored them.
     pub(super) fn suspect(&mut self, sent: &[Sent], stored: bool) {
         for one in sent {
             if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == one.reader) {
@@ -270,8 +274,8 @@ impl Readers {
         }
     }
 
-    /// Divides a section in all that is kept here: both halves belong to the reader of the whole. `None` if it is not divided, see
-    /// [`Sections::divide`].
+    /// Divides a section in all that is kept here: both halves belong to the reader of the whole. `None` if
+    /// it is not divided, see [`Sections::divide`].
     pub(super) fn divide(&mut self, section: Section, from: u64) -> Option<Section> {
         let upper = self.sections.divide(section, from)?;
         self.owner[upper] = self.owner[section];
@@ -314,7 +318,8 @@ impl Readers {
         }
     }
 
-    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks through the windows.
+    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks
+    /// through the windows.
     pub(super) fn counts_ahead(&self, counts: &mut EventCounts) -> Vec<(Arc<str>, Totals)> {
         counts.begin_ahead();
         for reader in &self.all {
@@ -380,8 +385,8 @@ impl Readers {
         Lag { lanes, frames: frames.unwrap_or_default(), oldest: oldest.map(|of| of.time).min() }
     }
 
-    /// When the oldest unfinished change was committed, microseconds since the Unix epoch; `None` if everything that was read is
-    /// finished.
+    /// When the oldest unfinished change was committed, microseconds since the Unix epoch; `None` if
+    /// everything that was read is finished.
     pub(super) fn oldest(&self) -> Option<i64> {
         self.all.iter().filter_map(|reader| reader.window.oldest_transaction()).map(|of| of.time).min()
     }

@@ -1,6 +1,7 @@
 //! The set of records that may be sent, oldest first: one bit for each record of the window.
 //!
-//! Setting, clearing and finding the oldest cost a few instructions, whatever the order in which records become ready.
+//! Setting, clearing and finding the oldest cost a few instructions, whatever the order in which records
+//! become ready.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,8 @@
 //! Keys of which the service has rejected a record since it last accepted one.
 //!
-//! If one key or one shard is rejected for hours, that is not an outage of the stream. It is one only if something is rejected
-//! that was accepted before. Records are forgotten when a section is read again; keys are not.
+//! If one key or one shard is rejected for hours, that is not an outage of the stream. It is one only if
+//! something is rejected that was accepted before. Records are forgotten when a section is read again; keys
+//! are not.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,8 @@ const KEYS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct RefusedKeys {
     keys: BTreeSet<KeyHash>,
-    /// Since the last acceptance a key was rejected that was not known, and whose shard accepted records until then.
+    /// Since the last acceptance a key was rejected that was not known, and whose shard accepted records
+    /// until then.
     news: bool,
 }
 

@@ -1,22 +1,25 @@
 //! Which sections must leave a reader, so that the others continue. Pure.
 //!
-//! A reader **stands** when its window is half full, the line does not delay what may leave, and the watermark has not moved over
-//! a quarter of the window for a second. Half full, because then the other sections do not wait yet: their records fill the second
-//! half meanwhile. Then each section is judged by the records that it had in the window when the window was last seen to move:
+//! A reader **stands** when its window is half full, the line does not delay what may leave, and the
+//! watermark has not moved over a quarter of the window for a second. Half full, because then the other
+//! sections do not wait yet: their records fill the second half meanwhile. Then each section is judged by the
+//! records that it had in the window when the window was last seen to move:
 //!
 //! - **old**: one of them is unfinished, in the oldest quarter. These sections hold the watermark.
-//! - **free**: all of them are finished. These sections would gain, unless they wait for a shard that holds others back.
+//! - **free**: all of them are finished. These sections would gain, unless they wait for a shard that holds
+//!   others back.
 //!
-//! Old sections that wait for their shard (it accepts nothing, or less than arrives) leave if an eighth of all is free: a whole
-//! shard may be in trouble, and one of two shards is half of all. Other old sections have slow keys. They leave if they are the
-//! exception: at most an eighth of all, or no more than those that have finished something beyond them. A backlog in which all
-//! keys are equally slow stays together, and so does a stream that is overloaded as a whole: no section would gain.
+//! Old sections that wait for their shard (it accepts nothing, or less than arrives) leave if an eighth of
+//! all is free: a whole shard may be in trouble, and one of two shards is half of all. Other old sections
+//! have slow keys. They leave if they are the exception: at most an eighth of all, or no more than those that
+//! have finished something beyond them. A backlog in which all keys are equally slow stays together, and so
+//! does a stream that is overloaded as a whole: no section would gain.
 //!
-//! Sections of a catch-up reader come into trouble one by one, and only few wait for them. So sections of which nothing is
-//! accepted leave it if any other section waits, however few, see [`refused_leavers`].
+//! Sections of a catch-up reader come into trouble one by one, and only few wait for them. So sections of
+//! which nothing is accepted leave it if any other section waits, however few, see [`refused_leavers`].
 //!
-//! If nothing was accepted since the start, no section is known to gain. But those that would may be beyond a window that is full
-//! of others' records. So sections leave then too, after half a minute.
+//! If nothing was accepted since the start, no section is known to gain. But those that would may be beyond a
+//! window that is full of others' records. So sections leave then too, after half a minute.
 
 use std::time::Duration;
 
@@ -31,18 +34,21 @@ use crate::sink::shards::{Place, Shards};
 
 /// How long a window must have stood before sections leave: longer than a healthy window needs to pass.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// The same for a catch-up reader: there a section may still pause because of earlier trouble, and no other one waits yet.
+/// The same for a catch-up reader: there a section may still pause because of earlier trouble, and no other
+/// one waits yet.
 pub(super) const AFTER_CATCH_UP: Duration = Duration::from_secs(6);
 /// How often that is doubled at most, where sections are pushed from one reader into the next.
 const PUSHED_MAX: u32 = 5;
-/// The same if nothing was accepted since the start: no section is known to gain, but perhaps one would that is beyond a window
-/// full of others' records.
+/// The same if nothing was accepted since the start: no section is known to gain, but perhaps one would that
+/// is beyond a window full of others' records.
 const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
-/// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or not.
+/// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or
+/// not.
 pub(super) const LATELY: Duration = Duration::from_secs(5);
 /// The part of a window that must be used.
 pub(super) const USED: usize = 2;
-/// The part of a window that the watermark passes in [`STUCK_AFTER`] if no section is stuck; and where the oldest records are.
+/// The part of a window that the watermark passes in [`STUCK_AFTER`] if no section is stuck; and where the
+/// oldest records are.
 pub(super) const QUARTER: u64 = 4;
 /// The part of all sections that must gain, and that slow keys may be.
 const EIGHTH: usize = 8;
@@ -70,8 +76,8 @@ pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> D
     }
 }
 
-/// The sections that should leave a reader that stands. `then` is where its head was when it was last seen to move, and `refused`
-/// says of which sections nothing at all is accepted.
+/// The sections that should leave a reader that stands. `then` is where its head was when it was last seen to
+/// move, and `refused` says of which sections nothing at all is accepted.
 pub(super) fn leavers(
     reader: &Reader,
     (then, now): (FrameNo, Instant),
@@ -91,7 +97,8 @@ pub(super) fn leavers(
         slow.retain(|place| reader.paced.is_waiting(*place) || shards.has_refused(*place, LATELY, now));
         slow
     };
-    // A rejection of a section that has nothing here is old: nothing was sent since that could have been accepted.
+    // A rejection of a section that has nothing here is old: nothing was sent since that could have been
+    // accepted.
     let waits =
         |of: Section| unfinished(of) && refused(of) || place(of).is_some_and(|place| slow.contains(&place));
     let is_free = |of: Section| !unfinished(of) && !waits(of);
@@ -113,9 +120,9 @@ pub(super) fn leavers(
     }
 }
 
-/// The sections that should leave a catch-up reader, where the sections of a shard come into trouble one by one: those of which
-/// nothing is accepted, if any other one has nothing in the window. However few those others are, and whatever shard is still
-/// assumed to serve them, they would wait forever.
+/// The sections that should leave a catch-up reader, where the sections of a shard come into trouble one by
+/// one: those of which nothing is accepted, if any other one has nothing in the window. However few those
+/// others are, and whatever shard is still assumed to serve them, they would wait forever.
 pub(super) fn refused_leavers(
     reader: &Reader,
     then: FrameNo,

@@ -1,17 +1,19 @@
 //! Records whose request failed as a whole, one of which may be the cause.
 //!
-//! Usually the service is the cause. But a single record can fail every request that contains it: a proxy resets the connection,
-//! the line is too slow for it, the service finds it invalid. So the records of a failed request are not mixed with others again:
-//! they leave in requests of their own, each half of the one that failed, until they are accepted or one record is left *alone*.
-//! A failure of such a request says nothing about the service while other requests are answered. A record that is alone waits
-//! longer after each attempt, and blocks only its key.
+//! Usually the service is the cause. But a single record can fail every request that contains it: a proxy
+//! resets the connection, the line is too slow for it, the service finds it invalid. So the records of a
+//! failed request are not mixed with others again: they leave in requests of their own, each half of the one
+//! that failed, until they are accepted or one record is left *alone*. A failure of such a request says
+//! nothing about the service while other requests are answered. A record that is alone waits longer after
+//! each attempt, and blocks only its key.
 //!
-//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone [`PROOFS`] times in a row,
-//! the service accepted others between any two of these, and each time it said that the content is at fault
-//! ([`PutError::Invalid`]). No other error rejects a record, however often it comes back.
+//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone [`PROOFS`]
+//! times in a row, the service accepted others between any two of these, and each time it said that the
+//! content is at fault ([`PutError::Invalid`]). No other error rejects a record, however often it comes back.
 //!
-//! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight hold suspects;
-//! evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read again.
+//! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
+//! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
+//! again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,12 +31,14 @@ use crate::sink::throttle::{Jitter, backoff};
 const PROOFS: u32 = 5;
 /// They are spread over at least this time.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
-/// The same for a record that an attempt without a response may have stored: no such attempt is under way then.
+/// The same for a record that an attempt without a response may have stored: no such attempt is under way
+/// then.
 const PROVEN_AFTER_UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 /// Pauses of a record that is alone.
 const ALONE_FIRST: Duration = Duration::from_millis(100);
 const ALONE_CAP: Duration = Duration::from_secs(30);
-/// If the service has responded within this time before a request left, it is available: the failure is the request's own.
+/// If the service has responded within this time before a request left, it is available: the failure is the
+/// request's own.
 const ANSWERS: Duration = Duration::from_secs(5);
 /// When a group is tried again whose sections must wait.
 const HELD: Duration = Duration::from_millis(100);
@@ -146,8 +150,8 @@ impl Suspects {
         self.groups.push_back(Group { records: vec![record], due });
     }
 
-    /// The next group that may leave. `sort` says of each record whether it leaves now (`Some(true)`), must wait, or is no
-    /// suspect any more (`None`).
+    /// The next group that may leave. `sort` says of each record whether it leaves now (`Some(true)`), must
+    /// wait, or is no suspect any more (`None`).
     pub(super) fn next(
         &mut self,
         now: Instant,
@@ -209,7 +213,8 @@ impl Suspects {
         self.groups.iter().map(|group| group.due).min()
     }
 
-    /// A record has failed alone, in a request that left at `sent`. While the service answers nothing, that says nothing about the record.
+    /// A record has failed alone, in a request that left at `sent`. While the service answers nothing, that
+    /// says nothing about the record.
     pub(super) fn failed_alone(
         &mut self,
         accused: &Accused,

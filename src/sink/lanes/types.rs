@@ -83,7 +83,8 @@ pub struct DeadLetter {
     pub line: Bytes,
 }
 
-/// The service has accepted the records of a key in order and numbered them otherwise, see [`order`](crate::sink::order).
+/// The service has accepted the records of a key in order and numbered them otherwise, see
+/// [`order`](crate::sink::order).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Shard and numbers.
@@ -139,7 +140,8 @@ pub enum Cause {
     Stream,
     /// Nothing: the service answered other requests at the time.
     Record,
-    /// Unclear: the record has failed alone before, but the service has not answered others recently. Only a description shows.
+    /// Unclear: the record has failed alone before, but the service has not answered others recently. Only a
+    /// description shows.
     Unknown,
 }
 
@@ -205,7 +207,7 @@ pub struct Lag {
     pub lanes: usize,
     /// Frames that the others have read beyond the last of them.
     pub frames: u64,
-    /// When their oldest unfinished change was committed, microseconds since the Unix epoch; `None` if nothing of theirs is read
-    /// and unfinished.
+    /// When their oldest unfinished change was committed, microseconds since the Unix epoch; `None` if
+    /// nothing of theirs is read and unfinished.
     pub oldest: Option<i64>,
 }

@@ -1,15 +1,16 @@
 //! Unfinished records that an attempt without a response may have stored.
 //!
-//! Such a record must not become a dead letter only because of its size: it would be in the stream and in the dead-letter file. A
-//! reader knows this of the records in its window; here all of them are known, so that nothing is forgotten when a section is read
-//! again.
+//! Such a record must not become a dead letter only because of its size: it would be in the stream and in the
+//! dead-letter file. A reader knows this of the records in its window; here all of them are known, so that
+//! nothing is forgotten when a section is read again.
 
 use std::collections::HashSet;
 
 use super::suspects::RecordId;
 use crate::position::FrameNo;
 
-/// Most records that are known one by one. There are more only if requests fail again and again while lanes are detached.
+/// Most records that are known one by one. There are more only if requests fail again and again while lanes
+/// are detached.
 const RECORDS_MAX: usize = 1 << 16;
 
 /// See the module.

@@ -18,12 +18,14 @@ pub(super) struct Watch {
     pub(super) not_before: Option<Instant>,
     /// Whether it was made for sections of which nothing is accepted.
     pub(super) refused: bool,
-    /// How often it began again for sections that were pushed out of another catch-up reader: its patience doubles each time.
+    /// How often it began again for sections that were pushed out of another catch-up reader: its patience
+    /// doubles each time.
     pub(super) pushed: u32,
 }
 
 impl Watch {
-    /// The observations of a reader that begins again further back; `pushed`: for sections of another catch-up reader.
+    /// The observations of a reader that begins again further back; `pushed`: for sections of another
+    /// catch-up reader.
     pub(super) fn again(self, pushed: bool) -> Self {
         Self { full: None, pace: None, pushed: self.pushed + u32::from(pushed), ..self }
     }

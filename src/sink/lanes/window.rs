@@ -1,7 +1,8 @@
-//! The records between the watermark and the read head, in log order: a ring of frames beside a ring of records.
+//! The records between the watermark and the read head, in log order: a ring of frames beside a ring of
+//! records.
 //!
-//! Invariants: frames are numbered without gaps; a record's number is its place in the ring; what the watermark has passed is
-//! removed from both; a finished record holds no bytes.
+//! Invariants: frames are numbered without gaps; a record's number is its place in the ring; what the
+//! watermark has passed is removed from both; a finished record holds no bytes.
 
 use std::collections::VecDeque;
 
@@ -53,8 +54,8 @@ pub(super) struct Entry {
     pub(super) event_type: TypeId,
     pub(super) kind: RecordKind,
     pub(super) state: State,
-    /// Whether an attempt without a response may have stored it: then its size alone does not make it a dead letter, because
-    /// it would be in both places.
+    /// Whether an attempt without a response may have stored it: then its size alone does not make it a dead
+    /// letter, because it would be in both places.
     pub(super) unacknowledged: bool,
     /// Whether the service has rejected it, for throughput or because of an internal failure.
     pub(super) refused: bool,
@@ -215,7 +216,8 @@ impl Window {
         (u32::from(part) < slot.records).then(|| slot.first + u64::from(part))
     }
 
-    /// Marks a record as finished and drops its bytes. Returns its key, and the number of the next record of that key.
+    /// Marks a record as finished and drops its bytes. Returns its key, and the number of the next record of
+    /// that key.
     pub(super) fn finish(&mut self, seq: u64, outcome: Outcome) -> Option<(KeyHash, u64)> {
         let entry = self.entry_mut(seq)?;
         entry.state = State::Done(outcome);
@@ -227,7 +229,8 @@ impl Window {
         Some((hash, next))
     }
 
-    /// Moves the watermark over the finished frames at its end of the window; `passed` gets each record that leaves.
+    /// Moves the watermark over the finished frames at its end of the window; `passed` gets each record that
+    /// leaves.
     pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         while let Some(slot) = self.frames.pop_front_if(|slot| slot.unfinished == 0) {
             for mut entry in self.entries.drain(..slot.records as usize) {

@@ -1,8 +1,9 @@
 //! Which hashes a shard serves: one range for each shard, none overlapping another. Pure.
 //!
-//! A shard serves one contiguous range, so it serves every hash between two that it has accepted: its *core*. The hashes between the
-//! cores of two shards are unknown: the boundary is somewhere there. A shard in trouble may *claim* hashes there that were rejected,
-//! and those between: the claim ends as soon as another shard accepts one of them.
+//! A shard serves one contiguous range, so it serves every hash between two that it has accepted: its *core*.
+//! The hashes between the cores of two shards are unknown: the boundary is somewhere there. A shard in
+//! trouble may *claim* hashes there that were rejected, and those between: the claim ends as soon as another
+//! shard accepts one of them.
 
 /// A shard's place; used again when it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +90,8 @@ impl ShardRanges {
         }
     }
 
-    /// Shards that overlap these hashes claim nothing any more beyond what they take; so many on both sides neither. Gives those that did.
+    /// Shards that overlap these hashes claim nothing any more beyond what they take; so many on both sides
+    /// neither. Gives those that did.
     pub(super) fn retract(&mut self, (first, last): (u64, u64), beside: usize) -> Vec<Place> {
         let from = self.0.partition_point(|known| known.claim.1 < first).saturating_sub(beside);
         let to = self.0.partition_point(|known| known.claim.0 <= last);

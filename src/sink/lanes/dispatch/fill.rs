@@ -46,8 +46,8 @@ impl Dispatch {
         }
     }
 
-    /// Takes from each reader its share, then from each what still fits. Each reader is first in its turn, so that a record that
-    /// needs all the room gets it.
+    /// Takes from each reader its share, then from each what still fits. Each reader is first in its turn, so
+    /// that a record that needs all the room gets it.
     fn load(&mut self, load: &mut Load, readers: &mut Readers, now: Instant) {
         let catch_up_may_send = self.catch_up_may_send();
         let mut order = readers.in_turn(|reader: &Reader| {

@@ -224,8 +224,8 @@ impl Dispatch {
         }
     }
 
-    /// Whether the request holds only one record, and that one has failed alone before while others were answered: then its failure
-    /// is no news of the service.
+    /// Whether the request holds only one record, and that one has failed alone before while others were
+    /// answered: then its failure is no news of the service.
     fn is_accused(&self, readers: &Readers, ticket: &Ticket) -> bool {
         let [one] = ticket.sent.as_slice() else { return false };
         let entry = readers.entry(one);

@@ -1,7 +1,8 @@
 //! A catch-up reader that has caught up hands its sections over to the main.
 //!
-//! It hands over at a frame, the main's head at that moment: it finishes everything up to there, and the main holds what comes
-//! after until then. If that takes too long, or fills the main's window, the hand-over is called off and tried again later.
+//! It hands over at a frame, the main's head at that moment: it finishes everything up to there, and the main
+//! holds what comes after until then. If that takes too long, or fills the main's window, the hand-over is
+//! called off and tried again later.
 
 use std::time::Duration;
 

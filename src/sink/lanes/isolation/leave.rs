@@ -1,12 +1,13 @@
 //! Sections on their way out of a reader, and who reads for them from then on.
 //!
-//! A reader that has not read beyond where they stand just reads for them too. One that has, in the same trouble and only by its
-//! window, *begins again* where they stand: the sections of one shard come into trouble one by one, and would otherwise take all
-//! readers there may be. Where there cannot be another reader, any one begins again, preferably one that makes no progress: some
-//! sections must wait behind those of which nothing is accepted, but not the ones that have waited for them so far.
+//! A reader that has not read beyond where they stand just reads for them too. One that has, in the same
+//! trouble and only by its window, *begins again* where they stand: the sections of one shard come into
+//! trouble one by one, and would otherwise take all readers there may be. Where there cannot be another
+//! reader, any one begins again, preferably one that makes no progress: some sections must wait behind those
+//! of which nothing is accepted, but not the ones that have waited for them so far.
 //!
-//! Invariants: a reader begins again only when nothing of it is in flight, and never below the lowest of all readers; what its sections
-//! have finished stays finished.
+//! Invariants: a reader begins again only when nothing of it is in flight, and never below the lowest of all
+//! readers; what its sections have finished stays finished.
 
 use std::cmp::Reverse;
 
@@ -94,7 +95,8 @@ fn stay(readers: &mut Readers, rules: Rules<'_>, id: ReaderId, sections: &[Secti
     }
 }
 
-/// Another reader serves these sections of a reader from now on, from `base`. How many frames the main has read beyond that.
+/// Another reader serves these sections of a reader from now on, from `base`. How many frames the main has
+/// read beyond that.
 fn hand_to(
     readers: &mut Readers,
     counts: &mut EventCounts,
@@ -141,8 +143,8 @@ fn room_for(
         return Some(Room::In(reader.id));
     }
     let around = |reader: &Reader| reader.watermark().frame <= base;
-    // From the main or a mixed reader into one of refused sections, and not back. Between others only where somebody gains for sure:
-    // those in trouble would only push each other about.
+    // From the main or a mixed reader into one of refused sections, and not back. Between others only where
+    // somebody gains for sure: those in trouble would only push each other about.
     let source = readers.get(from)?;
     let sure = from == ReaderId::MAIN || works(source, sections);
     let may_wait = |reader: &Reader| {
@@ -169,8 +171,8 @@ fn room_for(
     Some(Room::In(id))
 }
 
-/// A reader of which nothing is in flight reads once more, from `base` or where its own sections stand; perhaps for sections that
-/// were pushed out of another catch-up reader. Returns its new id.
+/// A reader of which nothing is in flight reads once more, from `base` or where its own sections stand;
+/// perhaps for sections that were pushed out of another catch-up reader. Returns its new id.
 fn begin_again(
     readers: &mut Readers,
     counts: &mut EventCounts,
@@ -200,7 +202,8 @@ fn begin_again(
     Some(again)
 }
 
-/// Whether a section of this reader, other than these, has finished something that the watermark has not passed.
+/// Whether a section of this reader, other than these, has finished something that the watermark has not
+/// passed.
 fn works(reader: &Reader, except: &[Section]) -> bool {
     reader.window.iter().any(|entry| {
         let section = entry.section;

@@ -1,8 +1,9 @@
 //! Where sections should be divided before any of them is detached, and when they become one again.
 //!
-//! Before sections leave because of a slow shard, the lanes at both of its ends are divided: what is beside it must not leave with
-//! it. A key of which a record fails alone is a section of its own, too: it delays no other key, whatever becomes of the record.
-//! Neighbours become one when their readers, progress and pauses are alike, and no rate is in force for either.
+//! Before sections leave because of a slow shard, the lanes at both of its ends are divided: what is beside
+//! it must not leave with it. A key of which a record fails alone is a section of its own, too: it delays no
+//! other key, whatever becomes of the record. Neighbours become one when their readers, progress and pauses
+//! are alike, and no rate is in force for either.
 
 use tokio::time::Instant;
 
@@ -65,8 +66,8 @@ impl Isolation {
     }
 }
 
-/// Where a section lies beside what a shard is known to serve, and is rejected, it gets no larger than from the first to the last
-/// hash that was rejected. What is beside them may be of the other shard, and is tried.
+/// Where a section lies beside what a shard is known to serve, and is rejected, it gets no larger than from
+/// the first to the last hash that was rejected. What is beside them may be of the other shard, and is tried.
 fn separate_rejected(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderId) {
     let between = |section: &Section| {
         dispatch.is_refused(&readers.sections, *section)
@@ -86,7 +87,8 @@ fn separate_rejected(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderI
     }
 }
 
-/// Whether the section lies between what two shards are known to serve, and reaches into a lane of one of them or the next one.
+/// Whether the section lies between what two shards are known to serve, and reaches into a lane of one of
+/// them or the next one.
 fn is_between_shards(readers: &Readers, shards: &Shards, section: Section) -> bool {
     let range = readers.sections.range(section);
     if shards.is_known(range) {
