@@ -443,7 +443,7 @@ fn walk_with_refused_keys(seed: u64) {
     let mut walk = Walk::new(seed);
     walk.rate = 20;
     walk.run(2);
-    for nth in 0..1 + walk.random.below(3) {
+    for nth in 0..=walk.random.below(3) {
         let at = walk.random.below(walk.log.len() as u64);
         walk.refused.insert(walk.log[usize::try_from(at).unwrap()]);
         println!("refused key {nth}: the one of frame {}", at + 1);
