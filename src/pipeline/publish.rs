@@ -3,6 +3,7 @@
 //! It never decodes a change, and no error of the service ends it: rejected and unacknowledged records are retried without
 //! limit, each key in order. Its only state is the window; everything else is in the ledger.
 
+mod access_watch;
 mod former_counts;
 mod publish_log;
 mod readers;
@@ -27,6 +28,7 @@ use crate::failure::{Failure, Problem};
 use crate::identity::StreamIdentity;
 use crate::pipeline::dead_letter::quarantine::{Fate, Report};
 use crate::pipeline::dead_letter::{Quarantine, Verdict};
+use crate::pipeline::publish::access_watch::AccessWatch;
 use crate::pipeline::publish::publish_log::{PublishLog, ranges};
 use crate::pipeline::publish::readers::LogReaders;
 use crate::pipeline::publish::shard_watch::ShardWatch;
@@ -114,6 +116,7 @@ impl<P: Destination> Publish<P> {
             publish_log: PublishLog::default(),
             quarantine_after: None,
             stream: StreamWatch::new(facts, self.status.clone()),
+            access: AccessWatch::new(),
             loop_: self,
         };
         attempt.run().await
@@ -205,6 +208,7 @@ struct Attempt<'a, P> {
     /// The dead-letter file had no room: it is tried again at this time.
     quarantine_after: Option<Instant>,
     stream: StreamWatch,
+    access: AccessWatch,
 }
 
 impl<P: Destination> Attempt<'_, P> {
@@ -213,6 +217,7 @@ impl<P: Destination> Attempt<'_, P> {
         let mut phase = self.loop_.phase.clone();
         let mut describing = FuturesUnordered::new();
         let (mut listing, mut shards) = (FuturesUnordered::new(), ShardWatch::new());
+        let mut asking = FuturesUnordered::new();
         loop {
             self.decide();
             let mut more = false;
@@ -230,10 +235,14 @@ impl<P: Destination> Attempt<'_, P> {
             if listing.is_empty() && shards.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
                 listing.push(self.loop_.publisher.shards());
             }
+            if asking.is_empty() && self.access.is_due() {
+                asking.push(self.loop_.publisher.may_put());
+            }
             while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
                 meters::sent(request.records.len());
+                self.access.sent();
                 let answer = self.loop_.publisher.put(request.records);
                 out.push(in_time(request.ticket, request.timeout, answer));
             }
@@ -253,7 +262,8 @@ impl<P: Destination> Attempt<'_, P> {
                 Some(described) = describing.next(), if !describing.is_empty() => self.described(described)?,
                 // PRIORITY 2: responses, which free space in the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
-                // Nothing waits for it.
+                // Nothing waits for these two.
+                Some(asked) = asking.next(), if !asking.is_empty() => self.asked(asked),
                 Some(listed) = listing.next(), if !listing.is_empty() => shards.asked(listed, &mut self.lanes),
                 // Records that are in the dead-letter file no longer block their keys.
                 report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
@@ -379,6 +389,13 @@ impl<P: Destination> Attempt<'_, P> {
                 part.refused = Some(reason.clone());
             }
         });
+    }
+
+    /// Handles the response to whether records may be sent.
+    fn asked(&mut self, result: Result<(), PutError>) {
+        if let Some(denied) = self.access.asked(result, self.stream.name()) {
+            self.stream.denied(denied);
+        }
     }
 
     /// Handles a description: whether the stream is still the same one, and its limits.

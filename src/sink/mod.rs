@@ -137,6 +137,11 @@ pub trait Destination {
     /// Reads the stream's settings.
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
 
+    /// Asks whether records may be sent, and sends none. Also `Ok` where that cannot be told without sending one.
+    fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {
+        std::future::ready(Ok(()))
+    }
+
     /// Reads the ranges of the open shards; none if the destination does not report them. Publishing does not wait for it.
     fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
         std::future::ready(Ok(Vec::new()))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::failure::Problem;
 use crate::sink::lanes::Lanes;
 use crate::sink::{PutError, ShardRange};
 
@@ -41,8 +42,11 @@ impl ShardWatch {
             Err(error) => {
                 self.not_before = now + AGAIN;
                 if !std::mem::replace(&mut self.failed, true) {
+                    let problem = Problem::from(error);
                     tracing::info!(
-                        event = "shards_not_listed", %error,
+                        event = "shards_not_listed",
+                        error = problem.primary(),
+                        hint = problem.hint(),
                         "cannot list shards; learning their ranges from responses"
                     );
                 }

@@ -149,6 +149,12 @@ impl StreamWatch {
         self.say_whether_available();
     }
 
+    /// Without a request that has records: why they are denied, or that they no longer are.
+    pub(super) fn denied(&mut self, problem: Option<Problem>) {
+        self.refused = problem;
+        self.say_whether_available();
+    }
+
     /// The stream was described, and is ours; or could not be.
     pub(super) fn described(&mut self, result: Result<StreamFacts, PutError>) {
         self.state.described(&result, Instant::now());

@@ -68,6 +68,21 @@ fn signed_path(path: &str) -> String {
     if segments.is_empty() { "/".to_owned() } else { format!("/{}/", segments.join("/")) }
 }
 
+/// Whether an address is one of AWS's, such as that of a VPC endpoint.
+pub(super) fn is_aws(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|end| host.ends_with(end))
+}
+
+/// The ARN of a stream in whatever account, as a policy names it.
+pub(super) fn resource(region: &str, stream: &str) -> String {
+    let partition = [("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")];
+    let partition =
+        partition.iter().find(|(start, _)| region.starts_with(start)).map_or("aws", |(_, name)| name);
+    format!("arn:{partition}:kinesis:{region}:*:stream/{stream}")
+}
+
 /// Inputs of the rules, except the account of the credentials.
 #[derive(Debug)]
 pub(super) struct AddressRules {
@@ -121,6 +136,20 @@ mod tests {
     use super::*;
 
     const ARN: &str = "arn:aws:kinesis:eu-central-1:123456789012:stream/lab";
+
+    #[test]
+    fn endpoint_of_aws_is_told_from_its_substitutes() {
+        for (endpoint, expected) in [
+            ("https://vpce-1.kinesis.eu-central-1.vpce.amazonaws.com", true),
+            ("https://kinesis.cn-north-1.amazonaws.com.cn:443/", true),
+            ("https://kinesis.eu-central-1.api.aws/x", true),
+            ("http://127.0.0.1:4566", false),
+            ("http://kinesis.eu-central-1.amazonaws.com.localhost.localstack.cloud:4566", false),
+            ("http://[::1]:4566", false),
+        ] {
+            assert_eq!(is_aws(endpoint), expected, "{endpoint}");
+        }
+    }
 
     fn rules(region: &str) -> AddressRules {
         AddressRules {

@@ -36,12 +36,7 @@ pub(super) struct Target<'a> {
 pub(super) fn put_records(target: Target<'_>, records: &[Outgoing]) -> Result<Vec<u8>, NotUtf8> {
     let sizes = records.iter().map(|record| record.data.len().div_ceil(3) * 4 + record.key.len() + AROUND);
     let mut body = Vec::with_capacity(sizes.sum::<usize>() + 256);
-    body.extend_from_slice(b"{\"StreamName\":");
-    json::write_string(&mut body, target.name);
-    if let Some(arn) = target.arn {
-        body.extend_from_slice(b",\"StreamARN\":");
-        json::write_string(&mut body, arn);
-    }
+    write_target(&mut body, target);
     body.extend_from_slice(b",\"Records\":[");
     for (nth, record) in records.iter().enumerate() {
         body.extend_from_slice(if nth == 0 { b"{\"Data\":\"" } else { b",{\"Data\":\"" });
@@ -52,6 +47,33 @@ pub(super) fn put_records(target: Target<'_>, records: &[Outgoing]) -> Result<Ve
     }
     body.extend_from_slice(b"]}");
     Ok(body)
+}
+
+/// A hash key that no shard has: it has as many digits as the highest one, 2^128 - 1, and is higher.
+const NO_HASH_KEY: &str = "999999999999999999999999999999999999999";
+
+/// Writes the body of a request that stores nothing. With a record the service checks everything that it checks of a put; even
+/// if it did not know `DryRun`, it would refuse that record, because no shard has its hash.
+pub(super) fn dry_run(target: Target<'_>, has_record: bool) -> Vec<u8> {
+    let mut body = Vec::with_capacity(512);
+    write_target(&mut body, target);
+    body.extend_from_slice(b",\"DryRun\":true,\"Records\":[");
+    if has_record {
+        let record =
+            format!("{{\"Data\":\"Cg==\",\"PartitionKey\":\"-\",\"ExplicitHashKey\":\"{NO_HASH_KEY}\"}}");
+        body.extend_from_slice(record.as_bytes());
+    }
+    body.extend_from_slice(b"]}");
+    body
+}
+
+fn write_target(body: &mut Vec<u8>, target: Target<'_>) {
+    body.extend_from_slice(b"{\"StreamName\":");
+    json::write_string(body, target.name);
+    if let Some(arn) = target.arn {
+        body.extend_from_slice(b",\"StreamARN\":");
+        json::write_string(body, arn);
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +105,21 @@ mod tests {
                     (data.as_slice(), read["PartitionKey"].as_str().unwrap().as_bytes()),
                     (&*lent.data, &*lent.key)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn dry_run_has_no_record_that_could_be_stored() {
+        for has_record in [false, true] {
+            let body = dry_run(Target { name: "lab", arn: Some("arn") }, has_record);
+            let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((&read["DryRun"], &read["StreamARN"]), (&true.into(), &"arn".into()));
+            let records = read["Records"].as_array().unwrap();
+            assert_eq!(records.len(), usize::from(has_record));
+            for record in records {
+                let hash = record["ExplicitHashKey"].as_str().unwrap();
+                assert!(hash.parse::<u128>().is_err() && hash.len() == u128::MAX.to_string().len(), "{hash}");
             }
         }
     }

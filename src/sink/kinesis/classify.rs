@@ -40,6 +40,8 @@ pub(super) struct Tried {
     pub operation: &'static str,
     /// The stream and its address.
     pub place: Arc<str>,
+    /// The stream, as a policy names it.
+    pub resource: Arc<str>,
     /// The credentials that sign it: discarded if the service rejects them.
     pub credentials: Credentials,
     /// The time that it is signed with: corrected if the service rejects it.
@@ -120,7 +122,11 @@ impl Tried {
             self.credentials.distrust();
         }
         let said = format!("{code}: {} (HTTP {status}{id})", message.trim_end_matches('.'));
-        classify(status, code).with(self.text(&said, &next_step(code, self.operation)))
+        let next = match code {
+            "AccessDeniedException" => how_to_allow(self.operation, &self.resource, &message),
+            code => next_step(code).to_owned(),
+        };
+        classify(status, code).with(self.text(&said, &next))
     }
 
     /// The response has no error, and cannot be read.
@@ -176,13 +182,8 @@ fn of_sdk<'a>(meta: &'a ErrorMetadata, raw: &'a HttpResponse) -> ServiceReply<'a
 }
 
 /// The hint for the operator.
-fn next_step(code: &str, operation: &str) -> String {
-    let text = match code {
-        "AccessDeniedException" => {
-            return format!(
-                "Allow kinesis:{operation} on the stream to these credentials. No restart is needed."
-            );
-        }
+fn next_step(code: &str) -> &'static str {
+    match code {
         "ResourceNotFoundException" => {
             "Check kinesis.stream, kinesis.region and the AWS account. If the stream was deleted, nothing is sent until one of this \
              name exists; a recreated stream is refused."
@@ -214,8 +215,26 @@ fn next_step(code: &str, operation: &str) -> String {
              with this line."
         }
         _ => "",
-    };
-    text.to_owned()
+    }
+}
+
+/// The statement that a policy lacks, or has too much. The service names the exact resource.
+fn how_to_allow(operation: &str, resource: &str, message: &str) -> String {
+    let named = message.split_once("on resource: ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let resource = named.filter(|name| name.starts_with("arn:")).unwrap_or(resource);
+    let action = format!("kinesis:{operation}");
+    if message.contains("explicit deny") {
+        return format!("Remove the statement that denies {action} on {resource}. No restart is needed.");
+    }
+    let statement = serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource});
+    format!(
+        "Allow {action} on the stream to these credentials: add {statement} to their policy. No restart is needed."
+    )
+}
+
+/// The service's codes that mean "not with the rights of these credentials", the stream's key included.
+pub(super) fn is_about_rights(code: &str) -> bool {
+    code.starts_with("AccessDenied") || (code.starts_with("KMS") && !is_throttling(code))
 }
 
 fn is_about_the_clock(code: &str) -> bool {
@@ -402,7 +421,6 @@ mod tests {
     #[test]
     fn actionable_rejection_has_a_hint() {
         for (code, word) in [
-            ("AccessDeniedException", "kinesis:PutRecords"),
             ("ResourceNotFoundException", "kinesis.stream"),
             ("KMSAccessDeniedException", "kms:GenerateDataKey"),
             ("KMSDisabledException", "Enable"),
@@ -416,8 +434,33 @@ mod tests {
             ("RequestExpired", "clock"),
             ("ValidationException", "largest record"),
         ] {
-            assert!(next_step(code, "PutRecords").contains(word), "{code}");
+            assert!(next_step(code).contains(word), "{code}");
         }
-        assert_eq!(next_step("InternalFailure", "PutRecords"), "");
+        assert_eq!(next_step("InternalFailure"), "");
+    }
+
+    #[test]
+    fn missing_right_is_named_as_a_statement() {
+        let (any, exact) =
+            ("arn:aws:kinesis:eu-central-1:*:stream/lab", "arn:aws:kinesis:eu-central-1:1:stream/lab");
+        let said = format!(
+            "User: arn:aws:iam::1:user/f is not authorized to perform: kinesis:PutRecords on resource: {exact}"
+        );
+        for (message, resource) in
+            [("", any), ("on resource: *", any), (&*format!("{said} because no policy"), exact)]
+        {
+            let hint = how_to_allow("PutRecords", any, message);
+            let statement = &hint[hint.find('{').unwrap()..=hint.find('}').unwrap()];
+            let statement: serde_json::Value = serde_json::from_str(statement).unwrap();
+            let expected =
+                serde_json::json!({"Effect": "Allow", "Action": "kinesis:PutRecords", "Resource": resource});
+            assert_eq!(statement, expected);
+        }
+        let denied = how_to_allow(
+            "PutRecords",
+            any,
+            &format!("{said} with an explicit deny in a service control policy"),
+        );
+        assert!(denied.starts_with("Remove") && denied.contains(exact), "{denied}");
     }
 }

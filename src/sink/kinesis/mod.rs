@@ -80,6 +80,10 @@ pub struct KinesisDestination {
     stream: Stream,
     /// For messages: name or ARN, and where.
     place: Arc<str>,
+    /// For policies: the stream's ARN, with `*` for an unknown account.
+    resource: Arc<str>,
+    /// Whether requests go to AWS. What stands in for it may not know dry runs.
+    is_aws: bool,
 }
 
 impl KinesisDestination {
@@ -108,6 +112,8 @@ impl KinesisDestination {
             Some(endpoint) => format!("{} at {endpoint}", settings.stream),
             None => format!("{} in {region}", settings.stream),
         };
+        let resource = stream.arn.clone().unwrap_or_else(|| address::resource(region.as_ref(), &stream.name));
+        let is_aws = endpoint.as_deref().is_none_or(address::is_aws);
         let client = Client::from_conf(config.build());
         let puts = PutClient::new(PutClientParts {
             credentials,
@@ -117,13 +123,15 @@ impl KinesisDestination {
             app: shared.app_name().map(ToString::to_string),
             dialer: Dialer::new(network),
         });
-        Ok(Self { client, puts: Arc::new(puts), stream, place: place.into() })
+        let (place, resource) = (place.into(), resource.into());
+        Ok(Self { client, puts: Arc::new(puts), stream, place, resource, is_aws })
     }
 
     fn tried(&self, operation: &'static str) -> Tried {
         Tried {
             operation,
             place: Arc::clone(&self.place),
+            resource: Arc::clone(&self.resource),
             credentials: self.puts.credentials.clone(),
             clock: self.puts.clock.clone(),
         }
@@ -183,6 +191,23 @@ impl Destination for KinesisDestination {
                 Some(summary) => Ok(facts(&summary)),
                 None => Err(tried.empty()),
             }
+        }
+    }
+
+    fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {
+        let Stream { name, arn } = &self.stream;
+        // Another implementation might store the record.
+        let body = body::dry_run(Target { name, arn: arn.as_deref() }, self.is_aws);
+        let (puts, tried) = (Arc::clone(&self.puts), self.tried("PutRecords"));
+        async move {
+            let Ok(Ok((parts, body))) = timeout(DESCRIBE_TIMEOUT, puts.put_records(body.into())).await else {
+                return Ok(());
+            };
+            let reply = answer::refusal(parts.status.as_u16(), &parts.headers, &body);
+            if parts.status.is_success() || !reply.code.as_deref().is_some_and(classify::is_about_rights) {
+                return Ok(());
+            }
+            Err(tried.rejected(&reply))
         }
     }
 

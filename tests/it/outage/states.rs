@@ -103,6 +103,34 @@ fn transient_stream_state_is_waited_for_with_hint() {
     finish(flow);
 }
 
+/// Nothing has to happen in the database for a missing right to be found, and for its grant to be noticed.
+#[test]
+fn put_denied_is_reported_before_first_event() {
+    let mut flow = Flow::prepare(seed(), |_| {});
+    flow.stub.set(error("AccessDeniedException", "PutRecords")).unwrap();
+    flow.start();
+    let line = flow.daemon.wait_for_event_with(0, "put_denied", "AccessDeniedException");
+    for text in
+        ["WARN", "PutRecords on the stream lab-events", "Effect", "kinesis:PutRecords", ":stream/lab-events"]
+    {
+        assert!(line.contains(text), "not said: {text:?}\n{line}");
+    }
+    let not_ready = eventually("it is not ready", SOON, || flow.daemon.ready().err());
+    assert!(not_ready.contains("Allow kinesis:PutRecords"), "{not_ready}");
+    assert_eq!(flow.daemon.metric("forebay_kinesis_available"), Some(0.0));
+    flow.stub.heal();
+    flow.daemon.wait_for_event("put_allowed");
+    flow.wait_until_ready();
+    assert_eq!(flow.stub.stats().records, 0, "asking stores nothing");
+    // A denial that events find first is cleared by events.
+    flow.stub.set(error("AccessDeniedException", "PutRecords")).unwrap();
+    flow.mark();
+    flow.daemon.wait_for_event_with(0, "records_retried", "AccessDeniedException");
+    flow.stub.heal();
+    flow.wait_until_ready();
+    finish(flow);
+}
+
 #[test]
 fn describe_denied_blocks_start_but_not_running_daemon() {
     let mut flow = Flow::prepare(seed(), |_| {});

@@ -69,6 +69,12 @@ impl State {
         if let Some(reply) = self.put_short(operation, body) {
             return Course::Answer(reply, self.config.latency);
         }
+        // Rights come before contents.
+        if parse::is_dry_run(body)
+            && let Some(denial) = self.denial(operation)
+        {
+            return self.course_without_put(&denial, Reply::empty);
+        }
         let mut put = match self.parse(operation, body) {
             Ok(put) => put,
             Err(error) => return Course::answer(error),

@@ -55,6 +55,16 @@ struct EntryInput<'a> {
     explicit_hash_key: Option<String>,
 }
 
+/// Whether nothing is to be stored.
+pub(super) fn is_dry_run(body: &[u8]) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Flag {
+        dry_run: bool,
+    }
+    body.len() < 1024 && serde_json::from_slice(body).is_ok_and(|Flag { dry_run }| dry_run)
+}
+
 impl State {
     /// Reads and checks a request.
     pub(super) fn parse(&mut self, operation: &str, body: &[u8]) -> Result<Put, ApiError> {

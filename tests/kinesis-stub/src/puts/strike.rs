@@ -39,6 +39,17 @@ impl State {
         faults
     }
 
+    /// For dry runs: the first rule that refuses every request as a whole. Rules that count requests do not count these.
+    pub(super) fn denial(&self, operation: &str) -> Option<Fault> {
+        let denies = |rule: &&Rule| {
+            let whole = rule.keys.is_empty() && rule.shards.is_empty() && rule.lanes.is_none();
+            let always = rule.times.is_none() && rule.skip == 0 && rule.share >= 1.0;
+            let refuses = matches!(rule.fault, Fault::Error { .. } | Fault::ExpiredCredentials);
+            refuses && whole && always && rule.hits_request(operation, &self.caller)
+        };
+        self.rules.iter().map(|active| &active.rule).find(denies).map(|rule| rule.fault.clone())
+    }
+
     /// For requests that are no puts: the first fault that hits the operation.
     pub(crate) fn strike_request(&mut self, operation: &str) -> Option<Fault> {
         let (dice, caller) = (&mut self.dice, &self.caller);
