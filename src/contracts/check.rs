@@ -123,7 +123,7 @@ impl fmt::Display for ContractFinding {
             ),
         };
         let event = Some(self.event_type.clone());
-        write!(f, "{}", RuleError { place: self.place.clone(), event, message })?;
+        write!(f, "{}", RuleError::new(self.place.clone(), event, message))?;
         match &self.what {
             FindingKind::Broken { advice, .. } => write!(f, "\n{advice}"),
             _ => Ok(()),

@@ -276,11 +276,11 @@ fn missing(settings: &TranslateSettings, tables: &[Described]) -> Vec<RuleError>
         tables.iter().any(|t| t.relation.schema == name.schema && t.relation.table == name.table)
     };
     let rules = settings.rules.events.iter().filter_map(|rule| match &rule.origin {
-        RuleOrigin::Table { from, .. } if !known(from) => Some(RuleError {
-            place: Some(rule.place.clone()),
-            event: Some(rule.event_type.to_string()),
-            message: nothing_known(from),
-        }),
+        RuleOrigin::Table { from, .. } if !known(from) => Some(RuleError::new(
+            Some(rule.place.clone()),
+            Some(rule.event_type.to_string()),
+            nothing_known(from),
+        )),
         _ => None,
     });
     rules.collect()

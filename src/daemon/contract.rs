@@ -7,6 +7,7 @@ mod selectors;
 mod unsent;
 
 use tokio_postgres::error::{ErrorPosition, SqlState};
+use tokio_postgres::types::Type;
 
 use crate::change::Described;
 use crate::config::{Automatic, Config, Pii, TableName};
@@ -16,7 +17,7 @@ use crate::contracts::lock::Lock;
 use crate::contracts::model::Model;
 use crate::expression::{Described as Text, describable};
 use crate::failure::{Explain, Failure};
-use crate::rules::{IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceText};
+use crate::rules::{IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceText, Wrong};
 use crate::source::postgres::catalog::{self, SentColumns};
 use crate::source::postgres::error::Error;
 use crate::source::postgres::inspect;
@@ -195,16 +196,16 @@ async fn rules(
             errors.extend(about(
                 rules,
                 name,
-                &format!("there is no table {name}, or this role may not see it"),
+                format!("there is no table {name}, or this role may not see it").into(),
             ));
             continue;
         };
         published.history.tag(&mut described.relation);
         match published.facts.map(|facts| facts.tables.iter().find(|table| table.name == *name)) {
             Some(Some(_)) => {}
-            Some(None) => errors.extend(about(rules, name, &not_published(name, published.name))),
+            Some(None) => errors.extend(about(rules, name, not_published(name, published.name))),
             None if published.planned.contains(name) => {}
-            None => errors.extend(about(rules, name, &not_planned(name))),
+            None => errors.extend(about(rules, name, not_planned(name))),
         }
         match translator.check(&described.relation) {
             Ok(()) => errors.extend(ask(session, rules, name).await?),
@@ -228,7 +229,11 @@ async fn partitions(
     wrong: &RuleErrors,
 ) -> Result<Option<RuleError>, Failure> {
     let table = described.relation.oid;
-    if !wrong.0.iter().any(|error| error.message.contains("REPLICA IDENTITY FULL")) {
+    if !wrong
+        .0
+        .iter()
+        .any(|error| error.hint.as_ref().is_some_and(|hint| hint.contains("REPLICA IDENTITY FULL")))
+    {
         return Ok(None);
     }
     let lesser = session.look(async |client| catalog::partitions_not_full(client, table).await).await?;
@@ -237,38 +242,35 @@ async fn partitions(
     }
     let alter = |partition: &String| format!("    ALTER TABLE {partition} REPLICA IDENTITY FULL;");
     let statements: Vec<String> = lesser.iter().map(alter).collect();
-    let message =
-        format!("partitions do not take the replica identity from {name}; run\n{}", statements.join("\n"));
-    Ok(about(rules, name, &message))
+    let message = format!("partitions do not take the replica identity from {name}");
+    let hint = format!("run\n{}", statements.join("\n"));
+    Ok(about(rules, name, (message, hint).into()))
 }
 
-fn not_published(name: &TableName, publication: &str) -> String {
+fn not_published(name: &TableName, publication: &str) -> Wrong {
     let publication = publication.replace('"', "\"\"");
-    format!(
-        "{name} is not in the publication, so its changes do not come; run\n    ALTER PUBLICATION \"{publication}\" ADD TABLE {};\n\
-         or, where only its partitions are,\n    ALTER PUBLICATION \"{publication}\" SET (publish_via_partition_root = true);",
+    let message = format!("{name} is not in the publication, so its changes do not come");
+    let hint = format!(
+        "run\n    ALTER PUBLICATION \"{publication}\" ADD TABLE {};\nor, where only its partitions are,\n    \
+         ALTER PUBLICATION \"{publication}\" SET (publish_via_partition_root = true);",
         quoted(name)
-    )
+    );
+    (message, hint).into()
 }
 
-fn not_planned(name: &TableName) -> String {
-    format!(
-        "{name} will not be in the publication: add it to source.tables, or give it a primary key where that is not written"
-    )
+fn not_planned(name: &TableName) -> Wrong {
+    let hint = "add it to source.tables, or give it a primary key where that is not written";
+    (format!("{name} will not be in the publication"), hint).into()
 }
 
 /// An error of the first rule that reads a table, or of the outbox that it is.
-fn about(rules: &Rules, name: &TableName, message: &str) -> Option<RuleError> {
+fn about(rules: &Rules, name: &TableName, wrong: Wrong) -> Option<RuleError> {
     if let Some(outbox) = rules.outbox_of(&name.schema, &name.table) {
-        let (place, event) = (Some(outbox.place.clone()), Some(outbox.name()));
-        return Some(RuleError { place, event, message: message.to_owned() });
+        return Some(RuleError::new(Some(outbox.place.clone()), Some(outbox.name()), wrong));
     }
     let reads = |rule: &&Rule| matches!(&rule.origin, Origin::Table { from, .. } if from == name);
-    rules.events.iter().find(reads).map(|rule| RuleError {
-        place: Some(rule.place.clone()),
-        event: Some(rule.event_type.to_string()),
-        message: message.to_owned(),
-    })
+    let rule = rules.events.iter().find(reads)?;
+    Some(RuleError::new(Some(rule.place.clone()), Some(rule.event_type.to_string()), wrong))
 }
 
 /// Lets the server describe every expression over this table, and returns its errors.
@@ -299,12 +301,35 @@ async fn ask(session: &mut Session, rules: &Rules, name: &TableName) -> Result<V
                     );
                     return Ok(errors);
                 }
-                Some(said) => errors.push(refused(rule, text, &query, said)),
+                Some(said) => {
+                    let mut error = refused(rule, text, &query, said);
+                    if *said.code() == SqlState::UNDEFINED_OBJECT && error.hint.is_none() {
+                        error.hint = type_elsewhere(session, said.message()).await?;
+                    }
+                    errors.push(error);
+                }
                 None => return Err(Failure::retry(Error::from(error))),
             }
         }
     }
     Ok(errors)
+}
+
+/// The type of this name in another schema, if the message names one: only `pg_catalog` is searched.
+async fn type_elsewhere(session: &mut Session, message: &str) -> Result<Option<String>, Failure> {
+    const TYPE: &str = "
+        SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
+        FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+        WHERE t.typname = $1 AND n.nspname OPERATOR(pg_catalog.!~) '^(pg_|information_schema$)'
+        ORDER BY 1 LIMIT 1";
+    let Some(name) = message.split('"').nth(1) else { return Ok(None) };
+    let found = session
+        .look(async |client| {
+            client.query_typed(TYPE, &[(&name, Type::TEXT)]).await.map(|rows| rows.into_iter().next())
+        })
+        .await?;
+    let name = found.and_then(|row| row.try_get::<_, String>(0).ok());
+    Ok(name.map(|name| format!("did you mean {name}?")))
 }
 
 /// Whether the error means that another session has locked the table.
@@ -341,10 +366,7 @@ fn refused(
         }
         _ => 0,
     };
-    let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    RuleError {
-        place: Some(text.place_of(offset)),
-        event: Some(rule.event_type.to_string()),
-        message: format!("the database says: {}{hint}", said.message()),
-    }
+    let message = format!("the database says: {}", said.message());
+    let wrong = Wrong { message, hint: said.hint().map(str::to_owned) };
+    RuleError::new(Some(text.place_of(offset)), Some(rule.event_type.to_string()), wrong)
 }

@@ -85,6 +85,34 @@ impl SourceText {
     }
 }
 
+/// What is wrong, and how to fix it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// A fact.
+    pub message: String,
+    /// Advice, as an imperative sentence or a question.
+    pub hint: Option<String>,
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Self {
+        Self { message, hint: None }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+/// A fact and a hint.
+impl<M: Into<String>, H: Into<String>> From<(M, H)> for Wrong {
+    fn from((message, hint): (M, H)) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
 /// One mistake in the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
@@ -92,8 +120,22 @@ pub struct RuleError {
     pub place: Option<FilePosition>,
     /// The event, if known.
     pub event: Option<String>,
-    /// The mistake and its fix.
+    /// The mistake.
     pub message: String,
+    /// How to fix it.
+    pub hint: Option<String>,
+}
+
+impl RuleError {
+    /// A mistake at a position, in the rule or outbox of this event.
+    pub fn new(place: Option<FilePosition>, event: Option<String>, wrong: impl Into<Wrong>) -> Self {
+        let Wrong { message, hint } = wrong.into();
+        Self { place, event, message, hint }
+    }
+
+    fn without_hint(&self) -> Self {
+        Self { hint: None, ..self.clone() }
+    }
 }
 
 impl fmt::Display for RuleError {
@@ -105,6 +147,9 @@ impl fmt::Display for RuleError {
             write!(f, "{event}: ")?;
         }
         f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
         if let Some(place) = &self.place {
             let (line, column) = place.line_and_column();
             let (number, text) = (line.to_string(), place.line());
@@ -139,8 +184,17 @@ impl Explain for RuleErrors {
     }
 
     fn detail(&self) -> Option<String> {
-        let errors: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = self.0.iter().map(|error| error.without_hint().to_string()).collect();
         Some(errors.join("\n"))
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = |error: &RuleError| match (&error.hint, &error.place) {
+            (Some(hint), Some(place)) if self.0.len() > 1 => Some(format!("{place}: {hint}")),
+            (hint, _) => hint.clone(),
+        };
+        let hints: Vec<String> = self.0.iter().filter_map(hint).collect();
+        (!hints.is_empty()).then(|| hints.join("\n"))
     }
 }
 
@@ -183,11 +237,16 @@ mod tests {
         let file =
             Arc::new(SourceFile { path: "events/a.toml".into(), text: "[[event]]\n\twhen = \"x\"\n".into() });
         let place = FilePosition { file, offset: 18 };
-        let error =
-            RuleError { place: Some(place), event: Some("a.b.v1".into()), message: "no column x".into() };
-        assert_eq!(
-            RuleErrors(vec![error]).to_string(),
-            "the rules have 1 error:\nevents/a.toml:2:9: a.b.v1: no column x\n  2 | \twhen = \"x\"\n    | \t       ^"
-        );
+        let error = RuleError::new(Some(place), Some("a.b.v1".into()), ("no column x", "did you mean y?"));
+        let shown = "\n  2 | \twhen = \"x\"\n    | \t       ^";
+        let one = RuleErrors(vec![error.clone()]);
+        let line = "events/a.toml:2:9: a.b.v1: no column x";
+        assert_eq!(one.to_string(), format!("the rules have 1 error:\n{line}; did you mean y?{shown}"));
+        // Apart in the log, where each is a field.
+        assert_eq!(one.detail(), Some(format!("{line}{shown}")));
+        assert_eq!(one.hint().as_deref(), Some("did you mean y?"));
+        let other = RuleError::new(None, None, "no rules");
+        let two = RuleErrors(vec![error.clone(), other]);
+        assert_eq!(two.hint().as_deref(), Some("events/a.toml:2:9: did you mean y?"));
     }
 }

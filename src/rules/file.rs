@@ -10,7 +10,7 @@ use std::sync::Arc;
 use toml_edit::{ImDocument, Item};
 
 use self::reader::RuleReader;
-use super::error::{FilePosition, RuleError, RuleErrors, SourceFile};
+use super::error::{FilePosition, RuleError, RuleErrors, SourceFile, Wrong};
 use super::outbox::{Outbox, OutboxOrigin};
 use super::rule::{Origin, RULES_MAX, Rule, Rules};
 use super::schemas::{Schema, Schemas};
@@ -37,11 +37,11 @@ fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {
             for path in paths {
                 match read(&path, base) {
                     Ok(file) => parse(&Arc::new(file), &mut rules, &mut errors),
-                    Err(message) => errors.push(RuleError { place: None, event: None, message }),
+                    Err(message) => errors.push(RuleError::new(None, None, message)),
                 }
             }
         }
-        Err(message) => errors.push(RuleError { place: None, event: None, message }),
+        Err(message) => errors.push(RuleError::new(None, None, message)),
     }
     across(&rules, &mut errors);
     across_outboxes(&rules, &mut errors);
@@ -88,8 +88,7 @@ pub(super) fn parse(file: &Arc<SourceFile>, rules: &mut Rules, errors: &mut Vec<
         Ok(document) => document,
         Err(error) => {
             let offset = error.span().map_or(0, |span| span.start);
-            let message = error.message().to_owned();
-            errors.push(RuleError { place: Some(place(offset)), event: None, message });
+            errors.push(RuleError::new(Some(place(offset)), None, error.message()));
             return;
         }
     };
@@ -97,8 +96,8 @@ pub(super) fn parse(file: &Arc<SourceFile>, rules: &mut Rules, errors: &mut Vec<
         if key != "event" {
             let offset =
                 document.as_table().key(key).and_then(toml_edit::Key::span).map_or(0, |span| span.start);
-            let message = format!("unknown key {key:?}; a rule file consists of [[event]] tables");
-            errors.push(RuleError { place: Some(place(offset)), event: None, message });
+            let wrong = (format!("unknown key {key:?}"), "a rule file consists of [[event]] tables");
+            errors.push(RuleError::new(Some(place(offset)), None, wrong));
         } else if let Item::ArrayOfTables(tables) = item {
             for table in tables {
                 let mut reader = RuleReader { file, table, event: None, errors };
@@ -110,48 +109,42 @@ pub(super) fn parse(file: &Arc<SourceFile>, rules: &mut Rules, errors: &mut Vec<
             }
         } else {
             let offset = item.span().map_or(0, |span| span.start);
-            let message = "expected [[event]], in double brackets".to_owned();
-            errors.push(RuleError { place: Some(place(offset)), event: None, message });
+            errors.push(RuleError::new(Some(place(offset)), None, "expected [[event]], in double brackets"));
         }
     }
 }
 
 /// Finds conflicts between rules that are valid on their own.
 fn across(rules: &Rules, errors: &mut Vec<RuleError>) {
-    let mut wrong = |rule: &Rule, message| {
+    let mut wrong = |rule: &Rule, wrong: Wrong| {
         let event = Some(rule.event_type.to_string());
-        errors.push(RuleError { place: Some(rule.place.clone()), event, message });
+        errors.push(RuleError::new(Some(rule.place.clone()), event, wrong));
     };
     // Several rules may make one event type, from two tables or under two conditions.
     let mut by_type: HashMap<&TypeName, Vec<&Rule>> = HashMap::new();
     for (nth, rule) in rules.events.iter().enumerate() {
         if nth == RULES_MAX {
-            wrong(rule, format!("there are more than {RULES_MAX} rules"));
+            wrong(rule, format!("there are more than {RULES_MAX} rules").into());
         }
         by_type.entry(&rule.event_type).or_default().push(rule);
     }
     for rule in &rules.events {
         let Origin::Event(parent) = &rule.origin else { continue };
         let Some(parents) = by_type.get(parent) else {
-            wrong(rule, format!("no rule makes the event {parent} that from_event names"));
+            wrong(rule, format!("no rule makes the event {parent} that from_event names").into());
             continue;
         };
         if parents.iter().any(|parent| matches!(parent.origin, Origin::Event(_))) {
-            wrong(
-                rule,
-                format!(
-                    "from_event names {parent}, which has a from_event itself; name the event that reads \
-                     the table"
-                ),
-            );
+            let message = format!("from_event names {parent}, which has a from_event itself");
+            wrong(rule, (message, "name the event that reads the table").into());
         }
     }
 }
 
 /// Finds conflicts between outboxes that are valid on their own: no row or message may be published twice.
 fn across_outboxes(rules: &Rules, errors: &mut Vec<RuleError>) {
-    let mut wrong = |outbox: &Outbox, message| {
-        errors.push(RuleError { place: Some(outbox.place.clone()), event: Some(outbox.name()), message });
+    let mut wrong = |outbox: &Outbox, wrong: Wrong| {
+        errors.push(RuleError::new(Some(outbox.place.clone()), Some(outbox.name()), wrong));
     };
     for (nth, outbox) in rules.outboxes.iter().enumerate() {
         let others = rules.outboxes.iter().take(nth);
@@ -159,30 +152,22 @@ fn across_outboxes(rules: &Rules, errors: &mut Vec<RuleError>) {
             OutboxOrigin::Table { table, .. } => {
                 let is_it = |other: &Outbox| matches!(&other.origin, OutboxOrigin::Table { table: of, .. } if of == table);
                 if others.into_iter().any(is_it) {
-                    wrong(outbox, "duplicate outbox".to_owned());
+                    wrong(outbox, "duplicate outbox".into());
                 }
                 let reads =
                     |rule: &&Rule| matches!(&rule.origin, Origin::Table { from, .. } if from == table);
                 if let Some(rule) = rules.events.iter().find(reads) {
-                    wrong(
-                        outbox,
-                        format!(
-                            "the rule {} reads the same table, whose rows are events already; remove one \
-                             of them",
-                            rule.event_type
-                        ),
-                    );
+                    let event_type = &rule.event_type;
+                    let message =
+                        format!("the rule {event_type} reads the same table, whose rows are events already");
+                    wrong(outbox, (message, "remove one of them").into());
                 }
             }
             OutboxOrigin::Messages(prefix) => {
                 let overlaps = |other: &Outbox| matches!(&other.origin, OutboxOrigin::Messages(of) if of.starts_with(prefix) || prefix.starts_with(of));
                 if others.into_iter().any(overlaps) {
-                    wrong(
-                        outbox,
-                        "overlaps the prefix of another outbox; choose prefixes of which none begins with \
-                         another"
-                            .to_owned(),
-                    );
+                    let hint = "choose prefixes of which none begins with another";
+                    wrong(outbox, ("overlaps the prefix of another outbox", hint).into());
                 }
             }
         }
@@ -195,11 +180,11 @@ fn schemas(rules: &mut Rules, base: &Path, errors: &mut Vec<RuleError>) {
         let Some((folder, place)) = &outbox.schemas_in else { continue };
         match Schemas::load(&base.join(folder)) {
             Ok(schemas) => outbox.schemas = Arc::new(schemas),
-            Err(wrong) => errors.extend(wrong.into_iter().map(|message| RuleError {
-                place: Some(place.clone()),
-                event: Some(outbox.name()),
-                message,
-            })),
+            Err(wrong) => errors.extend(
+                wrong
+                    .into_iter()
+                    .map(|wrong| RuleError::new(Some(place.clone()), Some(outbox.name()), wrong)),
+            ),
         }
     }
 }
@@ -211,19 +196,17 @@ fn across_schemas(rules: &Rules, errors: &mut Vec<RuleError>) {
     for outbox in &rules.outboxes {
         for schema in outbox.schemas.iter() {
             let event_type = schema.event_type.as_str();
-            let mut wrong = |message: String| {
+            let mut wrong = |wrong: Wrong| {
                 let place = outbox.schemas_in.as_ref().map(|(_, place)| place.clone());
-                errors.push(RuleError { place, event: Some(outbox.name()), message });
+                errors.push(RuleError::new(place, Some(outbox.name()), wrong));
             };
             if rules.events.iter().any(|rule| rule.event_type == schema.event_type) {
-                wrong(format!(
-                    "{event_type} has a schema here, but a rule makes it too; remove the schema or rename \
-                     one of them"
-                ));
+                let message = format!("{event_type} has a schema here, but a rule makes it too");
+                wrong((message, "remove the schema or rename one of them").into());
             }
             match given.get(event_type) {
                 Some((first, known)) if known.text != schema.text => {
-                    wrong(format!("{event_type} has a different schema in {}", first.name()));
+                    wrong(format!("{event_type} has a different schema in {}", first.name()).into());
                 }
                 _ => {
                     given.insert(event_type, (outbox, schema));

@@ -14,7 +14,7 @@ mod schemas;
 mod template;
 mod type_name;
 
-pub use self::error::{FilePosition, RuleError, RuleErrors, SourceFile, SourceText};
+pub use self::error::{FilePosition, RuleError, RuleErrors, SourceFile, SourceText, Wrong};
 pub use self::on::Trigger;
 pub use self::outbox::{Outbox, OutboxColumns, OutboxOrigin};
 pub use self::rule::{Deprecated, IdRule, Origin, RULES_MAX, Rule, Rules};

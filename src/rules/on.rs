@@ -14,8 +14,13 @@ pub enum Trigger {
     Delete,
 }
 
+use super::error::Wrong;
+
+/// The valid operations.
+const OPERATIONS: &str = "write insert, update, update of a, b, or delete";
+
 /// Parses `insert, update of a, b, delete`; `or` separates as well. The error has the byte offset of the mistake.
-pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
+pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, Wrong)> {
     let mut triggers: Vec<Trigger> = Vec::new();
     let mut words = Words { text, at: 0 }.peekable();
     loop {
@@ -25,19 +30,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
             Word::Plain(word) if word.eq_ignore_ascii_case("delete") => Trigger::Delete,
             Word::Plain(word) if word.eq_ignore_ascii_case("update") => Trigger::Update { of: Vec::new() },
             Word::Plain("") => {
-                return Err((
-                    at,
-                    "missing operation; write insert, update, update of a, b, or delete".into(),
-                ));
+                return Err((at, ("missing operation", OPERATIONS).into()));
             }
             other => {
-                return Err((
-                    at,
-                    format!(
-                        "unknown operation {:?}; write insert, update, update of a, b, or delete",
-                        other.name()
-                    ),
-                ));
+                return Err((at, (format!("unknown operation {:?}", other.name()), OPERATIONS).into()));
             }
         };
         let same = |other: &Trigger| std::mem::discriminant(other) == std::mem::discriminant(&trigger);
@@ -59,19 +55,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, String)> {
             None => return Ok(triggers),
             Some((_, Word::Comma)) => {}
             Some((_, Word::Plain(word))) if word.eq_ignore_ascii_case("or") => {}
-            Some((at, word)) => return Err((at, format!("expected a comma before {:?}", word.name()))),
+            Some((at, word)) => {
+                return Err((at, format!("expected a comma before {:?}", word.name()).into()));
+            }
         }
     }
 }
 
 /// The columns after `of`, up to a comma that an operation follows. A column named like an operation must be quoted.
-fn columns(words: &mut std::iter::Peekable<Words<'_>>, end: usize) -> Result<Vec<String>, (usize, String)> {
+fn columns(words: &mut std::iter::Peekable<Words<'_>>, end: usize) -> Result<Vec<String>, (usize, Wrong)> {
     let mut columns = Vec::new();
     loop {
         match words.next().transpose()? {
             Some((_, Word::Plain(name))) if is_name(name) => columns.push(name.to_ascii_lowercase()),
             Some((_, Word::Quoted(name))) => columns.push(name),
-            Some((at, word)) => return Err((at, format!("{:?} is not a column name", word.name()))),
+            Some((at, word)) => return Err((at, format!("{:?} is not a column name", word.name()).into())),
             None => return Err((end, "missing column after `update of`".into())),
         }
         let mut ahead = words.clone();
@@ -119,7 +117,7 @@ struct Words<'a> {
 }
 
 impl<'a> Iterator for Words<'a> {
-    type Item = Result<(usize, Word<'a>), (usize, String)>;
+    type Item = Result<(usize, Word<'a>), (usize, Wrong)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.text.get(self.at..)?;
@@ -147,9 +145,9 @@ impl<'a> Iterator for Words<'a> {
 }
 
 impl Words<'_> {
-    fn fail<T>(&mut self, at: usize, what: &str) -> Result<T, (usize, String)> {
+    fn fail<T>(&mut self, at: usize, what: &str) -> Result<T, (usize, Wrong)> {
         self.at = self.text.len();
-        Err((at, what.to_owned()))
+        Err((at, what.into()))
     }
 }
 

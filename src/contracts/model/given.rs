@@ -51,7 +51,7 @@ fn origin(
             let Some(described) = tables.iter().find(is_it) else {
                 let message = super::nothing_known(table);
                 let (place, event) = (Some(outbox.place.clone()), Some(outbox.name()));
-                return Err(vec![RuleError { place, event, message }]);
+                return Err(vec![RuleError::new(place, event, message)]);
             };
             let (sql_type, has_time) = facts(settings, &described.relation)?;
             let time = has_time.then(|| "timestamp".to_owned());

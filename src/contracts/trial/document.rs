@@ -42,7 +42,7 @@ impl FixtureReader<'_> {
     }
 
     pub(super) fn wrong(&mut self, place: FilePosition, message: impl Into<String>) {
-        self.errors.push(RuleError { place: Some(place), event: self.case.clone(), message: message.into() });
+        self.errors.push(RuleError::new(Some(place), self.case.clone(), Into::<String>::into(message)));
     }
 
     /// Reports unknown keys.

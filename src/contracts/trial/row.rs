@@ -158,7 +158,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn wrong(&mut self, place: &FilePosition, message: String) {
         let event = Some(self.case.name.clone());
-        self.errors.push(RuleError { place: Some(place.clone()), event, message });
+        self.errors.push(RuleError::new(Some(place.clone()), event, message));
     }
 
     fn texts(&mut self, given: &[Given]) -> HashMap<usize, Text> {

@@ -94,11 +94,8 @@ impl File {
         let mut checked = BTreeSet::new();
         for case in fixture.cases {
             let Some(relation) = tables.get(&case.table) else {
-                errors.push(RuleError {
-                    place: Some(case.place.clone()),
-                    event: Some(case.name.clone()),
-                    message: unknown(&case.table),
-                });
+                let (place, event) = (Some(case.place.clone()), Some(case.name.clone()));
+                errors.push(RuleError::new(place, event, unknown(&case.table)));
                 continue;
             };
             if checked.insert(case.table.clone())
@@ -157,7 +154,7 @@ fn key(fixture: &Fixture, file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -
             offset: file.text.find("hmac_key").unwrap_or_default(),
         };
         let message = format!("hmac_key has {} bytes; the minimum is {}", text.len(), HmacKey::LENGTH_MIN);
-        errors.push(RuleError { place: Some(place), event: None, message });
+        errors.push(RuleError::new(Some(place), None, message));
     }
     key
 }

@@ -17,9 +17,9 @@ pub(super) fn explain(translator: &Translator, described: &Described, wrong: Rul
         let others: Vec<RuleError> =
             translator.check(&relation).err().map(|wrong| wrong.0).unwrap_or_default();
         for error in errors.iter_mut().filter(|error| !others.contains(error)) {
-            // In the place of advice about the spelling.
-            let fact = error.message.split("; ").next().unwrap_or_default();
-            error.message = format!("{fact}: {}", unsent.reason);
+            error.message = format!("{}: {}", error.message, unsent.reason);
+            // It is advice about the spelling.
+            error.hint = None;
         }
     }
     RuleErrors(errors)

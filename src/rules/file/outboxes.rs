@@ -32,7 +32,7 @@ impl RuleReader<'_> {
         let columns = self.columns();
         let origin = match (outbox, messages) {
             (Some(_), Some(other)) => {
-                self.wrong_at(other.place, "outbox and messages exclude each other; remove one of them");
+                self.wrong_at(other.place, ("outbox and messages exclude each other", "remove one of them"));
                 None
             }
             (Some(table), None) => {
@@ -42,7 +42,7 @@ impl RuleReader<'_> {
             }
             (None, Some(prefix)) => {
                 if self.table.contains_key("columns") {
-                    self.wrong("columns", "a messages outbox has no columns; remove the key");
+                    self.wrong("columns", ("a messages outbox has no columns", "remove the key"));
                 }
                 prefix_is_good(&prefix.text).map_err(|message| self.wrong_at(prefix.place, message)).ok()?;
                 Some(OutboxOrigin::Messages(prefix.text))
@@ -102,7 +102,10 @@ impl RuleReader<'_> {
                 }
                 _ => {
                     let known = "id, aggregatetype, aggregateid, type, payload, timestamp";
-                    self.wrong("columns", format!("unknown column {key:?}; valid keys are {known}"));
+                    self.wrong(
+                        "columns",
+                        (format!("unknown column {key:?}"), format!("valid keys are {known}")),
+                    );
                     continue;
                 }
             };

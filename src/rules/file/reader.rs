@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml_edit::{Table, Value};
 
 use crate::config::TableName;
-use crate::rules::error::{FilePosition, RuleError, SourceFile, SourceText};
+use crate::rules::error::{FilePosition, RuleError, SourceFile, SourceText, Wrong};
 use crate::rules::on::{self, Trigger};
 use crate::rules::rule::{Deprecated, IdRule, Origin, Rule};
 use crate::rules::type_name::TypeName;
@@ -41,14 +41,13 @@ impl RuleReader<'_> {
         FilePosition { file: Arc::clone(self.file), offset }
     }
 
-    pub(super) fn wrong_at(&mut self, place: FilePosition, message: impl Into<String>) {
-        let (event, message) = (self.event.clone(), message.into());
-        self.errors.push(RuleError { place: Some(place), event, message });
+    pub(super) fn wrong_at(&mut self, place: FilePosition, wrong: impl Into<Wrong>) {
+        self.errors.push(RuleError::new(Some(place), self.event.clone(), wrong));
     }
 
-    pub(super) fn wrong(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, key: &str, wrong: impl Into<Wrong>) {
         let offset = self.key_offset(key);
-        self.wrong_at(self.place(offset), message);
+        self.wrong_at(self.place(offset), wrong);
     }
 
     fn key_offset(&self, key: &str) -> usize {
@@ -85,7 +84,10 @@ impl RuleReader<'_> {
                 if self.table.contains_key(key) {
                     self.wrong(
                         key,
-                        format!("an event with from_event takes the {key} of its source event; remove it"),
+                        (
+                            format!("an event with from_event takes the {key} of its source event"),
+                            "remove it",
+                        ),
                     );
                 }
             }
@@ -107,14 +109,14 @@ impl RuleReader<'_> {
                 || format!("valid keys are {}", known.join(", ")),
                 |near| format!("did you mean {near:?}?"),
             );
-            self.wrong(&key, format!("unknown key {key:?}; {hint}"));
+            self.wrong(&key, (format!("unknown key {key:?}"), hint));
         }
     }
 
     fn event_type(&mut self, text: Option<SourceText>) -> Option<TypeName> {
         let Some(text) = text else {
             if !self.table.contains_key("type") {
-                self.wrong("type", "missing type; add for example type = \"lab.plate_completed.v1\"");
+                self.wrong("type", ("missing type", "add for example type = \"lab.plate_completed.v1\""));
             }
             return None;
         };
@@ -124,7 +126,7 @@ impl RuleReader<'_> {
     fn origin(&mut self) -> Option<Origin> {
         match (self.text("from"), self.text("from_event")) {
             (Some(_), Some(other)) => {
-                self.wrong_at(other.place, "from and from_event exclude each other; remove one of them");
+                self.wrong_at(other.place, ("from and from_event exclude each other", "remove one of them"));
                 None
             }
             (Some(from), None) => {
@@ -137,7 +139,7 @@ impl RuleReader<'_> {
                 if self.table.contains_key("on") {
                     self.wrong(
                         "on",
-                        "an event with from_event is made whenever its source event is; remove `on`",
+                        ("an event with from_event is made whenever its source event is", "remove `on`"),
                     );
                 }
                 let name =
@@ -146,7 +148,10 @@ impl RuleReader<'_> {
             }
             (None, None) => {
                 if !self.table.contains_key("from") && !self.table.contains_key("from_event") {
-                    self.wrong("type", "missing source; add from = \"schema.table\" or from_event = \"…\"");
+                    self.wrong(
+                        "type",
+                        ("missing source", "add from = \"schema.table\" or from_event = \"…\""),
+                    );
                 }
                 None
             }
@@ -197,16 +202,13 @@ impl RuleReader<'_> {
                 }
                 _ => self.wrong(
                     "deprecated",
-                    format!(
-                        "unknown key {key:?}; valid keys are since, sunset, \
-                    use"
-                    ),
+                    (format!("unknown key {key:?}"), "valid keys are since, sunset, use"),
                 ),
             }
         }
         let Some(since) = known.remove("since") else {
             if !table.contains_key("since") {
-                self.wrong("deprecated", "missing date; add since = \"2026-11-01\"");
+                self.wrong("deprecated", ("missing date", "add since = \"2026-11-01\""));
             }
             return None;
         };
@@ -223,7 +225,7 @@ impl RuleReader<'_> {
             item.span().unwrap_or_else(|| Range { start: self.key_offset(key), end: self.key_offset(key) });
         match item.as_value() {
             Some(Value::String(text)) if text.value().trim().is_empty() => {
-                self.wrong(key, format!("{key} is empty; remove it"));
+                self.wrong(key, (format!("{key} is empty"), "remove it"));
                 None
             }
             Some(Value::String(text)) => {

@@ -7,7 +7,7 @@ use crate::expression::{Expression, Mistakes, Name, Scope};
 use crate::failure::Problem;
 use crate::json;
 use crate::rules::{
-    Deprecated, FilePosition, IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger,
+    Deprecated, FilePosition, IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceText, Trigger, Wrong,
 };
 use crate::translate::envelope::{deprecated_attributes, type_attributes};
 use crate::translate::promises::{Contracts, Promise};
@@ -92,9 +92,8 @@ enum Use {
 }
 
 impl Compiler<'_> {
-    fn wrong(&mut self, rule: &Rule, place: FilePosition, message: impl Into<String>) {
-        let event = Some(rule.event_type.to_string());
-        let error = RuleError { place: Some(place), event, message: message.into() };
+    fn wrong(&mut self, rule: &Rule, place: FilePosition, wrong: impl Into<Wrong>) {
+        let error = RuleError::new(Some(place), Some(rule.event_type.to_string()), wrong);
         // A mistake in a rule is found again in every rule made from its event.
         if !self.errors.contains(&error) {
             self.errors.push(error);
@@ -196,7 +195,11 @@ impl Compiler<'_> {
         for (name, value, meaning) in list {
             if fields.iter().any(|field| field.name == name) {
                 let place = rule.data.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
-                self.wrong(rule, place, format!("duplicate field {name:?}; rename one of them with `as`"));
+                self.wrong(
+                    rule,
+                    place,
+                    (format!("duplicate field {name:?}"), "rename one of them with `as`"),
+                );
             }
             let mut label = vec![b','];
             json::write_string(&mut label, &name);
@@ -294,14 +297,14 @@ impl Compiler<'_> {
         }
         let columns = self.primary_key();
         if columns.is_empty() {
-            let message = format!("{} has no primary key; add key = \"…\"", self.scope.of);
-            self.wrong(rule, rule.place.clone(), message);
+            let message = format!("{} has no primary key", self.scope.of);
+            self.wrong(rule, rule.place.clone(), (message, "add key = \"…\""));
         }
         let tagged = columns.iter().find_map(|(_, column)| column.tagged().map(str::to_owned));
         if let Some(column) = tagged {
-            let message =
-                format!("the key is {column}, which holds personal data; write key = \"hmac({column})\"");
-            self.wrong(rule, rule.place.clone(), message);
+            let message = format!("the key is {column}, which holds personal data");
+            let hint = format!("write key = \"hmac({column})\"");
+            self.wrong(rule, rule.place.clone(), (message, hint));
         }
         columns.into_iter().map(|(_, column)| column).collect()
     }
@@ -321,12 +324,9 @@ impl Compiler<'_> {
         let time = self.optional(rule, rule.time.as_ref(), Use::Published)?;
         if !matches!(time.data_type().base, Base::TimestampTz) {
             let place = rule.time.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
-            let message = format!(
-                "time has type {}; it must be a timestamp with time zone: for a timestamp in UTC, append \
-                 `at time zone 'UTC'`",
-                time.data_type()
-            );
-            self.wrong(rule, place, message);
+            let message =
+                format!("time has type {}; it must be a timestamp with time zone", time.data_type());
+            self.wrong(rule, place, (message, "for a timestamp in UTC, append `at time zone 'UTC'`"));
         }
         Some(time)
     }
@@ -345,10 +345,9 @@ impl Compiler<'_> {
                 }
                 // The id is a hash without a secret: a guess of the key can be verified.
                 if let Some(column) = columns.iter().find_map(|(_, column)| column.tagged()) {
-                    let message = format!(
-                        "the id is made from {column}, which holds personal data; write id = \"hmac({column})\""
-                    );
-                    self.wrong(rule, rule.place.clone(), message);
+                    let message = format!("the id is made from {column}, which holds personal data");
+                    let hint = format!("write id = \"hmac({column})\"");
+                    self.wrong(rule, rule.place.clone(), (message, hint));
                 }
                 let labelled = columns.into_iter().map(|(name, value)| {
                     let mut label = Vec::new();
@@ -383,7 +382,7 @@ impl Compiler<'_> {
         match parsed {
             Ok(expression) => {
                 if expression.uses_hmac() && !self.catalog.has_hmac_key {
-                    let message = "hmac() has no key; set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file";
+                    let message = ("hmac() has no key", "set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file");
                     self.wrong(rule, text.place.clone(), message);
                 }
                 Some(expression)
@@ -397,20 +396,19 @@ impl Compiler<'_> {
 
     fn may_leave(&mut self, rule: &Rule, place: FilePosition, expression: &Expression) {
         if expression.uses_hmac() && !self.catalog.has_hmac_key {
-            let message = "hmac() has no key; set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file";
+            let message = ("hmac() has no key", "set FOREBAY_PII__HMAC_KEY or pii.hmac_key_file");
             self.wrong(rule, place.clone(), message);
         }
         if let Some(column) = expression.tagged() {
-            let message =
-                format!("this reveals {column}, which holds personal data; publish hmac({column}) instead");
-            self.wrong(rule, place, message);
+            let message = format!("this reveals {column}, which holds personal data");
+            self.wrong(rule, place, (message, format!("publish hmac({column}) instead")));
         }
     }
 
     fn mistakes(&mut self, rule: &Rule, text: &SourceText, mistakes: Mistakes) {
         for mistake in mistakes.0 {
-            let hint = mistake.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            self.wrong(rule, text.place_of(mistake.place.start), format!("{}{hint}", mistake.message));
+            let wrong = Wrong { message: mistake.message, hint: mistake.hint };
+            self.wrong(rule, text.place_of(mistake.place.start), wrong);
         }
     }
 
@@ -423,8 +421,8 @@ impl Compiler<'_> {
                 .strip_prefix(&self.scope.of)
                 .is_some_and(|rest| matches!(rest, ".inserted" | ".updated" | ".deleted" | ".truncated"));
         if automatic && self.catalog.automatic == Automatic::Also {
-            let message = "the automatic event has the same type, and events.automatic is \"also\"; choose another type";
-            self.wrong(rule, rule.place.clone(), message);
+            let message = "the automatic event has the same type, and events.automatic is \"also\"";
+            self.wrong(rule, rule.place.clone(), (message, "choose another type"));
         }
     }
 
@@ -457,11 +455,10 @@ impl Compiler<'_> {
         if !missing.is_empty() {
             let (of, columns) = (&self.scope.of, missing.join(", "));
             let message = format!(
-                "needs the old value of {columns}, which the replica identity of {of} does not provide; \
-                 run\n    ALTER TABLE {} REPLICA IDENTITY FULL;",
-                quoted_table(self.relation)
+                "needs the old value of {columns}, which the replica identity of {of} does not provide"
             );
-            self.wrong(rule, rule.place.clone(), message);
+            let hint = format!("run\n    ALTER TABLE {} REPLICA IDENTITY FULL;", quoted_table(self.relation));
+            self.wrong(rule, rule.place.clone(), (message, hint));
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::change::{Change, Column, Operation, Relation, Tuple, Value};
 use crate::config::Pii;
 use crate::event::Records;
 use crate::json;
-use crate::rules::{Outbox, OutboxOrigin, RuleError, RuleErrors, Rules};
+use crate::rules::{Outbox, OutboxOrigin, RuleError, RuleErrors, Rules, Wrong};
 use crate::translate::envelope::Envelope;
 use crate::translate::error::TranslateError;
 use crate::translate::settings::TranslateSettings;
@@ -93,12 +93,9 @@ impl Finder<'_> {
 
     fn find(&mut self, role: &str, name: &str, holds: Holds) -> Option<Named> {
         let Some((found, column)) = self.column(name) else {
-            let message = format!(
-                "{} has no column {name}; if the {role} has another name, add columns = {{ {role} = \
-                 \"…\" }}",
-                self.relation.name()
-            );
-            self.wrong(message);
+            let message = format!("{} has no column {name}", self.relation.name());
+            let hint = format!("if the {role} has another name, add columns = {{ {role} = \"…\" }}");
+            self.wrong((message, hint));
             return None;
         };
         if !holds.fits(&column.data_type.base) {
@@ -112,18 +109,17 @@ impl Finder<'_> {
         }
         if self.pii.tags_column(self.relation, column) {
             let message = format!(
-                "[pii] marks the {role} column {name} as personal data, but outbox rows are published \
-                 unchanged; remove the column from pii.columns, or the data from the outbox"
+                "[pii] marks the {role} column {name} as personal data, but outbox rows are published unchanged"
             );
-            self.wrong(message);
+            self.wrong((message, "remove the column from pii.columns, or the data from the outbox"));
             return None;
         }
         Some(found)
     }
 
-    fn wrong(&mut self, message: String) {
+    fn wrong(&mut self, wrong: impl Into<Wrong>) {
         let (place, event) = (Some(self.outbox.place.clone()), Some(self.outbox.name()));
-        self.wrong.push(RuleError { place, event, message });
+        self.wrong.push(RuleError::new(place, event, wrong));
     }
 }
 
