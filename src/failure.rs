@@ -80,6 +80,13 @@ impl Problem {
         self
     }
 
+    /// Adds a sentence to the detail.
+    #[must_use]
+    pub fn with_more_detail(mut self, more: &str) -> Self {
+        self.detail = Some(self.detail.map_or_else(|| more.to_owned(), |detail| format!("{detail} {more}")));
+        self
+    }
+
     /// Its stable name, if it has one.
     pub const fn code(&self) -> Option<&'static str> {
         self.code
@@ -167,6 +174,15 @@ impl Failure {
     /// A failure that needs a person.
     pub fn stop(problem: impl Into<Problem>) -> Self {
         Self::Stop(problem.into())
+    }
+
+    /// Adds a sentence to the detail.
+    #[must_use]
+    pub fn with_more_detail(self, more: &str) -> Self {
+        match self {
+            Self::Retry(problem) => Self::Retry(problem.with_more_detail(more)),
+            Self::Stop(problem) => Self::Stop(problem.with_more_detail(more)),
+        }
     }
 
     /// The problem to report.

@@ -2,6 +2,7 @@
 
 use crate::buffer::checkpoint::Phase;
 use crate::config::{self, Config, ConfirmAfter};
+use crate::daemon::recover::StartRefusal;
 use crate::daemon::{audit, contract, recover};
 use crate::failure::Failure;
 use crate::pipeline::start::recover::Start;
@@ -55,7 +56,14 @@ fn wanted(config: &Config, settings: &Settings) -> Wanted {
 /// # Errors
 /// It belongs to another source or stream.
 pub fn alone(wanted: &Wanted, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
-    Ok(recover::alone(wanted, directory.checkpoint.as_ref(), &directory.log_state())?)
+    recover::alone(wanted, directory.checkpoint.as_ref(), &directory.log_state())
+        .map_err(|refusal| in_directory(refusal, directory))
+}
+
+/// A refusal, with the path: it is often another directory than the one that was meant.
+fn in_directory(refusal: StartRefusal, directory: &LockedDirectory) -> Failure {
+    Failure::from(refusal)
+        .with_more_detail(&format!("The directory is {}.", directory.directory.path().display()))
 }
 
 /// Checks the database, decides, writes the checkpoint, and creates publication and slot on a first start. May be called again
@@ -97,7 +105,8 @@ pub async fn decide(
     contract::check(&mut session, translator, &published).await?;
     let found = directory.checkpoint.as_ref();
     let found_nothing = found.is_none();
-    let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)?;
+    let start = recover::recover(&wanted, found, &directory.log_state(), seen.slot.as_ref(), &seen.server)
+        .map_err(|refusal| in_directory(refusal, directory))?;
     let mut checkpoint = start.checkpoint;
     if start.new_epoch {
         audit::audit_epoch(&directory.directory, &checkpoint)?;

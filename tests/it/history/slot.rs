@@ -60,7 +60,12 @@ fn empty_directory_refuses_existing_slot() {
     let mut fixture = stopped();
     fixture.daemon.wipe();
     let slot = fixture.confirmed();
-    fixture.refuses(&[r#"code="directory_empty""#, "forebay_lab", "forebay adopt --reason"]);
+    fixture.refuses(&[
+        r#"code="directory_empty""#,
+        "The directory is /",
+        "forebay_lab",
+        "forebay adopt --reason",
+    ]);
     assert_eq!(fixture.confirmed(), slot);
     fixture.plates(10..20);
     fixture.adopt(&[]);
@@ -104,7 +109,12 @@ fn intent_does_not_take_a_slot_of_another_directory() {
     fixture.postgres.execute("create publication forebay_lab for table lab.plates");
     fixture.postgres.query("select pg_create_logical_replication_slot('forebay_lab', 'pgoutput')");
     fixture.daemon.settings().url = url;
-    fixture.refuses(&[r#"code="directory_empty""#, "forebay_lab", "forebay adopt --reason"]);
+    fixture.refuses(&[
+        r#"code="directory_empty""#,
+        "The directory is /",
+        "forebay_lab",
+        "forebay adopt --reason",
+    ]);
     fixture.adopt(&[]);
     goes_on(&mut fixture, 1);
 }
