@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kinesis_stub::{Fault, Rule};
 
 use crate::support::flow::Flow;
+use crate::support::postgres::Stop;
 
 /// A container's credentials endpoint.
 struct Source {
@@ -115,6 +116,29 @@ fn values_that_cannot_be_sent_are_refused_at_start() {
         assert!(said.contains(about) && !said.contains("sekret"), "{name}: {said}");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+/// The database is away: nothing of it was asked before the environment was found wanting.
+#[test]
+fn sso_profile_is_refused_before_the_database_is_asked() {
+    let mut flow = Flow::prepare(1, |_| {});
+    let config = flow.daemon.home().join("aws");
+    std::fs::write(&config, "[default]\nsso_session = corp\nsso_account_id = 1\n").unwrap();
+    flow.daemon.settings().environment = variables(&[
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+    ]);
+    flow.postgres.stop(Stop::Fast);
+    flow.daemon.start_again();
+    assert_eq!(flow.daemon.wait().code(), Some(1));
+    let said = flow.daemon.log().join("\n");
+    for text in ["(SSO, sso_session)", "credential_process"] {
+        assert!(said.contains(text), "not said: {text}\n{said}");
+    }
+    flow.postgres.start_again();
+    assert_eq!(flow.postgres.value("select count(*) from pg_replication_slots"), "0");
 }
 
 #[test]

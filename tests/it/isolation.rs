@@ -179,20 +179,36 @@ fn stuck_shard_delays_only_itself_even_across_kill() {
     assert!(flow.daemon.terminate().success());
 }
 
-/// Three equal shards: the boundary of the first is a third of the way through lane 85, which the second one shares.
 #[test]
 fn shared_lane_of_stuck_shard_keeps_publishing() {
+    share_a_lane_with_a_stuck_shard(&[]);
+}
+
+/// The right is optional: without it the boundaries are learned from responses.
+#[test]
+fn shared_lane_keeps_publishing_without_listing_shards() {
+    let denied = Fault::Error { status: 400, code: "AccessDeniedException".to_owned() };
+    share_a_lane_with_a_stuck_shard(&[Rule::new(denied).operations(["ListShards"])]);
+}
+
+/// Three equal shards: the boundary of the first is a third of the way through lane 85, which the second one shares.
+fn share_a_lane_with_a_stuck_shard(rules: &[Rule]) {
     const BOUNDARY: u64 = u64::MAX / 3;
     const STUCK_SHARD: &str = "shardId-000000000000";
     let seed = seed();
     let config = Config { seed, measure: true, ..Config::default().stream("lab-events", 3) };
     let mut flow = Flow::between(Postgres::lab(Version::usual()), config, |_| {});
+    rules.iter().for_each(|rule| flow.stub.add(rule.clone()).unwrap());
     flow.start();
     let mut load = Load { plates: 0, healthy: 0 };
     load.insert(&flow, 5 * BATCH);
     flow.wait_until_told();
+    if !rules.is_empty() {
+        let line = flow.daemon.wait_for_event("shards_not_listed");
+        assert!(line.contains("INFO") && line.contains("kinesis:ListShards"), "{line}");
+    }
     let refused = Fault::Reject { code: Refusal::Throttled };
-    flow.stub.set(Rule::new(refused).shards([STUCK_SHARD])).unwrap();
+    flow.stub.add(Rule::new(refused).shards([STUCK_SHARD])).unwrap();
     let shared = |plate: &u64| {
         let hash = KeyHash::of(&plate.to_string());
         hash.0 > BOUNDARY && hash.lane() == KeyHash(BOUNDARY).lane()

@@ -83,3 +83,27 @@ async fn is_busy(settings: Settings, slot: String) -> bool {
     };
     asked.await.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens at this port, so nothing says that the server is at work.
+    #[tokio::test]
+    async fn server_without_a_sign_of_work_is_given_up() {
+        let base = Duration::from_secs(2);
+        let settings = Settings::from_url("postgres://lab@127.0.0.1:1/lab").unwrap();
+        let patience = Arc::new(Mutex::new(Patience::new(base)));
+        let stream = Stream { reached: Lsn::new(100), patience, ..Stream::new("slot", "publication") };
+        let mut attempt = async |delivered| {
+            let limit = limit(&stream);
+            let mut heartbeat = Heartbeat::new(None, limit, Instant::now());
+            let given_up = Silence::new(&settings, &stream).bear(&mut heartbeat, limit, delivered).await;
+            (limit, matches!(given_up, Err(Error::Silent { after, .. }) if after == limit))
+        };
+        assert_eq!(attempt(Lsn::ZERO).await, (base, true));
+        assert_eq!(attempt(Lsn::ZERO).await, (base * 2, true), "the one before got no further than it began");
+        assert_eq!(attempt(Lsn::new(150)).await, (base * 4, true));
+        assert_eq!(attempt(Lsn::ZERO).await, (base * 2, true), "the one before delivered something");
+    }
+}

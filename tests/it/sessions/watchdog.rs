@@ -47,6 +47,14 @@ fn one_walsender_is_enough() {
     fixture.daemon.assert_quiet(&[]);
 }
 
+/// No change comes, so the stream cannot tell: a later server would not tell at all.
+#[test]
+fn dropped_publication_stops_an_idle_daemon() {
+    let mut fixture = Fixture::start(Version::usual());
+    fixture.postgres.execute("drop publication forebay_lab");
+    fixture.gives_up(&["publication \"forebay_lab\": it is missing", "forebay adopt"]);
+}
+
 /// What the role may look at is taken away under a living stream, and is still missing at a restart.
 #[test]
 fn revoked_catalogue_rights_stop_no_stream() {
