@@ -115,6 +115,7 @@ impl<P: Destination> Publish<P> {
             reported: Instant::now(),
             publish_log: PublishLog::default(),
             quarantine_after: None,
+            sends_again: false,
             stream: StreamWatch::new(facts, self.status.clone()),
             access: AccessWatch::new(),
             loop_: self,
@@ -207,6 +208,8 @@ struct Attempt<'a, P> {
     publish_log: PublishLog,
     /// The dead-letter file had no room: it is tried again at this time.
     quarantine_after: Option<Instant>,
+    /// The operator wants the record that publishing is halted before to be sent again, once the stream is described.
+    sends_again: bool,
     stream: StreamWatch,
     access: AccessWatch,
 }
@@ -358,7 +361,10 @@ impl<P: Destination> Attempt<'_, P> {
     fn decide(&mut self) {
         match self.loop_.quarantine.verdict() {
             None => {}
-            Some(Verdict::SendAgain) => self.stream.ask(),
+            Some(Verdict::SendAgain) => {
+                self.sends_again = true;
+                self.stream.ask();
+            }
             Some(Verdict::Skip) => {
                 if let Some((frame, part)) = self.loop_.quarantine.resume() {
                     self.lanes.finish(frame, part);
@@ -403,9 +409,14 @@ impl<P: Destination> Attempt<'_, P> {
         if let Ok(facts) = &described {
             self.loop_.check_stream(facts)?;
             self.lanes.set_max_record_size(facts.max_record_size);
+            let sends_again = std::mem::take(&mut self.sends_again);
             if let Some((frame, part)) = self.loop_.quarantine.resume() {
                 // It may fit now; otherwise publishing halts before it again.
-                self.lanes.put_back(frame, part);
+                if sends_again {
+                    self.lanes.send_again(frame, part);
+                } else {
+                    self.lanes.put_back(frame, part);
+                }
             }
         }
         self.stream.described(described);

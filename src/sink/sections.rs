@@ -12,7 +12,8 @@ use std::ops::{Index, IndexMut};
 use super::lane::PerLane;
 use crate::event::KeyHash;
 
-/// Sections beside the lanes' own. A shard in trouble divides two lanes, so this is enough for 512 of them at once; beyond that
+/// Sections beside the lanes' own. A shard in trouble divides two lanes, and a key whose record fails makes two divisions. Those of
+/// keys are at most half, so this is enough for 256 of either at once; beyond that
 /// a lane stays undivided. Each costs some 200 bytes.
 const DIVISIONS_MAX: usize = 1024;
 const LANES: usize = 1 << u8::BITS;
@@ -157,6 +158,11 @@ impl Sections {
         self.order.insert(place, (at, upper));
         self.index();
         Some(upper)
+    }
+
+    /// Whether a key may become a section of its own: the second half is for shards.
+    pub(super) fn have_room_for_keys(&self) -> bool {
+        self.free.len() > DIVISIONS_MAX / 2
     }
 
     /// Neighbours in a lane, the lower one first.

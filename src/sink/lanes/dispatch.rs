@@ -198,8 +198,12 @@ impl Dispatch {
 
     /// Whether nothing of a section is accepted at all: neither of the section itself, nor of its shard.
     pub(super) fn is_refused(&self, sections: &Sections, section: Section) -> bool {
-        let range = sections.range(section);
-        self.pauses.is_refused(section) || self.shards.refuses(range) || self.suspects.holds(range)
+        self.is_refused_by_shard(sections, section) || self.suspects.holds(sections.range(section))
+    }
+
+    /// The same, but not because of a single key.
+    pub(super) fn is_refused_by_shard(&self, sections: &Sections, section: Section) -> bool {
+        self.pauses.is_refused(section) || self.shards.refuses(sections.range(section))
     }
 
     /// The shard that accepted the last records of these sections, if any were accepted.

@@ -52,6 +52,13 @@ impl<'a> Divider<'a> {
         }
     }
 
+    /// A key is a section of its own, unless there are too many such keys.
+    pub(super) fn divide_around_key(&mut self, key: KeyHash) {
+        if self.readers.sections.have_room_for_keys() {
+            self.divide_around(key.0, key.0);
+        }
+    }
+
     /// From here on another section begins, if there may be one more.
     fn divide_at(&mut self, from: u64) {
         let section = self.readers.sections.of(KeyHash(from));

@@ -15,6 +15,7 @@
 //! reader at a time.
 
 mod hand_over;
+mod in_the_way;
 mod leave;
 mod separate;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::in_the_way::InTheWay;
 use super::counts::EventCounts;
 use super::detaching::Detaching;
 use super::dispatch::Dispatch;
@@ -29,8 +31,6 @@ use super::reader::Rules;
 use super::readers::Readers;
 use super::stuck;
 use super::types::{Change, ReaderId};
-use super::window::State;
-use crate::event::KeyHash;
 use crate::position::FrameNo;
 use crate::sink::sections::Section;
 
@@ -39,9 +39,6 @@ const REBALANCE_EVERY: Duration = Duration::from_millis(250);
 /// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any
 /// section.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// If more keys have records that fail, none of them is an exception: then the service is the cause.
-const IN_THE_WAY_MAX: usize = 8;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Isolation {
@@ -126,17 +123,17 @@ impl Isolation {
     /// The sections that should leave a reader, if its window stands because of them.
     fn stuck(
         readers: &mut Readers,
-        dispatch: &Dispatch,
+        dispatch: &mut Dispatch,
         id: ReaderId,
         now: Instant,
         passed: Duration,
     ) -> Option<Vec<Section>> {
         let reader = readers.get(id).filter(|reader| reader.until.is_none())?;
         let catch_up = id != ReaderId::MAIN;
-        let in_the_way = Self::keys_in_the_way(readers, dispatch, id);
+        let in_the_way = InTheWay::of(readers, dispatch, reader);
         let (used, able) = (
             readers.is_used(reader, stuck::USED),
-            !in_the_way.is_empty() || (dispatch.is_gate_open() && dispatch.is_line_free(reader)),
+            in_the_way.is_some() || (dispatch.is_gate_open() && dispatch.is_line_free(reader)),
         );
         // A request that fails as a whole says nothing of a section: the clock stands while nothing can be
         // sent. At the main it begins anew: what waited there will pass first.
@@ -152,17 +149,24 @@ impl Isolation {
         let owned = readers.sections_of(id);
         let stood = now.duration_since(full.0);
         let patience = stuck::patience(reader, &owned, &dispatch.shards);
+        let patience = in_the_way.as_ref().map_or(patience, |keys| keys.patience(patience));
+        if let Some(keys) = in_the_way {
+            let due = stood >= patience;
+            let leaving = due.then(|| keys.leavers(readers, &mut dispatch.pauses, (id, full.2))).flatten();
+            if let Some(reader) = readers.get_mut(id) {
+                reader.watch.full = Some(if due { (now, watermark, head) } else { full });
+            }
+            return leaving;
+        }
         let sections = &readers.sections;
-        let refused = |section| {
-            dispatch.is_refused(sections, section)
-                || in_the_way.iter().any(|key| sections.of(*key) == section)
-        };
+        let refused = |section| dispatch.is_refused(sections, section);
         let known = (sections, &dispatch.shards);
         let leavers = || stuck::leavers(reader, (full.2, now), &owned, known, refused);
-        let others = || stuck::refused_leavers(reader, full.2, &owned, refused);
+        let by_shard = |section| dispatch.is_refused_by_shard(sections, section);
+        let others = || stuck::refused_leavers(reader, full.2, &owned, (refused, by_shard));
         let look = standing && (stood >= patience || catch_up);
         let found = look.then(|| {
-            let first = (catch_up || !in_the_way.is_empty())
+            let first = catch_up
                 .then(others)
                 .flatten()
                 .map(|sections| (sections, stuck::AFTER_CATCH_UP.min(patience)));
@@ -175,27 +179,5 @@ impl Isolation {
             reader.watch.full = kept.then_some(full);
         }
         found.filter(|(_, patience)| stood >= *patience).map(|(sections, _)| sections)
-    }
-
-    /// The keys of a full window of which nothing can leave but a few records that fail, while the service
-    /// accepts nothing. Each may be the cause, and what would show that is not read yet, because they hold
-    /// the window. None if something else could leave.
-    fn keys_in_the_way(readers: &Readers, dispatch: &Dispatch, id: ReaderId) -> Vec<KeyHash> {
-        let Some(reader) = readers.get(id) else { return Vec::new() };
-        let mut keys = Vec::new();
-        if dispatch.is_gate_open()
-            || !readers.is_used(reader, stuck::USED)
-            || dispatch.waiting(readers).records > 0
-        {
-            return keys;
-        }
-        for entry in reader.window.iter() {
-            match entry.state {
-                State::Suspect | State::Sent if keys.len() < IN_THE_WAY_MAX => keys.push(entry.hash),
-                State::Behind | State::Done(_) => {}
-                _ => return Vec::new(),
-            }
-        }
-        keys
     }
 }

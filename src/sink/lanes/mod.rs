@@ -177,6 +177,13 @@ impl Lanes {
         self.readers.put_back(frame, part);
     }
 
+    /// The operator wants a record that was [returned](Self::next_dead_letter) as a dead letter to be sent
+    /// again: it is, unless it is still too large, even if the service has rejected it before.
+    pub fn send_again(&mut self, frame: FrameNo, part: u16) {
+        self.readers.send_again(frame, part);
+        self.dispatch.suspects.forget(|| (frame, part));
+    }
+
     /// A record returned by [`next_dead_letter`](Self::next_dead_letter) is in the dead-letter file.
     ///
     /// # Panics

@@ -85,10 +85,6 @@ impl Reader {
             .fold(none, |sum, entry| Contents { events: sum.events + 1, bytes: sum.bytes + entry.line.len() })
     }
 
-    pub(super) fn is_packed(&self, seq: u64) -> bool {
-        self.window.entry(seq).is_some_and(|entry| entry.state == State::Packed)
-    }
-
     /// The events of a record.
     fn lines(&self, first: u64) -> impl Iterator<Item = &Entry> {
         let packed = |entry: &&Entry| entry.state == State::Packed;

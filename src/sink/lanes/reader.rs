@@ -120,6 +120,7 @@ impl Reader {
                 unacknowledged: known != Knowledge::Passed && unacknowledged.has((frame, part)),
                 refused: false,
                 rejected: false,
+                early: false,
                 counted: if known == Knowledge::Passed { CountedBy::Another } else { CountedBy::This },
             };
             self.push(entry, known, rules);
@@ -234,23 +235,32 @@ impl Reader {
     }
 
     /// Finishes a record that was [in flight](Self::take), and the events packed into it; the next record of
-    /// its key becomes ready. Whether there is one.
+    /// its key becomes ready. Whether the key has an unfinished record.
     pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
         self.untake(seq);
-        while let Some((hash, next)) = self.window.finish(seq, outcome) {
-            if next == NONE {
-                self.tails.remove(&hash);
-                return false;
-            }
-            if !self.is_packed(next) {
-                // A dead letter behind another one may have been returned already.
-                if self.window.entry(next).is_some_and(|entry| entry.state == State::Behind) {
-                    self.make_ready(next, rules);
-                }
-                return true;
-            }
-            seq = next;
+        if self.window.entry(seq).is_some_and(|entry| entry.early) {
+            // The one before it is unfinished, and releases what comes next.
+            self.window.finish(seq, outcome);
+            return true;
         }
+        let Some((hash, mut next)) = self.window.finish(seq, outcome) else { return false };
+        while next != NONE {
+            seq = next;
+            let Some(entry) = self.window.entry_mut(seq) else { return false };
+            entry.early = false;
+            next = entry.next;
+            match entry.state {
+                State::Packed => drop(self.window.finish(seq, outcome)),
+                // A dead letter that did not wait.
+                State::Done(_) => {}
+                State::Behind => {
+                    self.make_ready(seq, rules);
+                    return true;
+                }
+                _ => return true,
+            }
+        }
+        self.tails.remove(&hash);
         false
     }
 
@@ -296,7 +306,7 @@ impl Reader {
             && entry.kind == RecordKind::DeadLetter
             && entry.state == State::Behind
         {
-            entry.state = State::Dead;
+            (entry.state, entry.early) = (State::Dead, true);
             self.dead.push_back(next);
         }
     }

@@ -249,6 +249,18 @@ impl Readers {
         }
     }
 
+    /// The same, and what the service said of the record no longer counts.
+    pub(super) fn send_again(&mut self, frame: FrameNo, part: u16) {
+        for reader in &mut self.all {
+            if let Some(seq) = reader.taken(frame, part) {
+                reader.put_back(seq);
+                if let Some(entry) = reader.window.entry_mut(seq) {
+                    entry.rejected = false;
+                }
+            }
+        }
+    }
+
     /// The request of these records failed as a whole: they wait among the suspects. With `stored`, it may
     /// have stored them.
     pub(super) fn suspect(&mut self, sent: &[Sent], stored: bool) {

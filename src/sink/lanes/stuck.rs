@@ -41,7 +41,7 @@ pub(super) const AFTER_CATCH_UP: Duration = Duration::from_secs(6);
 const PUSHED_MAX: u32 = 5;
 /// The same if nothing was accepted since the start: no section is known to gain, but perhaps one would that
 /// is beyond a window full of others' records.
-const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
+pub(super) const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
 /// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or
 /// not.
 pub(super) const LATELY: Duration = Duration::from_secs(5);
@@ -122,17 +122,19 @@ pub(super) fn leavers(
 
 /// The sections that should leave a catch-up reader, where the sections of a shard come into trouble one by
 /// one: those of which nothing is accepted, if any other one has nothing in the window. However few those
-/// others are, and whatever shard is still assumed to serve them, they would wait forever.
+/// others are, and whatever shard is still assumed to serve them, they would wait forever. `refused` says of
+/// which sections nothing is accepted; `by_shard`, of which it is not because of one key: what comes of a
+/// refused key must be tried to find out whether it still is.
 pub(super) fn refused_leavers(
     reader: &Reader,
     then: FrameNo,
     owned: &[Section],
-    refused: impl Fn(Section) -> bool,
+    (refused, by_shard): (impl Fn(Section) -> bool, impl Fn(Section) -> bool),
 ) -> Option<Vec<Section>> {
     let all = look(reader);
     let first = |of: Section| all[of].first;
     let unfinished = |of: Section| first(of).is_some_and(|first| first <= then);
-    let waits = owned.iter().any(|of| !unfinished(*of) && !refused(*of));
+    let waits = owned.iter().any(|of| !unfinished(*of) && !by_shard(*of));
     let stuck: Vec<Section> = owned.iter().copied().filter(|of| unfinished(*of) && refused(*of)).collect();
     (waits && !stuck.is_empty()).then_some(stuck)
 }

@@ -107,6 +107,8 @@ pub(super) struct Suspects {
     /// When a request last got a response, whatever it held.
     acknowledged: Option<Instant>,
     evidence: HashMap<RecordId, Evidence>,
+    /// Whether the last failure of a record that was alone was said to be its own.
+    blamed: bool,
 }
 
 impl Suspects {
@@ -222,6 +224,7 @@ impl Suspects {
         error: &PutError,
         now: Instant,
     ) -> Verdict {
+        self.blamed = matches!(error, PutError::Invalid(_));
         let known = self.evidence.get(&accused.id).map(|evidence| evidence.last);
         let others = self.acknowledged.is_some_and(|at| at > known.unwrap_or(sent).min(sent));
         if !others && (known.is_some() || !self.has_acknowledged_since(sent)) {
@@ -274,14 +277,19 @@ impl Suspects {
         !self.evidence.is_empty() && self.evidence.contains_key(&id())
     }
 
-    /// Whether a record of these hashes has failed alone more than once while others were answered.
+    /// Whether there is evidence against a record of these hashes, and it has failed alone more than once.
     pub(super) fn holds(&self, (first, last): (u64, u64)) -> bool {
         self.accused_keys().any(|key| first <= key.0 && key.0 <= last)
     }
 
-    /// The keys of such records.
+    /// The keys of such records, in no order.
     pub(super) fn accused_keys(&self) -> impl Iterator<Item = KeyHash> {
         self.evidence.values().filter(|evidence| evidence.failures > 1).map(|evidence| evidence.hash)
+    }
+
+    /// Whether the service said of the record that last failed alone that its content is at fault.
+    pub(super) const fn are_blamed(&self) -> bool {
+        self.blamed
     }
 
     /// A record is finished.

@@ -30,6 +30,34 @@ fn deferred_dead_letter_blocks_only_its_key() {
     assert_eq!(lanes.watermark().frame, FrameNo(1));
 }
 
+/// The second dead letter of a key goes into the file with the first. If only the second finds room there, what comes after it
+/// still waits for the first.
+#[test]
+fn early_dead_letter_releases_nothing_of_its_key() {
+    let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
+    let kinds = [RecordKind::DeadLetter, RecordKind::DeadLetter, RecordKind::Event];
+    let admit = |lanes: &mut Lanes, number, kind| {
+        let frame = Frame { number: FrameNo(number), ..Frame::default() };
+        let (key, line) = (Bytes::from_static(b"key"), Bytes::from_static(b"line\n"));
+        lanes.admit(&frame, [Admission { kind, hash: KeyHash::of("key"), event_type: "t", key, line }]);
+    };
+    for (number, kind) in (1..).zip(kinds) {
+        admit(&mut lanes, number, kind);
+    }
+    let now = Instant::now();
+    let (first, second) = (lanes.next_dead_letter().unwrap(), lanes.next_dead_letter().unwrap());
+    lanes.put_back(first.frame, first.part);
+    lanes.finish(second.frame, second.part);
+    admit(&mut lanes, 4, RecordKind::Event);
+    assert!(lanes.fill(now).is_none() && lanes.watermark().frame == FrameNo(0));
+    let first = lanes.next_dead_letter().unwrap();
+    lanes.finish(first.frame, first.part);
+    let request = lanes.fill(now).unwrap();
+    assert_eq!((request.records.len(), lanes.watermark().frame), (1, FrameNo(2)));
+    drop(lanes.settle(request.ticket, Ok(vec![accepted()]), now));
+    assert_eq!(lanes.fill(now).map(|request| request.records.len()), Some(1));
+}
+
 fn event(lane: u8, nth: u64, size: usize) -> Admission<'static> {
     let hash = KeyHash(u64::from(lane) << 56 | nth);
     let line = Bytes::from(vec![b'x'; size]);

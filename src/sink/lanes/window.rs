@@ -61,6 +61,8 @@ pub(super) struct Entry {
     pub(super) refused: bool,
     /// Whether there is evidence that it cannot leave.
     pub(super) rejected: bool,
+    /// Whether it is a dead letter that did not wait for the one before it of its key.
+    pub(super) early: bool,
     pub(super) counted: CountedBy,
 }
 

@@ -1,10 +1,11 @@
 //! `on_poison = "stop"`: a person's decision is enough, no restart.
 
+use kinesis_stub::{Fault, Rule};
 use serde_json::Value;
 
 use super::{event_counts, id, lab, large, letters, run, set_limit, version, wait_for_letters};
 use crate::support::eventually;
-use crate::support::flow::Flow;
+use crate::support::flow::{DRAINED_WITHIN, Flow};
 
 fn stopped() -> Flow {
     let mut flow = lab(|settings| settings.more.push((String::new(), "on_poison = \"stop\"".to_owned())));
@@ -71,6 +72,28 @@ fn retry_of_halting_letter_keeps_order() {
     let report = flow.check();
     assert!(report.lost.is_empty() && report.reordered.is_empty() && report.altered.is_empty(), "{report}");
     assert_eq!(event_counts(&flow)["lab.plates.updated.v1"], (2, 0));
+    assert!(flow.daemon.terminate().success());
+}
+
+#[test]
+fn retry_sends_record_that_stream_rejected() {
+    let mut flow = lab(|settings| settings.more.push((String::new(), "on_poison = \"stop\"".to_owned())));
+    let invalid = Fault::Error { status: 400, code: "ValidationException".to_owned() };
+    flow.stub.add(Rule::new(invalid).keys(["5"])).unwrap();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (5, 'P5')");
+    let halts = || flow.daemon.metric("forebay_publishing_halted").filter(|halted| *halted > 0.0);
+    // Others are accepted meanwhile: that is the evidence.
+    eventually("publishing is halted", DRAINED_WITHIN, || {
+        flow.mark();
+        halts().map(drop)
+    });
+    let id = halted(&flow);
+    flow.stub.heal();
+    run(&flow, &["dlq", "retry", &id]);
+    flow.wait_until_told();
+    wait_for_letters(&flow, 1, "published");
+    let report = flow.check();
+    assert!(report.lost.is_empty() && report.reordered.is_empty(), "{report}");
     assert!(flow.daemon.terminate().success());
 }
 

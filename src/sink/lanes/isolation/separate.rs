@@ -36,10 +36,11 @@ impl Isolation {
         separate_rejected(readers, dispatch, id);
         // A key whose record fails alone is a section of its own.
         let of_reader = |key: &KeyHash| readers.owner(readers.sections.of(*key)) == id;
-        let accused = dispatch.suspects.accused_keys().filter(of_reader);
-        let keys: Vec<KeyHash> = accused.chain(Self::keys_in_the_way(readers, dispatch, id)).collect();
-        for key in keys {
-            Divider::new(readers, &mut dispatch.pauses, None).divide_around(key.0, key.0);
+        let mut accused: Vec<KeyHash> = dispatch.suspects.accused_keys().filter(of_reader).collect();
+        // The same decisions in each run with the same responses.
+        accused.sort_unstable();
+        for key in accused {
+            Divider::new(readers, &mut dispatch.pauses, None).divide_around_key(key);
         }
     }
 

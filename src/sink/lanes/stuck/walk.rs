@@ -443,11 +443,14 @@ fn walk_with_refused_keys(seed: u64) {
     let mut walk = Walk::new(seed);
     walk.rate = 20;
     walk.run(2);
-    for nth in 0..=walk.random.below(3) {
-        let at = walk.random.below(walk.log.len() as u64);
-        walk.refused.insert(walk.log[usize::try_from(at).unwrap()]);
-        println!("refused key {nth}: the one of frame {}", at + 1);
+    // A few, or more than leave a window at once; anywhere, or one behind the other.
+    let (most, near) = (walk.random.of(&[3, 40]), walk.random.below(2) == 0);
+    let first = walk.random.below(walk.log.len() as u64);
+    for nth in 0..=walk.random.below(most) {
+        let at = if near { first + nth } else { walk.random.below(walk.log.len() as u64) };
+        walk.refused.extend(walk.log.get(usize::try_from(at).unwrap()));
     }
+    println!("{} refused keys, the first is that of frame {}", walk.refused.len(), first + 1);
     for _ in 0..walk.random.below(4) {
         walk.rate = walk.random.of(&[0, 20, 100]);
         let seconds = walk.random.of(&[1, 10]);

@@ -1,0 +1,80 @@
+//! A full window of which nothing can leave but records that fail, while the service accepts nothing.
+//!
+//! Each of these records may be the cause, or the service is. What would show which lies beyond the window:
+//! other records, which are not read while these fill it. So their keys leave it, each as a section of its
+//! own. In an outage of the service that costs a catch-up reader, but neither order nor completeness.
+
+use std::time::Duration;
+
+use crate::event::KeyHash;
+use crate::position::FrameNo;
+use crate::sink::lanes::dispatch::Dispatch;
+use crate::sink::lanes::divide::Divider;
+use crate::sink::lanes::reader::Reader;
+use crate::sink::lanes::readers::Readers;
+use crate::sink::lanes::stuck;
+use crate::sink::lanes::types::ReaderId;
+use crate::sink::lanes::window::State;
+use crate::sink::sections::Section;
+use crate::sink::throttle::Pauses;
+
+/// Keys that leave a window at once, the oldest first. If there are more, the service is probably the cause.
+const KEYS_MAX: usize = 8;
+
+/// The keys of such a window.
+#[derive(Debug)]
+pub(super) struct InTheWay {
+    keys: Vec<KeyHash>,
+    /// Whether there are few, and the service has said that the content is at fault.
+    blamed: bool,
+}
+
+impl InTheWay {
+    /// `None` if something else can leave the window, or it is not full.
+    pub(super) fn of(readers: &Readers, dispatch: &Dispatch, reader: &Reader) -> Option<Self> {
+        if dispatch.is_gate_open()
+            || !readers.is_used(reader, stuck::USED)
+            || dispatch.waiting(readers).records > 0
+        {
+            return None;
+        }
+        let (mut keys, mut more) = (Vec::new(), false);
+        for entry in reader.window.iter() {
+            match entry.state {
+                // Records for the dead-letter file are not sent: it may be full.
+                State::Suspect | State::Sent | State::Dead | State::Taken => {
+                    if keys.len() < KEYS_MAX {
+                        keys.push(entry.hash);
+                    } else {
+                        more = true;
+                    }
+                }
+                State::Behind | State::Packed | State::Done(_) => {}
+                State::Ready => return None,
+            }
+        }
+        let blamed = !more && dispatch.suspects.are_blamed();
+        (!keys.is_empty()).then_some(Self { keys, blamed })
+    }
+
+    /// How long the window must have stood, if `usual` is enough for other reasons.
+    pub(super) fn patience(&self, usual: Duration) -> Duration {
+        if self.blamed { usual } else { usual.max(stuck::STUCK_AFTER_UNKNOWN) }
+    }
+
+    /// Makes a section of each key. Returns those that should leave the reader, if any other would gain;
+    /// `then` is where its head was when it was last seen to move.
+    pub(super) fn leavers(
+        &self,
+        readers: &mut Readers,
+        pauses: &mut Pauses,
+        (id, then): (ReaderId, FrameNo),
+    ) -> Option<Vec<Section>> {
+        for key in &self.keys {
+            Divider::new(readers, pauses, None).divide_around_key(*key);
+        }
+        let sections = &readers.sections;
+        let leaves = |section| self.keys.iter().any(|key| sections.of(*key) == section);
+        stuck::refused_leavers(readers.get(id)?, then, &readers.sections_of(id), (leaves, leaves))
+    }
+}
