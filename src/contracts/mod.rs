@@ -8,6 +8,7 @@
 //! A contract is a closed JSON Schema (draft-07) of `data` per event type and minor version, with its key, subject,
 //! time and id. Inside a major version fields may only be added. A locked file is never rewritten.
 
+pub mod archive;
 pub mod asyncapi;
 pub mod catalog;
 pub mod check;

@@ -1,5 +1,6 @@
 //! `forebay events`: previews and tests rules, and manages contracts.
 
+mod archive;
 mod asyncapi;
 mod catalog;
 mod check;
@@ -26,6 +27,8 @@ pub enum Command {
     Catalog(catalog::CatalogOptions),
     /// Write an AsyncAPI 3.0 document of all events. Needs no database
     Asyncapi(asyncapi::AsyncapiOptions),
+    /// Write SQL for the archive in S3: one typed view for each event type. Needs no database
+    ArchiveDdl(archive::ArchiveOptions),
 }
 
 /// Runs a subcommand.
@@ -40,6 +43,7 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Check(options) => check::run(&load(&options.common)?, options),
         Command::Catalog(options) => catalog::run(&load(&options.common)?, options),
         Command::Asyncapi(options) => asyncapi::run(&load(&options.common)?, options),
+        Command::ArchiveDdl(options) => archive::run(&load(&options.common)?, options),
     }
 }
 
