@@ -12,11 +12,13 @@
 )]
 
 mod applications;
+mod archive;
 mod buffer;
 mod catalog;
 mod client;
 mod configuration;
 mod connections;
+mod consumers;
 mod contracts;
 mod crash;
 mod credentials;

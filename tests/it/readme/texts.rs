@@ -8,12 +8,14 @@ use std::process::Command;
 use super::{blocks, document, quoted, sources, table};
 use crate::support::repository;
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/ARCHIVE.md",
     "docs/CONFIGURATION.md",
+    "docs/CONSUMERS.md",
     "docs/EVENTS.md",
     "docs/EXPRESSIONS.md",
     "docs/METRICS.md",

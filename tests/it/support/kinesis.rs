@@ -17,6 +17,9 @@ use super::{SOON, cache, eventually, missing, port, repository};
 /// The region that all of them are asked for.
 pub const REGION: &str = "eu-central-1";
 
+/// A delivery stream that reads from Kinesis takes LocalStack half a minute, and more on a busy machine.
+const STACK_WITHIN: Duration = Duration::from_mins(4);
+
 /// Which implementation; `../facts` of the project and localstack/run say where each is weak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Implementation {
@@ -26,6 +29,8 @@ pub enum Implementation {
     KinesisLocal,
     /// [`KinesisLocal`](Self::KinesisLocal) behind LocalStack 4.14.0.
     LocalStack,
+    /// The same with the stack of `deploy/cloudformation`: stream `lab-events`, Firehose, bucket `lab-archive`.
+    LocalStackWithArchive,
 }
 
 impl Implementation {
@@ -34,7 +39,7 @@ impl Implementation {
         let needed = match self {
             Self::Kinesalite => "npm/node_modules/kinesalite/cli.js",
             Self::KinesisLocal => "npm/node_modules/kinesis-local/main.js",
-            Self::LocalStack => "localstack/installed",
+            Self::LocalStack | Self::LocalStackWithArchive => "localstack/installed",
         };
         let found = cache().join(needed).exists();
         if !found {
@@ -153,6 +158,11 @@ impl Kinesis {
             });
             answer.ok()?.ok()
         });
+        if self.implementation == Implementation::LocalStackWithArchive {
+            let is_ready = |line: &str| line.starts_with("Stack forebay-lab is ready");
+            let ready = process.log().wait(0, STACK_WITHIN, is_ready);
+            assert!(ready.is_some(), "the stack is not deployed within {STACK_WITHIN:?}\n{}", process.tail());
+        }
         self.process = Some(process);
     }
 
@@ -271,10 +281,12 @@ impl Kinesis {
                 command.current_dir(self.home.path());
                 command
             }
-            Implementation::LocalStack => {
+            Implementation::LocalStack | Implementation::LocalStackWithArchive => {
                 let mut command = Command::new(repository().join("localstack/run"));
                 command.args(["--port", &port, "--state"]).arg(self.home.path());
-                command.env("SERVICES", "kinesis");
+                if self.implementation == Implementation::LocalStack {
+                    command.arg("--bare").env("SERVICES", "kinesis");
+                }
                 command
             }
         }
@@ -291,7 +303,8 @@ fn node(script: PathBuf) -> Command {
     command
 }
 
-fn client(endpoint: &str) -> Client {
+/// The SDK's client of a server at this address.
+pub fn client(endpoint: &str) -> Client {
     let config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(aws_smithy_http_client::Builder::new().build_http())

@@ -14,6 +14,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod random;
 pub mod session;
 pub mod standby;
