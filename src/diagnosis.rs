@@ -1,12 +1,12 @@
 //! One finding about the set-up or the running process: what is wrong, where, and the command that fixes it.
 //!
-//! Checks at start, the watchdog, `forebay buffer verify` and readiness all report this type, and print it in one way.
+//! `forebay check`, starts, the watchdog and readiness all report this type, and print it in one way.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::failure::Explain;
+use crate::failure::{Explain, Problem};
 use crate::visible::visible;
 
 /// How serious a finding is.
@@ -56,6 +56,22 @@ impl Diagnosis {
 
     fn new(severity: Severity, subject: impl Into<String>, fact: impl Into<String>) -> Self {
         Self { severity, subject: subject.into(), fact: fact.into(), hint: None, command: None }
+    }
+
+    /// The same finding where nothing works until it is fixed, such as at a start.
+    #[must_use]
+    pub const fn blocks(mut self) -> Self {
+        self.severity = Severity::Blocker;
+        self
+    }
+
+    /// An error as a blocker: its primary message with the detail, and its hint.
+    pub fn of_problem(subject: impl Into<String>, problem: &Problem) -> Self {
+        let fact = match problem.detail() {
+            Some(detail) => format!("{}: {detail}", problem.primary()),
+            None => problem.primary().to_owned(),
+        };
+        Self { hint: problem.hint().map(str::to_owned), ..Self::blocker(subject, fact) }
     }
 
     /// Adds what to do.
@@ -113,7 +129,6 @@ impl Explain for Diagnoses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Problem;
 
     #[test]
     fn findings_print_facts_first_and_commands_as_hints() {
@@ -129,6 +144,13 @@ mod tests {
             Problem::from(two).lines(),
             "the database cannot be used: slot \"s\": it is lost; table t: it has no key\n  hint: Run: forebay adopt\n    Add a key."
         );
+    }
+
+    #[test]
+    fn problem_is_a_blocker_with_detail_and_hint() {
+        let problem = Problem::new("it failed").with_detail("why").with_hint("Mend it.");
+        let expected = Diagnosis::blocker("x", "it failed: why").with_hint("Mend it.");
+        assert_eq!(Diagnosis::of_problem("x", &problem), expected);
     }
 
     #[test]

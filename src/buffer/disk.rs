@@ -16,8 +16,10 @@ mod create;
 mod directory;
 mod error;
 mod lock;
+mod room;
 mod volatile;
 
 pub use self::directory::Directory;
 pub use self::error::{DiskError, failed, if_exists, is_full, why_full};
 pub use self::lock::{DirectoryLock, LockError};
+pub use self::room::DirectoryRoom;

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod buffer;
+pub mod check;
 pub mod dlq;
 pub mod events;
 pub mod run;
@@ -26,6 +27,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look at the database, the stream and the directory, change nothing; exits with 1 if a start would fail
+    Check(check::SetupCheckOptions),
     /// Run the daemon: receive, buffer and publish until stopped
     Run(Common),
     /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Run(common) => load(&common).map_err(Some).and_then(|config| run::run(&config)),
+        Command::Check(options) => check::run(&options),
         Command::Adopt(options) => {
             load(&options.common).and_then(|config| adopt::run(&config, &options)).map_err(Some)
         }

@@ -55,6 +55,22 @@ impl fmt::Display for Size {
     }
 }
 
+/// Prints an amount of bytes for people, rounded down to one decimal: `1.4 GiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteAmount(pub u64);
+
+impl fmt::Display for ByteAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, factor) in [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+            if self.0 >= factor {
+                let tenths = self.0 % factor * 10 / factor;
+                return write!(f, "{}.{tenths} {unit}", self.0 / factor);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
 /// Prints a duration in the largest unit that divides it.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub Duration);
@@ -85,6 +101,20 @@ mod tests {
         }
         for text in ["", "10", "GiB", "-1 MiB", "1.5 GiB", "1 gib", "99999999999 TiB"] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn amount_is_rounded_down_to_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_600, "1.5 KiB"),
+            ((10 << 30) - 1, "9.9 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(ByteAmount(bytes).to_string(), text);
         }
     }
 

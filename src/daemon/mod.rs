@@ -4,6 +4,7 @@
 
 pub mod adopt;
 mod audit;
+pub mod check;
 pub mod connector;
 pub mod contract;
 pub mod recover;

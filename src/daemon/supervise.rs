@@ -18,7 +18,7 @@ use tracing::field::display;
 use crate::backoff;
 use crate::buffer::checkpointer::{Checkpointer, Request};
 use crate::buffer::disk::DirectoryLock;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::contracts;
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
@@ -78,6 +78,7 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let watchdog = Watchdog {
         settings,
         wanted,
+        source: &config.source,
         selectors: Selectors::new(&config.tables, &config.pii, config.events.automatic),
         ledger: &ledger,
         status,
@@ -115,14 +116,6 @@ fn stream(config: &Config) -> Stream {
     }
 }
 
-fn sink_settings(kinesis: &config::Kinesis) -> kinesis::Settings {
-    kinesis::Settings {
-        stream: kinesis.stream.clone(),
-        region: kinesis.region.clone(),
-        endpoint: kinesis.endpoint.clone(),
-    }
-}
-
 /// Opens the directory, checks the database and opens the dead-letter file. Reads the log and the unpublished dead letters,
 /// which can take minutes.
 async fn start_up(
@@ -135,7 +128,7 @@ async fn start_up(
     let directory = LockedDirectory::open(config)?;
     if directory.is_first_start() {
         // Checks that need no server come before publication and slot are created.
-        let made = KinesisDestination::new(&sink_settings(&config.kinesis)).await;
+        let made = KinesisDestination::new(&kinesis::Settings::from(&config.kinesis)).await;
         drop(made.map_err(Failure::stop)?);
     }
     let started = until_started(setup, translator, directory).await?;
@@ -280,7 +273,7 @@ impl Running {
         loop_thread("dead_letters", end.clone(), move || worker.run())?;
         let (kinesis, phase_, status) = (config.kinesis.clone(), phase.subscribe(), status.clone());
         loop_thread("publish", end, move || async move {
-            let settings = sink_settings(&kinesis);
+            let settings = kinesis::Settings::from(&kinesis);
             let mut stopping = phase_.clone();
             let publisher = tokio::select! {
                 biased;

@@ -5,6 +5,9 @@
 //! process. How much write-ahead log the slot keeps is a metric. A standby that is promoted under a living connection goes
 //! on sending: its new timeline is noted, else the next start would take it for another history.
 //!
+//! When it opens its session it also reads what a start does not need ([`setup`]): those warnings of `forebay check` are logged
+//! and shown on `/status`.
+//!
 //! A failed check never stops the process: it is logged, and a gauge is set.
 //!
 //! It keeps one SQL session open, so that it can check a server without free connections, and needs no walsender. Without a
@@ -16,8 +19,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::buffer::ledger::SharedLedger;
+use crate::config::SourceConfig;
 use crate::daemon::contract::Selectors;
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::Failure;
 use crate::identity::{Identity, SourceIdentity};
 use crate::pipeline::meters;
@@ -28,6 +32,7 @@ use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::inspect::{self, Seen, Unseen};
 use crate::source::postgres::monitor::{Observed, PublicationMonitor};
 use crate::source::postgres::session::Session;
+use crate::source::postgres::setup::{self, judge};
 
 /// Interval of the checks: often enough for an alert on the slot's size, rare enough to cost nothing.
 const EVERY: Duration = Duration::from_secs(30);
@@ -48,6 +53,8 @@ pub struct Watchdog<'a> {
     pub settings: &'a Settings,
     /// What the database must have.
     pub wanted: &'a Wanted,
+    /// How the slot is made.
+    pub source: &'a SourceConfig,
     /// Selectors that must match something.
     pub selectors: Selectors,
     /// Where a promotion is noted.
@@ -123,12 +130,15 @@ impl Watchdog<'_> {
     }
 
     async fn look(&mut self) -> Result<(Vec<Diagnosis>, Vec<Unseen>), Failure> {
-        let Self { settings, wanted, selectors, ledger, status, monitor, session } = self;
-        let session = match session {
-            Some(open) if open.is_open() => open,
-            other => other.insert(Session::open(settings).await.map_err(Failure::retry)?),
+        let Self { settings, wanted, source, selectors, ledger, status, monitor, session } = self;
+        let (session, is_new) = match session {
+            Some(open) if open.is_open() => (open, false),
+            other => (other.insert(Session::open(settings).await.map_err(Failure::retry)?), true),
         };
         let seen = inspect::glance(session, wanted).await?;
+        if is_new {
+            report_setup(session, &seen, source, status).await;
+        }
         seen.check_running(wanted)?;
         if let Some(slot) = &seen.slot_facts {
             let from = |lsn: Option<CommitSeq>| lsn.map_or(0, |lsn| seen.server.wal_end.distance_from(lsn));
@@ -150,6 +160,24 @@ impl Watchdog<'_> {
         let mut found = seen.warnings(wanted);
         found.extend(seen.publication.iter().flat_map(|publication| selectors.without_key(publication)));
         Ok((found, seen.unseen))
+    }
+}
+
+/// Logs warnings about the set-up that are new, and notes all of them. Nothing depends on it.
+async fn report_setup(session: &mut Session, seen: &Seen, source: &SourceConfig, status: &Status) {
+    let setup = match session.run(async |client| setup::read(client, &source.publication).await).await {
+        Ok(setup) => setup,
+        Err(error) => {
+            tracing::debug!(event = "setup_unreadable", %error, "the set-up cannot be checked");
+            return;
+        }
+    };
+    let mut found = judge::judge(seen, &setup, source, setup.wal_rate);
+    found.retain(|one| one.severity == Severity::Warning);
+    let known = status.source(|part| std::mem::replace(&mut part.warnings, found.clone()));
+    for new in found.iter().filter(|warning| !known.contains(*warning)) {
+        let Diagnosis { hint, command, .. } = new;
+        tracing::warn!(event = "setup_warning", hint, command, "{new}");
     }
 }
 

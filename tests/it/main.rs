@@ -15,6 +15,7 @@ mod applications;
 mod archive;
 mod buffer;
 mod catalog;
+mod check;
 mod client;
 mod configuration;
 mod connections;

@@ -122,9 +122,27 @@ impl LockedDirectory {
 
     /// Input of [`recover`](super::recover).
     pub fn log_state(&self) -> LogState {
-        let damage = self.scan.damage.as_ref().map(ToString::to_string);
-        LogState { good: self.scan.good.mark(), damage, any: self.any, seen: self.seen }
+        log_state(&self.scan, self.any, self.seen)
     }
+}
+
+fn log_state(scan: &Scan, any: bool, seen: Option<(u16, Transaction)>) -> LogState {
+    LogState { good: scan.good.mark(), damage: scan.damage.as_ref().map(ToString::to_string), any, seen }
+}
+
+/// Reads checkpoint and log as a start does, without the lock, and changes nothing. Reads all durable, unpublished frames.
+///
+/// # Errors
+/// The checkpoint is damaged, the disk fails, or a process uses the directory meanwhile.
+pub fn peek(directory: &Directory) -> Result<(Option<Checkpoint>, LogState), Failure> {
+    let checkpoint = CheckpointFile::peek(directory)?.checkpoint;
+    let (watermark, durable) =
+        checkpoint.as_ref().map_or_else(Default::default, |found| (found.watermark, found.durable.frame));
+    let scan = Log::scan(directory, watermark, durable)?;
+    let clean = checkpoint.as_ref().is_none_or(|found| found.clean);
+    let seen = if clean { None } else { Log::last_seen(directory)? };
+    let any = scan.any();
+    Ok((checkpoint, log_state(&scan, any, seen)))
 }
 
 fn confirm_after(config: &Config, directory: &Directory) -> ConfirmAfter {

@@ -21,7 +21,7 @@ use crate::source::Resumption;
 pub const LANE_HASH: &str = "md5/256";
 
 /// The state of the log between `watermark` and `durable`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
     /// The last frame up to which all frames after `watermark` are readable; `watermark` itself if none is.
     pub good: Mark,

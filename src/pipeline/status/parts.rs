@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::diagnosis::Diagnosis;
 use crate::position::CommitSeq;
 use crate::sink::lanes::Lag;
 use crate::sink::rate::Summary;
@@ -112,4 +113,6 @@ pub struct SourceStatus {
     pub tables_missing: usize,
     /// Whether the last look succeeded.
     pub watched: bool,
+    /// Warnings about the set-up of the source.
+    pub warnings: Vec<Diagnosis>,
 }

@@ -169,6 +169,7 @@ impl Facts<'_> {
         findings.extend(self.stream(now).or_else(|| self.refused()));
         findings.extend(self.halted());
         findings.extend(self.full(now));
+        findings.extend(self.source.warnings.iter().cloned());
         Report {
             name: self.name.to_owned(),
             version: env!("CARGO_PKG_VERSION"),

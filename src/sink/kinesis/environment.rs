@@ -9,7 +9,7 @@ use std::path::Path;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::config::aws;
+use crate::config::{self, aws};
 
 use super::network::{Network, fits_header};
 
@@ -22,6 +22,16 @@ pub struct Settings {
     pub region: Option<String>,
     /// Another address than AWS's: LocalStack, tests, a VPC endpoint.
     pub endpoint: Option<String>,
+}
+
+impl From<&config::Kinesis> for Settings {
+    fn from(kinesis: &config::Kinesis) -> Self {
+        Self {
+            stream: kinesis.stream.clone(),
+            region: kinesis.region.clone(),
+            endpoint: kinesis.endpoint.clone(),
+        }
+    }
 }
 
 /// The AWS environment, checked.

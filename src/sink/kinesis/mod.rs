@@ -14,6 +14,7 @@ mod address;
 mod answer;
 mod body;
 mod bounded;
+pub mod check;
 mod classify;
 mod client;
 mod clock;
@@ -137,6 +138,20 @@ impl KinesisDestination {
         }
     }
 
+    /// The stream as the service describes it.
+    fn summary(&self) -> impl Future<Output = Result<StreamDescriptionSummary, PutError>> + 'static {
+        let Stream { name, arn } = &self.stream;
+        let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
+        let tried = self.tried("DescribeStreamSummary");
+        async move {
+            let output = timeout(DESCRIBE_TIMEOUT, request.send())
+                .await
+                .map_err(|_| tried.silent(DESCRIBE_TIMEOUT))?;
+            let summary = output.map_err(|error| tried.failed(&error))?.stream_description_summary;
+            summary.ok_or_else(|| tried.empty())
+        }
+    }
+
     async fn list_shards(&self, tried: &Tried) -> Result<Vec<ShardRange>, PutError> {
         let (mut ranges, mut token) = (Vec::new(), None);
         loop {
@@ -179,19 +194,9 @@ impl Destination for KinesisDestination {
     }
 
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static {
-        let Stream { name, arn } = &self.stream;
-        let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
-        let tried = self.tried("DescribeStreamSummary");
+        let summary = self.summary();
         self.puts.prune();
-        async move {
-            let output = timeout(DESCRIBE_TIMEOUT, request.send())
-                .await
-                .map_err(|_| tried.silent(DESCRIBE_TIMEOUT))?;
-            match output.map_err(|error| tried.failed(&error))?.stream_description_summary {
-                Some(summary) => Ok(facts(&summary)),
-                None => Err(tried.empty()),
-            }
-        }
+        async move { summary.await.map(|summary| facts(&summary)) }
     }
 
     fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {

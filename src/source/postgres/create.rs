@@ -1,10 +1,12 @@
 //! Creates the publication and the replication slot at a first start.
 
-use crate::config;
+use crate::config::{self, TableName};
+use crate::diagnosis::Diagnosis;
 use crate::failure::{Failure, Problem};
 use crate::position::CommitSeq;
 use crate::source::postgres::admit::ReplicationSlot;
 use crate::source::postgres::error::Error;
+use crate::source::postgres::publication::CreateError;
 use crate::source::postgres::session::Session;
 use crate::source::postgres::waits::PatientStatement;
 use crate::source::postgres::{inspect, publication, slot};
@@ -96,6 +98,39 @@ async fn create_slot(
     Ok(PatientStatement::new("creating the replication slot", tell)
         .run(session, async |client| slot::create_slot(client, &source.slot, source.failover).await)
         .await?)
+}
+
+/// What would keep [`create`] from making the publication of these tables.
+///
+/// # Errors
+/// The connection broke.
+pub async fn obstacles(
+    source: &config::SourceConfig,
+    session: &mut Session,
+    tables: &[TableName],
+) -> Result<Vec<Diagnosis>, Failure> {
+    let name = &source.publication;
+    if tables.is_empty() {
+        let empty = Problem::from(CreateError::Empty(name.clone()));
+        return Ok(vec![Diagnosis::of_problem(format!("publication {name:?}"), &empty)]);
+    }
+    let mut found = Vec::new();
+    if source.tables.is_some() {
+        let unfit =
+            session.look(async |client| publication::identity::unfit_tables(client, tables).await).await?;
+        found.extend(unfit.into_iter().map(Diagnosis::blocks));
+    }
+    let missing = session.look(async |client| publication::missing_rights(client, tables).await).await?;
+    found.extend(missing.into_iter().map(|right| {
+        if right.command.is_some() {
+            return right.with_hint("Run as the owner or a superuser:");
+        }
+        let statement = publication::create_statement(name, tables);
+        right
+            .with_hint("Run as a superuser or as the owner of the tables:")
+            .with_command(format!("{statement};"))
+    }));
+    Ok(found)
 }
 
 /// Before anything is created.

@@ -269,9 +269,15 @@ impl Seen {
     /// # Errors
     /// All blockers, each with the command that removes it.
     pub fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let found = self.start_blockers(wanted);
+        if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
+    }
+
+    /// Everything that stops a start, also what a running process would only report.
+    pub fn start_blockers(&self, wanted: &Wanted) -> Vec<Diagnosis> {
         let mut found = self.blockers();
         found.extend(self.warnings(wanted));
-        if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
+        found.into_iter().map(Diagnosis::blocks).collect()
     }
 
     /// The blockers of any stream.

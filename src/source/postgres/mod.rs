@@ -31,6 +31,7 @@ pub mod publication;
 pub mod redecode;
 pub mod require_auth;
 pub mod session;
+pub mod setup;
 pub mod silence;
 pub mod slot;
 pub mod socket;

@@ -182,9 +182,13 @@ fn operations(facts: &PublicationFacts) -> [(&'static str, bool); 4] {
     ]
 }
 
+/// The operations that a publication does not send.
+pub fn omitted_operations(now: &PublicationFacts) -> Vec<&'static str> {
+    operations(now).into_iter().filter(|(_, sent)| !sent).map(|(name, _)| name).collect()
+}
+
 fn omitted(now: &PublicationFacts) -> Vec<Difference> {
-    let omitted: Vec<_> =
-        operations(now).into_iter().filter(|(_, sent)| !sent).map(|(name, _)| name).collect();
+    let omitted = omitted_operations(now);
     if omitted.is_empty() { Vec::new() } else { vec![Difference::OperationsOmitted(omitted)] }
 }
 

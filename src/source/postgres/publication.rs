@@ -316,12 +316,7 @@ pub async fn create_publication(
     if tables.is_empty() {
         return Err(CreateError::Empty(name.to_owned()));
     }
-    let list: Vec<String> = tables.iter().map(quoted).collect();
-    let statement = format!(
-        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
-        escape_identifier(name),
-        list.join(", ")
-    );
+    let statement = create_statement(name, tables);
     let Err(error) = client.batch_execute(&statement).await else { return Ok(()) };
     let escaped: Vec<String> =
         tables.iter().map(TableName::to_string).filter(|name| name.contains("\\x")).collect();
@@ -340,8 +335,21 @@ pub async fn create_publication(
     Err(CreateError::NotAllowed { name: name.to_owned(), cause: error.into(), statement, missing })
 }
 
+/// The statement that creates a publication of these tables, without a semicolon.
+pub fn create_statement(name: &str, tables: &[TableName]) -> String {
+    let list: Vec<String> = tables.iter().map(quoted).collect();
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        escape_identifier(name),
+        list.join(", ")
+    )
+}
+
 /// The rights that the role lacks to create a publication of these tables, each with the statement that grants it.
-async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec<Diagnosis>, Error> {
+///
+/// # Errors
+/// The connection broke.
+pub async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec<Diagnosis>, Error> {
     const QUERY: &str = concat!(
         "SELECT current_user::text, current_database()::text,
         pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
@@ -351,15 +359,26 @@ async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec<Dia
               FROM unnest($1::text[], $2::text[]) AS t (schema, name)
               JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema
               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
-              WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY 1)"
+              WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY 1),
+        ARRAY(SELECT DISTINCT ",
+        raw_name!("pg_catalog.format('%I', n.nspname)"),
+        "
+              FROM unnest($1::text[]) AS t (schema) JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema
+              WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1)"
     );
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.table.as_str()).collect();
     let row = client.query_one(QUERY, &[&schemas, &names]).await?;
     let (role, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let (may_create, not_owned): (bool, Vec<String>) = (row.try_get(2)?, texts(row.try_get(3)?));
+    let hidden = texts(row.try_get(4)?).join(", ");
     let subject = format!("role {}", escape_identifier(&role));
     let mut found = Vec::new();
+    if !hidden.is_empty() {
+        let command = format!("GRANT USAGE ON SCHEMA {hidden} TO {};", escape_identifier(&role));
+        found
+            .push(Diagnosis::blocker(&subject, format!("may not use schema {hidden}")).with_command(command));
+    }
     if !may_create {
         let database = escape_identifier(&database);
         found.push(

@@ -177,14 +177,14 @@ fn commands() -> [String; 2] {
 
 #[test]
 fn readme_steps_lead_to_an_event() {
-    let [config, run] = commands();
+    let [check, run] = commands();
     let mut fixture = Fixture::start();
     // Step 3, as the owner of the tables.
     fixture.postgres.execute("grant create on database lab to lab");
     fixture.postgres.execute(&format!("set role lab; {}", fixture.statements.publication));
-    let shown = fixture.shell(&config).output().unwrap();
+    let shown = fixture.shell(&check).output().unwrap();
     assert!(shown.status.success(), "{}", said(&shown));
-    assert!(said(&shown).contains("stream = \"lab-events\"") && !said(&shown).contains("change me"));
+    assert!(said(&shown).contains("`forebay run` can start") && !said(&shown).contains("change me"));
     fixture.postgres.query("select pg_create_logical_replication_slot('beside', 'pgoutput')");
     fixture.run(&run, None);
     let event = fixture.plate(7);

@@ -1,0 +1,76 @@
+//! What a start will find at the path of the buffer directory. Creates nothing.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statvfs};
+
+use super::directory::Directory;
+use super::error::{DiskError, failed};
+
+/// The place of a buffer directory that may not exist yet.
+#[derive(Clone, Debug)]
+pub struct DirectoryRoom {
+    /// The directory, if it exists and can be used.
+    pub directory: Option<Directory>,
+    /// The deepest directory of the path that exists.
+    pub existing: PathBuf,
+    /// Whether this user may create files there.
+    pub writable: bool,
+    /// Bytes that this user may still write there.
+    pub free: u64,
+    /// The file system, if its data does not outlive the machine or the container.
+    pub volatile: Option<&'static str>,
+}
+
+impl DirectoryRoom {
+    /// Looks at a path.
+    ///
+    /// # Errors
+    /// The directory exists and is refused, or the operating system does not let us look.
+    pub fn look(path: &Path) -> Result<Self, DiskError> {
+        let directory = match Directory::open(path) {
+            Err(DiskError::Missing { .. }) => None,
+            opened => Some(opened?),
+        };
+        let existing = path
+            .ancestors()
+            .map(|part| if part.as_os_str().is_empty() { Path::new(".") } else { part })
+            .find(|part| part.exists())
+            .unwrap_or_else(|| Path::new("."))
+            .to_owned();
+        let facts = statvfs(&existing).map_err(|errno| failed("stat", &existing)(errno.into()))?;
+        let volatile = match &directory {
+            Some(directory) => directory.volatile_kind(),
+            // What can be opened may be a file; then creating the directory fails with a clear error.
+            None => Directory::open(&existing).ok().and_then(|parent| parent.volatile_kind()),
+        };
+        Ok(Self {
+            directory,
+            writable: access(&existing, Access::WRITE_OK | Access::EXEC_OK).is_ok(),
+            free: facts.f_bavail.saturating_mul(facts.f_frsize),
+            volatile,
+            existing,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_directory_is_judged_by_its_parent() {
+        let temporary = tempfile::tempdir().unwrap();
+        let room = DirectoryRoom::look(&temporary.path().join("a/b")).unwrap();
+        assert!(room.directory.is_none() && room.writable && room.free > 0, "{room:?}");
+        assert_eq!(room.existing, temporary.path());
+        assert!(!temporary.path().join("a").exists());
+        let room = DirectoryRoom::look(temporary.path()).unwrap();
+        assert!(room.directory.is_some(), "{room:?}");
+    }
+
+    #[test]
+    fn relative_path_begins_in_the_working_directory() {
+        assert_eq!(DirectoryRoom::look(Path::new("no-such/buffer")).unwrap().existing, Path::new("."));
+    }
+}
