@@ -6,6 +6,7 @@ pub mod check;
 pub mod dlq;
 pub mod events;
 pub mod run;
+pub mod status;
 mod stop;
 
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ enum Command {
     Check(check::SetupCheckOptions),
     /// Run the daemon: receive, buffer and publish until stopped
     Run(Common),
+    /// Show the state of a running daemon; exits with 1 if it is not ready
+    Status(status::StatusOptions),
     /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
     Adopt(adopt::AdoptOptions),
     /// List, show, retry or discard dead letters
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Run(common) => load(&common).map_err(Some).and_then(|config| run::run(&config)),
         Command::Check(options) => check::run(&options),
+        Command::Status(options) => status::run(&options),
         Command::Adopt(options) => {
             load(&options.common).and_then(|config| adopt::run(&config, &options)).map_err(Some)
         }
