@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod check;
 pub mod dlq;
 pub mod events;
+pub mod init;
 pub mod run;
 pub mod status;
 mod stop;
@@ -28,6 +29,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look at a database and write a first configuration file
+    Init(init::InitOptions),
     /// Look at the database, the stream and the directory, change nothing; exits with 1 if a start would fail
     Check(check::SetupCheckOptions),
     /// Run the daemon: receive, buffer and publish until stopped
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Run(common) => load(&common).map_err(Some).and_then(|config| run::run(&config)),
+        Command::Init(options) => init::run(&options).map_err(Some),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Adopt(options) => {

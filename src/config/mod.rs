@@ -12,6 +12,7 @@ mod secret;
 pub mod selector;
 mod tables;
 pub mod units;
+mod write;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use self::keys::{Keys, path};
 pub use self::log::Log;
 pub use self::secret::Secret;
 pub use self::tables::{TableName, Tables};
+pub use self::write::write_new;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -298,7 +300,11 @@ fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, String> {
     Err(format!("{text:?} is outside the range {} to {}", units::Size(least), units::Size(most)))
 }
 
-fn name(text: &str) -> Result<String, String> {
+/// Checks the name of a configuration.
+///
+/// # Errors
+/// Why it is none.
+pub fn name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_name = text.starts_with(|first: char| first.is_ascii_lowercase());
     if is_name && text.len() <= 40 && text.bytes().all(allowed) {

@@ -7,6 +7,7 @@ mod audit;
 pub mod check;
 pub mod connector;
 pub mod contract;
+pub mod init;
 pub mod recover;
 pub mod start;
 pub mod supervise;

@@ -32,6 +32,7 @@ mod generated;
 mod history;
 mod hostile;
 mod http;
+mod init;
 mod isolation;
 mod json;
 mod lanes;

@@ -12,6 +12,7 @@ use super::name::{CatalogText, raw_name, table_name, texts};
 use super::pages;
 
 pub mod identity;
+pub mod survey;
 
 pub(super) const SCHEMA: &str = raw_name!("n.nspname");
 pub(super) const TABLE: &str = raw_name!("c.relname");

@@ -19,7 +19,7 @@ const USABLE: &str = "CASE c.relreplident
     ELSE false END";
 
 /// Columns `a` of the index that identifies a row of `c`; where the identity is no index, of the primary key.
-const KEY: &str = "pg_catalog.pg_index i
+pub(super) const KEY: &str = "pg_catalog.pg_index i
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
     WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END";
 
@@ -28,7 +28,7 @@ const KEY: &str = "pg_catalog.pg_index i
 const GENERATED_SINCE: i32 = 180_000;
 
 /// Why a publication that sends no generated columns cannot have the table `c`; NULL: it can.
-fn unfit(version: i32) -> String {
+pub(super) fn unfit(version: i32) -> String {
     let full = if version < GENERATED_SINCE { "false" } else { "c.relreplident = 'f'" };
     format!(
         "CASE WHEN NOT {USABLE} THEN 'none'

@@ -1,0 +1,291 @@
+//! Writes a first configuration from what is in a database, for `forebay init`.
+//!
+//! The text is a function of what was found ([`render`]). It never contains a password.
+
+use std::fmt::Write as _;
+
+use crate::config::units::ByteAmount;
+use crate::config::{Secret, TableName};
+use crate::failure::Failure;
+use crate::json;
+use crate::source::postgres::conninfo::{Password, Settings};
+use crate::source::postgres::publication::survey::{self, DatabaseSurvey, SurveyedTable};
+use crate::source::postgres::session::Session;
+
+/// With more tables than this, they are counted and not listed: the default publishes every table with a key.
+const LISTED_MAX: usize = 200;
+
+/// Why a table with an odd name is left out.
+const UNWRITABLE: &str = "its name cannot be written in source.tables; create the publication yourself";
+
+/// What the operator gave.
+#[derive(Clone, Debug)]
+pub struct InitOrder {
+    /// Connection URL.
+    pub url: String,
+    /// Password, if it is not in the URL.
+    pub password: Option<Secret>,
+    /// `name` of the configuration; `None`: made of the database's.
+    pub name: Option<String>,
+    /// `kinesis.stream`; `None`: made of the name.
+    pub stream: Option<String>,
+}
+
+/// A configuration and what it covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigDraft {
+    /// The text of `forebay.toml`.
+    pub text: String,
+    /// Tables that would be published.
+    pub published: usize,
+    /// Tables that would not.
+    pub left_out: usize,
+}
+
+/// Looks at the database and writes its configuration.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn draft(order: &InitOrder) -> Result<ConfigDraft, Failure> {
+    let settings = Settings::from_url(&order.url)
+        .and_then(|settings| {
+            let password = order.password.as_ref().map(|password| Password::new(password.expose()));
+            settings.with_password(password).with_passfile(None)
+        })
+        .map_err(Failure::stop)?;
+    let mut session = Session::open(&settings).await?;
+    let found = session.run(survey::survey).await?;
+    Ok(render(order, &settings.database, &found))
+}
+
+/// The configuration for a database. Pure.
+pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> ConfigDraft {
+    let name = order.name.clone().unwrap_or_else(|| name_of(database));
+    let (listed, left_out): (Vec<_>, Vec<_>) =
+        found.tables.iter().partition(|table| table.left_out.is_none() && is_writable(&table.name));
+    let mut text = String::new();
+    let mut add = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    add(
+        "# Written by `forebay init`. Look at every line, then run `forebay check`. docs/CONFIGURATION.md explains all keys.",
+    );
+    add("");
+    add(&format!(
+        "name = {}    # events come from urn:forebay:{name}; never change it for a stream with readers",
+        quoted(&name)
+    ));
+    add("");
+    add("[source]");
+    add(&format!("url = {}", quoted(&without_password(&order.url))));
+    add("# The password is not written here: set FOREBAY_SOURCE__PASSWORD, PGPASSFILE, or");
+    add("# password_file = \"/run/secrets/forebay\"");
+    publication(&mut add, &name, found);
+    tables(&mut add, &listed, found);
+    add("");
+    add("[kinesis]");
+    let stream = order.stream.clone().unwrap_or_else(|| format!("{name}-events"));
+    add(&format!("stream = {}", quoted(&stream)));
+    if !stream.starts_with("arn:") {
+        add("# region = \"eu-central-1\"    # default: that of the AWS environment");
+    }
+    add("");
+    add("[buffer]");
+    add(&format!(
+        "dir = {}    # on a disk that outlives the process",
+        quoted(&format!("/var/lib/forebay/{name}"))
+    ));
+    add(
+        "max_size = \"10 GiB\"    # twice what the tables get in the longest stream outage that you plan for",
+    );
+    personal(&mut add, &listed);
+    if !left_out.is_empty() {
+        add("");
+        add("# Not published:");
+    }
+    for table in left_out.iter().take(LISTED_MAX) {
+        add(&comment(&format!("{}: {}", table.name, table.left_out.unwrap_or(UNWRITABLE))));
+    }
+    let not_shown = found.more + left_out.len().saturating_sub(LISTED_MAX);
+    if not_shown > 0 {
+        add(&format!("# … and {not_shown} more tables that are not shown."));
+    }
+    ConfigDraft { text, published: listed.len(), left_out: left_out.len() }
+}
+
+/// Whether the configuration has a form for this name: not for one with line feeds.
+fn is_writable(name: &TableName) -> bool {
+    TableName::parse(&name.to_string()).as_ref() == Ok(name)
+}
+
+fn publication(add: &mut impl FnMut(&str), name: &str, found: &DatabaseSurvey) {
+    let default = format!("forebay_{name}");
+    if found.publications.is_empty() || found.publications.contains(&default) {
+        return;
+    }
+    add(&comment(&format!(
+        "Publications of this database: {}. To use one of them:",
+        found.publications.join(", ")
+    )));
+    let first = found.publications.first().map_or("", String::as_str);
+    add(&comment(&format!("publication = {}", quoted(first))));
+}
+
+fn tables(add: &mut impl FnMut(&str), listed: &[&SurveyedTable], found: &DatabaseSurvey) {
+    if listed.is_empty() {
+        add("# No table can be published yet: see the end of this file.");
+        return;
+    }
+    if listed.len() > LISTED_MAX || found.more > 0 {
+        add(&format!("# Every table with a key is published: {} tables. To choose some:", listed.len()));
+        add(&comment(&format!(
+            "tables = [{}]",
+            listed.first().map_or_else(String::new, |table| quoted(&table.name.to_string()))
+        )));
+        return;
+    }
+    add("tables = [    # of the publication that Forebay creates, or that exists");
+    for table in listed {
+        let facts = comment(&facts(table, found.counted_for));
+        add(&format!("    {},    {facts}", quoted(&table.name.to_string())));
+    }
+    add("]");
+}
+
+/// Key, size and rate of a table.
+fn facts(table: &SurveyedTable, counted_for: u64) -> String {
+    let key =
+        if table.key.is_empty() { "no key".to_owned() } else { format!("key {}", table.key.join(", ")) };
+    let identity = if table.is_full { ", REPLICA IDENTITY FULL" } else { "" };
+    let a_day = table.changes.saturating_mul(86_400) / counted_for.max(86_400);
+    format!("{key}{identity}; {} rows, {}; {a_day} changes a day", table.rows, ByteAmount(table.bytes))
+}
+
+/// Columns that look like personal data.
+fn personal(add: &mut impl FnMut(&str), listed: &[&SurveyedTable]) {
+    let columns: Vec<String> = listed
+        .iter()
+        .flat_map(|table| table.personal.iter().map(|column| quoted(&table.name.column(column))))
+        .take(LISTED_MAX)
+        .collect();
+    if columns.is_empty() {
+        return;
+    }
+    add("");
+    add("# These columns look like personal data. Listed here, they leave only as hmac() of a rule:");
+    add("# [pii]");
+    add("# columns = [");
+    for column in columns {
+        add(&comment(&format!("    {column},")));
+    }
+    add("# ]");
+}
+
+/// A comment of one line, whatever is in the text.
+fn comment(text: &str) -> String {
+    let mut line = "# ".to_owned();
+    let written = write!(line, "{}", crate::visible::visible(text));
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    line
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = Vec::new();
+    json::write_string(&mut quoted, text);
+    // JSON leaves DEL as it is.
+    String::from_utf8_lossy(&quoted).replace('\u{7f}', "\\u007F")
+}
+
+/// A name for the configuration: lower-case letters, digits and underscores, beginning with a letter.
+fn name_of(database: &str) -> String {
+    /// What the configuration allows.
+    const NAME_MAX: usize = 40;
+    let fitting = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let name: String = database.chars().map(fitting).collect();
+    let first = name.find(|c: char| c.is_ascii_lowercase());
+    let name = first.and_then(|at| name.get(at..)).unwrap_or("db");
+    name.chars().take(NAME_MAX).collect()
+}
+
+/// The URL without its password.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let address = match address.split_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => address.to_owned(),
+    };
+    let is_secret =
+        |pair: &&str| ["password", "sslpassword"].contains(&pair.split('=').next().unwrap_or_default());
+    let query: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_secret(pair)).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    format!("{scheme}://{address}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn table(table: &str, left_out: Option<&'static str>) -> SurveyedTable {
+        SurveyedTable {
+            name: TableName { schema: "Odd \"one\"".to_owned(), table: table.to_owned() },
+            left_out,
+            key: vec!["id\n# x".to_owned()],
+            is_full: false,
+            rows: 10,
+            bytes: 8_192,
+            changes: 5,
+            personal: vec!["email".to_owned()],
+        }
+    }
+
+    fn order(url: &str) -> InitOrder {
+        InitOrder { url: url.to_owned(), password: None, name: None, stream: None }
+    }
+
+    /// Whatever the names of a database are, the file is read, and publishes the tables that can be published.
+    #[test]
+    fn draft_is_a_valid_configuration_without_password() {
+        let survey = DatabaseSurvey {
+            tables: vec![table("a.b", None), table("c\n]", None), table("left\nname = 1", Some("no key"))],
+            publications: vec!["dba's\n".to_owned()],
+            ..DatabaseSurvey::default()
+        };
+        let draft =
+            render(&order("postgres://u:sekret@h/d?password=sekret&sslmode=require"), "My-Shop 2", &survey);
+        assert!(!draft.text.contains("sekret"), "{}", draft.text);
+        assert_eq!((draft.published, draft.left_out), (1, 2));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &draft.text).unwrap();
+        let config = Config::read(file.path(), std::iter::empty())
+            .unwrap_or_else(|error| panic!("{error}\n{}", draft.text));
+        assert_eq!(config.name, "my_shop_2");
+        assert_eq!(config.source.url.expose(), "postgres://u@h/d?sslmode=require");
+        assert_eq!(config.kinesis.stream, "my_shop_2-events");
+        let names: Vec<_> = survey.tables.iter().take(1).map(|table| table.name.clone()).collect();
+        assert_eq!(config.source.tables, Some(names));
+    }
+
+    #[test]
+    fn many_tables_are_counted_and_not_listed() {
+        let tables: Vec<_> = (0..=LISTED_MAX).map(|at| table(&format!("t{at}"), None)).collect();
+        let draft =
+            render(&order("postgres://u@h/d"), "d", &DatabaseSurvey { tables, ..DatabaseSurvey::default() });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &draft.text).unwrap();
+        assert_eq!(Config::read(file.path(), std::iter::empty()).unwrap().source.tables, None);
+    }
+
+    #[test]
+    fn name_is_made_of_the_database() {
+        for (database, name) in
+            [("lab", "lab"), ("My-Shop", "my_shop"), ("2nd", "nd"), ("表", "db"), ("", "db")]
+        {
+            assert_eq!(name_of(database), name);
+        }
+        assert_eq!(name_of(&"x".repeat(63)).len(), 40);
+    }
+}
