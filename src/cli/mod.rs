@@ -3,9 +3,12 @@
 pub mod adopt;
 pub mod buffer;
 pub mod check;
+pub mod completions;
 pub mod dlq;
 pub mod events;
 pub mod init;
+#[cfg(target_os = "linux")]
+mod notify;
 pub mod run;
 pub mod status;
 mod stop;
@@ -50,6 +53,10 @@ enum Command {
     Events(events::Command),
     /// Print the effective configuration without secrets
     Config(Common),
+    /// Print a script that completes the command line in a shell
+    Completions(completions::CompletionsOptions),
+    /// Print a manual page, for `man`
+    Man(completions::ManOptions),
 }
 
 /// Options of every subcommand.
@@ -81,6 +88,11 @@ pub fn main() -> ExitCode {
         Command::Dlq(command) => dlq::run(&command).map_err(Some),
         Command::Events(command) => events::run(&command).map_err(Some),
         Command::Buffer(command) => buffer::run(&command).map_err(Some),
+        Command::Completions(options) => {
+            completions::completions(&options);
+            Ok(())
+        }
+        Command::Man(options) => completions::man(&options).map_err(Some),
         Command::Config(common) => load(&common).map(|config| say(&format!("{config}\n"))).map_err(Some),
     };
     match outcome {

@@ -46,6 +46,8 @@ fn run_logged(config: &Config, log: &LogQueue) -> Result<(), Problem> {
         outlive_hangups().map_err(|error| no_signals(&error))?;
         let status = Status::new(&config.name);
         let observed = observe::http::serve(config, &status)?;
+        #[cfg(target_os = "linux")]
+        super::notify::started();
         tracing::info!(event = "starting", version = env!("CARGO_PKG_VERSION"), name = config.name, "forebay starts");
         tokio::select! {
             biased;

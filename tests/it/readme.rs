@@ -1,5 +1,6 @@
 //! The documents are true: what they tell a person to type is typed, what they list is compared with the sources.
 
+mod deploy;
 mod first_event;
 mod ops;
 mod python;

@@ -62,7 +62,7 @@ fn links_resolve() {
 }
 
 /// The headings as links name them.
-fn anchors(text: &str) -> BTreeSet<String> {
+pub(super) fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     let anchor = |line: &str| -> String {
         let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
