@@ -4,6 +4,7 @@ mod deploy;
 mod first_event;
 mod ops;
 mod python;
+mod quickstart;
 mod steps;
 mod tables;
 mod texts;

@@ -204,6 +204,11 @@ impl Postgres {
         self.create_lab_in("UTF8");
     }
 
+    /// Makes an existing database that of [`execute`](Self::execute), [`query`](Self::query) and [`url`](Self::url).
+    pub fn use_database(&mut self, name: &str) {
+        name.clone_into(&mut self.database);
+    }
+
     /// As [`create_lab`](Self::create_lab), in another encoding.
     pub fn create_lab_in(&mut self, encoding: &str) {
         self.execute(&format!("create database lab template template0 encoding '{encoding}'"));
