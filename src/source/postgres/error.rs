@@ -313,6 +313,8 @@ impl ServerError {
         match self.code.as_str() {
             // Slot in use, lock not available, transaction timeout of the server.
             "55006" | "55P03" | "25P03" | "25P04" => true,
+            // A library that role or database want loaded at log-in.
+            "58P01" if self.severity == "FATAL" => true,
             // The database was dropped; a file is missing, often a removed WAL segment.
             "57P04" | "58P01" => false,
             "08P01" => !self.is_from_pooler(),
@@ -357,6 +359,9 @@ impl ServerError {
                 "If the slot is lost, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
             }
             "53300" => "Raise max_connections or max_wal_senders, or close other connections.",
+            "58P01" if self.severity == "FATAL" => {
+                "Correct session_preload_libraries and local_preload_libraries of the role, the database and the server."
+            }
             "58P01" => {
                 "A file of the server is missing. If it is a WAL segment, the slot is lost: run \
                  `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."

@@ -19,6 +19,24 @@ fn transient_errors_are_retried_and_others_stop() {
     }
 }
 
+/// A slot is not lost because a library is missing at log-in.
+#[test]
+fn missing_library_at_login_is_waited_for() {
+    let missing = |severity: &str| {
+        let (severity, code) = (severity.to_owned(), "58P01".to_owned());
+        ServerError { severity, code, ..ServerError::default() }
+    };
+    for (severity, passes) in [("FATAL", true), ("ERROR", false)] {
+        let error = missing(severity);
+        assert_eq!(error.passes_by_itself(), passes, "{severity}");
+        assert_eq!(
+            Problem::from(error).hint().is_some_and(|hint| hint.contains("adopt")),
+            !passes,
+            "{severity}"
+        );
+    }
+}
+
 /// The position in the command is that of the commit record.
 #[test]
 fn unsendable_change_names_table_transaction_and_command() {
