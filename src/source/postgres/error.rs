@@ -313,8 +313,8 @@ impl ServerError {
         match self.code.as_str() {
             // Slot in use, lock not available, transaction timeout of the server.
             "55006" | "55P03" | "25P03" | "25P04" => true,
-            // A library that role or database want loaded at log-in.
-            "58P01" if self.severity == "FATAL" => true,
+            // At log-in: a library cannot be loaded, or the database accepts no connections now.
+            "58P01" | "55000" if self.severity == "FATAL" => true,
             // The database was dropped; a file is missing, often a removed WAL segment.
             "57P04" | "58P01" => false,
             "08P01" => !self.is_from_pooler(),
@@ -355,6 +355,7 @@ impl ServerError {
                 "PostgreSQL cannot convert this database to UTF-8. Dump it and restore it into one with encoding UTF8."
             }
             "55006" => "Stop the other process that reads the slot, or wait until its connection ends.",
+            "55000" if self.severity == "FATAL" => "Run ALTER DATABASE … ALLOW_CONNECTIONS true.",
             "55000" => {
                 "If the slot is lost, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
             }

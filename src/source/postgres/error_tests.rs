@@ -19,21 +19,20 @@ fn transient_errors_are_retried_and_others_stop() {
     }
 }
 
-/// A slot is not lost because a library is missing at log-in.
+/// A slot is not lost because a log-in fails.
 #[test]
-fn missing_library_at_login_is_waited_for() {
-    let missing = |severity: &str| {
-        let (severity, code) = (severity.to_owned(), "58P01".to_owned());
+fn obstacle_at_login_is_waited_for() {
+    let failed = |severity: &str, code: &str| {
+        let (severity, code) = (severity.to_owned(), code.to_owned());
         ServerError { severity, code, ..ServerError::default() }
     };
-    for (severity, passes) in [("FATAL", true), ("ERROR", false)] {
-        let error = missing(severity);
-        assert_eq!(error.passes_by_itself(), passes, "{severity}");
-        assert_eq!(
-            Problem::from(error).hint().is_some_and(|hint| hint.contains("adopt")),
-            !passes,
-            "{severity}"
-        );
+    for code in ["58P01", "55000"] {
+        for (severity, passes) in [("FATAL", true), ("ERROR", false)] {
+            let error = failed(severity, code);
+            assert_eq!(error.passes_by_itself(), passes, "{severity} {code}");
+            let hint = Problem::from(error).hint().map(str::to_owned);
+            assert_eq!(hint.is_some_and(|hint| hint.contains("adopt")), !passes, "{severity} {code}");
+        }
     }
 }
 
