@@ -375,7 +375,8 @@ pub async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec
     let hidden = texts(row.try_get(4)?).join(", ");
     let subject = format!("role {}", escape_identifier(&role));
     let mut found = Vec::new();
-    if !hidden.is_empty() {
+    // The owner or a superuser, who has to create it otherwise, needs no such right.
+    if !hidden.is_empty() && not_owned.is_empty() {
         let command = format!("GRANT USAGE ON SCHEMA {hidden} TO {};", escape_identifier(&role));
         found
             .push(Diagnosis::blocker(&subject, format!("may not use schema {hidden}")).with_command(command));
