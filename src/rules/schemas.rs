@@ -7,6 +7,7 @@
 //! file or `$id`.
 
 mod payload;
+mod strict;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -139,9 +140,12 @@ fn read(path: &Path) -> Result<Schema, String> {
     let validator = jsonschema::options_for::<PayloadText>()
         .with_draft(Draft::Draft7)
         .with_pattern_options(PatternOptions::regex())
+        // The draft does not know it; consumers' validators do.
+        .with_format("uuid", is_uuid)
         .build(&whole)
         .map_err(|error| format!("not a JSON Schema (draft-07) at {}: {error}", error.instance_path()))?;
     stands_alone(text, true)?;
+    strict::check(text)?;
     let examples = text.get("examples").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for example in examples {
         validator
@@ -149,6 +153,11 @@ fn read(path: &Path) -> Result<Schema, String> {
             .map_err(|error| format!("an example does not match the schema at {}", error.schema_path()))?;
     }
     Ok(Schema { event_type, file: path.to_owned(), text: text.clone(), validator })
+}
+
+fn is_uuid(text: &str) -> bool {
+    const HYPHENATED: usize = 36;
+    text.len() == HYPHENATED && uuid::Uuid::try_parse(text).is_ok()
 }
 
 /// Checks that a schema means the same in another file and under another `$id`.
@@ -210,6 +219,12 @@ mod tests {
             ("a.b.v1.json", r#"{"$ref":"elsewhere.json"}"#, "a.b.v1.json"),
             ("a.b.v1.json", r##"{"properties":{"a":{},"b":{"$ref":"#/properties/a"}}}"##, "its own"),
             ("a.b.v1.json", r#"{"pattern":"(?=x)"}"#, "a.b.v1.json"),
+            ("a.b.v1.json", r#"{"properties":{"a":{"requried":["b"]}}}"#, "did you mean \"required\"?"),
+            (
+                "a.b.v1.json",
+                r#"{"type":"string","format":"uuid","examples":["5f66167a"]}"#,
+                "an example does not match the schema at /format",
+            ),
             ("a.b.v1.json", "true", "write an object"),
             ("a.b.v1.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#, "only draft-07"),
             ("a.b.v1.json", r##"{"items":{"$ref":"#x"},"definitions":{"x":{"$id":"#x"}}}"##, "a.b.v1.json"),

@@ -1,8 +1,11 @@
 //! Compares an outbox's schema with the locked one: a payload that is valid now must be valid for consumers of the
 //! locked version, except for fields that they ignore.
 //!
-//! Types, fields, labels and bounds are compared one by one. Other keywords (`oneOf`, `if`, `$ref`, …) are not
-//! analysed: any change in them is a difference.
+//! Types, fields, labels and bounds are compared one by one. Other keywords (`oneOf`, `if`, …) are not analysed: to add
+//! one narrows what is valid, any other change in them is a difference.
+
+mod bounds;
+mod inline;
 
 use std::collections::BTreeSet;
 
@@ -12,21 +15,34 @@ use crate::rules::{inside, inside_mut};
 
 use super::compare::Comparison;
 
+use self::bounds::{is_bound, loosened};
+use self::inline::inlined;
+
 type Schema = Map<String, Value>;
 
 /// Annotations, which do not constrain values. `x-…` keywords are annotations as well.
 const REMARKS: [&str; 9] =
     ["$schema", "$id", "$comment", "title", "description", "examples", "default", "readOnly", "writeOnly"];
 
-/// Lower bounds.
-const LEAST: [&str; 5] = ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"];
-
-/// Upper bounds.
-const MOST: [&str; 5] = ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"];
-
 /// Constraints that may be added but not changed.
 const FORMS: [&str; 6] =
     ["format", "pattern", "multipleOf", "uniqueItems", "contentEncoding", "contentMediaType"];
+
+/// Constraints of any kind: one that is added only narrows what is valid. `patternProperties` is none of them: it takes
+/// properties away from `additionalProperties`.
+const NARROWING: [&str; 11] = [
+    "if",
+    "then",
+    "else",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "dependencies",
+    "propertyNames",
+    "contains",
+    "additionalItems",
+];
 
 /// Keywords that are compared one by one.
 const KNOWN: [&str; 8] =
@@ -34,19 +50,44 @@ const KNOWN: [&str; 8] =
 
 /// Compares the outbox's schema with the locked one.
 pub(super) fn compare(locked: &Value, given: &Schema) -> Comparison {
-    let (mut judge, given) = (Judge::default(), Value::Object(given.clone()));
+    let given = Value::Object(given.clone());
+    let compared = as_written(locked, &given);
+    if compared.differences.is_empty() {
+        return compared;
+    }
+    // A definition may have another name, or be written out.
+    let inlined = inlined(locked).zip(inlined(&given)).map(|(was, now)| as_written(&was, &now));
+    inlined.filter(|inlined| inlined.differences.is_empty()).unwrap_or(compared)
+}
+
+fn as_written(locked: &Value, given: &Value) -> Comparison {
+    let mut judge = Judge::default();
     let either =
-        |has: fn(&Schema) -> bool| [locked, &given].iter().any(|one| one.as_object().is_some_and(has));
-    if bare(locked) != bare(&given) && either(has_choice) && either(refers_to_itself) {
+        |has: fn(&Schema) -> bool| [locked, given].iter().any(|one| one.as_object().is_some_and(has));
+    if bare(locked) != bare(given) && either(has_choice) && either(refers_to_itself) {
         judge.cannot_tell("", "a schema that refers to itself, with oneOf, not or if");
     } else {
-        judge.schema("", locked, &given);
+        judge.schema("", locked, given);
     }
-    Comparison { differences: judge.differences, added: judge.added, required: Vec::new() }
+    Comparison { differences: judge.differences, added: judge.added, ..Comparison::default() }
 }
 
 /// The next minor version: the locked schema with the additions. Old events are valid for it too.
 pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
+    let next = merged(locked, given);
+    let is_whole = |next: &Value| {
+        let compared = as_written(next, given);
+        compared.differences.is_empty() && compared.added.is_empty()
+    };
+    if is_whole(&next) {
+        return next;
+    }
+    // Additions in a definition that is written out on one side.
+    let inlined = inlined(locked).zip(inlined(given)).map(|(was, now)| merged(&was, &now));
+    inlined.unwrap_or(next)
+}
+
+fn merged(locked: &Value, given: &Value) -> Value {
     let (Some(was), Some(now)) = (locked.as_object(), given.as_object()) else { return given.clone() };
     if bare(locked) == bare(given) {
         return given.clone();
@@ -56,7 +97,7 @@ pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
     for keyword in ["properties", "definitions"] {
         let (was, now) = (members(was, keyword), members(now, keyword));
         let merged = now.iter().map(|(name, now)| {
-            let schema = was.get(name).map_or_else(|| now.clone(), |was| self::next(was, now));
+            let schema = was.get(name).map_or_else(|| now.clone(), |was| merged(was, now));
             (name.clone(), schema)
         });
         let merged: Schema = was.clone().into_iter().chain(merged).collect();
@@ -66,15 +107,15 @@ pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
     }
     if let (Some(was @ Value::Object(_)), Some(now @ Value::Object(_))) = (was.get("items"), now.get("items"))
     {
-        next.insert("items".to_owned(), self::next(was, now));
+        next.insert("items".to_owned(), merged(was, now));
     }
     let anything = Value::Object(Schema::new());
     match (was.get("additionalProperties"), now.get("additionalProperties").unwrap_or(&anything)) {
         (Some(was @ Value::Object(_)), now @ Value::Object(_)) => {
-            next.insert("additionalProperties".to_owned(), self::next(was, now));
+            next.insert("additionalProperties".to_owned(), merged(was, now));
         }
         (Some(was @ Value::Object(_)), Value::Bool(true)) => {
-            next.insert("additionalProperties".to_owned(), self::next(was, &anything));
+            next.insert("additionalProperties".to_owned(), merged(was, &anything));
         }
         _ => {}
     }
@@ -138,8 +179,9 @@ impl Judge {
         self.definitions(at, was, now);
         let keywords: BTreeSet<&String> = was.keys().chain(now.keys()).collect();
         for keyword in keywords {
-            let compared =
-                [&KNOWN[..], &LEAST, &MOST, &FORMS].iter().any(|known| known.contains(&keyword.as_str()));
+            let compared = is_bound(keyword)
+                || [&KNOWN[..], &FORMS].iter().any(|known| known.contains(&keyword.as_str()))
+                || (!was.contains_key(keyword) && NARROWING.contains(&keyword.as_str()));
             let same = || bare_part(was, keyword) == bare_part(now, keyword);
             if !compared && !is_remark(keyword) && !same() {
                 self.cannot_tell(at, keyword);
@@ -189,17 +231,8 @@ impl Judge {
 
     fn bounds(&mut self, at: &str, was: &Schema, now: &Schema) {
         let said = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
-        let number = |schema: &Schema, keyword: &str| schema.get(keyword).and_then(Value::as_f64);
-        let bounds =
-            LEAST.iter().map(|keyword| (*keyword, 1.0)).chain(MOST.iter().map(|keyword| (*keyword, -1.0)));
-        for (keyword, sign) in bounds {
-            let Some(bound) = number(was, keyword) else { continue };
-            if number(now, keyword).is_none_or(|now| now * sign < bound * sign) {
-                self.differs(
-                    at,
-                    format_args!("changed {keyword} from {bound} to {}", said(now.get(keyword))),
-                );
-            }
+        for (keyword, bound) in loosened(was, now) {
+            self.differs(at, format_args!("changed {keyword} from {bound} to {}", said(now.get(keyword))));
         }
         for keyword in FORMS {
             if let Some(form) = was.get(keyword)

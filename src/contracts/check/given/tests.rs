@@ -50,6 +50,21 @@ fn compatible_schema_change_is_no_difference() {
             &["definitions/o.a"],
         ),
         (json!({"oneOf": [{"title": "a"}]}), json!({"oneOf": [{"title": "b"}]}), &[]),
+        (json!({}), json!({"if": {"required": ["a"]}, "then": {"required": ["b"]}}), &[]),
+        (json!({"type": "integer", "maximum": 5}), json!({"type": "integer", "exclusiveMaximum": 6}), &[]),
+        (json!({"type": "number"}), json!({"type": "integer", "exclusiveMinimum": 6}), &[]),
+        (json!({"type": "number", "minimum": 5}), json!({"type": "number", "exclusiveMinimum": 5}), &[]),
+        (
+            json!({"properties": {"a": {"type": "object", "properties": {"x": {"type": "integer"}}}}}),
+            json!({"properties": {"a": {"$ref": "#/definitions/A"}},
+                   "definitions": {"A": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {}}}}}),
+            &["a.y"],
+        ),
+        (
+            json!({"properties": {"a": {"$ref": "#/definitions/A"}}, "definitions": {"A": {"type": "string"}}}),
+            json!({"properties": {"a": {"$ref": "#/definitions/B"}}, "definitions": {"B": {"type": "string"}}}),
+            &[],
+        ),
     ] {
         let (differences, found) = judged(&was, &now);
         assert!(differences.is_empty() && found == added, "{was} {now}: {differences:?} {found:?}");
@@ -96,7 +111,8 @@ fn incompatible_schema_change_is_reported_with_its_place() {
             json!({"not": {"properties": {}}}),
             "changed in not",
         ),
-        (json!({}), json!({"if": {}}), "changed in if"),
+        (json!({"if": {}}), json!({"if": {"type": "null"}}), "changed in if"),
+        (json!({"if": {}}), json!({}), "changed in if"),
         (json!({"patternProperties": {"a": {}}}), json!({}), "changed in patternProperties"),
         (json!({"unheard": 1}), json!({"unheard": 2}), "changed in unheard"),
         (json!({"properties": {"a": false}}), json!({"properties": {"a": {}}}), "field a changed in"),
@@ -125,6 +141,27 @@ fn incompatible_schema_change_is_reported_with_its_place() {
             json!({"not": {"items": {"$ref": "#"}}, "minimum": 2}),
             "refers to itself",
         ),
+    ] {
+        let (differences, _) = judged(&was, &now);
+        assert!(differences.iter().any(|one| one.contains(expected)), "{was} {now}: {differences:?}");
+    }
+}
+
+#[test]
+fn loosened_bound_or_freed_property_is_reported() {
+    for (was, now, expected) in [
+        (
+            json!({"type": "number", "maximum": 5}),
+            json!({"type": "number", "exclusiveMaximum": 6}),
+            "changed maximum",
+        ),
+        (
+            json!({"type": "integer", "maximum": 5}),
+            json!({"type": "integer", "exclusiveMaximum": 7}),
+            "changed maximum",
+        ),
+        (json!({"exclusiveMaximum": 5}), json!({"maximum": 5}), "changed exclusiveMaximum from 5 to none"),
+        (json!({}), json!({"patternProperties": {"a": {}}}), "changed in patternProperties"),
     ] {
         let (differences, _) = judged(&was, &now);
         assert!(differences.iter().any(|one| one.contains(expected)), "{was} {now}: {differences:?}");

@@ -1,0 +1,183 @@
+//! What a schema may say: every keyword, format and pattern must mean the same to Forebay and to the validators of
+//! consumers. A typo would be a constraint that nobody checks.
+
+use serde_json::{Map, Value};
+
+use super::walk::inside;
+
+/// The keywords of draft-07, and `deprecated`, an annotation of later drafts.
+const KEYWORDS: [&str; 47] = [
+    "$comment",
+    "$id",
+    "$ref",
+    "$schema",
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "contains",
+    "contentEncoding",
+    "contentMediaType",
+    "default",
+    "definitions",
+    "dependencies",
+    "deprecated",
+    "description",
+    "else",
+    "enum",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "if",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "not",
+    "oneOf",
+    "pattern",
+    "patternProperties",
+    "properties",
+    "propertyNames",
+    "readOnly",
+    "required",
+    "then",
+    "title",
+    "type",
+    "uniqueItems",
+    "writeOnly",
+];
+
+/// The formats of draft-07 and `uuid`, which are checked, and those of numbers, which generators of code know.
+const FORMATS: [&str; 25] = [
+    "date",
+    "date-time",
+    "email",
+    "hostname",
+    "idn-email",
+    "idn-hostname",
+    "ipv4",
+    "ipv6",
+    "iri",
+    "iri-reference",
+    "json-pointer",
+    "regex",
+    "relative-json-pointer",
+    "time",
+    "uri",
+    "uri-reference",
+    "uri-template",
+    "uuid",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float",
+    "double",
+    "byte",
+];
+
+/// Parts of patterns that only some engines know, and what to write instead.
+const DIALECTS: [(&str, &str); 12] = [
+    ("(?i", "list both cases, such as [aA]"),
+    ("(?s", "write [\\s\\S] for any character"),
+    ("(?m", "match one line"),
+    ("(?x", "leave blanks out"),
+    ("(?u", "leave the flag out"),
+    ("(?P<", "write ( without a name"),
+    ("\\A", "write ^"),
+    ("\\z", "write $"),
+    ("\\Z", "write $"),
+    ("[[:", "write the characters, such as [a-z]"),
+    ("\\p", "write the characters, such as [a-z]"),
+    ("\\P", "write the characters, such as [^a-z]"),
+];
+
+/// Checks a schema and everything in it.
+///
+/// # Errors
+/// The first thing that validators do not agree on.
+pub(super) fn check(schema: &Map<String, Value>) -> Result<(), String> {
+    for (keyword, value) in schema {
+        if !KEYWORDS.contains(&keyword.as_str()) && !keyword.starts_with("x-") {
+            return Err(unknown("keyword", keyword, &KEYWORDS, "an annotation of your own begins with x-"));
+        }
+        match (keyword.as_str(), value) {
+            ("format", Value::String(format)) if !FORMATS.contains(&format.as_str()) => {
+                return Err(unknown("format", format, &FORMATS, "write a pattern, or x-format for people"));
+            }
+            ("pattern", Value::String(pattern)) => portable(pattern)?,
+            ("patternProperties", Value::Object(members)) => {
+                members.keys().try_for_each(|pattern| portable(pattern))?;
+            }
+            _ => {}
+        }
+    }
+    inside(schema).into_iter().filter_map(Value::as_object).try_for_each(check)
+}
+
+fn unknown(what: &str, name: &str, known: &[&str], otherwise: &str) -> String {
+    let near = known.iter().map(|one| (strsim::damerau_levenshtein(name, one), one)).min();
+    match near.filter(|(distance, _)| *distance <= 2) {
+        Some((_, near)) => format!("unknown {what} {name:?}; did you mean {near:?}?"),
+        None => format!("unknown {what} {name:?}, which validators ignore; {otherwise}"),
+    }
+}
+
+/// Whether JavaScript, Python, Java and Go read a pattern alike, as far as they usually differ.
+fn portable(pattern: &str) -> Result<(), String> {
+    // An escaped backslash begins no escape.
+    let plain = pattern.replace("\\\\", "  ");
+    let found = DIALECTS.iter().find(|(part, _)| plain.contains(part));
+    found.map_or(Ok(()), |(part, instead)| {
+        Err(format!("the pattern {pattern:?} contains {part}, which not every validator knows; {instead}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn checked(schema: &Value) -> Result<(), String> {
+        check(schema.as_object().unwrap())
+    }
+
+    #[test]
+    fn every_keyword_of_the_draft_is_known() {
+        let words: Map<String, Value> =
+            KEYWORDS.iter().map(|word| ((*word).to_owned(), json!(true))).collect();
+        assert_eq!(check(&words), Ok(()));
+        assert!(KEYWORDS.is_sorted(), "{KEYWORDS:?}");
+        // Names of fields and values are no keywords.
+        let schema = json!({"properties": {"requried": {"x-own": 1}}, "const": {"a": 1}, "required": ["b"]});
+        assert_eq!(checked(&schema), Ok(()));
+    }
+
+    #[test]
+    fn typo_unknown_format_and_dialect_are_refused() {
+        for (schema, expected) in [
+            (json!({"requried": ["a"]}), "did you mean \"required\"?"),
+            (json!({"properties": {"a": {"maxlength": 3}}}), "did you mean \"maxLength\"?"),
+            (json!({"items": {"nullable": true}}), "an annotation of your own begins with x-"),
+            (json!({"format": "uiid"}), "did you mean \"uuid\"?"),
+            (json!({"format": "phone-number"}), "write a pattern"),
+            (json!({"pattern": "(?i)^a$"}), "list both cases"),
+            (json!({"pattern": "^\\p{L}+$"}), "write the characters"),
+            (json!({"patternProperties": {"\\Ax": {}}}), "write ^"),
+        ] {
+            let why = checked(&schema).unwrap_err();
+            assert!(why.contains(expected), "{schema}: {why}");
+        }
+        assert_eq!(checked(&json!({"pattern": "^\\\\p[a-z]{2}(?:x|y)\\d+$", "format": "uuid"})), Ok(()));
+    }
+}
