@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::selector;
 use crate::position::{CommitSeq, Position, ResumePoint, Transaction};
-use crate::types::{Kind, SqlType};
+use crate::types::{Kind, SqlType, TypeParts};
 
 /// A table as the source described it before its first change. Stored in dead letters and in `events.lock/` in its
 /// serde form.
@@ -83,6 +83,13 @@ pub struct Described {
     pub comment: Option<String>,
     /// `COMMENT ON COLUMN`, in the order of the relation's columns.
     pub comments: Vec<Option<String>>,
+    /// What the composite and range types of its columns consist of, at any depth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<TypeParts>,
+    /// `pg_attribute.attnum` of each column, which a rename does not change. Known only where the database was asked:
+    /// it differs between databases.
+    #[serde(skip)]
+    pub numbers: Vec<i16>,
     /// Columns that are not sent. Known only where the database was asked.
     #[serde(skip)]
     pub unsent: Vec<UnsentColumn>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use sql::{Base, Enumeration, Named, SqlType};
+pub use sql::{Base, Enumeration, Named, SqlType, TypePart, TypeParts};
 
 /// How the text form of a value is written as JSON. Stored in dead letters and in `events.lock/` in its serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod compare;
 mod given;
+mod nested;
 mod skeleton;
 mod twins;
 
@@ -16,6 +17,7 @@ use crate::rules::{FilePosition, RuleError};
 
 use super::document::document;
 use super::lock::{Lock, Locked, Maker};
+use super::meaning::compare as meaning;
 use super::model::{EventModel, Model};
 
 use self::compare::Comparison;
@@ -41,6 +43,17 @@ pub enum FindingKind {
     NotLocked,
     /// New fields, which the next minor version will have.
     Added(Vec<String>),
+    /// The event has the locked form, and means something else.
+    Meaning {
+        /// Each difference, as a sentence.
+        differences: Vec<String>,
+    },
+    /// Files of the contract are missing or were changed by hand.
+    Tampered(Vec<String>),
+    /// An older version of Forebay locked it without its meaning. A warning.
+    NoMeaning,
+    /// The type that consumers should use instead is not published.
+    NoReplacement(String),
     /// The event differs from its locked contract.
     Broken {
         /// Each difference, as a sentence.
@@ -69,7 +82,12 @@ pub enum FindingKind {
 impl ContractFinding {
     /// Whether it is only a warning.
     pub const fn is_warning(&self) -> bool {
-        matches!(self.what, FindingKind::Sunset(_))
+        matches!(self.what, FindingKind::Sunset(_) | FindingKind::NoMeaning)
+    }
+
+    /// Whether `forebay events lock --accept` acknowledges it.
+    pub const fn is_for_accept(&self) -> bool {
+        matches!(self.what, FindingKind::Meaning { .. })
     }
 
     /// Whether `forebay events lock` fixes it.
@@ -89,9 +107,22 @@ impl fmt::Display for ContractFinding {
                 format!("has new fields ({fields}); run `forebay events lock` and commit its output")
             }
             FindingKind::Broken { differences, .. } => {
-                let list = differences.iter().map(|difference| format!("\n  - {difference}"));
-                format!("differs from the locked contract:{}", list.collect::<String>())
+                format!("differs from the locked contract:{}", list(differences))
             }
+            FindingKind::Meaning { differences } => {
+                format!("has the locked form, but no longer the locked meaning:{}", list(differences))
+            }
+            FindingKind::Tampered(files) => format!(
+                "its contract was changed by hand:{}\nrestore the files from version control",
+                list(files)
+            ),
+            FindingKind::NoMeaning => "an older version locked it without its meaning, so changes of its \
+                 origin, condition or expressions are not noticed; run `forebay events lock` and commit its output"
+                .to_owned(),
+            FindingKind::NoReplacement(name) => format!(
+                "deprecated.use is {name}, which is neither published nor locked; name the type that \
+                 consumers should use, or leave `use` out"
+            ),
             FindingKind::Gone { maker: Maker::Application, files } => format!(
                 "is locked, but no outbox has a schema for it; restore the schema, or, if the application \
                  no longer publishes it, delete {files} from the locked contracts in the same commit"
@@ -126,9 +157,20 @@ impl fmt::Display for ContractFinding {
         write!(f, "{}", RuleError::new(self.place.clone(), event, message))?;
         match &self.what {
             FindingKind::Broken { advice, .. } => write!(f, "\n{advice}"),
+            FindingKind::Meaning { .. } => write!(f, "\n{ACCEPT}"),
             _ => Ok(()),
         }
     }
+}
+
+/// What to do about another meaning.
+const ACCEPT: &str = "Consumers cannot see the difference in the form. Restore the rule, and publish what is new \
+                      as another type or major version. If they may take it for the same event, run\n    \
+                      forebay events lock --accept \"why they may\"\nand commit its output: the next minor \
+                      version begins with it.\n";
+
+fn list(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + "\n  - " + line)
 }
 
 /// All findings, errors first. Automatic events that were never locked are ignored. `today` is `YYYY-MM-DD`.
@@ -136,12 +178,14 @@ pub fn check(model: &Model, lock: &Lock, today: &str) -> Vec<ContractFinding> {
     let mut findings = Vec::new();
     for event in &model.events {
         let what = match lock.of(&event.event_type) {
-            None if event.automatic => None,
-            None => Some(FindingKind::NotLocked),
+            None if event.automatic => Vec::new(),
+            None => vec![FindingKind::NotLocked],
             Some(locked) => of_locked(model, event, locked, today),
         };
-        findings.extend(what.map(|what| finding(event, what)));
+        findings.extend(what.into_iter().map(|what| finding(event, what)));
+        findings.extend(replacement(model, lock, event).map(|what| finding(event, what)));
     }
+    findings.extend(tampered(lock));
     for locked in &lock.locked {
         if model.event(&locked.event_type).is_none() {
             let file = super::lock::path(&locked.stem, locked.major, 0).display().to_string();
@@ -152,47 +196,94 @@ pub fn check(model: &Model, lock: &Lock, today: &str) -> Vec<ContractFinding> {
             });
         }
     }
-    findings.extend(case_only(&to_lock(model, lock, false), lock));
+    findings.extend(case_only(&to_lock(model, lock, false, false), lock));
     for event in &model.events {
         let sunset = event.deprecated.as_ref().and_then(|deprecated| deprecated.sunset.clone());
         if let Some(day) = sunset.filter(|day| day.as_str() < today) {
             findings.push(finding(event, FindingKind::Sunset(day)));
         }
+        if lock.of(&event.event_type).is_some_and(|locked| locked.meaning.is_none()) && !lock.has_meanings() {
+            findings.push(finding(event, FindingKind::NoMeaning));
+        }
     }
     findings
+}
+
+/// The replacement of a deprecated type, if nobody publishes it.
+fn replacement(model: &Model, lock: &Lock, event: &EventModel) -> Option<FindingKind> {
+    let name = event.deprecated.as_ref()?.instead.as_ref()?;
+    // An outbox can publish types that no schema names.
+    let known = model.event(name).is_some() || lock.of(name).is_some() || !model.rules.outboxes.is_empty();
+    (!known).then(|| FindingKind::NoReplacement(name.clone()))
+}
+
+/// Contracts whose files are not as they were written.
+fn tampered(lock: &Lock) -> Vec<ContractFinding> {
+    let of = |locked: &Locked| {
+        let files = locked.tampered(lock.has_meanings());
+        (!files.is_empty()).then(|| ContractFinding {
+            event_type: locked.event_type.clone(),
+            place: None,
+            what: FindingKind::Tampered(files),
+        })
+    };
+    lock.locked.iter().filter_map(of).collect()
 }
 
 fn finding(event: &EventModel, what: FindingKind) -> ContractFinding {
     ContractFinding { event_type: event.event_type.clone(), place: event.place.clone(), what }
 }
 
-fn of_locked(model: &Model, event: &EventModel, locked: &Locked, today: &str) -> Option<FindingKind> {
-    let Comparison { differences, added, .. } = compared(event, locked.newest());
+fn of_locked(model: &Model, event: &EventModel, locked: &Locked, today: &str) -> Vec<FindingKind> {
+    let Comparison { differences, added, changed, .. } = compared(event, locked);
     if !differences.is_empty() {
         let advice = skeleton::advice(model, event, locked, today);
-        return Some(FindingKind::Broken { differences, advice });
+        return vec![FindingKind::Broken { differences, advice }];
     }
-    (!added.is_empty()).then_some(FindingKind::Added(added))
+    let changed = (!changed.is_empty()).then_some(FindingKind::Meaning { differences: changed });
+    changed.into_iter().chain((!added.is_empty()).then_some(FindingKind::Added(added))).collect()
 }
 
-fn compared(event: &EventModel, locked: &Value) -> Comparison {
-    let Some(payload) = &event.payload else { return compare::compare(event, locked) };
-    let mut compared = given::compare(locked, &payload.schema);
-    compared.differences.extend(compare::of_order(event, locked));
+/// Compares an event with the newest version of its contract, and with its meaning where that was locked.
+fn compared(event: &EventModel, locked: &Locked) -> Comparison {
+    let schema = locked.newest();
+    let (mut compared, fields) = match &event.payload {
+        None => compare::compare(event, schema),
+        Some(payload) => (given::compare(schema, &payload.schema), Vec::new()),
+    };
+    if locked.meaning.is_none() || event.payload.is_some() {
+        compared.differences.extend(compare::of_order(event, schema));
+    }
+    if let Some(meaning) = &locked.meaning {
+        let same_parser = meaning.is_of_this_parser();
+        let found = meaning::compare(&meaning.sources, &event.sources(), same_parser, &fields);
+        compared.changed = found.changed;
+        compared.retyped = found.retyped;
+        for (list, more) in [(&mut compared.differences, found.broken), (&mut compared.added, found.added)] {
+            let new: Vec<String> = more.into_iter().filter(|one| !list.contains(one)).collect();
+            list.extend(new);
+        }
+    }
     compared
 }
 
 /// The schemas to write so that everything is locked: type, minor version, text. `automatic`: include automatic
-/// events.
-pub fn to_lock<'a>(model: &'a Model, lock: &Lock, automatic: bool) -> Vec<(&'a EventModel, u32, Value)> {
+/// events. `accepted`: include events that mean something else now.
+pub fn to_lock<'a>(
+    model: &'a Model,
+    lock: &Lock,
+    automatic: bool,
+    accepted: bool,
+) -> Vec<(&'a EventModel, u32, Value)> {
     let mut schemas = Vec::new();
     for event in &model.events {
         match lock.of(&event.event_type) {
             None if event.automatic && !automatic => {}
             None => schemas.push((event, 0, document(model, event, 0, None))),
             Some(locked) => {
-                let compared = compared(event, locked.newest());
-                if compared.differences.is_empty() && !compared.added.is_empty() {
+                let compared = compared(event, locked);
+                let another = accepted && !compared.changed.is_empty();
+                if compared.differences.is_empty() && (!compared.added.is_empty() || another) {
                     let minor = locked.minor() + 1;
                     let mut next = document(model, event, minor, Some(&compared.required));
                     if event.payload.is_some() {
@@ -206,6 +297,11 @@ pub fn to_lock<'a>(model: &'a Model, lock: &Lock, automatic: bool) -> Vec<(&'a E
         }
     }
     schemas
+}
+
+/// What an event means now and did not mean when it was locked, as sentences.
+pub(super) fn changes(event: &EventModel, locked: &Locked) -> Vec<String> {
+    compared(event, locked).changed
 }
 
 /// What must not be locked: names that differ only by case, unless the contract has both of them already.
@@ -222,5 +318,7 @@ pub fn case_only(schemas: &[(&EventModel, u32, Value)], lock: &Lock) -> Vec<Cont
     schemas.iter().filter_map(find).collect()
 }
 
+#[cfg(test)]
+mod files_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::failure::Explain;
 
+use super::meaning::file::{LockedMeaning, checksum};
+
 /// The locked contracts.
 #[derive(Clone, Debug, Default)]
 pub struct Lock {
@@ -33,6 +35,8 @@ pub struct Locked {
     pub major: u32,
     /// Minor versions with their schemas, in order.
     pub versions: Vec<(u32, Value)>,
+    /// What it means. `None`: an older version of Forebay locked it.
+    pub meaning: Option<LockedMeaning>,
 }
 
 /// The origin of an event.
@@ -94,6 +98,31 @@ impl Locked {
         self.versions.last().map_or(&Value::Null, |(_, schema)| schema)
     }
 
+    /// Files that are missing or were changed by hand, as sentences. `all`: every contract must have its meaning.
+    pub fn tampered(&self, all: bool) -> Vec<String> {
+        let own = meaning_path(&self.stem, self.major).display().to_string();
+        let Some(meaning) = &self.meaning else {
+            return all.then(|| format!("{own} is missing")).into_iter().collect();
+        };
+        let mut found: Vec<String> =
+            (!meaning.is_untouched()).then(|| format!("{own} has another content")).into_iter().collect();
+        let file = |version: &str| Path::new(&escaped(&self.stem)).join(format!("{version}.json"));
+        let version = |minor: u32| format!("{}.{minor}", self.major);
+        for (known, sum) in &meaning.schemas {
+            match self.versions.iter().find(|(minor, _)| version(*minor) == *known) {
+                None => found.push(format!("{} is missing", file(known).display())),
+                Some((_, schema)) if checksum(schema) != *sum => {
+                    found.push(format!("{} has another content", file(known).display()));
+                }
+                Some(_) => {}
+            }
+        }
+        let is_new = |minor: &u32| !meaning.schemas.contains_key(&version(*minor));
+        let new = self.versions.iter().map(|(minor, _)| *minor).filter(is_new);
+        found.extend(new.map(|minor| format!("{} was added", file(&version(minor)).display())));
+        found
+    }
+
     /// Whether it is the contract of an automatic event.
     pub fn is_automatic(&self) -> bool {
         self.maker() == Maker::Table
@@ -124,13 +153,22 @@ impl Lock {
         }
         let mut locked: Vec<Locked> = Vec::new();
         for folder in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
-            for file in entries(&folder)? {
-                let Some((major, minor)) = version(&file) else { continue };
-                let found = read(&file, (major, minor))?;
+            let files = entries(&folder)?;
+            for file in &files {
+                let Some((major, minor)) = version(file) else { continue };
+                let found = read(file, (major, minor))?;
                 match locked.iter_mut().find(|known| known.event_type == found.event_type) {
                     Some(known) => known.versions.extend(found.versions),
                     None => locked.push(found),
                 }
+            }
+            for file in files.iter().filter(|file| is_meaning(file)) {
+                let found = read_meaning(file)?;
+                let Some(of) = locked.iter_mut().find(|known| known.event_type == found.event) else {
+                    let reason = format!("the schemas of {} beside it are missing", found.event);
+                    return Err(LockError::Malformed { path: file.clone(), reason });
+                };
+                of.meaning = Some(found);
             }
         }
         for one in &mut locked {
@@ -143,6 +181,11 @@ impl Lock {
     /// The contract of a type.
     pub fn of(&self, event_type: &str) -> Option<&Locked> {
         self.locked.iter().find(|locked| locked.event_type == event_type)
+    }
+
+    /// Whether this or a later version of Forebay locked the meanings.
+    pub fn has_meanings(&self) -> bool {
+        self.locked.iter().any(|locked| locked.meaning.is_some())
     }
 
     /// Addresses of the newest minor versions, by type.
@@ -182,10 +225,28 @@ fn read(file: &Path, (major, minor): (u32, u32)) -> Result<Locked, LockError> {
     let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
     match stem {
         Some(stem) if folder == Some(&escaped(&stem)) && says("x-version") == format!("{major}.{minor}") => {
-            Ok(Locked { event_type, stem, major, versions: vec![(minor, schema)] })
+            Ok(Locked { event_type, stem, major, versions: vec![(minor, schema)], meaning: None })
         }
         _ => Err(malformed("x-event and x-version do not match the file name".to_owned())),
     }
+}
+
+/// The end of the name of a file such as `2.meaning.json`.
+const MEANING: &str = ".meaning.json";
+
+fn is_meaning(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_suffix(MEANING)).is_some_and(|major| major.parse::<u32>().is_ok())
+}
+
+fn read_meaning(file: &Path) -> Result<LockedMeaning, LockError> {
+    let bytes = fs::read(file).map_err(failed(file))?;
+    LockedMeaning::parse(&bytes).map_err(|reason| LockError::Malformed { path: file.to_owned(), reason })
+}
+
+/// Path of the meaning of a type in the directory.
+pub fn meaning_path(stem: &str, major: u32) -> PathBuf {
+    Path::new(&escaped(stem)).join(format!("{major}{MEANING}"))
 }
 
 /// Path of a contract in the directory.

@@ -6,7 +6,8 @@
 //! `events.lock/tables.json`.
 //!
 //! A contract is a closed JSON Schema (draft-07) of `data` per event type and minor version, with its key, subject,
-//! time and id. Inside a major version fields may only be added. A locked file is never rewritten.
+//! time and id, and beside it what the event means ([`meaning`]). Inside a major version fields may only be added. A
+//! locked schema is never rewritten.
 
 pub mod archive;
 pub mod asyncapi;
@@ -15,9 +16,12 @@ pub mod check;
 pub mod document;
 pub mod envelope;
 pub mod lock;
+pub mod locking;
+pub mod meaning;
 pub mod model;
 pub mod open;
 mod promises;
+pub mod published;
 pub mod shape;
 pub mod snapshot;
 pub mod trial;

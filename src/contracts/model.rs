@@ -2,6 +2,7 @@
 //! catalogue.
 
 mod automatic;
+mod basis;
 mod example;
 mod given;
 
@@ -18,6 +19,7 @@ use crate::rules::{
 use crate::translate::TranslateSettings;
 use crate::translate::mapped::{self, Operations};
 
+use super::meaning::{self, MeaningSource};
 use super::shape::{self, Schema};
 
 /// All events that are known to be published: events of rules in their order, then outbox events with a schema, then
@@ -32,6 +34,7 @@ pub struct Model {
     pub rules: Arc<Rules>,
     /// The events, one for each type.
     pub events: Vec<EventModel>,
+    basis: Arc<basis::Basis>,
 }
 
 /// One event type.
@@ -91,6 +94,8 @@ pub struct Origin {
     pub outbox: Option<String>,
     /// The order that consumers may rely on.
     pub order: Order,
+    /// What it means, as the lock keeps it.
+    pub source: MeaningSource,
 }
 
 /// How an event's key, subject, time and id are made.
@@ -198,6 +203,7 @@ impl Model {
             schemas: schemas.map(str::to_owned),
             rules: Arc::clone(&settings.rules),
             events,
+            basis: Arc::new(basis::Basis::new(settings, tables)),
         })
     }
 
@@ -213,6 +219,11 @@ impl Model {
 }
 
 impl EventModel {
+    /// What it means: one source for each origin.
+    pub fn sources(&self) -> Vec<MeaningSource> {
+        self.origins.iter().map(|origin| origin.source.clone()).collect()
+    }
+
     /// An example of `data`; `None` if no valid example is known.
     pub fn example_data(&self) -> Option<Value> {
         if let Some(payload) = &self.payload {
@@ -322,6 +333,7 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::CompiledRule, table: &D
                 IdRule::Given(text) => one_line(&text.text),
             },
         },
+        source: meaning::of_rule((rule, root), event, table),
     };
     EventModel {
         event_type: rule.event_type.to_string(),

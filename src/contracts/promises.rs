@@ -81,6 +81,7 @@ mod tests {
                 stem: "a.b".into(),
                 major: 1,
                 versions: vec![(0, schema)],
+                meaning: None,
             }],
         };
         let (id, name) = (("id", &Kind::Number, &Base::Int8), ("name", &Kind::Text, &Base::Text));

@@ -102,6 +102,9 @@ pub fn text(tables: &[Described]) -> Result<String, serde_json::Error> {
             }
             column.data_type.base = without_oid(&column.data_type.base);
         }
+        for part in described.types.iter_mut().flat_map(|one| &mut one.parts) {
+            part.data_type.base = without_oid(&part.data_type.base);
+        }
     }
     serde_json::to_string_pretty(&Snapshot { format: FORMAT, tables }).map(|text| text + "\n")
 }
@@ -155,6 +158,8 @@ mod tests {
             relation,
             comment: None,
             comments: vec![Some("what it is".into()), None],
+            types: Vec::new(),
+            numbers: Vec::new(),
             unsent: Vec::new(),
         }
     }

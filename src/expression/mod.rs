@@ -40,6 +40,7 @@ mod moment;
 mod number;
 mod numeral;
 mod parse;
+mod parsed;
 mod row;
 mod scale;
 mod scope;
@@ -52,6 +53,7 @@ mod value;
 pub use compiled::Expression;
 pub use describable::{Described, describable};
 pub use mistake::{Mistake, Mistakes, SourceSpan};
+pub use parsed::{ParsedForm, ReadColumn, tidied};
 pub use row::{Context, HmacKey, Row};
 pub use scope::{Meaning, Name, Scope, ScopeColumn};
 

@@ -140,7 +140,7 @@ impl<'a> MistakeReport<'a> {
 
     /// Splits `as name` off an item.
     fn item(&mut self, mut tokens: Vec<TokenWithSpan>, comment: Option<String>) -> Option<Item> {
-        let place = self.extent(&tokens);
+        let mut place = self.extent(&tokens);
         let is_as = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::AS);
         let alias = match tokens.as_slice() {
             [.., before, last] if is_as(&before.token) => match &last.token {
@@ -154,6 +154,9 @@ impl<'a> MistakeReport<'a> {
         };
         if alias.is_some() {
             tokens.truncate(tokens.len() - 2);
+        }
+        if !tokens.is_empty() {
+            place = self.extent(&tokens);
         }
         self.checked(Item { tokens, alias, comment, place })
     }

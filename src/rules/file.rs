@@ -27,6 +27,25 @@ impl Rules {
     pub fn load(pattern: &str, base: &Path) -> Result<Self, RuleErrors> {
         load(pattern, base)
     }
+
+    /// These rules with one of them replaced by those of a text, as if they were written in its place.
+    ///
+    /// # Errors
+    /// All mistakes of the text, and conflicts with the other rules.
+    pub fn replaced(&self, nth: usize, text: &str) -> Result<Self, RuleErrors> {
+        let mut errors = Vec::new();
+        let mut pasted = Self::default();
+        let path = PathBuf::from("pasted.toml");
+        parse(&Arc::new(SourceFile { path, text: text.to_owned() }), &mut pasted, &mut errors);
+        let mut rules = self.clone();
+        if nth < rules.events.len() {
+            rules.events.splice(nth..=nth, pasted.events);
+        } else {
+            rules.events.extend(pasted.events);
+        }
+        across(&rules, &mut errors);
+        if errors.is_empty() { Ok(rules) } else { Err(RuleErrors(errors)) }
+    }
 }
 
 fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {

@@ -94,6 +94,25 @@ pub struct Named {
     pub name: String,
 }
 
+/// What a type consists of, where [`Base`] knows its name only: the attributes of a composite, or the subtype of a
+/// range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeParts {
+    /// Its name, as in [`Named`].
+    pub name: String,
+    /// The parts in order, without dropped ones.
+    pub parts: Vec<TypePart>,
+}
+
+/// One part of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypePart {
+    /// Name of the attribute; empty for the subtype of a range.
+    pub name: String,
+    /// Its type.
+    pub data_type: SqlType,
+}
+
 impl Base {
     /// The built-in type with this OID. `None` for user-defined types and for types that expressions treat as opaque.
     pub fn builtin(oid: u32) -> Option<Self> {

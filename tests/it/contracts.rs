@@ -1,6 +1,10 @@
 //! Contracts in the running daemon: every published event is valid for its locked schema, and changes that are not
 //! locked fail the check and are not published.
 
+mod gate;
+mod pairs;
+mod tables;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

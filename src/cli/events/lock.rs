@@ -5,10 +5,14 @@ use std::path::Path;
 use crate::cli::Common;
 use crate::config::Config;
 use crate::contracts::check::{ContractFinding, case_only, check, to_lock};
-use crate::contracts::lock::{Lock, path, put};
+use crate::contracts::lock::{Lock, put};
+use crate::contracts::locking::{LockRequest, Turn, files};
 use crate::contracts::model::EventModel;
 use crate::contracts::snapshot;
 use crate::time::today;
+
+/// Longest reason of `--accept`, in characters. It is shown in the catalogue.
+const REASON_MAX: usize = 500;
 
 /// Options of `events lock`.
 #[derive(Debug, clap::Args)]
@@ -19,18 +23,39 @@ pub struct LockOptions {
     /// form of its events
     #[arg(long)]
     automatic: bool,
+    /// Accept events that have the locked form and another meaning, for this reason: another table, operation,
+    /// condition or expression. It is kept beside the contract and shown in the catalogue
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    accept: Option<String>,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.chars().count() {
+        0 => Err("say why consumers may take it for the same event".to_owned()),
+        count if count > REASON_MAX => {
+            Err(format!("the reason has {count} characters; the limit is {REASON_MAX}"))
+        }
+        _ => Ok(text),
+    }
 }
 
 pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> {
     let directory = config.events.lock_directory();
+    // Held until the end: what another process locks meanwhile must be read first.
+    let wait = || crate::cli::say("another `forebay events lock` is running here; waiting for its end\n");
+    let turn = Turn::take(&directory, wait).map_err(crate::cli::problem)?;
     let lock = Lock::read(&directory).map_err(crate::cli::problem)?.unwrap_or_default();
     let tables = super::ask(config)?;
     let model = super::describe(config, &tables)?;
-    let mut blockers: Vec<ContractFinding> = check(&model, &lock, &today())
+    let accepts = |finding: &ContractFinding| options.accept.is_some() && finding.is_for_accept();
+    let found = check(&model, &lock, &today());
+    let is_accepted = found.iter().any(accepts);
+    let mut blockers: Vec<ContractFinding> = found
         .into_iter()
-        .filter(|finding| !finding.is_warning() && !finding.is_for_lock())
+        .filter(|finding| !finding.is_warning() && !finding.is_for_lock() && !accepts(finding))
         .collect();
-    let schemas = to_lock(&model, &lock, options.automatic);
+    let schemas = to_lock(&model, &lock, options.automatic, options.accept.is_some());
     let is_first = |event: &EventModel| event.automatic && lock.of(&event.event_type).is_none();
     let of_tables: Vec<_> = schemas.iter().filter(|(event, ..)| is_first(event)).cloned().collect();
     blockers.extend(case_only(&of_tables, &lock));
@@ -47,19 +72,27 @@ pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> 
         }
         Ok(())
     };
-    for (event, minor, schema) in schemas {
-        let text = serde_json::to_string_pretty(&schema).map_err(|error| error.to_string())? + "\n";
-        write(&path(&event.stem, event.major, minor), &text)?;
+    let day = today();
+    let request = LockRequest {
+        automatic: options.automatic,
+        accepted: options.accept.as_deref().map(|reason| (reason, day.as_str())),
+    };
+    for (file, text) in files(&model, &lock, &request).map_err(|error| error.to_string())? {
+        write(&file, &text)?;
     }
     let text = snapshot::text(&tables).map_err(|error| error.to_string())?;
     write(Path::new(snapshot::FILE), &text)?;
     if said.is_empty() {
         said.push_str("nothing to lock: no changes\n");
     }
+    if options.accept.is_some() && !is_accepted {
+        said.push_str("nothing to accept: every event means what was locked\n");
+    }
     let only_automatic = model.events.iter().all(|event| event.automatic);
     if only_automatic && !options.automatic && lock.locked.is_empty() {
         said.push_str("no rules and no outbox schemas; use --automatic to lock the automatic events\n");
     }
     crate::cli::say(&said);
+    drop(turn);
     Ok(())
 }

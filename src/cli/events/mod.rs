@@ -4,6 +4,7 @@ mod archive;
 mod asyncapi;
 mod catalog;
 mod check;
+mod git;
 mod lock;
 mod preview;
 mod test;

@@ -21,6 +21,7 @@ fn gone() -> Lock {
             stem: "lab.plates_inserted".to_owned(),
             major: 1,
             versions: vec![(0, schema)],
+            meaning: None,
         }],
     }
 }

@@ -170,22 +170,25 @@ impl<'a> Catalog<'a> {
     /// The differences from the previous version; empty if there is only one.
     fn versions(&self, event: &model::EventModel, current: &Value, changed: bool) -> Vec<Version> {
         let locked = self.locked(&event.event_type);
-        let mut steps: Vec<(String, &str, &Value)> = Vec::new();
+        let mut steps: Vec<(String, String, &Value)> = Vec::new();
         for (minor, schema) in locked {
-            steps.push((format!("{}.{minor}", event.major), "", schema));
+            let number = format!("{}.{minor}", event.major);
+            let note = self.accepted(&event.event_type, &number);
+            steps.push((number, note, schema));
         }
+        let not_locked = || "not locked yet".to_owned();
         if locked.is_empty() {
-            steps.push((format!("{}", event.major), "not locked yet", current));
+            steps.push((format!("{}", event.major), not_locked(), current));
         } else if changed {
             let next = locked.last().map_or(0, |(minor, _)| minor.saturating_add(1));
-            steps.push((format!("{}.{next}", event.major), "not locked yet", current));
+            steps.push((format!("{}.{next}", event.major), not_locked(), current));
         }
         let older = event.major.checked_sub(1).and_then(|major| self.newest(&event.stem, major));
         let mut before = older.as_ref();
         let mut versions = Vec::new();
         for (number, note, schema) in steps {
             let differences = before.map(|before| Differences::between(before, schema)).unwrap_or_default();
-            versions.push(Version { number, anchor: String::new(), note: note.to_owned(), differences });
+            versions.push(Version { number, anchor: String::new(), note, differences });
             before = Some(schema);
         }
         versions.reverse();
@@ -201,6 +204,21 @@ impl<'a> Catalog<'a> {
             versions.clear();
         }
         versions
+    }
+
+    /// Another meaning that a version begins with, and why it was accepted; empty if it has the earlier one.
+    fn accepted(&self, event_type: &str, number: &str) -> String {
+        let meaning = self.lock.of(event_type).and_then(|locked| locked.meaning.as_ref());
+        let all = meaning.map(|meaning| meaning.accepted.as_slice()).unwrap_or_default();
+        let said = all.iter().filter(|accepted| accepted.version == number).map(|accepted| {
+            format!(
+                "another meaning since {}: {} ({})",
+                accepted.on,
+                accepted.changes.join("; "),
+                accepted.reason
+            )
+        });
+        said.collect::<Vec<_>>().join("; ")
     }
 
     /// The newest schema of a major version: the published one or the locked one.

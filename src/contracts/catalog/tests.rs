@@ -44,13 +44,14 @@ fn lab(rules: &str) -> Model {
 
 /// Locks everything that a model's rules publish, in addition to what is locked.
 fn locked(model: &Model, mut lock: Lock) -> Lock {
-    let new: Vec<Locked> = to_lock(model, &lock, false)
+    let new: Vec<Locked> = to_lock(model, &lock, false, false)
         .into_iter()
         .map(|(event, minor, schema)| Locked {
             event_type: event.event_type.clone(),
             stem: event.stem.clone(),
             major: event.major,
             versions: vec![(minor, schema)],
+            meaning: None,
         })
         .collect();
     for one in new {

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::contracts::document::{orders, property};
 use crate::contracts::model::{EventModel, FieldModel};
 use crate::contracts::shape::{self, Schema};
+use crate::expression::tidied;
+
+use super::nested::{self, Excess};
 
 /// The result of a comparison.
 #[derive(Debug, Default)]
@@ -15,6 +18,10 @@ pub(super) struct Comparison {
     pub(super) added: Vec<String>,
     /// Fields that the locked schema requires.
     pub(super) required: Vec<String>,
+    /// Differences of meaning, as sentences. The form is the locked one.
+    pub(super) changed: Vec<String>,
+    /// Fields whose schema is the locked one and whose values are not.
+    pub(super) retyped: Vec<String>,
 }
 
 /// The state of one locked field.
@@ -30,8 +37,9 @@ pub(super) enum Fate {
     Weaker,
 }
 
-/// Compares the published event with the locked schema.
-pub(super) fn compare(event: &EventModel, locked: &Value) -> Comparison {
+/// Compares the published event with the locked schema, except for its order. Also returns the fields that differ.
+pub(super) fn compare(event: &EventModel, locked: &Value) -> (Comparison, Vec<String>) {
+    let mut fields = Vec::new();
     let properties = properties(locked);
     let mut compared = Comparison { required: required(locked), ..Comparison::default() };
     let is_new = |field: &&FieldModel| !properties.contains_key(&field.name);
@@ -45,12 +53,17 @@ pub(super) fn compare(event: &EventModel, locked: &Value) -> Comparison {
             }),
             Some(field) => {
                 let always = compared.required.contains(name);
-                compared.differences.extend(of_field(field, was, always));
+                let found = of_field(field, was, always);
+                if !found.is_empty() {
+                    fields.push(name.clone());
+                }
+                compared.differences.extend(found);
+                let now = property(field);
+                nested::added(name, &form(was), &form(&now), &mut compared.added);
             }
         }
     }
-    compared.differences.extend(of_order(event, locked));
-    compared
+    (compared, fields)
 }
 
 /// The state of a locked field.
@@ -60,7 +73,7 @@ pub(super) fn fate(event: &EventModel, locked: &Value, name: &str) -> Fate {
     };
     let Some(was) = properties(locked).get(name).and_then(Value::as_object) else { return Fate::Kept };
     let now = property(field);
-    if types_without_null(was) != types_without_null(&now) || form(was) != form(&now) {
+    if types_without_null(was) != types_without_null(&now) || !fits(was, &now, Excess::Present) {
         return Fate::Retyped;
     }
     let always = required(locked).iter().any(|required| required == name);
@@ -107,7 +120,7 @@ fn of_field(field: &FieldModel, was: &Schema, always: bool) -> Vec<String> {
         let (was_sql, now_sql) = (sql(was), sql(&now));
         let (was, now) = (said(was), said(&now));
         differences.push(format!("field {name} changed from {was} ({was_sql}) to {now} ({now_sql})"));
-    } else if form(was) != form(&now) {
+    } else if !fits(was, &now, Excess::Present) {
         differences.push(format!(
             "field {name} changed its form from {} to {}",
             form_text(was),
@@ -129,7 +142,8 @@ fn of_field(field: &FieldModel, was: &Schema, always: bool) -> Vec<String> {
         values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
     };
     let (had, has) = (labels(was), labels(&now));
-    if !has.is_empty() {
+    // A label that is only gone is one that no longer comes. One that is replaced was renamed.
+    if has.iter().any(|label| !had.contains(label)) {
         for label in had.iter().filter(|label| !has.contains(label)) {
             differences.push(format!("field {name} lost the label {label:?}"));
         }
@@ -155,11 +169,17 @@ fn said(schema: &Schema) -> String {
 
 /// Whether all values are valid for the locked schema, null aside.
 pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
-    let fits = |was: &Schema| types_without_null(was) == types_without_null(now) && form(was) == form(now);
+    let fits =
+        |was: &Schema| types_without_null(was) == types_without_null(now) && fits(was, now, Excess::Locked);
     match was.get("anyOf") {
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_object).any(fits),
         _ => fits(was),
     }
+}
+
+/// Whether values have the form that was locked, types and nullability aside.
+fn fits(was: &Schema, now: &Schema, excess: Excess) -> bool {
+    nested::fits(&form(was), &form(now), excess)
 }
 
 /// The constraints of a schema besides its types, without annotations.
@@ -199,6 +219,7 @@ fn form_text(schema: &Schema) -> String {
     named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
 }
 
+/// Compares key, subject, time and id with the locked schema, where nothing else is known of them.
 pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     let now = orders(event);
     let was = locked.get("x-order").cloned().unwrap_or(json!([]));
@@ -221,16 +242,18 @@ pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     let mut differences = Vec::new();
     for (fact, words) in facts {
         let (was, now) = (text(was, fact), text(now, fact));
-        if was != now {
+        let same = match fact {
+            // Both are printed in the same way.
+            "key-type" => {
+                was.replace("character varying", "text") == now.replace("character varying", "text")
+            }
+            _ => tidied(&was) == tidied(&now),
+        };
+        if !same {
             differences.push(format!("{words} changed from {was} to {now}"));
         }
     }
     differences
-}
-
-/// Whether key, subject, time or id differ.
-pub(super) fn orders_differ(event: &EventModel, locked: &Value) -> bool {
-    !of_order(event, locked).is_empty()
 }
 
 /// Keeps weak promises: a field that may be null in one minor version may be null in the next.
@@ -238,10 +261,10 @@ pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
     let Some(now) = next.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (name, was) in properties(locked) {
         let Some(was) = was.as_object() else { continue };
-        if let Some(Value::Object(property)) = now.get_mut(name)
-            && shape::allows_null(was)
-        {
+        let Some(Value::Object(property)) = now.get_mut(name) else { continue };
+        if shape::allows_null(was) {
             *property = shape::or_null(std::mem::take(property));
         }
+        nested::keep_absent(property, was);
     }
 }

@@ -8,17 +8,18 @@ use serde_json::json;
 use super::*;
 use crate::change::{Described, ReplicaIdentity};
 use crate::config::Automatic;
-use crate::contracts::lock::{path, put};
+use crate::contracts::lock::put;
+use crate::contracts::locking::{LockRequest, files};
 use crate::contracts::model::tests::{column, model, plates};
 use crate::types::{Base, Enumeration, Kind};
 
-const TODAY: &str = "2026-11-21";
+pub(super) const TODAY: &str = "2026-11-21";
 
-const RULE: &str = "[[event]]\ntype = \"lab.plate_filled.v1\"\nabout = \"A plate is full.\"\nfrom = \"lab.plates\"\n\
+pub(super) const RULE: &str = "[[event]]\ntype = \"lab.plate_filled.v1\"\nabout = \"A plate is full.\"\nfrom = \"lab.plates\"\n\
                     on = \"insert\"\ndata = \"\"\"\n  plate_id, barcode, volume, state, hmac(operator) as who\n\"\"\"\n";
 
 /// Plates with a state.
-fn table() -> Described {
+pub(super) fn table() -> Described {
     let mut table = plates();
     table.relation.columns.push(column("state", Kind::Text, state(&["empty", "full"]), true));
     table.comments.push(None);
@@ -31,10 +32,11 @@ fn state(labels: &[&str]) -> Base {
 }
 
 /// Locks everything, through the files.
-fn lock(directory: &Path, model: &Model, automatic: bool) -> Lock {
+pub(super) fn lock(directory: &Path, model: &Model, automatic: bool) -> Lock {
     let before = Lock::read(directory).unwrap().unwrap_or_default();
-    for (event, minor, schema) in to_lock(model, &before, automatic) {
-        put(&directory.join(path(&event.stem, event.major, minor)), &format!("{schema:#}\n")).unwrap();
+    let request = LockRequest { automatic, accepted: None };
+    for (file, text) in files(model, &before, &request).unwrap() {
+        put(&directory.join(file), &text).unwrap();
     }
     Lock::read(directory).unwrap().unwrap_or_default()
 }
@@ -134,7 +136,7 @@ fn columns_that_differ_only_by_case_are_not_locked() {
     table.comments.push(None);
     let model = model("", Automatic::Also, &table);
     assert!(check(&model, &Lock::default(), TODAY).is_empty(), "automatic events are no contract");
-    let found = case_only(&to_lock(&model, &Lock::default(), true), &Lock::default());
+    let found = case_only(&to_lock(&model, &Lock::default(), true, false), &Lock::default());
     assert!(!found.is_empty() && found.iter().all(|finding| !finding.is_warning()), "{found:#?}");
     assert!(
         found[0].to_string().contains("write a rule that gives one of them another name"),
@@ -225,7 +227,7 @@ fn compatible_change_is_no_difference() {
         ("", "", |table| table.relation.columns[1].data_type.base = Base::Varchar),
         ("", "", |table| table.relation.identity = ReplicaIdentity::Full),
         ("", "", |table| table.comment = None),
-        ("on =", "key = \"plate_id\"\nwhen = \"volume > 1\"\nowner = \"lab\"\non =", |_| {}),
+        ("on =", "key = \"plate_id\"\nowner = \"lab\"\non =", |_| {}),
         ("plate_id, barcode", "barcode, plate_id  -- what it is\n", |_| {}),
     ];
     for (from, to, change) in changes {
@@ -261,7 +263,7 @@ fn new_field_makes_next_minor_and_keeps_locked_files() {
     // Events of 1.0 lack the field; a field that could be null still can be.
     assert_eq!(schema["required"], json!(["barcode", "plate_id", "state", "volume", "who"]));
     assert_eq!(schema["properties"]["volume"]["type"], json!(["number", "string", "null"]));
-    assert!(to_lock(&second, &known, false).is_empty());
+    assert!(to_lock(&second, &known, false, false).is_empty());
     // Back to the first version: a locked field is gone.
     assert_eq!(differences(&check(&first, &known, TODAY)), ["field one is gone"]);
 }
@@ -293,7 +295,7 @@ fn automatic_events_are_a_contract_only_once_locked() {
     let folder = tempfile::tempdir().unwrap();
     let before = model("", Automatic::Unmapped, &table());
     assert!(check(&before, &Lock::default(), TODAY).is_empty());
-    assert!(to_lock(&before, &Lock::default(), false).is_empty());
+    assert!(to_lock(&before, &Lock::default(), false, false).is_empty());
     let locked = lock(folder.path(), &before, true);
     assert_eq!(locked.locked.len(), 4);
     assert!(check(&before, &locked, TODAY).is_empty());
@@ -340,14 +342,21 @@ fn pasted_major_version_skeleton_passes_check() {
 
 #[test]
 fn skeleton_names_fields_new_version_cannot_provide() {
-    for (rule, expected) in [
-        (RULE.replace(" volume,", ""), "-- volume (numeric) is gone: … as volume"),
-        (RULE.replace("barcode,", "nullif(barcode, '') as barcode,"), "coalesce(barcode, …) as barcode"),
-        (RULE.replace("on =", "key = \"barcode\"\non ="), "rely on its order. Restore its rule"),
-    ] {
-        let found = after(&rule, |_| {});
-        assert!(found[0].to_string().contains(expected), "{}", found[0]);
+    type Change = fn(&mut Described);
+    let changes: [(&str, Change, &str); 2] = [
+        ("volume, ", |table| drop(table.relation.columns.remove(2)), "volume (numeric) is gone"),
+        ("", |table| table.relation.columns[1].not_null = false, "barcode was always there"),
+    ];
+    for (gone, change, expected) in changes {
+        let found = after(&RULE.replace(gone, ""), change);
+        let said = found[0].to_string();
+        assert!(said.contains(expected) && said.contains("Complete it first"), "{said}");
+        // A comment would be published as the meaning of a field.
+        assert!(!said.contains("  -- "), "{said}");
     }
+    let found = after(&RULE.replace("on =", "key = \"barcode\"\non ="), |_| {});
+    let said = found[0].to_string();
+    assert!(said.contains("key        = \"plate_id\"") && said.contains("lab.plate_filled.v2"), "{said}");
     let child = "[[event]]\ntype = \"lab.old.v1\"\nfrom_event = \"lab.plate_filled.v1\"\ndata = \"plate_id, state\"\n";
     let folder = tempfile::tempdir().unwrap();
     let both = format!("{RULE}{child}");
@@ -413,7 +422,12 @@ fn field_of_two_rules_is_nullable_if_either_is() {
     let kinds = &known.of("a.b.v1").unwrap().newest()["properties"]["id"]["anyOf"];
     assert_eq!(kinds.as_array().unwrap().last(), Some(&json!({"type": "null"})), "{kinds}");
     assert!(check(&perhaps, &known, TODAY).is_empty());
-    assert!(check(&never, &known, TODAY).is_empty(), "a promise may become stronger");
+    // A promise may become stronger; that the expression is another one is told.
+    let found = check(&never, &known, TODAY);
+    let [ContractFinding { what: FindingKind::Meaning { differences: told }, .. }] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    assert_eq!(told, &["field id was nullif(plate_id, 7)::text, and is now plate_id::text"]);
     let folder = tempfile::tempdir().unwrap();
     let known = lock(folder.path(), &never, false);
     assert_eq!(differences(&check(&perhaps, &known, TODAY)), ["field id can now be null"]);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::change::{Column, Described, ReplicaIdentity};
 use crate::config::Automatic;
-use crate::contracts::shape;
+use crate::contracts::{meaning, shape};
 use crate::translate::TranslateSettings;
 use crate::translate::mapped::Operations;
 use crate::types::Base;
@@ -68,6 +68,8 @@ fn event(
         _ => relation.key().into_iter().filter_map(|at| relation.columns.get(at)).map(part).collect(),
     };
     let about = table.comment.as_deref().map(|comment| format!(" {}", comment.trim())).unwrap_or_default();
+    let fields = fields(settings, table, kind, key_changes);
+    let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
     EventModel {
         event_type: format!("{stem}.v1"),
         stem,
@@ -79,6 +81,7 @@ fn event(
         automatic: true,
         payload: None,
         origins: vec![Origin {
+            source: meaning::of_table(table, on, &names),
             table: name,
             on: on.to_owned(),
             when: Vec::new(),
@@ -86,7 +89,7 @@ fn event(
             outbox: None,
             order: Order { key, subject: None, time: None, id: "change".to_owned() },
         }],
-        fields: fields(settings, table, kind, key_changes),
+        fields,
         place: None,
         rule: None,
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::change::{Described, Relation};
+use crate::contracts::meaning;
 use crate::contracts::shape::{self, resolved};
 use crate::rules::{Outbox, OutboxOrigin, RuleError, Schema as Given};
 use crate::translate::TranslateSettings;
 use crate::translate::outbox::OutboxPlan;
+use crate::types::SqlType;
 
 use super::{EventModel, FieldModel, KeyPart, Order, Origin, Payload, example};
 
@@ -40,9 +42,9 @@ fn origin(
     tables: &[Described],
 ) -> Result<Origin, Vec<RuleError>> {
     let text = "text".to_owned();
-    let (table, key, time, id) = match &outbox.origin {
+    let (table, key, time, id, column) = match &outbox.origin {
         OutboxOrigin::Messages(_) => {
-            (None, KeyPart { text: MESSAGE_KEY.to_owned(), sql_type: text }, None, "change".to_owned())
+            (None, KeyPart { text: MESSAGE_KEY.to_owned(), sql_type: text }, None, "change".to_owned(), None)
         }
         OutboxOrigin::Table { table, .. } => {
             let is_it = |described: &&Described| {
@@ -53,12 +55,14 @@ fn origin(
                 let (place, event) = (Some(outbox.place.clone()), Some(outbox.name()));
                 return Err(vec![RuleError::new(place, event, message)]);
             };
-            let (sql_type, has_time) = facts(settings, &described.relation)?;
+            let (column, has_time) = facts(settings, &described.relation)?;
+            let sql_type = column.as_ref().map(|column| column.base.to_string()).unwrap_or_default();
             let time = has_time.then(|| "timestamp".to_owned());
-            (Some(table), KeyPart { text: "aggregateid".to_owned(), sql_type }, time, "id".to_owned())
+            (Some(table), KeyPart { text: "aggregateid".to_owned(), sql_type }, time, "id".to_owned(), column)
         }
     };
     Ok(Origin {
+        source: meaning::of_outbox(&outbox.name(), column.as_ref()),
         table: table.map(ToString::to_string).unwrap_or_default(),
         on: if table.is_some() { "insert".to_owned() } else { String::new() },
         when: Vec::new(),
@@ -70,11 +74,14 @@ fn origin(
 
 /// The type of the key column, and whether rows have a time. Columns are named by role, because consumers do not see
 /// their names.
-fn facts(settings: &TranslateSettings, relation: &Relation) -> Result<(String, bool), Vec<RuleError>> {
+fn facts(
+    settings: &TranslateSettings,
+    relation: &Relation,
+) -> Result<(Option<SqlType>, bool), Vec<RuleError>> {
     let plan = OutboxPlan::new(&settings.rules, relation, &settings.pii).map_err(|wrong| wrong.0)?;
     let key = plan.as_ref().and_then(|plan| relation.columns.get(plan.key()));
-    let sql_type = key.map(|column| column.data_type.base.to_string()).unwrap_or_default();
-    Ok((sql_type, plan.is_some_and(|plan| plan.has_time())))
+    let data_type = key.map(|column| column.data_type.clone());
+    Ok((data_type, plan.is_some_and(|plan| plan.has_time())))
 }
 
 fn event(outbox: &Outbox, schema: &Given, origin: &Origin) -> EventModel {

@@ -47,6 +47,8 @@ pub(in crate::contracts) fn plates() -> Described {
         },
         comment: Some("Plates of the lab".into()),
         comments,
+        types: Vec::new(),
+        numbers: Vec::new(),
         unsent: Vec::new(),
     }
 }

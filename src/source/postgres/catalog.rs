@@ -7,6 +7,7 @@
 mod ancestors;
 mod data_types;
 mod describe;
+mod parts;
 mod selected;
 
 use std::collections::{HashMap, HashSet};

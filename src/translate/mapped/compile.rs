@@ -79,8 +79,8 @@ struct Compiler<'a> {
     errors: Vec<RuleError>,
 }
 
-/// A field's name, value and comment.
-type Listed = (String, Expression, Option<String>);
+/// A field's name, value, comment and text.
+type Listed = (String, Expression, Option<String>, String);
 
 /// The purpose of an expression.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,7 +184,7 @@ impl Compiler<'_> {
         let fields = self.list(root, root.data.as_ref(), &self.scope.clone());
         let names = fields
             .into_iter()
-            .map(|(name, value, _)| Name { name, meaning: crate::expression::Meaning::Field(value) });
+            .map(|(name, value, ..)| Name { name, meaning: crate::expression::Meaning::Field(value) });
         Scope { of: root.event_type.to_string(), names: names.collect() }
     }
 
@@ -192,7 +192,7 @@ impl Compiler<'_> {
         let scope = if std::ptr::eq(rule, root) { self.scope.clone() } else { self.scope_of_event(root) };
         let list = self.list(rule, rule.data.as_ref(), &scope);
         let mut fields: Vec<CompiledField> = Vec::with_capacity(list.len());
-        for (name, value, meaning) in list {
+        for (name, value, meaning, sql) in list {
             if fields.iter().any(|field| field.name == name) {
                 let place = rule.data.as_ref().map_or_else(|| rule.place.clone(), |text| text.place.clone());
                 self.wrong(
@@ -204,7 +204,7 @@ impl Compiler<'_> {
             let mut label = vec![b','];
             json::write_string(&mut label, &name);
             label.push(b':');
-            fields.push(CompiledField { name, label, value, meaning, promise: Promise::default() });
+            fields.push(CompiledField { name, label, value, sql, meaning, promise: Promise::default() });
         }
         fields
     }
@@ -222,7 +222,8 @@ impl Compiler<'_> {
         let mut fields = Vec::with_capacity(list.len());
         for field in list {
             self.may_leave(rule, text.place_of(field.place.start), &field.expression);
-            fields.push((field.name, field.expression, field.comment));
+            let sql = text.text.get(field.place.start..field.place.end).unwrap_or_default().to_owned();
+            fields.push((field.name, field.expression, field.comment, sql));
         }
         fields
     }
@@ -245,7 +246,9 @@ impl Compiler<'_> {
         for name in &scope.names {
             let quoted = format!("\"{}\"", name.name.replace('"', "\"\""));
             match Expression::parse(&quoted, scope) {
-                Ok(value) if value.tagged().is_none() => fields.push((name.name.clone(), value, None)),
+                Ok(value) if value.tagged().is_none() => {
+                    fields.push((name.name.clone(), value, None, quoted));
+                }
                 Ok(_) => {}
                 Err(mistakes) => self.wrong(rule, rule.place.clone(), mistakes.to_string()),
             }

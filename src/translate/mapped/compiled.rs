@@ -53,6 +53,32 @@ pub struct CompiledRule {
     pub(super) id: IdSource,
 }
 
+impl CompiledRule {
+    /// The conditions, which must all be true.
+    pub fn conditions(&self) -> &[Expression] {
+        &self.when
+    }
+
+    /// The subject; `None`: the key.
+    pub fn subject(&self) -> Option<&Expression> {
+        self.subject.as_ref()
+    }
+
+    /// The time; `None`: the time of the commit.
+    pub fn time(&self) -> Option<&Expression> {
+        self.time.as_ref()
+    }
+
+    /// What the id is made of; `None`: of the change.
+    pub fn id(&self) -> Option<Vec<&Expression>> {
+        match &self.id {
+            IdSource::Change => None,
+            IdSource::Key { columns, .. } => Some(columns.iter().map(|(_, column)| column).collect()),
+            IdSource::Given(given) => Some(vec![given]),
+        }
+    }
+}
+
 /// One field of `data`.
 #[derive(Debug)]
 pub struct CompiledField {
@@ -62,6 +88,8 @@ pub struct CompiledField {
     pub(super) label: Vec<u8>,
     /// Value.
     pub value: Expression,
+    /// The text of the value.
+    pub sql: String,
     /// The comment after the field in the rule.
     pub meaning: Option<String>,
     /// The promise of the locked contract.

@@ -100,13 +100,16 @@ pub async fn describe(
     let known = super::known(client, oid, &types).await?;
     let version = table.try_get("version")?;
     let (mut columns, mut comments, mut unsent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers = Vec::new();
     for attribute in found {
         let (reason, comment) = (sent.unsent(&attribute, version), attribute.comment.clone());
+        let number = attribute.number;
         let column = attribute.column(&known.kinds, &known.data_types, identity);
         if let Some(reason) = reason {
             unsent.push(UnsentColumn { column, reason });
         } else {
             comments.push(comment);
+            numbers.push(number);
             columns.push(column);
         }
     }
@@ -126,7 +129,9 @@ pub async fn describe(
         relation = relation.by_primary_key();
     }
     let comment: Option<CatalogText> = table.try_get("comment")?;
-    Ok(Some(Described { relation, comment: comment.map(|CatalogText(text)| text), comments, unsent }))
+    let comment = comment.map(|CatalogText(text)| text);
+    let types = super::parts::parts(client, relation.columns.iter().map(|c| &c.data_type.base)).await?;
+    Ok(Some(Described { relation, comment, comments, types, numbers, unsent }))
 }
 
 /// The table of this name. One that is escaped, because it has bytes without a character, is looked for among all.
@@ -186,7 +191,7 @@ const COLUMNS: &str = concat!(
     "
     SELECT ",
     raw_name!("a.attname"),
-    " AS name, a.attgenerated::text AS generated, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS not_null,
+    " AS name, a.attnum AS number, a.attgenerated::text AS generated, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS not_null,
            ",
     raw_name!("pg_catalog.col_description(a.attrelid, a.attnum)"),
     " AS comment,
@@ -201,6 +206,7 @@ const COLUMNS: &str = concat!(
 
 struct Attribute {
     name: String,
+    number: i16,
     /// `attgenerated`: empty, `s` (stored) or `v` (virtual).
     generated: String,
     type_oid: u32,
@@ -215,6 +221,7 @@ impl Attribute {
     fn of(row: &Row) -> Result<Self, Error> {
         Ok(Self {
             name: row.try_get::<_, CatalogText>("name")?.0,
+            number: row.try_get("number")?,
             generated: row.try_get("generated")?,
             type_oid: row.try_get("type")?,
             modifier: row.try_get("modifier")?,
