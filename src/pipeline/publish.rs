@@ -28,7 +28,7 @@ use crate::failure::{Failure, Problem};
 use crate::identity::StreamIdentity;
 use crate::pipeline::dead_letter::quarantine::{Fate, Report};
 use crate::pipeline::dead_letter::{Quarantine, Verdict};
-use crate::pipeline::publish::access_watch::AccessWatch;
+use crate::pipeline::publish::access_watch::{Access, AccessWatch};
 use crate::pipeline::publish::publish_log::{PublishLog, ranges};
 use crate::pipeline::publish::readers::LogReaders;
 use crate::pipeline::publish::shard_watch::ShardWatch;
@@ -218,9 +218,8 @@ impl<P: Destination> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let mut describing = FuturesUnordered::new();
+        let (mut describing, mut asking) = (FuturesUnordered::new(), FuturesUnordered::new());
         let (mut listing, mut shards) = (FuturesUnordered::new(), ShardWatch::new());
-        let mut asking = FuturesUnordered::new();
         loop {
             self.decide();
             let mut more = false;
@@ -238,9 +237,8 @@ impl<P: Destination> Attempt<'_, P> {
             if listing.is_empty() && shards.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
                 listing.push(self.loop_.publisher.shards());
             }
-            if asking.is_empty() && self.access.is_due() {
-                asking.push(self.loop_.publisher.may_put());
-            }
+            let ask = asking.is_empty() && self.access.is_due();
+            asking.extend(ask.then(|| self.loop_.publisher.may_put()));
             while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
@@ -399,8 +397,10 @@ impl<P: Destination> Attempt<'_, P> {
 
     /// Handles the response to whether records may be sent.
     fn asked(&mut self, result: Result<(), PutError>) {
-        if let Some(denied) = self.access.asked(result, self.stream.name()) {
-            self.stream.denied(denied);
+        match self.access.asked(result, self.stream.name()) {
+            None => {}
+            Some(Access::Allowed) => self.stream.denied(None),
+            Some(Access::Denied(problem)) => self.stream.denied(Some(problem)),
         }
     }
 

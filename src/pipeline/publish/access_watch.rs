@@ -14,6 +14,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Shortest time between two log lines.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
+/// News about the right to send.
+pub(super) enum Access {
+    /// It is missing.
+    Denied(Problem),
+    /// It was missing, and is there.
+    Allowed,
+}
+
 /// When to ask, and what was said last.
 #[derive(Debug)]
 pub(super) struct AccessWatch {
@@ -39,7 +47,7 @@ impl AccessWatch {
     }
 
     /// The response, if it says something new: why records are denied, or that they no longer are.
-    pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<Option<Problem>> {
+    pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<Access> {
         self.due?;
         let now = Instant::now();
         let Err(error) = result else {
@@ -48,7 +56,7 @@ impl AccessWatch {
             if was_denied {
                 tracing::info!(event = "put_allowed", stream, "sending to the stream is allowed now");
             }
-            return was_denied.then_some(None);
+            return was_denied.then_some(Access::Allowed);
         };
         let problem = Problem::from(error);
         (self.due, self.denied) = (Some(now + AGAIN), true);
@@ -62,6 +70,6 @@ impl AccessWatch {
                 "sending to the stream is denied; nothing has been sent yet"
             );
         }
-        Some(Some(problem))
+        Some(Access::Denied(problem))
     }
 }

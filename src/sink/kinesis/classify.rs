@@ -450,7 +450,8 @@ mod tests {
             [("", any), ("on resource: *", any), (&*format!("{said} because no policy"), exact)]
         {
             let hint = how_to_allow("PutRecords", any, message);
-            let statement = &hint[hint.find('{').unwrap()..=hint.find('}').unwrap()];
+            let statement = hint.split(['{', '}']).nth(1).unwrap();
+            let statement = format!("{{{statement}}}");
             let statement: serde_json::Value = serde_json::from_str(statement).unwrap();
             let expected =
                 serde_json::json!({"Effect": "Allow", "Action": "kinesis:PutRecords", "Resource": resource});

@@ -95,7 +95,7 @@ mod tests {
         let settings = Settings::from_url("postgres://lab@127.0.0.1:1/lab").unwrap();
         let patience = Arc::new(Mutex::new(Patience::new(base)));
         let stream = Stream { reached: Lsn::new(100), patience, ..Stream::new("slot", "publication") };
-        let mut attempt = async |delivered| {
+        let attempt = async |delivered| {
             let limit = limit(&stream);
             let mut heartbeat = Heartbeat::new(None, limit, Instant::now());
             let given_up = Silence::new(&settings, &stream).bear(&mut heartbeat, limit, delivered).await;
