@@ -452,7 +452,7 @@ mod tests {
             let hint = how_to_allow("PutRecords", any, message);
             let statement = hint.split(['{', '}']).nth(1).unwrap();
             let statement = format!("{{{statement}}}");
-            let statement: serde_json::Value = serde_json::from_str(statement).unwrap();
+            let statement: serde_json::Value = serde_json::from_str(&statement).unwrap();
             let expected =
                 serde_json::json!({"Effect": "Allow", "Action": "kinesis:PutRecords", "Resource": resource});
             assert_eq!(statement, expected);
