@@ -198,7 +198,9 @@ fn share_a_lane_with_a_stuck_shard(rules: &[Rule]) {
     let seed = seed();
     let config = Config { seed, measure: true, ..Config::default().stream("lab-events", 3) };
     let mut flow = Flow::between(Postgres::lab(Version::usual()), config, |_| {});
-    rules.iter().for_each(|rule| flow.stub.add(rule.clone()).unwrap());
+    for rule in rules {
+        flow.stub.add(rule.clone()).unwrap();
+    }
     flow.start();
     let mut load = Load { plates: 0, healthy: 0 };
     load.insert(&flow, 5 * BATCH);

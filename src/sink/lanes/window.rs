@@ -41,6 +41,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on one another")]
 pub(super) struct Entry {
     pub(super) key: Bytes,
     pub(super) line: Bytes,

@@ -124,6 +124,7 @@ fn sound_set_up_has_neither_warning_nor_blocker() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of peculiarities")]
 fn each_peculiarity_is_one_diagnosis_with_its_fix() {
     use Severity::{Blocker, Ok, Warning};
     let cases: [(Change, Severity, &str, Option<&str>); 18] = [
