@@ -1,9 +1,9 @@
 //! What an event means, beside the form of its data: the table, the operations and the condition that make it, and how
 //! its key, subject, time, id and fields are computed.
 //!
-//! Kept in `events.lock/<type>/<major>.meaning.json` ([`file`]), because consumers need not know it. A text is compared
-//! by its parsed form ([`crate::expression::ParsedForm`]), so layout is no difference, and a type exactly
-//! ([`TypeForm`]).
+//! Kept in `events.lock/<type>/<major>.meaning.json` ([`file`](mod@file)), because consumers need not know it. A
+//! text is compared by its parsed form ([`crate::expression::ParsedForm`]), so layout is no difference, and a type
+//! exactly ([`TypeForm`]).
 
 pub mod compare;
 pub mod file;
