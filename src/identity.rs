@@ -25,19 +25,33 @@ pub struct Identity {
 pub enum SourceIdentity {
     /// PostgreSQL's logical replication.
     Replication(ReplicationIdentity),
+    /// PostgreSQL, polled by queries.
+    Polling(PollingIdentity),
 }
 
 impl SourceIdentity {
     /// The branch of the source's history that is followed: PostgreSQL's timeline.
     pub const fn timeline(&self) -> u32 {
-        let Self::Replication(source) = self;
-        source.timeline
+        match self {
+            Self::Replication(source) => source.timeline,
+            Self::Polling(source) => source.timeline,
+        }
     }
 
     /// The same source on this branch of its history.
     pub const fn set_timeline(&mut self, timeline: u32) {
-        let Self::Replication(source) = self;
-        source.timeline = timeline;
+        match self {
+            Self::Replication(source) => source.timeline = timeline,
+            Self::Polling(source) => source.timeline = timeline,
+        }
+    }
+
+    /// What kind of source it is, as the configuration names it.
+    pub const fn mode(&self) -> &'static str {
+        match self {
+            Self::Replication(_) => "replication",
+            Self::Polling(_) => "polling",
+        }
     }
 }
 
@@ -54,6 +68,17 @@ pub struct ReplicationIdentity {
     pub slot: String,
     /// Publication.
     pub publication: String,
+}
+
+/// A database that is polled. The server may be any one of its cluster, on the same timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollingIdentity {
+    /// `system_identifier` of the database cluster; text, as in [`ReplicationIdentity`].
+    pub system_id: String,
+    /// Timeline of the write-ahead log.
+    pub timeline: u32,
+    /// Database name.
+    pub database: String,
 }
 
 /// Identifies a stream. The creation time distinguishes a recreated stream from its predecessor of the same name.

@@ -97,8 +97,9 @@ impl Checkpointer {
     }
 
     fn hold(&mut self) -> Result<(), CheckpointerError> {
+        let boundary = self.ledger.lock().begin_sync();
         let tail = self.log.sync()?;
-        self.ledger.lock().synced(tail.into());
+        self.ledger.lock().synced(boundary.unwrap_or_else(|| tail.into()));
         Ok(())
     }
 
@@ -106,8 +107,9 @@ impl Checkpointer {
         let next = self.ledger.lock().prepare();
         let settled = if let Some(next) = next {
             self.file.write(&next)?;
-            let watermark = next.watermark.frame;
+            let (watermark, durable) = (next.watermark.frame, next.durable.frame);
             let settled = self.ledger.lock().written(next);
+            self.log.show_durable(durable);
             self.log.reclaim(watermark)?;
             settled
         } else {

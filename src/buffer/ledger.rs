@@ -19,14 +19,15 @@ use crate::position::{CommitSeq, FrameNo, ResumePoint, Transaction};
 use super::checkpoint::{Checkpoint, Injection, Retry, Totals};
 use crate::identity::StreamIdentity;
 
+mod boundary;
 mod doubt;
-
 mod letters;
 mod progress;
 mod reports;
 mod retries;
 mod shared;
 
+use self::boundary::Boundaries;
 use self::doubt::UncleanStop;
 use self::letters::LetterOffsets;
 use self::reports::{ProgressCounts, Reports, uncount};
@@ -74,6 +75,8 @@ pub struct Ledger {
     written: Checkpoint,
     tail: Reached,
     synced: Reached,
+    /// Only for a source that does not send anything again by itself.
+    boundaries: Option<Boundaries>,
     reports: Reports,
     /// Lanes are ahead of a watermark that has not come to them between two reports.
     apart: bool,
@@ -105,6 +108,7 @@ impl Ledger {
             confirm_after,
             tail: reached(tail),
             synced: reached(written.durable),
+            boundaries: None,
             reports: Reports::new(&written),
             apart: false,
             stream: written.identity.stream.clone(),
@@ -120,6 +124,12 @@ impl Ledger {
             ages: VecDeque::new(),
             written,
         }
+    }
+
+    /// Stores resume points that belong to exactly the last durable frame: the source does not send anything again by itself.
+    #[must_use]
+    pub fn resuming_exactly(self) -> Self {
+        Self { boundaries: Some(Boundaries::default()), ..self }
     }
 
     /// The last written checkpoint.
@@ -226,6 +236,13 @@ impl Ledger {
         self.tail = Reached { transaction: tail.transaction.or(self.tail.transaction), ..tail };
     }
 
+    /// Notes that the log up to `tail` is everything that was received, and that no transaction is open.
+    pub fn complete(&mut self, tail: Reached) {
+        if let (Some(boundaries), Some(marker)) = (&mut self.boundaries, self.markers.back()) {
+            boundaries.complete(tail, &marker.resume);
+        }
+    }
+
     /// Adds a marker: everything that this connection delivered before `resume` is in frames up to `frame`, which may still be
     /// staged.
     pub fn mark(&mut self, frame: FrameNo, resume: ResumePoint) {
@@ -325,8 +342,17 @@ impl Ledger {
         }
     }
 
-    /// Notes that the log is fsynced up to `tail`, which is the value of [`Ledger::tail`] before the fsync.
+    /// Up to where an fsync that begins now may make the log durable; `None`: up to its tail.
+    pub fn begin_sync(&mut self) -> Option<Reached> {
+        let synced = self.synced;
+        self.boundaries.as_mut().map(|boundaries| boundaries.begin_sync().unwrap_or(synced))
+    }
+
+    /// Notes that the log is fsynced up to `tail`: what [`begin_sync`](Self::begin_sync) gave, or the tail before the fsync.
     pub fn synced(&mut self, tail: Reached) {
+        if let Some(boundaries) = &mut self.boundaries {
+            boundaries.synced();
+        }
         if tail.mark.frame > self.synced.mark.frame {
             self.synced = self.of_epoch(tail);
             self.reports.synced(tail.mark.frame);
@@ -378,7 +404,11 @@ impl Ledger {
                 }
             }
         });
-        if let Some(resume) = self.confirmable(settled)
+        let resume = match &self.boundaries {
+            Some(boundaries) => boundaries.resume(next.durable.frame),
+            None => self.confirmable(settled),
+        };
+        if let Some(resume) = resume
             && *resume > next.ever_confirmed
         {
             next.ever_confirmed = resume.clone();

@@ -148,6 +148,8 @@ struct State {
     tail: Tail,
     /// The tail when readers were last to see no more: see [`Log::withhold`].
     withheld: Option<Tail>,
+    /// If only durable frames are published: the last frame that the checkpoint calls durable.
+    durable: Option<FrameNo>,
     watermark: FrameNo,
     /// Number of files created.
     created: u64,
@@ -208,6 +210,7 @@ impl Log {
             segments,
             tail: kept.good,
             withheld: None,
+            durable: None,
             watermark: kept.watermark.frame,
             created: 0,
             created_durable: 0,
@@ -246,12 +249,32 @@ impl Log {
 
     /// Ends [`withhold`](Self::withhold): everything written is visible.
     pub fn show(&self) {
-        let tail = {
+        self.grow(|state| state.withheld = None);
+    }
+
+    /// From now on readers see only what the checkpoint calls durable: `durable`, then [`show_durable`](Self::show_durable).
+    pub fn show_only_durable(&self, durable: FrameNo) {
+        self.state().durable = Some(durable);
+    }
+
+    /// Notes up to where the written checkpoint calls frames durable; for [`show_only_durable`](Self::show_only_durable).
+    pub fn show_durable(&self, frame: FrameNo) {
+        self.grow(|state| state.durable = state.durable.map(|durable| durable.max(frame)));
+    }
+
+    /// Changes the state and tells the readers how far they may read now.
+    fn grow(&self, change: impl FnOnce(&mut State)) {
+        let readable = {
             let mut state = self.state();
-            state.withheld = None;
-            state.tail
+            change(&mut state);
+            state.readable()
         };
-        self.grown.send_replace(tail.frame);
+        self.grown.send_replace(readable);
+    }
+
+    /// The last frame that readers may read.
+    pub(super) fn readable(&self) -> FrameNo {
+        self.state().readable()
     }
 
     /// Total size of all segments in bytes.
@@ -387,17 +410,14 @@ impl Log {
 
     /// Makes frames of the last segment visible to readers, unless they are withheld.
     pub(super) fn publish(&self, bytes: u64, tail: Tail) {
-        let visible = {
-            let mut state = self.state();
+        self.grow(|state| {
             if let Some(segment) = state.segments.back_mut() {
                 segment.length += bytes;
                 segment.last = tail.frame;
             }
             state.bytes += bytes;
             state.tail = tail;
-            state.visible()
-        };
-        self.grown.send_replace(visible.frame);
+        });
     }
 
     /// Closes the last segment.
@@ -439,6 +459,11 @@ impl Log {
 impl State {
     fn visible(&self) -> Tail {
         self.withheld.unwrap_or(self.tail)
+    }
+
+    fn readable(&self) -> FrameNo {
+        let visible = self.visible().frame;
+        self.durable.map_or(visible, |durable| durable.min(visible))
     }
 }
 

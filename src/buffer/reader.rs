@@ -139,7 +139,7 @@ impl Reader {
     pub fn next_chunk_until(&mut self, until: FrameNo) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
         // Read the tail first: a frame that is written between the two checks is neither missing nor reclaimed.
-        let until = until.min(self.log.visible().frame);
+        let until = until.min(self.log.readable());
         if wanted > until {
             return Ok(None);
         }

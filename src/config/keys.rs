@@ -14,6 +14,8 @@ pub(super) struct Keys {
     leaves: BTreeMap<String, Value>,
     /// Every key that was read.
     known: BTreeSet<String>,
+    /// Those of them that have a value.
+    set: BTreeSet<String>,
     /// The environment variables, by the key that each sets.
     variables: BTreeMap<String, String>,
     /// Environment variables that look like keys: the key that each would set with two underscores.
@@ -54,14 +56,25 @@ impl Keys {
         })?;
         let mut leaves = BTreeMap::new();
         flatten("", dict, &mut leaves);
-        Ok(Self { leaves, known: BTreeSet::new(), variables, nearly, errors: Vec::new() })
+        Ok(Self {
+            leaves,
+            known: BTreeSet::new(),
+            set: BTreeSet::new(),
+            variables,
+            nearly,
+            errors: Vec::new(),
+        })
     }
 
     fn take(&mut self, key: &str) -> Option<Value> {
         if !self.known.contains(key) {
             self.known.insert(key.to_owned());
         }
-        self.leaves.remove(key)
+        let value = self.leaves.remove(key);
+        if value.is_some() {
+            self.set.insert(key.to_owned());
+        }
+        value
     }
 
     /// An optional string, never empty.
@@ -155,6 +168,28 @@ impl Keys {
                 None
             }
         }
+    }
+
+    /// The texts of a table of tables, as key, key within it, and value: `"lab.plates" = { updated_at = "changed" }`.
+    pub(super) fn nested(&mut self, key: &str) -> Vec<(String, String, String)> {
+        let prefix = format!("{key}.");
+        let paths: Vec<String> =
+            self.leaves.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
+        let mut found = Vec::new();
+        for path in paths {
+            let parts = path.strip_prefix(&prefix).and_then(|rest| rest.rsplit_once('.'));
+            let (Some((name, inner)), Some(value)) = (parts, self.leaves.remove(&path)) else { continue };
+            match value {
+                Value::String(_, text) => found.push((name.to_owned(), inner.to_owned(), text)),
+                _ => self.error(&path, "expected a string in quotes"),
+            }
+        }
+        found
+    }
+
+    /// Whether a key that was read before had a value in the file or the environment.
+    pub(super) fn was_set(&self, key: &str) -> bool {
+        self.set.contains(key)
     }
 
     /// Adds an error for a key.

@@ -7,6 +7,7 @@ pub mod aws;
 mod events;
 mod keys;
 mod log;
+mod polling;
 mod print;
 mod secret;
 pub mod selector;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use self::events::{Automatic, Events, Pii, weak_key};
 use self::keys::{Keys, path};
 pub use self::log::Log;
+pub use self::polling::{CursorSetting, Polling, PollingStart};
 pub use self::secret::Secret;
 pub use self::tables::{TableName, Tables};
 pub use self::write::write_new;
@@ -63,7 +65,9 @@ pub struct SourceConfig {
     pub slot: String,
     /// Publication.
     pub publication: String,
-    /// Tables of a publication that Forebay creates; `None`: every table with a key.
+    /// How the tables are polled; `None`: changes are received from a replication slot.
+    pub polling: Option<Polling>,
+    /// Tables of a publication that Forebay creates; `None`: every table with a key. With polling: the tables to poll.
     pub tables: Option<Vec<TableName>>,
     /// Lowest epoch, for a buffer directory that is lost on restart (`confirm_after = "never"`).
     pub epoch: u16,
@@ -197,6 +201,11 @@ impl Config {
         let source = Self::source(&mut keys, &name, check_url);
         let kinesis = Self::kinesis(&mut keys);
         let buffer = Self::buffer(&mut keys);
+        if source.polling.is_some() && buffer.confirm_after_written == Some(ConfirmAfter::Never) {
+            let reason = "\"never\" is not possible with source.mode = \"polling\": a poll cannot read the same rows again, so \
+                          Forebay publishes only what is durable; remove the key";
+            keys.error("buffer.confirm_after", reason);
+        }
         let http = Http {
             listen: keys
                 .parsed("http.listen", |text| {
@@ -253,15 +262,19 @@ impl Config {
     fn source(keys: &mut Keys, name: &str, check_url: CheckUrl) -> SourceConfig {
         let slot = keys.parsed("source.slot", slot_name).unwrap_or_else(|| format!("forebay_{name}"));
         let url = |text: &str| check_url(text).map(|()| Secret::new(text.to_owned()));
+        let publication = keys.parsed("source.publication", publication_name);
+        let failover = keys.flag("source.failover");
+        let tables = TableName::list(keys, "source.tables");
         SourceConfig {
+            polling: Polling::read(keys, tables.as_deref()),
             url: keys
                 .required_as("source.url", "url = \"postgres://forebay@db.example/lab\"", url)
                 .unwrap_or_else(|| Secret::new(String::new())),
             password: keys.text("source.password").map(Secret::new),
             password_file: keys.parsed("source.password_file", path),
-            publication: keys.parsed("source.publication", publication_name).unwrap_or_else(|| slot.clone()),
+            publication: publication.unwrap_or_else(|| slot.clone()),
             slot,
-            tables: TableName::list(keys, "source.tables"),
+            tables,
             epoch: keys
                 .number("source.epoch", 0..=EPOCH_MAX)
                 .and_then(|epoch| u16::try_from(epoch).ok())
@@ -269,7 +282,7 @@ impl Config {
             max_row_size: keys
                 .parsed("source.max_row_size", |text| bounded_size(text, MIB, 64 * MIB))
                 .unwrap_or(16 * MIB),
-            failover: keys.flag("source.failover").unwrap_or(false),
+            failover: failover.unwrap_or(false),
         }
     }
 

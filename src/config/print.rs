@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::units::{Size, Span};
-use super::{Config, ConfirmAfter, OnPoison, Pack};
+use super::{Config, ConfirmAfter, OnPoison, Pack, Polling, PollingStart};
 
 /// A TOML basic string, which has the form of a JSON string.
 fn quoted(text: &str) -> String {
@@ -167,15 +167,36 @@ impl Config {
         if let Some(file) = &self.source.password_file {
             writeln!(f, "password_file = {}", quoted(&file.to_string_lossy()))?;
         }
-        writeln!(f, "slot = {}", quoted(&self.source.slot))?;
-        writeln!(f, "publication = {}", quoted(&self.source.publication))?;
+        match &self.source.polling {
+            None => {
+                writeln!(f, "mode = \"replication\"")?;
+                writeln!(f, "slot = {}", quoted(&self.source.slot))?;
+                writeln!(f, "publication = {}", quoted(&self.source.publication))?;
+            }
+            Some(Polling { interval, start, grace, .. }) => {
+                let start = match start {
+                    PollingStart::Now => "now",
+                    PollingStart::Beginning => "beginning",
+                };
+                writeln!(f, "mode = \"polling\"\ninterval = \"{}\"", Span(*interval))?;
+                writeln!(f, "start = \"{start}\"\ngrace = \"{}\"", Span(*grace))?;
+            }
+        }
         match &self.source.tables {
             Some(tables) => writeln!(f, "tables = {}", list(tables))?,
             None => writeln!(f, "# tables: every table with a key")?,
         }
         writeln!(f, "epoch = {}", self.source.epoch)?;
         writeln!(f, "max_row_size = {}", quoted(&Size(self.source.max_row_size).to_string()))?;
-        writeln!(f, "failover = {}", self.source.failover)
+        let Some(polling) = &self.source.polling else {
+            return writeln!(f, "failover = {}", self.source.failover);
+        };
+        writeln!(f, "\n[source.cursors]")?;
+        for (table, cursor) in &polling.cursors {
+            let (table, column) = (quoted(&table.to_string()), quoted(cursor.column()));
+            writeln!(f, "{table} = {{ {} = {column} }}", cursor.kind())?;
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use crate::position::{CommitSeq, Position};
 use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
 use crate::source::postgres::create;
 use crate::source::postgres::inspect::{self, Seen};
+use crate::source::postgres::polling::server::BEGIN_AGAIN;
 use crate::source::postgres::session::Session;
 use crate::translate::Translator;
 
@@ -68,6 +69,9 @@ pub enum AdoptError {
         /// The slot of the configuration.
         slot: String,
     },
+    /// The source is polled.
+    #[error("a polled source cannot be adopted")]
+    Polled,
     /// The slot cannot be used, and the order does not drop it.
     #[error("replication slot \"{slot}\" cannot be used: {why}")]
     SlotUnusable {
@@ -93,6 +97,7 @@ impl Explain for AdoptError {
     fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::OtherSlot { .. } => "other_slot_named",
+            Self::Polled => "polled_source",
             Self::SlotUnusable { .. } => "slot_unusable",
             Self::PublicationMissing { .. } => "publication_missing",
             Self::LastEpoch(error) => return error.code(),
@@ -106,6 +111,7 @@ impl Explain for AdoptError {
                     .to_owned(),
             ),
             Self::LastEpoch(error) => error.detail(),
+            Self::Polled => Some("There is no slot that could be read from another position.".to_owned()),
             Self::OtherSlot { .. } | Self::SlotUnusable { .. } => None,
         }
     }
@@ -113,6 +119,7 @@ impl Explain for AdoptError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::LastEpoch(error) => return error.hint(),
+            Self::Polled => BEGIN_AGAIN.to_owned(),
             Self::OtherSlot { slot, .. } => {
                 format!("Use --recreate-slot {slot}, or correct source.slot in the configuration.")
             }
@@ -127,6 +134,7 @@ impl From<AdoptError> for Failure {
     fn from(error: AdoptError) -> Self {
         match error {
             AdoptError::OtherSlot { .. }
+            | AdoptError::Polled
             | AdoptError::SlotUnusable { .. }
             | AdoptError::PublicationMissing { .. }
             | AdoptError::LastEpoch(_) => Self::stop(error),
@@ -139,7 +147,10 @@ impl From<AdoptError> for Failure {
 /// # Errors
 /// Nothing was adopted. The slot may have been created, or created again.
 pub async fn adopt(config: &Config, order: &Order) -> Result<Adopted, Failure> {
-    let Database { settings, wanted, .. } = Database::new(config)?;
+    let Database { settings, wanted, polled, .. } = Database::new(config)?;
+    if polled.is_some() {
+        return Err(AdoptError::Polled.into());
+    }
     if let Some(named) = order.recreate_slot.as_ref().filter(|named| **named != wanted.slot) {
         return Err(AdoptError::OtherSlot { named: named.clone(), slot: wanted.slot }.into());
     }

@@ -10,7 +10,7 @@ use crate::buffer::stat;
 use crate::config::units::ByteAmount;
 use crate::config::{Config, TableName};
 use crate::daemon::start::Database;
-use crate::daemon::{audit, contract, recover};
+use crate::daemon::{audit, contract, polled, recover};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::{Failure, Problem};
 use crate::pipeline::start::directory;
@@ -134,8 +134,17 @@ async fn look(
 ) -> Result<Option<u64>, SubjectFailure> {
     let of_source = |failure: Failure| ("source", failure);
     let database = Database::new(config).map_err(of_source)?;
-    let Database { settings, wanted, source } = &database;
+    let Database { settings, wanted, source, .. } = &database;
     let mut session = Session::open(settings).await.map_err(|error| ("source", error.into()))?;
+    let polled = polled::tables(config, settings, &mut session).await.map_err(of_source)?;
+    if let Some(tables) = polled {
+        found.extend(tables.iter().map(|table| {
+            let (kind, column) = (table.cursor.kind.name(), table.cursor_column());
+            let fact = format!("can be polled by its {kind} cursor {column}: {}", table.cursor.reason);
+            Diagnosis::ok(format!("table {}", table.name), fact)
+        }));
+        return Ok(None);
+    }
     let began = Instant::now();
     let seen = inspect::glance(&mut session, wanted).await.map_err(of_source)?;
     let blockers = seen.start_blockers(wanted);
@@ -175,7 +184,7 @@ async fn start(
     directory: Option<&Directory>,
     found: &mut Vec<Diagnosis>,
 ) -> Result<(), SubjectFailure> {
-    let Database { settings, wanted, source } = database;
+    let Database { settings, wanted, source, .. } = database;
     let seen = inspect::look(session, settings, wanted)
         .await
         .map_err(|failure| ("replication connection", failure))?;
@@ -208,6 +217,7 @@ async fn start(
         name: &wanted.publication,
         facts: seen.publication.as_ref(),
         planned: &planned,
+        polled: None,
         history,
     };
     let settings = TranslateSettings::load(config).map_err(|error| ("rules", Failure::stop(error)))?;

@@ -61,6 +61,7 @@ impl Connector for PostgresConnector {
                 name: &self.wanted.publication,
                 facts: seen.publication.as_ref(),
                 planned: &[],
+                polled: None,
                 history: self.tables.apart(&seen.server.system_id),
             };
             contract::check(&mut session, &self.translator, &published).await?;

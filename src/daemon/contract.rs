@@ -3,6 +3,7 @@
 
 mod descendants;
 mod personal;
+mod polled;
 mod selectors;
 mod unsent;
 
@@ -21,6 +22,7 @@ use crate::rules::{IdRule, Origin, Rule, RuleError, RuleErrors, Rules, SourceTex
 use crate::source::postgres::catalog::{self, SentColumns};
 use crate::source::postgres::error::Error;
 use crate::source::postgres::inspect;
+use crate::source::postgres::polling::table::PolledTable;
 use crate::source::postgres::publication::{self, PublicationFacts, quoted};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::tables::{Survey, TableHistory};
@@ -36,8 +38,10 @@ pub struct Published<'a> {
     pub name: &'a str,
     /// The description in the catalogue; `None`: not created yet.
     pub facts: Option<&'a PublicationFacts>,
-    /// Its tables, if it must still be created.
+    /// Its tables, if it must still be created; the tables that are polled.
     pub planned: &'a [TableName],
+    /// The tables that are polled, without a publication.
+    pub polled: Option<&'a [PolledTable]>,
     /// What is remembered of the tables; not written anywhere.
     pub history: TableHistory,
 }
@@ -63,6 +67,20 @@ impl Published<'_> {
     fn has_personal(&self, name: &TableName) -> bool {
         let mut tables = self.facts.iter().flat_map(|facts| &facts.tables);
         tables.any(|table| table.name == *name && self.history.has_personal(table.oid))
+    }
+
+    /// Describes a table as its rows are sent; `None`: there is none of that name.
+    async fn describe(&self, session: &mut Session, name: &TableName) -> Result<Option<Described>, Failure> {
+        let sent = if self.polled.is_some() { SentColumns::all() } else { SentColumns::of(self.facts, name) };
+        let found = session.look(async |client| catalog::describe(client, name, sent).await).await?;
+        Ok(found.map(|mut found| {
+            if self.polled.is_some() {
+                // A poll does not see the row before a change.
+                found.relation = found.relation.by_primary_key();
+            }
+            self.history.tag(&mut found.relation);
+            found
+        }))
     }
 
     fn tables(&self) -> Vec<&TableName> {
@@ -145,12 +163,7 @@ async fn more(
         if tables.iter().any(known) {
             continue;
         }
-        let sent = SentColumns::of(published.facts, name);
-        let found = session.look(async |client| catalog::describe(client, name, sent).await).await?;
-        tables.extend(found.map(|mut found| {
-            published.history.tag(&mut found.relation);
-            found
-        }));
+        tables.extend(published.describe(session, name).await?);
     }
     Ok(())
 }
@@ -162,6 +175,12 @@ async fn more(
 pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Described>, Failure> {
     let settings = inspect::settings(config).map_err(Failure::stop)?;
     let mut session = Session::open(&settings).await?;
+    if let Some(polled) = crate::daemon::polled::tables(config, &settings, &mut session).await? {
+        let names: Vec<TableName> = polled.iter().map(|table| table.name.clone()).collect();
+        let history = TableHistory::empty(&config.pii);
+        let published = Published { name: "", facts: None, planned: &names, polled: Some(&polled), history };
+        return of_published(&mut session, config, translator, &published).await;
+    }
     let name = &config.source.publication;
     let publication = session.look(async |client| publication::publication_facts(client, name).await).await?;
     let planned = match (&publication, &config.source.tables) {
@@ -170,13 +189,22 @@ pub async fn tables(config: &Config, translator: &Translator) -> Result<Vec<Desc
         (None, None) => session.look(publication::identity::candidate_tables).await?,
     };
     let history = TableHistory::empty(&config.pii);
-    let published = Published { name, facts: publication.as_ref(), planned: &planned, history };
-    published.survey(&mut session, &config.pii).await;
-    let mut tables = rules(&mut session, translator, &published).await?;
+    let published = Published { name, facts: publication.as_ref(), planned: &planned, polled: None, history };
+    of_published(&mut session, config, translator, &published).await
+}
+
+async fn of_published(
+    session: &mut Session,
+    config: &Config,
+    translator: &Translator,
+    published: &Published<'_>,
+) -> Result<Vec<Described>, Failure> {
+    published.survey(session, &config.pii).await;
+    let mut tables = rules(session, translator, published).await?;
     let automatic = translator.settings().automatic != Automatic::Off;
     let mut names = published.tables();
     names.retain(|name| automatic && config.tables.wants(&name.schema, &name.table));
-    more(&mut session, &mut tables, names, &published).await?;
+    more(session, &mut tables, names, published).await?;
     personal::check(translator, &tables).map_err(Failure::stop)?;
     Ok(tables)
 }
@@ -190,9 +218,7 @@ async fn rules(
     let rules = translator.rules();
     let (mut errors, mut tables) = (Vec::new(), Vec::new());
     for name in rules.tables() {
-        let sent = SentColumns::of(published.facts, name);
-        let described = session.look(async |client| catalog::describe(client, name, sent).await).await?;
-        let Some(mut described) = described else {
+        let Some(described) = published.describe(session, name).await? else {
             errors.extend(about(
                 rules,
                 name,
@@ -200,11 +226,11 @@ async fn rules(
             ));
             continue;
         };
-        published.history.tag(&mut described.relation);
         match published.facts.map(|facts| facts.tables.iter().find(|table| table.name == *name)) {
             Some(Some(_)) => {}
             Some(None) => errors.extend(about(rules, name, not_published(name, published.name))),
             None if published.planned.contains(name) => {}
+            None if published.polled.is_some() => errors.extend(about(rules, name, polled::missing(name))),
             None => errors.extend(about(rules, name, not_planned(name))),
         }
         match translator.check(&described.relation) {
@@ -216,6 +242,9 @@ async fn rules(
             }
         }
         tables.push(described);
+    }
+    if let Some(polled) = published.polled {
+        errors.extend(polled::unseen(rules, polled));
     }
     if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
 }

@@ -8,6 +8,8 @@ pub mod check;
 pub mod connector;
 pub mod contract;
 pub mod init;
+pub mod polled;
+pub mod polling;
 pub mod recover;
 pub mod start;
 pub mod supervise;

@@ -2,8 +2,9 @@
 
 use crate::buffer::checkpoint::Phase;
 use crate::config::{self, Config, ConfirmAfter};
+use crate::daemon::polled::PolledDatabase;
 use crate::daemon::recover::StartRefusal;
-use crate::daemon::{audit, contract, recover};
+use crate::daemon::{audit, contract, polling, recover};
 use crate::failure::Failure;
 use crate::pipeline::start::recover::Start;
 use crate::pipeline::start::{Decided, LockedDirectory};
@@ -24,6 +25,8 @@ pub struct Database {
     pub wanted: Wanted,
     /// How publication and slot are made.
     pub source: config::SourceConfig,
+    /// How it is polled; `None`: the source is a replication slot.
+    pub polled: Option<PolledDatabase>,
 }
 
 impl Database {
@@ -34,7 +37,8 @@ impl Database {
     pub fn new(config: &Config) -> Result<Self, Failure> {
         let settings = inspect::settings(config).map_err(Failure::stop)?;
         let wanted = wanted(config, &settings);
-        Ok(Self { settings, wanted, source: config.source.clone() })
+        let polled = PolledDatabase::new(config, &settings);
+        Ok(Self { settings, wanted, source: config.source.clone(), polled })
     }
 }
 
@@ -55,8 +59,11 @@ fn wanted(config: &Config, settings: &Settings) -> Wanted {
 ///
 /// # Errors
 /// It belongs to another source or stream.
-pub fn alone(wanted: &Wanted, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
-    recover::alone(wanted, directory.checkpoint.as_ref(), &directory.log_state())
+pub fn alone(database: &Database, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
+    if let Some(polled) = &database.polled {
+        return polling::alone(polled, directory);
+    }
+    recover::alone(&database.wanted, directory.checkpoint.as_ref(), &directory.log_state())
         .map_err(|refusal| in_directory(refusal, directory))
 }
 
@@ -77,7 +84,10 @@ pub async fn decide(
     directory: &mut LockedDirectory,
     tell: &dyn Fn(String),
 ) -> Result<Decided, Failure> {
-    let Database { settings, wanted, source } = database;
+    let Database { settings, wanted, source, polled } = database;
+    if let Some(polled) = polled {
+        return polling::decide(polled, translator, directory).await;
+    }
     // No epoch is used twice, even if the checkpoint is lost.
     let audited = audit::audited_epoch(&directory.directory)?;
     let epoch_least = wanted.epoch_least.max(audited);
@@ -95,6 +105,7 @@ pub async fn decide(
         name: &wanted.publication,
         facts: seen.publication.as_ref(),
         planned: &planned,
+        polled: None,
         history: TableHistory::open(
             &directory.directory,
             (&settings.database, directory.known_epoch()),

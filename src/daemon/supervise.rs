@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::contracts;
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
+use crate::daemon::polling::PollingConnector;
 use crate::daemon::start::{self, Database};
 use crate::daemon::watchdog::Watchdog;
 use crate::failure::Failure;
@@ -74,7 +75,10 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let made_source = started.made_source;
     let monitor = Arc::new(Mutex::new(PublicationMonitor::new(config.source.tables.clone())));
     let running = Running::spawn(&setup, opened, phase, Arc::clone(&monitor))?;
-    let Database { settings, wanted, .. } = &setup.database;
+    let Database { settings, wanted, polled, .. } = &setup.database;
+    if polled.is_some() {
+        return running.until(stop, std::future::pending()).await;
+    }
     let watchdog = Watchdog {
         settings,
         wanted,
@@ -170,7 +174,7 @@ async fn until_started(
     let starting = "still checking the database; creating a slot waits for running transactions";
     status.ingest(|part| part.error = Some(starting.to_owned()));
     let tell = |waits: String| status.ingest(|part| part.error = Some(waits));
-    let mut alone = start::alone(&database.wanted, &directory)?;
+    let mut alone = start::alone(database, &directory)?;
     let mut pauses = pauses(backoff::seed());
     loop {
         let asked = start::decide(database, translator, &mut directory, &tell);
@@ -247,18 +251,9 @@ impl Running {
             );
         })?;
 
-        let connector = PostgresConnector {
-            stream: stream(config),
-            wanted: database.wanted.clone(),
-            settings: database.settings.clone(),
-            translator: translator.of_epoch(translator.epoch()),
-            monitor,
-            status: status.clone(),
-            tables: tables.clone(),
-            checked: asked,
-        };
+        let rules = translator.of_epoch(translator.epoch());
         let ingest = IngestLoop {
-            connector,
+            connector: (),
             appender: Appender::new(Arc::clone(&log), writer, translator, Arc::new(tables.clone())),
             ledger: ledger.clone(),
             settled,
@@ -268,7 +263,29 @@ impl Running {
             responded: asked,
         };
         let ingest_end = end.clone();
-        loop_thread("ingest", ingest_end, move || ingest.run())?;
+        if let Some(polled) = &database.polled {
+            let ingest = ingest.over(PollingConnector {
+                database: polled.clone(),
+                translator: rules,
+                status: status.clone(),
+                tables: tables.clone(),
+                checked: asked,
+                state: None,
+            });
+            loop_thread("ingest", ingest_end, move || ingest.run())?;
+        } else {
+            let ingest = ingest.over(PostgresConnector {
+                stream: stream(config),
+                wanted: database.wanted.clone(),
+                settings: database.settings.clone(),
+                translator: rules,
+                monitor,
+                status: status.clone(),
+                tables: tables.clone(),
+                checked: asked,
+            });
+            loop_thread("ingest", ingest_end, move || ingest.run())?;
+        }
 
         loop_thread("dead_letters", end.clone(), move || worker.run())?;
         let (kinesis, phase_, status) = (config.kinesis.clone(), phase.subscribe(), status.clone());

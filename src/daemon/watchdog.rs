@@ -183,8 +183,7 @@ async fn report_setup(session: &mut Session, seen: &Seen, source: &SourceConfig,
 
 /// Whether a directory belongs to the cluster that was looked at.
 fn is_of(identity: &Identity, seen: &Seen) -> bool {
-    let SourceIdentity::Replication(source) = &identity.source;
-    source.system_id == seen.server.system_id
+    matches!(&identity.source, SourceIdentity::Replication(source) if source.system_id == seen.server.system_id)
 }
 
 /// Compares the publication with the looks before.

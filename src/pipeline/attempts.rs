@@ -54,6 +54,14 @@ pub struct IngestLoop<C> {
     pub responded: bool,
 }
 
+impl IngestLoop<()> {
+    /// The loop, over the connections of this connector.
+    pub fn over<C: Connector>(self, connector: C) -> IngestLoop<C> {
+        let Self { connector: (), appender, ledger, settled, phase, status, pauses, responded } = self;
+        IngestLoop { connector, appender, ledger, settled, phase, status, pauses, responded }
+    }
+}
+
 impl<C: Connector> IngestLoop<C> {
     /// Receives until the process stops (`Ok`) or a person must act.
     ///

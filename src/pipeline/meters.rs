@@ -18,6 +18,7 @@ const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const TABLES_MISSING: &str = "forebay_publication_tables_missing";
 const PUBLICATION_CHANGES: &str = "forebay_publication_changes_total";
 const WATCHDOG: &str = "forebay_watchdog_up";
+const HORIZON_AGE: &str = "forebay_source_horizon_age_seconds";
 const TABLES_GONE: &str = "forebay_publication_tables_gone";
 const LOG_BYTES: &str = "forebay_log_bytes";
 const LOG_UNPUBLISHED: &str = "forebay_log_frames_unpublished";
@@ -54,7 +55,7 @@ const RETRIES: &str = "forebay_loop_restarts_total";
 const LOG_LINES_DROPPED: &str = "forebay_stderr_lines_dropped_total";
 
 /// Gauges with their meanings.
-const GAUGES: [(&str, &str); 31] = [
+const GAUGES: [(&str, &str); 32] = [
     (BUILD, "Version of the program, as a label; always 1"),
     (CONNECTED, "1 while the replication stream is open"),
     (SILENT, "Time since the database sent anything, while it is read; it is asked at least every 10 s"),
@@ -62,6 +63,10 @@ const GAUGES: [(&str, &str); 31] = [
     (CONFIRMED, "Highest LSN confirmed to PostgreSQL, as a byte address"),
     (SLOT_RETAINED, "WAL that PostgreSQL retains for the slot"),
     (SLOT_UNCONFIRMED, "WAL after the slot's confirmed position"),
+    (
+        HORIZON_AGE,
+        "Polling only: how long the oldest running transaction is the same; rows written since then wait for it",
+    ),
     (TABLES_GONE, "Tables that left the publication since the start; their changes are not sent"),
     (TABLES_MISSING, "Tables of source.tables that the publication does not send"),
     (WATCHDOG, "1 while the publication and the slot can be checked"),
@@ -163,6 +168,7 @@ pub fn show(report: &Report) {
             gauge!(name).set(value as f64);
         }
     }
+    gauge!(HORIZON_AGE).set(slot.horizon_age_seconds.unwrap_or_default());
     gauge!(OLDEST).set(publish.oldest_unpublished_seconds);
     gauge!(SERVICE).set(is(publish.available));
     gauge!(DESCRIBED).set(is(publish.described));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::change::{Change, Message, Relation};
 use crate::config::{Config, TableName};
 use crate::contracts::trial::{HMAC_KEY, On};
-use crate::daemon::contract;
+use crate::daemon::{contract, polled};
 use crate::event::Records;
 use crate::expression::HmacKey;
 use crate::failure::{Failure, Problem};
@@ -65,21 +65,28 @@ pub trait Audience {
 pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience) -> Result<(), Failure> {
     let connection = inspect::settings(config).map_err(Failure::stop)?;
     let mut session = Session::open_for_rows(&connection).await?;
+    let polled = polled::tables(config, &connection, &mut session).await?;
+    if polled.is_some() && matches!(wanted.changes, Changes::Live(..)) {
+        return Err(Failure::stop(
+            "a polled source has no stream of changes to look at; preview existing rows instead",
+        ));
+    }
     let name = &config.source.publication;
     let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
     let mut settings = settings(config, audience)?;
     let source = config.source_urn();
     let strict = Translator::new(&source, 0, settings.clone());
     let planned = match (&publication, &config.source.tables) {
-        (Some(_), _) => Vec::new(),
-        (None, Some(tables)) => tables.clone(),
-        (None, None) => session.run(publication::identity::candidate_tables).await?,
+        (Some(_), _) if polled.is_none() => Vec::new(),
+        (_, Some(tables)) => tables.clone(),
+        (_, None) => session.run(publication::identity::candidate_tables).await?,
     };
     let history = TableHistory::empty(&config.pii);
     let published = contract::Published {
         name,
-        facts: publication.as_ref(),
+        facts: publication.as_ref().filter(|_| polled.is_none()),
         planned: &planned,
+        polled: polled.as_deref(),
         history: history.clone(),
     };
     contract::check(&mut session, &strict, &published).await?;

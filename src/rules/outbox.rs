@@ -74,6 +74,11 @@ impl Default for OutboxColumns {
 }
 
 impl Outbox {
+    /// Whether its events are logical messages, not rows of a table.
+    pub const fn reads_messages(&self) -> bool {
+        matches!(self.origin, OutboxOrigin::Messages(_))
+    }
+
     /// A name for messages: the table, or `messages event:`.
     pub fn name(&self) -> String {
         match &self.origin {

@@ -3,7 +3,9 @@
 //! An id is a `UUIDv5` in the namespace `UUIDv5(URL, source)` of the name `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex
 //! digits>|<n>`. `n` counts the changes of the same kind that share an LSN. From the second event of a type on,
 //! `|<ordinal>` is appended. Logical messages have `|msg|` instead of `|wal|`. With `id = "key"` the name is
-//! `<type>|key|<schema.table>|<key as JSON>`.
+//! `<type>|key|<schema.table>|<key as JSON>`. A row that was polled has no place in a log: the name is
+//! `<type>|cur|<schema.table>|<key as JSON>|<version>`, where the version is the 64-bit id of the transaction that wrote
+//! the row.
 
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
@@ -59,6 +61,8 @@ impl MadeId {
 pub struct Ids {
     namespace: Uuid,
     name: Vec<u8>,
+    /// The identity of the polled row that is being translated: everything after the type. Empty for changes of a log.
+    row: Vec<u8>,
     /// The most recently used name prefixes, already hashed.
     begun: Vec<Begun>,
     /// Index of the prefix to replace next.
@@ -81,12 +85,37 @@ impl Ids {
     /// For this CloudEvents source.
     pub fn new(source: &str) -> Self {
         let namespace = uuid_of(Sha1::new_with_prefix(Uuid::NAMESPACE_URL).chain_update(source));
-        Self { namespace, name: Vec::new(), begun: Vec::with_capacity(BEGUN_MAX), oldest: 0 }
+        Self { namespace, name: Vec::new(), row: Vec::new(), begun: Vec::with_capacity(BEGUN_MAX), oldest: 0 }
     }
 
     /// The id of the change's `ordinal`th event of this type.
     pub fn of_change(&mut self, event_type: &str, place: &ChangePlace, ordinal: u16) -> MadeId {
+        if !self.row.is_empty() {
+            let name = &mut self.name;
+            name.clear();
+            name.extend_from_slice(event_type.as_bytes());
+            name.extend_from_slice(&self.row);
+            return self.hashed_with(Sha1::new_with_prefix(self.namespace), ordinal);
+        }
         self.of_place(event_type, b"|wal|", place, ordinal)
+    }
+
+    /// Sets the polled row that the next changes are about: its table, its key as JSON, and its version.
+    pub fn set_row<E>(
+        &mut self,
+        table: &str,
+        version: u64,
+        write_key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let row = &mut self.row;
+        row.clear();
+        row.extend_from_slice(b"|cur|");
+        row.extend_from_slice(table.as_bytes());
+        row.push(b'|');
+        write_key(row)?;
+        row.push(b'|');
+        row.extend_from_slice(itoa::Buffer::new().format(version).as_bytes());
+        Ok(())
     }
 
     /// The id of a logical message's event. A message and the change after it share an LSN.
@@ -205,6 +234,24 @@ mod tests {
             let joined = |(high, low): ([u8; 8], [u8; 8])| String::from_utf8([high, low].concat()).unwrap();
             assert_eq!(joined(hex(value, b'A')), format!("{value:016X}"));
             assert_eq!(joined(hex(value, b'a')), format!("{value:016x}"));
+        }
+    }
+
+    #[test]
+    fn polled_row_version_has_one_id() {
+        let mut ids = Ids::new("urn:forebay:lab");
+        let key = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"{\"id\":7}");
+            Ok::<(), ()>(())
+        };
+        ids.set_row("lab.plates", 4_294_967_299, key).unwrap();
+        let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
+        for (commit, ordinal, behind) in [(1, 0, ""), (2, 0, ""), (2, 3, "|3")] {
+            let transaction = Transaction { commit: CommitSeq::new(commit), xid: 0, time: 5 };
+            let place = ChangePlace { transaction, index: 1, record: CommitSeq::new(4_294_967_299), nth: 0 };
+            let name = format!("t.v1|cur|lab.plates|{{\"id\":7}}|4294967299{behind}");
+            let expected = Uuid::new_v5(&namespace, name.as_bytes()).to_string();
+            assert_eq!(ids.of_change("t.v1", &place, ordinal).text().as_str(), expected);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod id;
 pub mod mapped;
 pub mod outbox;
 mod promises;
+mod row;
 mod settings;
 
 use std::collections::HashMap;
@@ -236,6 +237,9 @@ impl Translator {
             }
             let plans = self.plan(relation);
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));
+        }
+        if self.settings.polled {
+            row::identify(change, self.envelope.ids())?;
         }
         let Some((_, plans)) = self.plans.get_mut(&relation.oid) else { return Ok(()) };
         match &mut plans.outbox {

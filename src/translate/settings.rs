@@ -30,6 +30,8 @@ pub struct TranslateSettings {
     pub contracts: Option<Arc<dyn Contracts>>,
     /// Addresses of the schemas. Empty unless configured.
     pub schemas: Addresses,
+    /// Whether rows are polled: an event's id is made of the row's key and version, not of a place in a log.
+    pub polled: bool,
 }
 
 /// Address of the schema, by event type.
@@ -119,6 +121,7 @@ impl TranslateSettings {
             lock: Some(config.events.lock_directory()),
             contracts: None,
             schemas: Addresses::new(),
+            polled: config.source.polling.is_some(),
         })
     }
 }

@@ -42,6 +42,7 @@ mod outage;
 mod outbox;
 mod overload;
 mod personal;
+mod polling;
 mod postgres;
 mod process;
 mod readme;

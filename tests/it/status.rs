@@ -203,6 +203,7 @@ fn status_page_has_stable_names() {
         "publish.waiting_seconds",
         "publish.window_bytes",
         "ready",
+        "slot.horizon_age_seconds",
         "slot.looked_at",
         "slot.retained_wal_bytes",
         "slot.tables_gone",

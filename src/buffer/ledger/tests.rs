@@ -457,3 +457,35 @@ fn event_without_outcome_is_unaccounted() {
     ledger.publish(report(of(3, 1)));
     assert_eq!(ledger.unaccounted(), Some(vec![("t", 2)]));
 }
+
+/// A page of two frames is open while the log is fsynced; and a boundary that comes during an fsync is not covered by it.
+#[test]
+fn durable_stands_at_boundaries_only() {
+    let at = |seq: u64| ResumePoint::at(CommitSeq::new(seq));
+    let mut ledger = Ledger::new(checkpoint(), ConfirmAfter::Waited(Duration::ZERO)).resuming_exactly();
+    ledger.connect(1, CommitSeq::ZERO);
+    assert_eq!(ledger.begin_sync(), Some(Reached::default()));
+    ledger.received(reached(2));
+    ledger.mark(FrameNo(2), at(1_000));
+    ledger.complete(reached(2));
+    ledger.received(reached(3));
+    assert_eq!(ledger.begin_sync(), Some(reached(2)));
+    ledger.received(reached(4));
+    ledger.mark(FrameNo(4), at(2_000));
+    ledger.complete(reached(4));
+    ledger.synced(reached(2));
+    let next = ledger.prepare().unwrap();
+    assert_eq!((next.durable.frame, &next.ever_confirmed), (FrameNo(2), &at(1_000)));
+    ledger.written(next);
+    assert!(ledger.wants_sync(Instant::now()));
+    assert_eq!(ledger.begin_sync(), Some(reached(4)));
+    ledger.synced(reached(4));
+    let next = ledger.prepare().unwrap();
+    assert_eq!((next.durable.frame, &next.ever_confirmed), (FrameNo(4), &at(2_000)));
+    ledger.written(next);
+    // A window without rows moves the resume point, and needs no fsync of the log.
+    ledger.mark(FrameNo(4), at(3_000));
+    ledger.complete(reached(4));
+    assert!(!ledger.wants_sync(Instant::now()));
+    assert_eq!(ledger.prepare().unwrap().ever_confirmed, at(3_000));
+}

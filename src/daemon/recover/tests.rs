@@ -61,7 +61,7 @@ fn identity() -> Identity {
 }
 
 fn source(identity: &mut Identity) -> &mut ReplicationIdentity {
-    let SourceIdentity::Replication(source) = &mut identity.source;
+    let SourceIdentity::Replication(source) = &mut identity.source else { panic!("a slot") };
     source
 }
 

@@ -277,7 +277,12 @@ impl Appender {
         let outcome = self.writer.flush();
         ledger.lock().received(self.log.tail().into());
         match outcome {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if !self.open {
+                    ledger.lock().complete(self.log.tail().into());
+                }
+                Ok(true)
+            }
             Err(error) if error.is_full() => {
                 self.full = Some(error.to_string());
                 Ok(false)

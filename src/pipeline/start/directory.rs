@@ -1,6 +1,7 @@
 //! The buffer directory at a start: locked, read, and opened as was decided.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::buffer::checkpoint::{Checkpoint, CheckpointError, CheckpointFile, Phase};
 use crate::buffer::disk::{Directory, DirectoryLock};
@@ -148,7 +149,8 @@ pub fn peek(directory: &Directory) -> Result<(Option<Checkpoint>, LogState), Fai
 fn confirm_after(config: &Config, directory: &Directory) -> ConfirmAfter {
     let volatile = directory.volatile_kind();
     let setting = config.buffer.confirm_after(volatile.is_some());
-    if let (Some(kind), None) = (volatile, config.buffer.confirm_after_written) {
+    let polls = config.source.polling.is_some();
+    if let (Some(kind), None, false) = (volatile, config.buffer.confirm_after_written, polls) {
         tracing::warn!(
         event = "buffer_on_volatile_storage",
                     directory = %directory.path().display(), kind,
@@ -212,10 +214,20 @@ pub fn decide_alone(directory: &mut LockedDirectory, start: Start) -> Result<Dec
 /// # Errors
 /// The disk fails.
 pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Result<Started, Failure> {
-    let LockedDirectory { directory, lock, file, scan, clean, confirm_after, .. } = locked;
+    let LockedDirectory { directory, lock, file, scan, clean, mut confirm_after, .. } = locked;
+    // A source that cannot send a change again is resumed at exactly what is durable, and nothing else is published.
+    let resumes_exactly = config.source.polling.is_some();
+    if resumes_exactly {
+        confirm_after = ConfirmAfter::Waited(Duration::ZERO);
+    }
+    let durable = decided.checkpoint.durable.frame;
     let layout = LogConfig::new(directory, config.buffer.max_size);
     let (log, writer) = Log::open(layout, decided.truncate_after, scan)?;
     let mut ledger = Ledger::new(decided.checkpoint, confirm_after);
+    if resumes_exactly {
+        ledger = ledger.resuming_exactly();
+        log.show_only_durable(durable);
+    }
     if !clean {
         ledger.doubt();
     }

@@ -107,6 +107,8 @@ pub struct SourceStatus {
     pub looked: Option<Moment>,
     /// Bytes of its log that the source retains for this process, and bytes beyond the confirmed position.
     pub retained_bytes: Option<(u64, u64)>,
+    /// Since when the oldest running transaction of a polled source is the same.
+    pub horizon_since: Option<Instant>,
     /// Tables that the source stopped sending since the start.
     pub tables_gone: usize,
     /// Tables of `source.tables` that the source does not send.

@@ -133,6 +133,8 @@ pub struct SourceReport {
     pub retained_wal_bytes: Option<u64>,
     /// WAL after the slot's confirmed position.
     pub unconfirmed_wal_bytes: Option<u64>,
+    /// How long a polled source has had the same oldest running transaction: so long, rows may have waited.
+    pub horizon_age_seconds: Option<f64>,
     /// Tables that left the publication since the start.
     pub tables_gone: usize,
     /// Tables of `source.tables` that the publication does not send.
@@ -184,6 +186,10 @@ impl Facts<'_> {
                 looked_at: self.source.looked.map(|moment| text(moment.micros)),
                 retained_wal_bytes: self.source.retained_bytes.map(|(retained, _)| retained),
                 unconfirmed_wal_bytes: self.source.retained_bytes.map(|(_, unconfirmed)| unconfirmed),
+                horizon_age_seconds: self
+                    .source
+                    .horizon_since
+                    .map(|since| now.saturating_duration_since(since).as_secs_f64()),
                 tables_gone: self.source.tables_gone,
                 tables_missing: self.source.tables_missing,
                 watched: self.source.watched,

@@ -91,8 +91,7 @@ pub fn judge(
     server: &Server,
 ) -> Result<Resumption, SourceRefusal> {
     let Some(known) = known else { return first_start(wanted, slot, server) };
-    let SourceIdentity::Replication(identity) = &known.identity.source;
-    check_system(identity, server)?;
+    check_system(slot_of(&known.identity.source)?, server)?;
     check_identity(wanted, &known.identity)?;
     let mut admission = Resumption {
         source: known.identity.source.clone(),
@@ -139,7 +138,7 @@ pub fn admit(
     slot: Option<&ReplicationSlot>,
     server: &Server,
 ) -> Result<Admitted, SourceRefusal> {
-    let SourceIdentity::Replication(identity) = &found.identity.source;
+    let identity = slot_of(&found.identity.source)?;
     check_system(identity, server)?;
     let (known, now) = (identity.timeline, server.timeline);
     let unproven = !found.clean && known != now;
@@ -198,6 +197,18 @@ fn check_history(ours: u32, seen: CommitSeq, server: &Server) -> Result<(), Sour
     Ok(())
 }
 
+/// The slot that a directory belongs to.
+fn slot_of(source: &SourceIdentity) -> Result<&ReplicationIdentity, SourceRefusal> {
+    match source {
+        SourceIdentity::Replication(identity) => Ok(identity),
+        SourceIdentity::Polling(_) => Err(SourceRefusal::Identity {
+            what: "kind of source (source.mode)",
+            found: source.mode().to_owned(),
+            now: "replication".to_owned(),
+        }),
+    }
+}
+
 fn check_system(found: &ReplicationIdentity, server: &Server) -> Result<(), SourceRefusal> {
     let (found, now) = (&found.system_id, &server.system_id);
     if found == now {
@@ -212,7 +223,7 @@ fn check_system(found: &ReplicationIdentity, server: &Server) -> Result<(), Sour
 /// # Errors
 /// It does not.
 pub fn check_identity(wanted: &Wanted, found: &Identity) -> Result<(), SourceRefusal> {
-    let SourceIdentity::Replication(identity) = &found.source;
+    let identity = slot_of(&found.source)?;
     for (what, found, now) in [
         ("database", &identity.database, &wanted.database),
         ("slot", &identity.slot, &wanted.slot),

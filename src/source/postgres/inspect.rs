@@ -19,7 +19,12 @@ const CONSEQUENCE: &str = "the database cannot be used";
 
 /// Turns findings into an error that stops the process.
 pub fn unfit(found: Vec<Diagnosis>) -> Failure {
-    Failure::stop(Diagnoses { consequence: CONSEQUENCE, found })
+    Failure::stop(unusable_for(found))
+}
+
+/// Findings, as an error that may pass.
+pub const fn unusable_for(found: Vec<Diagnosis>) -> Diagnoses {
+    Diagnoses { consequence: CONSEQUENCE, found }
 }
 
 /// The state of the database at one time.

@@ -27,6 +27,7 @@ mod pages;
 pub mod parameters;
 pub mod passfile;
 pub mod pgoutput;
+pub mod polling;
 pub mod publication;
 pub mod redecode;
 pub mod require_auth;

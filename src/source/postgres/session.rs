@@ -76,13 +76,26 @@ impl Session {
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, E>,
     ) -> Result<T, Error> {
-        if let Ok(result) = timeout(ANSWER_TIMEOUT, self.drive(work)).await {
+        self.run_within(ANSWER_TIMEOUT, work).await
+    }
+
+    /// As [`run`](Self::run), for at most `limit`.
+    ///
+    /// # Errors
+    /// Those of `work`, or the connection broke.
+    pub async fn run_within<T, E: Into<Error>>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        if let Ok(result) = timeout(limit, self.drive(work)).await {
             return result;
         }
         self.give_up().await;
+        let reason = format!("no response within {} s", limit.as_secs());
         Err(Error::Network {
             target: "the SQL connection".to_owned(),
-            cause: io::Error::new(io::ErrorKind::TimedOut, "no response within 30 s"),
+            cause: io::Error::new(io::ErrorKind::TimedOut, reason),
         })
     }
 

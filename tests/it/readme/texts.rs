@@ -8,7 +8,7 @@ use std::process::Command;
 use super::{blocks, document, quoted, sources, table};
 use crate::support::repository;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -20,6 +20,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/EXPRESSIONS.md",
     "docs/METRICS.md",
     "docs/OPERATIONS.md",
+    "docs/POLLING.md",
     "docs/QUICKSTART.md",
     "docs/RELIABILITY.md",
     "docs/SECURITY.md",

@@ -23,7 +23,7 @@ pub struct Settings {
     pub name: String,
     /// `source.url`.
     pub url: String,
-    /// `source.slot` and, as its default, the publication.
+    /// `source.slot` and, as its default, the publication; empty: the key is left out.
     pub slot: String,
     /// `source.tables`; empty: the key is left out.
     pub tables: Vec<String>,
@@ -72,11 +72,15 @@ impl Settings {
         }
     }
 
+    fn slot_line(&self) -> String {
+        if self.slot.is_empty() { String::new() } else { format!("slot = {:?}\n", self.slot) }
+    }
+
     /// The text of the file.
     pub fn toml(&self, buffer: &Path, listen: u16) -> String {
         let mut sections = vec![
             (String::new(), format!("name = {:?}\n", self.name)),
-            ("source".to_owned(), format!("url = {:?}\nslot = {:?}\n", self.url, self.slot)),
+            ("source".to_owned(), format!("url = {:?}\n{}", self.url, self.slot_line())),
             (
                 "kinesis".to_owned(),
                 format!("stream = {:?}\nregion = {REGION:?}\nendpoint = {:?}\n", self.stream, self.endpoint),

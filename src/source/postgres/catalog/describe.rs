@@ -19,6 +19,8 @@ pub struct SentColumns<'a> {
     list: Option<&'a [String]>,
     /// Whether it sends stored generated columns where there is no list.
     generated: bool,
+    /// Whether there is no publication: every column is read.
+    all: bool,
 }
 
 impl<'a> SentColumns<'a> {
@@ -30,11 +32,20 @@ impl<'a> SentColumns<'a> {
             publication: &facts.name,
             list: table.and_then(|table| table.columns.as_deref()),
             generated: facts.sends_generated(),
+            all: false,
         }
+    }
+
+    /// Of a table that is polled: all of them.
+    pub const fn all() -> Self {
+        Self { publication: "", list: None, generated: true, all: true }
     }
 
     /// Why a column is not sent; `None`: it is. As `logicalrep_should_publish_column()` of the server decides.
     fn unsent(&self, column: &Attribute, version: i32) -> Option<String> {
+        if self.all {
+            return None;
+        }
         let is_listed = self.list.map(|list| list.contains(&column.name));
         let (is_stored, is_virtual) = (column.generated == "s", column.generated == "v");
         if is_virtual {

@@ -88,6 +88,7 @@ fn source() -> SourceConfig {
         url: Secret::new(String::new()),
         password: None,
         password_file: None,
+        polling: None,
         slot: "forebay_lab".to_owned(),
         publication: "forebay_lab".to_owned(),
         tables: None,

@@ -1,0 +1,161 @@
+//! `[source]` with `mode = "polling"`: which tables are polled, how often, and by which column.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::keys::Keys;
+use super::tables::TableName;
+use super::units;
+
+/// Shortest interval: each poll is a transaction.
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Longest interval.
+const INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Shortest grace: a transaction may take this long between drawing a value and its first write.
+const GRACE_MIN: Duration = Duration::from_secs(1);
+/// Longest grace.
+const GRACE_MAX: Duration = Duration::from_hours(24);
+/// Most tables: the checkpoint stores the progress of each.
+const TABLES_MAX: usize = 32;
+
+/// How tables are polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// Time between two polls.
+    pub interval: Duration,
+    /// Which rows the first poll publishes.
+    pub start: PollingStart,
+    /// Longest time between the moment a value of a `serial` or `updated_at` cursor is made and the first write of its
+    /// transaction.
+    pub grace: Duration,
+    /// The cursors that are written, by table. For the others one is chosen.
+    pub cursors: BTreeMap<TableName, CursorSetting>,
+}
+
+/// Which rows the first poll publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollingStart {
+    /// Those of transactions that had not ended when Forebay started.
+    Now,
+    /// All that exist.
+    Beginning,
+}
+
+/// The column by which new rows of a table are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorSetting {
+    /// A column that a sequence fills.
+    Serial(String),
+    /// A column with the time of the last change.
+    UpdatedAt(String),
+    /// A column with the id of the transaction that wrote the row.
+    Xid8(String),
+}
+
+impl CursorSetting {
+    /// Its name in the configuration.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Serial(_) => "serial",
+            Self::UpdatedAt(_) => "updated_at",
+            Self::Xid8(_) => "xid8",
+        }
+    }
+
+    /// The column.
+    pub fn column(&self) -> &str {
+        match self {
+            Self::Serial(column) | Self::UpdatedAt(column) | Self::Xid8(column) => column,
+        }
+    }
+}
+
+impl Polling {
+    /// Reads the keys. `None`: the source is a replication slot.
+    pub(super) fn read(keys: &mut Keys, tables: Option<&[TableName]>) -> Option<Self> {
+        let polls = keys
+            .parsed("source.mode", |text| match text {
+                "replication" => Ok(false),
+                "polling" => Ok(true),
+                other => Err(format!("{other:?} is neither \"replication\" nor \"polling\"")),
+            })
+            .unwrap_or(false);
+        let interval = keys.parsed("source.interval", |text| bounded(text, INTERVAL_MIN, INTERVAL_MAX));
+        let start = keys.parsed("source.start", |text| match text {
+            "now" => Ok(PollingStart::Now),
+            "beginning" => Ok(PollingStart::Beginning),
+            other => Err(format!("{other:?} is neither \"now\" nor \"beginning\"")),
+        });
+        let grace = keys.parsed("source.grace", |text| bounded(text, GRACE_MIN, GRACE_MAX));
+        let mut cursors = BTreeMap::new();
+        for (name, kind, column) in keys.nested("source.cursors") {
+            let key = format!("source.cursors.{name:?}");
+            match cursor(&name, &kind, column) {
+                Ok((table, cursor)) => {
+                    if tables.is_some_and(|tables| !tables.contains(&table)) {
+                        keys.error(&key, "is not one of source.tables");
+                    }
+                    if cursors.insert(table, cursor).is_some() {
+                        keys.error(&key, "has two cursors; write one");
+                    }
+                }
+                Err(error) => keys.error(&key, error),
+            }
+        }
+        if !polls {
+            let written = [
+                ("source.interval", interval.is_some()),
+                ("source.start", start.is_some()),
+                ("source.grace", grace.is_some()),
+                ("source.cursors", !cursors.is_empty()),
+            ];
+            for (key, _) in written.into_iter().filter(|(_, written)| *written) {
+                keys.error(key, "has an effect only with source.mode = \"polling\"");
+            }
+            return None;
+        }
+        match tables {
+            None => keys.error("source.tables", "is missing; name the tables to poll"),
+            Some(tables) if tables.len() > TABLES_MAX => {
+                let many = format!("names {} tables; one process polls at most {TABLES_MAX}", tables.len());
+                keys.error("source.tables", many);
+            }
+            Some(_) => {}
+        }
+        for key in ["source.slot", "source.publication", "source.failover"] {
+            if keys.was_set(key) {
+                keys.error(key, "has no effect with source.mode = \"polling\"; remove it");
+            }
+        }
+        Some(Self {
+            interval: interval.unwrap_or(Duration::from_secs(1)),
+            start: start.unwrap_or(PollingStart::Now),
+            grace: grace.unwrap_or(Duration::from_mins(10)),
+            cursors,
+        })
+    }
+}
+
+fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = units::duration(text)?;
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!("{text:?} is outside the range {} to {}", units::Span(least), units::Span(most)))
+}
+
+fn cursor(name: &str, kind: &str, column: String) -> Result<(TableName, CursorSetting), String> {
+    let table = TableName::parse(name)?;
+    if column.is_empty() {
+        return Err("names no column".to_owned());
+    }
+    let cursor = match kind {
+        "serial" => CursorSetting::Serial(column),
+        "updated_at" => CursorSetting::UpdatedAt(column),
+        "xid8" => CursorSetting::Xid8(column),
+        other => {
+            return Err(format!("{other:?} is no kind of cursor; write serial, updated_at or xid8"));
+        }
+    };
+    Ok((table, cursor))
+}

@@ -1,0 +1,129 @@
+//! The bound below which a `serial` or `updated_at` cursor need not look. Pure.
+//!
+//! A value of such a cursor is made before its transaction has an id: a row with a low value may be committed late. A bound `M`
+//! is proven in two steps. `M` was the highest value at some time; all lower ones were made before. `grace` later, every
+//! transaction that made one of them has an id (this is what `grace` promises), and the server's next id `X` is above it. As
+//! soon as a window ends at or beyond `X`, all of them have ended and were read.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Candidates kept at a time.
+const CANDIDATES: u32 = 8;
+
+/// The clocks of a poll. Both must pass `grace`: the server's may be set, and a standby replays slower or faster than time.
+#[derive(Clone, Copy, Debug)]
+pub struct PollClock {
+    /// Ours.
+    pub ours: Instant,
+    /// The primary's, microseconds since the Unix epoch: that of the last replayed commit on a standby. `None`: unknown.
+    pub primary: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    seen: PollClock,
+    value: String,
+}
+
+/// The bound of one table.
+#[derive(Clone, Debug, Default)]
+pub struct LowBound {
+    candidates: VecDeque<Candidate>,
+    /// A value whose `grace` has passed, and the horizon that proves it.
+    ripe: Option<(u64, String)>,
+}
+
+impl LowBound {
+    /// Whether the highest value is to be read in this poll.
+    pub fn wants_value(&self, now: Instant, grace: Duration) -> bool {
+        let newest = self.candidates.back();
+        newest.is_none_or(|newest| now.saturating_duration_since(newest.seen.ours) >= grace / CANDIDATES)
+    }
+
+    /// Notes the highest value that a poll has seen.
+    pub fn saw(&mut self, seen: PollClock, value: String) {
+        self.candidates.push_back(Candidate { seen, value });
+        if self.candidates.len() > CANDIDATES as usize * 2 {
+            self.candidates.pop_front();
+        }
+    }
+
+    /// Notes a poll: `next_id` is the first transaction id that was not given out.
+    pub fn polled(&mut self, now: PollClock, next_id: u64, grace: Duration) {
+        let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let has_passed = |candidate: &Candidate| {
+            let by_ours = now.ours.saturating_duration_since(candidate.seen.ours) >= grace;
+            let by_primary = match (now.primary, candidate.seen.primary) {
+                (Some(now), Some(seen)) => now.saturating_sub(seen) >= micros,
+                _ => false,
+            };
+            by_ours && by_primary
+        };
+        while self.ripe.is_none() && self.candidates.front().is_some_and(has_passed) {
+            let passed = self.candidates.iter().take_while(|candidate| has_passed(candidate)).count();
+            let newest = self.candidates.drain(..passed).next_back();
+            self.ripe = newest.map(|newest| (next_id, newest.value));
+        }
+    }
+
+    /// The bound that is proven by a window that ended at `horizon`.
+    pub fn proven(&mut self, horizon: u64) -> Option<String> {
+        self.ripe.take_if(|(needed, _)| horizon >= *needed).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(80);
+
+    fn at(start: Instant, seconds: u64) -> PollClock {
+        let primary = Some(i64::try_from(seconds).unwrap() * 1_000_000);
+        PollClock { ours: start + Duration::from_secs(seconds), primary }
+    }
+
+    #[test]
+    fn bound_is_proven_by_grace_and_horizon() {
+        let start = Instant::now();
+        let mut low = LowBound::default();
+        assert!(low.wants_value(start, GRACE));
+        low.saw(at(start, 0), "100".to_owned());
+        assert!(!low.wants_value(at(start, 9).ours, GRACE));
+        assert!(low.wants_value(at(start, 10).ours, GRACE));
+        low.polled(at(start, 79), 500, GRACE);
+        assert_eq!(low.proven(1_000), None, "grace has not passed");
+        low.polled(at(start, 80), 510, GRACE);
+        assert_eq!(low.proven(509), None, "a transaction below 510 may run");
+        assert_eq!(low.proven(510).as_deref(), Some("100"));
+        assert_eq!(low.proven(900), None, "once");
+    }
+
+    #[test]
+    fn both_clocks_must_pass_grace() {
+        let start = Instant::now();
+        for now in [
+            PollClock { ours: start + GRACE * 2, primary: Some(79_000_000) },
+            PollClock { ours: start + GRACE / 2, primary: Some(800_000_000) },
+            PollClock { ours: start + GRACE * 2, primary: None },
+        ] {
+            let mut low = LowBound::default();
+            low.saw(at(start, 0), "7".to_owned());
+            low.polled(now, 5, GRACE);
+            assert_eq!(low.proven(100), None, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn newest_passed_value_counts_and_memory_is_bounded() {
+        let start = Instant::now();
+        let mut low = LowBound::default();
+        for second in 0..1_000 {
+            low.saw(at(start, second), second.to_string());
+            assert!(low.candidates.len() <= 16);
+        }
+        low.polled(at(start, 1_075), 9, GRACE);
+        assert_eq!(low.proven(9).as_deref(), Some("995"));
+    }
+}

@@ -1,0 +1,315 @@
+//! Reads one page: a part of a window, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_postgres::{Client, SimpleQueryRow};
+
+use super::low::PollClock;
+use super::progress::{PollProgress, PollWindow, TableProgress};
+use super::query::{self, Bounds};
+use super::rows;
+use super::server::{PollRefusal, PolledServer};
+use super::table::PolledTable;
+use crate::failure::{Explain, Failure};
+use crate::identity::PollingIdentity;
+use crate::source::postgres::error::{Error, ServerError};
+use crate::time;
+
+/// Rows of a page.
+const ROWS_MAX: usize = 2_000;
+/// Bytes of values from which a page ends.
+const BYTES_MAX: usize = 1 << 20;
+/// Rows of the first fetch of a table: a row can have megabytes.
+const FETCH_FIRST: usize = 8;
+
+/// What a page is read with.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// The tables, sorted by name.
+    pub tables: Arc<[PolledTable]>,
+    /// The known source.
+    pub identity: PollingIdentity,
+    /// How far polling has come.
+    pub progress: PollProgress,
+}
+
+/// A row.
+#[derive(Debug)]
+pub struct PolledRow {
+    /// The place of its table.
+    pub table: usize,
+    /// The row, as a message of pgoutput.
+    pub raw: Vec<u8>,
+    /// The transaction that wrote it.
+    pub version: u64,
+    /// Its ordinal in the window.
+    pub index: u32,
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub struct PageRead {
+    /// The server.
+    pub server: PolledServer,
+    /// The clocks.
+    pub clock: PollClock,
+    /// How far polling has come with these rows.
+    pub progress: PollProgress,
+    /// The first transaction that is not in the window of these rows.
+    pub until: u64,
+    /// The rows.
+    pub rows: Vec<PolledRow>,
+    /// Highest values of cursors.
+    pub highest: BTreeMap<String, String>,
+    /// Tables whose rows have another file than before.
+    pub rewritten: Vec<String>,
+    /// Tables whose sequence was set back below the bound.
+    pub set_back: Vec<String>,
+    /// Whether the server is a standby that has not come as far as what was read.
+    pub is_behind: bool,
+}
+
+/// A table cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table} cannot be polled: {cause}")]
+pub struct TableUnreadable {
+    table: String,
+    cause: Box<ServerError>,
+}
+
+impl Explain for TableUnreadable {
+    fn code(&self) -> Option<&'static str> {
+        Some("polled_table_unreadable")
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some("Polling of all tables waits for it, so that nothing is lost.".to_owned())
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.cause.hint().or_else(|| {
+            Some("Create the table or grant SELECT again. Otherwise stop Forebay and remove the table from source.tables.".to_owned())
+        })
+    }
+}
+
+/// Reads a page.
+///
+/// # Errors
+/// The connection failed, a table cannot be read or has changed, or the server has another history.
+pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Failure> {
+    let began = rows::results(simple(client, &format!("{}; {}", query::BEGIN, query::SERVER)).await?);
+    let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
+    let server = server.ok_or_else(|| Failure::retry("the server describes itself in another form"))?;
+    let is_behind = !server.admit(&request.identity, request.progress.needs())?;
+    let mut reading = PageReader {
+        client,
+        request,
+        bytes: 0,
+        page: PageRead {
+            clock: PollClock { ours: time::now(), primary: server.primary },
+            progress: request.progress.clone(),
+            until: 0,
+            rows: Vec::new(),
+            highest: BTreeMap::new(),
+            rewritten: Vec::new(),
+            set_back: Vec::new(),
+            is_behind,
+            server,
+        },
+    };
+    if !is_behind {
+        reading.window().await?;
+    }
+    client.batch_execute("COMMIT").await.map_err(retry)?;
+    Ok(reading.page)
+}
+
+/// The state of the server, in a transaction of its own.
+///
+/// # Errors
+/// The connection failed.
+pub async fn look(client: &Client) -> Result<PolledServer, Error> {
+    let began =
+        rows::results(client.simple_query(&format!("{}; {}; COMMIT", query::BEGIN, query::SERVER)).await?);
+    let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
+    server.ok_or_else(|| Error::Protocol("it describes itself in another form".to_owned()))
+}
+
+struct PageReader<'a> {
+    client: &'a Client,
+    request: &'a PageRequest,
+    page: PageRead,
+    bytes: usize,
+}
+
+impl PageReader<'_> {
+    /// Reads the rest of the window, or until the page is full.
+    async fn window(&mut self) -> Result<(), Failure> {
+        let tables = &self.request.tables;
+        let Some(first) = tables.first() else { return Ok(()) };
+        let (oldest, now) = (self.page.server.oldest_running, self.page.server.now);
+        self.page.progress.open(oldest, now, &first.name.to_string());
+        let Some(window) = self.page.progress.window.clone() else { return Ok(()) };
+        self.page.until = window.until;
+        let bounds =
+            Bounds { horizon: self.page.progress.horizon, visible_end: self.page.server.visible_end };
+        for (at, table) in tables.iter().enumerate() {
+            let name = table.name.to_string();
+            let Some(window) = &mut self.page.progress.window else { break };
+            if name < window.table {
+                continue;
+            }
+            if name > window.table {
+                window.table.clone_from(&name);
+                window.after.clear();
+            }
+            // With another cursor, the table is read again in this window: repeats, with the same ids.
+            if window.by != table.cursor_column() {
+                table.cursor_column().clone_into(&mut window.by);
+                window.after.clear();
+            }
+            if !self.table(at, table, &name, bounds).await? {
+                return Ok(());
+            }
+        }
+        self.page.progress.close();
+        self.page
+            .progress
+            .tables
+            .retain(|name, _| tables.iter().any(|table| table.name.to_string() == *name));
+        Ok(())
+    }
+
+    /// Reads the rest of a table. Returns whether it is read to its end.
+    async fn table(
+        &mut self,
+        at: usize,
+        table: &PolledTable,
+        name: &str,
+        bounds: Bounds,
+    ) -> Result<bool, Failure> {
+        let mut count = FETCH_FIRST;
+        let mut batch = self.open(table, name, bounds).await?;
+        let places = table.order_places();
+        loop {
+            let fetched = batch.len();
+            for row in batch {
+                self.row(at, table, &places, &row)?;
+            }
+            if fetched < count {
+                self.statement(name, &query::close()).await?;
+                return Ok(true);
+            }
+            if self.page.rows.len() >= ROWS_MAX || self.bytes >= BYTES_MAX {
+                return Ok(false);
+            }
+            let average = self.bytes / self.page.rows.len().max(1) + 1;
+            let left = ROWS_MAX.saturating_sub(self.page.rows.len()).max(1);
+            count = (BYTES_MAX / average).clamp(1, left).min(count * 8);
+            let more = rows::results(self.statement(name, &query::more(count)).await?);
+            batch = more.into_iter().next().unwrap_or_default();
+        }
+    }
+
+    /// Opens the cursor, checks the table and returns the first rows.
+    async fn open(
+        &mut self,
+        table: &PolledTable,
+        name: &str,
+        bounds: Bounds,
+    ) -> Result<Vec<SimpleQueryRow>, Failure> {
+        loop {
+            let Some(window) = self.page.progress.window.clone() else { return Ok(Vec::new()) };
+            let known = self.page.progress.tables.get(name).cloned();
+            let sql = query::open(table, (&window, bounds), known.as_ref(), FETCH_FIRST);
+            let mut results = rows::results(self.statement(name, &sql).await?).into_iter();
+            // The first result is that of DECLARE.
+            let check = results.nth(1).unwrap_or_default();
+            let node = is_unchanged(table, name, check.first())?;
+            if known.as_ref().is_some_and(|known| known.node != node) {
+                self.page.rewritten.push(name.to_owned());
+            }
+            let sequence = results.next().unwrap_or_default();
+            let sequence = sequence.first();
+            let was_set_back = sequence.is_none_or(|row| row.get(1) != Some("t"));
+            if was_set_back {
+                self.page.set_back.push(name.to_owned());
+            }
+            // The bound may be above new rows if the table was truncated, or the sequence was set back.
+            let by = table.cursor_column();
+            let is_known = known.as_ref().is_some_and(|known| known.node == node && known.by == by);
+            if !is_known || was_set_back {
+                let fresh = TableProgress { node, by: by.to_owned(), low: None };
+                self.page.progress.tables.insert(name.to_owned(), fresh);
+                if known.is_some_and(|known| known.low.is_some()) {
+                    self.statement(name, &query::close()).await?;
+                    continue;
+                }
+            }
+            let highest = sequence.and_then(|row| row.get(0)).map(str::to_owned);
+            self.page.highest.extend(highest.map(|highest| (name.to_owned(), highest)));
+            return Ok(results.next().unwrap_or_default());
+        }
+    }
+
+    fn row(
+        &mut self,
+        at: usize,
+        table: &PolledTable,
+        places: &[usize],
+        row: &SimpleQueryRow,
+    ) -> Result<(), Failure> {
+        let malformed = || Failure::retry("the server sent a row in another form");
+        let xmin: u32 = row.get(0).and_then(|xmin| xmin.parse().ok()).ok_or_else(malformed)?;
+        let values: Vec<Option<&str>> = (1..row.len()).map(|column| row.get(column)).collect();
+        let is_update = table.cursor.kind == super::cursor::CursorKind::UpdatedAt;
+        let raw = rows::message(is_update, table.relation.oid, &values).ok_or_else(malformed)?;
+        let Some(PollWindow { rows, after, .. }) = &mut self.page.progress.window else { return Ok(()) };
+        let value = |place: &usize| values.get(*place).copied().flatten().map(str::to_owned);
+        *after = places.iter().map(value).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
+        let index = *rows;
+        *rows = rows.checked_add(1).ok_or(PollRefusal::WindowTooLarge)?;
+        self.bytes += raw.len();
+        let version = query::whole_id(xmin, self.page.server.next_id);
+        self.page.rows.push(PolledRow { table: at, raw, version, index });
+        Ok(())
+    }
+
+    async fn statement(
+        &self,
+        table: &str,
+        sql: &str,
+    ) -> Result<Vec<tokio_postgres::SimpleQueryMessage>, Failure> {
+        self.client.simple_query(sql).await.map_err(|error| match Error::from(error) {
+            Error::Server(cause) => Failure::retry(TableUnreadable { table: table.to_owned(), cause }),
+            error => retry(error),
+        })
+    }
+}
+
+/// The file of a table whose definition is the known one.
+fn is_unchanged(table: &PolledTable, name: &str, check: Option<&SimpleQueryRow>) -> Result<u32, Failure> {
+    let value = |at: usize| check.and_then(|row| row.get(at));
+    let node = value(0).and_then(|node| node.parse().ok());
+    let (Some(node), Some(fingerprint)) = (node, value(2)) else {
+        return Err(Failure::retry(format!("table {name} was replaced while it was read")));
+    };
+    if value(0) != value(1) {
+        return Err(Failure::retry(format!("table {name} was rewritten or truncated while it was read")));
+    }
+    if fingerprint != table.fingerprint {
+        return Err(Failure::retry(format!("the definition of table {name} has changed; reading it again")));
+    }
+    Ok(node)
+}
+
+async fn simple(client: &Client, sql: &str) -> Result<Vec<tokio_postgres::SimpleQueryMessage>, Failure> {
+    client.simple_query(sql).await.map_err(retry)
+}
+
+/// Errors of a poll pass by themselves, or are seen again when the source is opened again.
+fn retry(error: impl Into<Error>) -> Failure {
+    Failure::retry(error.into())
+}

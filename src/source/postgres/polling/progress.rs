@@ -1,0 +1,175 @@
+//! How far polling has come: windows of transaction ids, the pages of a window, and the resume point. Pure.
+//!
+//! A window is all transactions with `horizon <= id < until`. `until` was the oldest running transaction when the window was
+//! opened, so every transaction of the window has ended, and each row version belongs to exactly one window. A window is read
+//! table by table, in the order of the cursor, in pages.
+//!
+//! The resume point of a page names the window, the table and the last row read. Its order is that of `seq`, then of the text:
+//! ten digits with the number of rows of the window, then `p` while the window is read and `z` after it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::{CommitSeq, ResumePoint};
+
+/// How far polling has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollProgress {
+    /// All transactions below it are read. `None`: nothing is read, and the first window has no lower end.
+    pub horizon: Option<u64>,
+    /// The window that is being read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<PollWindow>,
+    /// When the last window was opened, microseconds since the Unix epoch.
+    #[serde(default)]
+    pub time: i64,
+    /// Per table, what makes its windows cheap.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableProgress>,
+}
+
+/// A window that is being read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollWindow {
+    /// The first transaction that is not in it.
+    pub until: u64,
+    /// Rows of it that were read.
+    pub rows: u32,
+    /// The table that is being read.
+    pub table: String,
+    /// The column of its cursor.
+    #[serde(default)]
+    pub by: String,
+    /// Cursor and key of the last row read of that table; empty before the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+}
+
+/// What is known of a table between windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableProgress {
+    /// The file of the table when the bound was proven. With another one, it was rewritten or truncated.
+    pub node: u32,
+    /// The column of its cursor: a bound of another one says nothing.
+    #[serde(default)]
+    pub by: String,
+    /// All rows with a cursor up to this value are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<String>,
+}
+
+impl PollProgress {
+    /// The progress of a first start. `horizon`: the oldest running transaction; `None`: from the beginning.
+    pub fn first(horizon: Option<u64>) -> Self {
+        Self { horizon, ..Self::default() }
+    }
+
+    /// The transaction up to which a server must have come, to be read.
+    pub fn needs(&self) -> u64 {
+        self.window.as_ref().map(|window| window.until).or(self.horizon).unwrap_or_default()
+    }
+
+    /// Opens the next window, if there is one. `time`: the server's, microseconds since the Unix epoch.
+    pub fn open(&mut self, until: u64, time: i64, first_table: &str) {
+        if self.window.is_none() && self.horizon.is_none_or(|horizon| until > horizon) {
+            self.time = self.time.max(time);
+            self.window = Some(PollWindow {
+                until,
+                rows: 0,
+                table: first_table.to_owned(),
+                by: String::new(),
+                after: Vec::new(),
+            });
+        }
+    }
+
+    /// The window is read.
+    pub fn close(&mut self) {
+        if let Some(window) = self.window.take() {
+            self.horizon = Some(window.until);
+        }
+    }
+
+    /// The resume point. `None`: the key of the last row is too long for one.
+    pub fn resume_point(&self) -> Option<ResumePoint> {
+        let seq = CommitSeq::new(self.needs());
+        let (rows, stage) = self.window.as_ref().map_or((u32::MAX, 'z'), |window| (window.rows, 'p'));
+        let token = |progress: &Self| {
+            let json = serde_json::to_string(progress).ok()?;
+            ResumePoint::with_token(seq, &format!("{rows:010}{stage}{json}"))
+        };
+        // Without the bounds, the next windows cost more, and nothing else.
+        token(self).or_else(|| token(&Self { tables: BTreeMap::new(), ..self.clone() }))
+    }
+
+    /// Reads a resume point.
+    ///
+    /// # Errors
+    /// It was not made by polling.
+    pub fn read(point: &ResumePoint) -> Result<Self, String> {
+        let json = point.token().and_then(|token| token.get(11..));
+        let json = json.ok_or("the checkpoint has no resume point of polling")?;
+        serde_json::from_str(json).map_err(|error| format!("the resume point in the checkpoint: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(until: u64, rows: u32, table: &str, after: &[&str]) -> PollProgress {
+        let after = after.iter().map(|text| (*text).to_owned()).collect();
+        let window = PollWindow { until, rows, table: table.to_owned(), by: "id".to_owned(), after };
+        PollProgress { horizon: Some(until - 5), window: Some(window), ..PollProgress::default() }
+    }
+
+    #[test]
+    fn resume_points_are_ordered_and_round_trip() {
+        let mut done = page(20, 12, "lab.b", &["9"]);
+        done.close();
+        let steps = [
+            PollProgress::first(None),
+            PollProgress::first(Some(10)),
+            page(20, 2, "lab.b", &["9"]),
+            page(20, 11, "lab.a", &["1"]),
+            page(20, 12, "lab.a", &["2"]),
+            done,
+            page(21, 1, "lab.a", &["3"]),
+        ];
+        let points: Vec<_> = steps.iter().map(|step| step.resume_point().unwrap()).collect();
+        assert!(points.windows(2).all(|pair| pair[0] < pair[1]), "{points:?}");
+        for (step, point) in steps.iter().zip(&points) {
+            assert_eq!(PollProgress::read(point).as_ref(), Ok(step));
+        }
+    }
+
+    #[test]
+    fn window_never_goes_back() {
+        let mut progress = PollProgress::first(Some(10));
+        for (until, opens) in [(9, false), (10, false), (12, true)] {
+            progress.open(until, 5, "lab.a");
+            assert_eq!(progress.window.is_some(), opens, "{until}");
+        }
+        progress.open(30, 6, "lab.a");
+        assert_eq!((progress.needs(), progress.time), (12, 5), "an open window keeps its end");
+        progress.close();
+        assert_eq!((progress.horizon, progress.needs()), (Some(12), 12));
+        progress.open(13, 4, "lab.a");
+        assert_eq!(progress.time, 5, "time does not go back");
+    }
+
+    #[test]
+    fn long_resume_point_leaves_out_the_bounds() {
+        let mut progress = page(20, 1, "lab.a", &["7"]);
+        for nth in 0..100 {
+            let low = Some("x".repeat(60));
+            progress
+                .tables
+                .insert(format!("lab.table_{nth}"), TableProgress { node: nth, by: "id".to_owned(), low });
+        }
+        let read = PollProgress::read(&progress.resume_point().unwrap()).unwrap();
+        assert_eq!((read.window, read.tables.len()), (progress.window, 0));
+        assert_eq!(page(20, 1, "lab.a", &["x".repeat(5_000).as_str()]).resume_point(), None);
+    }
+}

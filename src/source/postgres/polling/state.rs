@@ -1,0 +1,198 @@
+//! What outlives the connections of polling: the progress, the bounds, and the page whose rows are being delivered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::cursor::CursorKind;
+use super::low::LowBound;
+use super::page::{PageRead, PolledRow};
+use super::progress::PollProgress;
+use super::server::{PollRefusal, PolledServer};
+use super::table::{PolledTable, Subject};
+use crate::failure::Failure;
+use crate::position::{CommitSeq, ResumePoint, Transaction};
+use crate::time;
+
+/// How old the horizon is when that is logged, and how often it is logged again.
+const HORIZON_OLD: Duration = Duration::from_mins(1);
+const LOG_AGAIN: Duration = Duration::from_mins(10);
+
+/// Rows that are being delivered.
+#[derive(Debug)]
+pub(super) struct RowPage {
+    pub(super) transaction: Transaction,
+    pub(super) rows: Vec<PolledRow>,
+    pub(super) tables: Arc<[PolledTable]>,
+    /// Where polling resumes after them.
+    resume: ResumePoint,
+}
+
+/// What is delivered next.
+#[derive(Debug)]
+pub(super) enum PollStep {
+    Nothing,
+    Begin(Transaction),
+    Row(Arc<RowPage>, usize),
+    Commit(ResumePoint),
+}
+
+/// The state of polling in one process. A page stays here until its last row was appended, so that a connection that fails
+/// neither loses a row nor reads one twice.
+#[derive(Debug, Default)]
+pub struct PollState {
+    pub(super) progress: PollProgress,
+    pub(super) page: Option<Arc<RowPage>>,
+    /// The next row of the page.
+    next: usize,
+    lows: HashMap<String, LowBound>,
+    horizon: Option<(u64, Instant)>,
+    logged_old: Option<Instant>,
+    logged_behind: Option<Instant>,
+}
+
+/// The state, shared with the connection.
+#[derive(Clone, Debug)]
+pub struct SharedPollState(Arc<Mutex<PollState>>);
+
+impl SharedPollState {
+    /// Polling continues from here.
+    pub fn new(progress: PollProgress) -> Self {
+        Self(Arc::new(Mutex::new(PollState { progress, ..PollState::default() })))
+    }
+
+    /// The transaction up to which a server must have come.
+    pub fn needs(&self) -> u64 {
+        self.lock().progress.needs()
+    }
+
+    /// Tables that no window has had yet.
+    pub fn is_new(&self, table: &str) -> bool {
+        let state = self.lock();
+        state.progress.horizon.is_some() && !state.progress.tables.contains_key(table)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, PollState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PollState {
+    /// Notes how far the server is. Returns the time since which its horizon stands; now, if nothing runs.
+    pub(super) fn observe(&mut self, server: &PolledServer) -> Instant {
+        let now = time::now();
+        let oldest = server.oldest_running;
+        let runs = server.next_id > oldest;
+        let since = match self.horizon {
+            Some((horizon, since)) if horizon == oldest && runs => since,
+            _ => now,
+        };
+        self.horizon = Some((oldest, since));
+        let age = now.saturating_duration_since(since);
+        if age >= HORIZON_OLD && is_due(&mut self.logged_old, now) {
+            tracing::warn!(
+                event = "horizon_old",
+                transaction = oldest,
+                age_s = age.as_secs(),
+                hint = "Find it on the primary: SELECT * FROM pg_stat_activity ORDER BY backend_xid::text::bigint; and SELECT * FROM \
+                        pg_prepared_xacts;",
+                "a transaction has been running for long; rows written since it began are not published before it ends"
+            );
+        }
+        if oldest < self.progress.needs() && is_due(&mut self.logged_behind, now) {
+            tracing::warn!(
+                event = "standby_behind",
+                needs = self.progress.needs(),
+                oldest_running = oldest,
+                "the standby has not replayed what was read before; waiting for it"
+            );
+        }
+        since
+    }
+
+    /// Takes the rows of a poll. Returns whether a table was read without a bound, which may be slow.
+    ///
+    /// # Errors
+    /// The resume point is too large.
+    pub(super) fn receive(&mut self, read: PageRead, subject: &Subject) -> Result<bool, Failure> {
+        let PageRead { server, clock, mut progress, until, rows, highest, rewritten, set_back, .. } = read;
+        for table in &rewritten {
+            tracing::warn!(
+                event = "table_rewritten",
+                table,
+                "the table was rewritten or truncated: rows that were published may be published again, with other ids"
+            );
+        }
+        for table in &set_back {
+            tracing::warn!(
+                event = "sequence_set_back",
+                table,
+                "the sequence of the cursor was set back below rows that were read: the whole table is searched for new rows"
+            );
+        }
+        let grace = subject.polling.grace;
+        let mut reads_all = false;
+        for table in subject.tables.iter() {
+            let name = table.name.to_string();
+            let low = self.lows.entry(name.clone()).or_default();
+            if rewritten.contains(&name) || set_back.contains(&name) {
+                *low = LowBound::default();
+            }
+            let value = match table.cursor.kind {
+                CursorKind::Serial => highest.get(&name).cloned(),
+                CursorKind::UpdatedAt => clock.primary.map(|micros| micros.to_string()),
+                CursorKind::Xid8 => continue,
+            };
+            if let Some(value) = value.filter(|_| low.wants_value(clock.ours, grace)) {
+                low.saw(clock, value);
+            }
+            low.polled(clock, server.next_id, grace);
+            let Some(kept) = progress.tables.get_mut(&name) else { continue };
+            if progress.window.is_none()
+                && let Some(horizon) = progress.horizon
+                && let Some(proven) = low.proven(horizon)
+            {
+                kept.low = Some(proven);
+            }
+            reads_all |= kept.low.is_none();
+        }
+        let table = progress.window.as_ref().map(|window| window.table.clone()).unwrap_or_default();
+        let resume = progress.resume_point().ok_or(PollRefusal::KeyTooLong { table })?;
+        let time = progress.time;
+        self.progress = progress;
+        if !rows.is_empty() {
+            let transaction = Transaction { commit: CommitSeq::new(until), xid: 0, time };
+            self.page =
+                Some(Arc::new(RowPage { transaction, rows, tables: Arc::clone(&subject.tables), resume }));
+            self.next = 0;
+        }
+        Ok(reads_all)
+    }
+
+    /// What is delivered next. A row is done only when the next step is asked for: it was appended then.
+    pub(super) fn step(&mut self, begun: &mut bool, handed: &mut bool) -> PollStep {
+        let Some(page) = &self.page else { return PollStep::Nothing };
+        if !*begun {
+            *begun = true;
+            return PollStep::Begin(page.transaction);
+        }
+        if std::mem::take(handed) {
+            self.next += 1;
+        }
+        if self.next < page.rows.len() {
+            *handed = true;
+            return PollStep::Row(Arc::clone(page), self.next);
+        }
+        let resume = page.resume.clone();
+        (self.page, *begun) = (None, false);
+        PollStep::Commit(resume)
+    }
+}
+
+fn is_due(logged: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = logged.is_none_or(|last| now.saturating_duration_since(last) >= LOG_AGAIN);
+    if is_due {
+        *logged = Some(now);
+    }
+    is_due
+}
