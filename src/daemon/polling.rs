@@ -200,13 +200,12 @@ impl Connector for PollingConnector {
         let known = known();
         let identity = known_source(&self.database, &known.identity)?.clone();
         let is_first = self.state.is_none();
-        let state = match &self.state {
-            Some(state) => state.clone(),
-            None => {
-                let progress = PollProgress::read(&known.ever_confirmed)
-                    .map_err(|reason| PollRefusal::Checkpoint { reason })?;
-                self.state.insert(SharedPollState::new(progress)).clone()
-            }
+        let state = if let Some(state) = &self.state {
+            state.clone()
+        } else {
+            let progress = PollProgress::read(&known.ever_confirmed)
+                .map_err(|reason| PollRefusal::Checkpoint { reason })?;
+            self.state.insert(SharedPollState::new(progress)).clone()
         };
         let mut session = Session::open_for_rows(&self.database.settings).await?;
         self.survey(&mut session, &identity.system_id).await;

@@ -132,8 +132,7 @@ pub async fn decide(
         );
     }
     if start.create {
-        let is_first = found_nothing && seen.publication.is_some();
-        if is_first {
+        if found_nothing && seen.publication.is_some() {
             tracing::info!(
                 event = "publication_taken_over",
                 publication = wanted.publication,

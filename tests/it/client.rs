@@ -17,6 +17,7 @@ use crate::support::flow::Flow;
 use crate::support::postgres::{Postgres, Version};
 use crate::support::proxy::{Proxy, Target};
 use crate::support::tls::Tls;
+use crate::support::{SOON, eventually};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY";
 
@@ -92,6 +93,12 @@ fn closed_idle_connection_is_replaced_unnoticed() {
     flow.wait_until_it_moves("over a first connection");
     for _ in 0..5 {
         flow.wait_until_ready();
+        // The stream has a record before its response arrives, and until then the connection is not idle.
+        eventually("all responses have arrived", SOON, || {
+            let stored = f64::from(u32::try_from(flow.stub.stats().records).unwrap());
+            let accepted = flow.daemon.metric("forebay_records_accepted_total");
+            accepted.filter(|accepted| *accepted >= stored).map(drop)
+        });
         let before = proxy.accepted();
         proxy.cut();
         flow.wait_until_it_moves("over another connection");

@@ -29,7 +29,7 @@ pub async fn describe(
     client.batch_execute(query::BEGIN).await?;
     let (mut tables, mut found) = (Vec::new(), Vec::new());
     let mut names: Vec<&TableName> = names.iter().collect();
-    names.sort_by_key(|name| name.to_string());
+    names.sort_by_key(ToString::to_string);
     names.dedup();
     for name in names {
         match describe_one(client, name, (polling, tag)).await? {

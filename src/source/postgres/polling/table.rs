@@ -16,7 +16,7 @@ pub struct PolledTable {
     pub relation: Arc<Relation>,
     /// Its cursor.
     pub cursor: Cursor,
-    /// What [`query::check`] gives for this definition.
+    /// What [`check`](super::query::check) gives for this definition.
     pub fingerprint: String,
     /// Whether a column has a composite type, whose attributes may be altered on their own.
     pub has_composites: bool,
