@@ -1,6 +1,7 @@
 //! A polled PostgreSQL as a [`Connector`], and the start with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::buffer::checkpoint::Checkpoint;
 use crate::change::Relation;
@@ -15,6 +16,8 @@ use crate::pipeline::start::{Decided, LockedDirectory};
 use crate::pipeline::status::Status;
 use crate::position::CommitSeq;
 use crate::source::postgres::inspect;
+use crate::source::postgres::polling::flushed::FlushedHorizon;
+use crate::source::postgres::polling::page;
 use crate::source::postgres::polling::progress::PollProgress;
 use crate::source::postgres::polling::server::{PollRefusal, PolledServer};
 use crate::source::postgres::polling::table::{PolledTable, Subject};
@@ -23,6 +26,10 @@ use crate::source::postgres::session::Session;
 use crate::source::postgres::tables::{Survey, TableHistory};
 use crate::source::{Connected, Connector, Resumption};
 use crate::translate::Translator;
+
+/// A first start waits so long, and so often, for the server to flush what has ended. It does by itself in less than a second.
+const FLUSHED_LOOKS: u32 = 150;
+const FLUSHED_PAUSE: Duration = Duration::from_millis(200);
 
 /// Whether and how this directory may begin before the database has responded: see [`recover::alone`].
 ///
@@ -82,7 +89,11 @@ pub async fn decide(
     let (log, server) = (directory.log_state(), &described.server);
     let known = recover::known(directory.checkpoint.as_ref(), &log)?;
     let epoch_least = database.epoch_least.max(audit::audited_epoch(&directory.directory)?);
-    let start = decide_start(database, known, &log, (server, epoch_least))?;
+    let first = match database.polling.start {
+        PollingStart::Now if known.is_none() => Some(flushed_horizon(&mut session).await?),
+        _ => None,
+    };
+    let start = decide_start(database, known, &log, (server, epoch_least, PollProgress::first(first)))?;
     directory.note(&start.checkpoint)?;
     Ok(Decided {
         checkpoint: start.checkpoint,
@@ -92,17 +103,26 @@ pub async fn decide(
     })
 }
 
+/// The oldest running transaction, once the end of everything before it is flushed on the server.
+async fn flushed_horizon(session: &mut Session) -> Result<u64, Failure> {
+    let mut flushed = FlushedHorizon::default();
+    for _ in 0..FLUSHED_LOOKS {
+        let horizon = flushed.observe(&session.run(page::look).await?);
+        if horizon > 0 {
+            return Ok(horizon);
+        }
+        tokio::time::sleep(FLUSHED_PAUSE).await;
+    }
+    Err(Failure::retry("the server has not flushed its write-ahead log for 30 s"))
+}
+
 /// The pure part of the decision.
 fn decide_start(
     database: &PolledDatabase,
     known: Option<Checkpoint>,
     log: &LogState,
-    (server, epoch_least): (&PolledServer, u16),
+    (server, epoch_least, first): (&PolledServer, u16, PollProgress),
 ) -> Result<Start, Failure> {
-    let first = PollProgress::first(match database.polling.start {
-        PollingStart::Now => Some(server.oldest_running),
-        PollingStart::Beginning => None,
-    });
     let (identity, resumes_at) = match &known {
         None => (server.identity(), CommitSeq::ZERO),
         Some(found) => {

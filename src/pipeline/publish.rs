@@ -28,7 +28,7 @@ use crate::failure::{Failure, Problem};
 use crate::identity::StreamIdentity;
 use crate::pipeline::dead_letter::quarantine::{Fate, Report};
 use crate::pipeline::dead_letter::{Quarantine, Verdict};
-use crate::pipeline::publish::access_watch::{Access, AccessWatch};
+use crate::pipeline::publish::access_watch::{AccessWatch, PutAccess};
 use crate::pipeline::publish::publish_log::{PublishLog, ranges};
 use crate::pipeline::publish::readers::LogReaders;
 use crate::pipeline::publish::shard_watch::ShardWatch;
@@ -399,8 +399,8 @@ impl<P: Destination> Attempt<'_, P> {
     fn asked(&mut self, result: Result<(), PutError>) {
         match self.access.asked(result, self.stream.name()) {
             None => {}
-            Some(Access::Allowed) => self.stream.denied(None),
-            Some(Access::Denied(problem)) => self.stream.denied(Some(problem)),
+            Some(PutAccess::Allowed) => self.stream.denied(None),
+            Some(PutAccess::Denied(problem)) => self.stream.denied(Some(problem)),
         }
     }
 

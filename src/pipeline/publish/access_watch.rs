@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
 /// News about the right to send.
-pub(super) enum Access {
+pub(super) enum PutAccess {
     /// It is missing.
     Denied(Problem),
     /// It was missing, and is there.
@@ -47,7 +47,7 @@ impl AccessWatch {
     }
 
     /// The response, if it says something new: why records are denied, or that they no longer are.
-    pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<Access> {
+    pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<PutAccess> {
         self.due?;
         let now = Instant::now();
         let Err(error) = result else {
@@ -56,7 +56,7 @@ impl AccessWatch {
             if was_denied {
                 tracing::info!(event = "put_allowed", stream, "sending to the stream is allowed now");
             }
-            return was_denied.then_some(Access::Allowed);
+            return was_denied.then_some(PutAccess::Allowed);
         };
         let problem = Problem::from(error);
         (self.due, self.denied) = (Some(now + AGAIN), true);
@@ -70,6 +70,6 @@ impl AccessWatch {
                 "sending to the stream is denied; nothing has been sent yet"
             );
         }
-        Some(Access::Denied(problem))
+        Some(PutAccess::Denied(problem))
     }
 }

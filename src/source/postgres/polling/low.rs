@@ -20,6 +20,17 @@ pub struct PollClock {
     pub primary: Option<i64>,
 }
 
+impl PollClock {
+    /// These clocks at a later time. That of a standby's last commit is not moved by time.
+    #[must_use]
+    pub fn after(self, ours: Instant, in_recovery: bool) -> Self {
+        let passed = i64::try_from(ours.saturating_duration_since(self.ours).as_micros()).unwrap_or(i64::MAX);
+        let primary =
+            self.primary.map(|micros| if in_recovery { micros } else { micros.saturating_add(passed) });
+        Self { ours, primary }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Candidate {
     seen: PollClock,

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod cursor;
+pub mod flushed;
 pub mod low;
 pub mod page;
 pub mod plan;
@@ -48,6 +49,8 @@ use super::session::Session;
 
 /// Longest time for the transaction of a page. The server ends its statements after 5 min.
 const PAGE_WITHIN: Duration = Duration::from_mins(10);
+/// The same where a table is searched as a whole: that ends only with the table, and would be begun again for ever.
+const WHOLE_WITHIN: Duration = Duration::from_hours(24);
 /// A poll of whole tables may take this part of the time, at most.
 const BUSY_SHARE: u32 = 4;
 
@@ -106,17 +109,19 @@ impl PollingSource {
     /// Begins to read a page, if none is being read.
     fn ask(&mut self) {
         let Some(mut session) = self.session.take() else { return };
-        let request = PageRequest {
-            tables: Arc::clone(&self.subject.tables),
-            identity: self.subject.identity.clone(),
-            progress: self.state.lock().progress.clone(),
+        let (progress, flushed) = {
+            let state = self.state.lock();
+            (state.progress.clone(), state.flushed)
         };
+        let (tables, identity) = (Arc::clone(&self.subject.tables), self.subject.identity.clone());
+        let request = PageRequest { tables, identity, progress, flushed };
+        let within = if request.reads_all() { WHOLE_WITHIN } else { PAGE_WITHIN };
         self.began = Instant::now();
         self.asking = Some(Box::pin(async move {
             let work = async |client: &tokio_postgres::Client| {
                 Ok::<_, super::error::Error>(page::read(client, &request).await)
             };
-            let read = session.run_within(PAGE_WITHIN, work).await;
+            let read = session.run_within(within, work).await;
             let read = read.unwrap_or_else(|error| Err(Failure::retry(error)));
             (session, read)
         }));

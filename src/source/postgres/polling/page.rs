@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, SimpleQueryRow};
 
+use super::cursor::CursorKind;
+use super::flushed::FlushedHorizon;
 use super::low::PollClock;
 use super::progress::{PollProgress, PollWindow, TableProgress};
 use super::query::{self, Bounds};
@@ -32,6 +34,19 @@ pub struct PageRequest {
     pub identity: PollingIdentity,
     /// How far polling has come.
     pub progress: PollProgress,
+    /// Up to where a window may end.
+    pub flushed: FlushedHorizon,
+}
+
+impl PageRequest {
+    /// Whether a table is to be searched as a whole, because no bound of its cursor is proven.
+    pub fn reads_all(&self) -> bool {
+        let has_bound = |table: &PolledTable| {
+            let known = self.progress.tables.get(&table.name.to_string());
+            table.cursor.kind == CursorKind::Xid8 || known.is_some_and(|known| known.low.is_some())
+        };
+        !self.tables.iter().all(has_bound)
+    }
 }
 
 /// A row.
@@ -52,8 +67,10 @@ pub struct PolledRow {
 pub struct PageRead {
     /// The server.
     pub server: PolledServer,
-    /// The clocks.
+    /// The clocks when it began.
     pub clock: PollClock,
+    /// The clocks when it ended: no value that it read was drawn later.
+    pub ended: PollClock,
     /// How far polling has come with these rows.
     pub progress: PollProgress,
     /// The first transaction that is not in the window of these rows.
@@ -99,16 +116,19 @@ impl Explain for TableUnreadable {
 /// # Errors
 /// The connection failed, a table cannot be read or has changed, or the server has another history.
 pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Failure> {
-    let began = rows::results(simple(client, &format!("{}; {}", query::BEGIN, query::SERVER)).await?);
+    let begin = query::begin(request.reads_all());
+    let began = rows::results(simple(client, &format!("{begin}; {}", query::SERVER)).await?);
     let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
     let server = server.ok_or_else(|| Failure::retry("the server describes itself in another form"))?;
+    let clock = PollClock { ours: time::now(), primary: server.primary };
     let is_behind = !server.admit(&request.identity, request.progress.needs())?;
     let mut reading = PageReader {
         client,
         request,
         bytes: 0,
         page: PageRead {
-            clock: PollClock { ours: time::now(), primary: server.primary },
+            clock,
+            ended: clock,
             progress: request.progress.clone(),
             until: 0,
             rows: Vec::new(),
@@ -123,6 +143,7 @@ pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Fa
         reading.window().await?;
     }
     client.batch_execute("COMMIT").await.map_err(retry)?;
+    reading.page.ended = clock.after(time::now(), reading.page.server.in_recovery);
     Ok(reading.page)
 }
 
@@ -131,8 +152,9 @@ pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Fa
 /// # Errors
 /// The connection failed.
 pub async fn look(client: &Client) -> Result<PolledServer, Error> {
-    let began =
-        rows::results(client.simple_query(&format!("{}; {}; COMMIT", query::BEGIN, query::SERVER)).await?);
+    let began = rows::results(
+        client.simple_query(&format!("{}; {}; COMMIT", query::begin(false), query::SERVER)).await?,
+    );
     let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
     server.ok_or_else(|| Error::Protocol("it describes itself in another form".to_owned()))
 }
@@ -149,8 +171,8 @@ impl PageReader<'_> {
     async fn window(&mut self) -> Result<(), Failure> {
         let tables = &self.request.tables;
         let Some(first) = tables.first() else { return Ok(()) };
-        let (oldest, now) = (self.page.server.oldest_running, self.page.server.now);
-        self.page.progress.open(oldest, now, &first.name.to_string());
+        let (until, now) = ({ self.request.flushed }.observe(&self.page.server), self.page.server.now);
+        self.page.progress.open(until, now, &first.name.to_string());
         let Some(window) = self.page.progress.window.clone() else { return Ok(()) };
         self.page.until = window.until;
         let bounds =
@@ -196,7 +218,9 @@ impl PageReader<'_> {
         loop {
             let fetched = batch.len();
             for row in batch {
-                self.row(at, table, &places, &row)?;
+                if !self.row(at, table, &places, &row)? {
+                    return Ok(false);
+                }
             }
             if fetched < count {
                 self.statement(name, &query::close()).await?;
@@ -207,7 +231,7 @@ impl PageReader<'_> {
             }
             let average = self.bytes / self.page.rows.len().max(1) + 1;
             let left = ROWS_MAX.saturating_sub(self.page.rows.len()).max(1);
-            count = (BYTES_MAX / average).clamp(1, left).min(count * 8);
+            count = (BYTES_MAX / average).clamp(1, left).min(count * 2);
             let more = rows::results(self.statement(name, &query::more(count)).await?);
             batch = more.into_iter().next().unwrap_or_default();
         }
@@ -233,7 +257,8 @@ impl PageReader<'_> {
             }
             let sequence = results.next().unwrap_or_default();
             let sequence = sequence.first();
-            let was_set_back = sequence.is_none_or(|row| row.get(1) != Some("t"));
+            let was_set_back = sequence.is_none_or(|row| row.get(1) != Some("t"))
+                || (table.cursor.kind == CursorKind::UpdatedAt && self.clock_went_back(known.as_ref()));
             if was_set_back {
                 self.page.set_back.push(name.to_owned());
             }
@@ -254,19 +279,30 @@ impl PageReader<'_> {
         }
     }
 
+    /// Whether the primary's clock is below a bound that was made by it.
+    fn clock_went_back(&self, known: Option<&TableProgress>) -> bool {
+        let low = known.and_then(|known| known.low.as_deref()?.parse::<i64>().ok());
+        matches!((low, self.page.server.primary), (Some(low), Some(now)) if now < low)
+    }
+
+    /// Takes a row. Returns whether the page had room for it.
     fn row(
         &mut self,
         at: usize,
         table: &PolledTable,
         places: &[usize],
         row: &SimpleQueryRow,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let malformed = || Failure::retry("the server sent a row in another form");
         let xmin: u32 = row.get(0).and_then(|xmin| xmin.parse().ok()).ok_or_else(malformed)?;
         let values: Vec<Option<&str>> = (1..row.len()).map(|column| row.get(column)).collect();
-        let is_update = table.cursor.kind == super::cursor::CursorKind::UpdatedAt;
+        let is_update = table.cursor.kind == CursorKind::UpdatedAt;
         let raw = rows::message(is_update, table.relation.oid, &values).ok_or_else(malformed)?;
-        let Some(PollWindow { rows, after, .. }) = &mut self.page.progress.window else { return Ok(()) };
+        // The log must have room for a whole page.
+        if !self.page.rows.is_empty() && self.bytes + raw.len() > BYTES_MAX {
+            return Ok(false);
+        }
+        let Some(PollWindow { rows, after, .. }) = &mut self.page.progress.window else { return Ok(true) };
         let value = |place: &usize| values.get(*place).copied().flatten().map(str::to_owned);
         *after = places.iter().map(value).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
         let index = *rows;
@@ -274,7 +310,7 @@ impl PageReader<'_> {
         self.bytes += raw.len();
         let version = query::whole_id(xmin, self.page.server.next_id);
         self.page.rows.push(PolledRow { table: at, raw, version, index });
-        Ok(())
+        Ok(true)
     }
 
     async fn statement(

@@ -26,7 +26,7 @@ pub async fn describe(
     names: &[TableName],
     (polling, tag): (&Polling, &dyn Fn(&mut Relation)),
 ) -> Result<(Vec<PolledTable>, Vec<Diagnosis>), Error> {
-    client.batch_execute(query::BEGIN).await?;
+    client.batch_execute(&query::begin(false)).await?;
     let (mut tables, mut found) = (Vec::new(), Vec::new());
     let mut names: Vec<&TableName> = names.iter().collect();
     names.sort_by_key(ToString::to_string);

@@ -16,13 +16,19 @@ const WRAP: u64 = 1 << 32;
 /// Begins the transaction of a poll: a snapshot that changes nothing and waits for nobody. The settings are those of our other
 /// sessions, for a pooler drops the options of the startup packet. `row_security = off` makes a policy an error instead of rows
 /// that are left out.
-pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+pub fn begin(reads_all: bool) -> String {
+    // A search of a whole table ends with the table.
+    let timeout = if reads_all { "0" } else { "5min" };
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
         ('search_path', 'pg_catalog'), ('client_encoding', 'UTF8'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'),
         ('timezone', 'UTC'), ('extra_float_digits', '3'), ('bytea_output', 'hex'), ('xmlbinary', 'base64'),
         ('xmloption', 'content'), ('quote_all_identifiers', 'off'), ('row_security', 'off'), ('jit', 'off'),
-        ('standard_conforming_strings', 'on'), ('lock_timeout', '5s'), ('statement_timeout', '5min'),
-        ('idle_in_transaction_session_timeout', '5min')) AS settings (name, value)";
+        ('standard_conforming_strings', 'on'), ('lock_timeout', '5s'), ('statement_timeout', '{timeout}'),
+        ('idle_in_transaction_session_timeout', '5min')) AS settings (name, value)"
+    )
+}
 
 /// What a poll must know of the server, in one row of texts. Needs no rights. `age()` gives the next transaction id; the end of
 /// the snapshot does not, because transactions beyond it may be running.
@@ -36,7 +42,9 @@ pub const SERVER: &str = "SELECT pg_catalog.pg_snapshot_xmin(s), pg_catalog.pg_s
         CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN (extract(epoch FROM pg_catalog.pg_last_xact_replay_timestamp()) * 1000000)::bigint
             ELSE (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint END,
-        pg_catalog.current_setting('server_version_num'), pg_catalog.current_database(), pg_catalog.getdatabaseencoding()
+        pg_catalog.current_setting('server_version_num'), pg_catalog.current_database(), pg_catalog.getdatabaseencoding(),
+        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn END,
+        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn END
     FROM pg_catalog.pg_current_snapshot() AS s";
 
 /// Name of the cursor.
@@ -79,10 +87,11 @@ pub fn open(
 fn highest(table: &PolledTable, progress: Option<&TableProgress>) -> String {
     let Some(sequence) = &table.cursor.sequence else { return "SELECT NULL, true".to_owned() };
     let low = progress.and_then(|progress| progress.low.as_deref());
-    let above = low.map_or_else(|| "true".to_owned(), |low| format!("s.last_value >= {}", literal(low)));
+    // Until the sequence is called, its value is the next one.
+    let given = "(s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END - CASE WHEN pg_catalog.pg_is_in_recovery() THEN 33 ELSE 0 END)";
+    let above = low.map_or_else(|| "true".to_owned(), |low| format!("{given} >= {}", literal(low)));
     format!(
-        "SELECT least((SELECT pg_catalog.max({}) FROM ONLY {})::bigint,
-            s.last_value - CASE WHEN pg_catalog.pg_is_in_recovery() THEN 33 ELSE 0 END), {above} FROM {sequence} AS s",
+        "SELECT least((SELECT pg_catalog.max({}) FROM ONLY {})::bigint, {given}), {above} FROM {sequence} AS s",
         escape_identifier(table.cursor_column()),
         quoted(&table.name)
     )

@@ -5,8 +5,29 @@ use tokio_postgres::SimpleQueryRow;
 use crate::failure::{Explain, Failure};
 use crate::identity::PollingIdentity;
 
+/// How far the server writes, and how far it has flushed: byte positions of the write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalPosition {
+    /// The next record is written here, or behind the header of this page.
+    pub inserted: u64,
+    /// Everything before it is flushed.
+    pub flushed: u64,
+}
+
+/// Usual size of a WAL page, and the longest header of one.
+const PAGE: u64 = 8192;
+const HEADER: u64 = 40;
+
+impl WalPosition {
+    /// Where the last record ends at most: at the beginning of a page, nothing but a header may have been written.
+    pub const fn end(self) -> u64 {
+        let within = self.inserted % PAGE;
+        if within <= HEADER { self.inserted - within } else { self.inserted }
+    }
+}
+
 /// The server as one poll sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolledServer {
     /// The oldest transaction that is running: all before it have ended.
     pub oldest_running: u64,
@@ -30,6 +51,8 @@ pub struct PolledServer {
     pub database: String,
     /// Encoding of the database.
     pub encoding: String,
+    /// How far it writes and flushes; `None`: a standby.
+    pub wal: Option<WalPosition>,
 }
 
 impl PolledServer {
@@ -51,6 +74,9 @@ impl PolledServer {
             version: row.get(8)?.parse().ok()?,
             database: row.get(9)?.to_owned(),
             encoding: row.get(10)?.to_owned(),
+            wal: number(row, 11)
+                .zip(number(row, 12))
+                .map(|(inserted, flushed)| WalPosition { inserted, flushed }),
         })
     }
 
@@ -259,6 +285,7 @@ mod tests {
             version: 150_000,
             database: "lab".to_owned(),
             encoding: "UTF8".to_owned(),
+            wal: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cursor::CursorKind;
+use super::flushed::FlushedHorizon;
 use super::low::LowBound;
 use super::page::{PageRead, PolledRow};
 use super::progress::PollProgress;
@@ -46,6 +47,7 @@ pub struct PollState {
     /// The next row of the page.
     next: usize,
     lows: HashMap<String, LowBound>,
+    pub(super) flushed: FlushedHorizon,
     horizon: Option<(u64, Instant)>,
     logged_old: Option<Instant>,
     logged_behind: Option<Instant>,
@@ -80,6 +82,7 @@ impl SharedPollState {
 impl PollState {
     /// Notes how far the server is. Returns the time since which its horizon stands; now, if nothing runs.
     pub(super) fn observe(&mut self, server: &PolledServer) -> Instant {
+        self.flushed.observe(server);
         let now = time::now();
         let oldest = server.oldest_running;
         let runs = server.next_id > oldest;
@@ -115,7 +118,9 @@ impl PollState {
     /// # Errors
     /// The resume point is too large.
     pub(super) fn receive(&mut self, read: PageRead, subject: &Subject) -> Result<bool, Failure> {
-        let PageRead { server, clock, mut progress, until, rows, highest, rewritten, set_back, .. } = read;
+        let PageRead {
+            server, clock, ended, mut progress, until, rows, highest, rewritten, set_back, ..
+        } = read;
         for table in &rewritten {
             tracing::warn!(
                 event = "table_rewritten",
@@ -125,9 +130,10 @@ impl PollState {
         }
         for table in &set_back {
             tracing::warn!(
-                event = "sequence_set_back",
+                event = "cursor_set_back",
                 table,
-                "the sequence of the cursor was set back below rows that were read: the whole table is searched for new rows"
+                "the sequence or the clock of the cursor was set back below rows that were read: the whole table is searched for \
+                 new rows"
             );
         }
         let grace = subject.polling.grace;
@@ -138,13 +144,19 @@ impl PollState {
             if rewritten.contains(&name) || set_back.contains(&name) {
                 *low = LowBound::default();
             }
+            // The first window of "beginning" finds old rows by the wrapped ids of their transactions, also above a bound.
+            if progress.horizon.is_none() {
+                *low = LowBound::default();
+                reads_all |= table.cursor.kind != CursorKind::Xid8;
+                continue;
+            }
             let value = match table.cursor.kind {
                 CursorKind::Serial => highest.get(&name).cloned(),
                 CursorKind::UpdatedAt => clock.primary.map(|micros| micros.to_string()),
                 CursorKind::Xid8 => continue,
             };
             if let Some(value) = value.filter(|_| low.wants_value(clock.ours, grace)) {
-                low.saw(clock, value);
+                low.saw(ended, value);
             }
             low.polled(clock, server.next_id, grace);
             let Some(kept) = progress.tables.get_mut(&name) else { continue };

@@ -1,0 +1,61 @@
+//! Up to which transaction the end of each is durable on the server. Pure.
+//!
+//! A transaction that ends is over for a snapshot before its record is flushed, if it was rolled back or runs with
+//! `synchronous_commit = off`. After a crash the server gives out such an id again, to a transaction whose rows would be
+//! taken for rows that were read. So a window ends no later than what is flushed. A standby replays only what is flushed.
+
+use super::server::PolledServer;
+
+/// The oldest running transaction at the last time whose write-ahead log is known to be flushed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlushedHorizon {
+    proven: u64,
+    /// A horizon, and the position that must be flushed for it.
+    waiting: Option<(u64, u64)>,
+}
+
+impl FlushedHorizon {
+    /// Notes a look at the server. Returns where a window may end.
+    pub fn observe(&mut self, server: &PolledServer) -> u64 {
+        let Some(wal) = server.wal else { return server.oldest_running };
+        if let Some((horizon, _)) = self.waiting.take_if(|(_, end)| wal.flushed >= *end) {
+            self.proven = self.proven.max(horizon);
+        }
+        if wal.flushed >= wal.end() {
+            self.proven = self.proven.max(server.oldest_running);
+            self.waiting = None;
+        } else if self.waiting.is_none() {
+            self.waiting = Some((server.oldest_running, wal.end()));
+        }
+        self.proven
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::WalPosition;
+    use super::*;
+
+    #[test]
+    fn window_ends_at_what_was_flushed() {
+        let mut flushed = FlushedHorizon::default();
+        let at = |oldest, inserted, flushed| PolledServer {
+            oldest_running: oldest,
+            wal: Some(WalPosition { inserted, flushed }),
+            ..PolledServer::default()
+        };
+        for (server, expected) in [
+            (at(100, 9_000, 8_900), 0),
+            (at(105, 9_500, 8_999), 0),
+            (at(110, 9_900, 9_000), 100),
+            (at(111, 9_950, 9_900), 110),
+            (at(120, 9_950, 9_950), 120),
+            // A page that has only its header.
+            (at(130, 2 * 8_192 + 24, 2 * 8_192), 130),
+        ] {
+            assert_eq!(flushed.observe(&server), expected, "{server:?}");
+        }
+        let standby = PolledServer { oldest_running: 90, ..PolledServer::default() };
+        assert_eq!(flushed.observe(&standby), 90);
+    }
+}
