@@ -27,7 +27,8 @@ impl FlushedHorizon {
         } else if self.waiting.is_none() {
             self.waiting = Some((server.oldest_running, wal.end()));
         }
-        self.proven
+        // Another server may be behind this address.
+        self.proven.min(server.oldest_running)
     }
 }
 
@@ -50,8 +51,13 @@ mod tests {
             (at(110, 9_900, 9_000), 100),
             (at(111, 9_950, 9_900), 110),
             (at(120, 9_950, 9_950), 120),
-            // A page that has only its header.
+            // A page, and a segment, that have only their header.
             (at(130, 2 * 8_192 + 24, 2 * 8_192), 130),
+            (at(131, (1 << 24) + 40, 1 << 24), 131),
+            // The end of a record that began on the page before.
+            (at(132, (1 << 24) + 8_192 + 32, (1 << 24) + 8_192), 131),
+            // A server that was restored.
+            (at(90, (1 << 24) + 9_000, (1 << 24) + 8_500), 90),
         ] {
             assert_eq!(flushed.observe(&server), expected, "{server:?}");
         }

@@ -39,6 +39,7 @@ use crate::position::{CommitSeq, ResumePoint};
 use crate::source::Source;
 use crate::time;
 
+use self::flushed::FlushedHorizon;
 use self::page::{PageRead, PageRequest};
 use self::state::PollStep;
 pub use self::state::{PollState, SharedPollState};
@@ -89,6 +90,8 @@ impl PollingSource {
     /// Polls on this session from where `state` is.
     pub fn new(session: Session, subject: Subject, state: SharedPollState, report: ReportHorizon) -> Self {
         let now = Instant::now();
+        // A crash of the server ends its connections: what was written before, and not flushed, may be lost.
+        state.lock().flushed = FlushedHorizon::default();
         Self {
             subject,
             state,

@@ -14,15 +14,24 @@ pub struct WalPosition {
     pub flushed: u64,
 }
 
-/// Usual size of a WAL page, and the longest header of one.
+/// Usual sizes of a WAL page and of a segment, and those of their headers. With other sizes, the last row of an idle server waits
+/// for the next record.
 const PAGE: u64 = 8192;
-const HEADER: u64 = 40;
+const PAGE_HEADER: u64 = 24;
+const SEGMENT: u64 = 1 << 24;
+const SEGMENT_HEADER: u64 = 40;
 
 impl WalPosition {
-    /// Where the last record ends at most: at the beginning of a page, nothing but a header may have been written.
+    /// Where the last record ends: directly behind a header, it ended before that.
     pub const fn end(self) -> u64 {
-        let within = self.inserted % PAGE;
-        if within <= HEADER { self.inserted - within } else { self.inserted }
+        let Self { inserted, .. } = self;
+        if inserted % PAGE == PAGE_HEADER {
+            inserted - PAGE_HEADER
+        } else if inserted % SEGMENT == SEGMENT_HEADER {
+            inserted - SEGMENT_HEADER
+        } else {
+            inserted
+        }
     }
 }
 
