@@ -211,7 +211,7 @@ pub(super) fn settled(settlement: &Settlement) {
     for (reason, records) in [
         ("throttled", settlement.throttled),
         ("failed", settlement.failed),
-        ("unacknowledged", settlement.unanswered),
+        ("unacknowledged", settlement.without_response),
     ] {
         if records > 0 {
             counter!(REJECTED, "reason" => reason).increment(wide(records));

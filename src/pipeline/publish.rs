@@ -6,8 +6,8 @@
 mod access_watch;
 mod former_counts;
 mod publish_log;
+mod range_watch;
 mod readers;
-mod shard_watch;
 mod stream_watch;
 
 use std::future::Future;
@@ -30,8 +30,8 @@ use crate::pipeline::dead_letter::quarantine::{Fate, Report};
 use crate::pipeline::dead_letter::{Quarantine, Verdict};
 use crate::pipeline::publish::access_watch::{AccessWatch, PutAccess};
 use crate::pipeline::publish::publish_log::{PublishLog, ranges};
+use crate::pipeline::publish::range_watch::RangeWatch;
 use crate::pipeline::publish::readers::LogReaders;
-use crate::pipeline::publish::shard_watch::ShardWatch;
 use crate::pipeline::publish::stream_watch::{StreamRefusal, StreamWatch};
 use crate::pipeline::status::Status;
 use crate::pipeline::{Phase, meters};
@@ -39,7 +39,7 @@ use crate::sink::lanes::Ticket;
 use crate::sink::lanes::{Detail, Lanes, ReaderId, Settlement, Start};
 use crate::sink::pacing::{Limits, PACK_BYTES};
 use crate::sink::rate::Summary;
-use crate::sink::{Answer, Destination, PutError, StreamFacts};
+use crate::sink::{Destination, PutError, RecordResult, StreamFacts};
 
 /// How often lanes and event counts are reported. The checkpoint is not written more often either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -219,7 +219,7 @@ impl<P: Destination> Attempt<'_, P> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
         let (mut describing, mut asking) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let (mut listing, mut shards) = (FuturesUnordered::new(), ShardWatch::new());
+        let (mut listing, mut ranges) = (FuturesUnordered::new(), RangeWatch::new());
         loop {
             self.decide();
             let mut more = false;
@@ -231,11 +231,11 @@ impl<P: Destination> Attempt<'_, P> {
                 self.stream.wants_to_send();
             }
             if describing.is_empty() && self.stream.due() <= Instant::now() {
-                self.stream.asks();
+                self.stream.note_request();
                 describing.push(self.loop_.publisher.describe());
             }
-            if listing.is_empty() && shards.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
-                listing.push(self.loop_.publisher.shards());
+            if listing.is_empty() && ranges.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
+                listing.push(self.loop_.publisher.hash_ranges());
             }
             let ask = asking.is_empty() && self.access.is_due();
             asking.extend(ask.then(|| self.loop_.publisher.may_put()));
@@ -265,7 +265,7 @@ impl<P: Destination> Attempt<'_, P> {
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // Nothing waits for these two.
                 Some(asked) = asking.next(), if !asking.is_empty() => self.asked(asked),
-                Some(listed) = listing.next(), if !listing.is_empty() => shards.asked(listed, &mut self.lanes),
+                Some(listed) = listing.next(), if !listing.is_empty() => ranges.listed(listed, &mut self.lanes),
                 // Records that are in the dead-letter file no longer block their keys.
                 report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
                     self.quarantined(report);
@@ -305,7 +305,7 @@ impl<P: Destination> Attempt<'_, P> {
         if describes {
             wake = wake.min(self.stream.due());
         }
-        if let Some(until) = self.stream.held_until() {
+        if let Some(until) = self.stream.wait_until() {
             wake = wake.min(until);
         } else if !sends
             && !self.halted()
@@ -361,7 +361,7 @@ impl<P: Destination> Attempt<'_, P> {
             None => {}
             Some(Verdict::SendAgain) => {
                 self.sends_again = true;
-                self.stream.ask();
+                self.stream.request_description();
             }
             Some(Verdict::Skip) => {
                 if let Some((frame, part)) = self.loop_.quarantine.resume() {
@@ -372,7 +372,7 @@ impl<P: Destination> Attempt<'_, P> {
         }
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<Vec<Answer>, PutError>) {
+    fn settle(&mut self, ticket: Ticket, result: Result<Vec<RecordResult>, PutError>) {
         let sent = ticket.sent_at();
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
@@ -428,7 +428,7 @@ impl<P: Destination> Attempt<'_, P> {
         let halted = self.halted();
         self.loop_.status.publish(|part| {
             part.waits(lanes.waits_for_service());
-            part.refuses(lanes.refused_keys());
+            part.refuses(lanes.rejected_keys());
             part.oldest = lanes.oldest();
             part.halted = halted;
             part.window_bytes = lanes.window_bytes();
@@ -477,12 +477,12 @@ impl<P: Destination> Attempt<'_, P> {
 async fn in_time(
     ticket: Ticket,
     within: Duration,
-    answer: impl Future<Output = Result<Vec<Answer>, PutError>>,
-) -> (Ticket, Result<Vec<Answer>, PutError>) {
+    answer: impl Future<Output = Result<Vec<RecordResult>, PutError>>,
+) -> (Ticket, Result<Vec<RecordResult>, PutError>) {
     let seconds = within.as_secs();
     let result = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
         let text = format!("PutRecords timed out after {seconds} s");
-        Err(PutError::Unanswered(text.into()))
+        Err(PutError::NoResponse(text.into()))
     });
     (ticket, result)
 }

@@ -1,9 +1,10 @@
 //! The destination of events. The trait [`Destination`] is one of the program's two network ends.
 
+pub mod bandwidth;
 pub mod kinesis;
 mod lane;
 pub mod lanes;
-pub mod line;
+
 pub mod order;
 pub mod pacing;
 pub mod rate;
@@ -30,7 +31,7 @@ pub struct Outgoing {
 
 /// Result of one record in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum RecordResult {
     /// The stream has it.
     Accepted {
         /// The destination's number for it, which rises within a shard.
@@ -49,20 +50,20 @@ pub enum Answer {
 
 /// Facts about a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ErrorResponse {
     /// The operation, the stream, and the response.
     pub text: String,
     /// Advice for the operator, as an imperative sentence.
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Reply {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl<T: Into<String>> From<T> for Reply {
+impl<T: Into<String>> From<T> for ErrorResponse {
     fn from(text: T) -> Self {
         Self { text: text.into(), hint: None }
     }
@@ -73,25 +74,25 @@ impl<T: Into<String>> From<T> for Reply {
 pub enum PutError {
     /// The whole request was throttled.
     #[error("Kinesis throttled the request: {0}")]
-    Throttled(Reply),
+    Throttled(ErrorResponse),
     /// No response, or a 5xx: it is unknown whether the records were stored.
     #[error("no response from Kinesis: {0}")]
-    Unanswered(Reply),
+    NoResponse(ErrorResponse),
     /// Refused before storing anything, for its content: a record in it is invalid or too large.
     #[error("Kinesis rejected the content of the request: {0}")]
-    Invalid(Reply),
+    Invalid(ErrorResponse),
     /// Refused before storing anything: permissions, credentials, keys.
     #[error("Kinesis rejected the request: {0}")]
-    Refused(Reply),
+    Refused(ErrorResponse),
     /// Refused, because there is no such stream (now).
     #[error("stream not found: {0}")]
-    Missing(Reply),
+    Missing(ErrorResponse),
 }
 
 impl Explain for PutError {
     fn hint(&self) -> Option<String> {
         let (Self::Throttled(reply)
-        | Self::Unanswered(reply)
+        | Self::NoResponse(reply)
         | Self::Invalid(reply)
         | Self::Refused(reply)
         | Self::Missing(reply)) = self;
@@ -120,7 +121,7 @@ pub struct StreamFacts {
 
 /// The range of hashes that an open shard serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardRange {
+pub struct HashRange {
     /// The shard's id.
     pub id: String,
     /// The first 64-bit hash.
@@ -132,7 +133,10 @@ pub struct ShardRange {
 /// A stream to publish to.
 pub trait Destination {
     /// Sends one request. The results are in the order of the records.
-    fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static;
+    fn put(
+        &self,
+        records: Vec<Outgoing>,
+    ) -> impl Future<Output = Result<Vec<RecordResult>, PutError>> + 'static;
 
     /// Reads the stream's settings.
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
@@ -143,7 +147,7 @@ pub trait Destination {
     }
 
     /// Reads the ranges of the open shards; none if the destination does not report them. Publishing does not wait for it.
-    fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
+    fn hash_ranges(&self) -> impl Future<Output = Result<Vec<HashRange>, PutError>> + 'static {
         std::future::ready(Ok(Vec::new()))
     }
 }

@@ -8,8 +8,8 @@
 //!   counts by the second, and none for a request that was sent before the last rejection was known;
 //! - **growth**: by 5 % of the rate after the cut each second, doubled after every 5 s without a rejection, so that a raised limit
 //!   is found. Only the dimension that delays records grows: an unused one gives no evidence;
-//! - **a hold** of 50 to 100 ms after a rejection, because records sent at once would be rejected too. A shard that rejects
-//!   everything is held longer each time, up to 5 s, and then gets a single record as a probe;
+//! - **a hold** of 50 to 100 ms after a rejection, because records sent at once would be rejected too. While a shard rejects
+//!   everything, each hold is longer, up to 5 s, and after it the shard gets a single record as a probe;
 //! - after 30 s without a rejection the shard is **unlimited** again.
 //!
 //! A cut that would go below the floor of the rate halves the floor: other producers may use nearly all of the shard.
@@ -28,7 +28,7 @@ pub type Amount = [f64; 2];
 
 /// First floor of the rate: a tenth of a shard's limit in 2026. If rejections continue there, it is halved …
 const FLOOR: Amount = [100.0, 102_400.0];
-/// … down to this. Less is the business of holds.
+/// … down to this. Below it, holds limit the rate.
 const FLOOR_LEAST: Amount = [1.0, 1024.0];
 /// Least distance of two cuts.
 const CUT_EVERY: Duration = Duration::from_secs(1);
@@ -38,10 +38,10 @@ const CUT_GOODPUT: f64 = 0.95;
 const CUT_LEAST: f64 = 0.9;
 /// … and no less than this …
 const CUT_MOST: f64 = 0.7;
-/// … or this, if [`MUCH`] was rejected since the last cut.
+/// … or this, if [`HIGH_REFUSED_SHARE`] was rejected since the last cut.
 const CUT_DEEP: f64 = 0.5;
 /// Share of rejected records above which the rate was far too high.
-const MUCH: f64 = 0.2;
+const HIGH_REFUSED_SHARE: f64 = 0.2;
 /// A dimension of which less than this share was used was not the cause of a rejection.
 const IDLE: f64 = 0.7;
 /// Growth a second, in parts of the rate after the last cut.
@@ -54,28 +54,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const DOUBLINGS_MAX: u32 = 4;
 /// No growth for this time after a rejection: its cause may persist.
 const REST: Duration = Duration::from_millis(500);
-/// Growth for more time than this at once would be a leap.
+/// One step of growth covers at most this time.
 const GROWTH_STEP: Duration = Duration::from_millis(250);
 /// A shard without a rejection for this time is unlimited.
 const FORGET: Duration = Duration::from_secs(30);
 /// … or so many times that, where the floor has fallen.
 const SCARCITY_MAX: u32 = 20;
-/// What tokens are saved up for, in seconds of the rate: holds, round trips, a busy machine.
+/// Most tokens that are saved, in seconds of the rate: for the time of a hold, a round trip or a busy machine.
 const DEPTH: f64 = 0.5;
-/// What is waited for, in seconds of the rate: records leave in company, 50 requests a second at most.
+/// Tokens that a request waits for, in seconds of the rate: at most 50 requests a second, each with several records.
 const CHUNK: f64 = 0.02;
-/// A shard that rejects everything for this time is not overloaded but has another problem: its rate is meaningless.
+/// A shard that rejects everything for this time has another problem than overload: its rate is meaningless.
 const STUCK: Duration = Duration::from_secs(5);
 /// First hold.
 const HOLD_FIRST: Duration = Duration::from_millis(100);
-/// Longest hold: a shard that was mended is noticed within it.
+/// Longest hold: a shard that accepts records again is noticed within it.
 const HOLD_CAP: Duration = Duration::from_secs(5);
-/// Answers without any acceptance after which single records try.
-const BARREN: u32 = 2;
+/// Responses in a row without an accepted record, after which single records are sent as probes.
+const REFUSED_BEFORE_PROBE: u32 = 2;
 
 /// One dimension: a token bucket whose rate adapts.
 #[derive(Clone, Copy, Debug)]
-struct Tap {
+struct TokenBucket {
     rate: f64,
     /// The rate after the last cut, from which growth is counted.
     base: f64,
@@ -85,7 +85,7 @@ struct Tap {
     short: bool,
 }
 
-impl Tap {
+impl TokenBucket {
     const fn new(rate: f64) -> Self {
         Self { rate, base: rate, tokens: 0.0, short: false }
     }
@@ -166,13 +166,13 @@ impl Meter {
 
 /// Results of one response for one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct ShardResults {
     /// Accepted records and bytes.
     pub accepted: Amount,
     /// Throttled records.
     pub refused: u32,
-    /// Records refused of lanes that are refused again and again: they count where the whole shard is like that.
-    pub stubborn: u32,
+    /// Records of lanes that are refused repeatedly: they count only if the whole shard refuses everything.
+    pub repeatedly_refused: u32,
 }
 
 /// The rate of one shard.
@@ -184,11 +184,11 @@ pub struct Rate {
 
 #[derive(Clone, Debug)]
 struct Limit {
-    taps: [Tap; 2],
-    made: Instant,
+    buckets: [TokenBucket; 2],
+    created: Instant,
     filled: Instant,
     /// When it last accepted a record.
-    alive: Instant,
+    last_accepted: Instant,
     cut: Instant,
     /// When the last rejection was known.
     refused: Instant,
@@ -199,7 +199,7 @@ struct Limit {
     accepted_since_cut: f64,
     refused_since_cut: f64,
     /// Refusals in a row without any acceptance.
-    barren: u32,
+    refused_in_a_row: u32,
     hold: Instant,
     pause: Duration,
 }
@@ -212,7 +212,7 @@ impl Rate {
 
     /// The rate in force.
     pub fn per_second(&self) -> Option<Amount> {
-        self.limit.as_ref().map(|limit| limit.taps.map(|tap| tap.rate))
+        self.limit.as_ref().map(|limit| limit.buckets.map(|bucket| bucket.rate))
     }
 
     /// When the last rejection was known, if the shard is limited.
@@ -222,41 +222,48 @@ impl Rate {
 
     /// Whether the shard has rejected everything for some time.
     pub fn is_stuck(&self) -> bool {
-        self.limit.as_ref().is_some_and(|limit| limit.barren >= BARREN)
+        self.limit.as_ref().is_some_and(|limit| limit.refused_in_a_row >= REFUSED_BEFORE_PROBE)
     }
 
     /// Notes the response to a request that was sent at `sent`. Returns the new rate if this was a cut.
-    pub fn tell(&mut self, told: Told, sent: Instant, now: Instant, jitter: &mut Jitter) -> Option<Amount> {
-        let [records, _] = told.accepted;
-        self.meter.add(told.accepted, now);
-        if records > 0.0 && self.limit.take_if(|limit| limit.was_stuck(now)).is_some() {
+    pub fn note_results(
+        &mut self,
+        results: ShardResults,
+        sent: Instant,
+        now: Instant,
+        jitter: &mut Jitter,
+    ) -> Option<Amount> {
+        let [records, _] = results.accepted;
+        self.meter.add(results.accepted, now);
+        if records > 0.0 && self.limit.take_if(|limit| limit.has_recovered_from_stuck(now)).is_some() {
             return None;
         }
         if let Some(limit) = &mut self.limit {
             limit.accepted_since_cut += records;
-            limit.refused_since_cut += f64::from(told.refused);
+            limit.refused_since_cut += f64::from(results.refused);
             if records > 0.0 {
-                (limit.barren, limit.alive) = (0, now);
+                (limit.refused_in_a_row, limit.last_accepted) = (0, now);
             }
             let goodput = self.meter.per_second(now);
             limit.best = largest(limit.best, goodput);
-            if now.saturating_duration_since(limit.made) < CUT_EVERY {
+            if now.saturating_duration_since(limit.created) < CUT_EVERY {
                 limit.raise(goodput);
             }
         }
-        if told.refused == 0 && !(self.is_stuck() && told.stubborn > 0) {
+        if results.refused == 0 && !(self.is_stuck() && results.repeatedly_refused > 0) {
             return None;
         }
         let Some(limit) = &mut self.limit else {
             let limit = self.limit.insert(Limit::new(self.meter.per_second(now), now));
             limit.hold(records > 0.0, now, jitter);
-            return Some(limit.taps.map(|tap| tap.rate));
+            return Some(limit.buckets.map(|bucket| bucket.rate));
         };
         if sent <= limit.refused {
             return None;
         }
         limit.hold(records > 0.0, now, jitter);
-        let due = limit.barren < BARREN && now.saturating_duration_since(limit.cut) >= CUT_EVERY;
+        let due = limit.refused_in_a_row < REFUSED_BEFORE_PROBE
+            && now.saturating_duration_since(limit.cut) >= CUT_EVERY;
         due.then(|| limit.cut(now))
     }
 
@@ -272,10 +279,10 @@ impl Rate {
         let doublings = u32::try_from(quiet.as_secs() / PATIENCE.as_secs()).unwrap_or(DOUBLINGS_MAX);
         let growth = GROWTH * f64::from(1_u32 << doublings.min(DOUBLINGS_MAX));
         let growth = if quiet < REST { 0.0 } else { growth * passed.min(GROWTH_STEP).as_secs_f64() };
-        for (tap, floor) in limit.taps.iter_mut().zip(FLOOR) {
-            // Of few records a second each refusal is a large part: they are looked for more slowly.
-            tap.grow(growth * (tap.base / floor).clamp(GROWTH_LEAST, 1.0));
-            tap.fill(passed);
+        for (bucket, floor) in limit.buckets.iter_mut().zip(FLOOR) {
+            // At a low rate each refusal is a large share of the records, so growth is slower.
+            bucket.grow(growth * (bucket.base / floor).clamp(GROWTH_LEAST, 1.0));
+            bucket.fill(passed);
         }
         limit.filled = now;
     }
@@ -284,9 +291,9 @@ impl Rate {
     pub fn may_start(&mut self, queued: Amount, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
         let mut may = true;
-        for (tap, queued) in limit.taps.iter_mut().zip(queued) {
-            let short = tap.tokens < tap.needs(queued);
-            tap.short |= short;
+        for (bucket, queued) in limit.buckets.iter_mut().zip(queued) {
+            let short = bucket.tokens < bucket.needs(queued);
+            bucket.short |= short;
             may &= !short;
         }
         may && limit.hold <= now
@@ -295,13 +302,13 @@ impl Rate {
     /// Takes the tokens of one record, if there are any. After [`may_start`](Self::may_start).
     pub fn take(&mut self, size: f64, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
-        if limit.hold > now || limit.taps.iter().any(|tap| tap.tokens < 1.0) {
+        if limit.hold > now || limit.buckets.iter().any(|bucket| bucket.tokens < 1.0) {
             return false;
         }
-        for (tap, cost) in limit.taps.iter_mut().zip([1.0, size]) {
-            tap.tokens -= cost;
+        for (bucket, cost) in limit.buckets.iter_mut().zip([1.0, size]) {
+            bucket.tokens -= cost;
         }
-        if limit.barren >= BARREN {
+        if limit.refused_in_a_row >= REFUSED_BEFORE_PROBE {
             // This record is the probe. If its response never comes, another one may be sent after the same time.
             limit.hold = now + limit.pause;
         }
@@ -311,26 +318,27 @@ impl Rate {
     /// A record that has its tokens has become so many bytes larger: events behind it were packed into it.
     pub fn spend(&mut self, bytes: f64) {
         if let Some(limit) = &mut self.limit
-            && let [_, tap] = &mut limit.taps
+            && let [_, bucket] = &mut limit.buckets
         {
-            tap.tokens -= bytes;
+            bucket.tokens -= bytes;
         }
     }
 
     /// How many queued records and bytes may be sent now.
     pub fn room(&self, queued: Amount) -> Amount {
         let Some(limit) = &self.limit else { return queued };
-        let [records, bytes] = limit.taps.map(|tap| tap.tokens.max(1.0));
+        let [records, bytes] = limit.buckets.map(|bucket| bucket.tokens.max(1.0));
         let [queued_records, queued_bytes] = queued;
-        let records = if limit.barren >= BARREN { 1.0 } else { records };
+        let records = if limit.refused_in_a_row >= REFUSED_BEFORE_PROBE { 1.0 } else { records };
         [records.min(queued_records), bytes.min(queued_bytes)]
     }
 
     /// When queued records may be sent, if nothing else happens.
     pub fn next_start(&self, queued: Amount, now: Instant) -> Instant {
         let Some(limit) = &self.limit else { return now };
-        let wait = |(tap, queued): (&Tap, f64)| (tap.needs(queued) - tap.tokens) / tap.rate;
-        let seconds = limit.taps.iter().zip(queued).map(wait).fold(0.0, f64::max);
+        let wait =
+            |(bucket, queued): (&TokenBucket, f64)| (bucket.needs(queued) - bucket.tokens) / bucket.rate;
+        let seconds = limit.buckets.iter().zip(queued).map(wait).fold(0.0, f64::max);
         // A little more, so that rounding does not wake for nothing.
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(HOLD_CAP) + Duration::from_micros(1);
         let filled = if seconds > 0.0 { limit.filled + wait } else { limit.filled };
@@ -343,23 +351,24 @@ impl Limit {
         let [records, bytes] = FLOOR;
         let [good_records, good_bytes] = goodput.map(|rate| rate * CUT_GOODPUT);
         Self {
-            taps: [Tap::new(good_records.max(records)), Tap::new(good_bytes.max(bytes))],
-            made: now,
+            buckets: [TokenBucket::new(good_records.max(records)), TokenBucket::new(good_bytes.max(bytes))],
+            created: now,
             filled: now,
-            alive: now,
+            last_accepted: now,
             cut: now,
             refused: now,
             best: goodput,
             floor: FLOOR,
             accepted_since_cut: 0.0,
             refused_since_cut: 0.0,
-            barren: 0,
+            refused_in_a_row: 0,
             hold: now,
             pause: HOLD_FIRST,
         }
     }
 
-    /// How many times less than the first floor other writers leave: to forget that would cost so many refusals.
+    /// How many times lower than the first floor the rate is, because of other producers. Each time that is forgotten, as many
+    /// refusals follow.
     fn scarcity(&self) -> u32 {
         let times = self.floor.iter().zip(FLOOR).map(|(floor, first)| first / floor).fold(1.0, f64::max);
         (1..=SCARCITY_MAX).find(|n| f64::from(*n) >= times).unwrap_or(SCARCITY_MAX)
@@ -367,44 +376,45 @@ impl Limit {
 
     fn hold(&mut self, accepted: bool, now: Instant, jitter: &mut Jitter) {
         self.refused = now;
-        self.barren = if accepted { 0 } else { self.barren.saturating_add(1) };
-        self.pause = backoff(HOLD_FIRST, HOLD_CAP, self.barren.max(1), jitter);
+        self.refused_in_a_row = if accepted { 0 } else { self.refused_in_a_row.saturating_add(1) };
+        self.pause = backoff(HOLD_FIRST, HOLD_CAP, self.refused_in_a_row.max(1), jitter);
         self.hold = now + self.pause;
         self.filled = now;
-        for tap in &mut self.taps {
-            tap.tokens = tap.tokens.min(0.0);
+        for bucket in &mut self.buckets {
+            bucket.tokens = bucket.tokens.min(0.0);
         }
     }
 
-    fn was_stuck(&self, now: Instant) -> bool {
-        self.barren >= BARREN && now.saturating_duration_since(self.alive) >= STUCK
+    fn has_recovered_from_stuck(&self, now: Instant) -> bool {
+        self.refused_in_a_row >= REFUSED_BEFORE_PROBE
+            && now.saturating_duration_since(self.last_accepted) >= STUCK
     }
 
     /// Records accepted before the rejection was known, but acknowledged later.
     fn raise(&mut self, goodput: Amount) {
-        for (tap, goodput) in self.taps.iter_mut().zip(goodput) {
-            tap.rate = tap.rate.max(goodput * CUT_GOODPUT);
-            tap.base = tap.rate;
+        for (bucket, goodput) in self.buckets.iter_mut().zip(goodput) {
+            bucket.rate = bucket.rate.max(goodput * CUT_GOODPUT);
+            bucket.base = bucket.rate;
         }
     }
 
     fn cut(&mut self, now: Instant) -> Amount {
         let goodput = std::mem::take(&mut self.best);
         let share = self.refused_since_cut / (self.refused_since_cut + self.accepted_since_cut).max(1.0);
-        let most = if share > MUCH { CUT_DEEP } else { CUT_MOST };
-        let near = |(tap, goodput): (&Tap, f64)| goodput >= IDLE * tap.rate;
-        let none = !self.taps.iter().zip(goodput).any(near);
+        let most = if share > HIGH_REFUSED_SHARE { CUT_DEEP } else { CUT_MOST };
+        let near = |(bucket, goodput): (&TokenBucket, f64)| goodput >= IDLE * bucket.rate;
+        let none = !self.buckets.iter().zip(goodput).any(near);
         let floors = self.floor.iter_mut().zip(FLOOR_LEAST);
-        for ((tap, goodput), (floor, least)) in self.taps.iter_mut().zip(goodput).zip(floors) {
-            if none || near((tap, goodput)) {
-                if tap.cut_to(goodput, most) < *floor {
+        for ((bucket, goodput), (floor, least)) in self.buckets.iter_mut().zip(goodput).zip(floors) {
+            if none || near((bucket, goodput)) {
+                if bucket.cut_to(goodput, most) < *floor {
                     *floor = (*floor / 2.0).max(least);
                 }
-                tap.cut(goodput, most, *floor);
+                bucket.cut(goodput, most, *floor);
             }
         }
         (self.cut, self.accepted_since_cut, self.refused_since_cut) = (now, 0.0, 0.0);
-        self.taps.map(|tap| tap.rate)
+        self.buckets.map(|bucket| bucket.rate)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The hash space in sections: the unit of pauses, of isolation and of progress beyond the watermark.
 //!
-//! At first each lane is one section. Shard boundaries need not fall on lanes, so a lane is *divided* where a shard in trouble
+//! At first each lane is one section. Shard boundaries need not fall on lanes, so a lane is *divided* where a throttling shard
 //! begins or ends, and its sections are *merged* again when they no longer differ. A key has one hash, so it is in one section at
 //! any time: the order of a key does not depend on where a lane is divided. When a section is divided, both halves keep its state.
 //!
@@ -12,9 +12,9 @@ use std::ops::{Index, IndexMut};
 use super::lane::PerLane;
 use crate::event::KeyHash;
 
-/// Sections beside the lanes' own. A shard in trouble divides two lanes, and a key whose record fails makes two divisions. Those of
-/// keys are at most half, so this is enough for 256 of either at once; beyond that
-/// a lane stays undivided. Each costs some 200 bytes.
+/// Sections in addition to one for each lane. A throttling shard divides two lanes, and a key whose record fails makes two
+/// divisions. At most half of them are for keys, so this is enough for 256 of either at once. Beyond that a lane stays
+/// undivided. Each costs some 200 bytes.
 const DIVISIONS_MAX: usize = 1024;
 const LANES: usize = 1 << u8::BITS;
 const SECTIONS: usize = LANES + DIVISIONS_MAX;
@@ -52,7 +52,7 @@ impl<T: Copy> PerSection<T> {
 }
 
 impl<T> PerSection<T> {
-    /// All values, those of sections that do not exist too.
+    /// All values, including those of sections that do not exist.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Section, &T)> {
         self.0.iter().enumerate().map(|(index, value)| (Section::nth(index), value))
     }
@@ -116,7 +116,7 @@ impl Sections {
         above.get(at.saturating_sub(1)).map_or(lowest, |(_, section)| *section)
     }
 
-    /// Its first and its last hash.
+    /// The first and the last hash of a section.
     pub(super) fn range(&self, section: Section) -> (u64, u64) {
         self.ranges[section]
     }
@@ -126,7 +126,7 @@ impl Sections {
         KeyHash(self.ranges[section].0).lane()
     }
 
-    /// All there are, in the order of the hash.
+    /// All sections, in the order of the hash.
     pub(super) fn iter(&self) -> impl Iterator<Item = Section> {
         self.order.iter().map(|(_, section)| *section)
     }
@@ -177,7 +177,7 @@ impl Sections {
         pairs.filter(|(lower, upper)| self.lane(*lower) == self.lane(*upper)).collect()
     }
 
-    /// Makes one section of two neighbours; the upper one is no more.
+    /// Merges two neighbours into the lower one.
     pub(super) fn merge(&mut self, lower: Section, upper: Section) {
         self.ranges[lower].1 = self.ranges[upper].1;
         self.ranges[upper] = (0, 0);

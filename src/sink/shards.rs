@@ -17,9 +17,9 @@ use tokio::time::Instant;
 pub use self::ranges::Place;
 use self::ranges::{KnownShard, ShardRanges};
 use crate::event::KeyHash;
-use crate::sink::ShardRange;
+use crate::sink::HashRange;
 use crate::sink::lane::PerLane;
-use crate::sink::rate::{Amount, Rate, Summary, Told};
+use crate::sink::rate::{Amount, Rate, ShardResults, Summary};
 use crate::sink::throttle::Jitter;
 
 /// A shard that has accepted nothing for this time, and whose keys another one accepts, is closed.
@@ -40,8 +40,8 @@ struct Shard {
     rate: Rate,
     /// When it last accepted a record.
     alive: Option<Instant>,
-    told: Told,
-    is_told: bool,
+    results: ShardResults,
+    has_results: bool,
 }
 
 /// A cut of a shard's rate, for the log.
@@ -64,7 +64,7 @@ pub struct Shards {
     all: Vec<Shard>,
     places: HashMap<Box<str>, Place>,
     free: Vec<Place>,
-    told: Vec<Place>,
+    with_results: Vec<Place>,
     /// How many have a rate in force.
     limited: usize,
     /// Shards that claim less than before.
@@ -207,24 +207,26 @@ impl Shards {
             shard.alive = Some(now);
         }
         self.answered[hash.lane()] = true;
-        self.note(place, |told| {
-            let [records, bytes] = told.accepted;
-            told.accepted = [records + 1.0, bytes + float(size)];
+        self.note(place, |results| {
+            let [records, bytes] = results.accepted;
+            results.accepted = [records + 1.0, bytes + float(size)];
         });
     }
 
     /// Notes a throttled record. Returns whether its shard is known.
-    pub fn refused(&mut self, hash: KeyHash, stubborn: bool) -> bool {
+    pub fn refused(&mut self, hash: KeyHash, repeatedly_refused: bool) -> bool {
         let Some(place) = self.of(hash) else { return false };
-        self.note(place, |told| if stubborn { told.stubborn += 1 } else { told.refused += 1 });
+        self.note(place, |results| {
+            if repeatedly_refused { results.repeatedly_refused += 1 } else { results.refused += 1 }
+        });
         true
     }
 
-    fn note(&mut self, place: Place, add: impl FnOnce(&mut Told)) {
+    fn note(&mut self, place: Place, add: impl FnOnce(&mut ShardResults)) {
         if let Some(shard) = self.all.get_mut(place.index()) {
-            add(&mut shard.told);
-            if !std::mem::replace(&mut shard.is_told, true) {
-                self.told.push(place);
+            add(&mut shard.results);
+            if !std::mem::replace(&mut shard.has_results, true) {
+                self.with_results.push(place);
             }
         }
     }
@@ -232,12 +234,12 @@ impl Shards {
     /// Completes the response to a request that was sent at `sent`: updates the rates.
     pub fn acknowledged(&mut self, sent: Instant, now: Instant, jitter: &mut Jitter) -> Vec<Cut> {
         let mut cuts = Vec::new();
-        for place in std::mem::take(&mut self.told) {
+        for place in std::mem::take(&mut self.with_results) {
             let Some(shard) = self.all.get_mut(place.index()) else { continue };
-            let told = std::mem::take(&mut shard.told);
-            shard.is_told = false;
+            let results = std::mem::take(&mut shard.results);
+            shard.has_results = false;
             let first = !shard.rate.is_limited();
-            let cut = shard.rate.tell(told, sent, now, jitter);
+            let cut = shard.rate.note_results(results, sent, now, jitter);
             self.limited += usize::from(shard.rate.is_limited());
             self.limited -= usize::from(!first);
             if let Some(rate) = cut {
@@ -277,9 +279,9 @@ impl Shards {
     }
 
     /// Applies a list of open shards. It may be older than responses that named their children.
-    pub(super) fn list(&mut self, ranges: &[ShardRange], now: Instant) {
+    pub(super) fn list(&mut self, ranges: &[HashRange], now: Instant) {
         self.unlisted = false;
-        for ShardRange { id, first, last } in ranges {
+        for HashRange { id, first, last } in ranges {
             let known = self.places.get(&**id).copied();
             let others: Vec<Place> = self.others((*first, *last), known).collect();
             if !others.iter().all(|other| self.is_older(*other, id)) {
@@ -367,7 +369,7 @@ impl Shards {
         }
         self.limited -= usize::from(shard.rate.is_limited());
         self.places.remove(&shard.id);
-        *shard = Shard { is_told: shard.is_told, ..Shard::default() };
+        *shard = Shard { has_results: shard.has_results, ..Shard::default() };
         self.free.push(place);
     }
 

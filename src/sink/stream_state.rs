@@ -7,15 +7,15 @@
 //! - a put that does not find the stream: nothing is sent until it has been described and is the same one. A stream that is
 //!   recreated during an outage never gets a record before it is detected;
 //! - another request that failed as a whole, if the last description is older than `STALE`: the stream may have been recreated
-//!   meanwhile (*doubt*). From then on, a description that began after the last failure precedes each attempt to send. If it
-//!   finds another stream, publishing stops. If it gets no response, the attempt is allowed, because the data plane may work
-//!   without the control plane. The first response to a put ends the doubt;
+//!   meanwhile, so it is *unverified*. From then on, a description that began after the last failure precedes each attempt to
+//!   send. If it finds another stream, publishing stops. If it gets no response, the attempt is allowed, because the data plane
+//!   may work without the control plane. The first response to a put verifies the stream;
 //! - such a failure with a newer description: the next one comes sooner, because the largest record size may have changed.
 //!
-//! A description is as old as its request: one that was requested before a put failed ends no doubt.
+//! A description is as old as its request: one that was requested before a put failed verifies nothing.
 //!
 //! Invariants: one description at a time, with growing pauses after failures; a stream that was not found gets no record before
-//! it has been described; no doubt ends by a description that was requested before it arose.
+//! it has been described; a description that was requested before the failure does not verify the stream.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ use crate::sink::{PutError, StreamFacts};
 
 /// How often the stream is described.
 pub const EVERY: Duration = Duration::from_mins(1);
-/// If the last description is older, a failed request means doubt. Deleting and recreating a stream takes longer than this.
+/// If the last description is older, a failed request makes the stream unverified. Deleting and recreating a stream takes longer than this.
 const STALE: Duration = Duration::from_secs(10);
 /// How long an attempt to send waits for a description without a response.
-const HOLD: Duration = Duration::from_secs(2);
+const DESCRIBE_WAIT: Duration = Duration::from_secs(2);
 /// For how long a description without a response allows attempts.
-const GRACE: Duration = Duration::from_secs(1);
+const ALLOWED_FOR: Duration = Duration::from_secs(1);
 /// First pause between descriptions that fail.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause: the account may describe twenty streams a second in all.
@@ -38,8 +38,8 @@ const PAUSE_CAP: Duration = Duration::from_secs(10);
 
 /// Why nothing is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doubt {
-    /// It may be another one by now.
+enum Unverified {
+    /// It may have been recreated.
     Stale,
     /// It was not found, or accepts nothing.
     Gone,
@@ -51,80 +51,83 @@ pub struct StreamState {
     /// When the last known description was requested.
     described: Instant,
     /// When the last finished description was requested, whatever its result.
-    looked: Instant,
+    finished: Instant,
     due: Instant,
-    doubt: Option<Doubt>,
-    /// When the last request failed that means doubt.
+    unverified: Option<Unverified>,
+    /// When the last request failed that made the stream unverified.
     failed: Option<Instant>,
-    /// Until when records may be sent in doubt.
+    /// Until when records may be sent to an unverified stream.
     allowed: Option<Instant>,
     failures: u32,
     /// When the present or last description was requested.
-    asked: Instant,
-    /// Whether another one is wanted that begins later: there is a reason that it could not know.
-    again: bool,
+    requested: Instant,
+    /// Whether another description must follow, because something happened after this one was requested.
+    repeat: bool,
 }
 
 impl StreamState {
-    /// The stream has just been described, and is ours.
+    /// The stream was described just now, and it is the expected one.
     pub fn new(now: Instant) -> Self {
         Self {
             described: now,
-            looked: now,
+            finished: now,
             due: now + EVERY,
-            doubt: None,
+            unverified: None,
             failed: None,
             allowed: None,
             failures: 0,
-            asked: now,
-            again: false,
+            requested: now,
+            repeat: false,
         }
     }
 
     /// Notes that a description was requested; [`described`](Self::described) notes its result.
-    pub const fn asks(&mut self, now: Instant) {
-        (self.asked, self.again) = (now, false);
+    pub const fn note_request(&mut self, now: Instant) {
+        (self.requested, self.repeat) = (now, false);
     }
 
     /// Whether records may be sent.
     pub fn may_send(&self, now: Instant) -> bool {
-        match self.doubt {
+        match self.unverified {
             None => true,
-            Some(Doubt::Stale) => {
+            Some(Unverified::Stale) => {
                 self.allowed.is_some_and(|until| now < until)
                     || self.silent_since().is_some_and(|at| at <= now)
             }
-            Some(Doubt::Gone) => false,
+            Some(Unverified::Gone) => false,
         }
     }
 
     /// When records may be sent although nothing else has happened until then; `None` if that is now, or not by time.
-    pub fn held_until(&self, now: Instant) -> Option<Instant> {
-        let silent = self.silent_since().filter(|_| self.doubt == Some(Doubt::Stale));
+    pub fn wait_until(&self, now: Instant) -> Option<Instant> {
+        let silent = self.silent_since().filter(|_| self.unverified == Some(Unverified::Stale));
         silent.filter(|at| *at > now)
     }
 
     /// Until when an attempt waits for the present description, if that was requested after the last failure.
     fn silent_since(&self) -> Option<Instant> {
-        (self.asked > self.looked && !self.again).then(|| self.asked + HOLD)
+        (self.requested > self.finished && !self.repeat).then(|| self.requested + DESCRIBE_WAIT)
     }
 
-    /// Whether the stream is in doubt, or known to accept nothing.
-    pub const fn is_doubted(&self) -> bool {
-        self.doubt.is_some()
+    /// Whether the stream is unverified, or known to accept nothing.
+    pub const fn is_unverified(&self) -> bool {
+        self.unverified.is_some()
     }
 
-    /// Notes that records are ready. In doubt, a description comes first.
+    /// Notes that records are ready. If the stream is unverified, a description comes first.
     pub fn wants_to_send(&mut self, now: Instant) {
-        if self.doubt == Some(Doubt::Stale) && self.asked <= self.looked && !self.may_send(now) {
+        if self.unverified == Some(Unverified::Stale)
+            && self.requested <= self.finished
+            && !self.may_send(now)
+        {
             self.due = self.due.min(now);
         }
     }
 
     /// Notes the response to a request that was sent at `sent`.
     pub fn acknowledged(&mut self, sent: Instant) {
-        if self.doubt == Some(Doubt::Stale) && self.failed.is_none_or(|failed| failed <= sent) {
-            self.doubt = None;
+        if self.unverified == Some(Unverified::Stale) && self.failed.is_none_or(|failed| failed <= sent) {
+            self.unverified = None;
         }
     }
 
@@ -133,67 +136,67 @@ impl StreamState {
         self.due
     }
 
-    /// It is to be described now.
-    pub fn ask(&mut self, now: Instant) {
+    /// Makes a description due now.
+    pub fn request(&mut self, now: Instant) {
         self.due = self.due.min(now);
-        self.again = true;
+        self.repeat = true;
     }
 
     /// A request failed as a whole.
     pub fn failed(&mut self, error: &PutError, now: Instant) {
         let stale = now.duration_since(self.described) >= STALE;
-        let doubt = match error {
-            PutError::Missing(_) => Doubt::Gone,
+        let unverified = match error {
+            PutError::Missing(_) => Unverified::Gone,
             PutError::Throttled(_) => return,
-            PutError::Unanswered(_) | PutError::Refused(_) | PutError::Invalid(_)
-                if stale || self.doubt.is_some() =>
+            PutError::NoResponse(_) | PutError::Refused(_) | PutError::Invalid(_)
+                if stale || self.unverified.is_some() =>
             {
-                Doubt::Stale
+                Unverified::Stale
             }
-            PutError::Unanswered(_) | PutError::Refused(_) | PutError::Invalid(_) => {
+            PutError::NoResponse(_) | PutError::Refused(_) | PutError::Invalid(_) => {
                 self.due = self.due.min(self.described + STALE);
                 return;
             }
         };
         // Requests that were in flight together change nothing: a description that has failed keeps its pause.
-        if self.doubt.is_none() {
+        if self.unverified.is_none() {
             self.due = self.due.min(now);
         }
-        (self.again, self.failed, self.allowed) = (true, Some(now), None);
-        if self.doubt.is_none() || doubt == Doubt::Gone {
-            self.doubt = Some(doubt);
+        (self.repeat, self.failed, self.allowed) = (true, Some(now), None);
+        if self.unverified.is_none() || unverified == Unverified::Gone {
+            self.unverified = Some(unverified);
         }
     }
 
     /// The stream was described, and is the same one, or could not be.
     pub fn described(&mut self, result: &Result<StreamFacts, PutError>, now: Instant) {
-        self.looked = self.asked;
+        self.finished = self.requested;
         match result {
             Ok(StreamFacts { closed: None, .. }) => {
-                let doubt = self.doubt.filter(|_| self.again);
-                let failed = self.failed.filter(|_| self.again);
-                let due = if self.again { now } else { self.asked + EVERY };
-                *self = Self { due, doubt, failed, again: self.again, ..Self::new(self.asked) };
+                let unverified = self.unverified.filter(|_| self.repeat);
+                let failed = self.failed.filter(|_| self.repeat);
+                let due = if self.repeat { now } else { self.requested + EVERY };
+                *self = Self { due, unverified, failed, repeat: self.repeat, ..Self::new(self.requested) };
             }
             Ok(StreamFacts { closed: Some(_), .. }) | Err(PutError::Missing(_)) => {
-                self.doubt = Some(Doubt::Gone);
+                self.unverified = Some(Unverified::Gone);
                 self.pause(now);
             }
-            Err(PutError::Unanswered(_)) => {
-                self.allowed = (!self.again).then(|| now + GRACE);
+            Err(PutError::NoResponse(_)) => {
+                self.allowed = (!self.repeat).then(|| now + ALLOWED_FOR);
                 self.pause(now);
             }
             Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_))
-                if self.doubt == Some(Doubt::Gone) =>
+                if self.unverified == Some(Unverified::Gone) =>
             {
                 self.pause(now);
             }
-            Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) if self.again => {
+            Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) if self.repeat => {
                 self.due = now;
             }
-            // The service is there, and does not want to say: the next outage asks again.
+            // The service is available, but rejects the description: the next outage tries again.
             Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) => {
-                self.doubt = None;
+                self.unverified = None;
                 self.failures = 0;
                 self.due = now + EVERY;
             }
@@ -232,11 +235,11 @@ mod tests {
     }
 
     fn silent() -> PutError {
-        PutError::Unanswered("x".into())
+        PutError::NoResponse("x".into())
     }
 
     #[test]
-    fn failed_request_makes_stream_identity_doubtful() {
+    fn failed_request_makes_stream_unverified() {
         let now = Instant::now();
         let throttled = PutError::Throttled("x".into());
         for (error, after, may_send, due_in) in [
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn doubt_ends_with_description_or_denied_describe() {
+    fn description_or_denied_describe_verifies_stream() {
         let now = Instant::now() + Duration::from_secs(30);
         for (failed, described, may_send) in [
             (missing(), Ok(facts(None)), true),
@@ -274,7 +277,7 @@ mod tests {
         ] {
             let mut state = StreamState::new(now - Duration::from_secs(30));
             state.failed(&failed, now);
-            state.asks(now);
+            state.note_request(now);
             state.described(&described, now);
             assert_eq!(state.may_send(now), may_send, "{failed}, then {described:?}");
         }
@@ -287,7 +290,7 @@ mod tests {
         state.failed(&missing(), now);
         let mut last = Duration::ZERO;
         for _ in 0..40 {
-            state.asks(now);
+            state.note_request(now);
             state.described(&Err(missing()), now);
             let pause = state.due() - now;
             state.failed(&missing(), now);
@@ -297,7 +300,7 @@ mod tests {
             (now, last) = (state.due(), pause);
         }
         assert_eq!(last, PAUSE_CAP);
-        state.asks(now);
+        state.note_request(now);
         state.described(&Ok(facts(None)), now);
         assert!(state.may_send(now) && state.due() == now + EVERY);
     }
@@ -307,7 +310,7 @@ mod tests {
         let now = Instant::now() + EVERY;
         for (error, due_in) in [(refused(), EVERY), (silent(), PAUSE_FIRST)] {
             let mut state = StreamState::new(now - EVERY);
-            state.asks(now);
+            state.note_request(now);
             state.described(&Err(error), now);
             assert!(state.may_send(now));
             assert_eq!(state.due() - now, due_in);
@@ -315,31 +318,31 @@ mod tests {
     }
 
     #[test]
-    fn describe_from_before_failure_ends_no_doubt() {
+    fn describe_from_before_failure_verifies_nothing() {
         let start = Instant::now();
-        let (asked, failed) = (start + EVERY, start + EVERY + Duration::from_secs(1));
+        let (requested, failed) = (start + EVERY, start + EVERY + Duration::from_secs(1));
         for error in [missing(), silent(), refused()] {
             for late in [Ok(facts(None)), Err(refused())] {
                 let mut state = StreamState::new(start);
-                state.asks(asked);
+                state.note_request(requested);
                 state.failed(&error, failed);
-                let told = failed + Duration::from_secs(5);
-                state.described(&late, told);
-                assert!(!state.may_send(told), "{error}, then {late:?}");
-                assert!(state.due() <= told + PAUSE_CAP);
-                state.asks(told);
-                state.described(&Ok(facts(None)), told);
-                assert!(state.may_send(told) && state.due() == told + EVERY, "{error}, then {late:?}");
+                let known = failed + Duration::from_secs(5);
+                state.described(&late, known);
+                assert!(!state.may_send(known), "{error}, then {late:?}");
+                assert!(state.due() <= known + PAUSE_CAP);
+                state.note_request(known);
+                state.described(&Ok(facts(None)), known);
+                assert!(state.may_send(known) && state.due() == known + EVERY, "{error}, then {late:?}");
             }
         }
         let mut state = StreamState::new(start);
-        state.asks(start);
+        state.note_request(start);
         state.described(&Ok(facts(None)), start + STALE);
         state.failed(&silent(), start + STALE);
         assert!(!state.may_send(start + STALE), "a description is as old as its question");
         let mut state = StreamState::new(start);
-        state.asks(asked);
-        state.ask(failed);
+        state.note_request(requested);
+        state.request(failed);
         state.described(&Ok(facts(None)), failed);
         assert!(state.may_send(failed) && state.due() == failed, "what a person asks for is not lost");
     }
@@ -352,7 +355,7 @@ mod tests {
         let mut state = StreamState::new(start);
         state.failed(&silent(), now);
         assert!(!state.may_send(now) && state.due() <= now);
-        state.asks(now);
+        state.note_request(now);
         state.described(&Err(silent()), now);
         assert!(state.may_send(now), "nothing speaks against it");
         state.acknowledged(now);
@@ -372,13 +375,13 @@ mod tests {
             assert!(!state.may_send(now), "an answer to what left before the failure tells nothing");
             state.wants_to_send(now);
             assert!(state.due() <= now);
-            state.asks(now);
+            state.note_request(now);
             assert!(!state.may_send(now));
             state.described(&Err(silent()), now);
-            assert!(state.may_send(now) && !state.may_send(now + GRACE));
+            assert!(state.may_send(now) && !state.may_send(now + ALLOWED_FOR));
         }
         state.failed(&silent(), now);
-        state.asks(now);
+        state.note_request(now);
         state.described(&Ok(facts(None)), now);
         assert!(state.may_send(now + EVERY));
     }
@@ -390,10 +393,13 @@ mod tests {
         let now = start + EVERY;
         let mut state = StreamState::new(start);
         state.failed(&silent(), now);
-        state.asks(now);
-        assert_eq!((state.may_send(now), state.held_until(now)), (false, Some(now + HOLD)));
-        assert_eq!((state.may_send(now + HOLD), state.held_until(now + HOLD)), (true, None));
-        state.failed(&missing(), now + HOLD);
-        assert!(!state.may_send(now + EVERY) && state.held_until(now + HOLD).is_none());
+        state.note_request(now);
+        assert_eq!((state.may_send(now), state.wait_until(now)), (false, Some(now + DESCRIBE_WAIT)));
+        assert_eq!(
+            (state.may_send(now + DESCRIBE_WAIT), state.wait_until(now + DESCRIBE_WAIT)),
+            (true, None)
+        );
+        state.failed(&missing(), now + DESCRIBE_WAIT);
+        assert!(!state.may_send(now + EVERY) && state.wait_until(now + DESCRIBE_WAIT).is_none());
     }
 }

@@ -19,18 +19,18 @@ pub(super) use crate::backoff::pause as backoff;
 
 /// First pause of a lane: a shard's limits are counted per second, so after a much shorter pause records would be rejected again.
 const LANE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause of a lane: a shard that was split or quietened is noticed within it.
+/// Longest pause of a lane: a shard that accepts records again is noticed within it.
 const LANE_CAP: Duration = Duration::from_secs(5);
 /// Rejections in a row without a pause for a lane whose shard is limited: the rate is expected to end them.
 pub const PATIENCE: u32 = 3;
-/// First pause of the gate: short, so that a blip of the network costs little.
+/// First pause of the gate: short, so that a brief network failure costs little.
 const GATE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause of the gate: an outage that ends is noticed within it.
 const GATE_CAP: Duration = Duration::from_secs(30);
 
 /// Results of one request for one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LaneNews {
+pub enum LaneResult {
     /// Everything of it was accepted.
     Accepted,
     /// Some records were accepted, some rejected: the shard works at its limit.
@@ -68,7 +68,7 @@ impl Pauses {
     pub fn note(
         &mut self,
         section: Section,
-        (news, patience): (LaneNews, u32),
+        (result, patience): (LaneResult, u32),
         now: Instant,
         jitter: &mut Jitter,
     ) {
@@ -76,10 +76,10 @@ impl Pauses {
         if state.until.is_some() {
             return;
         }
-        state.refusals = match news {
-            LaneNews::Accepted => 0,
-            LaneNews::Partly => 1,
-            LaneNews::Refused => state.refusals.saturating_add(1),
+        state.refusals = match result {
+            LaneResult::Accepted => 0,
+            LaneResult::Partly => 1,
+            LaneResult::Refused => state.refusals.saturating_add(1),
         };
         if state.refusals > patience {
             state.until = Some(now + backoff(LANE_FIRST, LANE_CAP, state.refusals - patience, jitter));
@@ -88,7 +88,7 @@ impl Pauses {
     }
 
     /// Whether the section was rejected so often in a row that its shard's rate cannot be the cause.
-    pub fn is_stubborn(&self, section: Section) -> bool {
+    pub fn is_repeatedly_refused(&self, section: Section) -> bool {
         self.sections[section].refusals >= PATIENCE
     }
 
@@ -188,7 +188,7 @@ impl Gate {
         }
     }
 
-    /// Notes that the probe failed for a cause of its own: another one may be sent.
+    /// Notes that the probe failed because of its own record: another one may be sent.
     pub fn probe_is_void(&mut self) {
         if let State::Shut { probing, .. } = &mut self.state {
             *probing = false;
@@ -267,13 +267,13 @@ mod tests {
         let mut pauses = Pauses::default();
         let mut now = Instant::now();
         for (news, least, most) in [
-            (LaneNews::Refused, 50, 100),
-            (LaneNews::Refused, 100, 200),
-            (LaneNews::Refused, 200, 400),
-            (LaneNews::Partly, 50, 100),
-            (LaneNews::Refused, 100, 200),
-            (LaneNews::Accepted, 0, 0),
-            (LaneNews::Refused, 50, 100),
+            (LaneResult::Refused, 50, 100),
+            (LaneResult::Refused, 100, 200),
+            (LaneResult::Refused, 200, 400),
+            (LaneResult::Partly, 50, 100),
+            (LaneResult::Refused, 100, 200),
+            (LaneResult::Accepted, 0, 0),
+            (LaneResult::Refused, 50, 100),
         ] {
             pauses.note(NINTH, (news, 0), now, &mut jitter);
             let pause = pauses.next_release().map_or(Duration::ZERO, |at| at - now);
@@ -291,10 +291,10 @@ mod tests {
         let mut jitter = Jitter::new(1);
         let mut pauses = Pauses::default();
         let now = Instant::now();
-        pauses.note(NINTH, (LaneNews::Refused, 0), now, &mut jitter);
+        pauses.note(NINTH, (LaneResult::Refused, 0), now, &mut jitter);
         let until = pauses.next_release();
-        pauses.note(NINTH, (LaneNews::Refused, 0), now + ms(1), &mut jitter);
-        pauses.note(NINTH, (LaneNews::Accepted, 0), now + ms(1), &mut jitter);
+        pauses.note(NINTH, (LaneResult::Refused, 0), now + ms(1), &mut jitter);
+        pauses.note(NINTH, (LaneResult::Accepted, 0), now + ms(1), &mut jitter);
         assert_eq!((pauses.next_release(), pauses.len()), (until, 1));
         assert_eq!(pauses.release(now + ms(1)), None);
     }

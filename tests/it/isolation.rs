@@ -305,7 +305,7 @@ fn many_key_backlog_detaches_no_lane() {
         "records_retried",
         "stream_unavailable",
         "stream_not_described",
-        "stream_in_doubt",
+        "stream_unverified",
     ]);
 }
 

@@ -18,7 +18,7 @@ use forebay::event::{KeyHash, RecordKind};
 use forebay::position::FrameNo;
 use forebay::sink::lanes::{Admission, DeadReason, Detail, Frame, Lanes, Start};
 use forebay::sink::pacing::Limits;
-use forebay::sink::{Answer, PutError};
+use forebay::sink::{PutError, RecordResult};
 use tokio::time::Instant;
 
 use self::planted::{Planted, Seen};
@@ -37,8 +37,8 @@ fn frame(number: u64) -> Frame {
     Frame { number: FrameNo(number), bytes: 100, ..Frame::default() }
 }
 
-fn accepted() -> Answer {
-    Answer::Accepted { sequence: "1".to_owned(), shard: "shardId-0".to_owned() }
+fn accepted() -> RecordResult {
+    RecordResult::Accepted { sequence: "1".to_owned(), shard: "shardId-0".to_owned() }
 }
 
 /// Sends what is ready and says which lines went.
@@ -57,7 +57,7 @@ fn record_waits_only_for_earlier_one_of_its_key() {
     let (ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines, ["a1", "b1", "c1"]);
     assert!(send(&mut lanes, now).is_none());
-    let told = lanes.settle(ticket, Ok(vec![accepted(), Answer::Throttled, accepted()]), now);
+    let told = lanes.settle(ticket, Ok(vec![accepted(), RecordResult::Throttled, accepted()]), now);
     assert_eq!((told.accepted, told.throttled, told.lanes), (2, 1, vec![KeyHash::of("b").lane()]));
     let (ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines, ["a2"], "b pauses");
@@ -92,9 +92,9 @@ fn wrong_result_count_is_treated_as_no_response() {
         lanes.admit(&frame(1), [event("a", "a1"), event("b", "b1")]);
         let (ticket, _) = send(&mut lanes, now).unwrap();
         let told = lanes.settle(ticket, Ok(vec![accepted(); count]), now);
-        assert_eq!((told.accepted, told.unanswered), (0, 2));
-        assert!(matches!(told.error, Some(PutError::Unanswered(_))), "{:?}", told.error);
-        assert!(!lanes.is_answering() && send(&mut lanes, now).is_none());
+        assert_eq!((told.accepted, told.without_response), (0, 2));
+        assert!(matches!(told.error, Some(PutError::NoResponse(_))), "{:?}", told.error);
+        assert!(!lanes.is_available() && send(&mut lanes, now).is_none());
     }
 }
 
@@ -106,7 +106,7 @@ fn outage_is_probed_by_one_record_until_first_response() {
     let (mut ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines.len(), 20);
     for _ in 0..10 {
-        let told = lanes.settle(ticket, Err(PutError::Unanswered("gone".into())), now);
+        let told = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
         assert!(told.pause.is_some() && send(&mut lanes, now).is_none());
         now = lanes.wake_at(now).unwrap();
         let (probe, lines) = send(&mut lanes, now).unwrap();
@@ -115,7 +115,7 @@ fn outage_is_probed_by_one_record_until_first_response() {
         assert_eq!(lanes.wake_at(now), None);
         ticket = probe;
     }
-    lanes.settle(ticket, Ok(vec![Answer::Throttled]), now);
+    lanes.settle(ticket, Ok(vec![RecordResult::Throttled]), now);
     let mut sent = 0;
     while let Some((ticket, lines)) = send(&mut lanes, now) {
         sent += lines.len();
@@ -191,7 +191,7 @@ fn finished_record_frees_bytes_beyond_watermark() {
     lanes.admit(&frame(2), [second]);
     let (ticket, _) = send(&mut lanes, now).unwrap();
     assert!(lines.iter().all(|line| !line.is_unique()));
-    lanes.settle(ticket, Ok(vec![Answer::Throttled, accepted()]), now);
+    lanes.settle(ticket, Ok(vec![RecordResult::Throttled, accepted()]), now);
     assert_eq!(
         (lanes.watermark().frame, lines[0].is_unique(), lines[1].is_unique()),
         (FrameNo(0), false, true)

@@ -449,7 +449,7 @@ fn changed_rules_with_backlog_lose_nothing() {
         "records_retried",
         "stream_unavailable",
         "stream_not_described",
-        "stream_in_doubt",
+        "stream_unverified",
     ]);
     assert!(flow.daemon.terminate().success());
 }

@@ -261,7 +261,7 @@ pub(super) fn reason(record: &DeadLetter) -> String {
     match record.reason {
         DeadReason::Untranslated => "the change could not be translated".to_owned(),
         DeadReason::Rejected => {
-            let said = record.said.as_deref().unwrap_or("it gives no reason");
+            let said = record.response.as_deref().unwrap_or("it gives no reason");
             format!("the stream rejects this record and accepts others: {said}")
         }
         DeadReason::TooLarge { size, limit } => {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::failure::Explain;
 use crate::pipeline::meters;
-use crate::sink::lanes::{Alone, Change, Settlement, Violation};
+use crate::sink::lanes::{Change, FailedAlone, Settlement, Violation};
 
 /// Most overloaded shards that a line of the log names.
 const NAMED_MAX: usize = 8;
@@ -42,13 +42,13 @@ impl PublishLog {
         if let Some(violation) = &settlement.violation {
             self.accuse(violation);
         }
-        if let Some(alone) = &settlement.alone {
+        if let Some(alone) = &settlement.failed_alone {
             self.say_alone(alone);
             return;
         }
         let newly = settlement.cuts.iter().filter(|cut| cut.first).map(|cut| cut.shard.clone());
         self.overloaded.extend(newly.take(NAMED_MAX.saturating_sub(self.overloaded.len())));
-        if settlement.throttled + settlement.failed + settlement.unanswered > 0 {
+        if settlement.throttled + settlement.failed + settlement.without_response > 0 {
             self.complain(settlement, stream);
             return;
         }
@@ -59,8 +59,8 @@ impl PublishLog {
     }
 
     /// Logs that a single record fails although others are accepted.
-    fn say_alone(&mut self, record: &Alone) {
-        let Alone { frame, part, event_type, size, failures, rejected } = record;
+    fn say_alone(&mut self, record: &FailedAlone) {
+        let FailedAlone { frame, part, event_type, size, failures, rejected } = record;
         if *rejected || !is_due(&mut self.alone) {
             return;
         }
@@ -95,7 +95,7 @@ impl PublishLog {
             event = "records_retried",
             throttled = settlement.throttled,
             failed = settlement.failed,
-            unacknowledged = settlement.unanswered,
+            unacknowledged = settlement.without_response,
             shards = (!overloaded.is_empty()).then_some(overloaded),
             stream,
             error,

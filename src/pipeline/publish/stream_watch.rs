@@ -107,8 +107,8 @@ impl StreamWatch {
     }
 
     /// When records that wait for a description may be sent without it; `None` if none wait.
-    pub(super) fn held_until(&self) -> Option<Instant> {
-        self.state.held_until(Instant::now())
+    pub(super) fn wait_until(&self) -> Option<Instant> {
+        self.state.wait_until(Instant::now())
     }
 
     /// When the stream is to be described.
@@ -117,13 +117,13 @@ impl StreamWatch {
     }
 
     /// A description was requested.
-    pub(super) fn asks(&mut self) {
-        self.state.asks(Instant::now());
+    pub(super) fn note_request(&mut self) {
+        self.state.note_request(Instant::now());
     }
 
     /// An operator's retry needs a new description now.
-    pub(super) fn ask(&mut self) {
-        self.state.ask(Instant::now());
+    pub(super) fn request_description(&mut self) {
+        self.state.request(Instant::now());
     }
 
     /// Records are ready to be sent.
@@ -200,7 +200,7 @@ impl StreamWatch {
             return;
         };
         // While everything fails, the log lines about retried records report the outage.
-        if !self.state.is_doubted() && self.refused.is_some() {
+        if !self.state.is_unverified() && self.refused.is_some() {
             return;
         }
         let now = Instant::now();
@@ -208,9 +208,9 @@ impl StreamWatch {
             return;
         }
         self.said = Some(now);
-        if self.state.is_doubted() {
+        if self.state.is_unverified() {
             tracing::warn!(
-                event = "stream_in_doubt",
+                event = "stream_unverified",
                 stream = self.facts.name,
                 reason = error.primary(),
                 hint = error.hint(),
@@ -228,8 +228,8 @@ impl StreamWatch {
     }
 
     fn say_whether_available(&self) {
-        let doubt = self.undescribed.as_ref().filter(|_| self.state.is_doubted());
-        let reason = doubt.or(self.refused.as_ref());
+        let unverified = self.undescribed.as_ref().filter(|_| self.state.is_unverified());
+        let reason = unverified.or(self.refused.as_ref());
         self.status.publish(|part| part.unavailable = reason.map(ToString::to_string));
     }
 }

@@ -56,7 +56,7 @@ pub struct PublishStatus {
     /// What the service said of the record it refused last, while there are such records.
     pub refused: Option<String>,
     /// Keys that were refused since the service last took something of them.
-    pub refused_keys: usize,
+    pub rejected_keys: usize,
     /// When a record was acknowledged.
     pub acknowledged: Option<Moment>,
     /// Since when something waits to be acknowledged, and nothing was. What is refused while other keys are taken does not
@@ -88,7 +88,7 @@ impl PublishStatus {
 
     /// How many keys are refused.
     pub fn refuses(&mut self, keys: usize) {
-        self.refused_keys = keys;
+        self.rejected_keys = keys;
         if keys == 0 {
             self.refused = None;
         }

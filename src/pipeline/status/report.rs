@@ -240,13 +240,13 @@ impl Facts<'_> {
     fn refused(&self) -> Option<Diagnosis> {
         let publish = &self.publish;
         let age = publish.oldest.map_or(0.0, age_of);
-        if publish.refused_keys == 0 || age < STALLED_AFTER.as_secs_f64() || publish.halted {
+        if publish.rejected_keys == 0 || age < STALLED_AFTER.as_secs_f64() || publish.halted {
             return None;
         }
         let reason = publish.refused.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
         let fact = format!(
             "some keys are refused, the oldest change for {age:.0} s{reason}; others are published (keys refused: {})",
-            publish.refused_keys
+            publish.rejected_keys
         );
         Some(Diagnosis::warning("stream", fact))
     }
@@ -423,7 +423,7 @@ mod tests {
             ),
             (
                 "some keys refused",
-                |facts, _| (facts.publish.refused_keys, facts.publish.oldest) = (1, Some(0)),
+                |facts, _| (facts.publish.rejected_keys, facts.publish.oldest) = (1, Some(0)),
                 None,
             ),
             ("halted", |facts, _| facts.publish.halted = true, Some("halted")),

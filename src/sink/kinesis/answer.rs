@@ -8,7 +8,7 @@ use hyper::HeaderMap;
 use serde::Deserialize;
 
 use super::classify::{ServiceReply, is_throttling, presentable};
-use crate::sink::Answer;
+use crate::sink::RecordResult;
 
 /// The body of an accepted put, awsJson1.1.
 #[derive(Debug, Deserialize)]
@@ -49,20 +49,20 @@ struct ErrorOutput<'a> {
 ///
 /// # Errors
 /// The body is not that of a `PutRecords` response.
-pub(super) fn answers(body: &[u8]) -> Result<Vec<Answer>, serde_json::Error> {
+pub(super) fn answers(body: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
     let output: PutOutput<'_> = serde_json::from_slice(body)?;
     Ok(output.records.into_iter().map(answer).collect())
 }
 
-fn answer(entry: PutEntry<'_>) -> Answer {
+fn answer(entry: PutEntry<'_>) -> RecordResult {
     match (entry.sequence_number, entry.shard_id, entry.error_code) {
         (Some(sequence), Some(shard), None) => {
-            Answer::Accepted { sequence: sequence.0.into_owned(), shard: shard.0.into_owned() }
+            RecordResult::Accepted { sequence: sequence.0.into_owned(), shard: shard.0.into_owned() }
         }
-        (_, _, Some(code)) if is_throttling(&code.0) => Answer::Throttled,
+        (_, _, Some(code)) if is_throttling(&code.0) => RecordResult::Throttled,
         (_, _, code) => {
             let code = code.map_or(Cow::Borrowed("no sequence number"), |code| code.0);
-            Answer::Failed {
+            RecordResult::Failed {
                 reason: match entry.error_message {
                     Some(text) => format!("{code}: {}", presentable(&text.0)),
                     None => code.into_owned(),
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn record_results_are_classified() {
-        let failed = |reason: &str| Answer::Failed { reason: reason.to_owned() };
-        let accepted = Answer::Accepted { sequence: "49".to_owned(), shard: "shardId-0".to_owned() };
+        let failed = |reason: &str| RecordResult::Failed { reason: reason.to_owned() };
+        let accepted = RecordResult::Accepted { sequence: "49".to_owned(), shard: "shardId-0".to_owned() };
         for (entry, expected) in [
             (r#"{"SequenceNumber":"49","ShardId":"shardId-0"}"#, accepted.clone()),
             (
@@ -118,7 +118,7 @@ mod tests {
             ),
             (
                 r#"{"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"Rate exceeded"}"#,
-                Answer::Throttled,
+                RecordResult::Throttled,
             ),
             (r#"{"ErrorCode":"InternalFailure","ErrorMessage":"oops"}"#, failed("InternalFailure: oops")),
             (r#"{"ErrorCode":"InternalFailure"}"#, failed("InternalFailure")),

@@ -39,7 +39,7 @@ impl KinesisDestination {
             }
         };
         let mut found = judge(&summary, &subject, &self.stream.name);
-        if let Err(error) = self.shards().await {
+        if let Err(error) = self.hash_ranges().await {
             // Forebay works without this right.
             found.push(Diagnosis { severity: Severity::Warning, ..self.failed(&subject, &error) });
         }
@@ -66,7 +66,7 @@ impl KinesisDestination {
             }
             PutError::Refused(_)
             | PutError::Throttled(_)
-            | PutError::Unanswered(_)
+            | PutError::NoResponse(_)
             | PutError::Invalid(_) => found,
         }
     }

@@ -17,7 +17,7 @@ use super::client::SendError;
 use super::clock::ServiceClock;
 use super::connect::{ConnectError, chain};
 use super::credentials::Credentials;
-use crate::sink::{PutError, Reply};
+use crate::sink::{ErrorResponse, PutError};
 
 /// An error response of the service.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Tried {
             let stranger = stranger(raw.status().as_u16(), raw.headers().get("content-type"));
             let (text, hint) =
                 stranger.map_or_else(|| (chain(error), AWAY), |stranger| (stranger, NOT_KINESIS));
-            return PutError::Unanswered(self.text(&text, hint));
+            return PutError::NoResponse(self.text(&text, hint));
         }
         match error {
             SdkError::ConstructionFailure(_) => PutError::Refused(self.text(&chain(error), "")),
@@ -74,11 +74,11 @@ impl Tried {
                 } else if context.is_user() {
                     PutError::Refused(self.text(&text, ""))
                 } else {
-                    PutError::Unanswered(self.text(&text, AWAY))
+                    PutError::NoResponse(self.text(&text, AWAY))
                 }
             }
             // Timeouts, connections refused or broken off. The SDK's enum may grow.
-            _ => PutError::Unanswered(self.text(&chain(error), AWAY)),
+            _ => PutError::NoResponse(self.text(&chain(error), AWAY)),
         }
     }
 
@@ -88,18 +88,18 @@ impl Tried {
             SendError::Credentials(why) => PutError::Refused(self.text(why, NO_CREDENTIALS)),
             SendError::Request(why) => PutError::Refused(self.text(why, "")),
             SendError::Connect(error @ ConnectError::Tunnel { .. }) => {
-                PutError::Unanswered(self.text(&error.to_string(), "Check HTTPS_PROXY and NO_PROXY."))
+                PutError::NoResponse(self.text(&error.to_string(), "Check HTTPS_PROXY and NO_PROXY."))
             }
             SendError::Connect(error @ ConnectError::Tls { .. }) => {
-                PutError::Unanswered(self.text(
+                PutError::NoResponse(self.text(
                     &error.to_string(),
                     "Check kinesis.endpoint, AWS_CA_BUNDLE and this machine's clock.",
                 ))
             }
-            SendError::Connect(error) => PutError::Unanswered(self.text(&error.to_string(), AWAY)),
+            SendError::Connect(error) => PutError::NoResponse(self.text(&error.to_string(), AWAY)),
             SendError::Broken(why) => {
                 let said = format!("the connection broke before the response was complete: {why}");
-                PutError::Unanswered(self.text(&said, AWAY))
+                PutError::NoResponse(self.text(&said, AWAY))
             }
         }
     }
@@ -110,7 +110,7 @@ impl Tried {
         if reply.code.is_none()
             && let Some(stranger) = stranger(status, reply.content_type)
         {
-            return PutError::Unanswered(self.text(&stranger, NOT_KINESIS));
+            return PutError::NoResponse(self.text(&stranger, NOT_KINESIS));
         }
         let code = reply.code.as_deref().unwrap_or("no error code");
         let message = presentable(reply.message.as_deref().unwrap_or("no message"));
@@ -132,25 +132,25 @@ impl Tried {
     /// The response has no error, and cannot be read.
     pub(super) fn unreadable(&self, why: &serde_json::Error, content_type: Option<&str>) -> PutError {
         match stranger(200, content_type) {
-            Some(stranger) => PutError::Unanswered(self.text(&stranger, NOT_KINESIS)),
-            None => PutError::Unanswered(self.text(&format!("the response cannot be read: {why}"), "")),
+            Some(stranger) => PutError::NoResponse(self.text(&stranger, NOT_KINESIS)),
+            None => PutError::NoResponse(self.text(&format!("the response cannot be read: {why}"), "")),
         }
     }
 
     /// The response came too late.
     pub(super) fn silent(&self, within: Duration) -> PutError {
-        PutError::Unanswered(self.text(&format!("no response within {} s", within.as_secs()), AWAY))
+        PutError::NoResponse(self.text(&format!("no response within {} s", within.as_secs()), AWAY))
     }
 
     /// The response was empty.
     pub(super) fn empty(&self) -> PutError {
-        PutError::Unanswered(self.text("the response is empty", ""))
+        PutError::NoResponse(self.text("the response is empty", ""))
     }
 
-    fn text(&self, said: &str, next: &str) -> Reply {
+    fn text(&self, said: &str, next: &str) -> ErrorResponse {
         let Self { operation, place, .. } = self;
         let text = format!("{operation} on the stream {place}: {said}");
-        Reply { text, hint: (!next.is_empty()).then(|| next.to_owned()) }
+        ErrorResponse { text, hint: (!next.is_empty()).then(|| next.to_owned()) }
     }
 }
 
@@ -284,8 +284,8 @@ fn is_about_content(code: &str) -> bool {
 pub(super) enum Rejected {
     /// [`PutError::Throttled`].
     Throttled,
-    /// [`PutError::Unanswered`].
-    Unanswered,
+    /// [`PutError::NoResponse`].
+    NoResponse,
     /// [`PutError::Invalid`].
     Invalid,
     /// [`PutError::Missing`].
@@ -295,10 +295,10 @@ pub(super) enum Rejected {
 }
 
 impl Rejected {
-    fn with(self, text: Reply) -> PutError {
+    fn with(self, text: ErrorResponse) -> PutError {
         match self {
             Self::Throttled => PutError::Throttled(text),
-            Self::Unanswered => PutError::Unanswered(text),
+            Self::NoResponse => PutError::NoResponse(text),
             Self::Invalid => PutError::Invalid(text),
             Self::Missing => PutError::Missing(text),
             Self::Refused => PutError::Refused(text),
@@ -313,7 +313,7 @@ pub(super) fn classify(status: u16, code: &str) -> Rejected {
         Rejected::Throttled
     } else if status >= 500 || status == 408 || matches!(code, "InternalFailure" | "InternalFailureException")
     {
-        Rejected::Unanswered
+        Rejected::NoResponse
     } else if status == 413 || is_about_content(code) {
         Rejected::Invalid
     } else if code == "ResourceNotFoundException" {
@@ -343,12 +343,12 @@ mod tests {
     /// what stands between us and the service.
     #[test]
     fn request_errors_are_classified() {
-        use Rejected::{Invalid, Missing, Refused, Throttled, Unanswered};
+        use Rejected::{Invalid, Missing, NoResponse, Refused, Throttled};
         for (status, code, expected) in [
             // Of PutRecords.
             (400, "AccessDeniedException", Refused),
-            (500, "InternalFailureException", Unanswered),
-            (400, "InternalFailureException", Unanswered),
+            (500, "InternalFailureException", NoResponse),
+            (400, "InternalFailureException", NoResponse),
             (400, "InvalidArgumentException", Invalid),
             (400, "KMSAccessDeniedException", Refused),
             (400, "KMSDisabledException", Refused),
@@ -366,15 +366,15 @@ mod tests {
             // Common to all services.
             (403, "ExpiredTokenException", Refused),
             (403, "IncompleteSignature", Refused),
-            (500, "InternalFailure", Unanswered),
+            (500, "InternalFailure", NoResponse),
             (400, "MalformedHttpRequestException", Refused),
             (401, "NotAuthorized", Refused),
             (403, "OptInRequired", Refused),
-            (408, "RequestAbortedException", Unanswered),
+            (408, "RequestAbortedException", NoResponse),
             (413, "RequestEntityTooLargeException", Invalid),
             (400, "RequestExpired", Refused),
-            (408, "RequestTimeoutException", Unanswered),
-            (503, "ServiceUnavailable", Unanswered),
+            (408, "RequestTimeoutException", NoResponse),
+            (503, "ServiceUnavailable", NoResponse),
             (400, "ThrottlingException", Throttled),
             (403, "UnrecognizedClientException", Refused),
             (404, "UnknownOperationException", Refused),
@@ -390,13 +390,13 @@ mod tests {
             (400, "no error code", Refused),
             (403, "no error code", Refused),
             (407, "no error code", Refused),
-            (408, "no error code", Unanswered),
+            (408, "no error code", NoResponse),
             (413, "no error code", Invalid),
             (429, "no error code", Throttled),
-            (502, "no error code", Unanswered),
-            (503, "no error code", Unanswered),
+            (502, "no error code", NoResponse),
+            (503, "no error code", NoResponse),
             (503, "SlowDown", Throttled),
-            (504, "no error code", Unanswered),
+            (504, "no error code", NoResponse),
         ] {
             assert_eq!(classify(status, code), expected, "{status} {code}");
         }

@@ -50,9 +50,9 @@ use self::connect::{CONNECT_TIMEOUT, Dialer};
 use self::credentials::Credentials;
 use self::environment::Environment;
 use super::shards::SHARDS_MAX;
-use super::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
+use super::{Destination, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
 
-/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::line); the
+/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::bandwidth); the
 /// caller applies it.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest record of a stream that does not report one.
@@ -152,7 +152,7 @@ impl KinesisDestination {
         }
     }
 
-    async fn list_shards(&self, tried: &Tried) -> Result<Vec<ShardRange>, PutError> {
+    async fn list_shards(&self, tried: &Tried) -> Result<Vec<HashRange>, PutError> {
         let (mut ranges, mut token) = (Vec::new(), None);
         loop {
             // Later pages are requested by their token alone.
@@ -174,7 +174,10 @@ impl KinesisDestination {
 }
 
 impl Destination for KinesisDestination {
-    fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static {
+    fn put(
+        &self,
+        records: Vec<Outgoing>,
+    ) -> impl Future<Output = Result<Vec<RecordResult>, PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
         let body = body::put_records(Target { name, arn: arn.as_deref() }, &records);
         let (puts, tried) = (Arc::clone(&self.puts), self.tried("PutRecords"));
@@ -216,7 +219,7 @@ impl Destination for KinesisDestination {
         }
     }
 
-    fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
+    fn hash_ranges(&self) -> impl Future<Output = Result<Vec<HashRange>, PutError>> + 'static {
         let (publisher, tried) = (self.clone(), self.tried("ListShards"));
         async move {
             let listed = timeout(DESCRIBE_TIMEOUT, publisher.list_shards(&tried)).await;
@@ -227,14 +230,14 @@ impl Destination for KinesisDestination {
 
 /// The range of an open shard, in the first 64 of 128 bits. A 64-bit hash that contains the boundary belongs
 /// to the lower shard.
-fn range(shard: &Shard) -> Option<ShardRange> {
+fn range(shard: &Shard) -> Option<HashRange> {
     let open = shard.sequence_number_range.as_ref().is_none_or(|of| of.ending_sequence_number.is_none());
     let hashes = shard.hash_key_range.as_ref().filter(|_| open)?;
     let (first, last): (u128, u128) =
         (hashes.starting_hash_key.parse().ok()?, hashes.ending_hash_key.parse().ok()?);
     let first = u64::try_from(first.div_ceil(1 << 64)).ok()?;
     let last = u64::try_from(last >> 64).ok()?;
-    (first <= last).then(|| ShardRange { id: shard.shard_id.clone(), first, last })
+    (first <= last).then(|| HashRange { id: shard.shard_id.clone(), first, last })
 }
 
 fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {

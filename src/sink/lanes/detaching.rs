@@ -1,14 +1,14 @@
-//! Sections on their way out of a reader, as long as records of them are in flight.
+//! Sections that are leaving a reader, as long as some of their records are in flight.
 
 use super::types::ReaderId;
 use crate::sink::sections::Section;
 
-/// Sections on their way out of a reader.
+/// Sections that are leaving a reader.
 #[derive(Clone, Debug)]
 pub(super) struct Detaching {
     pub(super) reader: ReaderId,
     pub(super) sections: Vec<Section>,
-    /// The reader that is to begin again for them.
+    /// The reader that will begin again for them.
     pub(super) with: Option<ReaderId>,
 }
 
@@ -24,12 +24,12 @@ impl Detaching {
         }
     }
 
-    /// Whether a section is on its way out.
+    /// Whether a section is leaving.
     pub(super) fn moves(&self, section: Section) -> bool {
         self.sections.contains(&section)
     }
 
-    /// Whether this reader has a part in it.
+    /// Whether this reader takes part.
     pub(super) fn needs(&self, id: ReaderId) -> bool {
         self.reader == id || self.with == Some(id)
     }

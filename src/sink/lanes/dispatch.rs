@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::counts::EventCounts;
 use super::reader::{Reader, Rules};
 use super::readers::Readers;
-use super::refused::RefusedKeys;
+use super::rejected_keys::RejectedKeys;
 use super::suspects::Suspects;
 use super::ticket::Sent;
 use super::types::{DeadLetter, DeadReason, Outcome};
 use super::window::{Entry, State};
 use crate::position::FrameNo;
-use crate::sink::line::Line;
+use crate::sink::bandwidth::Bandwidth;
 use crate::sink::order::OrderCheck;
 use crate::sink::pacing::{Flight, Limits, Waiting};
 use crate::sink::sections::{Section, Sections};
@@ -38,11 +38,11 @@ pub(super) struct Dispatch {
     pub(super) pauses: Pauses,
     pub(super) shards: Shards,
     gate: Gate,
-    line: Line,
+    bandwidth: Bandwidth,
     jitter: Jitter,
     order: OrderCheck,
     pub(super) suspects: Suspects,
-    refused: RefusedKeys,
+    rejected_keys: RejectedKeys,
     /// When a request was last asked for.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
@@ -58,11 +58,11 @@ impl Dispatch {
             pauses: Pauses::default(),
             shards: Shards::default(),
             gate: Gate::default(),
-            line: Line::new(limits.in_flight_bytes),
+            bandwidth: Bandwidth::new(limits.in_flight_bytes),
             jitter: Jitter::new(seed),
             order: OrderCheck::default(),
             suspects: Suspects::default(),
-            refused: RefusedKeys::default(),
+            rejected_keys: RejectedKeys::default(),
             asked: None,
             spare: Vec::new(),
             limits,
@@ -118,7 +118,7 @@ impl Dispatch {
     pub(super) fn next_dead_letter(&self, readers: &mut Readers, counts: &EventCounts) -> Option<DeadLetter> {
         let mut dead = readers.iter_mut().find_map(|reader| reader.next_dead_letter(counts, self.rules()))?;
         if dead.reason == DeadReason::Rejected {
-            dead.said = self.suspects.said((dead.frame, dead.part));
+            dead.response = self.suspects.response((dead.frame, dead.part));
         }
         Some(dead)
     }
@@ -128,13 +128,14 @@ impl Dispatch {
     /// # Panics
     /// If it was not [returned](Self::next_dead_letter) before.
     pub(super) fn finish(&mut self, readers: &mut Readers, frame: FrameNo, part: u16) {
-        let taken = readers.iter_mut().find_map(|reader| reader.taken(frame, part).map(|seq| (reader, seq)));
-        assert!(taken.is_some(), "record {part} of frame {frame} was not given as a dead letter");
-        if let Some((reader, seq)) = taken {
+        let found =
+            readers.iter_mut().find_map(|reader| reader.quarantining(frame, part).map(|seq| (reader, seq)));
+        assert!(found.is_some(), "record {part} of frame {frame} was not given as a dead letter");
+        if let Some((reader, seq)) = found {
             self.suspects.forget(|| (frame, part));
             let key = reader.window.entry(seq).map(|entry| entry.hash);
             if let Some(key) = key {
-                self.refused.forget(key);
+                self.rejected_keys.forget(key);
             }
             if !reader.finish(seq, Outcome::Quarantined, self.rules())
                 && let Some(key) = key
@@ -187,18 +188,19 @@ impl Dispatch {
     }
 
     /// Keys of which a record was rejected since one was last accepted.
-    pub(super) fn refused_keys(&self) -> usize {
-        self.refused.len()
+    pub(super) fn rejected_keys(&self) -> usize {
+        self.rejected_keys.len()
     }
 
     /// Whether what a reader may send leaves at once.
-    pub(super) fn is_line_free(&self, reader: &Reader) -> bool {
-        self.flight.is_free(&self.limits, self.line.budget(), reader.waiting)
+    pub(super) fn has_bandwidth(&self, reader: &Reader) -> bool {
+        self.flight.is_free(&self.limits, self.bandwidth.budget(), reader.waiting)
     }
 
     /// Whether nothing of a section is accepted at all: neither of the section itself, nor of its shard.
     pub(super) fn is_refused(&self, sections: &Sections, section: Section) -> bool {
-        self.is_refused_by_shard(sections, section) || self.suspects.holds(sections.range(section))
+        self.is_refused_by_shard(sections, section)
+            || self.suspects.has_evidence_within(sections.range(section))
     }
 
     /// The same, but not because of a single key.
@@ -217,12 +219,12 @@ impl Dispatch {
     pub(super) fn waits_for_service(&self, readers: &Readers) -> bool {
         let waits = |reader: &Reader, entry: &Entry| {
             matches!(entry.state, State::Ready | State::Sent | State::Suspect)
-                && !self.refused.contains(entry.hash)
+                && !self.rejected_keys.contains(entry.hash)
                 && !self.pauses.is_paused(entry.section)
-                && !reader.is_held(entry.section)
+                && !reader.is_suspended(entry.section)
                 && self.shards.limited(entry.hash).is_none()
         };
         let any = |reader: &Reader| reader.window.iter().any(|entry| waits(reader, entry));
-        self.refused.has_news() || readers.iter().any(any)
+        self.rejected_keys.has_new_rejection() || readers.iter().any(any)
     }
 }

@@ -4,10 +4,10 @@
 //! be in different sections. So a lane is divided around a record that was rejected: at the ends of what its
 //! shard is known to serve, or of what is unknown between two shards ([`Shards::around`]). A response that
 //! names another boundary divides once more. A record is never moved from one section to another, so what is
-//! known of its section stays true.
+//! known about its section stays true.
 //!
-//! Invariants: both halves belong to the reader of the whole, are held if it was, have reached what it had
-//! reached, pause as long, and are detached together.
+//! Invariants: both halves keep the reader, the suspension, the progress and the pause of the whole, and are
+//! detached together.
 
 use super::detaching::Detaching;
 use super::readers::Readers;
@@ -15,7 +15,7 @@ use crate::event::KeyHash;
 use crate::sink::shards::Shards;
 use crate::sink::throttle::Pauses;
 
-/// All that is kept for each section, lent.
+/// Mutable borrows of everything that is kept for each section.
 #[derive(Debug)]
 pub(super) struct Divider<'a> {
     readers: &'a mut Readers,

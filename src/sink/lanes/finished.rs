@@ -84,18 +84,18 @@ impl Start {
     }
 
     /// Single records that are finished.
-    pub(super) fn acknowledged(&self) -> Singles {
+    pub(super) fn acknowledged(&self) -> SingleRecords {
         let beyond = self.acknowledged.iter().filter(|(frame, _)| *frame > self.watermark.frame);
         beyond.map(|id| (*id, None)).collect()
     }
 }
 
 /// Single records that are finished, and how, if this process knows that.
-pub(super) type Singles = HashMap<(FrameNo, u16), Option<Outcome>>;
+pub(super) type SingleRecords = HashMap<(FrameNo, u16), Option<Outcome>>;
 
 /// What is known of a record before a reader has read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Knowledge {
+pub(super) enum RecordStatus {
     /// It is to be sent.
     Unfinished,
     /// It is finished, and its lane's progress has not passed it.
@@ -108,23 +108,23 @@ pub(super) enum Knowledge {
 #[derive(Debug)]
 pub(super) struct Finished {
     sections: PerSection<Served>,
-    acknowledged: Singles,
+    acknowledged: SingleRecords,
 }
 
 impl Finished {
     /// Each section up to a frame, and single records.
-    pub(super) fn new(sections: PerSection<Served>, acknowledged: Singles) -> Self {
+    pub(super) fn new(sections: PerSection<Served>, acknowledged: SingleRecords) -> Self {
         Self { sections, acknowledged }
     }
 
     /// What is known of this record. To be asked once of each.
-    pub(super) fn knows(&mut self, section: Section, frame: FrameNo, part: u16) -> Knowledge {
+    pub(super) fn take_status(&mut self, section: Section, frame: FrameNo, part: u16) -> RecordStatus {
         let single =
             if self.acknowledged.is_empty() { None } else { self.acknowledged.remove(&(frame, part)) };
         match single {
-            _ if self.of(section).excludes(frame) => Knowledge::Passed,
-            Some(outcome) => Knowledge::Acknowledged(outcome),
-            None => Knowledge::Unfinished,
+            _ if self.of(section).excludes(frame) => RecordStatus::Passed,
+            Some(outcome) => RecordStatus::Acknowledged(outcome),
+            None => RecordStatus::Unfinished,
         }
     }
 
@@ -137,11 +137,11 @@ impl Finished {
     }
 
     /// Single records of frames that were not read yet.
-    pub(super) const fn acknowledged(&self) -> &Singles {
+    pub(super) const fn acknowledged(&self) -> &SingleRecords {
         &self.acknowledged
     }
 
-    pub(super) fn add(&mut self, acknowledged: Singles) {
+    pub(super) fn add(&mut self, acknowledged: SingleRecords) {
         self.acknowledged.extend(acknowledged);
     }
 }

@@ -1,21 +1,21 @@
-//! Decides which sections of the hash get a reader of their own, and when the main serves them again.
+//! Decides which sections of the hash get a reader of their own, and when the main reader serves them again.
 //!
-//! - **Detach**: a reader's window stands, and some sections would gain if others left: the sections that
-//!   hold its oldest unfinished records leave, see [`stuck`]. First they are *held* until nothing of them is
-//!   in flight. Then a catch-up reader (a new one, or one in the same trouble, see `leave`) reads for them
-//!   from where they stand, and the window gives their records back. Sections can leave a catch-up reader in
-//!   the same way.
-//! - **Hand-over**: a catch-up reader that has read up to the main's window, and that finishes within a
-//!   second what it reads, hands over at the main's head H: it finishes everything up to H, while the main
-//!   holds what comes after. Then the main serves the sections again, and the reader is removed. See
-//!   `hand_over`.
+//! - **Detach**: a reader's window does not move, and some sections would gain if others left. Then the
+//!   sections with the oldest unfinished records leave, see [`stuck`]. First they are *suspended* until none
+//!   of their records is in flight. Then a catch-up reader (a new one, or one with the same problem, see
+//!   `leave`) reads for them from their progress on, and their records are removed from the window. Sections
+//!   leave a catch-up reader in the same way.
+//! - **Hand-over**: a catch-up reader has read up to the window of the main reader, and finishes within a
+//!   second what it reads. It hands over at the head H of the main reader: it finishes everything up to H,
+//!   while the main reader suspends the sections. Then the main reader serves them again, and the catch-up
+//!   reader is removed. See `hand_over`.
 //!
-//! Invariants: of each section at most one reader sends at any time, and the other side of a change sends
-//! nothing before everything before it is finished; the main always serves a section; sections leave one
-//! reader at a time.
+//! Invariants: at most one reader sends the records of a section at any time; a reader that takes a section
+//! over sends nothing of it before everything earlier is finished; the main reader always serves a section;
+//! sections leave one reader at a time.
 
+mod blocking_keys;
 mod hand_over;
-mod in_the_way;
 mod leave;
 mod separate;
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::in_the_way::InTheWay;
+use self::blocking_keys::BlockingKeys;
 use super::counts::EventCounts;
 use super::detaching::Detaching;
 use super::dispatch::Dispatch;
@@ -34,23 +34,23 @@ use super::types::{Change, ReaderId};
 use crate::position::FrameNo;
 use crate::sink::sections::Section;
 
-/// How often readers are looked at.
+/// How often readers are observed.
 const REBALANCE_EVERY: Duration = Duration::from_millis(250);
-/// After so long without a look nothing could be sent meanwhile: what was seen before says nothing of any
-/// section.
+/// After a longer time without an observation, earlier ones are forgotten: nothing could be sent meanwhile, so
+/// they say nothing about any section.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Isolation {
     detaching: Option<Detaching>,
     changes: Vec<Change>,
-    /// When the readers were last looked at.
+    /// When the readers were last observed.
     rebalanced: Option<Instant>,
 }
 
 impl Isolation {
-    /// Decides who leaves and who comes back, at most four times a second. Whether there are
-    /// [changes](Self::take_changes).
+    /// Decides which sections leave a reader and which return, at most four times a second. Returns whether there
+    /// are [changes](Self::take_changes).
     pub(super) fn rebalance(
         &mut self,
         readers: &mut Readers,
@@ -61,12 +61,12 @@ impl Isolation {
         self.leave(readers, dispatch, counts, now);
         let due = self.rebalanced.is_none_or(|last| now.duration_since(last) >= REBALANCE_EVERY);
         if due {
-            self.look(readers, dispatch, counts, now);
+            self.observe(readers, dispatch, counts, now);
         }
         !self.changes.is_empty()
     }
 
-    fn look(
+    fn observe(
         &mut self,
         readers: &mut Readers,
         dispatch: &mut Dispatch,
@@ -78,7 +78,7 @@ impl Isolation {
         if last.is_some_and(|last| now.duration_since(last) >= SEEN_WITHIN) {
             for reader in readers.iter_mut() {
                 (reader.watch.full, reader.watch.pace) = (None, None);
-                reader.watch.handing = reader.watch.handing.map(|_| now);
+                reader.watch.handing_over = reader.watch.handing_over.map(|_| now);
             }
         }
         self.merge_sections(readers, dispatch);
@@ -99,12 +99,12 @@ impl Isolation {
     /// These sections of a reader get another one, as soon as nothing of them is in flight.
     pub(super) fn detach(&mut self, readers: &mut Readers, id: ReaderId, sections: Vec<Section>) {
         if let Some(reader) = readers.get_mut(id) {
-            reader.hold(&sections);
+            reader.suspend_sections(&sections);
         }
         self.detaching = Some(Detaching::new(id, sections));
     }
 
-    /// The sections on their way out of a reader, to be divided with all others.
+    /// The sections that are leaving a reader. They are divided as all others are.
     pub(super) const fn detaching(&mut self) -> Option<&mut Detaching> {
         self.detaching.as_mut()
     }
@@ -120,7 +120,7 @@ impl Isolation {
         self.finish_hand_overs(readers, counts, rules);
     }
 
-    /// The sections that should leave a reader, if its window stands because of them.
+    /// The sections that should leave a reader, if they are the reason why its window does not move.
     fn stuck(
         readers: &mut Readers,
         dispatch: &mut Dispatch,
@@ -130,13 +130,13 @@ impl Isolation {
     ) -> Option<Vec<Section>> {
         let reader = readers.get(id).filter(|reader| reader.until.is_none())?;
         let catch_up = id != ReaderId::MAIN;
-        let in_the_way = InTheWay::of(readers, dispatch, reader);
+        let blocking_keys = BlockingKeys::of(readers, dispatch, reader);
         let (used, able) = (
             readers.is_used(reader, stuck::USED),
-            in_the_way.is_some() || (dispatch.is_gate_open() && dispatch.is_line_free(reader)),
+            blocking_keys.is_some() || (dispatch.is_gate_open() && dispatch.has_bandwidth(reader)),
         );
-        // A request that fails as a whole says nothing of a section: the clock stands while nothing can be
-        // sent. At the main it begins anew: what waited there will pass first.
+        // A request that fails as a whole says nothing about a section: no time passes while nothing can be
+        // sent. For the main reader the time restarts, because its waiting records will pass first.
         let (standing, kept) = (used && able, used && (able || catch_up));
         let (watermark, head) = (reader.watermark().frame, reader.window.head());
         let moved = |before: FrameNo| (watermark.0 - before.0) * stuck::QUARTER > reader.window.frames();
@@ -149,10 +149,11 @@ impl Isolation {
         let owned = readers.sections_of(id);
         let stood = now.duration_since(full.0);
         let patience = stuck::patience(reader, &owned, &dispatch.shards);
-        let patience = in_the_way.as_ref().map_or(patience, |keys| keys.patience(patience));
-        if let Some(keys) = in_the_way {
+        let patience = blocking_keys.as_ref().map_or(patience, |keys| keys.patience(patience));
+        if let Some(keys) = blocking_keys {
             let due = stood >= patience;
-            let leaving = due.then(|| keys.leavers(readers, &mut dispatch.pauses, (id, full.2))).flatten();
+            let leaving =
+                due.then(|| keys.sections_to_detach(readers, &mut dispatch.pauses, (id, full.2))).flatten();
             if let Some(reader) = readers.get_mut(id) {
                 reader.watch.full = Some(if due { (now, watermark, head) } else { full });
             }
@@ -161,16 +162,16 @@ impl Isolation {
         let sections = &readers.sections;
         let refused = |section| dispatch.is_refused(sections, section);
         let known = (sections, &dispatch.shards);
-        let leavers = || stuck::leavers(reader, (full.2, now), &owned, known, refused);
+        let sections_to_detach = || stuck::sections_to_detach(reader, (full.2, now), &owned, known, refused);
         let by_shard = |section| dispatch.is_refused_by_shard(sections, section);
-        let others = || stuck::refused_leavers(reader, full.2, &owned, (refused, by_shard));
+        let others = || stuck::rejected_sections_to_detach(reader, full.2, &owned, (refused, by_shard));
         let look = standing && (stood >= patience || catch_up);
         let found = look.then(|| {
             let first = catch_up
                 .then(others)
                 .flatten()
                 .map(|sections| (sections, stuck::AFTER_CATCH_UP.min(patience)));
-            first.or_else(|| leavers().map(|sections| (sections, patience)))
+            first.or_else(|| sections_to_detach().map(|sections| (sections, patience)))
         });
         let found = found.flatten();
         // While no section would gain, none is kept waiting.

@@ -49,22 +49,22 @@ impl Load {
             let (size, hash, id) = (entry.size(), entry.hash, (entry.frame, entry.part));
             let section = entry.section;
             let too_large = entry.is_too_large(rules.limits.max_record_size);
-            let waits = rules.pauses.is_paused(section) || reader.is_held(section);
+            let waits = rules.pauses.is_paused(section) || reader.is_suspended(section);
             let strays = rules.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
                 // Since the record became ready, the size limit has fallen, its section was paused, or
                 // another shard serves it.
-                reader.unready(seq, size);
+                reader.remove_ready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);
                 }
                 reader.make_ready(seq, Rules::new(rules.limits, rules.pauses, rules.shards));
                 continue;
             }
-            if rules.suspects.is_accused(|| id) {
+            if rules.suspects.has_evidence(|| id) {
                 // It failed alone before its section was read again.
-                reader.unready(seq, size);
+                reader.remove_ready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);
                 }

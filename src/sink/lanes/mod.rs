@@ -69,7 +69,7 @@ mod progress;
 mod reader;
 mod readers;
 mod ready;
-mod refused;
+mod rejected_keys;
 mod stuck;
 mod suspects;
 mod ticket;
@@ -87,7 +87,7 @@ pub use self::former::FormerCounts;
 pub use self::progress::{Detail, Progress};
 pub use self::ticket::{Request, Ticket};
 pub use self::types::{
-    Admission, Alone, Cause, Change, DeadLetter, DeadReason, Frame, Lag, Outcome, ReaderId, Settlement,
+    Admission, Cause, Change, DeadLetter, DeadReason, FailedAlone, Frame, Lag, Outcome, ReaderId, Settlement,
     Violation,
 };
 
@@ -98,7 +98,7 @@ use self::readers::Readers;
 use super::pacing::Limits;
 use super::rate::Summary;
 use super::throttle::Pass;
-use super::{Answer, PutError, ShardRange};
+use super::{HashRange, PutError, RecordResult};
 use crate::buffer::checkpoint::{Mark, Totals};
 use crate::position::{FrameNo, Transaction};
 
@@ -157,7 +157,7 @@ impl Lanes {
     pub fn settle(
         &mut self,
         ticket: Ticket,
-        result: Result<Vec<Answer>, PutError>,
+        result: Result<Vec<RecordResult>, PutError>,
         now: Instant,
     ) -> Settlement {
         let (readers, detaching) = (&mut self.readers, self.isolation.detaching());
@@ -334,7 +334,7 @@ impl Lanes {
     }
 
     /// The stream has listed its open shards.
-    pub fn know_shards(&mut self, ranges: &[ShardRange], now: Instant) {
+    pub fn set_hash_ranges(&mut self, ranges: &[HashRange], now: Instant) {
         self.dispatch.shards.list(ranges, now);
     }
 
@@ -344,7 +344,7 @@ impl Lanes {
     }
 
     /// Whether the service responds, as far as is known.
-    pub fn is_answering(&self) -> bool {
+    pub fn is_available(&self) -> bool {
         self.dispatch.is_gate_open()
     }
 
@@ -355,8 +355,8 @@ impl Lanes {
     }
 
     /// Keys of which a record was rejected since one was last accepted.
-    pub fn refused_keys(&self) -> usize {
-        self.dispatch.refused_keys()
+    pub fn rejected_keys(&self) -> usize {
+        self.dispatch.rejected_keys()
     }
 }
 

@@ -59,7 +59,7 @@ impl Reader {
     pub(super) fn unpack(&mut self, first: u64) {
         let mut next = self.window.entry(first).map_or(NONE, |head| head.next);
         while let Some(entry) = self.window.entry_mut(next).filter(|entry| entry.state == State::Packed) {
-            entry.state = State::Behind;
+            entry.state = State::Queued;
             next = entry.next;
         }
     }

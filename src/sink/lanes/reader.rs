@@ -4,8 +4,8 @@
 //! frame, costs no bytes and counts as finished here.
 //!
 //! Invariants: of each key only the first unfinished record is ready, in flight or a dead letter; a section
-//! that pauses or is held has no ready record, only parked ones, except those that `fill` has not looked at
-//! yet.
+//! that is paused or suspended has no ready record, only parked ones, except those that `fill` has not
+//! processed yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::counts::EventCounts;
-use super::finished::{Finished, Knowledge, Served};
+use super::finished::{Finished, RecordStatus, Served};
 use super::paced::Paced;
 use super::ready::ReadySet;
 use super::types::{Admission, DeadLetter, DeadReason, Frame, Outcome, ReaderId};
@@ -43,7 +43,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// See the module.
+/// A window on the log, and the records in it by what they wait for.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) id: ReaderId,
@@ -56,14 +56,14 @@ pub(super) struct Reader {
     pub(super) waiting: Waiting,
     /// Ready records of shards with a rate in force.
     pub(super) paced: Paced,
-    /// Ready records of sections that pause or are held.
+    /// Ready records of sections that are paused or suspended.
     parked: PerSection<Vec<u64>>,
     /// Sections of which this reader sends nothing for now.
-    held: PerSection<bool>,
+    suspended: PerSection<bool>,
     pub(super) dead: VecDeque<u64>,
-    /// Records of each section that are in flight or being quarantined.
-    busy: PerSection<u32>,
-    /// The main serves what comes after this frame.
+    /// How many records of each section are in a request or being quarantined.
+    in_flight: PerSection<u32>,
+    /// Set during a hand-over: the main reader serves the records after this frame.
     pub(super) until: Option<FrameNo>,
     pub(super) watch: Watch,
 }
@@ -79,9 +79,9 @@ impl Reader {
             waiting: Waiting::default(),
             paced: Paced::default(),
             parked: PerSection::default(),
-            held: PerSection::default(),
+            suspended: PerSection::default(),
             dead: VecDeque::new(),
-            busy: PerSection::default(),
+            in_flight: PerSection::default(),
             until: None,
             watch: Watch::default(),
         }
@@ -102,7 +102,7 @@ impl Reader {
         for record in records {
             let part = parts.next().expect("the log counts the records of a frame in 16 bits");
             let section = sections.of(record.hash);
-            let known = self.finished.knows(section, frame.number, part);
+            let status = self.finished.take_status(section, frame.number, part);
             let event_type = counts.open(record.event_type);
             let Admission { kind, hash, key, line, .. } = record;
             let frame = frame.number;
@@ -116,23 +116,23 @@ impl Reader {
                 next: NONE,
                 event_type,
                 kind,
-                state: State::Behind,
-                unacknowledged: known != Knowledge::Passed && unacknowledged.has((frame, part)),
-                refused: false,
-                rejected: false,
+                state: State::Queued,
+                unacknowledged: status != RecordStatus::Passed && unacknowledged.has((frame, part)),
+                was_rejected: false,
+                undeliverable: false,
                 early: false,
-                counted: if known == Knowledge::Passed { CountedBy::Another } else { CountedBy::This },
+                counted: if status == RecordStatus::Passed { CountedBy::Another } else { CountedBy::This },
             };
-            self.push(entry, known, rules);
+            self.push(entry, status, rules);
         }
     }
 
-    fn push(&mut self, mut entry: Entry, known: Knowledge, rules: Rules<'_>) {
-        let outcome = match known {
-            Knowledge::Unfinished => None,
-            Knowledge::Passed => Some(Outcome::Published),
+    fn push(&mut self, mut entry: Entry, status: RecordStatus, rules: Rules<'_>) {
+        let outcome = match status {
+            RecordStatus::Unfinished => None,
+            RecordStatus::Passed => Some(Outcome::Published),
             // What an earlier process has put in the dead-letter file comes again as a dead letter.
-            Knowledge::Acknowledged(outcome) => Some(outcome.unwrap_or(match entry.kind {
+            RecordStatus::Acknowledged(outcome) => Some(outcome.unwrap_or(match entry.kind {
                 RecordKind::DeadLetter => Outcome::Quarantined,
                 RecordKind::Event => Outcome::Published,
             })),
@@ -160,16 +160,16 @@ impl Reader {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         let (size, hash, section) = (entry.size(), entry.hash, entry.section);
         entry.state = State::Ready;
-        let held = self.held[section];
+        let suspended = self.suspended[section];
         let dead = entry.kind == RecordKind::DeadLetter
-            || entry.rejected
+            || entry.undeliverable
             || entry.is_too_large(rules.max_record_size);
-        if dead && !held {
+        if dead && !suspended {
             entry.state = State::Dead;
             self.dead.push_back(seq);
             return;
         }
-        if held || rules.pauses.is_paused(section) {
+        if suspended || rules.pauses.is_paused(section) {
             self.parked[section].push(seq);
             return;
         }
@@ -204,7 +204,7 @@ impl Reader {
     }
 
     /// A record may not be sent any more.
-    pub(super) fn unready(&mut self, seq: u64, size: usize) {
+    pub(super) fn remove_ready(&mut self, seq: u64, size: usize) {
         if !self.ready.contains(seq) {
             self.paced.remove(seq, size);
             return;
@@ -216,28 +216,28 @@ impl Reader {
 
     /// A record leaves in a request.
     pub(super) fn send(&mut self, seq: u64, size: usize) {
-        self.unready(seq, size);
-        self.take(seq, State::Sent);
+        self.remove_ready(seq, size);
+        self.begin_flight(seq, State::Sent);
     }
 
     /// A record is in flight: in a request, or on its way to the dead-letter file.
-    pub(super) fn take(&mut self, seq: u64, state: State) {
+    pub(super) fn begin_flight(&mut self, seq: u64, state: State) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         entry.state = state;
-        self.busy[entry.section] += 1;
+        self.in_flight[entry.section] += 1;
     }
 
-    /// A record is in flight no more.
-    pub(super) fn untake(&mut self, seq: u64) {
+    /// A record is no longer in flight.
+    pub(super) fn end_flight(&mut self, seq: u64) {
         if let Some(entry) = self.window.entry(seq) {
-            self.busy[entry.section] -= 1;
+            self.in_flight[entry.section] -= 1;
         }
     }
 
-    /// Finishes a record that was [in flight](Self::take), and the events packed into it; the next record of
+    /// Finishes a record that was [in flight](Self::begin_flight), and the events packed into it; the next record of
     /// its key becomes ready. Whether the key has an unfinished record.
     pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
-        self.untake(seq);
+        self.end_flight(seq);
         if self.window.entry(seq).is_some_and(|entry| entry.early) {
             // The one before it is unfinished, and releases what comes next.
             self.window.finish(seq, outcome);
@@ -253,7 +253,7 @@ impl Reader {
                 State::Packed => drop(self.window.finish(seq, outcome)),
                 // A dead letter that did not wait.
                 State::Done(_) => {}
-                State::Behind => {
+                State::Queued => {
                     self.make_ready(seq, rules);
                     return true;
                 }
@@ -274,13 +274,13 @@ impl Reader {
                 continue;
             };
             let (size, section) = (entry.size(), entry.section);
-            if self.is_held(section) {
+            if self.is_suspended(section) {
                 self.make_ready(seq, rules);
                 continue;
             }
             let reason = match entry.kind {
                 RecordKind::DeadLetter => DeadReason::Untranslated,
-                RecordKind::Event if entry.rejected => DeadReason::Rejected,
+                RecordKind::Event if entry.undeliverable => DeadReason::Rejected,
                 RecordKind::Event if entry.is_too_large(limit) => DeadReason::TooLarge { size, limit },
                 RecordKind::Event => {
                     // The limit has been raised since.
@@ -290,37 +290,37 @@ impl Reader {
             };
             let (frame, part, event_type) = (entry.frame, entry.part, counts.name(entry.event_type));
             let (key, line) = (entry.key.clone(), entry.line.clone());
-            self.take(seq, State::Taken);
-            self.next_dead_too(seq);
-            return Some(DeadLetter { frame, part, reason, said: None, event_type, key, line });
+            self.begin_flight(seq, State::Quarantining);
+            self.queue_next_dead_letter(seq);
+            return Some(DeadLetter { frame, part, reason, response: None, event_type, key, line });
         }
     }
 
     /// A dead letter behind one that is being quarantined need not wait for it: both go into one file, in the
     /// order in which they are returned. An event that is only too large waits: it may be sent after all.
-    fn next_dead_too(&mut self, seq: u64) {
+    fn queue_next_dead_letter(&mut self, seq: u64) {
         let Some(next) = self.window.entry(seq).map(|entry| entry.next).filter(|next| *next != NONE) else {
             return;
         };
         if let Some(entry) = self.window.entry_mut(next)
             && entry.kind == RecordKind::DeadLetter
-            && entry.state == State::Behind
+            && entry.state == State::Queued
         {
             (entry.state, entry.early) = (State::Dead, true);
             self.dead.push_back(next);
         }
     }
 
-    /// The record, if it was returned as a dead letter.
-    pub(super) fn taken(&self, frame: FrameNo, part: u16) -> Option<u64> {
+    /// The record, if it is being written to the dead-letter file.
+    pub(super) fn quarantining(&self, frame: FrameNo, part: u16) -> Option<u64> {
         let seq = self.window.seq_of(frame, part)?;
-        self.window.entry(seq).is_some_and(|entry| entry.state == State::Taken).then_some(seq)
+        self.window.entry(seq).is_some_and(|entry| entry.state == State::Quarantining).then_some(seq)
     }
 
     /// The request of a record failed as a whole: it waits among the suspects. With `stored`, an attempt may
     /// have stored it.
     pub(super) fn suspect(&mut self, seq: u64, stored: Option<&mut Unacknowledged>) {
-        self.untake(seq);
+        self.end_flight(seq);
         if let Some(stored) = stored {
             self.mark_unacknowledged(seq, stored);
         }
@@ -332,14 +332,14 @@ impl Reader {
 
     /// A dead letter is to be returned again.
     pub(super) fn put_back(&mut self, seq: u64) {
-        self.untake(seq);
+        self.end_flight(seq);
         if let Some(entry) = self.window.entry_mut(seq) {
             entry.state = State::Dead;
             self.dead.push_front(seq);
         }
     }
 
-    /// The section's pause is over, or it is no longer held.
+    /// The section's pause is over, or it was resumed.
     pub(super) fn unpark(&mut self, section: Section, rules: Rules<'_>) {
         let mut parked = std::mem::take(&mut self.parked[section]);
         // Dead letters of one key may have been parked in another order.
@@ -349,8 +349,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn is_held(&self, section: Section) -> bool {
-        self.held[section]
+    pub(super) fn is_suspended(&self, section: Section) -> bool {
+        self.suspended[section]
     }
 
     /// Moves the watermark over what is finished.
@@ -360,17 +360,17 @@ impl Reader {
         self.paced.advance(self.window.first());
     }
 
-    /// Sends nothing of these sections until [`let_go`](Self::let_go).
-    pub(super) fn hold(&mut self, sections: &[Section]) {
+    /// Sends no records of these sections until [`resume_sections`](Self::resume_sections).
+    pub(super) fn suspend_sections(&mut self, sections: &[Section]) {
         for section in sections {
-            self.held[*section] = true;
+            self.suspended[*section] = true;
         }
     }
 
     /// Sends these sections again.
-    pub(super) fn let_go(&mut self, sections: &[Section], rules: Rules<'_>) {
+    pub(super) fn resume_sections(&mut self, sections: &[Section], rules: Rules<'_>) {
         for section in sections {
-            self.held[*section] = false;
+            self.suspended[*section] = false;
         }
         for section in sections {
             self.unpark(*section, rules);
@@ -379,7 +379,7 @@ impl Reader {
 
     /// Whether nothing of these sections is in flight.
     pub(super) fn is_idle(&self, sections: &[Section]) -> bool {
-        sections.iter().all(|section| self.busy[*section] == 0)
+        sections.iter().all(|section| self.in_flight[*section] == 0)
     }
 
     /// Counts what these sections have finished up to their progress: another reader serves them from there.
@@ -400,10 +400,10 @@ impl Reader {
         }
     }
 
-    /// Gives up the records of these sections, those beyond the head too: another reader serves them from now
-    /// on, and counts them. None of them may be in flight.
-    pub(super) fn give_away(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
-        debug_assert!(self.is_idle(sections), "records that are out cannot be given away");
+    /// Removes the records of these sections, those beyond the head too: another reader serves and counts them
+    /// from now on. None of them may be in flight.
+    pub(super) fn withdraw_sections(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
+        debug_assert!(self.is_idle(sections), "records in flight cannot be withdrawn");
         for seq in self.window.first()..self.window.next_seq() {
             let Some(entry) = self.window.entry_mut(seq) else { continue };
             if !sections.contains(&entry.section) {
@@ -416,7 +416,7 @@ impl Reader {
                 continue;
             }
             if state == State::Ready {
-                self.unready(seq, size);
+                self.remove_ready(seq, size);
             }
             if let Some((hash, _)) = self.window.finish(seq, Outcome::Published) {
                 self.tails.remove(&hash);
@@ -425,20 +425,20 @@ impl Reader {
         for section in sections {
             self.parked[*section].clear();
             self.finished.set(*section, Served::Elsewhere);
-            self.held[*section] = false;
+            self.suspended[*section] = false;
         }
     }
 
     /// A section was divided: each of its records here belongs to one of the halves.
     pub(super) fn divide(&mut self, section: Section, (upper, from): (Section, u64)) {
-        let mut busy = 0;
+        let mut moved = 0;
         for entry in self.window.iter_mut().filter(|entry| entry.section == section && entry.hash.0 >= from) {
             entry.section = upper;
-            busy += u32::from(matches!(entry.state, State::Sent | State::Taken));
+            moved += u32::from(matches!(entry.state, State::Sent | State::Quarantining));
         }
-        self.busy[section] -= busy;
-        self.busy[upper] = busy;
-        self.held[upper] = self.held[section];
+        self.in_flight[section] -= moved;
+        self.in_flight[upper] = moved;
+        self.suspended[upper] = self.suspended[section];
         self.finished.set(upper, self.finished.of(section));
         let (window, parked) = (&self.window, std::mem::take(&mut self.parked[section]));
         let is_upper = |seq: &u64| window.entry(*seq).is_some_and(|entry| entry.section == upper);
@@ -454,7 +454,7 @@ impl Reader {
             }
             (one, other) => one == other,
         };
-        served && self.held[lower] == self.held[upper]
+        served && self.suspended[lower] == self.suspended[upper]
     }
 
     /// Two sections that [may](Self::may_merge) have become the lower one.
@@ -462,10 +462,10 @@ impl Reader {
         for entry in self.window.iter_mut().filter(|entry| entry.section == upper) {
             entry.section = lower;
         }
-        self.busy[lower] += std::mem::take(&mut self.busy[upper]);
+        self.in_flight[lower] += std::mem::take(&mut self.in_flight[upper]);
         let mut parked = std::mem::take(&mut self.parked[upper]);
         self.parked[lower].append(&mut parked);
-        self.held[upper] = false;
+        self.suspended[upper] = false;
         let finished = self.finished.of(lower).min(self.finished.of(upper));
         self.finished.set(lower, finished);
         self.finished.set(upper, Served::Elsewhere);

@@ -243,7 +243,7 @@ impl Readers {
     /// A dead letter found no room in the dead-letter file: it is given again.
     pub(super) fn put_back(&mut self, frame: FrameNo, part: u16) {
         for reader in &mut self.all {
-            if let Some(seq) = reader.taken(frame, part) {
+            if let Some(seq) = reader.quarantining(frame, part) {
                 reader.put_back(seq);
             }
         }
@@ -252,10 +252,10 @@ impl Readers {
     /// The same, and what the service said of the record no longer counts.
     pub(super) fn send_again(&mut self, frame: FrameNo, part: u16) {
         for reader in &mut self.all {
-            if let Some(seq) = reader.taken(frame, part) {
+            if let Some(seq) = reader.quarantining(frame, part) {
                 reader.put_back(seq);
                 if let Some(entry) = reader.window.entry_mut(seq) {
-                    entry.rejected = false;
+                    entry.undeliverable = false;
                 }
             }
         }
@@ -271,10 +271,10 @@ impl Readers {
         }
     }
 
-    /// A reader gives the records of these sections back, see [`Reader::give_away`].
-    pub(super) fn give_away(&mut self, id: ReaderId, sections: &[Section]) {
+    /// Removes the records of these sections from a reader, see [`Reader::withdraw_sections`].
+    pub(super) fn withdraw_sections(&mut self, id: ReaderId, sections: &[Section]) {
         if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == id) {
-            reader.give_away(sections, &mut self.unacknowledged);
+            reader.withdraw_sections(sections, &mut self.unacknowledged);
         }
     }
 

@@ -16,7 +16,7 @@
 //! does a stream that is overloaded as a whole: no section would gain.
 //!
 //! Sections of a catch-up reader come into trouble one by one, and only few wait for them. So sections of
-//! which nothing is accepted leave it if any other section waits, however few, see [`refused_leavers`].
+//! which nothing is accepted leave it if any other section waits, however few, see [`rejected_sections_to_detach`].
 //!
 //! If nothing was accepted since the start, no section is known to gain. But those that would may be beyond a
 //! window that is full of others' records. So sections leave then too, after half a minute.
@@ -44,7 +44,7 @@ const PUSHED_MAX: u32 = 5;
 pub(super) const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
 /// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or
 /// not.
-pub(super) const LATELY: Duration = Duration::from_secs(5);
+pub(super) const RECENTLY: Duration = Duration::from_secs(5);
 /// The part of a window that must be used.
 pub(super) const USED: usize = 2;
 /// The part of a window that the watermark passes in [`STUCK_AFTER`] if no section is stuck; and where the
@@ -78,7 +78,7 @@ pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> D
 
 /// The sections that should leave a reader that stands. `then` is where its head was when it was last seen to
 /// move, and `refused` says of which sections nothing at all is accepted.
-pub(super) fn leavers(
+pub(super) fn sections_to_detach(
     reader: &Reader,
     (then, now): (FrameNo, Instant),
     owned: &[Section],
@@ -94,7 +94,7 @@ pub(super) fn leavers(
             owned.iter().filter(|of| unfinished(**of)).filter_map(|of| place(*of)).collect();
         slow.sort_unstable();
         slow.dedup();
-        slow.retain(|place| reader.paced.is_waiting(*place) || shards.has_refused(*place, LATELY, now));
+        slow.retain(|place| reader.paced.is_waiting(*place) || shards.has_refused(*place, RECENTLY, now));
         slow
     };
     // A rejection of a section that has nothing here is old: nothing was sent since that could have been
@@ -125,7 +125,7 @@ pub(super) fn leavers(
 /// others are, and whatever shard is still assumed to serve them, they would wait forever. `refused` says of
 /// which sections nothing is accepted; `by_shard`, of which it is not because of one key: what comes of a
 /// refused key must be tried to find out whether it still is.
-pub(super) fn refused_leavers(
+pub(super) fn rejected_sections_to_detach(
     reader: &Reader,
     then: FrameNo,
     owned: &[Section],

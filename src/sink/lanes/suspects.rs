@@ -4,12 +4,13 @@
 //! resets the connection, the line is too slow for it, the service finds it invalid. So the records of a
 //! failed request are not mixed with others again: they leave in requests of their own, each half of the one
 //! that failed, until they are accepted or one record is left *alone*. A failure of such a request says
-//! nothing about the service while other requests are answered. A record that is alone waits longer after
+//! nothing about the service while other requests get responses. A record that is alone waits longer after
 //! each attempt, and blocks only its key.
 //!
-//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone [`PROOFS`]
-//! times in a row, the service accepted others between any two of these, and each time it said that the
-//! content is at fault ([`PutError::Invalid`]). No other error rejects a record, however often it comes back.
+//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone
+//! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and each
+//! time the error was about the content ([`PutError::Invalid`]). No other error rejects a record, however often
+//! it occurs.
 //!
 //! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
 //! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
@@ -28,7 +29,7 @@ use crate::sink::PutError;
 use crate::sink::throttle::{Jitter, backoff};
 
 /// Failures alone after which a record is rejected.
-const PROOFS: u32 = 5;
+const PROOFS_TO_REJECT: u32 = 5;
 /// They are spread over at least this time.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 /// The same for a record that an attempt without a response may have stored: no such attempt is under way
@@ -39,9 +40,9 @@ const ALONE_FIRST: Duration = Duration::from_millis(100);
 const ALONE_CAP: Duration = Duration::from_secs(30);
 /// If the service has responded within this time before a request left, it is available: the failure is the
 /// request's own.
-const ANSWERS: Duration = Duration::from_secs(5);
-/// When a group is tried again whose sections must wait.
-const HELD: Duration = Duration::from_millis(100);
+const RESPONDED_WITHIN: Duration = Duration::from_secs(5);
+/// When a group whose sections are paused is tried again.
+const RECHECK_AFTER: Duration = Duration::from_millis(100);
 /// Records that evidence is kept for.
 const EVIDENCE_MAX: usize = 1024;
 
@@ -55,22 +56,22 @@ struct Group {
     due: Instant,
 }
 
-/// What is known against one record.
+/// The failures of one record.
 #[derive(Clone, Debug)]
 struct Evidence {
     hash: KeyHash,
     /// Failures alone in a row.
     failures: u32,
-    /// Those of them that prove something, in a row.
+    /// How many of them in a row are proofs.
     proofs: u32,
     /// When the first of these was known.
     since: Instant,
     last: Instant,
-    said: Arc<str>,
+    response: Arc<str>,
 }
 
 impl Evidence {
-    /// It failed once more, and that proves nothing.
+    /// Counts a failure that is no proof.
     fn once_more(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failures
@@ -79,14 +80,14 @@ impl Evidence {
 
 /// A record that failed alone.
 #[derive(Clone, Debug)]
-pub(super) struct Accused {
+pub(super) struct FailedRecord {
     pub(super) id: RecordId,
     pub(super) hash: KeyHash,
     /// Whether it may have been stored by an earlier attempt.
     pub(super) unacknowledged: bool,
 }
 
-/// What became of it.
+/// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is tried again.
@@ -102,23 +103,23 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     groups: VecDeque<Group>,
-    /// Requests under way that hold suspects.
-    out: usize,
-    /// When a request last got a response, whatever it held.
+    /// Requests in flight that contain suspects.
+    requests: usize,
+    /// When a request last got a response.
     acknowledged: Option<Instant>,
     evidence: HashMap<RecordId, Evidence>,
-    /// Whether the last failure of a record that was alone was said to be its own.
-    blamed: bool,
+    /// Whether the last failure of a record that was alone was about its content.
+    content_at_fault: bool,
 }
 
 impl Suspects {
     /// A request with suspects has left, or is over.
     pub(super) const fn sent(&mut self) {
-        self.out += 1;
+        self.requests += 1;
     }
 
     pub(super) const fn over(&mut self) {
-        self.out = self.out.saturating_sub(1);
+        self.requests = self.requests.saturating_sub(1);
     }
 
     /// A request got a response.
@@ -126,14 +127,14 @@ impl Suspects {
         self.acknowledged = Some(now);
     }
 
-    /// Whether the service has responded since, or shortly before.
+    /// Whether the service has responded since this time, or shortly before it.
     pub(super) fn has_acknowledged_since(&self, since: Instant) -> bool {
-        self.acknowledged.is_some_and(|at| at + ANSWERS > since)
+        self.acknowledged.is_some_and(|at| at + RESPONDED_WITHIN > since)
     }
 
     /// Whether another request with suspects may leave beside those under way.
     pub(super) fn may_send(&self, in_flight_requests: usize) -> bool {
-        !self.groups.is_empty() && self.out < (in_flight_requests / 4).max(1)
+        !self.groups.is_empty() && self.requests < (in_flight_requests / 4).max(1)
     }
 
     /// The records of a request that failed as a whole: two halves, or one that is alone.
@@ -170,7 +171,7 @@ impl Suspects {
             let (go, stay): (Vec<_>, Vec<_>) = known.partition(|(_, goes)| *goes);
             let ones = |all: Vec<(Sent, bool)>| all.into_iter().map(|(one, _)| one).collect::<Vec<_>>();
             if !stay.is_empty() {
-                self.groups.push_back(Group { records: ones(stay), due: now + HELD });
+                self.groups.push_back(Group { records: ones(stay), due: now + RECHECK_AFTER });
             }
             if !go.is_empty() {
                 return Some(ones(go));
@@ -219,31 +220,31 @@ impl Suspects {
     /// says nothing about the record.
     pub(super) fn failed_alone(
         &mut self,
-        accused: &Accused,
+        failed: &FailedRecord,
         sent: Instant,
         error: &PutError,
         now: Instant,
     ) -> Verdict {
-        self.blamed = matches!(error, PutError::Invalid(_));
-        let known = self.evidence.get(&accused.id).map(|evidence| evidence.last);
+        self.content_at_fault = matches!(error, PutError::Invalid(_));
+        let known = self.evidence.get(&failed.id).map(|evidence| evidence.last);
         let others = self.acknowledged.is_some_and(|at| at > known.unwrap_or(sent).min(sent));
         if !others && (known.is_some() || !self.has_acknowledged_since(sent)) {
             return Verdict::Waits {
-                failures: self.evidence.get_mut(&accused.id).map_or(0, Evidence::once_more),
+                failures: self.evidence.get_mut(&failed.id).map_or(0, Evidence::once_more),
             };
         }
-        if self.evidence.len() >= EVIDENCE_MAX && !self.evidence.contains_key(&accused.id) {
+        if self.evidence.len() >= EVIDENCE_MAX && !self.evidence.contains_key(&failed.id) {
             let oldest = self.evidence.iter().min_by_key(|(_, evidence)| evidence.last).map(|(id, _)| *id);
             oldest.and_then(|id| self.evidence.remove(&id));
         }
-        let said: Arc<str> = error.to_string().into();
-        let evidence = self.evidence.entry(accused.id).or_insert_with(|| Evidence {
-            hash: accused.hash,
+        let response: Arc<str> = error.to_string().into();
+        let evidence = self.evidence.entry(failed.id).or_insert_with(|| Evidence {
+            hash: failed.hash,
             failures: 0,
             proofs: 0,
             since: now,
             last: sent,
-            said: Arc::clone(&said),
+            response: Arc::clone(&response),
         });
         let proves = others && matches!(error, PutError::Invalid(_));
         evidence.failures += 1;
@@ -255,16 +256,16 @@ impl Suspects {
         } else {
             (evidence.proofs, evidence.since) = (0, now);
         }
-        (evidence.last, evidence.said) = (now, said);
-        let least = if accused.unacknowledged { PROVEN_AFTER_UNACKNOWLEDGED } else { PROVEN_AFTER };
-        if evidence.proofs >= PROOFS && now.duration_since(evidence.since) >= least {
+        (evidence.last, evidence.response) = (now, response);
+        let least = if failed.unacknowledged { PROVEN_AFTER_UNACKNOWLEDGED } else { PROVEN_AFTER };
+        if evidence.proofs >= PROOFS_TO_REJECT && now.duration_since(evidence.since) >= least {
             Verdict::Rejected
         } else {
             Verdict::Waits { failures: evidence.failures }
         }
     }
 
-    /// How long a record that failed alone so often waits; not at all if nothing is known against it.
+    /// How long a record waits that has failed alone so often.
     pub(super) fn pause(failures: u32, jitter: &mut Jitter) -> Duration {
         if failures == 0 {
             return Duration::ZERO;
@@ -273,23 +274,23 @@ impl Suspects {
     }
 
     /// Whether a record failed alone, so that it must not leave with others.
-    pub(super) fn is_accused(&self, id: impl FnOnce() -> RecordId) -> bool {
+    pub(super) fn has_evidence(&self, id: impl FnOnce() -> RecordId) -> bool {
         !self.evidence.is_empty() && self.evidence.contains_key(&id())
     }
 
-    /// Whether there is evidence against a record of these hashes, and it has failed alone more than once.
-    pub(super) fn holds(&self, (first, last): (u64, u64)) -> bool {
-        self.accused_keys().any(|key| first <= key.0 && key.0 <= last)
+    /// Whether a record in this range of hashes has failed alone more than once.
+    pub(super) fn has_evidence_within(&self, (first, last): (u64, u64)) -> bool {
+        self.keys_with_evidence().any(|key| first <= key.0 && key.0 <= last)
     }
 
     /// The keys of such records, in no order.
-    pub(super) fn accused_keys(&self) -> impl Iterator<Item = KeyHash> {
+    pub(super) fn keys_with_evidence(&self) -> impl Iterator<Item = KeyHash> {
         self.evidence.values().filter(|evidence| evidence.failures > 1).map(|evidence| evidence.hash)
     }
 
-    /// Whether the service said of the record that last failed alone that its content is at fault.
-    pub(super) const fn are_blamed(&self) -> bool {
-        self.blamed
+    /// Whether the error of the record that last failed alone was about its content.
+    pub(super) const fn is_content_at_fault(&self) -> bool {
+        self.content_at_fault
     }
 
     /// A record is finished.
@@ -299,8 +300,8 @@ impl Suspects {
         }
     }
 
-    /// What the service said of a record that was rejected.
-    pub(super) fn said(&self, id: RecordId) -> Option<Arc<str>> {
-        self.evidence.get(&id).map(|evidence| Arc::clone(&evidence.said))
+    /// The service's response for a record that was rejected.
+    pub(super) fn response(&self, id: RecordId) -> Option<Arc<str>> {
+        self.evidence.get(&id).map(|evidence| Arc::clone(&evidence.response))
     }
 }

@@ -69,8 +69,8 @@ fn admit(lanes: &mut Lanes, reader: ReaderId, events: Vec<Admission<'static>>) {
     lanes.admit_to(reader, &Frame { number, ..Frame::default() }, events);
 }
 
-fn accepted() -> Answer {
-    Answer::Accepted { sequence: "1".to_owned(), shard: "s".to_owned() }
+fn accepted() -> RecordResult {
+    RecordResult::Accepted { sequence: "1".to_owned(), shard: "s".to_owned() }
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn ready_record_of_newly_limited_shard_has_a_due_time() {
         admit(&mut lanes, ReaderId::MAIN, vec![event(1, 1, 300), event(1, 2, 300)]);
         let second = lanes.fill(now).unwrap();
         admit(&mut lanes, ReaderId::MAIN, vec![event(2, 1, 300)]);
-        let answers = vec![Answer::Throttled, Answer::Failed { reason: "x".to_owned() }];
+        let answers = vec![RecordResult::Throttled, RecordResult::Failed { reason: "x".to_owned() }];
         drop(lanes.settle(second.ticket, Ok(answers), now));
         // The shard is held, and a lane pauses, for 50 to 100 ms: often only the lane still does.
         now += std::time::Duration::from_millis(75);
@@ -146,7 +146,7 @@ fn idle_time_detaches_no_lane() {
     let mut lanes = Lanes::new(&Start::default(), limits, 1);
     admit(&mut lanes, ReaderId::MAIN, vec![event(1, 0, 10)]);
     let refused = lanes.fill(now).unwrap();
-    drop(lanes.settle(refused.ticket, Ok(vec![Answer::Failed { reason: "x".to_owned() }]), now));
+    drop(lanes.settle(refused.ticket, Ok(vec![RecordResult::Failed { reason: "x".to_owned() }]), now));
     for nth in 0.. {
         if lanes.wants(ReaderId::MAIN).is_none() {
             break;
@@ -175,7 +175,7 @@ fn unacknowledged_record_is_known_after_its_lane_was_detached() {
         admit(&mut lanes, ReaderId::MAIN, vec![event]);
     }
     let request = lanes.fill(now).unwrap();
-    drop(lanes.settle(request.ticket, Err(PutError::Unanswered("timeout".into())), now));
+    drop(lanes.settle(request.ticket, Err(PutError::NoResponse("timeout".into())), now));
     let section = vec![lanes.readers.sections.of(KeyHash(7 << 56))];
     lanes.isolation.detach(&mut lanes.readers, ReaderId::MAIN, section);
     lanes.isolation.leave(&mut lanes.readers, &lanes.dispatch, &mut lanes.counts, now);

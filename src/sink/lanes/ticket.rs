@@ -27,12 +27,12 @@ pub struct Ticket {
     pub(super) probe: bool,
     /// Whether all of it are suspects.
     pub(super) suspects: bool,
-    /// Whether it holds records of catch-up readers.
+    /// Whether it contains records of catch-up readers.
     pub(super) catch_up: bool,
     /// When it was filled.
     pub(super) at: Instant,
-    /// Bytes that the line had carried then.
-    pub(super) carried: u64,
+    /// Bytes that had been acknowledged when it was filled.
+    pub(super) acknowledged_before: u64,
 }
 
 impl Ticket {

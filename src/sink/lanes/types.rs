@@ -73,8 +73,8 @@ pub struct DeadLetter {
     pub part: u16,
     /// Why.
     pub reason: DeadReason,
-    /// What the service said of one that was rejected.
-    pub said: Option<Arc<str>>,
+    /// The service's response, if it rejected the record.
+    pub response: Option<Arc<str>>,
     /// The event's type.
     pub event_type: Arc<str>,
     /// Partition key.
@@ -83,7 +83,7 @@ pub struct DeadLetter {
     pub line: Bytes,
 }
 
-/// The service has accepted the records of a key in order and numbered them otherwise, see
+/// The service accepted the records of a key in order, and numbered them in another order; see
 /// [`order`](crate::sink::order).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -97,7 +97,7 @@ pub struct Violation {
     pub lane: u8,
 }
 
-/// What became of a request; for metrics and the warning.
+/// The result of a request, for metrics and log lines.
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// Records the stream has.
@@ -111,14 +111,14 @@ pub struct Settlement {
     /// Records refused for an internal failure of the service.
     pub failed: usize,
     /// Records whose request failed as a whole, or got no response.
-    pub unanswered: usize,
+    pub without_response: usize,
     /// Lanes with refused records, sorted, each once.
     pub lanes: Vec<u8>,
     /// Records that were not numbered above the one before of their key.
     pub violations: usize,
     /// The first of them.
     pub violation: Option<Violation>,
-    /// What the service said of the first failed record.
+    /// The service's code and message for the first failed record.
     pub reason: Option<String>,
     /// Why the request failed as a whole.
     pub error: Option<PutError>,
@@ -126,10 +126,10 @@ pub struct Settlement {
     pub cause: Cause,
     /// How long nothing but a probe is sent from now on, if this request shut the gate or kept it shut.
     pub pause: Option<Duration>,
-    /// Shards that are sent to more slowly from now on.
+    /// Shards whose rate is lower from now on.
     pub cuts: Vec<Cut>,
     /// The record that failed alone, if others are accepted meanwhile.
-    pub alone: Option<Alone>,
+    pub failed_alone: Option<FailedAlone>,
 }
 
 /// What a request that failed as a whole says about the stream.
@@ -138,16 +138,16 @@ pub enum Cause {
     /// The stream may be unavailable.
     #[default]
     Stream,
-    /// Nothing: the service answered other requests at the time.
+    /// Nothing: the service responded to other requests at the time.
     Record,
-    /// Unclear: the record has failed alone before, but the service has not answered others recently. Only a
-    /// description shows.
+    /// Unknown: the record has failed alone before, but the service has not responded to others recently. Only a
+    /// description of the stream shows.
     Unknown,
 }
 
-/// A record that failed alone while others are accepted: it holds its key.
+/// A record that failed alone while others are accepted: it blocks its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alone {
+pub struct FailedAlone {
     /// Its frame.
     pub frame: FrameNo,
     /// Its ordinal in the frame.
@@ -181,19 +181,19 @@ impl ReaderId {
     pub const AUDIT: Self = Self(u64::MAX);
 }
 
-/// What has changed.
+/// A change of which reader serves lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A catch-up reader serves these lanes now.
     Detached {
         /// The lanes, in order.
         lanes: Vec<u8>,
-        /// Frames that the main has read beyond them.
+        /// Frames that the main reader has read beyond them.
         behind: u64,
         /// The shard that accepted the last records of them, if any were accepted.
         shard: Option<String>,
     },
-    /// The main serves these lanes again.
+    /// The main reader serves these lanes again.
     Back {
         /// The lanes, in order.
         lanes: Vec<u8>,

@@ -7,14 +7,14 @@ use crate::position::FrameNo;
 /// Observations of one reader.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch {
-    /// Since when the window has been half full and hardly moved, where `watermark` stood then, and the head.
+    /// Since when the window has been half full and has hardly moved; watermark and head at that time.
     pub(super) full: Option<(Instant, FrameNo, FrameNo)>,
-    /// When it was looked at for speed, and where the head stood then.
+    /// When its speed was last measured, and its head at that time.
     pub(super) pace: Option<(Instant, FrameNo)>,
-    /// Since when it hands over.
-    pub(super) handing: Option<Instant>,
-    /// How often a hand-over was called off, and until when none is tried.
-    pub(super) called_off: u32,
+    /// When its hand-over began.
+    pub(super) handing_over: Option<Instant>,
+    /// How many hand-overs were cancelled, and until when none is tried.
+    pub(super) cancelled: u32,
     pub(super) not_before: Option<Instant>,
     /// Whether it was made for sections of which nothing is accepted.
     pub(super) refused: bool,

@@ -23,7 +23,7 @@ pub(super) const NONE: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// An earlier record of its key is unfinished.
-    Behind,
+    Queued,
     /// First of its key: may be sent, unless its lane pauses.
     Ready,
     /// In a request in flight.
@@ -35,7 +35,7 @@ pub(super) enum State {
     /// First of its key, and to be quarantined.
     Dead,
     /// Being quarantined.
-    Taken,
+    Quarantining,
     /// Finished.
     Done(Outcome),
 }
@@ -59,9 +59,9 @@ pub(super) struct Entry {
     /// letter, because it would be in both places.
     pub(super) unacknowledged: bool,
     /// Whether the service has rejected it, for throughput or because of an internal failure.
-    pub(super) refused: bool,
+    pub(super) was_rejected: bool,
     /// Whether there is evidence that it cannot leave.
-    pub(super) rejected: bool,
+    pub(super) undeliverable: bool,
     /// Whether it is a dead letter that did not wait for the one before it of its key.
     pub(super) early: bool,
     pub(super) counted: CountedBy,

@@ -17,18 +17,19 @@ impl Scene {
     fn refused_at(accepted: f64) -> Self {
         let mut scene = Self { rate: Rate::default(), now: Instant::now(), jitter: Jitter::new(3) };
         for _ in 0..10 {
-            scene.tell(accepted, 0);
+            scene.note_results(accepted, 0);
         }
         assert!(!scene.rate.is_limited() && scene.rate.take(1e9, scene.now), "unlimited before any refusal");
-        scene.tell(0.0, 1);
+        scene.note_results(0.0, 1);
         scene
     }
 
     /// An answer to a request that left just now.
-    fn tell(&mut self, accepted: f64, refused: u32) -> Option<Amount> {
+    fn note_results(&mut self, accepted: f64, refused: u32) -> Option<Amount> {
         self.now += ms(100);
-        let told = Told { accepted: [accepted, accepted * 1000.0], refused, stubborn: 0 };
-        self.rate.tell(told, self.now, self.now, &mut self.jitter)
+        let results =
+            ShardResults { accepted: [accepted, accepted * 1000.0], refused, repeatedly_refused: 0 };
+        self.rate.note_results(results, self.now, self.now, &mut self.jitter)
     }
 
     fn records(&self) -> f64 {
@@ -62,17 +63,21 @@ fn rate_is_reduced_at_most_once_a_second() {
     let mut scene = Scene::refused_at(100.0);
     let first = scene.records();
     for _ in 0..5 {
-        scene.tell(90.0, 5);
+        scene.note_results(90.0, 5);
     }
     assert!(scene.records() >= first, "{first} then {}", scene.records());
     for _ in 0..5 {
-        scene.tell(90.0, 0);
+        scene.note_results(90.0, 0);
     }
     let before = scene.records();
-    let told = Told { accepted: [1.0, 1000.0], refused: 9, stubborn: 0 };
+    let results = ShardResults { accepted: [1.0, 1000.0], refused: 9, repeatedly_refused: 0 };
     let long_ago = scene.now - Duration::from_secs(2);
-    assert_eq!(scene.rate.tell(told, long_ago, scene.now, &mut scene.jitter), None, "sent long ago");
-    let after = scene.tell(90.0, 5).map_or(0.0, |[records, _]| records);
+    assert_eq!(
+        scene.rate.note_results(results, long_ago, scene.now, &mut scene.jitter),
+        None,
+        "sent long ago"
+    );
+    let after = scene.note_results(90.0, 5).map_or(0.0, |[records, _]| records);
     assert!(after >= before * CUT_MOST && after <= before * CUT_LEAST, "{before} then {after}");
 }
 
@@ -110,10 +115,11 @@ fn unused_dimension_is_not_reduced() {
     scene.pass(Duration::from_secs(2));
     let before = scene.rate.per_second().unwrap();
     // Few large records: bytes are at their limit, records far below.
-    let told = |refused| Told { accepted: [2.0, before[1] / 10.0], refused, stubborn: 0 };
+    let results =
+        |refused| ShardResults { accepted: [2.0, before[1] / 10.0], refused, repeatedly_refused: 0 };
     for step in 0..20 {
         scene.now += ms(100);
-        scene.rate.tell(told(u32::from(step % 5 == 0)), scene.now, scene.now, &mut scene.jitter);
+        scene.rate.note_results(results(u32::from(step % 5 == 0)), scene.now, scene.now, &mut scene.jitter);
     }
     // The first cut still knows the second before.
     let after = scene.rate.per_second().unwrap();
@@ -135,29 +141,29 @@ fn refusing_shard_is_probed_by_one_record_with_backoff() {
             assert!(scene.rate.take(100.0, scene.now) && !scene.rate.take(100.0, scene.now), "one at a time");
             scene.now += ms(10);
         }
-        scene.tell(0.0, 1);
+        scene.note_results(0.0, 1);
     }
     assert!(holds.iter().all(|hold| *hold <= HOLD_CAP), "{holds:?}");
     assert!(holds[9] >= ms(2_400) && holds[9] > holds[1], "{holds:?}");
     assert!(scene.records() > rate / 2.0, "that is no overload: {}", scene.records());
-    scene.tell(1.0, 0);
+    scene.note_results(1.0, 0);
     assert!(!scene.rate.is_limited(), "what it takes now must be found anew");
 }
 
 #[test]
 fn repeated_lane_refusal_counts_only_for_refusing_shard() {
     let mut scene = Scene::refused_at(100.0);
-    let stubborn = Told { stubborn: 1, ..Told::default() };
+    let repeatedly_refused = ShardResults { repeatedly_refused: 1, ..ShardResults::default() };
     scene.now += Duration::from_secs(2);
     let before = scene.rate.next_start([1.0, 100.0], scene.now);
-    assert_eq!(scene.rate.tell(stubborn, scene.now, scene.now, &mut scene.jitter), None);
+    assert_eq!(scene.rate.note_results(repeatedly_refused, scene.now, scene.now, &mut scene.jitter), None);
     assert_eq!(scene.rate.next_start([1.0, 100.0], scene.now), before);
-    scene.tell(0.0, 1);
-    scene.tell(0.0, 1);
+    scene.note_results(0.0, 1);
+    scene.note_results(0.0, 1);
     assert!(scene.rate.is_stuck());
     let before = scene.rate.next_start([1.0, 100.0], scene.now);
     scene.now = before + ms(1);
-    scene.rate.tell(stubborn, scene.now, scene.now, &mut scene.jitter);
+    scene.rate.note_results(repeatedly_refused, scene.now, scene.now, &mut scene.jitter);
     assert!(scene.rate.next_start([1.0, 100.0], scene.now) > scene.now + ms(100));
 }
 
@@ -202,7 +208,12 @@ fn floor_follows_what_other_writers_leave() {
             }
             if offered > 0 {
                 let amount = [f64::from(accepted), f64::from(accepted) * 100.0];
-                rate.tell(Told { accepted: amount, refused, stubborn: 0 }, now, now, &mut jitter);
+                rate.note_results(
+                    ShardResults { accepted: amount, refused, repeatedly_refused: 0 },
+                    now,
+                    now,
+                    &mut jitter,
+                );
             }
             if second >= 60 {
                 (accepted_late, refused_late) = (accepted_late + accepted, refused_late + refused);

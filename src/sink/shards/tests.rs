@@ -119,7 +119,7 @@ fn reshards_leave_no_state_behind() {
 #[test]
 fn list_of_shards_is_believed_unless_answers_are_newer() {
     let mut stream = Stream::new(&[(hash(0, 0), "1"), (hash(85, 5), "2")]);
-    let range = |id: &str, first: KeyHash, last: u64| ShardRange { id: id.to_owned(), first: first.0, last };
+    let range = |id: &str, first: KeyHash, last: u64| HashRange { id: id.to_owned(), first: first.0, last };
     let list = [range("1", hash(0, 0), hash(85, 5).0 - 1), range("2", hash(85, 5), u64::MAX)];
     assert!(!stream.shards.wants_ranges());
     stream.put(hash(3, 0));

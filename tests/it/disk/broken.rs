@@ -135,7 +135,7 @@ impl Lab {
         self.flow.daemon.assert_quiet(&[
             "stream_unavailable",
             "stream_not_described",
-            "stream_in_doubt",
+            "stream_unverified",
             "source_paused",
             "records_retried",
         ]);

@@ -19,7 +19,7 @@ const EXPECTED: [&str; 8] = [
     "records_retried",
     "stream_unavailable",
     "stream_not_described",
-    "stream_in_doubt",
+    "stream_unverified",
     "change_quarantined",
     "dead_letters_written",
     "dead_letters_full",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
-use forebay::sink::Answer;
+use forebay::sink::RecordResult;
 use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Request, Start};
 use forebay::sink::pacing::Limits;
 use tokio::time::Instant;
@@ -65,10 +65,10 @@ impl World {
         self.stuck.is_some_and(|(first, last)| (first..=last).contains(&hash.0))
     }
 
-    fn answer(&mut self, key: &[u8], data: &[u8]) -> Answer {
+    fn answer(&mut self, key: &[u8], data: &[u8]) -> RecordResult {
         let hash = KeyHash(u64::from_str_radix(std::str::from_utf8(key).unwrap(), 16).unwrap());
         if self.is_stuck(hash) {
-            return Answer::Throttled;
+            return RecordResult::Throttled;
         }
         let frame: u64 = std::str::from_utf8(data).unwrap().trim_end().parse().unwrap();
         if self.came.insert(frame, self.now).is_some() {
@@ -77,7 +77,7 @@ impl World {
             let last = self.last.insert(hash, frame);
             assert!(last.is_none_or(|last| last < frame), "{frame} came after {last:?}");
         }
-        Answer::Accepted { sequence: frame.to_string(), shard: self.shards.id_of(hash.0) }
+        RecordResult::Accepted { sequence: frame.to_string(), shard: self.shards.id_of(hash.0) }
     }
 
     fn read(&mut self) {

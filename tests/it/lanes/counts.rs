@@ -194,7 +194,7 @@ fn single_records_are_counted_after_restart() {
     let same = Admission { hash: KeyHash((9 << 56) | 1), key: Bytes::from_static(b"p"), ..other.clone() };
     backlog.lanes.admit(&Frame { number: FrameNo(2), ..Frame::default() }, [other.clone(), same.clone()]);
     let request = backlog.lanes.fill(backlog.now).unwrap();
-    let answer = |key: &[u8]| if key == b"o" { forebay::sink::Answer::Throttled } else { accepted() };
+    let answer = |key: &[u8]| if key == b"o" { forebay::sink::RecordResult::Throttled } else { accepted() };
     let answers = request.records.iter().map(|record| answer(&record.key)).collect();
     drop(backlog.lanes.settle(request.ticket, Ok(answers), backlog.now));
     let progress = backlog.lanes.progress(Detail::Records);

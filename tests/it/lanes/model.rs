@@ -11,7 +11,7 @@ use forebay::position::{FrameNo, Position};
 use forebay::sink::lanes::Request;
 use forebay::sink::lanes::{Admission, Change, Detail, Frame, Lanes, Outcome, Progress, ReaderId, Start};
 use forebay::sink::pacing::Limits;
-use forebay::sink::{Answer, PutError};
+use forebay::sink::{PutError, RecordResult};
 use tokio::time::Instant;
 
 use super::counts::{Counts, add, balances, count, event_type};
@@ -249,7 +249,7 @@ impl World {
         let index = usize::try_from(self.random.below(self.out.len() as u64)).unwrap();
         let Out { ticket, ids } = self.out.swap_remove(index);
         if self.planted == Some(Planted::SendsWhatIsOut) && self.random.percent(5) {
-            let refused = vec![Answer::Throttled; ids.len()];
+            let refused = vec![RecordResult::Throttled; ids.len()];
             drop(self.lanes.settle(ticket, Ok(refused), self.now));
             self.ghosts.extend(ids.into_iter().flatten());
             return;
@@ -259,7 +259,7 @@ impl World {
             if self.random.percent(self.trouble / 4) { self.lost(&ids) } else { Ok(self.each(&ids)) };
         let answers = result.as_ref().ok().filter(|answers| answers.len() == ids.len());
         for (id, answer) in ids.iter().zip(answers.into_iter().flatten()) {
-            if matches!(answer, Answer::Accepted { .. }) {
+            if matches!(answer, RecordResult::Accepted { .. }) {
                 self.finished.extend(id);
                 self.known.extend(id);
                 self.outcomes.extend(id.iter().map(|id| (*id, Outcome::Published)));
@@ -267,11 +267,11 @@ impl World {
         }
         let told = self.lanes.settle(ticket, result, self.now);
         assert_eq!((told.violations, told.violation), (0, None));
-        assert_eq!(told.accepted + told.throttled + told.failed + told.unanswered, ids.len());
+        assert_eq!(told.accepted + told.throttled + told.failed + told.without_response, ids.len());
     }
 
     /// A request as a whole goes wrong; some of it may have been stored.
-    fn lost(&mut self, ids: &[Vec<Id>]) -> Result<Vec<Answer>, PutError> {
+    fn lost(&mut self, ids: &[Vec<Id>]) -> Result<Vec<RecordResult>, PutError> {
         let stored = self.random.percent(50);
         for id in ids {
             if stored && self.random.percent(80) {
@@ -282,12 +282,12 @@ impl World {
         match self.random.below(4) {
             0 if !stored => Err(PutError::Refused(text.into())),
             1 if !stored => Err(PutError::Throttled(text.into())),
-            2 => Ok(vec![Answer::Throttled; ids.len() + 1]),
-            _ => Err(PutError::Unanswered(text.into())),
+            2 => Ok(vec![RecordResult::Throttled; ids.len() + 1]),
+            _ => Err(PutError::NoResponse(text.into())),
         }
     }
 
-    fn each(&mut self, ids: &[Vec<Id>]) -> Vec<Answer> {
+    fn each(&mut self, ids: &[Vec<Id>]) -> Vec<RecordResult> {
         let mut answers = Vec::new();
         for id in ids {
             let hash = self.hash(id[0]).0;
@@ -296,11 +296,11 @@ impl World {
                 self.appear_all(id);
                 self.number += 1;
                 let (sequence, shard) = (self.number.to_string(), self.shards.id_of(hash));
-                answers.push(Answer::Accepted { sequence, shard });
+                answers.push(RecordResult::Accepted { sequence, shard });
             } else if self.random.percent(70) {
-                answers.push(Answer::Throttled);
+                answers.push(RecordResult::Throttled);
             } else {
-                answers.push(Answer::Failed { reason: "InternalFailure".to_owned() });
+                answers.push(RecordResult::Failed { reason: "InternalFailure".to_owned() });
             }
         }
         answers

@@ -10,7 +10,7 @@ use forebay::position::FrameNo;
 use forebay::sink::lanes::Ticket;
 use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Settlement, Start};
 use forebay::sink::pacing::{Limits, PACK_BYTES, PACK_EVENTS};
-use forebay::sink::{Answer, Outgoing, PutError};
+use forebay::sink::{Outgoing, PutError, RecordResult};
 use tokio::time::Instant;
 
 use super::{event, frame, record};
@@ -22,8 +22,8 @@ fn lanes(pack_bytes: usize) -> Lanes {
     Lanes::new(&Start::default(), Limits { pack_bytes, ..Limits::default() }, 1)
 }
 
-fn accepted(number: u64) -> Answer {
-    Answer::Accepted { sequence: number.to_string(), shard: "shardId-0".to_owned() }
+fn accepted(number: u64) -> RecordResult {
+    RecordResult::Accepted { sequence: number.to_string(), shard: "shardId-0".to_owned() }
 }
 
 /// Sends what may leave now; the data of each record.
@@ -142,7 +142,7 @@ fn packed_record_is_accepted_whole_and_counts_events() {
     assert_eq!(data, ["1\n2\n3\n", "4\n"]);
     lanes.admit(&frame(3), [event("ab", "5\n")]);
     assert!(send(&mut lanes, now).is_none(), "one record of a key at a time");
-    let told = lanes.settle(ticket, Ok(vec![accepted(1), Answer::Throttled]), now);
+    let told = lanes.settle(ticket, Ok(vec![accepted(1), RecordResult::Throttled]), now);
     assert_eq!((told.accepted, told.accepted_events, told.accepted_bytes, told.throttled), (1, 3, 8, 1));
     assert_eq!(lanes.watermark().frame, FrameNo(1));
     let (ticket, data) = send(&mut lanes, now).unwrap();
@@ -163,8 +163,8 @@ fn probe_is_one_event_and_rest_is_repacked() {
     let (ticket, data) = send(&mut lanes, now).unwrap();
     assert_eq!(data, ["1\n2\n"]);
     lanes.admit(&frame(2), [event("a", "3\n")]);
-    let told = lanes.settle(ticket, Err(PutError::Unanswered("gone".into())), now);
-    assert_eq!(told.unanswered, 1, "records, not events");
+    let told = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
+    assert_eq!(told.without_response, 1, "records, not events");
     let later = lanes.wake_at(now).unwrap();
     let (probe, data) = send(&mut lanes, later).unwrap();
     assert_eq!((probe.is_probe(), data), (true, vec!["1\n".to_owned()]));
@@ -309,11 +309,11 @@ impl World {
         let result = match self.random.below(8) {
             0 => {
                 self.adrift.push(records);
-                Err(PutError::Unanswered("late".into()))
+                Err(PutError::NoResponse("late".into()))
             }
             1 => {
                 self.stream.extend(records);
-                Err(PutError::Unanswered("the answer was lost".into()))
+                Err(PutError::NoResponse("the answer was lost".into()))
             }
             _ => Ok(records.into_iter().map(|record| self.answer(record)).collect()),
         };
@@ -322,9 +322,9 @@ impl World {
         assert!(told.accepted_events >= told.accepted);
     }
 
-    fn answer(&mut self, record: Outgoing) -> Answer {
+    fn answer(&mut self, record: Outgoing) -> RecordResult {
         if self.random.once_in(4) {
-            return Answer::Throttled;
+            return RecordResult::Throttled;
         }
         self.known.extend(lines(&record.data).map(|line| record.data.slice_ref(line)));
         self.stream.push(record);

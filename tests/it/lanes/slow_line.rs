@@ -72,7 +72,7 @@ impl Trial {
                 drop(self.lanes.settle(out.request.ticket, Ok(vec![accepted(); count]), self.now));
             } else if out.until <= self.now {
                 self.timed_out += 1;
-                let error = Err(PutError::Unanswered("timed out".into()));
+                let error = Err(PutError::NoResponse("timed out".into()));
                 drop(self.lanes.settle(out.request.ticket, error, self.now));
             } else {
                 self.out.push_back(out);

@@ -72,7 +72,7 @@ impl World {
     fn error(&self) -> PutError {
         let text = "by the test".to_owned();
         match self.fails {
-            Fails::Silent => PutError::Unanswered(text.into()),
+            Fails::Silent => PutError::NoResponse(text.into()),
             Fails::Refused => PutError::Refused(text.into()),
             Fails::Invalid => PutError::Invalid(text.into()),
         }
@@ -244,7 +244,7 @@ fn unacknowledged_record_is_not_quarantined_by_size() {
     lanes.admit(&frame(1), [event("k", &"x".repeat(500))]);
     lanes.admit(&frame(2), [event("k", "second")]);
     let request = lanes.fill(now).unwrap();
-    drop(lanes.settle(request.ticket, Err(PutError::Unanswered("timeout".into())), now));
+    drop(lanes.settle(request.ticket, Err(PutError::NoResponse("timeout".into())), now));
     lanes.set_max_record_size(100);
     let mut sizes = Vec::new();
     for _ in 0..100 {

@@ -9,7 +9,7 @@ use forebay::position::FrameNo;
 use forebay::sink::lanes::Ticket;
 use forebay::sink::lanes::{Admission, Detail, Frame, Lanes, Start};
 use forebay::sink::pacing::Limits;
-use forebay::sink::{Answer, Outgoing, PutError};
+use forebay::sink::{Outgoing, PutError, RecordResult};
 use tokio::time::Instant;
 
 use super::planted::Fault;
@@ -140,23 +140,23 @@ impl Sim {
         let Out { ticket, records } = attempt.out.swap_remove(self.random.index(attempt.out.len()));
         if end == End::Under {
             self.stream.lose(records);
-            drop(attempt.lanes.settle(ticket, Err(PutError::Unanswered("cut".into())), now));
+            drop(attempt.lanes.settle(ticket, Err(PutError::NoResponse("cut".into())), now));
             return Ok(());
         }
         let (mut answers, mut stored) = (Vec::new(), Vec::new());
         for record in &records {
             let lane = KeyHash::of(std::str::from_utf8(&record.key).unwrap()).lane();
             if Some(lane) == self.stuck || (faulty && self.random.one_in(4)) {
-                answers.push(Answer::Throttled);
+                answers.push(RecordResult::Throttled);
             } else {
                 stored.push(record.data.clone());
                 self.stream.store(record)?;
-                answers.push(Answer::Accepted { sequence: String::new(), shard: String::new() });
+                answers.push(RecordResult::Accepted { sequence: String::new(), shard: String::new() });
             }
         }
         let result = match end {
             End::Answered => Ok(answers),
-            _ => Err(PutError::Unanswered("lost".into())),
+            _ => Err(PutError::NoResponse("lost".into())),
         };
         drop(attempt.lanes.settle(ticket, result, now));
         self.note(|| format!("stored {stored:?}"));

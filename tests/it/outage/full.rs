@@ -26,7 +26,7 @@ fn finish(mut flow: Flow) -> Report {
         "records_retried",
         "stream_unavailable",
         "stream_not_described",
-        "stream_in_doubt",
+        "stream_unverified",
     ]);
     assert!(flow.daemon.terminate().success());
     report

@@ -93,7 +93,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
         flow.daemon.highest_resident().unwrap_or_default(),
     );
     // A backlog has keys with more than others: their lanes may leave, so that the others are told sooner.
-    flow.daemon.assert_quiet(&["records_retried", "stream_in_doubt", "lanes_detached"]);
+    flow.daemon.assert_quiet(&["records_retried", "stream_unverified", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }
 

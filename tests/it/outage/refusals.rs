@@ -60,6 +60,6 @@ fn key_order_holds_under_any_stream_response() {
     eventually("all lanes are together", DRAINED_WITHIN, || {
         (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
     });
-    flow.daemon.assert_quiet(&["records_retried", "record_blocked", "stream_in_doubt", "lanes_detached"]);
+    flow.daemon.assert_quiet(&["records_retried", "record_blocked", "stream_unverified", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }

@@ -201,7 +201,7 @@ fn stream_recreated_during_outage_gets_no_record() {
     flow.stub.stop();
     flow.mark();
     // Whoever is away for so long may be another one.
-    flow.daemon.wait_for_event("stream_in_doubt");
+    flow.daemon.wait_for_event("stream_unverified");
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();
     let before = flow.stub.stats().records;
@@ -218,11 +218,11 @@ fn deleting_stream_gets_no_more_records_once_known() {
     let mut flow = lab(|_| {});
     flow.stub.set_status(STREAM, Status::Deleting).unwrap();
     make_it_look(&flow);
-    let line = flow.daemon.wait_for_event_with(0, "stream_in_doubt", "DELETING");
+    let line = flow.daemon.wait_for_event_with(0, "stream_unverified", "DELETING");
     assert!(line.contains(ADOPT), "{line}");
     let before = flow.stub.stats().records;
     let marker = flow.mark();
-    flow.wait_until_told_never(&marker, "stream_in_doubt", "DELETING");
+    flow.wait_until_told_never(&marker, "stream_unverified", "DELETING");
     assert_eq!(flow.stub.stats().records, before);
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::event::KeyHash;
-use forebay::sink::{Answer, Outgoing};
+use forebay::sink::{Outgoing, RecordResult};
 use tokio::time::Instant;
 
 /// How a shard counts what it takes.
@@ -90,11 +90,11 @@ impl Service {
         self.place(KeyHash::of(key))
     }
 
-    pub fn put(&mut self, records: &[Outgoing], now: Instant) -> Vec<Answer> {
+    pub fn put(&mut self, records: &[Outgoing], now: Instant) -> Vec<RecordResult> {
         records.iter().map(|record| self.put_one(record, now)).collect()
     }
 
-    fn put_one(&mut self, record: &Outgoing, now: Instant) -> Answer {
+    fn put_one(&mut self, record: &Outgoing, now: Instant) -> RecordResult {
         let place = self.place(KeyHash::of(std::str::from_utf8(&record.key).unwrap()));
         let counting = self.counting;
         let shard = &mut self.shards[place];
@@ -116,14 +116,14 @@ impl Service {
         let cost = [1.0, (record.key.len() + record.data.len()) as f64];
         if shard.left.iter().zip(cost).any(|(left, cost)| *left < cost) {
             shard.refused += 1;
-            return Answer::Throttled;
+            return RecordResult::Throttled;
         }
         for (left, cost) in shard.left.iter_mut().zip(cost) {
             *left -= cost;
         }
         shard.accepted += 1;
         shard.bytes += cost[1];
-        Answer::Accepted { sequence: "1".to_owned(), shard: shard.id.clone() }
+        RecordResult::Accepted { sequence: "1".to_owned(), shard: shard.id.clone() }
     }
 
     /// Bytes that each shard has ever taken.

@@ -12,7 +12,7 @@ use forebay::sink::lanes::Ticket;
 use forebay::sink::lanes::{Admission, Change, Frame, Lanes, Start};
 use forebay::sink::pacing::Limits;
 use forebay::sink::rate::Summary;
-use forebay::sink::{Answer, PutError};
+use forebay::sink::{PutError, RecordResult};
 use tokio::time::Instant;
 
 use super::service::{Counting, Done, SHARD, Service};
@@ -48,7 +48,7 @@ struct World {
     backlog: VecDeque<(String, usize)>,
     /// By time of the answer.
     out: BinaryHeap<Reverse<(Instant, u64)>>,
-    tickets: HashMap<u64, (Ticket, Vec<Answer>)>,
+    tickets: HashMap<u64, (Ticket, Vec<RecordResult>)>,
     requests: u64,
     records: u64,
     frame: u64,
@@ -140,7 +140,7 @@ impl World {
             while self.out.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
                 let Some(Reverse((_, id))) = self.out.pop() else { break };
                 let (ticket, answers) = self.tickets.remove(&id).unwrap();
-                let result = if self.away { Err(PutError::Unanswered("away".into())) } else { Ok(answers) };
+                let result = if self.away { Err(PutError::NoResponse("away".into())) } else { Ok(answers) };
                 let told = self.lanes.settle(ticket, result, self.now);
                 if std::env::var_os("OVERLOAD_CUTS").is_some() {
                     told.cuts.iter().for_each(|cut| println!("{:?} {cut:?}", self.now - self.began));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay::event::KeyHash;
-use forebay::sink::{Answer, Destination, Outgoing, PutError, ShardRange, StreamFacts};
+use forebay::sink::{Destination, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
 use tokio::time::Instant;
 
 use super::planted::Planted;
@@ -60,7 +60,7 @@ pub struct Stream {
     under_way: Vec<Request>,
     /// Number of the process that runs, or ran last.
     pub life: u64,
-    answers: BTreeMap<u64, Vec<Answer>>,
+    answers: BTreeMap<u64, Vec<RecordResult>>,
     number: u64,
     /// By key and sequence: id and line as they came first.
     pub first: BTreeMap<(String, String), (String, String)>,
@@ -107,10 +107,10 @@ impl Stream {
     }
 
     /// The ranges of the open ones.
-    fn ranges(&self) -> Vec<ShardRange> {
+    fn ranges(&self) -> Vec<HashRange> {
         let ends = self.open.iter().skip(1).map(|next| next.first - 1).chain([u64::MAX]);
         let range =
-            |(shard, last): (&Shard, u64)| ShardRange { id: shard.id.clone(), first: shard.first, last };
+            |(shard, last): (&Shard, u64)| HashRange { id: shard.id.clone(), first: shard.first, last };
         self.open.iter().zip(ends).map(range).collect()
     }
 
@@ -147,15 +147,15 @@ impl Stream {
         }
     }
 
-    fn store(&mut self, record: &Outgoing, number: u64, late: bool) -> Answer {
+    fn store(&mut self, record: &Outgoing, number: u64, late: bool) -> RecordResult {
         let key = std::str::from_utf8(&record.key).unwrap();
         let hash = KeyHash::of(key).0;
         let at = self.place(hash);
         if self.open[at].throttles {
-            return Answer::Throttled;
+            return RecordResult::Throttled;
         }
         if self.trouble > 0 && (hash ^ number).is_multiple_of(13) {
-            return Answer::Failed { reason: "InternalFailure".to_owned() };
+            return RecordResult::Failed { reason: "InternalFailure".to_owned() };
         }
         for text in record.data.split_inclusive(|byte| *byte == b'\n') {
             match Line::read(key, text) {
@@ -168,7 +168,7 @@ impl Stream {
             }
         }
         let sequence = format!("{}", self.first.len() as u64 + self.repeats);
-        Answer::Accepted { sequence, shard: self.open[at].id.clone() }
+        RecordResult::Accepted { sequence, shard: self.open[at].id.clone() }
     }
 
     /// A repeat must be what came first.
@@ -196,7 +196,10 @@ impl Stream {
 pub struct ScriptedDestination(pub Shared);
 
 impl Destination for ScriptedDestination {
-    fn put(&self, records: Vec<Outgoing>) -> impl Future<Output = Result<Vec<Answer>, PutError>> + 'static {
+    fn put(
+        &self,
+        records: Vec<Outgoing>,
+    ) -> impl Future<Output = Result<Vec<RecordResult>, PutError>> + 'static {
         let shared = self.0.clone();
         let now = Instant::now();
         let (number, back) = {
@@ -234,7 +237,7 @@ impl Destination for ScriptedDestination {
             shared.stream.advance(Instant::now());
             match shared.stream.answers.remove(&number) {
                 Some(answers) => Ok(answers),
-                None => Err(PutError::Unanswered("the connection was closed".into())),
+                None => Err(PutError::NoResponse("the connection was closed".into())),
             }
         }
     }
@@ -245,7 +248,7 @@ impl Destination for ScriptedDestination {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let shared = shared.borrow();
             if shared.stream.away {
-                return Err(PutError::Unanswered("the connection was refused".into()));
+                return Err(PutError::NoResponse("the connection was refused".into()));
             }
             Ok(StreamFacts {
                 name: "simulation".to_owned(),
@@ -260,13 +263,13 @@ impl Destination for ScriptedDestination {
     }
 
     /// Half of the time the right to ask is missing: ranges are learned from acknowledgements then.
-    fn shards(&self) -> impl Future<Output = Result<Vec<ShardRange>, PutError>> + 'static {
+    fn hash_ranges(&self) -> impl Future<Output = Result<Vec<HashRange>, PutError>> + 'static {
         let shared = self.0.clone();
         async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let mut shared = shared.borrow_mut();
             if shared.stream.away || shared.random.one_in(2) {
-                return Err(PutError::Unanswered("the connection was refused".into()));
+                return Err(PutError::NoResponse("the connection was refused".into()));
             }
             Ok(shared.stream.ranges())
         }
@@ -286,6 +289,6 @@ fn places(records: &[Outgoing]) -> String {
     text
 }
 
-fn accepted() -> Answer {
-    Answer::Accepted { sequence: "0".to_owned(), shard: "shardId-0".to_owned() }
+fn accepted() -> RecordResult {
+    RecordResult::Accepted { sequence: "0".to_owned(), shard: "shardId-0".to_owned() }
 }

@@ -207,7 +207,7 @@ fn unreadable_line_leaves_its_batch_for_later() {
             frame: FrameNo(9),
             part,
             reason: DeadReason::Rejected,
-            said: None,
+            response: None,
             event_type: "t".into(),
             key: "k".into(),
             line: "{}".into(),

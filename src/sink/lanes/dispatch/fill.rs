@@ -24,7 +24,8 @@ impl Dispatch {
             if let Some(request) = self.fill_with_suspects(readers, pass, waiting, now) {
                 return Some(request);
             }
-            let allowance = self.flight.allowance(&self.limits, (pass, self.line.budget()), waiting, now)?;
+            let allowance =
+                self.flight.allowance(&self.limits, (pass, self.bandwidth.budget()), waiting, now)?;
             let mut load = Load {
                 sent: self.spare.pop().unwrap_or_default(),
                 records: Vec::with_capacity(waiting.records.min(self.limits.request_records)),
@@ -106,7 +107,7 @@ impl Dispatch {
             if let Some(place) = self.shards.limited(entry.hash) {
                 self.shards.take(place, size, now);
             }
-            reader.take(one.seq, State::Sent);
+            reader.begin_flight(one.seq, State::Sent);
             let (record, size) = reader.pack(one.seq, size);
             records.extend(record);
             bytes += size;
@@ -126,9 +127,9 @@ impl Dispatch {
         let sort = |one: Sent| {
             let reader = readers.get(one.reader)?;
             let entry = reader.window.entry(one.seq).filter(|entry| entry.state == State::Suspect)?;
-            Some(!reader.is_held(entry.section) && !pauses.is_paused(entry.section))
+            Some(!reader.is_suspended(entry.section) && !pauses.is_paused(entry.section))
         };
-        let room = self.line.budget().saturating_sub(flight.bytes);
+        let room = self.bandwidth.budget().saturating_sub(flight.bytes);
         let bytes =
             |all: &[Sent]| all.iter().filter_map(|one| readers.entry(one)).map(Entry::size).sum::<usize>();
         match pass {
@@ -159,8 +160,9 @@ impl Dispatch {
         }
         let catch_up = sent.iter().any(|one| one.reader != ReaderId::MAIN);
         self.catch_up_requests += usize::from(catch_up);
-        let (timeout, carried) = (self.line.timeout(self.flight.bytes), self.line.carried());
-        let ticket = Ticket { sent, bytes, probe, suspects, catch_up, at: now, carried };
+        let (timeout, acknowledged_before) =
+            (self.bandwidth.timeout(self.flight.bytes), self.bandwidth.acknowledged_bytes());
+        let ticket = Ticket { sent, bytes, probe, suspects, catch_up, at: now, acknowledged_before };
         Request { ticket, records, timeout }
     }
 }

@@ -9,12 +9,12 @@ use crate::sink::lanes::detaching::Detaching;
 use crate::sink::lanes::divide::Divider;
 use crate::sink::lanes::pack::Contents;
 use crate::sink::lanes::readers::Readers;
-use crate::sink::lanes::suspects::{Accused, Suspects, Verdict};
+use crate::sink::lanes::suspects::{FailedRecord, Suspects, Verdict};
 use crate::sink::lanes::ticket::{Sent, Ticket};
-use crate::sink::lanes::types::{Alone, Cause, Outcome, Settlement, Violation};
+use crate::sink::lanes::types::{Cause, FailedAlone, Outcome, Settlement, Violation};
 use crate::sink::sections::{Section, Sections};
-use crate::sink::throttle::{self, LaneNews};
-use crate::sink::{Answer, PutError, order};
+use crate::sink::throttle::{self, LaneResult};
+use crate::sink::{PutError, RecordResult, order};
 
 /// A record that was rejected.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Dispatch {
     pub(in crate::sink::lanes) fn settle(
         &mut self,
         ticket: Ticket,
-        result: Result<Vec<Answer>, PutError>,
+        result: Result<Vec<RecordResult>, PutError>,
         readers: &mut Readers,
         counts: &EventCounts,
         detaching: Option<&mut Detaching>,
@@ -44,14 +44,14 @@ impl Dispatch {
         let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
             (got, sent) if got == sent => Ok(answers),
             (got, sent) => {
-                Err(PutError::Unanswered(format!("{got} answers to a request of {sent} records").into()))
+                Err(PutError::NoResponse(format!("{got} answers to a request of {sent} records").into()))
             }
         });
         let settlement = match result {
             Ok(answers) => {
                 self.gate.acknowledged();
                 self.suspects.acknowledged(now);
-                self.line.acknowledged(ticket.bytes, (ticket.at, ticket.carried), now);
+                self.bandwidth.acknowledged(ticket.bytes, (ticket.at, ticket.acknowledged_before), now);
                 self.settle_each(&ticket, answers, readers, counts, detaching, now)
             }
             Err(error) => self.settle_failed(&ticket, error, readers, counts, now),
@@ -66,7 +66,7 @@ impl Dispatch {
     fn settle_each(
         &mut self,
         ticket: &Ticket,
-        answers: Vec<Answer>,
+        answers: Vec<RecordResult>,
         readers: &mut Readers,
         counts: &EventCounts,
         detaching: Option<&mut Detaching>,
@@ -80,7 +80,7 @@ impl Dispatch {
             let (hash, frame, part, event_type) = (entry.hash, entry.frame, entry.part, entry.event_type);
             let (lane, section) = (hash.lane(), entry.section);
             let patience = match answer {
-                Answer::Accepted { sequence, shard } => {
+                RecordResult::Accepted { sequence, shard } => {
                     let Contents { events, bytes } = reader.contents(one.seq);
                     self.shards.accepted(hash, &shard, bytes, now);
                     settlement.accepted += 1;
@@ -88,7 +88,7 @@ impl Dispatch {
                     settlement.accepted_bytes += bytes;
                     accepted.push(hash);
                     self.suspects.forget(|| (frame, part));
-                    self.refused.accepted(hash);
+                    self.rejected_keys.note_accepted(hash);
                     let more = reader.finish(one.seq, Outcome::Published, self.rules());
                     if let Some(fall) = self.order.accepted(hash, order::Place { shard, sequence }, more) {
                         let event_type = counts.name(event_type);
@@ -96,23 +96,23 @@ impl Dispatch {
                     }
                     continue;
                 }
-                Answer::Throttled => {
+                RecordResult::Throttled => {
                     settlement.throttled += 1;
                     // Where nothing of a section is accepted, the rate of its shard is not the cause.
-                    let stubborn = self.pauses.is_stubborn(section);
-                    let known = self.shards.refused(hash, stubborn);
-                    if known && !stubborn { throttle::PATIENCE } else { 0 }
+                    let repeatedly_refused = self.pauses.is_repeatedly_refused(section);
+                    let known = self.shards.refused(hash, repeatedly_refused);
+                    if known && !repeatedly_refused { throttle::PATIENCE } else { 0 }
                 }
-                Answer::Failed { reason } => {
+                RecordResult::Failed { reason } => {
                     settlement.failed += 1;
                     settlement.reason.get_or_insert(reason);
                     0
                 }
             };
             settlement.lanes.push(lane);
-            self.refused.refused(hash, self.shards.refuses((hash.0, hash.0)));
+            self.rejected_keys.note_rejected(hash, self.shards.refuses((hash.0, hash.0)));
             if let Some(entry) = reader.window.entry_mut(one.seq) {
-                let again = std::mem::replace(&mut entry.refused, true);
+                let again = std::mem::replace(&mut entry.was_rejected, true);
                 self.shards.suspect(hash, again, now);
             }
             rejected.push(RejectedRecord { sent: *one, hash, patience });
@@ -139,26 +139,26 @@ impl Dispatch {
         counts: &EventCounts,
         now: Instant,
     ) -> Settlement {
-        let mut settlement = Settlement { unanswered: ticket.sent.len(), ..Settlement::default() };
+        let mut settlement = Settlement { without_response: ticket.sent.len(), ..Settlement::default() };
         // A failure of suspects says nothing of the service while it answers others.
         let others = self.suspects.has_acknowledged_since(ticket.at);
         let mut own = ticket.suspects && others;
         match error {
             PutError::Throttled(_) | PutError::Missing(_) => self.retry(readers, &ticket.sent),
-            PutError::Unanswered(_) | PutError::Invalid(_) | PutError::Refused(_) => {
-                own |= self.is_accused(readers, ticket);
+            PutError::NoResponse(_) | PutError::Invalid(_) | PutError::Refused(_) => {
+                own |= self.has_evidence(readers, ticket);
                 settlement.cause = match (own, others) {
                     (false, _) => Cause::Stream,
                     (true, true) => Cause::Record,
                     (true, false) => Cause::Unknown,
                 };
-                settlement.alone = self.suspect(readers, counts, ticket, &error, now);
+                settlement.failed_alone = self.suspect(readers, counts, ticket, &error, now);
                 self.quarantine_large_suspects(readers);
             }
         }
         // A failure of one record says nothing of the line; nor does a request that is rejected at once.
-        if !own && matches!(error, PutError::Unanswered(_)) && self.gate.is_open() {
-            self.line.failed();
+        if !own && matches!(error, PutError::NoResponse(_)) && self.gate.is_open() {
+            self.bandwidth.failed();
         }
         if !own {
             settlement.pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
@@ -203,13 +203,13 @@ impl Dispatch {
         for of in results.chunk_by(|(one, ..), (other, ..)| one == other) {
             let Some((section, ..)) = of.first() else { continue };
             let (some, all) = (of.iter().any(|(_, yes, _)| *yes), of.iter().all(|(_, yes, _)| *yes));
-            let news = match (some, all) {
-                (_, true) => LaneNews::Accepted,
-                (true, false) => LaneNews::Partly,
-                (false, false) => LaneNews::Refused,
+            let result = match (some, all) {
+                (_, true) => LaneResult::Accepted,
+                (true, false) => LaneResult::Partly,
+                (false, false) => LaneResult::Refused,
             };
             let patience = of.iter().map(|(.., patience)| *patience).min().unwrap_or_default();
-            self.pauses.note(*section, (news, patience), now, &mut self.jitter);
+            self.pauses.note(*section, (result, patience), now, &mut self.jitter);
         }
     }
 
@@ -217,19 +217,19 @@ impl Dispatch {
     fn retry<'a>(&self, readers: &mut Readers, sent: impl IntoIterator<Item = &'a Sent>) {
         for one in sent {
             if let Some(reader) = readers.get_mut(one.reader) {
-                reader.untake(one.seq);
+                reader.end_flight(one.seq);
                 reader.unpack(one.seq);
                 reader.make_ready(one.seq, self.rules());
             }
         }
     }
 
-    /// Whether the request holds only one record, and that one has failed alone before while others were
-    /// answered: then its failure is no news of the service.
-    fn is_accused(&self, readers: &Readers, ticket: &Ticket) -> bool {
+    /// Whether the request contains a single record that has failed alone before, while others got responses: then
+    /// its failure says nothing about the service.
+    fn has_evidence(&self, readers: &Readers, ticket: &Ticket) -> bool {
         let [one] = ticket.sent.as_slice() else { return false };
         let entry = readers.entry(one);
-        entry.is_some_and(|entry| self.suspects.is_accused(|| (entry.frame, entry.part)))
+        entry.is_some_and(|entry| self.suspects.has_evidence(|| (entry.frame, entry.part)))
     }
 
     /// The records of a request that failed as a whole leave in requests of their own, see [`Suspects`].
@@ -240,8 +240,8 @@ impl Dispatch {
         ticket: &Ticket,
         error: &PutError,
         now: Instant,
-    ) -> Option<Alone> {
-        readers.suspect(&ticket.sent, matches!(error, PutError::Unanswered(_)));
+    ) -> Option<FailedAlone> {
+        readers.suspect(&ticket.sent, matches!(error, PutError::NoResponse(_)));
         let [one] = ticket.sent.as_slice() else {
             self.suspects.add(ticket.sent.clone(), now);
             return None;
@@ -252,13 +252,14 @@ impl Dispatch {
             (entry.hash, entry.frame, entry.size(), entry.unacknowledged);
         let event_type = counts.name(entry.event_type);
         let id = (frame, entry.part);
-        let accused = Accused { id, hash, unacknowledged };
-        let verdict = self.suspects.failed_alone(&accused, ticket.at, error, now);
-        let alone = |failures, rejected| Alone { frame, part: id.1, event_type, size, failures, rejected };
+        let failed_record = FailedRecord { id, hash, unacknowledged };
+        let verdict = self.suspects.failed_alone(&failed_record, ticket.at, error, now);
+        let alone =
+            |failures, rejected| FailedAlone { frame, part: id.1, event_type, size, failures, rejected };
         match verdict {
             Verdict::Rejected => {
                 if let Some(entry) = reader.window.entry_mut(one.seq) {
-                    entry.rejected = true;
+                    entry.undeliverable = true;
                 }
                 reader.make_ready(one.seq, self.rules());
                 Some(alone(0, true))
@@ -266,7 +267,7 @@ impl Dispatch {
             Verdict::Waits { failures } => {
                 if failures > 0 {
                     // The record's own failure, while others are answered.
-                    self.refused.refused(hash, true);
+                    self.rejected_keys.note_rejected(hash, true);
                 }
                 let due = now + Suspects::pause(failures, &mut self.jitter);
                 self.suspects.add_alone(*one, due);

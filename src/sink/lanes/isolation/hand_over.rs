@@ -1,8 +1,9 @@
-//! A catch-up reader that has caught up hands its sections over to the main.
+//! A catch-up reader that has caught up hands its sections over to the main reader.
 //!
-//! It hands over at a frame, the main's head at that moment: it finishes everything up to there, and the main
-//! holds what comes after until then. If that takes too long, or fills the main's window, the hand-over is
-//! called off and tried again later.
+//! The hand-over frame is the head of the main reader at that moment. The catch-up reader finishes everything
+//! up to it. Until then the main reader suspends these sections: it reads the records after that frame, and
+//! does not send them. A hand-over that takes too long, or fills the window of the main reader, is cancelled
+//! and tried again later.
 
 use std::time::Duration;
 
@@ -17,16 +18,16 @@ use crate::sink::lanes::readers::Readers;
 use crate::sink::lanes::stuck::STUCK_AFTER;
 use crate::sink::lanes::types::{Change, ReaderId};
 
-/// A hand-over that takes longer is called off: the main holds records meanwhile.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
-/// A hand-over that takes less is not called off because the main is full for a moment.
+/// A hand-over that takes longer is cancelled: its records fill the window of the main reader meanwhile.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A full window of the main reader cancels a hand-over only after this time.
 const HAND_OVER_AT_LEAST: Duration = Duration::from_secs(1);
-/// First and longest pause before a hand-over that was called off is tried again.
-const AGAIN_FIRST: Duration = Duration::from_secs(5);
-const AGAIN_CAP: Duration = Duration::from_mins(1);
+/// First and longest pause before a cancelled hand-over is tried again.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_CAP: Duration = Duration::from_mins(1);
 
 impl Isolation {
-    /// Begins hand-overs that will come to an end, and calls off those that do not.
+    /// Begins hand-overs that are likely to finish, and cancels those that do not.
     pub(super) fn watch_hand_overs(
         &mut self,
         readers: &mut Readers,
@@ -41,10 +42,10 @@ impl Isolation {
         for id in ids {
             let detaching = self.detaching.as_ref().is_some_and(|detaching| detaching.needs(id));
             let Some(reader) = readers.get_mut(id) else { continue };
-            if let Some(since) = reader.watch.handing {
+            if let Some(since) = reader.watch.handing_over {
                 let took = now.duration_since(since);
-                if took >= HAND_OVER_WITHIN || (main_stands && took >= HAND_OVER_AT_LEAST) {
-                    call_off(readers, counts, id, now);
+                if took >= HAND_OVER_TIMEOUT || (main_stands && took >= HAND_OVER_AT_LEAST) {
+                    cancel_hand_over(readers, counts, id, now);
                 }
                 continue;
             }
@@ -56,15 +57,15 @@ impl Isolation {
             reader.watch.pace = Some((now, reader.window.head()));
             let near = reader.window.head() >= main_watermark;
             if near && keeps_up && !detaching && reader.watch.not_before.is_none_or(|at| at <= now) {
-                reader.watch.handing = Some(now);
+                reader.watch.handing_over = Some(now);
                 reader.until = Some(head);
-                hold_beyond(readers, id, head);
+                suspend_beyond(readers, id, head);
             }
         }
         self.finish_hand_overs(readers, counts, rules);
     }
 
-    /// The main serves the sections of readers that have finished everything up to where they hand over.
+    /// The main reader takes the sections of readers that have finished everything up to the hand-over frame.
     pub(super) fn finish_hand_overs(
         &mut self,
         readers: &mut Readers,
@@ -80,32 +81,32 @@ impl Isolation {
             readers.remove(id);
             readers.set_owner(&sections, ReaderId::MAIN);
             counts.end_hand_over(|hash| sections.contains(&readers.sections.of(hash)), true);
-            readers.main_mut().let_go(&sections, rules);
+            readers.main_mut().resume_sections(&sections, rules);
             self.changes.push(Change::Back { lanes: readers.sections.lanes(sections) });
         }
         readers.end_audit();
     }
 }
 
-/// The main holds what comes after `head` of a reader's sections.
-fn hold_beyond(readers: &mut Readers, id: ReaderId, head: FrameNo) {
+/// The main reader suspends the sections of a reader; it serves their records after `head`.
+fn suspend_beyond(readers: &mut Readers, id: ReaderId, head: FrameNo) {
     let sections = readers.sections_of(id);
     let main = readers.main_mut();
     for section in &sections {
         main.finished.set(*section, Served::After(head));
     }
-    main.hold(&sections);
+    main.suspend_sections(&sections);
 }
 
-fn call_off(readers: &mut Readers, counts: &mut EventCounts, id: ReaderId, now: Instant) {
+fn cancel_hand_over(readers: &mut Readers, counts: &mut EventCounts, id: ReaderId, now: Instant) {
     let sections = readers.sections_of(id);
-    readers.give_away(ReaderId::MAIN, &sections);
+    readers.withdraw_sections(ReaderId::MAIN, &sections);
     counts.end_hand_over(|hash| sections.contains(&readers.sections.of(hash)), false);
     if let Some(reader) = readers.get_mut(id) {
-        let pause = AGAIN_FIRST.saturating_mul(1 << reader.watch.called_off.min(8)).min(AGAIN_CAP);
+        let pause = RETRY_FIRST.saturating_mul(1 << reader.watch.cancelled.min(8)).min(RETRY_CAP);
         reader.until = None;
-        reader.watch.handing = None;
-        reader.watch.called_off += 1;
+        reader.watch.handing_over = None;
+        reader.watch.cancelled += 1;
         reader.watch.not_before = Some(now + pause);
     }
 }

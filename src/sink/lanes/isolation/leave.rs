@@ -1,10 +1,11 @@
-//! Sections on their way out of a reader, and who reads for them from then on.
+//! Sections that leave a reader, and which reader serves them from then on.
 //!
-//! A reader that has not read beyond where they stand just reads for them too. One that has, in the same
-//! trouble and only by its window, *begins again* where they stand: the sections of one shard come into
-//! trouble one by one, and would otherwise take all readers there may be. Where there cannot be another
-//! reader, any one begins again, preferably one that makes no progress: some sections must wait behind those
-//! of which nothing is accepted, but not the ones that have waited for them so far.
+//! - A catch-up reader that has not read beyond their progress serves them too.
+//! - A catch-up reader with the same problem, at most a window ahead, *begins again* at their progress. The
+//!   sections of one shard get into trouble one by one, and would otherwise use up all readers.
+//! - Otherwise they get a new reader.
+//! - If there are as many readers as allowed, one of them begins again, preferably one without progress. Then
+//!   some sections wait behind those of which nothing is accepted, but not the ones that waited until now.
 //!
 //! Invariants: a reader begins again only when nothing of it is in flight, and never below the lowest of all
 //! readers; what its sections have finished stays finished.
@@ -27,16 +28,17 @@ use crate::sink::lanes::types::{Change, ReaderId};
 use crate::sink::lanes::window::State;
 use crate::sink::sections::{PerSection, Section};
 
-/// Where sections find room.
+/// Which reader serves sections that leave another one.
 #[derive(Clone, Copy, Debug)]
-enum Room {
-    In(ReaderId),
-    /// In a reader that has to begin again.
-    Again(ReaderId),
+enum NewReader {
+    /// This one, as it is.
+    Ready(ReaderId),
+    /// This one, after it has begun again.
+    BeginsAgain(ReaderId),
 }
 
 impl Isolation {
-    /// Moves sections on their way out, once nothing of them is in flight.
+    /// Moves the leaving sections to another reader, once none of their records is in flight.
     pub(in crate::sink::lanes) fn leave(
         &mut self,
         readers: &mut Readers,
@@ -58,24 +60,26 @@ impl Isolation {
         }
         let base = lowest(&reached(reader), |section| sections.contains(&section))
             .expect("a reader serves the sections that leave it");
-        let room = match with {
-            Some(with) => begin_again(readers, counts, with, base, id != ReaderId::MAIN).map(Room::In),
-            None => room_for(readers, dispatch, (id, &sections), base),
+        let reader_for_them = match with {
+            Some(with) => {
+                begin_again(readers, counts, with, base, id != ReaderId::MAIN).map(NewReader::Ready)
+            }
+            None => reader_for(readers, dispatch, (id, &sections), base),
         };
-        match room {
+        match reader_for_them {
             None => {
                 self.detaching = None;
                 stay(readers, dispatch.rules(), id, &sections, now);
             }
-            Some(Room::Again(with)) => {
+            Some(NewReader::BeginsAgain(with)) => {
                 let others = readers.sections_of(with);
                 if let Some(reader) = readers.get_mut(with) {
-                    reader.hold(&others);
+                    reader.suspend_sections(&others);
                 }
                 self.detaching = Some(Detaching { reader: id, sections, with: Some(with) });
                 self.leave(readers, dispatch, counts, now);
             }
-            Some(Room::In(to)) => {
+            Some(NewReader::Ready(to)) => {
                 self.detaching = None;
                 let Some(behind) = hand_to(readers, counts, (id, to), &sections, base) else { return };
                 let shard = dispatch.shard_of(&readers.sections, &sections);
@@ -87,10 +91,10 @@ impl Isolation {
     }
 }
 
-/// There is no room for these sections anywhere.
+/// No reader can serve these sections: they stay.
 fn stay(readers: &mut Readers, rules: Rules<'_>, id: ReaderId, sections: &[Section], now: Instant) {
     if let Some(reader) = readers.get_mut(id) {
-        reader.let_go(sections, rules);
+        reader.resume_sections(sections, rules);
         reader.watch.full = Some((now, reader.watermark().frame, reader.window.head()));
     }
 }
@@ -111,7 +115,7 @@ fn hand_to(
     acknowledged.extend(beyond(reader, &all, of));
     reader.settle_counts(counts, &all, of);
     reader.watch.full = None;
-    readers.give_away(from, sections);
+    readers.withdraw_sections(from, sections);
     if let Some(reader) = readers.get_mut(to) {
         for section in sections {
             reader.finished.set(*section, all[*section]);
@@ -122,13 +126,13 @@ fn hand_to(
     Some(readers.main().window.head().0.saturating_sub(base.0))
 }
 
-/// A reader for these sections of another one, which stand at `base`.
-fn room_for(
+/// A reader for sections that leave the reader `from`; their progress is `base`.
+fn reader_for(
     readers: &mut Readers,
     dispatch: &Dispatch,
     (from, sections): (ReaderId, &[Section]),
     base: FrameNo,
-) -> Option<Room> {
+) -> Option<NewReader> {
     let refused = sections.iter().all(|section| dispatch.is_refused(&readers.sections, *section));
     let crowded = readers.len() >= READERS_MAX;
     let alike = |reader: &Reader| refused && reader.watch.refused;
@@ -140,22 +144,22 @@ fn room_for(
     let behind =
         others().filter(|reader| reader.window.head() <= base).max_by_key(|reader| reader.window.head());
     if let Some(reader) = behind {
-        return Some(Room::In(reader.id));
+        return Some(NewReader::Ready(reader.id));
     }
     let around = |reader: &Reader| reader.watermark().frame <= base;
-    // From the main or a mixed reader into one of refused sections, and not back. Between others only where
-    // somebody gains for sure: those in trouble would only push each other about.
+    // Sections move from the main reader or a mixed one into one of rejected sections, and not back. Between
+    // other readers they move only if some section gains for certain; otherwise they would move in circles.
     let source = readers.get(from)?;
-    let sure = from == ReaderId::MAIN || works(source, sections);
+    let sure = from == ReaderId::MAIN || has_progress(source, sections);
     let may_wait = |reader: &Reader| {
-        crowded && (sure || alike(reader) && (!source.watch.refused || !works(reader, &[])))
+        crowded && (sure || alike(reader) && (!source.watch.refused || !has_progress(reader, &[])))
     };
     let again = others().filter(|reader| around(reader) || may_wait(reader)).max_by_key(|reader| {
         let far = reader.watermark().frame.0.abs_diff(base.0);
-        (reader.watch.refused == refused, !works(reader, &[]), around(reader), Reverse(far))
+        (reader.watch.refused == refused, !has_progress(reader, &[]), around(reader), Reverse(far))
     });
     if let Some(reader) = again {
-        return Some(Room::Again(reader.id));
+        return Some(NewReader::BeginsAgain(reader.id));
     }
     if crowded {
         return None;
@@ -168,11 +172,11 @@ fn room_for(
     if let Some(reader) = readers.get_mut(id) {
         reader.watch.refused = refused;
     }
-    Some(Room::In(id))
+    Some(NewReader::Ready(id))
 }
 
-/// A reader of which nothing is in flight reads once more, from `base` or where its own sections stand;
-/// perhaps for sections that were pushed out of another catch-up reader. Returns its new id.
+/// A reader without records in flight begins again, at `base` or at the progress of its own sections if that is
+/// lower. `pushed`: it does so for sections of another catch-up reader. Returns its new id.
 fn begin_again(
     readers: &mut Readers,
     counts: &mut EventCounts,
@@ -204,7 +208,7 @@ fn begin_again(
 
 /// Whether a section of this reader, other than these, has finished something that the watermark has not
 /// passed.
-fn works(reader: &Reader, except: &[Section]) -> bool {
+fn has_progress(reader: &Reader, except: &[Section]) -> bool {
     reader.window.iter().any(|entry| {
         let section = entry.section;
         let done = matches!(entry.state, State::Done(_));

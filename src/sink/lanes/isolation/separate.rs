@@ -26,7 +26,7 @@ impl Isolation {
             return;
         }
         let waits = |place: &Place| {
-            reader.paced.is_waiting(*place) || dispatch.shards.has_refused(*place, stuck::LATELY, now)
+            reader.paced.is_waiting(*place) || dispatch.shards.has_refused(*place, stuck::RECENTLY, now)
         };
         let slow: Vec<Place> = dispatch.shards.all_limited().into_iter().filter(waits).collect();
         let ranges = slow.into_iter().filter_map(|place| dispatch.shards.range(place));
@@ -36,7 +36,7 @@ impl Isolation {
         separate_rejected(readers, dispatch, id);
         // A key whose record fails alone is a section of its own.
         let of_reader = |key: &KeyHash| readers.owner(readers.sections.of(*key)) == id;
-        let mut accused: Vec<KeyHash> = dispatch.suspects.accused_keys().filter(of_reader).collect();
+        let mut accused: Vec<KeyHash> = dispatch.suspects.keys_with_evidence().filter(of_reader).collect();
         // The same decisions in each run with the same responses.
         accused.sort_unstable();
         for key in accused {
@@ -63,7 +63,7 @@ impl Isolation {
         !self.detaching.as_ref().is_some_and(|detaching| detaching.moves(section))
             && dispatch.pauses.is_clear(section)
             && !place.is_some_and(|place| dispatch.shards.is_limited(place))
-            && !dispatch.suspects.holds(range)
+            && !dispatch.suspects.has_evidence_within(range)
     }
 }
 
@@ -104,8 +104,9 @@ fn is_between_shards(readers: &Readers, shards: &Shards, section: Section) -> bo
 /// The first and the last hash of a section of which a record waits that was rejected.
 fn rejected_within(readers: &Readers, id: ReaderId, section: Section) -> Option<(u64, u64)> {
     let reader = readers.get(id)?;
-    let rejected =
-        |entry: &&Entry| entry.section == section && entry.refused && !matches!(entry.state, State::Done(_));
+    let rejected = |entry: &&Entry| {
+        entry.section == section && entry.was_rejected && !matches!(entry.state, State::Done(_))
+    };
     let hashes = || reader.window.iter().filter(rejected).map(|entry| entry.hash.0);
     Some((hashes().min()?, hashes().max()?))
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{CommitSeq, FrameNo, Transaction};
-use crate::sink::Answer;
+use crate::sink::RecordResult;
 use crate::sink::lanes::Request;
 use crate::sink::lanes::{Admission, Change, Frame, Lanes, ReaderId, Start};
 use crate::sink::pacing::Limits;
@@ -34,15 +34,15 @@ impl Service {
         lane / 64 % self.shards
     }
 
-    fn answer(&mut self, lane: u8) -> Answer {
+    fn answer(&mut self, lane: u8) -> RecordResult {
         let shard = self.shard(lane);
         let taken = self.taken[usize::from(shard)];
         if taken >= self.limit || !(self.takes)(self, lane) {
-            return Answer::Throttled;
+            return RecordResult::Throttled;
         }
         self.taken[usize::from(shard)] += 1;
         self.took += 1;
-        Answer::Accepted { sequence: "1".to_owned(), shard: format!("shardId-00000000000{shard}") }
+        RecordResult::Accepted { sequence: "1".to_owned(), shard: format!("shardId-00000000000{shard}") }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::position::FrameNo;
 use crate::sink::lanes::Request;
 use crate::sink::lanes::{Admission, Detail, Frame, Lanes, Progress, ReaderId, Start};
 use crate::sink::pacing::Limits;
-use crate::sink::{Answer, PutError, ShardRange};
+use crate::sink::{HashRange, PutError, RecordResult};
 
 const STEP: Duration = Duration::from_millis(20);
 
@@ -112,9 +112,9 @@ impl WalkShards {
         (self.all[index].0, self.all.get(index + 1).map_or(u64::MAX, |(next, _)| next - 1))
     }
 
-    fn list(&self) -> Vec<ShardRange> {
+    fn list(&self) -> Vec<HashRange> {
         let all = (0..self.all.len()).map(|index| (self.id(index), self.range(index)));
-        all.map(|(id, (first, last))| ShardRange { id, first, last }).collect()
+        all.map(|(id, (first, last))| HashRange { id, first, last }).collect()
     }
 
     fn id(&self, index: usize) -> String {
@@ -130,7 +130,7 @@ struct Walk {
     /// Whether the shards may be listed.
     may_list: bool,
     /// A list that is perhaps of earlier shards.
-    listed: Vec<ShardRange>,
+    listed: Vec<HashRange>,
     /// Percent of the requests that have no answer.
     lost: u64,
     /// Keys of which the service takes no record, whatever comes with it.
@@ -222,19 +222,19 @@ impl Walk {
         }
     }
 
-    fn answer(&mut self, key: &[u8], data: &[u8]) -> Answer {
+    fn answer(&mut self, key: &[u8], data: &[u8]) -> RecordResult {
         let hash = KeyHash(parse(key));
         let shard = self.shards.index(hash);
         match self.moods[shard] {
-            Mood::Throttles => return Answer::Throttled,
-            Mood::Fails => return Answer::Failed { reason: "InternalFailure".to_owned() },
-            Mood::Slow(limit) if self.taken[shard] >= limit => return Answer::Throttled,
+            Mood::Throttles => return RecordResult::Throttled,
+            Mood::Fails => return RecordResult::Failed { reason: "InternalFailure".to_owned() },
+            Mood::Slow(limit) if self.taken[shard] >= limit => return RecordResult::Throttled,
             Mood::Slow(_) | Mood::Well => self.taken[shard] += 1,
         }
         self.store(hash, data);
         self.number += 1;
         let shard = self.shards.id(shard);
-        Answer::Accepted { sequence: self.number.to_string(), shard }
+        RecordResult::Accepted { sequence: self.number.to_string(), shard }
     }
 
     fn store(&mut self, hash: KeyHash, data: &[u8]) {
@@ -262,14 +262,14 @@ impl Walk {
             let answers =
                 records.iter().filter(|_| heard).map(|record| self.answer(&record.key, &record.data));
             let answers = answers.collect();
-            let result = if lost { Err(PutError::Unanswered("lost".into())) } else { Ok(answers) };
+            let result = if lost { Err(PutError::NoResponse("lost".into())) } else { Ok(answers) };
             drop(self.lanes.settle(ticket, result, self.now));
         }
         if self.may_list && self.lanes.wants_ranges() && self.random.below(50) == 0 {
             if self.random.below(4) > 0 {
                 self.listed = self.shards.list();
             }
-            self.lanes.know_shards(&self.listed, self.now);
+            self.lanes.set_hash_ranges(&self.listed, self.now);
         }
         self.write();
         for _ in 0..3 {

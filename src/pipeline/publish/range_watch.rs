@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::failure::Problem;
 use crate::sink::lanes::Lanes;
-use crate::sink::{PutError, ShardRange};
+use crate::sink::{HashRange, PutError};
 
 /// Shortest time between two lists. The service allows far more.
 const EVERY: Duration = Duration::from_secs(10);
@@ -16,12 +16,12 @@ const AGAIN: Duration = Duration::from_mins(10);
 
 /// When to list the shards, and whether the last attempt failed.
 #[derive(Debug)]
-pub(super) struct ShardWatch {
+pub(super) struct RangeWatch {
     not_before: Instant,
     failed: bool,
 }
 
-impl ShardWatch {
+impl RangeWatch {
     pub(super) fn new() -> Self {
         Self { not_before: Instant::now(), failed: false }
     }
@@ -32,12 +32,12 @@ impl ShardWatch {
     }
 
     /// The shards were listed, or that failed.
-    pub(super) fn asked(&mut self, result: Result<Vec<ShardRange>, PutError>, lanes: &mut Lanes) {
+    pub(super) fn listed(&mut self, result: Result<Vec<HashRange>, PutError>, lanes: &mut Lanes) {
         let now = Instant::now();
         match result {
             Ok(ranges) => {
                 (self.not_before, self.failed) = (now + EVERY, false);
-                lanes.know_shards(&ranges, now);
+                lanes.set_hash_ranges(&ranges, now);
             }
             Err(error) => {
                 self.not_before = now + AGAIN;

@@ -1,7 +1,7 @@
-//! A full window of which nothing can leave but records that fail, while the service accepts nothing.
+//! Keys whose failing records fill a window, while the service accepts nothing.
 //!
-//! Each of these records may be the cause, or the service is. What would show which lies beyond the window:
-//! other records, which are not read while these fill it. So their keys leave it, each as a section of its
+//! The cause is either one of these records or the service. Only other records can show which, but they are
+//! beyond the window and are not read while it is full. So the keys leave the window, each as a section of its
 //! own. In an outage of the service that costs a catch-up reader, but neither order nor completeness.
 
 use std::time::Duration;
@@ -21,15 +21,15 @@ use crate::sink::throttle::Pauses;
 /// Keys that leave a window at once, the oldest first. If there are more, the service is probably the cause.
 const KEYS_MAX: usize = 8;
 
-/// The keys of such a window.
+/// The keys that fill a window.
 #[derive(Debug)]
-pub(super) struct InTheWay {
+pub(super) struct BlockingKeys {
     keys: Vec<KeyHash>,
     /// Whether there are few, and the service has said that the content is at fault.
-    blamed: bool,
+    content_at_fault: bool,
 }
 
-impl InTheWay {
+impl BlockingKeys {
     /// `None` if something else can leave the window, or it is not full.
     pub(super) fn of(readers: &Readers, dispatch: &Dispatch, reader: &Reader) -> Option<Self> {
         if dispatch.is_gate_open()
@@ -42,29 +42,29 @@ impl InTheWay {
         for entry in reader.window.iter() {
             match entry.state {
                 // Records for the dead-letter file are not sent: it may be full.
-                State::Suspect | State::Sent | State::Dead | State::Taken => {
+                State::Suspect | State::Sent | State::Dead | State::Quarantining => {
                     if keys.len() < KEYS_MAX {
                         keys.push(entry.hash);
                     } else {
                         more = true;
                     }
                 }
-                State::Behind | State::Packed | State::Done(_) => {}
+                State::Queued | State::Packed | State::Done(_) => {}
                 State::Ready => return None,
             }
         }
-        let blamed = !more && dispatch.suspects.are_blamed();
-        (!keys.is_empty()).then_some(Self { keys, blamed })
+        let content_at_fault = !more && dispatch.suspects.is_content_at_fault();
+        (!keys.is_empty()).then_some(Self { keys, content_at_fault })
     }
 
-    /// How long the window must have stood, if `usual` is enough for other reasons.
+    /// How long the window must not have moved; `usual` is the time for other reasons.
     pub(super) fn patience(&self, usual: Duration) -> Duration {
-        if self.blamed { usual } else { usual.max(stuck::STUCK_AFTER_UNKNOWN) }
+        if self.content_at_fault { usual } else { usual.max(stuck::STUCK_AFTER_UNKNOWN) }
     }
 
-    /// Makes a section of each key. Returns those that should leave the reader, if any other would gain;
-    /// `then` is where its head was when it was last seen to move.
-    pub(super) fn leavers(
+    /// Makes a section of each key. Returns the sections that should leave the reader, if any other would gain;
+    /// `then` is its head when the window was last seen to move.
+    pub(super) fn sections_to_detach(
         &self,
         readers: &mut Readers,
         pauses: &mut Pauses,
@@ -75,6 +75,6 @@ impl InTheWay {
         }
         let sections = &readers.sections;
         let leaves = |section| self.keys.iter().any(|key| sections.of(*key) == section);
-        stuck::refused_leavers(readers.get(id)?, then, &readers.sections_of(id), (leaves, leaves))
+        stuck::rejected_sections_to_detach(readers.get(id)?, then, &readers.sections_of(id), (leaves, leaves))
     }
 }
