@@ -4,6 +4,8 @@
 //! envelope with `data`. Schemas use AsyncAPI's dialect, a superset of draft-07, and are open, because fields may be
 //! added. AsyncAPI has no Kinesis binding, so Kinesis properties are in `x-kinesis`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::catalog::build::data_schema;
@@ -11,7 +13,7 @@ use super::envelope::ATTRIBUTES;
 use super::lock::Lock;
 use super::model::{EventModel, Model};
 use super::open;
-use crate::rules::Outbox;
+use crate::rules::{Outbox, inside_mut};
 
 /// The properties of the document besides the model.
 #[derive(Clone, Copy, Debug)]
@@ -29,25 +31,26 @@ pub struct Stream<'a> {
 /// The document.
 pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
     let short = stream.stream.rsplit('/').next().unwrap_or(stream.stream);
-    let channel = key(short);
+    // Generators name the union of all messages after the channel.
+    let channel = open::class_name(short);
     let (mut messages, mut schemas) = (Map::new(), Map::new());
     schemas.insert("CloudEvent".to_owned(), envelope());
+    let classes = classes(model);
     let (mut offered, mut sent) = (Map::new(), Vec::new());
     for event in &model.events {
         let key = key(&event.event_type);
         offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
         sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
         let locked = newest(lock, event);
-        messages.insert(key.clone(), message(model, event, &key, locked.map(|(minor, _)| *minor)));
-        let mut schema = data_schema(event, locked.map(|(_, schema)| schema));
-        if let (Some(_), Some(given)) = (&event.payload, schema.as_object()) {
-            schema = open::schema(given);
-        }
-        open::move_to(&mut schema, &format!("#/components/schemas/{key}"));
-        if let Some(members) = schema.as_object_mut() {
-            members.insert("title".to_owned(), format!("data of {}", event.event_type).into());
-        }
-        schemas.insert(key, schema);
+        let class = classes.get(event.event_type.as_str()).map(String::as_str).unwrap_or_default();
+        messages.insert(key, message(model, event, class, locked.map(|(minor, _)| *minor)));
+        let given = data_schema(event, locked.map(|(_, schema)| schema));
+        let about = event.about.as_deref();
+        let mut data = open::schema(given.as_object().unwrap_or(&Map::new()), class, about);
+        open::move_to(&mut data, &format!("#/components/schemas/{class}"));
+        spell_out(&mut data);
+        schemas.insert(class.to_owned(), data);
+        schemas.insert(format!("{class}Event"), payload(event, class));
     }
     for outbox in &model.rules.outboxes {
         let key = key(&format!("outbox.{}", outbox.name()));
@@ -117,23 +120,58 @@ fn envelope() -> Value {
     json!({"type": "object", "title": "CloudEvent", "properties": properties, "required": required})
 }
 
-fn message(model: &Model, event: &EventModel, key: &str, minor: Option<u32>) -> Value {
+/// The names of the classes that generators make, by event type. Two types with the same name get a hash each.
+fn classes(model: &Model) -> HashMap<&str, String> {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for event in &model.events {
+        *count.entry(open::class_name(&event.event_type)).or_default() += 1;
+    }
+    let name = |event_type: &str| {
+        let name = open::class_name(event_type);
+        let is_alone = count.get(&name).is_none_or(|count| *count == 1) && name != "CloudEvent";
+        if is_alone { name } else { format!("{name}{:08X}", crc32c::crc32c(event_type.as_bytes())) }
+    };
+    model.events.iter().map(|event| (event.event_type.as_str(), name(&event.event_type))).collect()
+}
+
+/// Replaces the schema `true`, which generators for AsyncAPI do not take.
+fn spell_out(schema: &mut Value) {
+    if *schema == json!(true) {
+        *schema = json!({});
+    }
+    let Some(members) = schema.as_object_mut() else { return };
+    if members.get("anyOf") == Some(&json!([true])) {
+        members.remove("anyOf");
+    }
+    inside_mut(members).into_iter().for_each(spell_out);
+}
+
+/// The schema of the whole line.
+fn payload(event: &EventModel, class: &str) -> Value {
     let mut payload = json!({
+        "title": format!("{class}Event"),
         "allOf": [
             reference("#/components/schemas/CloudEvent"),
             {
                 "type": "object",
                 "properties": {
-                    "type": {"const": event.event_type},
-                    "data": reference(&format!("#/components/schemas/{key}")),
+                    "type": {"type": "string", "const": event.event_type},
+                    "data": reference(&format!("#/components/schemas/{class}")),
                 },
             },
         ]
     });
-    if let (Some(members), true) = (payload.as_object_mut(), event.deprecated.is_some()) {
-        // AsyncAPI 3.0 can deprecate a schema but not a message.
-        members.insert("deprecated".to_owned(), true.into());
+    if let Some(members) = payload.as_object_mut() {
+        members.extend(event.about.as_deref().map(|about| ("description".to_owned(), about.into())));
+        if event.deprecated.is_some() {
+            // AsyncAPI 3.0 can deprecate a schema but not a message.
+            members.insert("deprecated".to_owned(), true.into());
+        }
     }
+    payload
+}
+
+fn message(model: &Model, event: &EventModel, class: &str, minor: Option<u32>) -> Value {
     let deprecated = event.deprecated.as_ref().map(|deprecated| {
         object([
             ("since", Some(deprecated.since.as_str().into())),
@@ -146,7 +184,7 @@ fn message(model: &Model, event: &EventModel, key: &str, minor: Option<u32>) -> 
         ("title", Some(event.event_type.as_str().into())),
         ("summary", event.about.as_deref().map(Value::from)),
         ("contentType", Some("application/cloudevents+json".into())),
-        ("payload", Some(payload)),
+        ("payload", Some(reference(&format!("#/components/schemas/{class}Event")))),
         (
             "examples",
             model.example(event, minor).map(|whole| json!([{"name": "Invented values", "payload": whole}])),

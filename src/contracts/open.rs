@@ -1,30 +1,182 @@
-//! Opens a schema for consumers, because fields may be added, and moves it to another place in another document.
+//! The schema for readers: a locked schema that allows additions, for validators and generators of code.
+//!
+//! A schema in `events.lock/` is closed and exact. This one accepts whatever the locked one and every later minor
+//! version accept. It has a class name as its `title`, and no keyword that a validator or generator has to be told of:
+//! no `x-…`, no `format`, no union of types in one `type` (but with null). It is never stricter than the locked one.
 
-use serde_json::{Map, Value};
+mod union;
+
+use serde_json::{Map, Value, json};
 
 use crate::rules::inside_mut;
 
-/// The schema without `additionalProperties: false`. Schemas below `oneOf`, `not`, `$ref` and the like are unchanged,
-/// because closing them can decide which alternative applies.
-pub fn schema(given: &Map<String, Value>) -> Value {
-    let mut open = given.clone();
-    for own in ["$schema", "$id", "examples"] {
-        open.remove(own);
-    }
-    opened(&mut open);
+/// Keywords that an added field can break, or that mean something only to whom wrote the schema. Without them a schema
+/// accepts more.
+const LEFT_OUT: [&str; 10] =
+    ["$id", "$schema", "additionalItems", "else", "examples", "format", "if", "maxProperties", "not", "then"];
+
+/// The open form of a schema of `data`. `class`: the name of the class that generators make of it. `about`: what has
+/// happened, if known.
+pub fn schema(given: &Map<String, Value>, class: &str, about: Option<&str>) -> Value {
+    let mut open = opened(given, class);
+    // Of the whole, `title` or `description` is the sentence about the event.
+    open.remove("title");
+    let about = about.or_else(|| open.get("description")?.as_str()).map(Value::from);
+    open.insert("title".to_owned(), class.into());
+    open.extend(about.map(|about| ("description".to_owned(), about)));
     open.into()
 }
 
-fn opened(schema: &mut Map<String, Value>) {
-    if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
-        schema.remove("additionalProperties");
+/// The open form of a locked schema, as a document of its own. `id`: its address.
+pub fn document(locked: &Value, id: Option<&str>) -> Value {
+    let empty = Map::new();
+    let given = locked.as_object().unwrap_or(&empty);
+    let text = |member: &str| given.get(member).and_then(Value::as_str);
+    let event = text("x-event").unwrap_or_default();
+    let is_given = given.contains_key("x-outbox");
+    // Forebay writes the sentence about the event as the title, and without one the type.
+    let title = text("title").filter(|title| *title != event);
+    let about = if is_given { title.or_else(|| text("description")) } else { title };
+    let mut open = schema(given, &class_name(event), about);
+    if let Some(members) = open.as_object_mut() {
+        for (name, value) in [
+            ("$schema", text("$schema").map(Value::from)),
+            ("$id", id.or_else(|| text("$id")).map(Value::from)),
+            ("$comment", text("x-version").map(|version| comment(event, version).into())),
+            ("examples", given.get("examples").cloned()),
+        ] {
+            members.extend(value.map(|value| (name.to_owned(), value)));
+        }
     }
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.values_mut().filter_map(Value::as_object_mut).for_each(opened);
+    open
+}
+
+fn comment(event: &str, version: &str) -> String {
+    format!("Contract {version} of {event}, open for readers: fields may be added.")
+}
+
+/// The name of a type as a class: `LabPlateCompletedV2`.
+pub fn class_name(event_type: &str) -> String {
+    let mut name = String::with_capacity(event_type.len());
+    let mut starts = true;
+    for letter in event_type.chars() {
+        if !letter.is_ascii_alphanumeric() {
+            // Other letters are no names in every language.
+            if !letter.is_ascii() {
+                name.push_str(&format!("U{:X}", u32::from(letter)));
+            }
+            starts = true;
+            continue;
+        }
+        if name.is_empty() && letter.is_ascii_digit() {
+            name.push_str("Event");
+        }
+        name.push(if starts { letter.to_ascii_uppercase() } else { letter });
+        starts = false;
     }
-    if let Some(Value::Object(items)) = schema.get_mut("items") {
-        opened(items);
+    name
+}
+
+/// The members of the open form. Objects are named after the path to them, which begins with `class`.
+fn opened(given: &Map<String, Value>, class: &str) -> Map<String, Value> {
+    let mut open = given.clone();
+    describe(&mut open, given);
+    open.retain(|keyword, _| !LEFT_OUT.contains(&keyword.as_str()) && !keyword.starts_with("x-"));
+    if open.get("additionalProperties") == Some(&Value::Bool(false)) {
+        open.remove("additionalProperties");
     }
+    bounds(&mut open, given);
+    if let Some(alternatives) = open.remove("oneOf") {
+        // An addition could make a second alternative match.
+        let either = open.entry("anyOf");
+        match either {
+            serde_json::map::Entry::Vacant(free) => {
+                free.insert(alternatives);
+            }
+            serde_json::map::Entry::Occupied(_) => {
+                let more = open.entry("allOf").or_insert_with(|| json!([]));
+                more.as_array_mut()
+                    .into_iter()
+                    .for_each(|all| all.push(json!({"anyOf": alternatives.clone()})));
+            }
+        }
+    }
+    for keyword in ["properties", "patternProperties", "definitions", "dependencies"] {
+        if let Some(Value::Object(named)) = open.get_mut(keyword) {
+            for (name, value) in named {
+                open_in_place(value, &format!("{class}{}", class_name(name)));
+            }
+        }
+    }
+    for keyword in ["items", "additionalProperties", "contains", "propertyNames", "allOf", "anyOf"] {
+        match open.get_mut(keyword) {
+            Some(Value::Array(several)) => several.iter_mut().for_each(|one| open_in_place(one, class)),
+            Some(one) => open_in_place(one, class),
+            None => {}
+        }
+    }
+    if open.contains_key("properties") {
+        open.insert("title".to_owned(), class.into());
+    }
+    if open.contains_key("$ref") {
+        open.retain(|keyword, _| matches!(keyword.as_str(), "$ref" | "description" | "definitions"));
+    }
+    union::separate(open)
+}
+
+fn open_in_place(value: &mut Value, class: &str) {
+    let Some(given) = value.as_object() else { return };
+    let open = opened(given, class);
+    let says = |keyword: &str| keyword == "description";
+    *value = if open.is_empty() {
+        Value::Bool(true)
+    } else if open.keys().all(|keyword| says(keyword)) {
+        // Some generators take a schema without a type as an object.
+        let mut open = open;
+        open.insert("anyOf".to_owned(), json!([true]));
+        open.into()
+    } else {
+        open.into()
+    };
+}
+
+/// A title is a sentence in a schema, and a class for generators: the sentence becomes the description. Labels that are
+/// known today are told there, because more may come.
+fn describe(open: &mut Map<String, Value>, given: &Map<String, Value>) {
+    let title = open.remove("title");
+    let said = given.get("description").or(title.as_ref()).and_then(Value::as_str).map(str::to_owned);
+    let labels: Vec<&str> = given
+        .get("x-known-values")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let known = (!labels.is_empty()).then(|| format!("Known values: {}.", labels.join(", ")));
+    let text = match (said, known) {
+        (Some(said), Some(known)) if said.ends_with(['.', '!', '?']) => Some(format!("{said} {known}")),
+        (Some(said), Some(known)) => Some(format!("{said}. {known}")),
+        (said, known) => said.or(known),
+    };
+    open.extend(text.map(|text| ("description".to_owned(), text.into())));
+}
+
+/// What the left out `format` says in keywords that everybody knows.
+fn bounds(open: &mut Map<String, Value>, given: &Map<String, Value>) {
+    const UUID: &str = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
+    let (least, most) = match given.get("format").and_then(Value::as_str) {
+        Some("int16") => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        // Generators for Java and the like make a long of it.
+        Some("int64") => (i64::MIN, i64::MAX),
+        Some("uuid") => {
+            open.entry("pattern").or_insert_with(|| UUID.into());
+            return;
+        }
+        _ => return,
+    };
+    open.entry("minimum").or_insert_with(|| least.into());
+    open.entry("maximum").or_insert_with(|| most.into());
 }
 
 /// Rewrites references so that they are valid at the schema's new place.
@@ -41,35 +193,4 @@ pub fn move_to(schema: &mut Value, place: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn schema_allows_added_fields_and_references_are_relocated() {
-        let given = json!({
-            "$id": "x", "type": "object", "additionalProperties": false,
-            "properties": {
-                "$ref": {"$ref": "#/definitions/a"},
-                "list": {"items": {"additionalProperties": false, "default": {"$ref": "#"}}},
-                "chosen": {"oneOf": [{"additionalProperties": false}, {"$ref": "#"}]}
-            },
-            "definitions": {"a": {"additionalProperties": false}}
-        });
-        let mut moved = schema(given.as_object().unwrap());
-        move_to(&mut moved, "#/components/schemas/x");
-        assert_eq!(
-            moved,
-            json!({
-                "type": "object",
-                "properties": {
-                    "$ref": {"$ref": "#/components/schemas/x/definitions/a"},
-                    "list": {"items": {"default": {"$ref": "#"}}},
-                    "chosen": {"oneOf": [{"additionalProperties": false}, {"$ref": "#/components/schemas/x"}]}
-                },
-                "definitions": {"a": {"additionalProperties": false}}
-            })
-        );
-    }
-}
+mod tests;

@@ -190,13 +190,13 @@ fn catalogue_and_asyncapi_show_application_events() {
     let messages = &document["components"]["messages"];
     assert_eq!(messages["shop.order_rated.v1"]["x-owner"], "reviews");
     assert_eq!(messages["outbox.shop.outbox"]["x-type"], "shop.{type}");
-    let rated = &document["components"]["schemas"]["shop.order_rated.v1"];
+    let rated = &document["components"]["schemas"]["ShopOrderRatedV1"];
     assert_eq!(
         (&rated["properties"]["stars"]["maximum"], &rated["additionalProperties"]),
         (&json!(5), &Value::Null)
     );
-    let placed = &document["components"]["schemas"]["shop.order_placed.v1"]["properties"]["order_id"];
-    assert_eq!(placed["$ref"], "#/components/schemas/shop.order_placed.v1/definitions/nr");
+    let placed = &document["components"]["schemas"]["ShopOrderPlacedV1"]["properties"]["order_id"];
+    assert_eq!(placed["$ref"], "#/components/schemas/ShopOrderPlacedV1/definitions/nr");
     let Some(verdict) = judged(&printed) else { return };
     assert_eq!(verdict["errors"], json!([]), "{verdict:#}");
     // Two outboxes have no examples, because their data has no contract.

@@ -1,6 +1,8 @@
 //! `forebay events catalog` and `forebay events asyncapi`: from a real database's tables through the contracts to the
 //! page and to a document that AsyncAPI's parser accepts.
 
+mod readers;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -91,11 +93,11 @@ fn catalogue_and_asyncapi_show_every_published_event() {
     let document: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(document["asyncapi"], "3.0.0");
     assert_eq!(document["info"]["version"], "3.2.1");
-    assert_eq!(document["channels"]["lab-events"]["address"], "lab-events");
+    assert_eq!(document["channels"]["LabEvents"]["address"], "lab-events");
     let message = &document["components"]["messages"]["lab.plate_completed.v2"];
     assert_eq!((&message["x-version"], &message["x-owner"]), (&"2.1".into(), &"lab-automation".into()));
     let types = page.matches("<article ").count();
-    assert_eq!(document["channels"]["lab-events"]["messages"].as_object().unwrap().len(), types);
+    assert_eq!(document["channels"]["LabEvents"]["messages"].as_object().unwrap().len(), types);
     let Some(verdict) = judged(&printed) else { return };
     assert_eq!(verdict["errors"], serde_json::json!([]), "{verdict:#}");
     assert_eq!((&verdict["messages"], &verdict["examples"]), (&types.into(), &types.into()));
@@ -110,7 +112,7 @@ fn assert_judge_can_refuse(mut document: Value) {
     let verdict = judged(&document.to_string()).unwrap();
     assert_eq!(verdict["errors"].as_array().unwrap().len(), 1, "{verdict:#}");
     assert!(verdict["errors"][0].as_str().unwrap().contains("plate_id must be integer"), "{verdict:#}");
-    document["channels"]["lab-events"]["bindings"] = serde_json::json!({"kinesis": {}});
+    document["channels"]["LabEvents"]["bindings"] = serde_json::json!({"kinesis": {}});
     let verdict = judged(&document.to_string()).unwrap();
     assert!(verdict["errors"].to_string().contains("kinesis"), "{verdict:#}");
 }

@@ -7,6 +7,7 @@ mod check;
 mod git;
 mod lock;
 mod preview;
+mod schema;
 mod test;
 
 use clap::Subcommand;
@@ -24,6 +25,8 @@ pub enum Command {
     Lock(lock::LockOptions),
     /// Compare what is published with the locked contracts; exits with 1 if they differ. Needs no database
     Check(check::CheckOptions),
+    /// Print or write the locked JSON Schemas; with --open as readers need them. Needs no database
+    Schema(schema::SchemaOptions),
     /// Write the event catalogue for consumers, one HTML page. Needs no database
     Catalog(catalog::CatalogOptions),
     /// Write an AsyncAPI 3.0 document of all events. Needs no database
@@ -42,6 +45,7 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Test(options) => test::run(options),
         Command::Lock(options) => lock::run(&load(&options.common)?, options),
         Command::Check(options) => check::run(&load(&options.common)?, options),
+        Command::Schema(options) => schema::run(&load(&options.common)?, options),
         Command::Catalog(options) => catalog::run(&load(&options.common)?, options),
         Command::Asyncapi(options) => asyncapi::run(&load(&options.common)?, options),
         Command::ArchiveDdl(options) => archive::run(&load(&options.common)?, options),
