@@ -63,7 +63,8 @@ pub fn class_name(event_type: &str) -> String {
         if !letter.is_ascii_alphanumeric() {
             // Other letters are no names in every language.
             if !letter.is_ascii() {
-                name.push_str(&format!("U{:X}", u32::from(letter)));
+                name.push('U');
+                name.extend(u32::from(letter).to_string().chars());
             }
             starts = true;
             continue;

@@ -14,7 +14,7 @@ use crate::contracts::open;
 pub struct SchemaOptions {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Event type, such as lab.plate_completed.v2; default with --out: all
+    /// Event type, with its major version; default with --out: all
     #[arg(value_name = "TYPE")]
     event_type: Option<String>,
     /// Allow additions, and use only keywords that validators and generators know
