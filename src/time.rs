@@ -49,6 +49,20 @@ pub fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
     out.push(b'Z');
 }
 
+/// The day number since 1970-01-01 of a date; `None` if there is no such day.
+pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
+    // Howard Hinnant's `days_from_civil`.
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let year_of_era = shifted - era * 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    let (is_year, is_month, is_day) = civil(days);
+    (is_year == year && i64::try_from(is_month) == Ok(month) && i64::try_from(is_day) == Ok(day))
+        .then_some(days)
+}
+
 /// Year, month and day of a day number since 1970-01-01 (Howard Hinnant's `civil_from_days`).
 fn civil(days: i64) -> (i64, u64, u64) {
     let shifted = days + 719_468;

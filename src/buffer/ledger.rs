@@ -32,6 +32,7 @@ use self::doubt::UncleanStop;
 use self::letters::LetterOffsets;
 use self::reports::{ProgressCounts, Reports, uncount};
 pub use progress::{Behind, Published, Reached};
+pub use reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 pub use shared::SharedLedger;
 
 /// Proof that everything received before this point on this connection is settled in the written checkpoint. Only the buffer

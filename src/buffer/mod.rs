@@ -1,5 +1,6 @@
 //! The write-ahead buffer: a bounded log on disk, its checkpoint, and the rules for what may be confirmed to the source.
 
+pub mod activity;
 pub mod checkpoint;
 pub mod checkpointer;
 pub mod disk;
@@ -12,6 +13,7 @@ pub mod scan;
 pub mod segment;
 pub mod stat;
 pub mod tail;
+pub mod unpublished;
 pub mod verify;
 pub mod writer;
 

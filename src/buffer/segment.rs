@@ -163,6 +163,12 @@ impl Walk {
         }
     }
 
+    /// The bytes from `offset` to `end`, which is not beyond [`length`](Self::length).
+    pub(super) fn bytes(&mut self, offset: u64, end: u64) -> Result<&[u8], DiskError> {
+        let length = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        Ok(self.look(offset, length)?.get(..length).unwrap_or_default())
+    }
+
     /// Byte offset of frame `number`; `None` if it is not whole in this segment. Damage before it is skipped.
     pub(super) fn find(&mut self, number: FrameNo) -> Result<Option<u64>, DiskError> {
         let mut offset = HEADER as u64;

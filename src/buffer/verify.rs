@@ -100,7 +100,24 @@ impl From<VerifyError> for crate::failure::Failure {
 /// # Errors
 /// The checkpoint has no whole slot, a newer release wrote the directory, or a disk operation failed.
 pub fn verify(directory: &Directory) -> Result<Verified, VerifyError> {
-    let mut verified = look(directory)?;
+    verify_showing(directory, &|_| ())
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyProgress {
+    /// It begins, perhaps again, to read so many segments.
+    Total(u64),
+    /// A segment was read.
+    Segment,
+}
+
+/// The same; `show` gets how far it is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_showing(directory: &Directory, show: &dyn Fn(VerifyProgress)) -> Result<Verified, VerifyError> {
+    let mut verified = look(directory, show)?;
     for _ in 0..LOOKS_AGAIN {
         let moved = |watermark| -> Result<bool, CheckpointError> {
             Ok(CheckpointFile::peek(directory)?.checkpoint.is_some_and(|now| now.watermark.frame > watermark))
@@ -108,12 +125,12 @@ pub fn verify(directory: &Directory) -> Result<Verified, VerifyError> {
         if verified.findings.is_empty() || !moved(verified.watermark)? {
             break;
         }
-        verified = look(directory)?;
+        verified = look(directory, show)?;
     }
     Ok(verified)
 }
 
-fn look(directory: &Directory) -> Result<Verified, VerifyError> {
+fn look(directory: &Directory, show: &dyn Fn(VerifyProgress)) -> Result<Verified, VerifyError> {
     let peeked = CheckpointFile::peek(directory)?;
     let mut verified = Verified { slots: peeked.slots, ..Verified::default() };
     if let Some(found) = peeked.checkpoint {
@@ -121,6 +138,7 @@ fn look(directory: &Directory) -> Result<Verified, VerifyError> {
             (found.watermark.frame, found.durable.frame, true);
     }
     let segments = segment::list(directory).map_err(ScanError::from)?;
+    show(VerifyProgress::Total(segments.len() as u64));
     let released = verified.watermark;
     let mut reading = Reading { directory, next: None, position: None, released, verified };
     for (at, first) in segments.iter().enumerate() {
@@ -133,6 +151,7 @@ fn look(directory: &Directory) -> Result<Verified, VerifyError> {
             }
             read => read?,
         }
+        show(VerifyProgress::Segment);
         // Reclaimed while it was read. The name is deleted before the bytes, so findings in it are not valid.
         if matches!(directory.exists(&segment::name(*first)), Ok(false)) {
             reading.verified.findings.truncate(before.0);

@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::daemon::adopt::{Adopted, Order, adopt};
 use crate::position::CommitSeq;
 
+use super::progress::Progress;
+
 /// Options of `adopt`.
 #[derive(Debug, clap::Args)]
 pub struct AdoptOptions {
@@ -38,7 +40,10 @@ pub fn run(config: &Config, options: &AdoptOptions) -> Result<(), String> {
         skip_transaction: options.skip_transaction,
         at: crate::time::now_micros(),
     };
-    let adopted = runtime.block_on(adopt(config, &order)).map_err(super::explain)?;
+    let progress = Progress::waiting("opening the buffer directory");
+    let adopted =
+        runtime.block_on(adopt(config, &order, &|waits| progress.tell(&waits))).map_err(super::explain)?;
+    drop(progress);
     super::say(&describe(&adopted));
     Ok(())
 }

@@ -7,12 +7,14 @@ use serde_json::{Value as Json, json};
 use crate::buffer::checkpoint::{Checkpoint, Mark};
 use crate::buffer::disk::{Directory, DirectoryLock};
 use crate::buffer::stat::{self, Stat};
-use crate::buffer::verify::{self, Finding, Verified, Zone};
+use crate::buffer::verify::{self, Finding, Verified, VerifyProgress, Zone};
 use crate::config::units::Size;
 use crate::dead_letter::overview::Overview;
 use crate::position::FrameNo;
 use crate::time::write_rfc3339;
 use crate::visible::visible;
+
+use super::progress::Progress;
 
 /// Subcommands of `buffer`.
 #[derive(Debug, clap::Subcommand)]
@@ -52,7 +54,13 @@ pub fn run(command: &Command) -> Result<(), String> {
         }
         Command::Verify(options) => {
             let directory = existing(options)?;
-            let verified = verify::verify(&directory).map_err(super::explain)?;
+            let bar = Progress::of_things("reading segments", 0);
+            let show = |progress| match progress {
+                VerifyProgress::Total(segments) => bar.begin(segments),
+                VerifyProgress::Segment => bar.add(1),
+            };
+            let verified = verify::verify_showing(&directory, &show).map_err(super::explain)?;
+            drop(bar);
             let facts = verify_facts(&verified);
             if options.json {
                 super::say_exactly(&format!("{facts}\n"));

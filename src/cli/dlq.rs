@@ -21,6 +21,8 @@ use crate::source::postgres::pgoutput::Cells;
 use crate::source::postgres::redecode;
 use crate::visible::visible;
 
+use super::progress::Progress;
+
 /// Most letters that are requested at a time: the daemon keeps them in memory.
 const LETTERS_MAX: usize = 100_000;
 /// A list is printed in parts of about so many bytes.
@@ -397,8 +399,11 @@ fn all_open(letters: &Letters, act: Act, event_type: Option<&str>) -> Result<Pic
     let is_requested = |id: &LetterId| requested.get(id).is_some_and(|requested| *requested == verb(act));
     let open = |letter: &&LetterSummary| letter.state.is_open() && !is_requested(&letter.id);
     let room = LETTERS_MAX.saturating_sub(requested.len());
+    let all = letters.overview.letters().filter(open).count();
+    let bar = Progress::of_things("reading dead letters", all as u64);
     for summary in letters.overview.letters().filter(open) {
         let letter = letters.letter(summary)?;
+        bar.add(1);
         if event_type.is_some_and(|wanted| letter.event_type != wanted) {
             continue;
         }

@@ -9,6 +9,8 @@ pub mod events;
 pub mod init;
 #[cfg(target_os = "linux")]
 mod notify;
+mod progress;
+pub mod report;
 pub mod run;
 pub mod status;
 mod stop;
@@ -40,6 +42,8 @@ enum Command {
     Run(Common),
     /// Show the state of a running daemon; exits with 1 if it is not ready
     Status(status::StatusOptions),
+    /// Report received, filtered, published and quarantined events by type, hour and day; exits with 1 if they do not balance
+    Report(report::ReportOptions),
     /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
     Adopt(adopt::AdoptOptions),
     /// List, show, retry or discard dead letters
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Init(options) => init::run(&options).map_err(Some),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Adopt(options) => {
             load(&options.common).and_then(|config| adopt::run(&config, &options)).map_err(Some)
         }

@@ -142,11 +142,11 @@ impl From<AdoptError> for Failure {
     }
 }
 
-/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock.
+/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock. `tell` gets what it waits for.
 ///
 /// # Errors
 /// Nothing was adopted. The slot may have been created, or created again.
-pub async fn adopt(config: &Config, order: &Order) -> Result<Adopted, Failure> {
+pub async fn adopt(config: &Config, order: &Order, tell: &dyn Fn(String)) -> Result<Adopted, Failure> {
     let Database { settings, wanted, polled, .. } = Database::new(config)?;
     if polled.is_some() {
         return Err(AdoptError::Polled.into());
@@ -161,10 +161,11 @@ pub async fn adopt(config: &Config, order: &Order) -> Result<Adopted, Failure> {
     let audited = audited_epoch(&locked.directory)?;
     // Before a slot is dropped or created.
     epoch_after(audited.max(locked.known_epoch())).map_err(AdoptError::from)?;
+    tell("connecting to the database".to_owned());
     let mut session = Session::open(&settings).await?;
     let seen = inspect::look(&mut session, &settings, &wanted).await?;
     seen.check(&wanted)?;
-    let mut confirmed = slot(config, &mut session, &seen, &wanted, order).await?;
+    let mut confirmed = slot(config, (&mut session, tell), &seen, &wanted, order).await?;
     let mut skipped = None;
     if seen.slot.is_some() && order.recreate_slot.is_none() {
         let translation = contracts::settings(config).map_err(Failure::stop)?;
@@ -176,9 +177,12 @@ pub async fn adopt(config: &Config, order: &Order) -> Result<Adopted, Failure> {
             kept: kept(&locked),
         };
         match order.skip_transaction {
-            None => probe.check().await?,
+            None => {
+                tell("reading from the replication slot".to_owned());
+                probe.check().await?;
+            }
             Some(named) => {
-                let (advanced, given_up) = probe.skip(&mut session, named).await?;
+                let (advanced, given_up) = probe.skip((&mut session, tell), named).await?;
                 (confirmed, skipped) = (advanced, Some(given_up));
             }
         }
@@ -204,7 +208,7 @@ fn kept(locked: &LockedDirectory) -> CommitSeq {
 /// The slot to continue with: the existing one, or a new one.
 async fn slot(
     config: &Config,
-    session: &mut Session,
+    (session, tell): (&mut Session, &dyn Fn(String)),
     seen: &Seen,
     wanted: &Wanted,
     order: &Order,
@@ -226,10 +230,13 @@ async fn slot(
         }
         (found, _) => found.as_ref(),
     };
+    if found.is_none() {
+        tell("creating the replication slot".to_owned());
+    }
     if let Some(found) = found {
         found.check(&wanted.slot)?;
     }
-    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), &|_| ())).await
+    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), tell)).await
 }
 
 /// The checkpoint that begins the new epoch at this position of the slot, with this number of lost frames.

@@ -2,6 +2,7 @@
 //!
 //! This is the only layer that knows which ends there are. Everything below it is written against `Source` and `Destination`.
 
+pub mod activity;
 pub mod adopt;
 mod audit;
 pub mod check;

@@ -17,9 +17,12 @@ use tracing::field::display;
 
 use crate::backoff;
 use crate::buffer::checkpointer::{Checkpointer, Request};
-use crate::buffer::disk::DirectoryLock;
-use crate::config::Config;
+use crate::buffer::disk::{Directory, DirectoryLock};
+use crate::buffer::ledger::SharedLedger;
+use crate::buffer::log::Log;
+use crate::config::{self, Config};
 use crate::contracts;
+use crate::daemon::activity::ActivityKeeper;
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
 use crate::daemon::polling::PollingConnector;
@@ -222,6 +225,8 @@ struct Running {
     /// Threads that have ended without an error.
     rested: HashSet<&'static str>,
     checkpointer: mpsc::Sender<Request>,
+    /// Ends the thread that keeps the activity history.
+    activity: Option<mpsc::Sender<()>>,
 }
 
 impl Running {
@@ -235,7 +240,7 @@ impl Running {
         let Assembly { started, quarantine, worker, tables, translator } = opened;
         let Started { lock, file, ledger, log, writer, confirm_after, asked, made_source: _ } = started;
         let (settled_sender, settled) = watch::channel(None);
-        let (end, ended) = tokio::sync::mpsc::channel(4);
+        let (end, ended) = tokio::sync::mpsc::channel(THREADS.len() + 1);
         let (checkpointer_sender, checkpointer_requests) = mpsc::channel();
         // Released by the kernel at the end of the process: a thread that hangs may still write.
         std::mem::forget::<DirectoryLock>(lock);
@@ -250,6 +255,9 @@ impl Running {
                 checkpointer.run(&checkpointer_requests).map_err(Into::into),
             );
         })?;
+
+        let directory = log.config().directory.clone();
+        let activity = keep_activity(directory, ledger.clone(), status.clone(), end.clone())?;
 
         let rules = translator.of_epoch(translator.epoch());
         let ingest = IngestLoop {
@@ -288,22 +296,15 @@ impl Running {
         }
 
         loop_thread("dead_letters", end.clone(), move || worker.run())?;
-        let (kinesis, phase_, status) = (config.kinesis.clone(), phase.subscribe(), status.clone());
-        loop_thread("publish", end, move || async move {
-            let settings = kinesis::Settings::from(&kinesis);
-            let mut stopping = phase_.clone();
-            let publisher = tokio::select! {
-                biased;
-                // Looking up credentials can take long.
-                _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
-                made = KinesisDestination::new(&settings) => made.map_err(Failure::stop)?,
-            };
-            let pack = kinesis.pack;
-            let seed = backoff::seed();
-            let publish = Publish { publisher, log, ledger, quarantine, pack, phase: phase_, status, seed };
-            publish_loop(publish).await
-        })?;
-        Ok(Self { phase, ended, rested: HashSet::new(), checkpointer: checkpointer_sender })
+        let sending = phase.subscribe();
+        publish_thread(end, config.kinesis.clone(), sending, (log, ledger, quarantine), status.clone())?;
+        Ok(Self {
+            phase,
+            ended,
+            rested: HashSet::new(),
+            checkpointer: checkpointer_sender,
+            activity: Some(activity),
+        })
     }
 
     /// Waits for a signal or a failure, then stops everything.
@@ -347,6 +348,9 @@ impl Running {
         for name in ["ingest", "dead_letters"] {
             self.wait_for(name, began + STOP_MAX).await?;
         }
+        // After ingest, with the counts of the last checkpoint. Dropping the sender ends it.
+        self.activity = None;
+        self.wait_for("activity", began + STOP_MAX).await?;
         let hung: Vec<&str> = THREADS.into_iter().filter(|name| !self.rested.contains(name)).collect();
         if hung.is_empty() {
             tracing::info!(event = "clean_shutdown", "clean shutdown");
@@ -377,6 +381,44 @@ impl Running {
 fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'static str, outcome: Outcome) {
     // The receiver is dropped when the process is ending.
     drop(end.try_send((name, outcome)));
+}
+
+/// Starts the thread that keeps the activity history until the sender is dropped.
+fn keep_activity(
+    directory: Directory,
+    ledger: SharedLedger,
+    status: Status,
+    end: tokio::sync::mpsc::Sender<(&'static str, Outcome)>,
+) -> Result<mpsc::Sender<()>, Failure> {
+    let (sender, stop) = mpsc::channel();
+    thread("activity", move || {
+        ActivityKeeper::open(directory, ledger, status).run(&stop);
+        report(&end, "activity", Ok(()));
+    })?;
+    Ok(sender)
+}
+
+/// Starts the thread of the publish loop.
+fn publish_thread(
+    end: tokio::sync::mpsc::Sender<(&'static str, Outcome)>,
+    kinesis: config::Kinesis,
+    phase: watch::Receiver<Phase>,
+    (log, ledger, quarantine): (Arc<Log>, SharedLedger, Quarantine),
+    status: Status,
+) -> Result<(), Failure> {
+    loop_thread("publish", end, move || async move {
+        let settings = kinesis::Settings::from(&kinesis);
+        let mut stopping = phase.clone();
+        let publisher = tokio::select! {
+            biased;
+            // Looking up credentials can take long.
+            _ = stopping.wait_for(|phase| *phase != Phase::Running) => return Ok(()),
+            made = KinesisDestination::new(&settings) => made.map_err(Failure::stop)?,
+        };
+        let pack = kinesis.pack;
+        let seed = backoff::seed();
+        publish_loop(Publish { publisher, log, ledger, quarantine, pack, phase, status, seed }).await
+    })
 }
 
 /// Starts a thread. It is not joined, because a hung thread must not hold the process; each reports its end.

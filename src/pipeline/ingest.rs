@@ -70,6 +70,7 @@ impl<S: Source> Ingest<'_, S> {
             if !self.appender.flush(&self.ledger)? && !self.skips {
                 self.make_room().await?;
             }
+            self.appender.report(&self.status);
             let heard = self.source.heard();
             self.status.ingest(|part| part.heard = part.heard.max(Some(heard)));
             tokio::select! {
@@ -230,6 +231,7 @@ impl<S: Source> Ingest<'_, S> {
 
     /// Waits for the checkpointer's last settled position, confirms it, and ends the replication stream.
     async fn stop(mut self) -> Result<(), Failure> {
+        self.appender.report_now(&self.status);
         while *self.phase.borrow() != Phase::LastConfirm {
             tokio::select! {
                 biased;

@@ -10,9 +10,11 @@ use crate::buffer::log::Log;
 use crate::time;
 
 pub use self::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
+pub use self::received::{ReceivedCounts, TypeCounts};
 pub use self::report::Report;
 
 mod parts;
+mod received;
 mod report;
 
 /// Where the facts about the buffer come from.
@@ -34,6 +36,7 @@ struct StatusParts {
     ingest: Mutex<IngestStatus>,
     publish: Mutex<PublishStatus>,
     source: Mutex<SourceStatus>,
+    received: Mutex<ReceivedCounts>,
     buffer: OnceLock<BufferParts>,
 }
 
@@ -46,6 +49,7 @@ impl Status {
             ingest: Mutex::default(),
             publish: Mutex::default(),
             source: Mutex::default(),
+            received: Mutex::default(),
             buffer: OnceLock::new(),
         }))
     }
@@ -63,6 +67,11 @@ impl Status {
     /// Changes the part of the watchdog.
     pub fn source<T>(&self, change: impl FnOnce(&mut SourceStatus) -> T) -> T {
         change(&mut self.0.source.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was received and filtered, per event type.
+    pub fn received<T>(&self, change: impl FnOnce(&mut ReceivedCounts) -> T) -> T {
+        change(&mut self.0.received.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The buffer is open.

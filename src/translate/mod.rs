@@ -43,6 +43,8 @@ pub struct Translator {
     names: HashMap<Vec<u8>, outbox::Names>,
     /// By relation oid, with the description that the plans were compiled from: a table may change in mid-stream.
     plans: HashMap<u32, (Arc<Relation>, Plans), BuildHasherDefault<OidHasher>>,
+    /// Per event type, what plans that are no longer kept have filtered.
+    filtered: HashMap<String, u64>,
     /// Number of plans kept. A database with more tables compiles some of them again.
     plans_max: usize,
 }
@@ -91,6 +93,7 @@ impl Translator {
             transaction: None,
             names: HashMap::new(),
             plans: HashMap::default(),
+            filtered: HashMap::new(),
             plans_max: 10_000,
         }
     }
@@ -177,6 +180,25 @@ impl Translator {
         Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
     }
 
+    /// Passes on, per event type, how many changes the conditions of its rules have excluded since this was last called. An event
+    /// type can come several times.
+    pub fn take_filtered(&mut self, mut take: impl FnMut(&str, u64)) {
+        self.filtered.drain().for_each(|(name, count)| take(&name, count));
+        for (_, plans) in self.plans.values_mut() {
+            if let Some(Ok(plan)) = &mut plans.mapped {
+                plan.take_filtered(&mut take);
+            }
+        }
+    }
+
+    /// Keeps what plans have filtered that are dropped now.
+    fn keep_filtered(&mut self, dropped: impl IntoIterator<Item = Plans>) {
+        for mut plans in dropped {
+            let Some(Ok(plan)) = &mut plans.mapped else { continue };
+            plan.take_filtered(|name, count| *self.filtered.entry(name.to_owned()).or_default() += count);
+        }
+    }
+
     /// Sets the transaction context for all events from here on. The next transaction clears it.
     pub fn set_context(&mut self, context: Option<TransactionContext>) {
         if self.transaction != context {
@@ -232,8 +254,11 @@ impl Translator {
         }
         let known = self.plans.get(&relation.oid).is_some_and(|(planned, _)| Arc::ptr_eq(planned, relation));
         if !known {
+            let replaced = self.plans.remove(&relation.oid).map(|(_, plans)| plans);
+            self.keep_filtered(replaced);
             if self.plans.len() >= self.plans_max {
-                self.plans.clear();
+                let all = std::mem::take(&mut self.plans);
+                self.keep_filtered(all.into_values().map(|(_, plans)| plans));
             }
             let plans = self.plan(relation);
             self.plans.insert(relation.oid, (Arc::clone(relation), plans));

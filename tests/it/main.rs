@@ -47,6 +47,7 @@ mod postgres;
 mod process;
 mod readme;
 mod refusals;
+mod report;
 mod rules;
 mod samples;
 mod sessions;

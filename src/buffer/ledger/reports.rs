@@ -15,10 +15,10 @@ use crate::buffer::checkpoint::{Checkpoint, Totals};
 use crate::position::FrameNo;
 
 /// Most event types with counts of their own, because they must fit into the checkpoint's slot. All others share one entry.
-pub(super) const EVENT_TYPES_MAX: usize = 4_096;
+pub const EVENT_TYPES_MAX: usize = 4_096;
 
 /// The shared entry of the types beyond [`EVENT_TYPES_MAX`].
-pub(super) const OTHER_TYPES: &str = "(other types)";
+pub const OTHER_TYPES: &str = "(other types)";
 
 pub(super) type Counts = BTreeMap<String, Totals>;
 

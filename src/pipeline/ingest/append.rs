@@ -19,6 +19,7 @@ use crate::pipeline::ingest::injection;
 use crate::pipeline::ingest::proof::Proof;
 use crate::pipeline::ingest::rate_limited_log::{Drifted, RateLimitedLog};
 use crate::pipeline::meters;
+use crate::pipeline::status::{ReceivedCounts, Status};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::source::Redecode;
 use crate::time;
@@ -26,6 +27,8 @@ use crate::translate::{CONTEXT_PREFIX, Failed, RuleOutcome, TransactionContext, 
 
 /// A full log, or a dead-letter file that cannot be read, is logged at most this often.
 const LOG_AGAIN: Duration = Duration::from_mins(1);
+/// How often event counts are reported.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of staged frames that are not kept while the next change is received.
 const HEAVY: usize = 1 << 20;
 /// From this many bytes on, no more is injected at one boundary: dead letters can have megabytes, and no feedback is sent to
@@ -61,6 +64,10 @@ pub struct Appender {
     /// Rate limit for invalid contexts: a client that sends one sends many.
     bad_contexts: RateLimitedLog,
     drifted: Drifted,
+    /// What was received and filtered since it was last reported.
+    counts: ReceivedCounts,
+    /// When it was.
+    reported: Instant,
 }
 
 /// The records of a change do not fit into a frame.
@@ -87,6 +94,8 @@ impl Appender {
             logged_unreadable: None,
             bad_contexts: RateLimitedLog::default(),
             drifted: Drifted::default(),
+            counts: ReceivedCounts::default(),
+            reported: time::now(),
             translator,
             source,
             writer,
@@ -255,6 +264,7 @@ impl Appender {
                 self.frame = frame;
                 self.open = true;
                 self.last = Some(position);
+                self.count();
                 // The next change is received before it is translated: its memory and that of these records add up.
                 self.records.clear();
                 Ok(Ok(()))
@@ -265,6 +275,28 @@ impl Appender {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Counts the records that were appended.
+    fn count(&mut self) {
+        for record in self.records.iter() {
+            self.counts.receive(record.event_type);
+        }
+    }
+
+    /// Reports what was received and filtered, about once a second.
+    pub(in crate::pipeline) fn report(&mut self, status: &Status) {
+        if time::now().duration_since(self.reported) >= REPORT_EVERY {
+            self.report_now(status);
+        }
+    }
+
+    /// Reports what was received and filtered.
+    pub(in crate::pipeline) fn report_now(&mut self, status: &Status) {
+        self.reported = time::now();
+        let counts = &mut self.counts;
+        self.translator.take_filtered(|event_type, changes| counts.filter(event_type, changes));
+        status.received(|all| all.take(counts));
     }
 
     /// Whether so much is staged that it should be written before more is received.
@@ -318,6 +350,7 @@ impl Appender {
                 Err(error) if error.is_full() => return Ok(()),
                 appended => self.frame = appended?,
             }
+            self.count();
             ledger.lock().injected(self.frame, injection);
         }
         Ok(())

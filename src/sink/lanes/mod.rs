@@ -75,6 +75,7 @@ mod suspects;
 mod ticket;
 mod types;
 mod unacknowledged;
+mod unpublished;
 mod watch;
 mod window;
 
@@ -90,6 +91,7 @@ pub use self::types::{
     Admission, Cause, Change, DeadLetter, DeadReason, FailedAlone, Frame, Lag, Outcome, ReaderId, Settlement,
     Violation,
 };
+pub use self::unpublished::{BeyondCounts, UnpublishedCounts};
 
 use self::counts::EventCounts;
 use self::dispatch::Dispatch;

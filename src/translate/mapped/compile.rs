@@ -66,7 +66,8 @@ pub fn compile(
         }
     }
     if compiler.errors.is_empty() {
-        Ok(Some(RulePlan { events, mapped, scratch: Scratch::default(), wanted: Vec::new() }))
+        let filtered = vec![0; events.len()];
+        Ok(Some(RulePlan { events, mapped, scratch: Scratch::default(), wanted: Vec::new(), filtered }))
     } else {
         Err(RuleErrors(compiler.errors))
     }

@@ -13,6 +13,8 @@ pub struct RulePlan {
     pub(super) scratch: Scratch,
     /// Indexes of the events that this change selects, including those that fail.
     pub(super) wanted: Vec<usize>,
+    /// Per event, how many changes it is about and its conditions have excluded.
+    pub(super) filtered: Vec<u64>,
 }
 
 /// A set of operations.

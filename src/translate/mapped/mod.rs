@@ -42,6 +42,16 @@ impl RulePlan {
         &self.events
     }
 
+    /// Passes on, per event type, how many changes its conditions have excluded since this was last called.
+    pub fn take_filtered(&mut self, mut take: impl FnMut(&str, u64)) {
+        for (event, filtered) in self.events.iter().zip(&mut self.filtered) {
+            match std::mem::take(filtered) {
+                0 => {}
+                count => take(&event.name, count),
+            }
+        }
+    }
+
     /// The operations that rules read.
     pub const fn mapped(&self) -> Operations {
         self.mapped
@@ -76,7 +86,10 @@ impl RulePlan {
         let Some(row) = Row::of(&change.operation) else { return Ok(()) };
         let scratch = &mut self.scratch;
         self.wanted.clear();
-        for (nth, event) in self.events.iter().enumerate() {
+        for ((nth, event), filtered) in self.events.iter().enumerate().zip(&mut self.filtered) {
+            if !event.is_about(&change.operation) {
+                continue;
+            }
             let made = match event.wants(&change.operation, &row, context) {
                 Ok(Truth::True) => {
                     let part = next.ok_or(TranslateError::TooMuch)?;
@@ -91,8 +104,12 @@ impl RulePlan {
                     };
                     event.write(&row, &place, &mut write::Tools { context, envelope, scratch }, records)
                 }
-                Ok(Truth::False) => continue,
+                Ok(Truth::False) => {
+                    *filtered += 1;
+                    continue;
+                }
                 Ok(Truth::Unavailable) => {
+                    *filtered += 1;
                     outcome.undecided += 1;
                     continue;
                 }
@@ -112,21 +129,21 @@ impl RulePlan {
 }
 
 impl CompiledRule {
+    const fn is_about(&self, operation: &Operation<'_>) -> bool {
+        match operation {
+            Operation::Insert { .. } => self.operations.insert,
+            Operation::Update { .. } => self.operations.update,
+            Operation::Delete { .. } => self.operations.delete,
+            Operation::Truncate { .. } => false,
+        }
+    }
+
     fn wants(
         &self,
         operation: &Operation<'_>,
         row: &Row<'_>,
         context: &mut Context,
     ) -> Result<Truth, crate::expression::EvalError> {
-        let about = match operation {
-            Operation::Insert { .. } => self.operations.insert,
-            Operation::Update { .. } => self.operations.update,
-            Operation::Delete { .. } => self.operations.delete,
-            Operation::Truncate { .. } => false,
-        };
-        if !about {
-            return Ok(Truth::False);
-        }
         if let (Operation::Update { .. }, Some(of)) = (operation, &self.of) {
             match differs(of, row) {
                 Truth::True => {}
