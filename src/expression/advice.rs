@@ -62,9 +62,124 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["hex"], "write encode(x, 'hex') or to_hex(n)"),
     (&["unhex", "from_base64"], "write decode(x, 'hex') or decode(x, 'base64')"),
     (&["host", "abbrev", "masklen"], "publish the address, and let consumers take it apart"),
+    (
+        &["isdate", "isnumeric", "is_number", "is_numeric", "regexp_contains", "rlike", "match"],
+        "write x ~ '^[0-9]+$'",
+    ),
+    (&["isempty", "is_empty", "empty", "isblank"], "write x = '' or x is null"),
+    (
+        &["date", "to_datetime", "parse_date", "str_to_date", "strptime", "to_date"],
+        "write x::date, which reads ISO 8601",
+    ),
+    (&["to_number", "val", "parse_int", "parsefloat"], "write x::numeric"),
+    (&["format", "printf", "sprintf"], "join texts with ||, and pad with lpad()"),
+    (
+        &["lag", "lead", "row_number", "rank", "first_value", "last_value"],
+        "a rule sees one row: its value before the change is old.x",
+    ),
+    (&["last_day", "eomonth"], "write (date_trunc('month', x) + interval '1 mon -1 day')::date"),
+    (&["convert_tz", "from_utc_timestamp", "to_utc_timestamp"], "write x at time zone 'UTC'"),
+    (&["json_length", "json_array_size"], "write jsonb_array_length(x)"),
+    (
+        &["json_keys", "jsonb_object_keys", "jsonb_array_elements", "unnest", "explode", "flatten"],
+        "an event is about one row: publish the document or the array as a whole",
+    ),
+    (&["jsonb_set", "json_set", "json_insert", "json_modify"], "write x || jsonb_build_object('a', y)"),
+    (&["array_append", "array_prepend", "array_cat", "array_concat"], "write a || b"),
+    (
+        &["array_position", "array_positions", "list_contains", "find_in_set", "member_of"],
+        "write x = any (a)",
+    ),
+    (&["bitand", "bit_and"], "write a & b"),
+    (&["chr", "char", "nchar"], "write the character into a literal: E'\\t'"),
+    (
+        &["uuid", "newid", "generate_uuid", "rand", "uuid_generate"],
+        "a repeat must give the same event: use a column",
+    ),
+    (&["stuff", "overlay"], "join the parts with ||"),
+    (&["elt", "choose", "switch"], "write case x when 1 then 'a' … end"),
     (&["greater", "max_of"], "write greatest(a, b)"),
     (&["lesser", "min_of"], "write least(a, b)"),
 ];
+
+/// Words that other dialects write without quotes or parentheses.
+const WORDS: &[(&[&str], &str)] = &[
+    (
+        &["sysdate", "systimestamp", "getdate", "today", "now", "curdate"],
+        "the clock is not available: use a column, or the event's own time",
+    ),
+    (
+        &["rownum", "rowid", "ctid", "xmin", "oid", "tableoid"],
+        "rows are published without system columns: use a key",
+    ),
+    (&["nil", "none", "undefined", "nothing"], "write null"),
+    (
+        &[
+            "text",
+            "varchar",
+            "int",
+            "integer",
+            "bigint",
+            "numeric",
+            "boolean",
+            "timestamp",
+            "timestamptz",
+            "char",
+            "signed",
+        ],
+        "for a cast write cast(x as type) or x::type",
+    ),
+    (&["yes", "on"], "write true"),
+    (&["no", "off"], "write false"),
+    (
+        &["year", "month", "week", "day", "hour", "minute", "second"],
+        "the name of a unit is a text: date_trunc('day', x)",
+    ),
+];
+
+/// Types of other databases, and PostgreSQL's.
+const TYPES: &[(&[&str], &str)] = &[
+    (
+        &[
+            "string",
+            "nvarchar",
+            "nvarchar2",
+            "varchar2",
+            "clob",
+            "tinytext",
+            "longtext",
+            "mediumtext",
+            "char_varying",
+        ],
+        "write text",
+    ),
+    (&["datetime", "datetime2", "smalldatetime", "timestamp_ntz"], "write timestamp"),
+    (&["timestamp_tz", "timestampz", "timestamp_ltz", "datetimeoffset"], "write timestamptz"),
+    (&["number", "money", "bignumeric", "decfloat"], "write numeric"),
+    (&["tinyint", "int16", "uint8"], "write smallint"),
+    (&["int32", "mediumint", "serial", "unsigned"], "write int"),
+    (&["int64", "long", "bigserial", "uint32", "hugeint"], "write bigint"),
+    (&["float32"], "write real"),
+    (&["float64", "double"], "write double precision"),
+    (&["blob", "varbinary", "binary", "bytes", "raw", "image"], "write bytea"),
+    (&["bit"], "write boolean"),
+    (&["uniqueidentifier", "guid"], "write uuid"),
+    (&["object", "variant", "map", "struct"], "write jsonb"),
+    (&["citext"], "write lower(x)"),
+];
+
+/// What PostgreSQL has for a word of another dialect.
+pub(super) fn for_word(word: &str) -> Option<&'static str> {
+    WORDS.iter().find(|(words, _)| words.contains(&word)).map(|(_, advice)| *advice)
+}
+
+/// What PostgreSQL has for a type of another database, by its name as it was written.
+pub(super) fn for_type(written: &str) -> &'static str {
+    let name = written.to_ascii_lowercase();
+    let name = name.split(['(', ' ', '<']).next().unwrap_or_default();
+    let known = TYPES.iter().find(|(names, _)| names.contains(&name));
+    known.map_or("cast to text, a number, a date or time, uuid, jsonb or bytea", |(_, advice)| *advice)
+}
 
 /// How the functions that are not in the table are called.
 const USAGE: &[(&str, &str)] = &[
@@ -133,7 +248,20 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
     let expected = wanted.map(|(wanted, _)| wanted).unwrap_or_default();
     let word = |keyword: Keyword| tokens.iter().any(|token| is_word(token, keyword));
     let fixed = |message: &str, hint: &str| (message.to_owned(), Some(hint.to_owned()));
+    if said.starts_with("No infix parser") {
+        let known = tokens.iter().find_map(|token| match token {
+            Token::Word(word) => Some((word.value.as_str(), infix(&word.value)?)),
+            _ => None,
+        });
+        return match known {
+            Some((word, advice)) => (format!("{word} is not an operator"), Some(advice.to_owned())),
+            None => ("an operator is not known".to_owned(), Some("write one of PostgreSQL's".to_owned())),
+        };
+    }
     match expected {
+        "END" if follows(tokens, "else", "if") => {
+            fixed("else if is not SQL", "write another when … then … before else")
+        }
         "END" => fixed("case without end", "write end after the last branch"),
         "WHEN" => fixed("case without when", "write case when … then … else … end"),
         "THEN" => fixed("when without then", "write case when … then … else … end"),
@@ -143,7 +271,7 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
         }
         ":" => fixed("a subscript needs parentheses here", "write a[(i + 1)]"),
         "]" => (format!("a bracket is not closed before {shown}"), Some("close it".to_owned())),
-        "(" if word(Keyword::IN) => fixed("in without a list", "write x in ('a', 'b')"),
+        "(" if word(Keyword::IN) => fixed("in without a list", "write x in ('a', 'b'), or x = any (array)"),
         "(" => (format!("a parenthesis is missing before {shown}"), None),
         "AS" => fixed("cast without as", "write cast(x as type) or x::type"),
         _ if expected.contains("[NOT] NULL") => {
@@ -153,6 +281,14 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
             "an object has no literal of this form",
             "write jsonb_build_object('a', x) or '{\"a\": 1}'::jsonb",
         ),
+        "an expression" if found == ":" => {
+            fixed("parameters are not supported", "write the value, or a column as x, new.x or old.x")
+        }
+        "an expression" if found == "*" => fixed("** is not an operator", "multiply: x * x"),
+        "an expression" if found == "/" => fixed("// begins no comment", "write -- before a comment"),
+        "an expression" if matches!(found, "=" | "<" | ">" | "<=" | ">=" | "<>") => {
+            fixed("a comparison has no left side", "repeat it: case when x > 1 then …, or x > 1 and x < 5")
+        }
         "an expression" if found == "EOF" => {
             fixed("the expression ends too early", "write what is missing after the operator")
         }
@@ -163,11 +299,28 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
 }
 
 /// What is behind a complete expression.
-pub(super) fn for_rest(before: Option<&Token>, next: &Token, after: Option<&Token>) -> String {
+pub(super) fn for_rest(
+    (before, next, after): (Option<&Token>, &Token, Option<&Token>),
+    all: &[&Token],
+) -> String {
     let is_number = |token: Option<&Token>| matches!(token, Some(Token::Number(..)));
+    let is_case = before.is_some_and(|token| is_word(token, Keyword::CASE));
+    let compares = |token: &Token| {
+        matches!(token, Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
+    };
     match next {
         // The parser takes an incomplete case for a column of that name.
-        _ if before.is_some_and(|token| is_word(token, Keyword::CASE)) => {
+        _ if is_case && follows(all, "else", "if") => {
+            "else if is not SQL: write another when … then … before else".to_owned()
+        }
+        _ if is_case
+            && all
+                .windows(2)
+                .any(|pair| matches!(pair, [when, next] if is_named(when, "when") && compares(next))) =>
+        {
+            "a branch has a whole condition: write case when x > 1 then …".to_owned()
+        }
+        _ if is_case => {
             "case without end: write case when … then … else … end, with end after the last branch".to_owned()
         }
         Token::Comma if is_number(before) && is_number(after) => "a decimal point is a dot: 1.5".to_owned(),
@@ -178,8 +331,24 @@ pub(super) fn for_rest(before: Option<&Token>, next: &Token, after: Option<&Toke
         {
             "write the expression alone: the table is `from` of the rule, the condition its `when`".to_owned()
         }
+        _ if before.is_some_and(|token| is_named(token, "if")) => {
+            "write case when … then … else … end".to_owned()
+        }
+        _ if before.is_some_and(|token| is_named(token, "distinct")) => {
+            "an event describes one row: leave it out".to_owned()
+        }
+        Token::Word(word) if word.keyword == Keyword::AS => {
+            "a name follows as, in double quotes or none: as \"name\"".to_owned()
+        }
+        Token::Word(word) if infix(&word.value).is_some() => {
+            infix(&word.value).unwrap_or_default().to_owned()
+        }
         Token::Word(_) => "an alias needs `as`, and a comma separates two fields".to_owned(),
         Token::DoubleEq => "write =".to_owned(),
+        Token::Colon => {
+            "write case when … then … else … end for a choice, x::type for a cast, x ->> 'a' for a key"
+                .to_owned()
+        }
         Token::LBrace => "write jsonb_build_object('a', x)".to_owned(),
         _ => "an operator or a comma is missing".to_owned(),
     }
@@ -191,6 +360,9 @@ pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
         Token::DoubleEq => ("== is not an operator", "write ="),
         Token::SemiColon => ("unexpected semicolon", "remove it, and write one expression"),
         Token::Placeholder(_) => ("parameters are not supported", "write the value, or a column"),
+        Token::Char('`') => ("` is not a quote", "write a name in double quotes, or without any"),
+        Token::NationalStringLiteral(_) => ("N'…' is not supported", "write '…'"),
+        Token::AtSign => ("variables are not supported", "write the value, or a column"),
         Token::ExclamationMark => ("! is not an operator", "write not"),
         Token::LBrace | Token::RBrace => (
             "an object has no literal of this form",
@@ -224,6 +396,32 @@ pub(super) fn for_list(tokens: &[&Token]) -> Option<(&'static str, &'static str)
         }
         _ => None,
     }
+}
+
+/// What PostgreSQL has for an operator that is a word.
+fn infix(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "mod" => "write x % y",
+        "div" => "write x / y for whole numbers, or div(x, y)",
+        "contains" | "includes" | "has" => "write x like '%part%', 'a' = any (array) or document ? 'key'",
+        "matches" | "regexp" | "rlike" | "glob" => "write x ~ 'pattern' or x like 'a%'",
+        "xor" => "write a <> b for two conditions",
+        "eq" | "equals" => "write =",
+        "ne" => "write <>",
+        "gt" | "ge" | "lt" | "le" => "write >, >=, < or <=",
+        "over" => "an event describes one row: window functions are not available",
+        "if" | "unless" => "write case when … then … else … end",
+        _ => return None,
+    })
+}
+
+fn is_named(token: &Token, name: &str) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(name))
+}
+
+/// Whether two words follow each other.
+fn follows(tokens: &[&Token], first: &str, second: &str) -> bool {
+    tokens.windows(2).any(|pair| matches!(pair, [a, b] if is_named(a, first) && is_named(b, second)))
 }
 
 fn is_word(token: &Token, keyword: Keyword) -> bool {

@@ -1,6 +1,7 @@
 //! Arrays in PostgreSQL's text form, such as `{1,NULL,"a b"}`, of any dimensions and bounds.
 
 use super::fault::{CELL, Computed};
+use super::units::write;
 
 /// Dimensions of an array.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +74,46 @@ fn bounds(text: &str) -> Computed<(i64, &str)> {
     let (bounds, body) = after.split_once('=').ok_or(CELL)?;
     let lower = bounds.split(':').next().and_then(|lower| lower.parse().ok()).ok_or(CELL)?;
     Ok((lower, body))
+}
+
+/// Lower bounds of the dimensions, if they are written, and the items of the first dimension as they are written.
+pub(super) fn items(text: &str) -> Computed<(Vec<i64>, Vec<&str>)> {
+    let body = bounds(text)?.1;
+    let written = text.strip_suffix(body).unwrap_or_default().trim_end_matches('=');
+    let lowers =
+        written.split(']').filter_map(|part| part.strip_prefix('[')?.split_once(':')?.0.parse().ok());
+    let inner = body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or(CELL)?;
+    let (mut all, mut start, mut depth, mut quoted, mut escaped) = (Vec::new(), 0, 0_i32, false, false);
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => depth += 1,
+            b'}' if !quoted => depth -= 1,
+            b',' if !quoted && depth == 0 => {
+                all.push(inner.get(start..at).ok_or(CELL)?);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if !inner.is_empty() {
+        all.push(inner.get(start..).ok_or(CELL)?);
+    }
+    Ok((lowers.collect(), all))
+}
+
+/// An array of these bounds: lower bound and length of each dimension.
+pub(super) fn with_bounds(bounds: &[(i64, i64)], items: &str) -> String {
+    let mut out = String::new();
+    if bounds.iter().any(|(lower, _)| *lower != 1) {
+        for (lower, length) in bounds {
+            write(&mut out, format_args!("[{lower}:{}]", lower + length - 1));
+        }
+        out.push('=');
+    }
+    out + "{" + items + "}"
 }
 
 /// Parses one element into `element`; returns whether it is NULL.

@@ -41,6 +41,7 @@ mod number;
 mod numeral;
 mod parse;
 mod parsed;
+mod regular;
 mod row;
 mod scale;
 mod scope;

@@ -241,8 +241,9 @@ impl<'a> MistakeReport<'a> {
             Ok(_) if next.token != Token::EOF => {
                 let at = item.tokens.iter().position(|token| token.span == next.span).unwrap_or_default();
                 let beside = |at: Option<usize>| Some(&item.tokens.get(at?)?.token);
-                let hint =
-                    advice::for_rest(beside(at.checked_sub(1)), &next.token, beside(at.checked_add(1)));
+                let around = (beside(at.checked_sub(1)), &next.token, beside(at.checked_add(1)));
+                let all: Vec<&Token> = item.tokens.iter().map(|token| &token.token).collect();
+                let hint = advice::for_rest(around, &all);
                 let place = self.place(next.span);
                 self.add(place, format!("\"{}\" is unexpected here", next.token), Some(hint));
                 None

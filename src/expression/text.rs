@@ -18,7 +18,7 @@ pub(super) fn lower(text: &str) -> String {
     text.chars().map(lower_of).collect()
 }
 
-fn lower_of(letter: char) -> char {
+pub(super) fn lower_of(letter: char) -> char {
     let mut letters = letter.to_lowercase();
     match (letters.next(), letters.next()) {
         (Some(lower), None) => lower,
@@ -29,15 +29,15 @@ fn lower_of(letter: char) -> char {
 
 /// Upper case, character by character, as `towupper` in a UTF-8 locale.
 pub(super) fn upper(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            let mut letters = letter.to_uppercase();
-            match (letters.next(), letters.next()) {
-                (Some(upper), None) => upper,
-                _ => letter,
-            }
-        })
-        .collect()
+    text.chars().map(upper_of).collect()
+}
+
+pub(super) fn upper_of(letter: char) -> char {
+    let mut letters = letter.to_uppercase();
+    match (letters.next(), letters.next()) {
+        (Some(upper), None) => upper,
+        _ => letter,
+    }
 }
 
 /// Number of characters, at most the largest integer.

@@ -7,6 +7,7 @@ use crate::types::{Base, Enumeration, Kind, SqlType};
 use super::SourceSpan;
 pub(super) use super::datum::Datum;
 use super::def::Def;
+use super::regular::RegularExpression;
 
 /// A node of the tree.
 #[derive(Clone, Debug)]
@@ -383,6 +384,16 @@ pub(super) enum Function {
         fold: bool,
         escape: Option<char>,
     },
+    /// `~` and `~*`
+    Matches(Arc<RegularExpression>),
+    /// `substring(x from pattern)`: NULL without a match.
+    Matched(Arc<RegularExpression>),
+    /// `regexp_replace`
+    Substitute {
+        pattern: Arc<RegularExpression>,
+        to: Arc<str>,
+        every: bool,
+    },
     JsonKey {
         as_text: bool,
     },
@@ -413,6 +424,8 @@ pub(super) enum Function {
     Cardinality,
     ArrayLength,
     Element(Base),
+    /// `a[m:n]`: array, upper bound, lower bound.
+    Slice,
 }
 
 impl Node {
@@ -431,6 +444,7 @@ impl Node {
                     arguments.get(1).and_then(Self::constant_int).is_some_and(|n| (-2..=2).contains(&n))
                 }
                 Function::Substring => arguments.get(2).and_then(Self::constant_int).is_some_and(|n| n <= 2),
+                Function::Matched(pattern) => pattern.longest().is_some_and(|longest| longest <= 2),
                 Function::Upper | Function::Lower => arguments.iter().any(Self::is_one_of_few),
                 _ => false,
             },

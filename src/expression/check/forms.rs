@@ -153,7 +153,7 @@ impl Checker<'_, '_> {
         let (subject, pattern) = (self.bound(subject, 7, place), self.bound(pattern, 7, place));
         let (subject, pattern) = (subject?, pattern?);
         let subject = self.like_subject(subject)?;
-        let pattern = self.coerce(pattern, &Base::Text, Some("a side of LIKE"))?;
+        let pattern = self.coerce(pattern, &Base::Text, Some("the side of a pattern match"))?;
         let arguments = vec![subject, pattern];
         if fold {
             self.not_of_bytes(&arguments, "ilike", place)?;
@@ -177,13 +177,13 @@ impl Checker<'_, '_> {
     }
 
     /// LIKE takes text or `character` with its blanks; the pattern is always text.
-    fn like_subject(&mut self, term: Term) -> Checked<Node> {
+    pub(super) fn like_subject(&mut self, term: Term) -> Checked<Node> {
         match term {
             Term::Node(node) if node.data_type.base == Base::Bpchar => {
                 let place = node.place;
                 Some(self.over(Op::Cast { cast: Cast::Relabel, value: Box::new(node) }, Base::Text, place))
             }
-            term => self.coerce(term, &Base::Text, Some("a side of LIKE")),
+            term => self.coerce(term, &Base::Text, Some("the side of a pattern match")),
         }
     }
 
@@ -294,8 +294,15 @@ impl Checker<'_, '_> {
         let is_utc = matches!(zone, Expr::Value(literal) if matches!(&literal.value,
             Value::SingleQuotedString(name) if name.eq_ignore_ascii_case("utc")));
         if !is_utc {
-            let hint = "write at time zone 'UTC' and let consumers convert it";
-            return self.wrong(place, "time zone rules change: only UTC is supported", hint);
+            if !matches!(zone, Expr::Value(_))
+                && let Some(zone) = self.bound(zone, 12, place)
+                && zone.base() == Some(&Base::Interval)
+            {
+                return self.plain("timezone", vec![zone, moment], place)?;
+            }
+            let hint = "write at time zone 'UTC', or a fixed offset as at time zone interval '2 hours'; consumers know their zone";
+            let message = "the rules of a time zone change with each release of its data: only UTC and intervals are supported";
+            return self.wrong(place, message, hint);
         }
         let Term::Node(node) = moment else {
             return self.wrong(place, "the literal needs a type", "write timestamptz '…' at time zone 'UTC'");

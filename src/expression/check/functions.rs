@@ -59,18 +59,11 @@ const REFUSED: &[(&[&str], &str)] = &[
         "an event describes one row: aggregates are not available",
     ),
     (
-        &[
-            "regexp_replace",
-            "regexp_match",
-            "regexp_matches",
-            "regexp_split_to_array",
-            "regexp_like",
-            "regexp_substr",
-        ],
-        "the cost of a regular expression is unbounded: use like, replace() or split_part()",
+        &["regexp_match", "regexp_matches", "regexp_split_to_array", "regexp_like", "regexp_substr"],
+        "write x ~ 'pattern', substring(x from '[0-9]+') or regexp_replace(x, '[^0-9]', '', 'g')",
     ),
     (
-        &["to_date", "to_number", "format", "initcap"],
+        &["initcap"],
         "the result depends on the server's locale: publish the value and let consumers format it",
     ),
     (
@@ -227,6 +220,8 @@ impl Checker<'_, '_> {
             "upper" => text_function(Function::Upper, &[], 1, Text),
             "left" => text_function(Function::Left, &[Int4], 2, Text),
             "right" => text_function(Function::Right, &[Int4], 2, Text),
+            "regexp_replace" => return self.substitute(terms, place),
+            "substr" | "substring" if is_pattern(&terms) => return self.matched(terms, place),
             "substr" | "substring" => text_function(Function::Substring, &[Int4, Int4], 2, Text),
             "replace" => text_function(Function::Replace, &[Text, Text], 3, Text),
             "split_part" => text_function(Function::SplitPart, &[Text, Int4], 3, Text),
@@ -350,6 +345,13 @@ impl Checker<'_, '_> {
     }
 
     fn bytes_function(&mut self, name: &str, terms: Vec<Term>, place: SourceSpan) -> Checked<Term> {
+        if name == "decode" && terms.len() > 2 {
+            return self.wrong(
+                place,
+                "decode() makes bytes of a text",
+                "for a choice write case x when 1 then 'a' … end",
+            );
+        }
         let mut terms = terms.into_iter();
         let (Some(value), format, None) = (terms.next(), terms.next(), terms.next()) else {
             return self.count_is_wrong(name, place);
@@ -363,6 +365,13 @@ impl Checker<'_, '_> {
                 Base::Text,
                 place,
             ));
+        }
+        if name == "decode" && bytes {
+            return self.wrong(
+                place,
+                "decode() makes bytes of a text",
+                "for the text of bytes write encode(x, 'hex')",
+            );
         }
         let (Some(format), "encode" | "decode" | "convert_to") = (format, name) else {
             return self.count_is_wrong(name, place);
@@ -458,6 +467,12 @@ impl Checker<'_, '_> {
         (node.nullable, node.unavailable) = (true, unavailable);
         Some(Term::Node(node))
     }
+}
+
+/// Whether `substring` searches a pattern: the server takes a literal without a type for one.
+fn is_pattern(terms: &[Term]) -> bool {
+    let is_text = |term: &Term| term.base().is_none_or(|base| category(base) == Category::Text);
+    matches!(terms, [_, rest @ ..] if !rest.is_empty() && rest.iter().all(is_text))
 }
 
 /// Groups of types that can be compared with each other.

@@ -107,7 +107,11 @@ impl Checker<'_, '_> {
             )
         });
         let Some(unit) = unit else {
-            return self.wrong(field.place(), format!("date_trunc() has no field {name}"), "");
+            return self.wrong(
+                field.place(),
+                format!("date_trunc() has no field {name}"),
+                "write 'day', 'week', 'month', 'quarter', 'year', 'hour', 'minute' or 'second'",
+            );
         };
         let to = match moment.base() {
             Some(Base::Interval) if zone.is_none() && unit != Unit::Week => {

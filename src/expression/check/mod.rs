@@ -1,6 +1,7 @@
 //! Builds the typed tree: resolves names and types as PostgreSQL does, and makes implicit casts explicit. Everything
 //! outside the language is a mistake with an alternative. An accepted text cannot fail because of its form.
 
+mod arrays;
 mod casts;
 mod documents;
 mod forms;
@@ -10,6 +11,7 @@ mod meet;
 mod names;
 mod operators;
 mod plain;
+mod regular;
 mod rows;
 
 use std::borrow::Cow;
@@ -92,7 +94,11 @@ impl<'a, 'r> Checker<'a, 'r> {
     pub(super) fn bound(&mut self, expression: &Expr, least: u8, outer: SourceSpan) -> Checked<Term> {
         if binding(expression) < least {
             let place = self.report.place_of(expression, outer);
-            return self.wrong(place, "ambiguous operator precedence", "add parentheses");
+            return self.wrong(
+                place,
+                "ambiguous operator precedence",
+                "add parentheses; for two conditions write and, or",
+            );
         }
         self.term(expression, outer)
     }
@@ -185,10 +191,13 @@ impl<'a, 'r> Checker<'a, 'r> {
                 "a subquery is not supported",
                 "an event describes one row; store the value in a column or an outbox",
             ),
-            Expr::SimilarTo { .. } | Expr::RLike { .. } => {
-                ("regular expressions are not supported", "use like or split_part()")
+            Expr::SimilarTo { .. } => {
+                ("similar to is not supported", "write a regular expression: x ~ '^(a|b)[0-9]*$'")
             }
-            Expr::Array(_) => ("[…] alone is no array", "write array[a, b]"),
+            Expr::RLike { .. } => {
+                ("this operator is not PostgreSQL's", "write x ~ 'pattern', or ~* to ignore case")
+            }
+            Expr::Array(_) => ("[…] alone is no array", "write array[a, b]; a name has double quotes: \"x\""),
             Expr::Tuple(_) => (
                 "a row can only be compared with another row",
                 "write (a, b) = (c, d) or (a, b) in ((1, 2), (3, 4))",
@@ -279,7 +288,10 @@ impl<'a, 'r> Checker<'a, 'r> {
     fn data_type(&mut self, data_type: &ast::DataType, place: SourceSpan) -> Checked<SqlType> {
         match casts::named(data_type, self.scope) {
             Ok(data_type) => Some(data_type),
-            Err(message) => self.wrong(place, message, ""),
+            Err(message) => {
+                let hint = super::advice::for_type(&data_type.to_string());
+                self.wrong(place, message, hint)
+            }
         }
     }
 
@@ -338,7 +350,12 @@ impl<'a, 'r> Checker<'a, 'r> {
             Term::Node(node) => {
                 let (from, place) = (node.data_type.base.clone(), node.place);
                 let what = what.unwrap_or_default();
-                self.wrong(place, format!("{what} must be {to}, not {from}"), "write a cast: (…)::type")
+                if *to == Base::Bool {
+                    let hint = "write a comparison: x = 1 or x = 2, x in (1, 2), x is not null, x <> 0";
+                    return self.wrong(place, format!("{what} must be true or false, not {from}"), hint);
+                }
+                let hint = format!("write a cast: (…)::{to}");
+                self.wrong(place, format!("{what} must be {to}, not {from}"), &hint)
             }
         }
     }
@@ -374,6 +391,7 @@ impl<'a, 'r> Checker<'a, 'r> {
                 (Base::Other(_), _) => {
                     "a value of this type can only be published, compared with NULL or cast to text"
                 }
+                (Base::Enum(_), _) => "a label is a text: write x::text",
                 (_, Base::Interval) => "only a literal can be cast to interval",
                 _ => "",
             };

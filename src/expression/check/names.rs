@@ -102,7 +102,7 @@ impl Checker<'_, '_> {
             Expr::Identifier(name) => self.plain_name(name, place),
             Expr::CompoundIdentifier(parts) => match parts.as_slice() {
                 [row, name] => self.row_name(row, name, place),
-                _ => self.wrong(place, "write a column as x, new.x or old.x", ""),
+                _ => self.wrong(place, "write a column as x, new.x or old.x", "leave out schema and table"),
             },
             Expr::CompoundFieldAccess { root, access_chain } => self.element(root, access_chain, place),
             _ => None,
@@ -146,9 +146,15 @@ impl Checker<'_, '_> {
                     let hint = format!("write {other} ->> '{wanted}'");
                     return self.wrong(place, format!("{other} is a document, not a row"), &hint);
                 }
-                let hint =
-                    "only the changed row is available: x, new.x (after the change) and old.x (before it)";
-                self.wrong(place, format!("there is no row named {other}"), hint)
+                let hint = match other {
+                    "inserted" | "after" | "excluded" | "this" => format!("write new.{wanted}"),
+                    "deleted" | "before" | "prev" | "previous" => format!("write old.{wanted}"),
+                    _ => {
+                        "only the changed row is available: x, new.x (after the change) and old.x (before it)"
+                            .to_owned()
+                    }
+                };
+                self.wrong(place, format!("there is no row named {other}"), &hint)
             }
         }
     }
@@ -163,6 +169,11 @@ impl Checker<'_, '_> {
                 if plain { near.to_owned() } else { format!("\"{}\"", near.replace('"', "\"\"")) }
             };
             let hint = match near {
+                near if !quoted && super::super::advice::for_word(wanted).is_some() => {
+                    let near = near.map(|near| format!("; did you mean {}?", written(near)));
+                    let advice = super::super::advice::for_word(wanted).unwrap_or_default();
+                    format!("{advice}{}", near.unwrap_or_default())
+                }
                 _ if quoted => {
                     let text = wanted.replace('\'', "''");
                     let near = near.map(|near| format!("; did you mean {}?", written(near)));
@@ -197,15 +208,19 @@ impl Checker<'_, '_> {
             return self.subscripted(list, rest, place);
         }
         if !simple {
-            return self.wrong(place, "a subscript needs a column or parentheses before it", "write (…)[1]");
+            return self.wrong(
+                place,
+                "a subscript needs a column or parentheses before it",
+                "write (…)[1]; a column is x, new.x or old.x",
+            );
         }
         let list = self.term(root, place)?;
         self.subscripted(list, chain, place)
     }
 
     fn subscripted(&mut self, list: Term, chain: &[AccessExpr], place: SourceSpan) -> Checked<Term> {
-        let [AccessExpr::Subscript(Subscript::Index { index })] = chain else {
-            return self.wrong(place, "slices are not supported; write one element as a[1]", "");
+        let [AccessExpr::Subscript(subscript)] = chain else {
+            return self.wrong(place, "only one subscript is supported", "write a[1] or a[1:2]");
         };
         let Term::Node(list) = list else {
             return self.wrong(place, "a string has no elements", "cast it to an array: '{…}'::text[]");
@@ -213,6 +228,13 @@ impl Checker<'_, '_> {
         let Base::Array(element) = list.data_type.base.clone() else {
             let message = format!("type {} has no elements", list.data_type.base);
             return self.wrong(place, message, "for jsonb use ->");
+        };
+        let index = match subscript {
+            Subscript::Index { index } => index,
+            Subscript::Slice { lower_bound, upper_bound, stride: None } => {
+                return self.slice(list, [lower_bound.as_ref(), upper_bound.as_ref()], place);
+            }
+            Subscript::Slice { .. } => return self.wrong(place, "a slice has two bounds", "write a[1:2]"),
         };
         let index = self.term(index, place)?;
         let index = self.coerce(index, &Base::Int4, Some("a subscript"))?;
@@ -229,6 +251,19 @@ pub(super) fn literal_hint(base: &Base, text: &str) -> String {
         Base::Date | Base::Time | Base::Timestamp | Base::TimestampTz => {
             "write it as 2026-10-01 12:00:00; words such as now are not supported".to_owned()
         }
+        Base::Int2 | Base::Int4 | Base::Int8 | Base::Numeric | Base::Float4 | Base::Float8
+            if text.is_empty() =>
+        {
+            "an empty text is no number: write x is null".to_owned()
+        }
+        Base::Int2 | Base::Int4 | Base::Int8 | Base::Numeric | Base::Float4 | Base::Float8 => {
+            "write a number without quotes, with a dot before decimals; to compare texts cast x::text"
+                .to_owned()
+        }
+        Base::Bool => "write true or false".to_owned(),
+        Base::Uuid => "write 32 hexadecimal digits".to_owned(),
+        Base::Json | Base::Jsonb => "write a JSON document, with double quotes around texts".to_owned(),
+        Base::Array(_) => "write '{a,b}', or array[a, b]".to_owned(),
         Base::Interval => "write it as 1 year 2 mons 3 days 04:05:06".to_owned(),
         Base::Bytea => "write bytes in hexadecimal, such as \\x6869".to_owned(),
         _ => String::new(),
@@ -238,7 +273,9 @@ pub(super) fn literal_hint(base: &Base, text: &str) -> String {
 fn label_hint(enumeration: &Enumeration, text: &str) -> String {
     match nearest(text, enumeration.labels.iter().map(String::as_str)) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => format!("valid labels are {}", enumeration.labels.join(", ")),
+        None => {
+            format!("valid labels are {}; for other texts write x::text", enumeration.labels.join(", "))
+        }
     }
 }
 

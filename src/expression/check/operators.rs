@@ -6,13 +6,10 @@ use crate::types::Base;
 
 use super::super::SourceSpan;
 use super::super::parse::binding;
-use super::super::tree::{Arithmetic, Cast, Class, Function, Node, Op, Sharing, Test};
+use super::super::tree::{Arithmetic, Cast, Class, Function, Node, Op, Test};
+use super::arrays::is_list;
 use super::casts::{Category, category, rank, width};
 use super::{Checked, Checker, Term};
-
-fn is_list(term: &Term) -> bool {
-    matches!(term.base(), Some(Base::Array(_)))
-}
 
 pub(super) fn class(base: &Base) -> Option<Class> {
     match base {
@@ -55,7 +52,11 @@ impl Checker<'_, '_> {
             | B::BitwiseOr
             | B::PGBitwiseXor
             | B::PGBitwiseShiftLeft
-            | B::PGBitwiseShiftRight => 7,
+            | B::PGBitwiseShiftRight
+            | B::PGRegexMatch
+            | B::PGRegexIMatch
+            | B::PGRegexNotMatch
+            | B::PGRegexNotIMatch => 7,
             other => return self.no_operator(other, place),
         };
         if let (B::Arrow | B::LongArrow, Expr::Identifier(key)) = (operator, right)
@@ -65,6 +66,12 @@ impl Checker<'_, '_> {
             let hint = format!("write {operator} '{}'", key.value);
             return self.wrong(place, "a key of a document is a text", &hint);
         }
+        if let (B::Arrow | B::LongArrow, Expr::BinaryOp { left: key, op, .. }) = (operator, right)
+            && let Expr::Value(key) = &**key
+        {
+            let hint = format!("write (x {operator} {key})::int {op} …");
+            return self.wrong(place, format!("{op} binds tighter than {operator}"), &hint);
+        }
         let (left, right) = (self.bound(left, level, place), self.bound(right, level + 1, place));
         let (left, right) = (left?, right?);
         match operator {
@@ -73,7 +80,11 @@ impl Checker<'_, '_> {
             B::Multiply => self.arithmetic(Arithmetic::Multiply, left, right, place),
             B::Divide => self.arithmetic(Arithmetic::Divide, left, right, place),
             B::Modulo => self.arithmetic(Arithmetic::Modulo, left, right, place),
+            B::StringConcat if is_list(&left) || is_list(&right) => self.join_lists(left, right, place),
             B::StringConcat => self.join(left, right, place),
+            B::PGRegexMatch | B::PGRegexIMatch | B::PGRegexNotMatch | B::PGRegexNotIMatch => {
+                self.regular(left, operator, &right, place)
+            }
             B::PGOverlap | B::AtArrow | B::ArrowAt if is_list(&left) || is_list(&right) => {
                 self.shared(operator, left, right, place)
             }
@@ -87,49 +98,15 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `&& @> <@` of arrays, whose elements must have the same type.
-    fn shared(
-        &mut self,
-        operator: &BinaryOperator,
-        left: Term,
-        right: Term,
-        place: SourceSpan,
-    ) -> Checked<Term> {
-        let bases = (left.base().cloned(), right.base().cloned());
-        let (Some(base), other) = (match &bases {
-            (Some(base), other) | (None, other @ Some(base)) => (Some(base), other),
-            (None, None) => (None, &None),
-        }) else {
-            return None;
-        };
-        if other.as_ref().is_some_and(|other| other != base) {
-            let message = format!("{operator} requires arrays of the same type");
-            return self.wrong(place, message, "cast one of them: (…)::type[]");
-        }
-        let Base::Array(element) = base else { return None };
-        let how = self.how(element, Test::Equal, place)?;
-        let sides = [
-            self.coerce(left, base, Some("the left side"))?,
-            self.coerce(right, base, Some("the right side"))?,
-        ];
-        let test = match operator {
-            BinaryOperator::AtArrow => Sharing::Contains,
-            BinaryOperator::ArrowAt => Sharing::IsContained,
-            _ => Sharing::Overlaps,
-        };
-        let op = Op::Shared { how, test, sides: Box::new(sides), element: (**element).clone() };
-        Some(self.node(op, Base::Bool, place))
-    }
-
     fn no_operator(&mut self, operator: &BinaryOperator, place: SourceSpan) -> Checked<Term> {
         use BinaryOperator as B;
         let hint = match operator {
-            B::PGRegexMatch | B::PGRegexIMatch | B::PGRegexNotMatch | B::PGRegexNotIMatch => {
-                "the cost of a regular expression is unbounded: use like or split_part()"
-            }
             B::PGLikeMatch | B::PGILikeMatch | B::PGNotLikeMatch | B::PGNotILikeMatch => {
                 "write like or ilike"
             }
+            B::Spaceship => "write is not distinct from",
+            B::Xor => "write a <> b for two conditions",
+            B::MyIntegerDivide | B::DuckIntegerDivide => "write x / y for whole numbers, or div(x, y)",
             B::PGExp => "multiply, or store the value in a column",
             B::PGOverlap => "for two conditions write and; && is for arrays",
             B::Custom(name) if name == "==" => "write =",
@@ -246,7 +223,19 @@ impl Checker<'_, '_> {
             );
             let is_text =
                 |base: &Option<Base>| base.as_ref().is_some_and(|base| category(base) == Category::Text);
+            let is_moment =
+                |base: &Option<Base>| matches!(base, Some(Base::Timestamp | Base::TimestampTz | Base::Time));
+            let is_number = |base: &Option<Base>| base.as_ref().is_some_and(|base| rank(base).is_some());
+            let is_other = |base: &Option<Base>| matches!(base, Some(Base::Other(_)));
             let hint = match operator {
+                _ if is_other(&bases.0) || is_other(&bases.1) => {
+                    "a value of this type can only be published, compared with NULL or cast to text"
+                }
+                _ if is_moment(&bases.0) && is_number(&bases.1)
+                    || is_number(&bases.0) && is_moment(&bases.1) =>
+                {
+                    "a number has no unit: write interval '7 days', or x * interval '1 day'"
+                }
                 Arithmetic::Add if is_text(&bases.0) || is_text(&bases.1) => {
                     "to join texts write ||; a number needs a cast: (…)::numeric"
                 }
@@ -321,8 +310,7 @@ impl Checker<'_, '_> {
         }
         let is_text = |term: &Term| term.base().is_some_and(|base| category(base) == Category::Text);
         let is_unknown = |term: &Term| term.base().is_none();
-        let plain =
-            |term: &Term| !term.base().is_some_and(|base| matches!(base, Base::Array(_) | Base::Jsonb));
+        let plain = |term: &Term| term.base() != Some(&Base::Jsonb);
         let texts = is_text(&left) || is_text(&right) || is_unknown(&left) || is_unknown(&right);
         if !plain(&left) || !plain(&right) || !texts {
             let is_condition = |term: &Term| term.base() == Some(&Base::Bool);

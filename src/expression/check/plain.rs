@@ -7,12 +7,11 @@ use crate::types::Base;
 
 use super::super::SourceSpan;
 use super::super::def::{Def, Nulls, Slot};
-use super::super::function::{self, BUILD_ARRAY, BUILD_OBJECT, called};
+use super::super::function::{BUILD_ARRAY, BUILD_OBJECT, called};
 use super::super::jsonb;
 use super::super::parse::identifier;
 use super::super::tree::{Cast, Datum, Node, Op};
 use super::casts::{Category, category, is_implicit, is_preferred};
-use super::meet::agreed;
 use super::{Checked, Checker, Term};
 
 /// How well a definition suits a call.
@@ -116,6 +115,10 @@ impl Checker<'_, '_> {
                 format!("{name}({}) is not supported", given.join(", "))
             }
         };
+        if terms.iter().any(|term| matches!(term.base(), Some(Base::Other(_)))) {
+            let hint = "a value of this type can only be published, compared with NULL or cast to text";
+            return self.wrong(place, message, hint);
+        }
         self.wrong(place, message, &format!("write {}; cast a value: (…)::type", known.join(" or ")))
     }
 
@@ -239,36 +242,5 @@ impl Checker<'_, '_> {
             return Some(node);
         }
         Some(self.over(Op::Cast { cast: Cast::ToJsonb(base), value: Box::new(node) }, Base::Jsonb, place))
-    }
-
-    /// `ARRAY[…]`
-    pub(super) fn array(&mut self, elements: &[Expr], place: SourceSpan) -> Checked<Term> {
-        if elements.is_empty() {
-            return self.wrong(place, "an empty array needs a type", "write '{}'::text[]");
-        }
-        let mut terms = Vec::new();
-        for element in elements {
-            terms.push(self.term(element, place)?);
-        }
-        let (base, nodes) = self.common(terms, place, "ARRAY")?;
-        if matches!(base, Base::Array(_)) {
-            return self.wrong(
-                place,
-                "an array of arrays is not supported",
-                "write a literal: '{{1,2},{3,4}}'",
-            );
-        }
-        let modifier = agreed(&nodes, base.clone()).modifier;
-        let mut arguments = Vec::new();
-        for node in nodes {
-            let place = node.place;
-            let cast = Cast::Output(base.clone());
-            arguments.push(self.over(Op::Cast { cast, value: Box::new(node) }, Base::Text, place));
-        }
-        let op = Op::Run { def: &function::ARRAY, arguments };
-        let mut node = self.over(op, Base::Array(base.into()), place);
-        node.nullable = false;
-        node.data_type.modifier = modifier;
-        Some(Term::Node(node))
     }
 }

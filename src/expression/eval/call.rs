@@ -9,6 +9,7 @@ use md5::Digest as _;
 
 use super::super::document::{self, Step};
 use super::super::fault::{BAD_ENCODING, CELL, Computed, DIVISION_BY_ZERO, NO_KEY, TOO_MUCH};
+use super::super::function::slice;
 use super::super::hex::{bytes_of, hex, nibble};
 use super::super::interval::Interval;
 use super::super::row::Mac;
@@ -278,18 +279,40 @@ fn with_text<'a>(
         Function::BytesOfText if a.len() > text::LENGTH_MAX / 2 => Err(TOO_MUCH),
         Function::BytesOfText => owned(format!("\\x{}", hex(a.as_bytes()))),
         Function::Hmac => pseudonym(&a, mac).map(|text| Datum::Text(Cow::Owned(text))),
+        _ => of_pattern_or_list(function, &a, (number(b), number(c))),
+    }
+}
+
+/// Regular expressions, and functions of arrays.
+fn of_pattern_or_list<'a>(
+    function: &Function,
+    a: &str,
+    (b, c): (Option<i64>, Option<i64>),
+) -> Computed<Datum<'a>> {
+    let owned = |text: String| Ok(Datum::Text(Cow::Owned(text)));
+    match function {
+        Function::Matches(pattern) => pattern.is_match(a).map(Datum::Bool),
+        Function::Matched(pattern) => {
+            let found = pattern.found(a)?;
+            Ok(found.map_or(Datum::Null, |found| Datum::Text(Cow::Owned(found.to_owned()))))
+        }
+        Function::Substitute { pattern, to, every } => owned(pattern.replaced(a, to, *every)?),
         Function::Cardinality => {
-            let shape = array::walk(&a, |_| true)?;
+            let shape = array::walk(a, |_| true)?;
             let count = if shape.lengths.is_empty() { 0 } else { shape.lengths.iter().product() };
             Ok(Datum::Int(count))
         }
         Function::ArrayLength => {
-            let shape = array::walk(&a, |_| true)?;
-            let dimension = number(b).and_then(|nth| usize::try_from(nth - 1).ok());
+            let shape = array::walk(a, |_| true)?;
+            let dimension = b.and_then(|nth| usize::try_from(nth - 1).ok());
             let length = dimension.and_then(|nth| shape.lengths.get(nth));
             Ok(length.map_or(Datum::Null, |&length| Datum::Int(length)))
         }
-        Function::Element(base) => element(base, &a, number(b).ok_or(CELL)?),
+        Function::Slice => {
+            let (Some(to), Some(from)) = (b, c) else { return Err(CELL) };
+            owned(slice(a, from, to)?)
+        }
+        Function::Element(base) => element(base, a, b.ok_or(CELL)?),
         _ => Err(CELL),
     }
 }

@@ -154,11 +154,11 @@ impl<'a> Evaluator<'a> {
     ) -> Evaluated<'a> {
         let mut values = [Datum::Null, Datum::Null, Datum::Null];
         let (mut null, mut unavailable) = (false, false);
-        for (slot, argument) in values.iter_mut().zip(arguments) {
+        for (nth, (slot, argument)) in values.iter_mut().zip(arguments).enumerate() {
             self.evaluate(argument, slot)?;
             match slot {
                 // The server does not evaluate a subscript of a NULL array.
-                Datum::Null if matches!(function, Function::Element(_)) => {
+                Datum::Null if nth == 0 && matches!(function, Function::Element(_) | Function::Slice) => {
                     null = true;
                     break;
                 }

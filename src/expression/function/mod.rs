@@ -3,6 +3,7 @@
 //!
 //! Invariant: a result is at most as long as any value may be, and is checked before it is made.
 
+mod arrays;
 mod json;
 mod moments;
 mod numbers;
@@ -12,19 +13,21 @@ use super::def::{CallValues, Def, Nulls, Slot, def, made};
 
 /// All functions and operators of a name.
 pub(super) fn called(name: &str) -> impl Iterator<Item = &'static Def> {
-    let all = [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE];
-    all.into_iter().flatten().filter(move |def| def.name == name)
+    all().filter(move |def| def.name == name)
+}
+
+/// All functions and operators.
+pub(super) fn all() -> impl Iterator<Item = &'static Def> {
+    [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE].into_iter().flatten()
 }
 
 /// Names of all functions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let all = [texts::TABLE, numbers::TABLE, moments::TABLE, json::TABLE];
-    let names = all.into_iter().flatten().map(|def| def.name);
-    names.filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+    all().map(|def| def.name).filter(|name| name.starts_with(|letter: char| letter.is_ascii_alphabetic()))
 }
 
+pub(super) use arrays::{ARRAY, ARRAY_APPEND, ARRAY_JOIN, ARRAY_PREPEND, slice};
 pub(super) use json::{BUILD_ARRAY, BUILD_OBJECT};
-pub(super) use texts::ARRAY;
 
 #[cfg(test)]
 mod tests {

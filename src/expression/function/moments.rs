@@ -16,6 +16,7 @@ const NO_NUMBER: Fault = Fault(&("22008", "timestamp cannot be NaN"));
 const STRIDE_MONTHS: Fault =
     Fault(&("0A000", "timestamps cannot be binned into intervals containing months or years"));
 const STRIDE_SIGN: Fault = Fault(&("22008", "stride must be greater than zero"));
+const ZONE: Fault = Fault(&("22023", "interval time zone must not include months or days"));
 const ORIGIN: Fault = Fault(&("22008", "origin out of range"));
 
 /// Seconds from the Unix epoch to PostgreSQL's epoch.
@@ -36,6 +37,8 @@ pub(super) const TABLE: &[Def] = &[
     def("justify_interval", &[Interval], Interval, |given| both(given.interval(0)?).map(Datum::Interval)),
     def("date_bin", &[Interval, Timestamp, Timestamp], Timestamp, bin),
     def("date_bin", &[Interval, TimestampTz, TimestampTz], TimestampTz, bin),
+    def("timezone", &[Interval, TimestampTz], Timestamp, |given| shifted(given, 1)),
+    def("timezone", &[Interval, Timestamp], TimestampTz, |given| shifted(given, -1)),
     def("isfinite", &[Date], Bool, is_finite),
     def("isfinite", &[Timestamp], Bool, is_finite),
     def("isfinite", &[TimestampTz], Bool, is_finite),
@@ -51,6 +54,20 @@ pub(super) const TABLE: &[Def] = &[
         if by == 0.0 { Err(DIVISION_BY_ZERO) } else { scaled(given.interval(0)?, by, |a, b| a / b) }
     }),
 ];
+
+/// `at time zone interval '2 hours'`: whole seconds, in 32 bits as the server counts them.
+#[expect(clippy::cast_possible_truncation, reason = "as the server computes")]
+fn shifted(given: CallValues<'_>, sign: i64) -> Computed<Datum<'static>> {
+    let (zone, at) = (given.interval(0)?, given.int(1)?);
+    if moment::is_infinite(at) {
+        return Ok(Datum::Int(at));
+    }
+    if zone.months != 0 || zone.days != 0 {
+        return Err(ZONE);
+    }
+    let seconds = i64::from((sign * (zone.micros / SECOND)) as i32);
+    moment::in_range(at.checked_add(seconds * SECOND).ok_or(TIMESTAMP_RANGE)?).map(Datum::Int)
+}
 
 fn is_finite(given: CallValues<'_>) -> Computed<Datum<'static>> {
     Ok(Datum::Bool(!moment::is_infinite(given.int(0)?)))

@@ -38,21 +38,6 @@ pub(super) const TABLE: &[Def] = &[
     def("string_to_array", &[Text, Text, Text], TextArray, string_to_array).least(2).nulls(Nulls::Seen),
 ];
 
-/// `ARRAY[…]`: elements in the form that their type's output function writes.
-pub(in super::super) static ARRAY: Def = def("array", &[], TextArray, |given| {
-    let mut out = String::from("{");
-    for (nth, _) in given.0.iter().enumerate() {
-        if nth > 0 {
-            out.push(',');
-        }
-        array::write_element(&mut out, given.optional(nth));
-        within(out.len())?;
-    }
-    out.push('}');
-    made(out)
-})
-.nulls(Nulls::Seen);
-
 fn within(length: usize) -> Computed<()> {
     if length > LENGTH_MAX { Err(TOO_MUCH) } else { Ok(()) }
 }

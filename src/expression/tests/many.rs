@@ -21,7 +21,11 @@ fn random_expressions_never_panic() {
         = <> < <= || -> ->> #>> ? :: ::int ::text ::numeric(3,1) ::date ::interval ::int[] [1] 'a' '1' '{a,b}' '2026-01-01' E'\\x' $$ ' \" \
         1 2.5 1e400 -0 null true case when then else end and or not is in between like ilike escape any(tags) collate \"C\" \
         interval '1 day' date '2026-01-01' extract(year from at) date_trunc('day',at) round( left( substring( coalesce( hmac( \
-        split_part( trim( at time zone 'UTC' as x -- é 日本 ; ~ @> distinct from \u{0} \u{1F980}";
+        split_part( trim( at time zone 'UTC' as x -- é 日本 ; ~ @> distinct from \
+        ~ '^[a-c]+$' ~* 'x|y' !~ '(' [1:2] [:n] tags||tags tags||barcode n||array[n] regexp_replace(barcode,'[0-9]+','','g') \
+        substring(barcode from '[^a]') repeat(barcode,n) lpad(barcode,n) string_to_array(barcode,',') array_to_string(tags,'-') \
+        jsonb_build_object('a',doc) to_jsonb(tags) make_interval(days=>n) interval'02:00' to_char(at,'YYYY') to_timestamp(f) \
+        date_bin(interval'1hour',at,at) sha256(convert_to(barcode,'utf8')) translate( position('a'in barcode) \u{0} \u{1F980}";
     let words: Vec<&str> = WORDS.split(' ').filter(|word| !word.is_empty()).collect();
     let values = [
         "",

@@ -59,8 +59,91 @@ const MISTAKES: [(&str, &str); 53] = [
     ("power(n, 2)", "depends on the machine"),
 ];
 
+/// What people write who know other dialects and languages.
+const FOREIGN: &[(&str, &str)] = &[
+    ("n <=> 1", "is not distinct from"),
+    ("n ** 2", "x * x"),
+    ("n ^ 2", "multiply"),
+    ("n mod 2 = 1", "write x % y"),
+    ("n div 2", "div(x, y)"),
+    ("n = 1 or 2", "x in (1, 2)"),
+    ("n = ''", "write x is null"),
+    ("n = '1,5'", "a dot before decimals"),
+    ("ok = 'maybe'", "true or false"),
+    ("if n > 1 then 'a' else 'b' end", "write case when"),
+    ("n > 1 ? 'a' : 'b'", "write case when"),
+    ("case when n = 1 then 'a' else if n = 2 then 'b' end", "another when"),
+    ("case n when > 1 then 'a' end", "case when x > 1"),
+    ("decode(n, 1, 'a', 'b')", "case x when"),
+    ("isnumeric(barcode)", "write x ~ '^[0-9]+$'"),
+    ("regexp_like(barcode, 'a')", "write x ~ 'pattern'"),
+    ("barcode rlike 'a'", "write x ~ 'pattern'"),
+    ("barcode regexp 'a'", "write x ~ 'pattern'"),
+    ("barcode similar to 'a%'", "write a regular expression"),
+    ("barcode contains 'a'", "like '%part%'"),
+    ("barcode glob 'a*'", "like 'a%'"),
+    ("isempty(barcode)", "write x = ''"),
+    ("to_date(barcode, 'YYYY-MM-DD')", "write x::date"),
+    ("format('%s', barcode)", "join texts with ||"),
+    ("lag(n)", "old.x"),
+    ("deleted.n", "write old.n"),
+    ("inserted.n", "write new.n"),
+    ("plates.n", "only the changed row"),
+    (":new.n", "new.x or old.x"),
+    ("$1", "write the value"),
+    ("@limit", "write the value"),
+    ("`status`", "double quotes"),
+    ("[status]", "a name has double quotes"),
+    ("N'abc'", "write '…'"),
+    ("n::string", "write text"),
+    ("n::varchar2", "write text"),
+    ("n::number", "write numeric"),
+    ("at::datetime", "write timestamp"),
+    ("n::tinyint", "write smallint"),
+    ("n::int64", "write bigint"),
+    ("doc::variant", "write jsonb"),
+    ("barcode::blob", "write bytea"),
+    ("cast(n, text)", "write cast(x as type)"),
+    ("at + 7", "interval '7 days'"),
+    ("at + interval 1 day", "interval '1 day"),
+    ("at > '01.10.2026'", "write it as 2026-10-01"),
+    ("date_trunc(day, at)", "date_trunc('day', x)"),
+    ("sysdate", "the clock is not available"),
+    ("barcode = nil", "write null"),
+    ("rowid", "use a key"),
+    ("doc['a']", "use ->"),
+    ("doc:a", "x ->> 'a'"),
+    ("'a' in tags", "= any (array)"),
+    ("array_append(tags, 'a')", "write a || b"),
+    ("tags || 'a'", "array['x']"),
+    ("unnest(tags)", "as a whole"),
+    ("jsonb_set(doc, '{a}', '1')", "jsonb_build_object"),
+    ("barcode // the code", "write --"),
+    ("at at time zone 'Europe/Berlin'", "only UTC"),
+    ("at at time zone '+02'", "interval '2 hours'"),
+    ("barcode ~ status", "must be a literal"),
+    ("barcode ~ '\\w+'", "[A-Za-z0-9_]"),
+    ("regexp_replace(barcode, '(a|b)', '')", "which of several matches"),
+    ("regexp_replace(barcode, 'a', '\\1')", "literal without"),
+    ("upper(n)", "write a cast"),
+    ("coalesce(n, 'none')", "without quotes"),
+    ("uuid()", "same event"),
+    ("distinct barcode", "one row"),
+    ("chr(10)", "literal"),
+    ("n > 1 && barcode = 'x'", "for two conditions write and"),
+    ("n = 1 || n = 2", "for two conditions write and, or"),
+    ("doc ->> 'a' + 1", "(x ->> 'a')::int"),
+    ("date_trunc('fortnight', at)", "'week'"),
+    ("status::int", "write x::text"),
+    ("coalesce(status, 'unknown')", "write x::text"),
+    ("where_at * 2", "can only be published"),
+    ("where_at << 1", "can only be published"),
+    ("lab.plates.n", "leave out schema and table"),
+    ("upper(n)", "(…)::text"),
+];
+
 /// Lists of expressions, and what the message says.
-const LIST_MISTAKES: [(&str, &str); 9] = [
+const LIST_MISTAKES: [(&str, &str); 10] = [
     ("id,", "remove the comma"),
     ("id,\n  n, -- the last one\n", "remove the comma"),
     ("id,, n", "remove one comma"),
@@ -70,6 +153,7 @@ const LIST_MISTAKES: [(&str, &str); 9] = [
     ("id n", "an alias needs `as`, and a comma"),
     ("id, n as totalCount", "write \"totalCount\" in double quotes, or totalcount"),
     ("id, n + 1", "add `as name`"),
+    ("id, n as 'total'", "double quotes or none"),
 ];
 
 #[test]
@@ -78,6 +162,15 @@ fn frequent_mistakes_say_the_fix() {
         let mistakes = Expression::parse(text, &scope(true)).expect_err(text);
         assert!(mistakes.to_string().contains(said), "{text}:\n{mistakes}");
     }
+    let mut silent = Vec::new();
+    for (text, said) in FOREIGN {
+        match Expression::parse(text, &scope(true)) {
+            Err(mistakes) if mistakes.to_string().contains(said) => {}
+            Err(mistakes) => silent.push(format!("{text}: {said}?\n{mistakes}")),
+            Ok(_) => silent.push(format!("{text} is accepted")),
+        }
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
     for (text, said) in LIST_MISTAKES {
         let mistakes = Expression::parse_list(text, &scope(true)).expect_err(text);
         assert!(mistakes.to_string().contains(said), "{text}:\n{mistakes}");

@@ -3,6 +3,7 @@
 use crate::json::generate::Random;
 
 use super::columns::{ALL, COLUMNS, NUMBERS, literals};
+use super::patterns;
 use super::templates::TEMPLATES;
 
 pub(super) struct Generator<'r> {
@@ -17,6 +18,11 @@ impl Generator<'_> {
     }
 
     fn of(&mut self, kind: &str, depth: u64) -> String {
+        match kind {
+            "pattern" => return patterns::pattern(self.random),
+            "sequence" => return patterns::sequence(self.random),
+            _ => {}
+        }
         let templates = TEMPLATES.iter().find(|(result, _)| *result == kind);
         let templates = templates.map(|(_, templates)| templates.split(" ;; ").collect::<Vec<_>>());
         match templates {
@@ -62,7 +68,8 @@ impl Generator<'_> {
             let inner =
                 if first && depth == 1 { self.column_or_leaf(kind) } else { self.of(kind, depth - 1) };
             first = false;
-            let simple = inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let simple = matches!(kind, "pattern" | "sequence")
+                || inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if simple || self.random.one_in(8) {
                 out.push_str(&inner);
             } else {

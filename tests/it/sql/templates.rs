@@ -56,6 +56,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          {text[]} && array[{text}, 'a'] ;; \
          {jsonb} @> {jsonb} ;; {jsonb} <@ {jsonb} ;; {jsonb} @> '{\"a\": 1}' ;; {jsonb} ?| {text[]} ;; {jsonb} ?& {text[]} ;; \
          {jsonb} ?| array['a', {text}] ;; \
+         {text} ~ {pattern} ;; {text} ~ {pattern} ;; {varchar} ~* {pattern} ;; {bpchar} !~ {pattern} ;; {text} !~* {pattern} ;; \
+         m1 ~ {pattern} ;; {text} || 'b' ~ '^[a-c]+$' ;; \
          starts_with({text}, {text}) ;; isfinite({date}) ;; isfinite({timestamp}) ;; isfinite({interval}) ;; \
          {bpchar} <> all ('{abc,\"x \"}') ;; \
          greatest({text} collate \"C\", {text}) > 'b' ;; {date} <> all ('{2026-10-01,infinity}')",
@@ -218,6 +220,9 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
          encode(sha512(convert_to({text}, 'UTF8')), 'base64') ;; (string_to_array({text}, ','))[{int4} % 3] ;; \
          to_char({timestamp}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ;; to_char({timestamptz}, 'YYYYMMDD HH12:MI Q IYYY-IW-ID DDD MS') ;; \
          to_char({date}, 'DD/MM/YYYY') ;; \
+         substring({text} from {sequence}) ;; substring({bpchar}, {sequence}) ;; regexp_replace({text}, {sequence}, 'x', 'g') ;; \
+         regexp_replace({text}, {sequence}, '') ;; regexp_replace({varchar}, {sequence}, '<>', 'gi') ;; \
+         regexp_replace({bpchar}, '[^a-z]', '', 'g') ;; \
          greatest({text} collate \"C\", {text}) ;; least({text}, {bpchar} collate \"C\", 'm') ;; ({text})::name || {text} ;; \
          ({jsonb} || {jsonb})::text ;; jsonb_build_object('a', {A}, {text}, {A})::text ;; \
          json_typeof({json} #> '{a}') ;; {json} #>> '{a,b}' ;; {json} #>> '{1,-1}' ;; {json} #>> '{-1,a}' ;; {json} #>> '{a,-1,b}' ;; \
@@ -255,7 +260,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
         "{timestamp} + {interval} ;; {timestamp} - {interval} ;; {date} + {interval} ;; \
          {interval} + {date} ;; {time} + {date} ;; {interval} + {timestamp} ;; \
          {date} - {interval} ;; {date} + {time} ;; ({date})::timestamp ;; \
-         ({timestamptz})::timestamp ;; {timestamptz} at time zone 'UTC' ;; \
+         ({timestamptz})::timestamp ;; {timestamptz} at time zone 'UTC' ;; {timestamptz} at time zone interval '02:30' ;; \
+         {date} at time zone {interval} ;; {timestamptz} at time zone interval '-1 day' ;; timezone({interval}, {timestamptz}) ;; \
          date_trunc('month', {timestamp}) ;; date_trunc('week', {timestamp}) ;; \
          date_trunc('century', {timestamp}) ;; date_trunc('hour', {timestamp}) ;; \
          date_trunc('milliseconds', {timestamp}) ;; date_trunc('decade', {timestamp}) ;; \
@@ -269,7 +275,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     (
         "timestamptz",
         "{timestamptz} + {interval} ;; {timestamptz} - {interval} ;; ({date})::timestamptz ;; \
-         ({timestamp})::timestamptz ;; {timestamp} at time zone 'utc' ;; \
+         ({timestamp})::timestamptz ;; {timestamp} at time zone 'utc' ;; {timestamp} at time zone interval '-02:30:00.9' ;; {timestamp} at time zone ({interval}) ;; \
          date_trunc('day', {timestamptz}) ;; date_trunc('month', {date}) ;; \
          {interval} + {timestamptz} ;; coalesce({timestamptz}, {timestamp}) ;; \
          greatest({timestamptz}, {date}) ;; least({timestamptz}, {timestamptz}) ;; \
@@ -335,12 +341,15 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     (
         "int4[]",
         "coalesce({int4[]}, {int4[]}) ;; case when {bool} then {int4[]} end ;; \
+         ({int4[]})[{int4}:{int4}] ;; ({int4[]})[:2] ;; ia1[2:] ;; ia1[:] ;; ({int4[]})[{int4} % 3:{int4} % 4] ;; \
+         {int4[]} || {int4[]} ;; {int4[]} || {int4} ;; {int4} || {int4[]} ;; ia1 || ia1 ;; {int2} || ia1 || {int2} ;; \
          array[{int4}, {int4}] ;; array[{int4}] ;; {text[]}::int4[] ;; (na1)::int4[]",
     ),
     (
         "text[]",
         "coalesce({text[]}, {text[]}) ;; case when {bool} then {text[]} else '{}' end ;; \
          array[{text}, {text}] ;; string_to_array({text}, {text}) ;; string_to_array({text}, ',', {text}) ;; \
+         ({text[]})[{int4} % 3:2] ;; {text[]} || {text[]} ;; {text[]} || {text} ;; ({varchar})::text || {text[]} ;; {bpchar}::text || ta1 ;; \
          string_to_array({text}, null) ;; {int4[]}::text[] ;; ea1::text[] ;; (da1)::text[] ;; array['a', {text}, null]",
     ),
 ];
