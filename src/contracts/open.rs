@@ -64,7 +64,7 @@ pub fn class_name(event_type: &str) -> String {
             // Other letters are no names in every language.
             if !letter.is_ascii() {
                 name.push('U');
-                name.extend(u32::from(letter).to_string().chars());
+                name.push_str(&u32::from(letter).to_string());
             }
             starts = true;
             continue;
