@@ -349,6 +349,8 @@ impl Message<'_> {
 pub enum Delivery<'a> {
     /// A committed transaction starts.
     Begin(Transaction),
+    /// The rows of this transaction existed before the source was first read. Comes directly after its beginning.
+    Backfill,
     /// A change of the transaction.
     Change(Change<'a>),
     /// A change of the transaction that cannot be decoded.

@@ -130,6 +130,8 @@ pub struct Writer {
     frames: VecDeque<Staged>,
     /// The tail once everything staged is written.
     tail: Tail,
+    /// Of the changes that are appended.
+    origin: Origin,
     freed: watch::Receiver<u64>,
 }
 
@@ -153,7 +155,21 @@ impl Log {
 impl Writer {
     fn new(log: Arc<Log>) -> Self {
         let (tail, freed) = (log.tail(), log.freedom());
-        Self { log, active: None, staged: Vec::new(), written: 0, frames: VecDeque::new(), tail, freed }
+        Self {
+            log,
+            active: None,
+            staged: Vec::new(),
+            written: 0,
+            frames: VecDeque::new(),
+            tail,
+            origin: Origin::Live,
+            freed,
+        }
+    }
+
+    /// Sets the origin of the changes that are appended from here on.
+    pub const fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
     }
 
     /// Stages the records of one change, whole or not at all, and returns their frame's number. Writes first if much is staged:
@@ -171,11 +187,8 @@ impl Writer {
         }
         let number = self.tail.frame.next();
         let start = self.staged.len();
-        frame::encode(
-            &mut self.staged,
-            &FrameHead { number, kind, origin: Origin::Live, position, transaction },
-            records,
-        )?;
+        let origin = if kind == FrameKind::Change { self.origin } else { Origin::Live };
+        frame::encode(&mut self.staged, &FrameHead { number, kind, origin, position, transaction }, records)?;
         let size = (self.staged.len() - start) as u64;
         let max_size = self.log.config().max_size;
         if size + HEADER as u64 > max_size {

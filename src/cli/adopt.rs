@@ -20,6 +20,23 @@ pub struct AdoptOptions {
     /// Give up the transaction that commits at this position, which the server cannot send; the log names it
     #[arg(long, value_name = "LSN")]
     skip_transaction: Option<CommitSeq>,
+    /// For a polled source: publish again the rows of so many transactions, or "all"
+    #[arg(long, value_name = "TRANSACTIONS", default_value = "1000000", value_parser = rewind)]
+    rewind: Rewind,
+}
+
+/// How many transactions of a polled source are read again; `None`: all.
+#[derive(Clone, Copy, Debug)]
+struct Rewind(Option<u64>);
+
+fn rewind(text: &str) -> Result<Rewind, String> {
+    match text {
+        "all" => Ok(Rewind(None)),
+        number => number
+            .parse()
+            .map(|number| Rewind(Some(number)))
+            .map_err(|_| "is no number, nor \"all\"".to_owned()),
+    }
 }
 
 /// Adopts and prints the result.
@@ -38,6 +55,7 @@ pub fn run(config: &Config, options: &AdoptOptions) -> Result<(), String> {
         reason: options.reason.clone(),
         recreate_slot: options.recreate_slot.clone(),
         skip_transaction: options.skip_transaction,
+        rewind: options.rewind.0,
         at: crate::time::now_micros(),
     };
     let progress = Progress::waiting("opening the buffer directory");
@@ -55,7 +73,7 @@ fn describe(adopted: &Adopted) -> String {
         format!("  transaction given up: {xid}, commit {}\n", skipped.commit)
     });
     format!(
-        "Epoch {} begins.\n  last change kept:     {}\n  last confirmed:       {}\n  slot starts at:       {}\n  durable frames kept:  {} (will be published)\n  durable frames lost:  {}\n{skipped}The gap will be published as forebay.gap.v1. Start the daemon now.\n",
+        "Epoch {} begins.\n  last change kept:     {}\n  last confirmed:       {}\n  resumes at:           {}\n  durable frames kept:  {} (will be published)\n  durable frames lost:  {}\n{skipped}The gap will be published as forebay.gap.v1. Start the daemon now.\n",
         adopted.epoch,
         known(adopted.from.map(|position| position.to_string())),
         known(adopted.ever_confirmed.map(|ever_confirmed| ever_confirmed.to_string())),

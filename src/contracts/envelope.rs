@@ -27,7 +27,7 @@ enum Form {
 }
 
 /// All attributes except `data`, in the order of an event.
-pub const ATTRIBUTES: [Attribute; 17] = [
+pub const ATTRIBUTES: [Attribute; 18] = [
     always("specversion", "CloudEvents 1.0.", Form::Const("1.0")),
     always("id", "Unique within the source. A repeated event has the same id.", Form::Uuid),
     always("source", "The pipeline: urn:forebay: and its name.", Form::Text),
@@ -58,6 +58,11 @@ pub const ATTRIBUTES: [Attribute; 17] = [
     sometimes("correlationid", "The request or process, as set by the application.", Form::Text),
     sometimes("traceparent", "W3C trace context of the cause.", Form::Text),
     sometimes("user", "The user or service that made the change, as set by the application.", Form::Text),
+    sometimes(
+        "origin",
+        "backfill: the row existed before the source was first read. Absent: a live change.",
+        Form::Text,
+    ),
 ];
 
 const fn always(name: &'static str, meaning: &'static str, form: Form) -> Attribute {

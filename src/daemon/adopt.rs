@@ -4,6 +4,7 @@
 //! file, and published as `forebay.gap.v1`. Everything received from then on belongs to a new epoch, so none of it can be
 //! mistaken for something older. Changes that the log still holds are kept and published.
 
+mod polled;
 mod probe;
 
 use crate::buffer::checkpoint::{Checkpoint, Injection, LastEpoch, Phase, Skipped, epoch_after};
@@ -13,14 +14,14 @@ use crate::contracts;
 use crate::daemon::audit::{AUDIT_FILE, audited_epoch};
 use crate::daemon::start::Database;
 use crate::failure::{Explain, Failure};
+use crate::identity::Identity;
 use crate::pipeline::ingest::injection;
 use crate::pipeline::start::LockedDirectory;
 use crate::pipeline::start::recover;
-use crate::position::{CommitSeq, Position};
+use crate::position::{CommitSeq, Position, ResumePoint};
 use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
 use crate::source::postgres::create;
 use crate::source::postgres::inspect::{self, Seen};
-use crate::source::postgres::polling::server::BEGIN_AGAIN;
 use crate::source::postgres::session::Session;
 use crate::translate::Translator;
 
@@ -35,6 +36,8 @@ pub struct Order {
     pub recreate_slot: Option<String>,
     /// Position at which the transaction commits that is to be skipped.
     pub skip_transaction: Option<CommitSeq>,
+    /// How many transactions of a polled source are read again; `None`: all.
+    pub rewind: Option<u64>,
     /// Time of the order, in microseconds since the Unix epoch.
     pub at: i64,
 }
@@ -70,7 +73,7 @@ pub enum AdoptError {
         slot: String,
     },
     /// The source is polled.
-    #[error("a polled source cannot be adopted")]
+    #[error("a polled source has no replication slot")]
     Polled,
     /// The slot cannot be used, and the order does not drop it.
     #[error("replication slot \"{slot}\" cannot be used: {why}")]
@@ -111,15 +114,14 @@ impl Explain for AdoptError {
                     .to_owned(),
             ),
             Self::LastEpoch(error) => error.detail(),
-            Self::Polled => Some("There is no slot that could be read from another position.".to_owned()),
-            Self::OtherSlot { .. } | Self::SlotUnusable { .. } => None,
+            Self::OtherSlot { .. } | Self::Polled | Self::SlotUnusable { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::LastEpoch(error) => return error.hint(),
-            Self::Polled => BEGIN_AGAIN.to_owned(),
+            Self::Polled => "Leave out --recreate-slot and --skip-transaction.".to_owned(),
             Self::OtherSlot { slot, .. } => {
                 format!("Use --recreate-slot {slot}, or correct source.slot in the configuration.")
             }
@@ -148,8 +150,11 @@ impl From<AdoptError> for Failure {
 /// Nothing was adopted. The slot may have been created, or created again.
 pub async fn adopt(config: &Config, order: &Order, tell: &dyn Fn(String)) -> Result<Adopted, Failure> {
     let Database { settings, wanted, polled, .. } = Database::new(config)?;
-    if polled.is_some() {
-        return Err(AdoptError::Polled.into());
+    if let Some(database) = polled {
+        if order.recreate_slot.is_some() || order.skip_transaction.is_some() {
+            return Err(AdoptError::Polled.into());
+        }
+        return polled::adopt(config, &database, order).await;
     }
     if let Some(named) = order.recreate_slot.as_ref().filter(|named| **named != wanted.slot) {
         return Err(AdoptError::OtherSlot { named: named.clone(), slot: wanted.slot }.into());
@@ -253,6 +258,24 @@ pub fn plan(
     order: &Order,
 ) -> Result<(Checkpoint, Adopted), AdoptError> {
     let identity = recover::identity(wanted.identity(server), wanted.source.clone());
+    begin(
+        locked,
+        identity,
+        confirmed.into(),
+        (audited.max(wanted.epoch_least.saturating_sub(1)), lost),
+        order,
+    )
+}
+
+/// As [`plan`], for any source. `audited`: the highest epoch that was used.
+fn begin(
+    locked: &LockedDirectory,
+    identity: Identity,
+    resume: ResumePoint,
+    (audited, lost): (u16, u64),
+    order: &Order,
+) -> Result<(Checkpoint, Adopted), AdoptError> {
+    let confirmed = resume.seq();
     let fresh = Checkpoint::fresh(identity, Phase::Running, 0, CommitSeq::ZERO);
     let old = locked.checkpoint.as_ref();
     let mut next = old.cloned().unwrap_or_else(|| {
@@ -273,8 +296,8 @@ pub fn plan(
             retry.frame = retry.frame.filter(|_| retry.settled);
         }
     }
-    let least = epoch_after(audited)?.max(wanted.epoch_least);
-    next.begin_epoch(least, from, confirmed, order.reason.clone(), order.at)?;
+    next.begin_epoch(epoch_after(audited)?, from, confirmed, order.reason.clone(), order.at)?;
+    next.ever_confirmed = resume;
     let adopted = Adopted {
         epoch: next.epoch,
         from,
@@ -341,7 +364,8 @@ mod tests {
             in_recovery: false,
             publication_exists: true,
         };
-        let order = Order { reason: "x".into(), recreate_slot: None, skip_transaction: None, at: 0 };
+        let order =
+            Order { reason: "x".into(), recreate_slot: None, skip_transaction: None, rewind: None, at: 0 };
         let adopt = || -> u16 {
             let mut locked = LockedDirectory::open_to_adopt(&config).unwrap();
             let audited = audited_epoch(&locked.directory).unwrap();

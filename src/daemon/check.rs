@@ -143,6 +143,22 @@ async fn look(
             let fact = format!("can be polled by its {kind} cursor {column}: {}", table.cursor.reason);
             Diagnosis::ok(format!("table {}", table.name), fact)
         }));
+        found.extend(tables.iter().filter(|table| table.cursor.reads_all()).map(|table| {
+            let fact = "the role may not read the sequence of its cursor, so each poll reads the whole table";
+            Diagnosis::warning(format!("table {}", table.name), fact)
+                .with_hint("Grant SELECT on the sequence to the role.")
+        }));
+        let fact = "deletes and TRUNCATE are not seen, nor the versions of a row between two polls";
+        found.push(Diagnosis::ok("source.mode", fact));
+        let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+        let published = contract::Published {
+            name: "",
+            facts: None,
+            planned: &names,
+            polled: Some(&tables),
+            history: TableHistory::empty(&config.pii),
+        };
+        fits(config, &mut session, &published, found).await?;
         return Ok(None);
     }
     let began = Instant::now();
@@ -220,11 +236,22 @@ async fn start(
         polled: None,
         history,
     };
+    fits(config, session, &published, found).await?;
+    found.push(decision(database, directory, &seen));
+    Ok(())
+}
+
+/// Checks rules, selectors and contracts.
+async fn fits(
+    config: &Config,
+    session: &mut Session,
+    published: &contract::Published<'_>,
+    found: &mut Vec<Diagnosis>,
+) -> Result<(), SubjectFailure> {
     let settings = TranslateSettings::load(config).map_err(|error| ("rules", Failure::stop(error)))?;
     let translator = Translator::new(&config.source_urn(), 0, settings);
-    contract::check(session, &translator, &published).await.map_err(|failure| ("rules", failure))?;
+    contract::check(session, &translator, published).await.map_err(|failure| ("rules", failure))?;
     found.push(Diagnosis::ok("rules", "rules, selectors and contracts fit the tables"));
-    found.push(decision(database, directory, &seen));
     Ok(())
 }
 

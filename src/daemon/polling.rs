@@ -19,7 +19,7 @@ use crate::source::postgres::inspect;
 use crate::source::postgres::polling::flushed::FlushedHorizon;
 use crate::source::postgres::polling::page;
 use crate::source::postgres::polling::progress::PollProgress;
-use crate::source::postgres::polling::server::{PollRefusal, PolledServer};
+use crate::source::postgres::polling::server::{PollRefusal, PolledServer, ServerAdmission};
 use crate::source::postgres::polling::table::{PolledTable, Subject};
 use crate::source::postgres::polling::{PollingSource, SharedPollState};
 use crate::source::postgres::session::Session;
@@ -53,12 +53,7 @@ fn known_source<'a>(
     found: &'a Identity,
 ) -> Result<&'a PollingIdentity, PollRefusal> {
     let SourceIdentity::Polling(identity) = &found.source else {
-        let known = found.source.mode().to_owned();
-        return Err(PollRefusal::Identity {
-            what: "kind of source (source.mode)",
-            known,
-            now: "polling".to_owned(),
-        });
+        return Err(PollRefusal::OtherKind { known: found.source.mode().to_owned() });
     };
     for (what, known, now) in
         [("database", &identity.database, &database.database), ("source (name)", &found.name, &database.name)]
@@ -129,9 +124,9 @@ fn decide_start(
             let identity = known_source(database, &found.identity)?;
             let progress = PollProgress::read(&found.ever_confirmed)
                 .map_err(|reason| PollRefusal::Checkpoint { reason })?;
-            server.admit(identity, progress.needs())?;
+            let identity = admitted(server, identity, &progress)?;
             // Nothing that was read can be read again.
-            (identity.clone(), CommitSeq::new(found.ever_confirmed.seq().get().saturating_add(1)))
+            (identity, CommitSeq::new(found.ever_confirmed.seq().get().saturating_add(1)))
         }
     };
     let admission = Resumption {
@@ -150,6 +145,25 @@ fn decide_start(
             first.resume_point().ok_or_else(|| Failure::stop("the first resume point is too long"))?;
     }
     Ok(start)
+}
+
+/// The known source, on the timeline of the server, which continues it.
+fn admitted(
+    server: &PolledServer,
+    known: &PollingIdentity,
+    progress: &PollProgress,
+) -> Result<PollingIdentity, PollRefusal> {
+    let mut identity = known.clone();
+    if server.admit(known, progress)? == ServerAdmission::Follows {
+        identity.timeline = server.timeline;
+        tracing::info!(
+            event = "timeline_followed",
+            before = known.timeline,
+            now = server.timeline,
+            "server is on a later timeline, which has everything that was read"
+        );
+    }
+    Ok(identity)
 }
 
 /// Checks tables, rules and contracts.
@@ -218,7 +232,7 @@ impl Connector for PollingConnector {
 
     async fn connect(&mut self, known: impl Fn() -> Checkpoint) -> Result<Connected<PollingSource>, Failure> {
         let known = known();
-        let identity = known_source(&self.database, &known.identity)?.clone();
+        let identity = known_source(&self.database, &known.identity)?;
         let is_first = self.state.is_none();
         let state = if let Some(state) = &self.state {
             state.clone()
@@ -231,7 +245,7 @@ impl Connector for PollingConnector {
         self.survey(&mut session, &identity.system_id).await;
         let tag = |relation: &mut Relation| self.tables.tag(relation);
         let described = describe(&mut session, &self.database, &tag).await?;
-        described.server.admit(&identity, state.needs())?;
+        let identity = admitted(&described.server, identity, &state.progress())?;
         if !self.checked {
             described.server.check()?;
             check(&mut session, &self.translator, &described, &self.tables).await?;
@@ -246,7 +260,7 @@ impl Connector for PollingConnector {
         tracing::info!(
             event = "receiving",
             tables = described.tables.len(),
-            after = state.needs(),
+            after = state.progress().needs(),
             version = described.server.version,
             standby = described.server.in_recovery,
             "polling"

@@ -97,6 +97,10 @@ impl<S: Source> Ingest<'_, S> {
                     self.prove(transaction).await?;
                     continue;
                 }
+                Delivery::Backfill => {
+                    self.appender.begin_backfill();
+                    continue;
+                }
                 Delivery::Commit { resume } => {
                     self.appender.complete();
                     self.mark(resume);

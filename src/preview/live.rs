@@ -109,7 +109,7 @@ fn drain(
                 Ok(counts) => *left = left.saturating_sub(u32::from(counts)),
                 Err(_) => return Ok(false),
             },
-            Delivery::Commit { .. } | Delivery::Progress { .. } => {}
+            Delivery::Backfill | Delivery::Commit { .. } | Delivery::Progress { .. } => {}
         }
         if *left == 0 {
             return Ok(false);

@@ -3,6 +3,8 @@
 //! An application sends a transactional logical message with the prefix `forebay:context` and a JSON object of
 //! strings. It applies to all later events of the same transaction. An invalid member is ignored and never blocks an
 //! event.
+//!
+//! The source, and nobody else, also says here where the changes of a transaction come from, if they are not live.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +31,25 @@ pub struct TransactionContext {
     /// The user or service that made the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
+    /// Where its changes come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<StoredRows>,
+}
+
+/// The origin of rows that are not live changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredRows {
+    /// They existed before the source was first read.
+    Backfill,
 }
 
 impl TransactionContext {
+    /// Of rows that existed before the source was first read.
+    pub fn backfill() -> Self {
+        Self { origin: Some(StoredRows::Backfill), ..Self::default() }
+    }
+
     /// Parses a message. Returns the context (`None` if no member is valid) and what is wrong with it, without
     /// values.
     pub fn read(content: &[u8]) -> (Option<Self>, Vec<String>) {
@@ -82,6 +100,10 @@ impl TransactionContext {
             json::write_string(out, name);
             out.push(b':');
             json::write_string(out, value);
+        }
+        if let Some(StoredRows::Backfill) = self.origin {
+            out.extend_from_slice(if comma { b"," } else { b"" });
+            out.extend_from_slice(b"\"origin\":\"backfill\"");
         }
     }
 }
@@ -134,6 +156,19 @@ mod tests {
             context.write_members(&mut out, true);
         }
         (String::from_utf8(out).unwrap(), wrong.len())
+    }
+
+    #[test]
+    fn origin_comes_from_the_source_alone() {
+        let (taken, wrong) = written(r#"{"origin":"backfill"}"#);
+        assert_eq!((taken.as_str(), wrong), ("", 1));
+        let context = TransactionContext::backfill();
+        for (comma, expected) in [(true, r#","origin":"backfill""#), (false, r#""origin":"backfill""#)] {
+            let mut out = Vec::new();
+            context.write_members(&mut out, comma);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        assert_eq!(serde_json::from_str::<TransactionContext>(r#"{"origin":"backfill"}"#).unwrap(), context);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //! - `dataschema`, `deprecated`, `deprecationfrom`, `deprecationsunset`: between `type` and `subject`, if the type has
 //!   them.
 //! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
-//! - `correlationid`, `traceparent`, `user`: the transaction context (`context.rs`), in this order; left out when not
-//!   set.
+//! - `correlationid`, `traceparent`, `user`, `origin`: the transaction context (`context.rs`), in this order; left out
+//!   when not set.
 //! - `unavailable`: columns whose unchanged TOASTed value the server did not send, separated by commas and quoted as
 //!   SQL identifiers; left out when there are none.
 

@@ -1,7 +1,10 @@
 //! Polling: the built daemon against a primary or a standby, with the right to SELECT and nothing else.
 
+mod commands;
 mod failover;
+mod plans;
 mod refusals;
+mod servers;
 mod stress;
 mod windows;
 
@@ -33,6 +36,11 @@ pub fn database(version: Version) -> Postgres {
     let postgres = Postgres::builder(version).without_fsync().start();
     postgres.execute(SCHEMA);
     postgres
+}
+
+/// PostgreSQL 12 has no `xid8`.
+fn schema_of_12() -> String {
+    SCHEMA.lines().filter(|line| !line.contains("p.messages")).collect::<Vec<_>>().join("\n")
 }
 
 /// Settings that poll these tables of a server.

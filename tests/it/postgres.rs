@@ -144,6 +144,7 @@ fn text(tuple: Tuple<'_>) -> String {
 fn describe(delivery: &Delivery<'_>) -> Option<String> {
     Some(match delivery {
         Delivery::Begin(_) => "begin".to_owned(),
+        Delivery::Backfill => "backfill".to_owned(),
         Delivery::Commit { .. } => "commit".to_owned(),
         Delivery::Progress { .. } => return None,
         Delivery::Message(message) => format!("{} message", message.place.index),

@@ -134,7 +134,7 @@ impl Probe<'_> {
                         return Ok(current);
                     }
                     Delivery::Progress { resume } if resume.seq() >= self.range.1 => return Ok(None),
-                    Delivery::Commit { .. } | Delivery::Progress { .. } => {}
+                    Delivery::Backfill | Delivery::Commit { .. } | Delivery::Progress { .. } => {}
                     Delivery::Change(_) | Delivery::Unreadable(_) | Delivery::Message(_) => {
                         let before = current.filter(|found| {
                             named.is_some_and(|named| found.commit < named) && found.commit > self.kept
@@ -165,7 +165,9 @@ impl Probe<'_> {
             Delivery::Message(message) => {
                 self.translator.message(message, &mut records).is_err() || !records.is_empty()
             }
-            Delivery::Begin(_) | Delivery::Commit { .. } | Delivery::Progress { .. } => false,
+            Delivery::Begin(_) | Delivery::Backfill | Delivery::Commit { .. } | Delivery::Progress { .. } => {
+                false
+            }
         }
     }
 }

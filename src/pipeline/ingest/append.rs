@@ -12,7 +12,7 @@ use crate::buffer::writer::Writer;
 use crate::change::{Change, ChangePlace, Message, Unreadable};
 use crate::dead_letter::FILE_NAME;
 use crate::dead_letter::entry::{ChangeEntry, bounded_reason, one_line};
-use crate::event::Records;
+use crate::event::{Origin, Records};
 use crate::failure::{Failure, Problem};
 use crate::pipeline::dead_letter::{retry, worker};
 use crate::pipeline::ingest::injection;
@@ -139,6 +139,13 @@ impl Appender {
     /// A transaction begins, without a context yet.
     pub(in crate::pipeline) fn begin(&mut self) {
         self.translator.set_context(None);
+        self.writer.set_origin(Origin::Live);
+    }
+
+    /// The rows of the transaction existed before the source was first read.
+    pub(in crate::pipeline) fn begin_backfill(&mut self) {
+        self.translator.set_context(Some(TransactionContext::backfill()));
+        self.writer.set_origin(Origin::Backfill);
     }
 
     /// Whether a logical message is a transaction context. It applies to all later changes of the transaction.

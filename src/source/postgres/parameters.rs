@@ -81,6 +81,14 @@ const UNKNOWN_OPTION: &str = "42704";
 /// Whether the last server that we have seen has `transaction_timeout`. Only a hint: a wrong one costs a second attempt.
 static HAS_TRANSACTION_TIMEOUT: AtomicBool = AtomicBool::new(false);
 
+/// A parameter that only polled servers may lack: it came with PostgreSQL 14, and polling needs 12.
+const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
+/// The version that brought it.
+const IDLE_SESSION_TIMEOUT_SINCE: u32 = 14;
+
+/// Whether the last server that we have seen lacks `idle_session_timeout`. Only a hint, as above.
+static IS_OLD: AtomicBool = AtomicBool::new(false);
+
 /// The parameters that a session of this kind sets.
 fn settings_of(purpose: Purpose) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     let more = match purpose {
@@ -94,7 +102,9 @@ fn settings_of(purpose: Purpose) -> impl Iterator<Item = &'static (&'static str,
 pub fn options(settings: &Settings, purpose: Purpose) -> String {
     let mut options = settings.options.clone().unwrap_or_default();
     let has_timeout = HAS_TRANSACTION_TIMEOUT.load(Ordering::Relaxed);
-    for (name, value) in settings_of(purpose).chain(has_timeout.then_some(&TRANSACTION_TIMEOUT)) {
+    let is_old = IS_OLD.load(Ordering::Relaxed);
+    let known = settings_of(purpose).filter(|(name, _)| !is_old || *name != IDLE_SESSION_TIMEOUT);
+    for (name, value) in known.chain(has_timeout.then_some(&TRANSACTION_TIMEOUT)) {
         options.push_str(" -c ");
         options.push_str(name);
         options.push('=');
@@ -108,7 +118,9 @@ pub fn options(settings: &Settings, purpose: Purpose) -> String {
 /// that could end this statement is the first. One statement, because a walsender takes no more at a time.
 pub(super) fn after_log_in(server_version: &str, purpose: Purpose) -> Option<String> {
     let digits = server_version.split(|character: char| !character.is_ascii_digit()).next()?;
-    let has = digits.parse::<u32>().ok()? >= TRANSACTION_TIMEOUT_SINCE;
+    let major = digits.parse::<u32>().ok()?;
+    IS_OLD.store(major < IDLE_SESSION_TIMEOUT_SINCE, Ordering::Relaxed);
+    let has = major >= TRANSACTION_TIMEOUT_SINCE;
     HAS_TRANSACTION_TIMEOUT.store(has, Ordering::Relaxed);
     let settings = settings_of(purpose).filter(|(name, _)| *name != AT_START_ONLY);
     let calls: Vec<String> = [&TRANSACTION_TIMEOUT]
@@ -122,7 +134,8 @@ pub(super) fn after_log_in(server_version: &str, purpose: Purpose) -> Option<Str
 /// Whether a log-in failed because of an option that we sent on a wrong hint: then it is worth another attempt without it.
 pub(super) fn was_wrong_hint(error: &Error) -> bool {
     let unknown = matches!(error, Error::Server(error) if error.code == UNKNOWN_OPTION);
-    unknown && HAS_TRANSACTION_TIMEOUT.swap(false, Ordering::Relaxed)
+    unknown
+        && (HAS_TRANSACTION_TIMEOUT.swap(false, Ordering::Relaxed) | !IS_OLD.swap(true, Ordering::Relaxed))
 }
 
 #[cfg(test)]

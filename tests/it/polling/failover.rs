@@ -1,6 +1,6 @@
 //! Another server behind the address: one that is behind, one that was restored, one that was promoted.
 
-use crate::polling::{database, prepare, settings, wait_for};
+use crate::polling::{database, events_of, prepare, settings, wait_for};
 use crate::support::postgres::{Stop, Version};
 use crate::support::{SOON, eventually};
 
@@ -17,7 +17,16 @@ fn restored_primary_is_refused() {
     wait_for(&fixture, "p.facts.inserted.v1", "20");
     assert!(fixture.daemon.terminate().success());
     fixture.postgres.restore_data_dir(&copy);
-    fixture.refuses(&["source.epoch"]);
+    fixture.postgres.execute("insert into p.facts (id, writer) values (100, 77)");
+    fixture.refuses(&["gone back", "forebay adopt"]);
+    fixture.adopt_refuses(&["--recreate-slot", "s"], &["no replication slot", "--recreate-slot"]);
+    fixture.adopt(&["--rewind", "all"]);
+    fixture.go_on();
+    fixture.gap(1);
+    eventually("the row with an id that was given out again", SOON, || {
+        let mut versions = events_of(&fixture, "p.facts.inserted.v1").remove("100")?;
+        versions.pop().filter(|event| event["data"]["writer"] == 77 && event["origin"] == "backfill")
+    });
 }
 
 /// A transaction that is rolled back is over before its record is flushed. After a crash its id is given out again, to
@@ -49,9 +58,9 @@ fn id_given_out_again_after_crash_is_read() {
     assert!(fixture.daemon.terminate().success());
 }
 
-/// A standby that lags is waited for: the horizon does not go back. After its promotion, it is refused.
+/// A standby that lags is waited for: the horizon does not go back. Its promotion is followed: it has what was read.
 #[test]
-fn standby_behind_is_waited_for_and_promoted_one_refused() {
+fn standby_behind_is_waited_for_and_promoted_one_followed() {
     let postgres = database(Version::usual());
     let standby = postgres.standby();
     let mut fixture = prepare(postgres, None, &["p.facts"]);
@@ -72,5 +81,60 @@ fn standby_behind_is_waited_for_and_promoted_one_refused() {
     wait_for(&fixture, "p.facts.inserted.v1", "21");
     fixture.postgres.stop(Stop::Fast);
     standby.promote();
-    fixture.gives_up(&["timeline"]);
+    fixture.daemon.wait_for_event("timeline_followed");
+    standby.execute("insert into p.facts (id, writer) values (22, 22)");
+    wait_for(&fixture, "p.facts.inserted.v1", "22");
+    assert!(fixture.daemon.terminate().success());
+    // The checkpoint has the new timeline.
+    fixture.go_on();
+    standby.execute("insert into p.facts (id, writer) values (23, 23)");
+    wait_for(&fixture, "p.facts.inserted.v1", "23");
+    assert_eq!(fixture.daemon.count_events("timeline_followed"), 0);
+}
+
+/// A server that was never polled is followed after its promotion if it had replayed all that was read, and refused otherwise: it
+/// gives ids of lost transactions out again. An adoption reads the last transactions again.
+#[test]
+fn promoted_standby_is_followed_only_with_all_that_was_read() {
+    let postgres = database(Version::usual());
+    let (whole, partial) = (postgres.standby(), postgres.standby());
+    let mut fixture = prepare(postgres, None, &["p.facts"]);
+    fixture.go_on();
+    fixture.postgres.execute("insert into p.facts (writer) values (1)");
+    wait_for(&fixture, "p.facts.inserted.v1", "1");
+    fixture.postgres.wait_for(&partial);
+    partial.cut_off();
+    for writer in 2..=20 {
+        fixture.postgres.execute(&format!("insert into p.facts (writer) values ({writer})"));
+    }
+    wait_for(&fixture, "p.facts.inserted.v1", "20");
+    fixture.postgres.wait_for(&whole);
+    assert!(fixture.daemon.terminate().success());
+    fixture.postgres.stop(Stop::Fast);
+    let copy = fixture.daemon.home().join("copy");
+    let buffer = fixture.daemon.buffer_directory();
+    let copied = std::process::Command::new("cp").arg("-a").arg(&buffer).arg(&copy).status().unwrap();
+    assert!(copied.success());
+
+    whole.promote();
+    let url = |server| settings(server, &fixture.kinesis, &["p.facts"]).url;
+    let (there, partial_url) = (url(&whole), url(&partial));
+    fixture.daemon.settings().url = there;
+    fixture.go_on();
+    fixture.daemon.wait_for_event("timeline_followed");
+    whole.execute("insert into p.facts (id, writer) values (21, 21)");
+    wait_for(&fixture, "p.facts.inserted.v1", "21");
+    assert!(fixture.daemon.terminate().success());
+
+    std::fs::remove_dir_all(&buffer).unwrap();
+    std::fs::rename(&copy, &buffer).unwrap();
+    partial.promote();
+    fixture.daemon.settings().url = partial_url;
+    // The next ids are those of rows that were read, and lost.
+    partial.execute("insert into p.facts (id, writer) values (30, 30)");
+    fixture.refuses(&["timeline 2", "forebay adopt"]);
+    fixture.adopt(&[]);
+    fixture.go_on();
+    wait_for(&fixture, "p.facts.inserted.v1", "30");
+    fixture.gap(1);
 }

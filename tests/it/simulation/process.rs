@@ -241,7 +241,13 @@ pub fn adopt(shared: &Shared, config: &Config) {
         state.excuse_all();
     }
     let slot = *state.world.server.slot.get_or_insert(Slot { confirmed: end, persisted: end });
-    let order = Order { reason: "simulation".into(), at: 0, recreate_slot: None, skip_transaction: None };
+    let order = Order {
+        reason: "simulation".into(),
+        at: 0,
+        recreate_slot: None,
+        skip_transaction: None,
+        rewind: None,
+    };
     let confirmed = CommitSeq::new(slot.confirmed);
     let (checkpoint, _) =
         adopt::plan(&locked, &wanted(), &state.world.facts(), confirmed, 0, 0, &order).unwrap();

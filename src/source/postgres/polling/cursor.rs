@@ -6,6 +6,9 @@ use crate::config::{CursorSetting, TableName};
 use crate::diagnosis::Diagnosis;
 use crate::source::postgres::publication::{escape_identifier, quoted};
 
+/// `pg_class.relkind` of a partitioned table.
+pub const PARTITIONED: &str = "p";
+
 /// How a cursor finds rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CursorKind {
@@ -59,8 +62,11 @@ pub struct TableFacts {
     pub persistence: String,
     /// The table access method.
     pub access: Option<String>,
-    /// Whether other tables inherit from it.
+    /// Whether other tables inherit from it, or are its partitions.
     pub children: bool,
+    /// Of a partitioned table: a partition that is foreign, unlogged, or not of the heap access method.
+    #[serde(default)]
+    pub foreign_leaf: Option<String>,
     /// Whether the role may read all of it.
     pub may_select: bool,
     /// Whether policies hide rows from the role.
@@ -131,12 +137,19 @@ pub fn choose(
     let Some(facts) = facts else {
         return Err(wrong("it does not exist").with_hint("Correct source.tables, or create the table."));
     };
-    if facts.kind != "r" || facts.children {
-        let fact =
-            "it is a partitioned table, a parent of other tables, or no table, and these cannot be polled";
-        return Err(wrong(fact).with_hint("Name its partitions or children in source.tables."));
+    let is_partitioned = facts.kind == PARTITIONED;
+    if !is_partitioned && (facts.kind != "r" || facts.children) {
+        let fact = "it is a parent of other tables, or no table, and these cannot be polled";
+        return Err(wrong(fact).with_hint("Name its children in source.tables, if it has any."));
     }
-    if facts.persistence != "p" || facts.access.as_deref() != Some("heap") {
+    if let Some(leaf) = facts.foreign_leaf.as_ref().filter(|_| is_partitioned) {
+        let fact =
+            format!("its partition {leaf} is a foreign or unlogged table, or not of the heap access method");
+        return Err(
+            wrong(&fact).with_hint("Name the other partitions in source.tables, instead of the table.")
+        );
+    }
+    if facts.persistence != "p" || (!is_partitioned && facts.access.as_deref() != Some("heap")) {
         return Err(wrong("it is temporary, unlogged or not of the heap access method")
             .with_hint("Poll only ordinary tables, or make it one: ALTER TABLE … SET LOGGED."));
     }
@@ -189,7 +202,14 @@ impl Table<'_> {
                 return Ok(cursor);
             }
         }
-        let [column] = self.key else {
+        let is_filled = |column: &&String| {
+            self.column(column).is_ok_and(|facts| facts.sequence.is_some()) && self.facts.kind == PARTITIONED
+        };
+        let column = match self.key {
+            [column] => Some(column),
+            columns => columns.iter().find(is_filled),
+        };
+        let Some(column) = column else {
             return Err(self.without_cursor("its primary key is no single column"));
         };
         self.serial(column, "it is the primary key and filled by a sequence; updates are not seen")
@@ -208,7 +228,11 @@ impl Table<'_> {
     fn serial(&self, column: &str, reason: &str) -> Result<Cursor, Diagnosis> {
         let facts = self.not_null(column)?;
         let is_unique = |index: &IndexFacts| index.unique && *index.columns == [column.to_owned()];
-        if !self.facts.indexes.iter().any(is_unique) {
+        // A unique index of a partitioned table has the columns by which it is partitioned, too.
+        let is_partitioned = self.facts.kind == PARTITIONED;
+        if is_partitioned {
+            self.indexed(column)?;
+        } else if !self.facts.indexes.iter().any(is_unique) {
             return Err(self.wrong(column, "no unique index has it alone").with_command(format!(
                 "CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});",
                 quoted(self.name),
@@ -238,7 +262,7 @@ impl Table<'_> {
         }
         Ok(Cursor {
             kind: CursorKind::Serial,
-            order: vec![column.to_owned()],
+            order: if is_partitioned { self.with_key(column) } else { vec![column.to_owned()] },
             sequence: sequence.readable.then(|| sequence.name.clone()),
             reason: reason.to_owned(),
         })

@@ -10,22 +10,33 @@ use super::server::PolledServer;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlushedHorizon {
     proven: u64,
-    /// A horizon, and the position that must be flushed for it.
-    waiting: Option<(u64, u64)>,
+    waiting: Option<WaitingHorizon>,
+}
+
+/// A horizon that is proven as soon as the log is flushed up to there.
+#[derive(Clone, Copy, Debug)]
+struct WaitingHorizon {
+    horizon: u64,
+    end: u64,
+    /// The server's clock when it was seen.
+    seen: i64,
 }
 
 impl FlushedHorizon {
     /// Notes a look at the server. Returns where a window may end.
     pub fn observe(&mut self, server: &PolledServer) -> u64 {
         let Some(wal) = server.wal else { return server.oldest_running };
-        if let Some((horizon, _)) = self.waiting.take_if(|(_, end)| wal.flushed >= *end) {
-            self.proven = self.proven.max(horizon);
+        // A crash ends all sessions of the server. A pooler may hide that from our connection, but not that its session is younger.
+        self.waiting.take_if(|waiting| server.session_since > waiting.seen);
+        if let Some(waiting) = self.waiting.take_if(|waiting| wal.flushed >= waiting.end) {
+            self.proven = self.proven.max(waiting.horizon);
         }
         if wal.flushed >= wal.end() {
             self.proven = self.proven.max(server.oldest_running);
             self.waiting = None;
         } else if self.waiting.is_none() {
-            self.waiting = Some((server.oldest_running, wal.end()));
+            self.waiting =
+                Some(WaitingHorizon { horizon: server.oldest_running, end: wal.end(), seen: server.now });
         }
         // Another server may be behind this address.
         self.proven.min(server.oldest_running)
@@ -63,5 +74,22 @@ mod tests {
         }
         let standby = PolledServer { oldest_running: 90, ..PolledServer::default() };
         assert_eq!(flushed.observe(&standby), 90);
+    }
+
+    /// A pooler keeps our connection over a crash, and gives it a new session.
+    #[test]
+    fn horizon_of_before_a_crash_is_forgotten() {
+        for (session_since, expected) in [(40, 100), (51, 0)] {
+            let mut flushed = FlushedHorizon::default();
+            let at = |now, session_since, oldest_running, (inserted, flushed)| PolledServer {
+                now,
+                session_since,
+                oldest_running,
+                wal: Some(WalPosition { inserted, flushed }),
+                ..PolledServer::default()
+            };
+            assert_eq!(flushed.observe(&at(50, 10, 100, (9_000, 8_900))), 0);
+            assert_eq!(flushed.observe(&at(60, session_since, 101, (9_100, 9_050))), expected);
+        }
     }
 }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Candidates kept at a time.
 const CANDIDATES: u32 = 8;
+/// A commit is stamped before its record is written: a record that was written earlier may have a value that was drawn so much later
+/// than the stamp.
+const STAMPED_BEFORE: i64 = 1_000_000;
 
 /// The clocks of a poll. Both must pass `grace`: the server's may be set, and a standby replays slower or faster than time.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,8 @@ impl PollClock {
 #[derive(Clone, Debug)]
 struct Candidate {
     seen: PollClock,
+    /// A standby has replayed a sequence further than its last commit: the next commit dates the value.
+    undated: bool,
     value: String,
 }
 
@@ -52,9 +57,9 @@ impl LowBound {
         newest.is_none_or(|newest| now.saturating_duration_since(newest.seen.ours) >= grace / CANDIDATES)
     }
 
-    /// Notes the highest value that a poll has seen.
-    pub fn saw(&mut self, seen: PollClock, value: String) {
-        self.candidates.push_back(Candidate { seen, value });
+    /// Notes the highest value that a poll has seen. `undated`: it was read on a standby, and is no time itself.
+    pub fn saw(&mut self, seen: PollClock, undated: bool, value: String) {
+        self.candidates.push_back(Candidate { seen, undated, value });
         if self.candidates.len() > CANDIDATES as usize * 2 {
             self.candidates.pop_front();
         }
@@ -63,7 +68,16 @@ impl LowBound {
     /// Notes a poll: `next_id` is the first transaction id that was not given out.
     pub fn polled(&mut self, now: PollClock, next_id: u64, grace: Duration) {
         let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.undated) {
+            if let Some(primary) = now.primary.filter(|primary| Some(*primary) > candidate.seen.primary) {
+                candidate.seen.primary = Some(primary.saturating_add(STAMPED_BEFORE));
+                candidate.undated = false;
+            }
+        }
         let has_passed = |candidate: &Candidate| {
+            if candidate.undated {
+                return false;
+            }
             let by_ours = now.ours.saturating_duration_since(candidate.seen.ours) >= grace;
             let by_primary = match (now.primary, candidate.seen.primary) {
                 (Some(now), Some(seen)) => now.saturating_sub(seen) >= micros,
@@ -100,7 +114,7 @@ mod tests {
         let start = Instant::now();
         let mut low = LowBound::default();
         assert!(low.wants_value(start, GRACE));
-        low.saw(at(start, 0), "100".to_owned());
+        low.saw(at(start, 0), false, "100".to_owned());
         assert!(!low.wants_value(at(start, 9).ours, GRACE));
         assert!(low.wants_value(at(start, 10).ours, GRACE));
         low.polled(at(start, 79), 500, GRACE);
@@ -120,10 +134,28 @@ mod tests {
             PollClock { ours: start + GRACE * 2, primary: None },
         ] {
             let mut low = LowBound::default();
-            low.saw(at(start, 0), "7".to_owned());
+            low.saw(at(start, 0), false, "7".to_owned());
             low.polled(now, 5, GRACE);
             assert_eq!(low.proven(100), None, "{now:?}");
         }
+    }
+
+    /// A standby replayed its last commit at 5 s of the primary's clock, and the sequence at 500 s.
+    #[test]
+    fn value_on_a_standby_is_dated_by_the_next_commit() {
+        let start = Instant::now();
+        let seconds = |ours: u64, primary: i64| PollClock {
+            ours: start + Duration::from_secs(ours),
+            primary: Some(primary * 1_000_000),
+        };
+        let mut low = LowBound::default();
+        low.saw(seconds(500, 5), true, "9".to_owned());
+        for (ours, primary) in [(501, 5), (590, 5), (600, 501), (700, 581)] {
+            low.polled(seconds(ours, primary), 40, GRACE);
+            assert_eq!(low.proven(1_000), None, "{ours} {primary}");
+        }
+        low.polled(seconds(701, 582), 50, GRACE);
+        assert_eq!(low.proven(50).as_deref(), Some("9"));
     }
 
     #[test]
@@ -131,7 +163,7 @@ mod tests {
         let start = Instant::now();
         let mut low = LowBound::default();
         for second in 0..1_000 {
-            low.saw(at(start, second), second.to_string());
+            low.saw(at(start, second), false, second.to_string());
             assert!(low.candidates.len() <= 16);
         }
         low.polled(at(start, 1_075), 9, GRACE);

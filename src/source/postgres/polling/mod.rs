@@ -50,8 +50,6 @@ use super::session::Session;
 
 /// Longest time for the transaction of a page. The server ends its statements after 5 min.
 const PAGE_WITHIN: Duration = Duration::from_mins(10);
-/// The same where a table is searched as a whole: that ends only with the table, and would be begun again for ever.
-const WHOLE_WITHIN: Duration = Duration::from_hours(24);
 /// A poll of whole tables may take this part of the time, at most.
 const BUSY_SHARE: u32 = 4;
 
@@ -70,6 +68,8 @@ pub struct PollingSource {
     asking: Option<PageFuture>,
     due: Instant,
     began: Instant,
+    /// Time that the pages of this window took.
+    took: Duration,
     heard: std::time::Instant,
     /// Everything up to here is delivered; to be told once, between two pages.
     reached: Option<ResumePoint>,
@@ -100,6 +100,7 @@ impl PollingSource {
             asking: None,
             due: now,
             began: now,
+            took: Duration::ZERO,
             heard: time::now(),
             reached: None,
             begun: false,
@@ -118,13 +119,12 @@ impl PollingSource {
         };
         let (tables, identity) = (Arc::clone(&self.subject.tables), self.subject.identity.clone());
         let request = PageRequest { tables, identity, progress, flushed };
-        let within = if request.reads_all() { WHOLE_WITHIN } else { PAGE_WITHIN };
         self.began = Instant::now();
         self.asking = Some(Box::pin(async move {
             let work = async |client: &tokio_postgres::Client| {
                 Ok::<_, super::error::Error>(page::read(client, &request).await)
             };
-            let read = session.run_within(within, work).await;
+            let read = session.run_within(PAGE_WITHIN, work).await;
             let read = read.unwrap_or_else(|error| Err(Failure::retry(error)));
             (session, read)
         }));
@@ -145,13 +145,16 @@ impl PollingSource {
         if state.page.is_none() {
             self.reached = state.progress.resume_point();
         }
-        let took = self.began.elapsed();
+        self.took += self.began.elapsed();
         let pause = self.subject.polling.interval;
         self.due = match (is_whole, reads_all) {
             (false, _) => Instant::now(),
             (true, false) => self.began + pause,
-            (true, true) => self.began + pause.max(took * BUSY_SHARE),
+            (true, true) => Instant::now() + pause.max(self.took * BUSY_SHARE),
         };
+        if is_whole {
+            self.took = Duration::ZERO;
+        }
         Ok(())
     }
 }
@@ -179,6 +182,7 @@ impl Source for PollingSource {
         let step = self.state.lock().step(&mut self.begun, &mut self.handed);
         match step {
             PollStep::Nothing => Ok(self.reached.take().map(|resume| Delivery::Progress { resume })),
+            PollStep::Backfill => Ok(Some(Delivery::Backfill)),
             PollStep::Begin(transaction) => Ok(Some(Delivery::Begin(transaction))),
             PollStep::Commit(resume) => Ok(Some(Delivery::Commit { resume: Some(resume) })),
             PollStep::Row(page, at) => {

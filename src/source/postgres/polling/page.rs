@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::{Client, SimpleQueryRow};
 
@@ -11,11 +12,13 @@ use super::low::PollClock;
 use super::progress::{PollProgress, PollWindow, TableProgress};
 use super::query::{self, Bounds};
 use super::rows;
-use super::server::{PollRefusal, PolledServer};
+use super::server::{PollRefusal, PolledServer, ServerAdmission};
 use super::table::PolledTable;
+use crate::config::TableName;
 use crate::failure::{Explain, Failure};
 use crate::identity::PollingIdentity;
 use crate::source::postgres::error::{Error, ServerError};
+use crate::source::postgres::transcode::Transcoder;
 use crate::time;
 
 /// Rows of a page.
@@ -24,6 +27,8 @@ const ROWS_MAX: usize = 2_000;
 const BYTES_MAX: usize = 1 << 20;
 /// Rows of the first fetch of a table: a row can have megabytes.
 const FETCH_FIRST: usize = 8;
+/// A page looks at no further rows after this time: its transaction delays those who alter tables, and a standby's replay.
+const LOOKS_FOR: Duration = Duration::from_secs(2);
 
 /// What a page is read with.
 #[derive(Clone, Debug)]
@@ -39,13 +44,10 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    /// Whether a table is to be searched as a whole, because no bound of its cursor is proven.
-    pub fn reads_all(&self) -> bool {
-        let has_bound = |table: &PolledTable| {
-            let known = self.progress.tables.get(&table.name.to_string());
-            table.cursor.kind == CursorKind::Xid8 || known.is_some_and(|known| known.low.is_some())
-        };
-        !self.tables.iter().all(has_bound)
+    /// The tables that the page may read: those that are not read in its window.
+    fn left(&self) -> impl Iterator<Item = &TableName> {
+        let first = self.progress.window.as_ref().map_or("", |window| window.table.as_str());
+        self.tables.iter().map(|table| &table.name).filter(move |name| *name.to_string() >= *first)
     }
 }
 
@@ -89,8 +91,9 @@ pub struct PageRead {
 
 /// A table cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("table {table} cannot be polled: {cause}")]
+#[error("{table} cannot be polled: {cause}")]
 pub struct TableUnreadable {
+    /// "table" and its name, or "a table": the cause has its name.
     table: String,
     cause: Box<ServerError>,
 }
@@ -116,16 +119,25 @@ impl Explain for TableUnreadable {
 /// # Errors
 /// The connection failed, a table cannot be read or has changed, or the server has another history.
 pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Failure> {
-    let begin = query::begin(request.reads_all());
-    let began = rows::results(simple(client, &format!("{begin}; {}", query::SERVER)).await?);
-    let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
+    let begin = query::begin(request.left());
+    let began = client.simple_query(&format!("{begin}; {}", query::SERVER)).await;
+    let began = rows::results(began.map_err(|error| unreadable("a table", error))?);
+    let server = began.last().and_then(|rows| rows.first()).and_then(PolledServer::read);
     let server = server.ok_or_else(|| Failure::retry("the server describes itself in another form"))?;
     let clock = PollClock { ours: time::now(), primary: server.primary };
-    let is_behind = !server.admit(&request.identity, request.progress.needs())?;
+    let is_behind = match server.admit(&request.identity, &request.progress)? {
+        ServerAdmission::Continues => false,
+        ServerAdmission::Behind => true,
+        ServerAdmission::Follows => {
+            let timeline = server.timeline;
+            return Err(Failure::retry(format!("the server was promoted to timeline {timeline}")));
+        }
+    };
     let mut reading = PageReader {
         client,
         request,
         bytes: 0,
+        transcoder: request.tables.first().and_then(PolledTable::transcoder),
         page: PageRead {
             clock,
             ended: clock,
@@ -152,10 +164,9 @@ pub async fn read(client: &Client, request: &PageRequest) -> Result<PageRead, Fa
 /// # Errors
 /// The connection failed.
 pub async fn look(client: &Client) -> Result<PolledServer, Error> {
-    let began = rows::results(
-        client.simple_query(&format!("{}; {}; COMMIT", query::begin(false), query::SERVER)).await?,
-    );
-    let server = began.get(2).and_then(|rows| rows.first()).and_then(PolledServer::read);
+    let begin = query::begin(std::iter::empty());
+    let began = rows::results(client.simple_query(&format!("{begin}; {}; COMMIT", query::SERVER)).await?);
+    let server = began.iter().rev().nth(1).and_then(|rows| rows.first()).and_then(PolledServer::read);
     server.ok_or_else(|| Error::Protocol("it describes itself in another form".to_owned()))
 }
 
@@ -164,6 +175,8 @@ struct PageReader<'a> {
     request: &'a PageRequest,
     page: PageRead,
     bytes: usize,
+    /// Of a database that is not UTF-8.
+    transcoder: Option<Transcoder>,
 }
 
 impl PageReader<'_> {
@@ -172,8 +185,11 @@ impl PageReader<'_> {
         let tables = &self.request.tables;
         let Some(first) = tables.first() else { return Ok(()) };
         let (until, now) = ({ self.request.flushed }.observe(&self.page.server), self.page.server.now);
-        self.page.progress.open(until, now, &first.name.to_string());
-        let Some(window) = self.page.progress.window.clone() else { return Ok(()) };
+        let (progress, server) = (&mut self.page.progress, &self.page.server);
+        let opens = progress.open(until, now, &first.name.to_string());
+        progress.server = Some(server.mark(progress.server, opens));
+        let Some(window) = &mut self.page.progress.window else { return Ok(()) };
+        window.pages = window.pages.saturating_add(1);
         self.page.until = window.until;
         let bounds =
             Bounds { horizon: self.page.progress.horizon, visible_end: self.page.server.visible_end };
@@ -212,22 +228,44 @@ impl PageReader<'_> {
         name: &str,
         bounds: Bounds,
     ) -> Result<bool, Failure> {
+        loop {
+            let Some(looks_further) = self.look_through(at, table, (name, bounds)).await? else {
+                return Ok(false);
+            };
+            if !looks_further {
+                return Ok(true);
+            }
+            if time::now().saturating_duration_since(self.page.clock.ours) >= LOOKS_FOR {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads the rows of a cursor. Returns whether there may be more beyond it; `None`: the page is full before its end.
+    async fn look_through(
+        &mut self,
+        at: usize,
+        table: &PolledTable,
+        (name, bounds): (&str, Bounds),
+    ) -> Result<Option<bool>, Failure> {
         let mut count = FETCH_FIRST;
         let mut batch = self.open(table, name, bounds).await?;
         let places = table.order_places();
+        let mut looks_further = false;
         loop {
             let fetched = batch.len();
             for row in batch {
                 if !self.row(at, table, &places, &row)? {
-                    return Ok(false);
+                    return Ok(None);
                 }
+                looks_further |= row.get(2) == Some("t");
             }
             if fetched < count {
                 self.statement(name, &query::close()).await?;
-                return Ok(true);
+                return Ok(Some(looks_further));
             }
             if self.page.rows.len() >= ROWS_MAX || self.bytes >= BYTES_MAX {
-                return Ok(false);
+                return Ok(None);
             }
             let average = self.bytes / self.page.rows.len().max(1) + 1;
             let left = ROWS_MAX.saturating_sub(self.page.rows.len()).max(1);
@@ -295,16 +333,22 @@ impl PageReader<'_> {
     ) -> Result<bool, Failure> {
         let malformed = || Failure::retry("the server sent a row in another form");
         let xmin: u32 = row.get(0).and_then(|xmin| xmin.parse().ok()).ok_or_else(malformed)?;
-        let values: Vec<Option<&str>> = (1..row.len()).map(|column| row.get(column)).collect();
+        let values: Vec<Option<&str>> = (query::EXTRA..row.len()).map(|column| row.get(column)).collect();
+        let Some(PollWindow { rows, after, .. }) = &mut self.page.progress.window else { return Ok(true) };
+        let value = |place: &usize| rows::key_value(table, values.get(*place).copied().flatten()?);
+        let key = places.iter().map(value).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
+        if row.get(1) != Some("t") {
+            // Another window has it; the cursor has come so far.
+            *after = key;
+            return Ok(true);
+        }
         let is_update = table.cursor.kind == CursorKind::UpdatedAt;
-        let raw = rows::message(is_update, table.relation.oid, &values).ok_or_else(malformed)?;
+        let raw = rows::captured(table, is_update, &values, &mut self.transcoder).ok_or_else(malformed)?;
         // The log must have room for a whole page.
         if !self.page.rows.is_empty() && self.bytes + raw.len() > BYTES_MAX {
             return Ok(false);
         }
-        let Some(PollWindow { rows, after, .. }) = &mut self.page.progress.window else { return Ok(true) };
-        let value = |place: &usize| values.get(*place).copied().flatten().map(str::to_owned);
-        *after = places.iter().map(value).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
+        *after = key;
         let index = *rows;
         *rows = rows.checked_add(1).ok_or(PollRefusal::WindowTooLarge)?;
         self.bytes += raw.len();
@@ -318,10 +362,7 @@ impl PageReader<'_> {
         table: &str,
         sql: &str,
     ) -> Result<Vec<tokio_postgres::SimpleQueryMessage>, Failure> {
-        self.client.simple_query(sql).await.map_err(|error| match Error::from(error) {
-            Error::Server(cause) => Failure::retry(TableUnreadable { table: table.to_owned(), cause }),
-            error => retry(error),
-        })
+        self.client.simple_query(sql).await.map_err(|error| unreadable(&format!("table {table}"), error))
     }
 }
 
@@ -341,8 +382,11 @@ fn is_unchanged(table: &PolledTable, name: &str, check: Option<&SimpleQueryRow>)
     Ok(node)
 }
 
-async fn simple(client: &Client, sql: &str) -> Result<Vec<tokio_postgres::SimpleQueryMessage>, Failure> {
-    client.simple_query(sql).await.map_err(retry)
+fn unreadable(table: &str, error: tokio_postgres::Error) -> Failure {
+    match Error::from(error) {
+        Error::Server(cause) => Failure::retry(TableUnreadable { table: table.to_owned(), cause }),
+        error => retry(error),
+    }
 }
 
 /// Errors of a poll pass by themselves, or are seen again when the source is opened again.

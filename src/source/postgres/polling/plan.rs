@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::cursor::{self, TableFacts};
+use super::cursor::{self, PARTITIONED, TableFacts};
 use super::query;
-use super::table::PolledTable;
+use super::table::{PolledTable, StoredEncoding};
 use crate::change::Relation;
 use crate::config::{Polling, TableName};
 use crate::diagnosis::Diagnosis;
 use crate::source::postgres::catalog::{self, SentColumns};
+use crate::source::postgres::encoding::Encoding;
 use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::quoted;
 use crate::types::Kind;
@@ -26,14 +27,25 @@ pub async fn describe(
     names: &[TableName],
     (polling, tag): (&Polling, &dyn Fn(&mut Relation)),
 ) -> Result<(Vec<PolledTable>, Vec<Diagnosis>), Error> {
-    client.batch_execute(&query::begin(false)).await?;
+    client.batch_execute(&query::begin(std::iter::empty())).await?;
+    let stored: String = client
+        .query_typed("SELECT pg_catalog.getdatabaseencoding()::text", &[])
+        .await?
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()?
+        .unwrap_or_default();
+    // The check of the server refuses an encoding without a conversion.
+    let encoding = Encoding::named(&stored)
+        .filter(|encoding| !matches!(encoding, Encoding::Utf8))
+        .map(|encoding| Arc::new(StoredEncoding { name: stored, encoding }));
     let (mut tables, mut found) = (Vec::new(), Vec::new());
     let mut names: Vec<&TableName> = names.iter().collect();
     names.sort_by_key(ToString::to_string);
     names.dedup();
     for name in names {
         match describe_one(client, name, (polling, tag)).await? {
-            Ok(table) => tables.push(table),
+            Ok(table) => tables.push(PolledTable { encoding: encoding.clone(), ..table }),
             Err(diagnosis) => found.push(diagnosis),
         }
     }
@@ -67,14 +79,25 @@ async fn describe_one(
     tag(&mut relation);
     let relation = Arc::new(relation);
     let has_composites = relation.columns.iter().any(|column| is_composite(&column.kind));
-    let check = client.simple_query(&query::check_of(&quoted(name), has_composites)).await?;
+    let check = client
+        .simple_query(&query::check_of(&quoted(name), has_composites, cursor.sequence.as_deref()))
+        .await?;
     let fingerprint = super::rows::results(check)
         .into_iter()
         .next()
         .and_then(|result| result.first().and_then(|row| row.get(2).map(str::to_owned)));
     let fingerprint =
         fingerprint.ok_or_else(|| Error::Protocol(format!("the definition of {name} cannot be read")))?;
-    Ok(Ok(PolledTable { name: name.clone(), relation, cursor, fingerprint, has_composites }))
+    let is_partitioned = facts.is_some_and(|facts| facts.kind == PARTITIONED);
+    Ok(Ok(PolledTable {
+        name: name.clone(),
+        relation,
+        cursor,
+        fingerprint,
+        has_composites,
+        is_partitioned,
+        encoding: None,
+    }))
 }
 
 fn is_composite(kind: &Kind) -> bool {
@@ -91,6 +114,12 @@ const FACTS: &str = "
         'role', current_user, 'kind', c.relkind, 'persistence', c.relpersistence,
         'access', (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam),
         'children', EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
+        'foreign_leaf', (
+            SELECT min(l.oid::pg_catalog.regclass::text) FROM pg_catalog.pg_partition_tree(c.oid) t
+            JOIN pg_catalog.pg_class l ON l.oid = t.relid
+            LEFT JOIN pg_catalog.pg_am m ON m.oid = l.relam
+            WHERE t.isleaf AND (l.relkind <> 'r' OR l.relpersistence <> 'p' OR m.amname IS DISTINCT FROM 'heap')
+              AND l.relkind <> 'p'),
         'may_select', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
         'row_security', pg_catalog.row_security_active(c.oid),
         'columns', (

@@ -5,7 +5,7 @@
 //! table by table, in the order of the cursor, in pages.
 //!
 //! The resume point of a page names the window, the table and the last row read. Its order is that of `seq`, then of the text:
-//! ten digits with the number of rows of the window, then `p` while the window is read and `z` after it.
+//! ten digits with the number of rows of the window, then `p` and the number of pages while the window is read, and `z` after it.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,18 @@ pub struct PollProgress {
     /// Per table, what makes its windows cheap.
     #[serde(default)]
     pub tables: BTreeMap<String, TableProgress>,
+    /// The server that has all that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerMark>,
+}
+
+/// What proves that a server on a later timeline has everything that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerMark {
+    /// When the server that was polled last was started, by its clock in microseconds. While it runs, its history only goes on.
+    pub started: i64,
+    /// A position of the write-ahead log beyond the end of every transaction that was read.
+    pub wal: u64,
 }
 
 /// A window that is being read.
@@ -38,6 +50,9 @@ pub struct PollWindow {
     pub rows: u32,
     /// The table that is being read.
     pub table: String,
+    /// Pages of it that were read.
+    #[serde(default)]
+    pub pages: u32,
     /// The column of its cursor.
     #[serde(default)]
     pub by: String,
@@ -70,18 +85,21 @@ impl PollProgress {
         self.window.as_ref().map(|window| window.until).or(self.horizon).unwrap_or_default()
     }
 
-    /// Opens the next window, if there is one. `time`: the server's, microseconds since the Unix epoch.
-    pub fn open(&mut self, until: u64, time: i64, first_table: &str) {
-        if self.window.is_none() && self.horizon.is_none_or(|horizon| until > horizon) {
+    /// Opens the next window, if there is one. `time`: the server's, microseconds since the Unix epoch. Returns whether it did.
+    pub fn open(&mut self, until: u64, time: i64, first_table: &str) -> bool {
+        let opens = self.window.is_none() && self.horizon.is_none_or(|horizon| until > horizon);
+        if opens {
             self.time = self.time.max(time);
             self.window = Some(PollWindow {
                 until,
                 rows: 0,
+                pages: 0,
                 table: first_table.to_owned(),
                 by: String::new(),
                 after: Vec::new(),
             });
         }
+        opens
     }
 
     /// The window is read.
@@ -94,10 +112,13 @@ impl PollProgress {
     /// The resume point. `None`: the key of the last row is too long for one.
     pub fn resume_point(&self) -> Option<ResumePoint> {
         let seq = CommitSeq::new(self.needs());
-        let (rows, stage) = self.window.as_ref().map_or((u32::MAX, 'z'), |window| (window.rows, 'p'));
+        let stage = self.window.as_ref().map_or_else(
+            || format!("{:010}z", u32::MAX),
+            |window| format!("{:010}p{:010}", window.rows, window.pages),
+        );
         let token = |progress: &Self| {
             let json = serde_json::to_string(progress).ok()?;
-            ResumePoint::with_token(seq, &format!("{rows:010}{stage}{json}"))
+            ResumePoint::with_token(seq, &format!("{stage}{json}"))
         };
         // Without the bounds, the next windows cost more, and nothing else.
         token(self).or_else(|| token(&Self { tables: BTreeMap::new(), ..self.clone() }))
@@ -108,7 +129,7 @@ impl PollProgress {
     /// # Errors
     /// It was not made by polling.
     pub fn read(point: &ResumePoint) -> Result<Self, String> {
-        let json = point.token().and_then(|token| token.get(11..));
+        let json = point.token().and_then(|token| token.get(token.find('{')?..));
         let json = json.ok_or("the checkpoint has no resume point of polling")?;
         serde_json::from_str(json).map_err(|error| format!("the resume point in the checkpoint: {error}"))
     }
@@ -120,7 +141,8 @@ mod tests {
 
     fn page(until: u64, rows: u32, table: &str, after: &[&str]) -> PollProgress {
         let after = after.iter().map(|text| (*text).to_owned()).collect();
-        let window = PollWindow { until, rows, table: table.to_owned(), by: "id".to_owned(), after };
+        let window =
+            PollWindow { until, rows, pages: 1, table: table.to_owned(), by: "id".to_owned(), after };
         PollProgress { horizon: Some(until - 5), window: Some(window), ..PollProgress::default() }
     }
 
@@ -148,8 +170,11 @@ mod tests {
     fn window_never_goes_back() {
         let mut progress = PollProgress::first(Some(10));
         for (until, opens) in [(9, false), (10, false), (12, true)] {
-            progress.open(until, 5, "lab.a");
-            assert_eq!(progress.window.is_some(), opens, "{until}");
+            assert_eq!(
+                (progress.open(until, 5, "lab.a"), progress.window.is_some()),
+                (opens, opens),
+                "{until}"
+            );
         }
         progress.open(30, 6, "lab.a");
         assert_eq!((progress.needs(), progress.time), (12, 5), "an open window keeps its end");

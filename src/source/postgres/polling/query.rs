@@ -7,7 +7,8 @@ use postgres_protocol::escape::escape_literal;
 
 use super::cursor::CursorKind;
 use super::progress::{PollWindow, TableProgress};
-use super::table::PolledTable;
+use super::table::{PolledTable, hidden};
+use crate::config::TableName;
 use crate::source::postgres::publication::{escape_identifier, quoted};
 
 /// Transaction ids have 32 bits in a row.
@@ -16,24 +17,32 @@ const WRAP: u64 = 1 << 32;
 /// Begins the transaction of a poll: a snapshot that changes nothing and waits for nobody. The settings are those of our other
 /// sessions, for a pooler drops the options of the startup packet. `row_security = off` makes a policy an error instead of rows
 /// that are left out.
-pub fn begin(reads_all: bool) -> String {
-    // A search of a whole table ends with the table.
-    let timeout = if reads_all { "0" } else { "5min" };
-    format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-    SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
+///
+/// The locks come before the snapshot, which the first SELECT takes: nobody alters a table between the snapshot, from which its
+/// definition is read, and the cursor, which goes by today's names.
+pub fn begin<'a>(tables: impl Iterator<Item = &'a TableName>) -> String {
+    let mut sql = String::from(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '1min'; ",
+    );
+    for table in tables {
+        write!(sql, "LOCK TABLE ONLY {} IN ACCESS SHARE MODE; ", quoted(table)).unwrap_or_default();
+    }
+    sql.push_str(SETTINGS);
+    sql
+}
+
+/// The settings of the transaction of a poll.
+const SETTINGS: &str = "SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
         ('search_path', 'pg_catalog'), ('client_encoding', 'UTF8'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'),
         ('timezone', 'UTC'), ('extra_float_digits', '3'), ('bytea_output', 'hex'), ('xmlbinary', 'base64'),
         ('xmloption', 'content'), ('quote_all_identifiers', 'off'), ('row_security', 'off'), ('jit', 'off'),
-        ('standard_conforming_strings', 'on'), ('lock_timeout', '5s'), ('statement_timeout', '{timeout}'),
-        ('idle_in_transaction_session_timeout', '5min')) AS settings (name, value)"
-    )
-}
+        ('standard_conforming_strings', 'on'), ('statement_timeout', '5min'), ('idle_in_transaction_session_timeout', '5min'))
+        AS settings (name, value)";
 
-/// What a poll must know of the server, in one row of texts. Needs no rights. `age()` gives the next transaction id; the end of
-/// the snapshot does not, because transactions beyond it may be running.
-pub const SERVER: &str = "SELECT pg_catalog.pg_snapshot_xmin(s), pg_catalog.pg_snapshot_xmax(s), pg_catalog.age('3'::xid),
-        pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_control_system()).system_identifier,
+/// What a poll must know of the server, in one row of texts, from PostgreSQL 12 on. Needs no rights. `age()` gives the next transaction id; the end of
+/// the snapshot does not, because transactions beyond it may be running. It comes after the time of the last replayed commit: all
+/// transactions that wrote before that have lower ids.
+pub const SERVER: &str = "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.txid_snapshot_xmax(s), pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_control_system()).system_identifier,
         CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN greatest((pg_catalog.pg_control_checkpoint()).timeline_id,
                           (pg_catalog.pg_control_recovery()).min_recovery_end_timeline)::bigint
@@ -44,8 +53,20 @@ pub const SERVER: &str = "SELECT pg_catalog.pg_snapshot_xmin(s), pg_catalog.pg_s
             ELSE (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint END,
         pg_catalog.current_setting('server_version_num'), pg_catalog.current_database(), pg_catalog.getdatabaseencoding(),
         CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn END,
-        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn END
-    FROM pg_catalog.pg_current_snapshot() AS s";
+        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn END,
+        pg_catalog.pg_last_wal_replay_lsn() - '0/0'::pg_lsn,
+        (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+        (extract(epoch FROM coalesce((SELECT a.backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a LIMIT 1),
+            pg_catalog.pg_postmaster_start_time())) * 1000000)::bigint,
+        pg_catalog.age('3'::xid)
+    FROM pg_catalog.txid_current_snapshot() AS s";
+
+/// Rows that one cursor looks through. So a search of a whole table is many short statements, in transactions that end.
+pub const LOOKED_AT: u32 = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
+
+/// Columns before those of the row: the transaction that wrote it, whether the window has it, and whether the cursor looks no
+/// further.
+pub const EXTRA: usize = 3;
 
 /// Name of the cursor.
 const CURSOR: &str = "polled_rows";
@@ -67,18 +88,96 @@ pub fn open(
     progress: Option<&TableProgress>,
     rows: usize,
 ) -> String {
-    let mut sql = format!("DECLARE {CURSOR} NO SCROLL CURSOR FOR SELECT r.xmin, ");
-    list(&mut sql, table.columns(), "r.");
-    write!(sql, " FROM ONLY {} AS r WHERE ", quoted(&table.name)).unwrap_or_default();
-    condition(&mut sql, table, window, bounds, progress);
-    sql.push_str(" ORDER BY ");
-    list(&mut sql, table.order(), "r.");
+    let mut sql = format!("DECLARE {CURSOR} NO SCROLL CURSOR FOR ");
+    rows_of(&mut sql, table, (window, bounds), progress);
     sql.push_str("; ");
     sql.push_str(&check(table));
     sql.push_str("; ");
     sql.push_str(&highest(table, progress));
     write!(sql, "; FETCH FORWARD {rows} FROM {CURSOR}").unwrap_or_default();
     sql
+}
+
+/// The query of the cursor. An `xid8` cursor finds the rows of the window by its index. Under the others, [`LOOKED_AT`] rows of the
+/// index are looked at, and the last one of them is returned in any case: the next cursor begins after it.
+pub fn rows_of(
+    sql: &mut String,
+    table: &PolledTable,
+    (window, bounds): (&PollWindow, Bounds),
+    progress: Option<&TableProgress>,
+) {
+    let (from, column) = (table.from(), escape_identifier(table.cursor_column()));
+    let mut conditions: Vec<String> = Vec::new();
+    if table.cursor.kind == CursorKind::Xid8 {
+        conditions.push(format!("r.{column} < '{}'", window.until));
+        conditions.extend(bounds.horizon.map(|horizon| format!("r.{column} >= '{horizon}'")));
+    } else if let Some(low) = progress.and_then(|progress| progress.low.as_deref()) {
+        let low = if table.cursor.kind == CursorKind::Serial {
+            literal(low)
+        } else {
+            // Microseconds since the Unix epoch.
+            format!("timestamptz 'epoch' + interval '1 microsecond' * {}::bigint", literal(low))
+        };
+        conditions.push(format!("r.{column} > {low}"));
+    }
+    if !window.after.is_empty() {
+        let mut after = String::from("(");
+        list(&mut after, table.order(), "r.");
+        let values: Vec<String> = window.after.iter().map(|value| key_literal(value, table)).collect();
+        write!(after, ") > ({})", values.join(", ")).unwrap_or_default();
+        conditions.push(after);
+    }
+    let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+    let mut order = String::new();
+    list(&mut order, table.order(), "r.");
+    let (mut values, mut names) = (String::new(), String::new());
+    for (nth, column) in table.columns().enumerate() {
+        let comma = if nth > 0 { ", " } else { "" };
+        write!(values, "{comma}r.{}", escape_identifier(column)).unwrap_or_default();
+        write!(names, "{comma}{}", shown(&format!("c{nth}"), table)).unwrap_or_default();
+    }
+    let aliases: Vec<String> = (0..table.relation.columns.len()).map(|nth| format!("c{nth}")).collect();
+    let aliases = aliases.join(", ");
+    if table.cursor.kind == CursorKind::Xid8 {
+        write!(
+            sql,
+            "SELECT x, true, false, {names} FROM (SELECT r.xmin, {values} FROM {from} AS r WHERE {condition} ORDER BY {order}) AS s (x, {aliases})"
+        )
+        .unwrap_or_default();
+        return;
+    }
+    let is_in = written_in("s.x", bounds, window.until);
+    write!(
+        sql,
+        "SELECT x, {is_in}, n = {LOOKED_AT}, {names} FROM (SELECT r.xmin, pg_catalog.row_number() OVER (ORDER BY {order}), {values} \
+         FROM {from} AS r WHERE {condition} ORDER BY {order} LIMIT {LOOKED_AT}) AS s (x, n, {aliases}) WHERE {is_in} OR n = {LOOKED_AT}"
+    )
+    .unwrap_or_default();
+}
+
+/// A value as it is read: in hexadecimal digits where the encoding of the database is not UTF-8, so that text without a character in
+/// UTF-8 arrives, too.
+fn shown(column: &str, table: &PolledTable) -> String {
+    match &table.encoding {
+        None => column.to_owned(),
+        Some(encoding) => format!(
+            "CASE WHEN pg_catalog.num_nulls({column}) = 0 THEN pg_catalog.encode(pg_catalog.convert_to(pg_catalog.format('%s', {column}), \
+             {}), 'hex') END",
+            literal(&encoding.name)
+        ),
+    }
+}
+
+/// A value of the key of the last row that was read.
+fn key_literal(value: &str, table: &PolledTable) -> String {
+    match (hidden(value), &table.encoding) {
+        (Some(digits), Some(encoding)) => format!(
+            "pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), {})",
+            literal(digits),
+            literal(&encoding.name)
+        ),
+        _ => literal(value),
+    }
 }
 
 /// The highest value of a `serial` cursor that the sequence has certainly given out, and whether the sequence is still above the
@@ -91,9 +190,9 @@ fn highest(table: &PolledTable, progress: Option<&TableProgress>) -> String {
     let given = "(s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END - CASE WHEN pg_catalog.pg_is_in_recovery() THEN 33 ELSE 0 END)";
     let above = low.map_or_else(|| "true".to_owned(), |low| format!("{given} >= {}", literal(low)));
     format!(
-        "SELECT least((SELECT pg_catalog.max({}) FROM ONLY {})::bigint, {given}), {above} FROM {sequence} AS s",
+        "SELECT least((SELECT pg_catalog.max({}) FROM {})::bigint, {given}), {above} FROM {sequence} AS s",
         escape_identifier(table.cursor_column()),
-        quoted(&table.name)
+        table.from()
     )
 }
 
@@ -107,14 +206,21 @@ pub fn close() -> String {
     format!("CLOSE {CURSOR}")
 }
 
-/// What the table is now: its file, the file of the snapshot, and a fingerprint of its columns. A table that was rewritten
-/// or truncated after the snapshot looks empty to it; the two files differ then.
+/// What the table is now: its file, the file of the snapshot, and a fingerprint of its columns and of the settings of its
+/// sequence.
 pub fn check(table: &PolledTable) -> String {
-    check_of(&quoted(&table.name), table.has_composites)
+    check_of(&quoted(&table.name), table.has_composites, table.cursor.sequence.as_deref())
 }
 
 /// As [`check`], for a table that is not described yet.
-pub fn check_of(quoted_name: &str, has_composites: bool) -> String {
+pub fn check_of(quoted_name: &str, has_composites: bool, sequence: Option<&str>) -> String {
+    let sequence = sequence.map_or_else(String::new, |name| {
+        format!(
+            "|| coalesce((SELECT pg_catalog.concat_ws(',', q.xmin, q.seqcache, q.seqincrement, q.seqcycle) FROM pg_catalog.pg_sequence q
+            WHERE q.seqrelid = {}::pg_catalog.regclass), 'none')",
+            literal(name)
+        )
+    });
     let composites = if has_composites {
         "|| (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(',', a.attrelid, a.attnum, a.attname, a.atttypid, a.attisdropped),
             ';' ORDER BY a.attrelid, a.attnum), '')) FROM pg_catalog.pg_class k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.oid
@@ -123,9 +229,9 @@ pub fn check_of(quoted_name: &str, has_composites: bool) -> String {
         ""
     };
     format!(
-        "SELECT pg_catalog.pg_relation_filenode(c.oid), c.relfilenode, c.oid::text || ':' || c.relkind::text || (SELECT pg_catalog.md5(pg_catalog.string_agg(
+        "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.relfilenode, c.oid::text || ':' || c.relkind::text || (SELECT pg_catalog.md5(pg_catalog.string_agg(
             pg_catalog.concat_ws(',', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull), ';' ORDER BY a.attnum))
-            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) {composites}
+            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) {composites} {sequence}
         FROM pg_catalog.pg_class c WHERE c.oid = {}::pg_catalog.regclass",
         escape_literal(quoted_name).trim_start()
     )
@@ -138,47 +244,10 @@ fn list<'a>(sql: &mut String, columns: impl Iterator<Item = &'a str>, of: &str) 
     }
 }
 
-fn condition(
-    sql: &mut String,
-    table: &PolledTable,
-    window: &PollWindow,
-    bounds: Bounds,
-    progress: Option<&TableProgress>,
-) {
-    let column = escape_identifier(table.cursor_column());
-    match table.cursor.kind {
-        CursorKind::Xid8 => {
-            write!(sql, "r.{column} < '{}'", window.until).unwrap_or_default();
-            if let Some(horizon) = bounds.horizon {
-                write!(sql, " AND r.{column} >= '{horizon}'").unwrap_or_default();
-            }
-        }
-        CursorKind::Serial | CursorKind::UpdatedAt => {
-            sql.push_str(&written_in(bounds, window.until));
-            if let Some(low) = progress.and_then(|progress| progress.low.as_deref()) {
-                let low = literal(low);
-                let low = if table.cursor.kind == CursorKind::Serial {
-                    low
-                } else {
-                    // Microseconds since the Unix epoch.
-                    format!("timestamptz 'epoch' + interval '1 microsecond' * {low}::bigint")
-                };
-                write!(sql, " AND r.{column} > {low}").unwrap_or_default();
-            }
-        }
-    }
-    if !window.after.is_empty() {
-        sql.push_str(" AND (");
-        list(sql, table.order(), "r.");
-        let values: Vec<String> = window.after.iter().map(|value| literal(value)).collect();
-        write!(sql, ") > ({})", values.join(", ")).unwrap_or_default();
-    }
-}
-
 /// Whether a transaction of the window wrote the row: `xmin` has the lower 32 bits of its id. Without a lower end, whether none
 /// beyond the window did.
-fn written_in(bounds: Bounds, until: u64) -> String {
-    let distance = |from: u64| format!("(r.xmin::text::bigint - {} + {WRAP}) % {WRAP}", from % WRAP);
+fn written_in(xmin: &str, bounds: Bounds, until: u64) -> String {
+    let distance = |from: u64| format!("({xmin}::text::bigint - {} + {WRAP}) % {WRAP}", from % WRAP);
     match bounds.horizon {
         None => format!("{} >= {}", distance(until), bounds.visible_end.saturating_sub(until)),
         Some(horizon) if until.saturating_sub(horizon) >= WRAP => "true".to_owned(),

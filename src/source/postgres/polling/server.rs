@@ -4,6 +4,9 @@ use tokio_postgres::SimpleQueryRow;
 
 use crate::failure::{Explain, Failure};
 use crate::identity::PollingIdentity;
+use crate::source::postgres::encoding::Encoding;
+
+use super::progress::{PollProgress, ServerMark};
 
 /// How far the server writes, and how far it has flushed: byte positions of the write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,23 @@ pub struct PolledServer {
     pub encoding: String,
     /// How far it writes and flushes; `None`: a standby.
     pub wal: Option<WalPosition>,
+    /// How far it has replayed, on a promoted one: where its timeline begins. `None`: it has not since it was started.
+    pub replayed: Option<u64>,
+    /// When it was started, microseconds of its clock.
+    pub started: i64,
+    /// When the session was begun that we have, microseconds of its clock.
+    pub session_since: i64,
+}
+
+/// How a server continues what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerAdmission {
+    /// On the known timeline.
+    Continues,
+    /// It is a standby that has not replayed everything that was read.
+    Behind,
+    /// On a later timeline, which has everything that was read.
+    Follows,
 }
 
 impl PolledServer {
@@ -69,23 +89,26 @@ impl PolledServer {
     pub fn read(row: &SimpleQueryRow) -> Option<Self> {
         let visible_end = number(row, 1)?;
         // The age is that of transaction 3, the first one, in 32 bits with a sign.
-        let next = 3_u32.wrapping_add(row.get(2)?.parse::<i32>().ok()?.cast_unsigned());
+        let next = 3_u32.wrapping_add(row.get(15)?.parse::<i32>().ok()?.cast_unsigned());
         let low = u32::try_from(visible_end % (1 << 32)).ok()?;
         Some(Self {
             oldest_running: number(row, 0)?,
             visible_end,
             next_id: visible_end + u64::from(next.wrapping_sub(low)),
-            in_recovery: row.get(3)? == "t",
-            system_id: row.get(4)?.to_owned(),
-            timeline: number(row, 5)?.try_into().ok()?,
-            now: row.get(6)?.parse().ok()?,
-            primary: row.get(7).and_then(|micros| micros.parse().ok()),
-            version: row.get(8)?.parse().ok()?,
-            database: row.get(9)?.to_owned(),
-            encoding: row.get(10)?.to_owned(),
-            wal: number(row, 11)
-                .zip(number(row, 12))
+            in_recovery: row.get(2)? == "t",
+            system_id: row.get(3)?.to_owned(),
+            timeline: number(row, 4)?.try_into().ok()?,
+            now: row.get(5)?.parse().ok()?,
+            primary: row.get(6).and_then(|micros| micros.parse().ok()),
+            version: row.get(7)?.parse().ok()?,
+            database: row.get(8)?.to_owned(),
+            encoding: row.get(9)?.to_owned(),
+            wal: number(row, 10)
+                .zip(number(row, 11))
                 .map(|(inserted, flushed)| WalPosition { inserted, flushed }),
+            replayed: number(row, 12),
+            started: row.get(13)?.parse().ok()?,
+            session_since: row.get(14)?.parse().ok()?,
         })
     }
 
@@ -101,22 +124,39 @@ impl PolledServer {
     /// Whether it can be polled at all.
     ///
     /// # Errors
-    /// It is too old, or its texts need not be UTF-8.
+    /// It is too old, or its texts cannot be converted to UTF-8.
     pub fn check(&self) -> Result<(), PollRefusal> {
         if self.version < VERSION_MIN {
             return Err(PollRefusal::Version { version: self.version });
         }
-        if self.encoding != "UTF8" {
+        if Encoding::named(&self.encoding).is_none() {
             return Err(PollRefusal::Encoding { encoding: self.encoding.clone() });
         }
         Ok(())
     }
 
-    /// Whether it has come as far as what was read before; `false`: a standby that has not yet.
+    /// A position of the log beyond the end of every transaction below `oldest_running`. A standby may be replaying the record
+    /// that begins where it has replayed to.
+    fn reach(&self) -> u64 {
+        self.wal.map_or_else(|| self.replayed.map_or(u64::MAX, |replayed| replayed + 1), WalPosition::end)
+    }
+
+    /// What proves later that a server has everything that this one has. The position stays while nothing more is read.
+    pub fn mark(&self, known: Option<ServerMark>, opens: bool) -> ServerMark {
+        let wal = known.filter(|_| !opens).map_or_else(|| self.reach(), |known| known.wal);
+        ServerMark { started: self.started, wal }
+    }
+
+    /// Whether it continues what was read before.
     ///
     /// # Errors
-    /// It has another history.
-    pub fn admit(&self, known: &PollingIdentity, needs: u64) -> Result<bool, PollRefusal> {
+    /// It has another history, or may have one.
+    pub fn admit(
+        &self,
+        known: &PollingIdentity,
+        progress: &PollProgress,
+    ) -> Result<ServerAdmission, PollRefusal> {
+        let needs = progress.needs();
         for (what, known, now) in [
             ("database cluster (system identifier)", &known.system_id, &self.system_id),
             ("database", &known.database, &self.database),
@@ -126,16 +166,32 @@ impl PolledServer {
             }
         }
         // The control file of a standby lags: it may name an earlier timeline, but never one that is not reached.
-        if self.timeline > known.timeline || (self.timeline < known.timeline && !self.in_recovery) {
+        if self.timeline > known.timeline {
+            let proven = progress.server.is_some_and(|mark| self.has_all(known.timeline, mark));
+            if proven && self.oldest_running >= needs {
+                return Ok(ServerAdmission::Follows);
+            }
+            return Err(PollRefusal::Timeline { known: known.timeline, now: self.timeline });
+        }
+        if self.timeline < known.timeline && !self.in_recovery {
             return Err(PollRefusal::Timeline { known: known.timeline, now: self.timeline });
         }
         if self.oldest_running >= needs {
-            return Ok(true);
+            return Ok(ServerAdmission::Continues);
         }
         if self.in_recovery {
-            return Ok(false);
+            return Ok(ServerAdmission::Behind);
         }
         Err(PollRefusal::HorizonBack { known: needs, now: self.oldest_running })
+    }
+
+    /// Whether everything that was read is in its history, although its timeline is a later one: it is the server that was polled
+    /// last and was not restarted, or it was promoted, not restarted since, and had replayed the known timeline beyond all that was
+    /// read. The next timeline can only branch off the known one, if nobody restored a copy of an earlier one.
+    fn has_all(&self, timeline: u32, mark: ServerMark) -> bool {
+        let was_promoted = !self.in_recovery && self.timeline == timeline + 1;
+        mark.started == self.started
+            || (was_promoted && self.replayed.is_some_and(|replayed| replayed >= mark.wal))
     }
 }
 
@@ -144,19 +200,19 @@ fn number(row: &SimpleQueryRow, at: usize) -> Option<u64> {
 }
 
 /// Oldest version that is tested.
-const VERSION_MIN: i32 = 140_000;
+const VERSION_MIN: i32 = 120_000;
 
 /// Why a server cannot be polled, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PollRefusal {
     /// Too old.
-    #[error("the server is PostgreSQL {}, and polling needs 14 or later", version / 10_000)]
+    #[error("the server is PostgreSQL {}, and polling needs 12 or later", version / 10_000)]
     Version {
         /// `server_version_num`.
         version: i32,
     },
-    /// Texts need not be UTF-8.
-    #[error("the encoding of the database is {encoding}, and only UTF8 can be polled")]
+    /// Texts cannot be converted to UTF-8.
+    #[error("the encoding of the database is {encoding}, which has no conversion to UTF-8")]
     Encoding {
         /// The encoding.
         encoding: String,
@@ -170,6 +226,12 @@ pub enum PollRefusal {
         known: String,
         /// Now.
         now: String,
+    },
+    /// The directory belongs to a slot.
+    #[error("the buffer directory belongs to a different kind of source (source.mode)")]
+    OtherKind {
+        /// In the checkpoint.
+        known: String,
     },
     /// After a failover.
     #[error("the server is on timeline {now}, and the buffer directory knows timeline {known}")]
@@ -211,15 +273,17 @@ pub enum PollRefusal {
 }
 
 /// The way forward after another history.
-pub const BEGIN_AGAIN: &str = "Decide what to do about rows that this directory missed. Then move buffer.dir away, set source.epoch above the epoch of the old \
-     directory, and start: start = \"now\" continues with new rows, start = \"beginning\" publishes all rows again.";
+pub const ADOPT: &str = "Run forebay adopt --reason \"…\": it begins a new epoch with a gap event, and publishes again the rows that the last million \
+     transactions wrote, so that none of before is missed. Add --rewind all to publish all rows again.";
 
 impl Explain for PollRefusal {
     fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::Version { .. } => "server_too_old",
             Self::Encoding { .. } => "encoding_not_polled",
-            Self::Identity { .. } | Self::Checkpoint { .. } => "directory_of_other_source",
+            Self::Identity { .. } | Self::OtherKind { .. } | Self::Checkpoint { .. } => {
+                "directory_of_other_source"
+            }
             Self::Timeline { .. } => "timeline_changed",
             Self::HorizonBack { .. } => "horizon_went_back",
             Self::Volatile { .. } => "directory_volatile",
@@ -230,10 +294,12 @@ impl Explain for PollRefusal {
 
     fn detail(&self) -> Option<String> {
         Some(match self {
+            Self::OtherKind { known } => format!("The checkpoint has {known:?}. It is now \"polling\"."),
             Self::Identity { known, now, .. } => format!("The checkpoint has {known:?}. It is now {now:?}."),
             Self::Timeline { .. } => {
-                "A failover may have lost transactions that were published. Their ids are given out again, so rows with such ids \
-                 would be taken for rows that were read."
+                "It is not proven that the server has everything that was read: it was not polled before its promotion, or was \
+                 restarted since. A failover may have lost transactions that were published. Their ids are given out again, so rows \
+                 with such ids would be taken for rows that were read."
                     .to_owned()
             }
             Self::HorizonBack { known, now } => format!(
@@ -252,15 +318,16 @@ impl Explain for PollRefusal {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Version { .. } => "Upgrade the server.".to_owned(),
-            Self::Encoding { .. } => {
-                "Use source.mode = \"replication\", which converts other encodings.".to_owned()
+            Self::Encoding { .. } => "Move the data to a database in UTF8.".to_owned(),
+            Self::OtherKind { .. } | Self::Checkpoint { .. } => {
+                "Correct the configuration if it names the wrong directory. Otherwise move buffer.dir away, set source.epoch above the \
+                 epoch of the old directory, and start."
+                    .to_owned()
             }
-            Self::Identity { .. } | Self::Checkpoint { .. } => {
-                format!(
-                    "Correct the configuration if it names the wrong directory or database. Otherwise: {BEGIN_AGAIN}"
-                )
+            Self::Identity { .. } => {
+                format!("Correct the configuration if it names the wrong directory or database. Otherwise: {ADOPT}")
             }
-            Self::Timeline { .. } | Self::HorizonBack { .. } => BEGIN_AGAIN.to_owned(),
+            Self::Timeline { .. } | Self::HorizonBack { .. } => ADOPT.to_owned(),
             Self::Volatile { .. } => {
                 "Put buffer.dir on a disk. If it is one, set buffer.confirm_after = \"0s\" to say so."
                     .to_owned()
@@ -295,6 +362,9 @@ mod tests {
             database: "lab".to_owned(),
             encoding: "UTF8".to_owned(),
             wal: None,
+            replayed: None,
+            started: 3,
+            session_since: 4,
         }
     }
 
@@ -303,18 +373,54 @@ mod tests {
         let known = server().identity();
         let standby = PolledServer { in_recovery: true, ..server() };
         for (server, needs, expected) in [
-            (server(), 100, Ok(true)),
-            (server(), 0, Ok(true)),
+            (server(), 100, Ok(ServerAdmission::Continues)),
+            (server(), 0, Ok(ServerAdmission::Continues)),
             (server(), 101, Err("horizon_went_back")),
-            (standby.clone(), 101, Ok(false)),
-            (PolledServer { timeline: 1, ..standby.clone() }, 100, Ok(true)),
+            (standby.clone(), 101, Ok(ServerAdmission::Behind)),
+            (PolledServer { timeline: 1, ..standby.clone() }, 100, Ok(ServerAdmission::Continues)),
             (PolledServer { timeline: 1, ..server() }, 100, Err("timeline_changed")),
             (PolledServer { timeline: 3, ..standby.clone() }, 100, Err("timeline_changed")),
             (PolledServer { system_id: "8".to_owned(), ..server() }, 100, Err("directory_of_other_source")),
             (PolledServer { database: "x".to_owned(), ..standby }, 100, Err("directory_of_other_source")),
         ] {
-            let admitted = server.admit(&known, needs).map_err(|refusal| refusal.code().unwrap());
+            let admitted = server.admit(&known, &PollProgress::first(Some(needs)));
+            assert_eq!(admitted.map_err(|refusal| refusal.code().unwrap()), expected, "{server:?}");
+        }
+    }
+
+    /// A later timeline is followed only where it has everything that was read.
+    #[test]
+    fn later_timeline_is_followed_only_if_proven() {
+        let known = server().identity();
+        let mark = ServerMark { started: 3, wal: 5_000 };
+        let promoted = PolledServer { timeline: 3, ..server() };
+        let other = PolledServer { started: 9, replayed: Some(5_000), ..promoted.clone() };
+        for (server, mark, follows) in [
+            (promoted.clone(), Some(mark), true),
+            (PolledServer { in_recovery: true, ..promoted.clone() }, Some(mark), true),
+            (promoted.clone(), None, false),
+            (PolledServer { oldest_running: 99, ..promoted.clone() }, Some(mark), false),
+            (PolledServer { started: 9, ..promoted }, Some(mark), false),
+            (other.clone(), Some(mark), true),
+            (PolledServer { replayed: Some(4_999), ..other.clone() }, Some(mark), false),
+            (PolledServer { timeline: 4, ..other.clone() }, Some(mark), false),
+            (PolledServer { in_recovery: true, ..other }, Some(mark), false),
+        ] {
+            let progress = PollProgress { server: mark, ..PollProgress::first(Some(100)) };
+            let expected = if follows { Ok(ServerAdmission::Follows) } else { Err("timeline_changed") };
+            let admitted = server.admit(&known, &progress).map_err(|refusal| refusal.code().unwrap());
             assert_eq!(admitted, expected, "{server:?}");
         }
+    }
+
+    #[test]
+    fn mark_keeps_its_position_while_nothing_is_read() {
+        let wal = Some(WalPosition { inserted: 9_000, flushed: 8_000 });
+        let primary = PolledServer { wal, ..server() };
+        let mark = primary.mark(None, false);
+        assert_eq!(mark, ServerMark { started: 3, wal: 9_000 });
+        let standby = PolledServer { started: 7, replayed: Some(9_500), ..server() };
+        assert_eq!(standby.mark(Some(mark), false), ServerMark { started: 7, wal: 9_000 });
+        assert_eq!(standby.mark(Some(mark), true), ServerMark { started: 7, wal: 9_501 });
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct RowPage {
     pub(super) transaction: Transaction,
     pub(super) rows: Vec<PolledRow>,
     pub(super) tables: Arc<[PolledTable]>,
+    /// Whether they are of the first window of `start = "beginning"`.
+    is_backfill: bool,
     /// Where polling resumes after them.
     resume: ResumePoint,
 }
@@ -34,6 +36,7 @@ pub(super) struct RowPage {
 pub(super) enum PollStep {
     Nothing,
     Begin(Transaction),
+    Backfill,
     Row(Arc<RowPage>, usize),
     Commit(ResumePoint),
 }
@@ -44,9 +47,12 @@ pub(super) enum PollStep {
 pub struct PollState {
     pub(super) progress: PollProgress,
     pub(super) page: Option<Arc<RowPage>>,
+    /// Whether the origin of the page was delivered, on this connection.
+    origin_known: bool,
     /// The next row of the page.
     next: usize,
-    lows: HashMap<String, LowBound>,
+    /// The bound of each table, and the definition of the table that it was proven under.
+    lows: HashMap<String, (String, LowBound)>,
     pub(super) flushed: FlushedHorizon,
     horizon: Option<(u64, Instant)>,
     logged_old: Option<Instant>,
@@ -63,9 +69,9 @@ impl SharedPollState {
         Self(Arc::new(Mutex::new(PollState { progress, ..PollState::default() })))
     }
 
-    /// The transaction up to which a server must have come.
-    pub fn needs(&self) -> u64 {
-        self.lock().progress.needs()
+    /// How far polling has come.
+    pub fn progress(&self) -> PollProgress {
+        self.lock().progress.clone()
     }
 
     /// Tables that no window has had yet.
@@ -140,8 +146,11 @@ impl PollState {
         let mut reads_all = false;
         for table in subject.tables.iter() {
             let name = table.name.to_string();
-            let low = self.lows.entry(name.clone()).or_default();
-            if rewritten.contains(&name) || set_back.contains(&name) {
+            let (definition, low) = self.lows.entry(name.clone()).or_default();
+            // A sequence may have had a cache for a time.
+            let is_altered = *definition != table.fingerprint;
+            definition.clone_from(&table.fingerprint);
+            if is_altered || rewritten.contains(&name) || set_back.contains(&name) {
                 *low = LowBound::default();
             }
             // The first window of "beginning" finds old rows by the wrapped ids of their transactions, also above a bound.
@@ -156,7 +165,7 @@ impl PollState {
                 CursorKind::Xid8 => continue,
             };
             if let Some(value) = value.filter(|_| low.wants_value(clock.ours, grace)) {
-                low.saw(ended, value);
+                low.saw(ended, server.in_recovery && table.cursor.kind == CursorKind::Serial, value);
             }
             low.polled(clock, server.next_id, grace);
             let Some(kept) = progress.tables.get_mut(&name) else { continue };
@@ -170,12 +179,17 @@ impl PollState {
         }
         let table = progress.window.as_ref().map(|window| window.table.clone()).unwrap_or_default();
         let resume = progress.resume_point().ok_or(PollRefusal::KeyTooLong { table })?;
-        let time = progress.time;
+        let (time, is_backfill) = (progress.time, self.progress.horizon.is_none());
         self.progress = progress;
         if !rows.is_empty() {
             let transaction = Transaction { commit: CommitSeq::new(until), xid: 0, time };
-            self.page =
-                Some(Arc::new(RowPage { transaction, rows, tables: Arc::clone(&subject.tables), resume }));
+            self.page = Some(Arc::new(RowPage {
+                transaction,
+                rows,
+                tables: Arc::clone(&subject.tables),
+                is_backfill,
+                resume,
+            }));
             self.next = 0;
         }
         Ok(reads_all)
@@ -185,8 +199,11 @@ impl PollState {
     pub(super) fn step(&mut self, begun: &mut bool, handed: &mut bool) -> PollStep {
         let Some(page) = &self.page else { return PollStep::Nothing };
         if !*begun {
-            *begun = true;
+            (*begun, self.origin_known) = (true, !page.is_backfill);
             return PollStep::Begin(page.transaction);
+        }
+        if !std::mem::replace(&mut self.origin_known, true) {
+            return PollStep::Backfill;
         }
         if std::mem::take(handed) {
             self.next += 1;

@@ -6,6 +6,31 @@ use super::cursor::Cursor;
 use crate::change::Relation;
 use crate::config::{Polling, TableName};
 use crate::identity::PollingIdentity;
+use crate::source::postgres::encoding::Encoding;
+use crate::source::postgres::publication::quoted;
+use crate::source::postgres::transcode::Transcoder;
+
+/// Precedes, in a resume point, the hexadecimal digits of a text without a character in UTF-8. No text has it.
+const HIDDEN: char = '\u{FFFE}';
+
+/// How a database that is not UTF-8 stores text.
+#[derive(Debug)]
+pub struct StoredEncoding {
+    /// As PostgreSQL names it.
+    pub name: String,
+    /// The conversion.
+    pub encoding: Encoding,
+}
+
+/// A text without a character in UTF-8, in a resume point.
+pub fn hide(digits: &str) -> String {
+    format!("{HIDDEN}{digits}")
+}
+
+/// The hexadecimal digits that [`hide`] was given.
+pub fn hidden(value: &str) -> Option<&str> {
+    value.strip_prefix(HIDDEN)
+}
 
 /// A table that is polled.
 #[derive(Clone, Debug)]
@@ -20,9 +45,24 @@ pub struct PolledTable {
     pub fingerprint: String,
     /// Whether a column has a composite type, whose attributes may be altered on their own.
     pub has_composites: bool,
+    /// Whether its rows are in partitions.
+    pub is_partitioned: bool,
+    /// How the database stores text; `None`: in UTF-8.
+    pub encoding: Option<Arc<StoredEncoding>>,
 }
 
 impl PolledTable {
+    /// As a FROM clause names it.
+    pub fn from(&self) -> String {
+        let only = if self.is_partitioned { "" } else { "ONLY " };
+        format!("{only}{}", quoted(&self.name))
+    }
+
+    /// What rewrites its rows in UTF-8; `None`: they are.
+    pub fn transcoder(&self) -> Option<Transcoder> {
+        self.encoding.as_ref().map(|stored| Transcoder::new(stored.encoding.clone(), usize::MAX))
+    }
+
     /// Its columns.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.relation.columns.iter().map(|column| column.name.as_str())

@@ -33,6 +33,7 @@ fn table() -> TableFacts {
         persistence: "p".to_owned(),
         access: Some("heap".to_owned()),
         children: false,
+        foreign_leaf: None,
         may_select: true,
         row_security: false,
         columns: vec![id, column("updated_at", "timestamp with time zone"), txid],
@@ -69,8 +70,13 @@ fn unsafe_table_or_cursor_is_refused_with_its_ddl() {
     let serial = CursorSetting::Serial("id".to_owned());
     let changed = CursorSetting::UpdatedAt("updated_at".to_owned());
     let txid = CursorSetting::Xid8("txid".to_owned());
-    let cases: [(&CursorSetting, Spoil, &str); 13] = [
-        (&serial, |facts| facts.kind = "p".to_owned(), "partitions"),
+    let cases: [(&CursorSetting, Spoil, &str); 14] = [
+        (&serial, |facts| facts.children = true, "children"),
+        (
+            &serial,
+            |facts| (facts.kind, facts.foreign_leaf) = ("p".to_owned(), Some("lab.far".to_owned())),
+            "lab.far",
+        ),
         (&serial, |facts| facts.children = true, "children"),
         (&serial, |facts| facts.persistence = "u".to_owned(), "SET LOGGED"),
         (&serial, |facts| facts.may_select = false, "GRANT SELECT ON \"lab\".\"plates\" TO \"reader\";"),
