@@ -167,12 +167,13 @@ impl Shape {
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
     // An array is what has array_subscript_handler, as get_element_type() in the server's lsyscache.c has it; point and
     // name, whose typelem is set too, have not.
-    const QUERY: &str = concat!("
+    const QUERY: &str = concat!(
+        "
         SELECT t.oid,
                CASE WHEN t.typtype = 'd' THEN 'domain'
                     WHEN t.typtype = 'c' THEN 'composite'
                     WHEN t.typtype = 'b' AND t.typelem <> 0
-                         AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
+                         AND t.typlen = -1 THEN 'array'
                     WHEN t.typname = 'hstore' AND t.typtype = 'b' AND EXISTS (
                         SELECT FROM pg_catalog.pg_depend d
                         JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'hstore'
@@ -186,11 +187,14 @@ async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error>
         FROM pg_catalog.pg_type t
         LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
         CROSS JOIN LATERAL (
-            SELECT coalesce(pg_catalog.array_agg(", raw_name!("a.attname"), " ORDER BY a.attnum), '{}') AS names,
+            SELECT coalesce(pg_catalog.array_agg(",
+        raw_name!("a.attname"),
+        " ORDER BY a.attnum), '{}') AS names,
                    coalesce(pg_catalog.array_agg(a.atttypid ORDER BY a.attnum), '{}') AS types
             FROM pg_catalog.pg_attribute a
             WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) a
-        WHERE t.oid = ANY ($1)");
+        WHERE t.oid = ANY ($1)"
+    );
     let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
     rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
 }

@@ -114,20 +114,26 @@ fn other(oid: u32, name: String) -> Base {
 
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
     // An array has no array of its own: int2vector has, and its text form is another one.
-    const QUERY: &str = concat!("
+    const QUERY: &str = concat!(
+        "
         SELECT t.oid,
                CASE WHEN t.typtype = 'd' THEN 'domain'
                     WHEN t.typtype = 'e' THEN 'enum'
                     WHEN t.typtype = 'b' AND t.typelem <> 0 AND t.typdelim = ',' AND t.typarray = 0
-                         AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
+                         AND t.typlen = -1 THEN 'array'
                     ELSE 'other' END AS shape,
                CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END AS part,
                t.typtypmod AS modifier,
-               ", raw_name!("pg_catalog.format_type(t.oid, NULL)"), " AS name,
-               (SELECT coalesce(pg_catalog.array_agg(", raw_name!("e.enumlabel"), " ORDER BY e.enumsortorder), '{}')
+               ",
+        raw_name!("pg_catalog.format_type(t.oid, NULL)"),
+        " AS name,
+               (SELECT coalesce(pg_catalog.array_agg(",
+        raw_name!("e.enumlabel"),
+        " ORDER BY e.enumsortorder), '{}')
                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) AS labels
         FROM pg_catalog.pg_type t
-        WHERE t.oid = ANY ($1)");
+        WHERE t.oid = ANY ($1)"
+    );
     let rows = client.query_typed(QUERY, &[(&oids, Type::OID_ARRAY)]).await?;
     rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
 }

@@ -375,7 +375,7 @@ const LINES: &str = "
                         WHEN t.typtype = 'c' THEN 'composite'
                         WHEN t.typtype = 'e' THEN 'enum'
                         WHEN t.typtype = 'b' AND t.typelem <> 0
-                             AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array'
+                             AND t.typlen = -1 THEN 'array'
                         WHEN t.typname = 'hstore' AND t.typtype = 'b' AND EXISTS (
                             SELECT FROM pg_catalog.pg_depend d
                             JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'hstore'
