@@ -26,7 +26,8 @@ fn commands_work_with_a_polled_source() {
     std::fs::create_dir_all(&rules).unwrap();
     let rule = |expression: &str| {
         format!(
-            "[[event]]\ntype = \"p.noted.v1\"\nfrom = \"p.facts\"\non = \"insert\"\nabout = \"A note.\"\nowner = \"lab\"\nkey = \"id\"\ndata = \"id, {expression} as share\"\n"
+            "[[event]]\ntype = \"p.noted.v1\"\nfrom = \"p.facts\"\non = \"insert\"\nabout = \"A note.\"\n\
+             owner = \"lab\"\nkey = \"id\"\ndata = \"id, {expression} as share\"\n"
         )
     };
     std::fs::write(rules.join("facts.toml"), rule("10 / writer")).unwrap();

@@ -42,7 +42,8 @@ const SETTINGS: &str = "SELECT pg_catalog.set_config(name, value, true) FROM (VA
 /// What a poll must know of the server, in one row of texts, from PostgreSQL 12 on. Needs no rights. `age()` gives the next transaction id; the end of
 /// the snapshot does not, because transactions beyond it may be running. It comes after the time of the last replayed commit: all
 /// transactions that wrote before that have lower ids.
-pub const SERVER: &str = "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.txid_snapshot_xmax(s), pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_control_system()).system_identifier,
+pub const SERVER: &str = "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.txid_snapshot_xmax(s), pg_catalog.pg_is_in_recovery(),
+        (pg_catalog.pg_control_system()).system_identifier,
         CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN greatest((pg_catalog.pg_control_checkpoint()).timeline_id,
                           (pg_catalog.pg_control_recovery()).min_recovery_end_timeline)::bigint
@@ -229,7 +230,8 @@ pub fn check_of(quoted_name: &str, has_composites: bool, sequence: Option<&str>)
         ""
     };
     format!(
-        "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.relfilenode, c.oid::text || ':' || c.relkind::text || (SELECT pg_catalog.md5(pg_catalog.string_agg(
+        "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.relfilenode,
+            c.oid::text || ':' || c.relkind::text || (SELECT pg_catalog.md5(pg_catalog.string_agg(
             pg_catalog.concat_ws(',', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull), ';' ORDER BY a.attnum))
             FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) {composites} {sequence}
         FROM pg_catalog.pg_class c WHERE c.oid = {}::pg_catalog.regclass",
