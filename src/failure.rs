@@ -80,6 +80,13 @@ impl Problem {
         self
     }
 
+    /// Puts a place before the primary message, such as the key of the configuration that is wrong.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.primary = format!("{place}: {}", self.primary);
+        self
+    }
+
     /// Adds a sentence to the detail.
     #[must_use]
     pub fn with_more_detail(mut self, more: &str) -> Self {

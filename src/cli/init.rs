@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::aws::stream;
 use crate::config::{Secret, write_new};
 use crate::daemon::init::{ConfigDraft, InitOrder, draft};
 
@@ -12,7 +13,7 @@ pub struct InitOptions {
     #[arg(long, value_name = "URL")]
     source: String,
     /// Name or ARN of the Kinesis stream; default: the name with -events
-    #[arg(long, value_name = "STREAM", value_parser = crate::config::aws::stream)]
+    #[arg(long, value_name = "STREAM", value_parser = |text: &str| stream(text).map_err(|problem| problem.lines()))]
     stream: Option<String>,
     /// Name of the configuration; default: made of the database's
     #[arg(long, value_name = "NAME", value_parser = crate::config::name)]

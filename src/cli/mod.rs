@@ -112,9 +112,7 @@ pub fn main() -> ExitCode {
 }
 
 fn load(common: &Common) -> Result<Config, String> {
-    let check_url = |url: &str| {
-        Settings::from_url(url).map(drop).map_err(|error| crate::failure::Problem::from(error).to_string())
-    };
+    let check_url = |url: &str| Settings::from_url(url).map(drop).map_err(crate::failure::Problem::from);
     Config::load(&common.config, check_url).map_err(|errors| errors.to_string())
 }
 

@@ -1,5 +1,7 @@
 //! AWS names: streams, regions and endpoints, checked by the service's rules before a request is sent.
 
+use crate::failure::Problem;
+
 /// Longest stream name, in characters.
 const STREAM_NAME_MAX: usize = 128;
 /// The form of an ARN in `kinesis.stream`.
@@ -9,51 +11,47 @@ const ARN_FORM: &str = "arn:aws:kinesis:<region>:<account>:stream/<name>";
 ///
 /// # Errors
 /// Why the service would refuse it, with the valid form.
-pub fn stream(text: &str) -> Result<String, String> {
+pub fn stream(text: &str) -> Result<String, Problem> {
     if text.starts_with("arn:") { arn(text) } else { stream_name(text) }?;
     Ok(text.to_owned())
 }
 
-fn stream_name(name: &str) -> Result<(), String> {
+fn stream_name(name: &str) -> Result<(), Problem> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if (1..=STREAM_NAME_MAX).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());
     }
-    Err(format!(
-        "{name:?} is not a stream name; a name consists of letters, digits, \"_\", \".\" and \"-\", at \
-         most {STREAM_NAME_MAX} of \
-         them"
-    ))
+    Err(Problem::new(format!("{name:?} is not a stream name")).with_detail(format!(
+        "A name consists of letters, digits, \"_\", \".\" and \"-\", at most {STREAM_NAME_MAX} of them."
+    )))
 }
 
-fn arn(text: &str) -> Result<(), String> {
+fn arn(text: &str) -> Result<(), Problem> {
+    let wrong = |why: String| Err(Problem::new(why).with_hint(format!("Write {ARN_FORM}.")));
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let [_, partition, service, region_, account, resource] = parts[..] else {
-        return Err(format!("{text:?} is not an ARN; write {ARN_FORM}"));
+        return wrong(format!("{text:?} is not an ARN"));
     };
     if service != "kinesis" {
-        return Err(format!(
-            "{text:?} is an ARN of the service {service:?}, not of Kinesis Data Streams; write {ARN_FORM}"
-        ));
+        return wrong(format!("{text:?} is an ARN of the service {service:?}, not of Kinesis Data Streams"));
     }
     let Some(name) = resource.strip_prefix("stream/") else {
-        return Err(format!("{text:?} is not the ARN of a stream; write {ARN_FORM}"));
+        return wrong(format!("{text:?} is not the ARN of a stream"));
     };
     if let Some((name, _)) = name.split_once("/consumer/") {
-        return Err(format!(
-            "{text:?} is the ARN of a consumer; write that of its stream, \
-             \"arn:{partition}:kinesis:{region_}:{account}:stream/{name}\""
-        ));
+        let of_stream = format!("arn:{partition}:kinesis:{region_}:{account}:stream/{name}");
+        return Err(Problem::new(format!("{text:?} is the ARN of a consumer"))
+            .with_hint(format!("Write the ARN of its stream, {of_stream:?}.")));
     }
     let is_partition = partition.starts_with("aws")
         && partition.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     if !is_partition {
-        return Err(format!("{text:?} has no AWS partition; write {ARN_FORM}"));
+        return wrong(format!("{text:?} has no AWS partition"));
     }
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{text:?} has no AWS account of twelve digits; write {ARN_FORM}"));
+        return wrong(format!("{text:?} has no AWS account of twelve digits"));
     }
-    host_label(region_).map_err(|error| format!("{text:?} has no valid region: {error}"))?;
+    host_label(region_).map_err(|error| error.at(&format!("{text:?} has no valid region")))?;
     stream_name(name)
 }
 
@@ -66,20 +64,21 @@ pub fn region_of(stream: &str) -> Option<&str> {
 ///
 /// # Errors
 /// Why it is not a region, with a suggestion.
-pub fn region(text: &str, has_endpoint: bool) -> Result<(), String> {
+pub fn region(text: &str, has_endpoint: bool) -> Result<(), Problem> {
     host_label(text)?;
     if has_endpoint || is_region(text) {
         return Ok(());
     }
     let zone = text.trim_end_matches(|last: char| last.is_ascii_lowercase());
     if is_region(zone) {
-        return Err(format!("{text:?} is an availability zone; its region is {zone:?}"));
+        return Err(Problem::new(format!("{text:?} is an availability zone"))
+            .with_hint(format!("Write its region, {zone:?}.")));
     }
     Err(not_a_region(text))
 }
 
 /// Checks a text that becomes part of a host name and a signature.
-fn host_label(text: &str) -> Result<(), String> {
+fn host_label(text: &str) -> Result<(), Problem> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_label = (1..=63).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
     if is_label { Ok(()) } else { Err(not_a_region(text)) }
@@ -100,38 +99,39 @@ fn is_region(text: &str) -> bool {
     }
 }
 
-fn not_a_region(text: &str) -> String {
+fn not_a_region(text: &str) -> Problem {
     let words = text.trim().to_ascii_lowercase();
     let guess: Vec<&str> = words.split([' ', '_', '-']).filter(|word| !word.is_empty()).collect();
     let guess = guess.join("-");
     let hint = if is_region(&guess) {
-        format!("did you mean {guess:?}?")
+        format!("Did you mean {guess:?}?")
     } else {
-        "write its code, such as \"eu-central-1\"".to_owned()
+        "Write its code, such as \"eu-central-1\".".to_owned()
     };
-    format!("{text:?} is not a region; {hint}")
+    Problem::new(format!("{text:?} is not a region")).with_hint(hint)
 }
 
 /// Checks the address of an endpoint. The message omits parts that may be secret.
 ///
 /// # Errors
 /// Why requests cannot be sent there, with the valid form.
-pub fn endpoint(text: &str) -> Result<String, String> {
-    const FORM: &str = "write an address such as \"http://127.0.0.1:4566\"";
+pub fn endpoint(text: &str) -> Result<String, Problem> {
+    const FORM: &str = "Write an address such as \"http://127.0.0.1:4566\".";
+    let wrong = |why: String| Err(Problem::new(why).with_hint(FORM));
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     if text.contains('@') {
-        return Err(format!(
-            "the address has a user name or password (not shown), which Kinesis does not use; {FORM}, and leave credentials to \
-             the AWS environment"
-        ));
+        return Err(Problem::new(
+            "the address has a user name or password (not shown), which Kinesis does not use",
+        )
+        .with_hint(format!("{FORM} Leave credentials to the AWS environment.")));
     }
     if text.contains(['?', '#']) {
-        return Err(format!(
-            "the address has a query or fragment (not shown), which Kinesis does not use; {FORM}"
-        ));
+        return wrong(
+            "the address has a query or fragment (not shown), which Kinesis does not use".to_owned(),
+        );
     }
     let Some(rest) = rest else {
-        return Err(format!("{text:?} must begin with http:// or https://; {FORM}"));
+        return wrong(format!("{text:?} must begin with http:// or https://"));
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = match authority.rsplit_once(':') {
@@ -141,7 +141,7 @@ pub fn endpoint(text: &str) -> Result<String, String> {
     if port.is_some_and(|port| {
         !matches!(port.parse::<u16>(), Ok(1..)) || !port.starts_with(|c: char| c.is_ascii_digit())
     }) {
-        return Err(format!("{text:?} has no port from 1 to 65535 after its last colon; {FORM}"));
+        return wrong(format!("{text:?} has no port from 1 to 65535 after its last colon"));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let is_name = |host: &str| (1..=253).contains(&host.len()) && host.bytes().all(allowed);
@@ -149,11 +149,11 @@ pub fn endpoint(text: &str) -> Result<String, String> {
     let is_host =
         address.map_or_else(|| is_name(host), |address| address.parse::<std::net::Ipv6Addr>().is_ok());
     if !is_host {
-        return Err(format!("{text:?} has no host; {FORM}"));
+        return wrong(format!("{text:?} has no host"));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:%".contains(&byte);
     if !path.bytes().all(allowed) {
-        return Err(format!("{text:?} has a path with characters that are not valid in a URL; {FORM}"));
+        return wrong(format!("{text:?} has a path with characters that are not valid in a URL"));
     }
     Ok(text.to_owned())
 }
@@ -193,7 +193,7 @@ mod tests {
             ("arn:aws:kinesis:eu-central-1:123456789012:stream/a b", "letters"),
             ("arn::kinesis:eu-central-1:123456789012:stream/x", "partition"),
         ] {
-            let error = stream(bad).unwrap_err();
+            let error = stream(bad).unwrap_err().lines();
             assert!(error.contains(about), "{bad}: {error}");
         }
     }
@@ -227,7 +227,7 @@ mod tests {
             ("Frankfurt", false, "code"),
             ("eu-central", false, "code"),
         ] {
-            let error = region(bad, has_endpoint).unwrap_err();
+            let error = region(bad, has_endpoint).unwrap_err().lines();
             assert!(error.contains(about), "{bad}: {error}");
         }
     }
@@ -261,7 +261,7 @@ mod tests {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
         for secret in ["http://u:sekret@h", "https://h/?token=sekret", "sekret@h", "http://h/#sekret"] {
-            let error = endpoint(secret).unwrap_err();
+            let error = endpoint(secret).unwrap_err().lines();
             assert!(!error.contains("sekret"), "{error}");
         }
     }

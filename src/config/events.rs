@@ -7,6 +7,7 @@ use super::keys::{self, Keys};
 use super::secret::Secret;
 use super::selector::{self, SelectorKind, matches};
 use crate::change::{Column, Inheritance, PersonalOrigin, Relation};
+use crate::failure::Problem;
 
 /// `[events]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,26 +132,28 @@ impl Pii {
             hmac_key_file: keys.parsed("pii.hmac_key_file", keys::path),
         };
         if pii.hmac_key.is_some() && pii.hmac_key_file.is_some() {
-            keys.error("pii.hmac_key_file", "and pii.hmac_key are both set; remove one of them");
+            let both = Problem::new("and pii.hmac_key are both set");
+            keys.error("pii.hmac_key_file", both.with_hint("Remove one of them."));
         }
         pii
     }
 }
 
 /// Why a key of `hmac()` is too weak; `None` if it is not. Never contains the key.
-pub fn weak_key(key: &[u8]) -> Option<String> {
+pub fn weak_key(key: &[u8]) -> Option<Problem> {
     /// In bytes: half of SHA-256's digest.
     const LENGTH_MIN: usize = 16;
     /// A key of random bytes or digits has more distinct bytes.
     const DIFFERENT_MIN: usize = 6;
-    const HINT: &str = "create one with `openssl rand -hex 32`";
+    const HINT: &str = "Create one with `openssl rand -hex 32`.";
+    let weak = |why: String| Some(Problem::new(why).with_hint(HINT));
     if key.len() < LENGTH_MIN {
-        return Some(format!("the key has {} bytes, but the minimum is {LENGTH_MIN}; {HINT}", key.len()));
+        return weak(format!("the key has {} bytes, but the minimum is {LENGTH_MIN}", key.len()));
     }
     let different = key.iter().collect::<std::collections::BTreeSet<_>>().len();
     let repeats = (1..=key.len() / 2).any(|unit| key.iter().zip(key.iter().skip(unit)).all(|(a, b)| a == b));
     if different < DIFFERENT_MIN || repeats {
-        return Some(format!("the key repeats a few characters (not shown) and can be guessed; {HINT}"));
+        return weak("the key repeats a few characters (not shown) and can be guessed".to_owned());
     }
     None
 }
@@ -183,20 +186,18 @@ impl Events {
     }
 }
 
-fn schemas(text: &str) -> Result<String, String> {
+fn schemas(text: &str) -> Result<String, Problem> {
+    const HINT: &str = "Write an address such as \"https://schemas.example/lab\".";
     if text.contains(['@', '?', '#']) {
-        return Err(
-            "must be a base address, but it has a user, a query or a fragment (not shown); write one \
-                    such as \"https://schemas.example/lab\""
-                .to_owned(),
-        );
+        return Err(Problem::new(
+            "must be a base address, but it has a user, a query or a fragment (not shown)",
+        )
+        .with_hint(HINT));
     }
     let is_address = text.starts_with("https://") || text.starts_with("http://");
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if is_address && is_plain {
         return Ok(text.trim_end_matches('/').to_owned());
     }
-    Err(format!(
-        "{text:?} is not an address that schemas can stand below, such as \"https://schemas.example/lab\""
-    ))
+    Err(Problem::new(format!("{text:?} is not a base address for schemas")).with_hint(HINT))
 }

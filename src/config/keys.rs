@@ -7,6 +7,8 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
+use crate::failure::Problem;
+
 /// The configured values and the errors found in them.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -20,7 +22,7 @@ pub(super) struct Keys {
     variables: BTreeMap<String, String>,
     /// Environment variables that look like keys: the key that each would set with two underscores.
     nearly: Vec<(String, String)>,
-    errors: Vec<String>,
+    errors: Vec<Problem>,
 }
 
 impl Keys {
@@ -33,7 +35,7 @@ impl Keys {
     pub(super) fn read(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Problem> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the configuration file {}: {error}", path.display()))?;
         let mut figment = Figment::from(Toml::string(&text));
@@ -83,7 +85,8 @@ impl Keys {
             Value::String(_, text) if text.is_empty() => {
                 let from =
                     self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
-                self.error(key, format!("is empty{from}; set a value or remove the key"));
+                let empty = Problem::new(format!("is empty{from}"));
+                self.error(key, empty.with_hint("Set a value or remove the key."));
                 None
             }
             Value::String(_, text) => Some(text),
@@ -98,23 +101,23 @@ impl Keys {
     }
 
     /// A required string, converted by `parse`.
-    pub(super) fn required_as<T>(
+    pub(super) fn required_as<T, E: Into<Problem>>(
         &mut self,
         key: &str,
         example: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         if !self.leaves.contains_key(key) {
-            self.error(key, format!("is missing; set it, for example {example}"));
+            self.error(key, Problem::new("is missing").with_hint(format!("Set it, for example {example}")));
         }
         self.parsed(key, parse)
     }
 
     /// An optional string, converted by `parse`.
-    pub(super) fn parsed<T>(
+    pub(super) fn parsed<T, E: Into<Problem>>(
         &mut self,
         key: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.text(key)?;
         parse(&text).map_err(|error| self.error(key, error)).ok()
@@ -193,19 +196,19 @@ impl Keys {
     }
 
     /// Adds an error for a key.
-    pub(super) fn error(&mut self, key: &str, error: impl AsRef<str>) {
-        self.errors.push(format!("{key}: {}", error.as_ref()));
+    pub(super) fn error(&mut self, key: &str, error: impl Into<Problem>) {
+        self.errors.push(error.into().at(key));
     }
 
     /// All errors, including unknown keys. Must be called last.
-    pub(super) fn finish(mut self) -> Vec<String> {
+    pub(super) fn finish(mut self) -> Vec<Problem> {
         for key in self.leaves.keys() {
             let from = self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
             let meant = match nearest(key, &self.known) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "see config/example.toml for every key".to_owned(),
+                Some(near) => format!("Did you mean {near}?"),
+                None => "config/example.toml lists every key.".to_owned(),
             };
-            self.errors.push(format!("{key}: unknown key{from}; {meant}"));
+            self.errors.push(Problem::new(format!("unknown key{from}")).with_hint(meant).at(key));
         }
         for (key, variable) in &self.nearly {
             // `kinesis_stream`, but not `service_host`, which Kubernetes sets for a service of our name.
@@ -213,10 +216,9 @@ impl Keys {
                 continue;
             };
             let right = known.to_ascii_uppercase().replace('.', "__");
-            self.errors.push(format!(
-                "{known}: environment variable {variable} has no effect; write two underscores after the \
-                 section: FOREBAY_{right}"
-            ));
+            let problem = Problem::new(format!("environment variable {variable} has no effect"));
+            let hint = format!("Write two underscores after the section: FOREBAY_{right}");
+            self.errors.push(problem.with_hint(hint).at(known));
         }
         self.errors
     }

@@ -3,6 +3,7 @@
 use tracing_subscriber::filter::Targets;
 
 use super::keys::Keys;
+use crate::failure::Problem;
 
 /// `[log]`.
 #[derive(Clone, Debug)]
@@ -46,9 +47,13 @@ impl Log {
 
 /// Checks a filter. `tracing` takes an unknown word as a module name and shows only that module: a misspelt level
 /// would silence the log.
-fn filter(text: &str) -> Result<String, String> {
-    let form = "write a level, such as \"info\", or targets with levels, such as \"info,forebay=debug\"";
-    let wrong = |why: String| format!("{text:?} is not a log filter: {why}; {form}");
+fn filter(text: &str) -> Result<String, Problem> {
+    const FORM: &str =
+        "Write a level, such as \"info\", or targets with levels, such as \"info,forebay=debug\".";
+    let wrong = |(why, guess): (String, Option<&str>)| {
+        let hint = guess.map_or_else(|| FORM.to_owned(), |guess| format!("Did you mean {guess:?}? {FORM}"));
+        Problem::new(format!("{text:?} is not a log filter: {why}")).with_hint(hint)
+    };
     let mut directives = Vec::new();
     let mut shows_ours = false;
     for directive in text.split(',').map(str::trim) {
@@ -72,12 +77,12 @@ fn filter(text: &str) -> Result<String, String> {
         });
     }
     if !shows_ours {
-        return Err(wrong(format!(
-            "it has neither a default level nor the target {TARGET:?}, so no line would be shown"
-        )));
+        let why =
+            format!("it has neither a default level nor the target {TARGET:?}, so no line would be shown");
+        return Err(wrong((why, None)));
     }
     let filter = directives.join(",");
-    filter.parse::<Targets>().map_err(|error| wrong(error.to_string()))?;
+    filter.parse::<Targets>().map_err(|error| wrong((error.to_string(), None)))?;
     Ok(filter)
 }
 
@@ -85,20 +90,21 @@ fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
 }
 
-fn no_level(text: &str) -> String {
+/// Why a word is no level, and the level that was probably meant.
+fn no_level(text: &str) -> (String, Option<&'static str>) {
     let known = OTHER_WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, level)| *level);
     let lower = text.to_ascii_lowercase();
     let near = || LEVELS.into_iter().find(|level| strsim::damerau_levenshtein(level, &lower) <= 2);
     match known.or_else(near) {
-        Some(level) => format!("{text:?} is not a level; did you mean {level:?}?"),
-        None => format!("{text:?} is not a level; valid levels are {}", LEVELS.join(", ")),
+        Some(level) => (format!("{text:?} is not a level"), Some(level)),
+        None => (format!("{text:?} is not a level; valid levels are {}", LEVELS.join(", ")), None),
     }
 }
 
-fn check_target(target: &str, has_level: bool) -> Result<(), String> {
+fn check_target(target: &str, has_level: bool) -> Result<(), (String, Option<&'static str>)> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
     if target.is_empty() || !target.bytes().all(allowed) {
-        return Err(format!("{target:?} is not a target"));
+        return Err((format!("{target:?} is not a target"), None));
     }
     let first = target.split("::").next().unwrap_or_default();
     if first == TARGET {
@@ -108,7 +114,7 @@ fn check_target(target: &str, has_level: bool) -> Result<(), String> {
         return Err(no_level(target));
     }
     if strsim::damerau_levenshtein(first, TARGET) <= 2 {
-        return Err(format!("{first:?} is not a target; did you mean {TARGET:?}?"));
+        return Err((format!("{first:?} is not a target"), Some(TARGET)));
     }
     Ok(())
 }
@@ -128,7 +134,7 @@ mod tests {
             ("forebay", "forebay"),
             ("warn,hyper=debug", "warn,hyper=debug"),
         ] {
-            assert_eq!(filter(text).as_deref(), Ok(stored));
+            assert_eq!(filter(text).ok().as_deref(), Some(stored));
         }
     }
 
@@ -147,7 +153,7 @@ mod tests {
             ("a=b=c", "not a level"),
             ("", "not a target"),
         ] {
-            let error = filter(text).unwrap_err();
+            let error = filter(text).unwrap_err().lines();
             assert!(error.contains(about), "{text}: {error}");
         }
     }

@@ -15,6 +15,7 @@ mod tables;
 pub mod units;
 mod write;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub use self::polling::{CursorSetting, Polling, PollingStart};
 pub use self::secret::Secret;
 pub use self::tables::{TableName, Tables};
 pub use self::write::write_new;
+use crate::failure::Problem;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -153,12 +155,26 @@ pub enum OnPoison {
 }
 
 /// All errors in the configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration has {} error{}:\n  {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("\n  "))]
-pub struct ConfigErrors(pub Vec<String>);
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(errors) = self;
+        write!(
+            f,
+            "the configuration has {} error{}:",
+            errors.len(),
+            if errors.len() == 1 { "" } else { "s" }
+        )?;
+        errors.iter().try_for_each(|error| write!(f, "\n  {}", error.lines().replace('\n', "\n  ")))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
 
 /// Checks the database URL. The source, which this module does not depend on, defines its form.
-pub type CheckUrl = fn(&str) -> Result<(), String>;
+pub type CheckUrl = fn(&str) -> Result<(), Problem>;
 
 /// Smallest size of the log: sixteen segments of the smallest size.
 const LEAST_MAX_SIZE: u64 = 16 << 20;
@@ -202,9 +218,11 @@ impl Config {
         let kinesis = Self::kinesis(&mut keys);
         let buffer = Self::buffer(&mut keys);
         if source.polling.is_some() && buffer.confirm_after_written == Some(ConfirmAfter::Never) {
-            let reason = "\"never\" is not possible with source.mode = \"polling\": a poll cannot read the same rows again, so \
-                          Forebay publishes only what is durable; remove the key";
-            keys.error("buffer.confirm_after", reason);
+            let problem = Problem::new("\"never\" is not possible with source.mode = \"polling\"")
+                .with_detail(
+                    "A poll cannot read the same rows again, so Forebay publishes only what is durable.",
+                );
+            keys.error("buffer.confirm_after", problem.with_hint("Remove the key."));
         }
         let http = Http {
             listen: keys
@@ -245,10 +263,10 @@ impl Config {
             keys.required_as("kinesis.stream", "stream = \"lab-events\"", aws::stream).unwrap_or_default();
         let of_arn = aws::region_of(&stream).map(str::to_owned);
         let region = |text: &str| match &of_arn {
-            Some(of_arn) if of_arn != text => Err(format!(
-                "is {text:?}, but kinesis.stream is an ARN of the region {of_arn:?}; correct one of them, or leave \
-                 kinesis.region out"
-            )),
+            Some(of_arn) if of_arn != text => Err(Problem::new(format!(
+                "is {text:?}, but kinesis.stream is an ARN of the region {of_arn:?}"
+            ))
+            .with_hint("Correct one of them, or leave kinesis.region out.")),
             _ => aws::region(text, endpoint.is_some()).map(|()| text.to_owned()),
         };
         Kinesis {
@@ -297,20 +315,21 @@ impl Config {
                 .unwrap_or(10 << 30),
             confirm_after_written: keys.parsed("buffer.confirm_after", |text| match text {
                 "never" => Ok(ConfirmAfter::Never),
-                text => units::duration(text)
-                    .map(ConfirmAfter::Waited)
-                    .map_err(|error| format!("{error}, or \"never\"")),
+                text => units::duration(text).map(ConfirmAfter::Waited).map_err(|_| {
+                    Problem::new(format!("{text:?} is neither a duration nor \"never\""))
+                        .with_hint("Write a whole number and a unit, such as \"5s\", or \"never\".")
+                }),
             }),
         }
     }
 }
 
-fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, String> {
+fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, Problem> {
     let size = units::size(text)?;
     if (least..=most).contains(&size) {
         return Ok(size);
     }
-    Err(format!("{text:?} is outside the range {} to {}", units::Size(least), units::Size(most)))
+    Err(format!("{text:?} is outside the range {} to {}", units::Size(least), units::Size(most)).into())
 }
 
 /// Checks the name of a configuration.

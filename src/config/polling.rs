@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::keys::Keys;
 use super::tables::TableName;
 use super::units;
+use crate::failure::Problem;
 
 /// Shortest interval: each poll is a transaction.
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -96,7 +97,7 @@ impl Polling {
                         keys.error(&key, "is not one of source.tables");
                     }
                     if cursors.insert(table, cursor).is_some() {
-                        keys.error(&key, "has two cursors; write one");
+                        keys.error(&key, Problem::new("has two cursors").with_hint("Write one."));
                     }
                 }
                 Err(error) => keys.error(&key, error),
@@ -115,7 +116,9 @@ impl Polling {
             return None;
         }
         match tables {
-            None => keys.error("source.tables", "is missing; name the tables to poll"),
+            None => {
+                keys.error("source.tables", Problem::new("is missing").with_hint("Name the tables to poll."));
+            }
             Some(tables) if tables.len() > TABLES_MAX => {
                 let many = format!("names {} tables; one process polls at most {TABLES_MAX}", tables.len());
                 keys.error("source.tables", many);
@@ -124,7 +127,8 @@ impl Polling {
         }
         for key in ["source.slot", "source.publication", "source.failover"] {
             if keys.was_set(key) {
-                keys.error(key, "has no effect with source.mode = \"polling\"; remove it");
+                let problem = Problem::new("has no effect with source.mode = \"polling\"");
+                keys.error(key, problem.with_hint("Remove the key."));
             }
         }
         Some(Self {
@@ -136,25 +140,26 @@ impl Polling {
     }
 }
 
-fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, Problem> {
     let duration = units::duration(text)?;
     if (least..=most).contains(&duration) {
         return Ok(duration);
     }
-    Err(format!("{text:?} is outside the range {} to {}", units::Span(least), units::Span(most)))
+    Err(format!("{text:?} is outside the range {} to {}", units::Span(least), units::Span(most)).into())
 }
 
-fn cursor(name: &str, kind: &str, column: String) -> Result<(TableName, CursorSetting), String> {
+fn cursor(name: &str, kind: &str, column: String) -> Result<(TableName, CursorSetting), Problem> {
     let table = TableName::parse(name)?;
     if column.is_empty() {
-        return Err("names no column".to_owned());
+        return Err("names no column".into());
     }
     let cursor = match kind {
         "serial" => CursorSetting::Serial(column),
         "updated_at" => CursorSetting::UpdatedAt(column),
         "xid8" => CursorSetting::Xid8(column),
         other => {
-            return Err(format!("{other:?} is no kind of cursor; write serial, updated_at or xid8"));
+            return Err(Problem::new(format!("{other:?} is no kind of cursor"))
+                .with_hint("Write serial, updated_at or xid8."));
         }
     };
     Ok((table, cursor))

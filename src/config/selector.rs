@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::failure::Problem;
+
 /// What a selector selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectorKind {
@@ -35,8 +37,9 @@ impl SelectorKind {
 ///
 /// # Errors
 /// The mistake, with the valid form.
-pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), String> {
-    let wrong = |why: &str| Err(format!("{text:?} does not have the form {}: {why}", kind.form()));
+pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
+    let problem = |why: &str| Problem::new(format!("{text:?} does not have the form {}: {why}", kind.form()));
+    let wrong = |why: &str| Err(problem(why));
     if is_exception(text) && kind == SelectorKind::Table {
         return wrong("! is possible in pii.columns only");
     }
@@ -47,8 +50,13 @@ pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), String> {
         }
     }
     if found.len() != kind.parts() {
-        let hint = if found.len() > kind.parts() { "; put a name with a dot in double quotes" } else { "" };
-        return wrong(&format!("it has {} of {} parts{hint}", found.len(), kind.parts()));
+        let wrong = problem(&format!("it has {} of {} parts", found.len(), kind.parts()));
+        let too_many = found.len() > kind.parts();
+        return Err(if too_many {
+            wrong.with_hint("Put a name with a dot in double quotes.")
+        } else {
+            wrong
+        });
     }
     Ok(())
 }
@@ -198,7 +206,7 @@ mod tests {
             ("!lab.plates", SelectorKind::Table, "pii.columns only"),
             ("!lab.plates", SelectorKind::Column, "2 of 3 parts"),
         ] {
-            let error = check(text, kind).unwrap_err();
+            let error = check(text, kind).unwrap_err().lines();
             assert!(error.contains(about), "{text:?}: {error}");
         }
         for text in ["lab.plates", "lab.My Table", "lab.\"a.b\"", "?lab.*", "*.*"] {

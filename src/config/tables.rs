@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::keys::Keys;
 use super::selector::{self, SelectorKind, matches};
+use crate::failure::Problem;
 
 /// A table by schema and name, printed in selector syntax: `lab.plates`, `lab."a.b"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,15 +16,18 @@ pub struct TableName {
 }
 
 impl TableName {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |error: &str| format!("{error}; write schema.table, such as \"public.orders\"");
-        selector::check(text, SelectorKind::Table).map_err(|error| wrong(&error))?;
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+        let wrong = |error: Problem| match error.hint() {
+            Some(_) => error,
+            None => error.with_hint("Write schema.table, such as \"public.orders\"."),
+        };
+        selector::check(text, SelectorKind::Table).map_err(wrong)?;
         let mut names = selector::names(text).into_iter();
         match (names.next().flatten(), names.next().flatten()) {
             (Some(schema), Some(table)) if !selector::is_optional(text) => {
                 Ok(Self { schema: schema.into_owned(), table: table.into_owned() })
             }
-            _ => Err(wrong(&format!("{text:?} is not a single table"))),
+            _ => Err(wrong(format!("{text:?} is not a single table").into())),
         }
     }
 
@@ -31,7 +35,8 @@ impl TableName {
         let mut names = Vec::new();
         let texts = keys.list(key)?;
         if texts.is_empty() {
-            keys.error(key, "lists no table; remove the key to select every table with a key");
+            let empty = Problem::new("lists no table");
+            keys.error(key, empty.with_hint("Remove the key to select every table with a key."));
         }
         for text in texts {
             match Self::parse(&text) {

@@ -74,7 +74,10 @@ fn all_errors_are_reported_with_their_keys() {
         "buffer.confirm_after",
         "http.listen",
     ] {
-        assert!(error.0.iter().any(|line| line.starts_with(&format!("{key}: "))), "{key} is not in {error}");
+        assert!(
+            error.0.iter().any(|error| error.primary().starts_with(&format!("{key}: "))),
+            "{key} is not in {error}"
+        );
     }
 }
 

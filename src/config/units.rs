@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::failure::Problem;
+
 const SIZES: [(&str, u64); 8] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -27,16 +29,18 @@ fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// Parses a size such as `10 GiB`, `64MiB`, `512 B`, in bytes.
-pub fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, Problem> {
     number_and_unit(text, &SIZES).ok_or_else(|| {
-        format!("{text:?} is not a size; write a whole number and a unit, such as \"10 GiB\" or \"512 MiB\"")
+        Problem::new(format!("{text:?} is not a size"))
+            .with_hint("Write a whole number and a unit, such as \"10 GiB\" or \"512 MiB\".")
     })
 }
 
 /// Parses a duration such as `5s`, `500ms`, `2 min`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, Problem> {
     number_and_unit(text, &DURATIONS).map(Duration::from_millis).ok_or_else(|| {
-        format!("{text:?} is not a duration; write a whole number and a unit, such as \"5s\" or \"500ms\"")
+        Problem::new(format!("{text:?} is not a duration"))
+            .with_hint("Write a whole number and a unit, such as \"5s\" or \"500ms\".")
     })
 }
 

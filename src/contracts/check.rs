@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::rules::{FilePosition, RuleError};
+use crate::rules::{FilePosition, RuleError, Wrong};
 
 use super::document::document;
 use super::lock::{Lock, Locked, Maker};
@@ -94,67 +94,81 @@ impl ContractFinding {
     pub const fn is_for_lock(&self) -> bool {
         matches!(self.what, FindingKind::NotLocked | FindingKind::Added(_))
     }
+
+    /// The fact, and what to do about it.
+    fn wrong(&self) -> Wrong {
+        match &self.what {
+            FindingKind::NotLocked => ("is not locked", LOCK).into(),
+            FindingKind::Added(fields) => (format!("has new fields ({})", fields.join(", ")), LOCK).into(),
+            FindingKind::Broken { differences, .. } => {
+                format!("differs from the locked contract:{}", list(differences)).into()
+            }
+            FindingKind::Meaning { differences } => {
+                format!("has the locked form, but no longer the locked meaning:{}", list(differences)).into()
+            }
+            FindingKind::Tampered(files) => (
+                format!("its contract was changed by hand:{}", list(files)),
+                "Restore the files from version control.",
+            )
+                .into(),
+            FindingKind::NoMeaning => (
+                "an older version locked it without its meaning, so changes of its origin, condition or expressions are not \
+                 noticed",
+                LOCK,
+            )
+                .into(),
+            FindingKind::NoReplacement(name) => (
+                format!("deprecated.use is {name}, which is neither published nor locked"),
+                "Name the type that consumers should use, or leave `use` out.",
+            )
+                .into(),
+            FindingKind::Gone { maker: Maker::Application, files } => (
+                "is locked, but no outbox has a schema for it",
+                format!(
+                    "Restore the schema. If the application no longer publishes it, delete {files} from the locked contracts in the \
+                     same commit."
+                ),
+            )
+                .into(),
+            FindingKind::Gone { maker: Maker::Rule, files } => (
+                "is locked, but no rule makes it",
+                format!(
+                    "Restore the rule. If no consumer is left, delete {files} from the locked contracts in the same commit."
+                ),
+            )
+                .into(),
+            FindingKind::Gone { maker: Maker::Table, files } => (
+                "is locked, but the automatic event is no longer published: its table left the publication, or a rule replaces it",
+                format!(
+                    "Write a rule of this type. If no consumer is left, delete {files} from the locked contracts."
+                ),
+            )
+                .into(),
+            FindingKind::CaseOnly { names, maker } => {
+                let hint = match maker {
+                    Maker::Application => "Give one of them another name in the application and its schema.",
+                    Maker::Rule => "Give one of them another name in the rule.",
+                    Maker::Table => "Write a rule that gives one of them another name.",
+                };
+                let message = format!(
+                    "has fields whose names differ only by case ({}): DuckDB, Spark and Athena cannot tell them apart",
+                    names.join("; ")
+                );
+                (message, hint).into()
+            }
+            FindingKind::Sunset(day) => (
+                format!("its sunset was {day}"),
+                "Once all consumers have moved, remove the rule, and its files from the locked contracts.",
+            )
+                .into(),
+        }
+    }
 }
 
 impl fmt::Display for ContractFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = match &self.what {
-            FindingKind::NotLocked => {
-                "is not locked; run `forebay events lock` and commit its output".to_owned()
-            }
-            FindingKind::Added(fields) => {
-                let fields = fields.join(", ");
-                format!("has new fields ({fields}); run `forebay events lock` and commit its output")
-            }
-            FindingKind::Broken { differences, .. } => {
-                format!("differs from the locked contract:{}", list(differences))
-            }
-            FindingKind::Meaning { differences } => {
-                format!("has the locked form, but no longer the locked meaning:{}", list(differences))
-            }
-            FindingKind::Tampered(files) => format!(
-                "its contract was changed by hand:{}\nrestore the files from version control",
-                list(files)
-            ),
-            FindingKind::NoMeaning => "an older version locked it without its meaning, so changes of its \
-                 origin, condition or expressions are not noticed; run `forebay events lock` and commit its output"
-                .to_owned(),
-            FindingKind::NoReplacement(name) => format!(
-                "deprecated.use is {name}, which is neither published nor locked; name the type that \
-                 consumers should use, or leave `use` out"
-            ),
-            FindingKind::Gone { maker: Maker::Application, files } => format!(
-                "is locked, but no outbox has a schema for it; restore the schema, or, if the application \
-                 no longer publishes it, delete {files} from the locked contracts in the same commit"
-            ),
-            FindingKind::Gone { maker: Maker::Rule, files } => format!(
-                "is locked, but no rule makes it; restore the rule, or, if no consumer is left, delete \
-                 {files} from the locked contracts in the same commit"
-            ),
-            FindingKind::Gone { maker: Maker::Table, files } => format!(
-                "is locked, but the automatic event is no longer published: its table left the \
-                 publication, or a rule replaces it. Write a rule of this type, or, if no consumer is \
-                 left, delete {files} from the locked contracts"
-            ),
-            FindingKind::CaseOnly { names, maker } => {
-                let advice = match maker {
-                    Maker::Application => "give one of them another name in the application and its schema",
-                    Maker::Rule => "give one of them another name in the rule",
-                    Maker::Table => "write a rule that gives one of them another name",
-                };
-                format!(
-                    "has fields whose names differ only by case ({}): DuckDB, Spark and Athena cannot tell \
-                     them apart; {advice}",
-                    names.join("; ")
-                )
-            }
-            FindingKind::Sunset(day) => format!(
-                "its sunset was {day}; once all consumers have moved, remove the rule, and its files from \
-                 the locked contracts"
-            ),
-        };
         let event = Some(self.event_type.clone());
-        write!(f, "{}", RuleError::new(self.place.clone(), event, message))?;
+        write!(f, "{}", RuleError::new(self.place.clone(), event, self.wrong()))?;
         match &self.what {
             FindingKind::Broken { advice, .. } => write!(f, "\n{advice}"),
             FindingKind::Meaning { .. } => write!(f, "\n{ACCEPT}"),
@@ -163,6 +177,8 @@ impl fmt::Display for ContractFinding {
     }
 }
 
+/// What to do about a new event or field.
+const LOCK: &str = "Run `forebay events lock` and commit its output.";
 /// What to do about another meaning.
 const ACCEPT: &str = "Consumers cannot see the difference in the form. Restore the rule, and publish what is new \
                       as another type or major version. If they may take it for the same event, run\n    \

@@ -116,7 +116,7 @@ pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> Conf
 
 /// Whether the configuration has a form for this name: not for one with line feeds.
 fn is_writable(name: &TableName) -> bool {
-    TableName::parse(&name.to_string()).as_ref() == Ok(name)
+    TableName::parse(&name.to_string()).is_ok_and(|parsed| parsed == *name)
 }
 
 fn publication(add: &mut impl FnMut(&str), name: &str, found: &DatabaseSurvey) {

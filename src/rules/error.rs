@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::failure::Explain;
+use crate::failure::{Explain, Problem};
 
 /// A rule file.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,6 +106,13 @@ impl From<&str> for Wrong {
     }
 }
 
+/// Without its detail, which no mistake in a rule has.
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Self {
+        Self { message: problem.primary().to_owned(), hint: problem.hint().map(str::to_owned) }
+    }
+}
+
 /// A fact and a hint.
 impl<M: Into<String>, H: Into<String>> From<(M, H)> for Wrong {
     fn from((message, hint): (M, H)) -> Self {
@@ -147,9 +154,6 @@ impl fmt::Display for RuleError {
             write!(f, "{event}: ")?;
         }
         f.write_str(&self.message)?;
-        if let Some(hint) = &self.hint {
-            write!(f, "; {hint}")?;
-        }
         if let Some(place) = &self.place {
             let (line, column) = place.line_and_column();
             let (number, text) = (line.to_string(), place.line());
@@ -158,6 +162,9 @@ impl fmt::Display for RuleError {
             let indent: String =
                 text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             write!(f, "\n  {number} | {text}\n  {margin} | {indent}^")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
         }
         Ok(())
     }
@@ -241,7 +248,10 @@ mod tests {
         let shown = "\n  2 | \twhen = \"x\"\n    | \t       ^";
         let one = RuleErrors(vec![error.clone()]);
         let line = "events/a.toml:2:9: a.b.v1: no column x";
-        assert_eq!(one.to_string(), format!("the rules have 1 error:\n{line}; did you mean y?{shown}"));
+        assert_eq!(
+            one.to_string(),
+            format!("the rules have 1 error:\n{line}{shown}\n  hint: did you mean y?")
+        );
         // Apart in the log, where each is a field.
         assert_eq!(one.detail(), Some(format!("{line}{shown}")));
         assert_eq!(one.hint().as_deref(), Some("did you mean y?"));

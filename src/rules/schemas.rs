@@ -119,7 +119,7 @@ impl Schemas {
 
 fn read(path: &Path) -> Result<Schema, String> {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let event_type = TypeName::parse(name)?;
+    let event_type = TypeName::parse(name).map_err(|wrong| wrong.message)?;
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > FILE_MAX {
         return Err(format!("the file has {size} bytes; the limit is {FILE_MAX}"));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::error::Wrong;
 use super::type_name::{TYPE_MAX, TypeName};
 
 /// A template such as `shop.{aggregatetype}.{type}`.
@@ -32,25 +33,28 @@ impl Template {
     ///
     /// # Errors
     /// The reason.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, behind)) = after.split_once('}') else {
-                return Err(format!("{text:?}: unbalanced {{"));
+                return Err(format!("{text:?}: unbalanced {{").into());
             };
             pieces.push(Piece::Text(before.to_owned()));
             pieces.push(match name {
                 "aggregatetype" => Piece::Aggregate,
                 "type" => Piece::Type,
-                _ => return Err(format!("{{{name}}} is neither {{aggregatetype}} nor {{type}}")),
+                _ => return Err(format!("{{{name}}} is neither {{aggregatetype}} nor {{type}}").into()),
             });
             rest = behind;
         }
         pieces.push(Piece::Text(rest.to_owned()));
         pieces.retain(|piece| *piece != Piece::Text(String::new()));
         let template = Self { pieces };
-        template.type_name("a", "a").map_err(|wrong| format!("with \"a\" for both placeholders: {wrong}"))?;
+        template.type_name("a", "a").map_err(|wrong| Wrong {
+            message: format!("with \"a\" for both placeholders: {}", wrong.message),
+            ..wrong
+        })?;
         Ok(template)
     }
 
@@ -70,7 +74,7 @@ impl Template {
     ///
     /// # Errors
     /// The mistake. The message quotes the values.
-    pub fn type_name(&self, aggregate: &str, kind: &str) -> Result<TypeName, String> {
+    pub fn type_name(&self, aggregate: &str, kind: &str) -> Result<TypeName, Wrong> {
         let mut name = String::new();
         for piece in &self.pieces {
             match piece {
@@ -79,7 +83,7 @@ impl Template {
                 Piece::Type => words(&mut name, kind),
             }
             if name.len() > TYPE_MAX {
-                return Err(format!("the event type exceeds {TYPE_MAX} characters"));
+                return Err(format!("the event type exceeds {TYPE_MAX} characters").into());
             }
         }
         let versioned = name.rsplit_once(".v").is_some_and(|(_, version)| {
@@ -149,7 +153,7 @@ mod tests {
             ("shop.{type}.v2", "", "placed", "shop.placed.v2"),
         ] {
             let name = Template::parse(template).unwrap().type_name(aggregate, kind);
-            assert_eq!(name.as_ref().map(TypeName::as_str), Ok(expected), "{template} {aggregate} {kind}");
+            assert_eq!(name.unwrap().as_str(), expected, "{template} {aggregate} {kind}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::error::Wrong;
+
 /// An event type: lower-case words joined by dots, and a major version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeName {
@@ -18,28 +20,32 @@ impl TypeName {
     ///
     /// # Errors
     /// The mistake, with the required form.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let form = "lower-case words joined by dots and a major version, such as \"lab.plate_completed.v1\"";
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        const FORM: &str =
+            "Write lower-case words joined by dots and a major version, such as \"lab.plate_completed.v1\".";
         let word = |word: &str| {
             word.starts_with(|first: char| first.is_ascii_lowercase())
                 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         let Some((stem, version)) = text.rsplit_once(".v") else {
-            return Err(format!("{text:?} does not end in a major version; an event type is {form}"));
+            return Err((format!("{text:?} does not end in a major version"), FORM).into());
         };
         if version.starts_with('0') || !version.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(format!("{text:?}: \"v{version}\" is not a major version; versions start at \"v1\""));
+            let message = format!("{text:?}: \"v{version}\" is not a major version");
+            return Err((message, "Start with \"v1\".").into());
         }
         let major =
             version.parse().map_err(|_| format!("{text:?}: \"v{version}\" is not a major version"))?;
         if !stem.split('.').all(word) {
-            return Err(format!("{text:?} is not an event type; write {form}"));
+            return Err((format!("{text:?} is not an event type"), FORM).into());
         }
         if text.len() > TYPE_MAX {
-            return Err(format!("the event type has {} characters; the limit is {TYPE_MAX}", text.len()));
+            return Err(
+                format!("the event type has {} characters; the limit is {TYPE_MAX}", text.len()).into()
+            );
         }
         if stem == "forebay" || stem.starts_with("forebay.") {
-            return Err(format!("{text:?}: types that begin with \"forebay.\" are reserved"));
+            return Err(format!("{text:?}: types that begin with \"forebay.\" are reserved").into());
         }
         Ok(Self { full: text.into(), stem: stem.len(), major })
     }

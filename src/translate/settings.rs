@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Automatic, Config, Pii, Tables, weak_key};
-use crate::failure::Explain;
+use crate::failure::{Explain, Problem};
 use crate::rules::{RuleErrors, Rules};
 
 use super::promises::Contracts;
@@ -52,12 +52,12 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// The key is too weak.
-    #[error("pii.hmac_key_file: {}: {reason}", path.display())]
+    #[error("pii.hmac_key_file: {}: {}", path.display(), reason.primary())]
     WeakKey {
         /// Path of the file.
         path: PathBuf,
         /// The reason.
-        reason: String,
+        reason: Problem,
     },
 }
 
@@ -151,7 +151,7 @@ fn hmac_key(pii: &Pii) -> Result<Option<HmacKey>, SettingsError> {
                 .map_err(|source| SettingsError::KeyFile { path: path.clone(), source })?;
             if bytes.starts_with("\u{feff}".as_bytes()) {
                 let reason = "the file begins with a byte order mark, which another tool would not take as a part of the key";
-                return Err(SettingsError::WeakKey { path: path.clone(), reason: reason.to_owned() });
+                return Err(SettingsError::WeakKey { path: path.clone(), reason: reason.into() });
             }
             warn_of_readers(path);
             // A line feed at the end is not part of the key.

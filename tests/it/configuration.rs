@@ -33,6 +33,14 @@ fn config(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
     }
 }
 
+/// The error of a key, with its detail and hint.
+fn error_of(said: &str, key: &str) -> String {
+    let begins = format!("  {key}: ");
+    let mut lines = said.lines().skip_while(|line| !line.starts_with(&begins));
+    let first = lines.next().unwrap_or_default();
+    lines.take_while(|line| line.starts_with("    ")).fold(first.to_owned(), |text, line| text + "\n" + line)
+}
+
 /// The settings for events in the example.
 const EVENTS: &str =
     "[events]\nrules = \"events/*.toml\"\n[pii]\ncolumns = [\"lab.plates.operator_email\"]\n";
@@ -132,8 +140,7 @@ fn all_errors_are_reported_and_unknown_keys_refused() {
         ("log.filter", "not a log filter"),
         ("on_poison", "quarantine"),
     ] {
-        let line = said.lines().find(|line| line.trim_start().starts_with(&format!("{key}: ")));
-        assert!(line.is_some_and(|line| line.contains(about)), "{key}: no {about:?} in\n{said}");
+        assert!(error_of(&said, key).contains(about), "{key}: no {about:?} in\n{said}");
     }
     assert!(said.contains("18 errors"), "{said}");
 }
@@ -201,7 +208,7 @@ fn value_that_cannot_work_is_refused_with_its_key() {
             "service \"firehose\"",
         ),
         ("kinesis.region", "", "is empty"),
-        ("kinesis.region", "EU Central 1", "did you mean \"eu-central-1\"?"),
+        ("kinesis.region", "EU Central 1", "Did you mean \"eu-central-1\"?"),
         ("kinesis.region", "eu-central-1b", "availability zone"),
         ("kinesis.endpoint", "http://u:sekret@127.0.0.1:1", "user name or password"),
         ("kinesis.endpoint", "https://127.0.0.1:1/?token=sekret", "query"),
@@ -220,13 +227,12 @@ fn value_that_cannot_work_is_refused_with_its_key() {
         ("pii.hmac_key", "sekretsekretsekretsekret", "guessed"),
         ("pii.hmac_key", "0000000000000000000000000000000000000000", "guessed"),
         ("events.schemas", "https://u:sekret@schemas.example", "not shown"),
-        ("log.filter", "verbose", "did you mean \"debug\"?"),
-        ("log.filter", "warning", "did you mean \"warn\"?"),
+        ("log.filter", "verbose", "Did you mean \"debug\"?"),
+        ("log.filter", "warning", "Did you mean \"warn\"?"),
     ] {
         let variable = format!("FOREBAY_{}", key.to_ascii_uppercase().replace('.', "__"));
         let said = config(MINIMAL, &[(&variable, value)]).unwrap_err();
-        let line = said.lines().find(|line| line.trim_start().starts_with(&format!("{key}: ")));
-        assert!(line.is_some_and(|line| line.contains(about)), "{key} = {value:?}: no {about:?} in\n{said}");
+        assert!(error_of(&said, key).contains(about), "{key} = {value:?}: no {about:?} in\n{said}");
         assert!(!said.contains("sekret"), "{said}");
     }
 }
@@ -235,9 +241,9 @@ fn value_that_cannot_work_is_refused_with_its_key() {
 #[test]
 fn mistyped_key_is_refused_with_the_one_that_is_meant() {
     let said = config(&MINIMAL.replace("stream =", "streem ="), &[]).unwrap_err();
-    assert!(said.contains("kinesis.streem: unknown key; did you mean kinesis.stream?"), "{said}");
+    assert!(said.contains("kinesis.streem: unknown key\n    hint: Did you mean kinesis.stream?"), "{said}");
     let said = config(&MINIMAL.replace("stream =", "dir ="), &[("FOREBAY_KINESIS_STREAM", "x")]).unwrap_err();
-    assert!(said.contains("kinesis.dir: unknown key; did you mean buffer.dir?"), "{said}");
+    assert!(said.contains("kinesis.dir: unknown key\n    hint: Did you mean buffer.dir?"), "{said}");
     assert!(
         said.contains("kinesis.stream: environment variable FOREBAY_KINESIS_STREAM has no effect"),
         "{said}"
@@ -245,7 +251,7 @@ fn mistyped_key_is_refused_with_the_one_that_is_meant() {
     assert!(said.contains("FOREBAY_KINESIS__STREAM"), "{said}");
     let said = config(MINIMAL, &[("FOREBAY_SOURCE__PASSWROD", "sekret")]).unwrap_err();
     assert!(said.contains("source.passwrod: unknown key (FOREBAY_SOURCE__PASSWROD)"), "{said}");
-    assert!(said.contains("did you mean source.password?") && !said.contains("sekret"), "{said}");
+    assert!(said.contains("Did you mean source.password?") && !said.contains("sekret"), "{said}");
     // Variables that Kubernetes sets for a service of our name are ignored.
     let cluster = [("FOREBAY_PORT_9187_TCP_ADDR", "10.0.0.1"), ("FOREBAY_SERVICE_HOST", "10.0.0.1")];
     config(MINIMAL, &cluster).unwrap();

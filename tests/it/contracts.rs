@@ -223,7 +223,7 @@ const PLATE: &str = "[[event]]\ntype = \"lab.plate_came.v1\"\nabout = \"A plate 
 fn contract_difference_fails_check_and_run() {
     let mut flow = lab(seed(), PLATE, |_| {});
     let (content, said) = say(&flow, &["events", "check"]);
-    assert!(!content && said.contains("run `forebay events lock`"), "{said}");
+    assert!(!content && said.contains("Run `forebay events lock`"), "{said}");
     let said = lock(&flow, &[]);
     let file = flow.daemon.home().join("events.lock/lab.plate_came/1.0.json");
     assert!(said.contains("lab.plate_came/1.0.json") && said.contains("tables.json"), "{said}");

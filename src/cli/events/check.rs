@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::contracts::check::{ContractFinding, check};
 use crate::contracts::lock::Lock;
 use crate::contracts::published::Published;
+use crate::failure::Problem;
 use crate::time::today;
 
 use super::git;
@@ -30,9 +31,10 @@ pub(super) fn run(config: &Config, options: &CheckOptions) -> Result<(), String>
         Some(commit) => Some((commit, Published::read(git::files(&directory, commit)?)?)),
         None => None,
     };
-    let lock = Lock::read(&directory)
-        .map_err(crate::cli::problem)?
-        .ok_or_else(|| format!("{shown} does not exist; run `forebay events lock` and commit its output"))?;
+    let lock = Lock::read(&directory).map_err(crate::cli::problem)?.ok_or_else(|| {
+        let problem = Problem::new(format!("{shown} does not exist"));
+        problem.with_hint("Run `forebay events lock` and commit its output.").lines()
+    })?;
     let model = if options.database {
         super::describe(config, &super::ask(config)?)?
     } else {

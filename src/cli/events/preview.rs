@@ -23,8 +23,12 @@ pub struct PreviewOptions {
     #[arg(long, value_name = "CHANGES", conflicts_with = "last", value_parser = clap::value_parser!(u32).range(1..))]
     live: Option<u32>,
     /// How long to wait for changes; 0s: no limit
-    #[arg(long = "for", value_name = "TIME", default_value = "1min", requires = "live", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "1min", requires = "live", value_parser = wait_time)]
     time: Duration,
+}
+
+fn wait_time(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|problem| problem.lines())
 }
 
 /// Prints events to standard output and notes to standard error.

@@ -120,7 +120,7 @@ fn names_that_differ_only_by_case_are_refused() {
         FindingKind::CaseOnly { names: vec!["\"Barcode\" and \"barcode\"".into()], maker: Maker::Rule };
     assert!(found.iter().any(|finding| finding.what == expected && !finding.is_for_lock()), "{found:#?}");
     let told = found.iter().map(ToString::to_string).collect::<String>();
-    assert!(told.contains("give one of them another name in the rule"), "{told}");
+    assert!(told.contains("Give one of them another name in the rule"), "{told}");
     // An addition, too.
     assert!(after(&twin, |_| {}).iter().any(|finding| finding.what == expected));
     // What is locked stays promised.
@@ -139,7 +139,7 @@ fn columns_that_differ_only_by_case_are_not_locked() {
     let found = case_only(&to_lock(&model, &Lock::default(), true, false), &Lock::default());
     assert!(!found.is_empty() && found.iter().all(|finding| !finding.is_warning()), "{found:#?}");
     assert!(
-        found[0].to_string().contains("write a rule that gives one of them another name"),
+        found[0].to_string().contains("Write a rule that gives one of them another name"),
         "{}",
         found[0]
     );
@@ -273,7 +273,7 @@ fn added_and_removed_types_are_reported() {
     let found = after(&RULE.replace("filled.v1", "filled.v2"), |_| {});
     let [new, gone] = &found[..] else { panic!("{found:#?}") };
     assert_eq!((new.event_type.as_str(), &new.what), ("lab.plate_filled.v2", &FindingKind::NotLocked));
-    assert!(new.to_string().contains("run `forebay events lock`"));
+    assert!(new.to_string().contains("Run `forebay events lock`"));
     assert_eq!(gone.event_type, "lab.plate_filled.v1");
     assert!(gone.to_string().contains("delete lab.plate_filled/1.*.json"), "{gone}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 use toml_edit::{Item, TableLike, Value};
 
-use crate::rules::{FilePosition, RuleError, SourceFile};
+use crate::rules::{FilePosition, RuleError, SourceFile, Wrong};
 
 /// Reads a file and collects its mistakes.
 pub(super) struct FixtureReader<'a> {
@@ -41,8 +41,8 @@ impl FixtureReader<'_> {
         self.place(span.map_or(around, |span| span.start))
     }
 
-    pub(super) fn wrong(&mut self, place: FilePosition, message: impl Into<String>) {
-        self.errors.push(RuleError::new(Some(place), self.case.clone(), Into::<String>::into(message)));
+    pub(super) fn wrong(&mut self, place: FilePosition, wrong: impl Into<Wrong>) {
+        self.errors.push(RuleError::new(Some(place), self.case.clone(), wrong));
     }
 
     /// Reports unknown keys.
@@ -53,10 +53,10 @@ impl FixtureReader<'_> {
             let distance = |known: &&&str| strsim::damerau_levenshtein(known, key);
             let near = known.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
             let hint = near.map_or_else(
-                || format!("valid keys are {}", known.join(", ")),
-                |near| format!("did you mean {near:?}?"),
+                || format!("Valid keys are {}.", known.join(", ")),
+                |near| format!("Did you mean {near:?}?"),
             );
-            self.wrong(place, format!("unknown key {key:?}; {hint}"));
+            self.wrong(place, (format!("unknown key {key:?}"), hint));
         }
     }
 

@@ -104,7 +104,7 @@ pub(super) fn parse(file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -> Opti
         }
         Some(other) => {
             let place = reader.place(start_of(other, 0));
-            reader.wrong(place, "expected [[case]], in double brackets");
+            reader.wrong(place, ("case must be an array of tables", "Write [[case]], in double brackets."));
         }
         None => {}
     }
@@ -118,12 +118,12 @@ fn case(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> 
     reader.only(table, CASE, start);
     if name.is_none() && !table.contains_key("name") {
         let place = reader.place(start);
-        reader.wrong(place, "missing name; add name = \"…\"");
+        reader.wrong(place, ("missing name", "Add name = \"…\"."));
     }
     let of = reader.text(table, "table", start);
     if of.is_none() && !table.contains_key("table") {
         let place = reader.place(start);
-        reader.wrong(place, "missing table; add table = \"schema.table\"");
+        reader.wrong(place, ("missing table", "Add table = \"schema.table\"."));
     }
     let of = of.and_then(|text| match TableName::parse(&text) {
         Ok(name) => Some(name),
@@ -145,11 +145,11 @@ fn case(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) -> 
     };
     if case.on == On::Insert && table.contains_key("old") {
         let place = reader.place_of(table, "old", start);
-        reader.wrong(place, "an insert has no old row; remove it");
+        reader.wrong(place, ("an insert has no old row", "Remove it."));
     }
     if case.on == On::Delete && table.contains_key("new") {
         let place = reader.place_of(table, "new", start);
-        reader.wrong(place, "a delete has no new row; write old = { … }");
+        reader.wrong(place, ("a delete has no new row", "Write old = { … }."));
     }
     (reader.errors.len() == before).then_some(case)
 }
@@ -174,7 +174,10 @@ fn row(reader: &mut FixtureReader<'_>, table: &dyn TableLike, key: &str, start: 
     let Some(item) = table.get(key) else { return Vec::new() };
     let Some(columns) = item.as_table_like() else {
         let place = reader.place_of(table, key, start);
-        reader.wrong(place, format!("write {key} = {{ column = value, … }}"));
+        reader.wrong(
+            place,
+            (format!("{key} must be a table"), format!("Write {key} = {{ column = value, … }}.")),
+        );
         return Vec::new();
     };
     let around = start_of(item, start);
@@ -193,13 +196,12 @@ fn expected(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize)
     match (&events, nothing, &fails) {
         (None, false, None) => {
             let place = reader.place(start);
-            let message = "missing expectation; add events = [ … ], nothing = true, or fails = \"a part \
-                of the error\"";
-            reader.wrong(place, message);
+            let hint = "Add events = [ … ], nothing = true, or fails = \"a part of the error\".";
+            reader.wrong(place, ("missing expectation", hint));
         }
         (Some(_), true, _) => {
             let place = reader.place_of(table, "nothing", start);
-            reader.wrong(place, "nothing and events exclude each other; remove one of them");
+            reader.wrong(place, ("nothing and events exclude each other", "Remove one of them."));
         }
         _ => {}
     }
@@ -216,12 +218,14 @@ fn events(reader: &mut FixtureReader<'_>, item: &Item, start: usize) -> Vec<Expe
     } else {
         let place = reader.place(around);
         let Some(array) = item.as_array() else {
-            reader.wrong(place, "events must be an array: events = [ { type = \"…\", data = { … } } ]");
+            let hint = "Write events = [ { type = \"…\", data = { … } } ].";
+            reader.wrong(place, ("events must be an array", hint));
             return Vec::new();
         };
         let tables: Vec<_> = array.iter().filter_map(Value::as_inline_table).collect();
         if tables.len() != array.len() {
-            reader.wrong(place, "each event must be { type = \"…\", data = { … } }");
+            let hint = "Write { type = \"…\", data = { … } }.";
+            reader.wrong(place, ("each event must be a table", hint));
         }
         tables.into_iter().map(|table| table as &dyn TableLike).collect()
     };
@@ -233,7 +237,7 @@ fn event(reader: &mut FixtureReader<'_>, table: &dyn TableLike, start: usize) ->
     let event_type = reader.text(table, "type", start);
     if event_type.is_none() && !table.contains_key("type") {
         let place = reader.place(start);
-        reader.wrong(place, "missing type of an expected event");
+        reader.wrong(place, ("missing type of an expected event", "Add type = \"…\"."));
     }
     let data = table.get("data").and_then(|item| data(reader, table, item, start));
     let unavailable = table.get("unavailable").map(|item| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::change::{Cell, OldRow, Operation, Relation, ReplicaIdentity, Tuple};
-use crate::rules::{FilePosition, RuleError};
+use crate::rules::{FilePosition, RuleError, Wrong};
 use crate::types::Kind;
 
 use super::document::Literal;
@@ -156,9 +156,9 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn wrong(&mut self, place: &FilePosition, message: String) {
+    fn wrong(&mut self, place: &FilePosition, wrong: impl Into<Wrong>) {
         let event = Some(self.case.name.clone());
-        self.errors.push(RuleError::new(Some(place.clone()), event, message));
+        self.errors.push(RuleError::new(Some(place.clone()), event, wrong));
     }
 
     fn texts(&mut self, given: &[Given]) -> HashMap<usize, Text> {
@@ -169,21 +169,23 @@ impl Maker<'_> {
                 let known: Vec<_> = self.relation.columns.iter().map(|of| of.name.as_str()).collect();
                 let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
                 let hint = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 2).map_or_else(
-                    || format!("its columns are {}", known.join(", ")),
-                    |name| format!("did you mean {name}?"),
+                    || format!("Its columns are {}.", known.join(", ")),
+                    |name| format!("Did you mean {name}?"),
                 );
-                self.wrong(place, format!("{table} has no column {column}; {hint}"));
+                self.wrong(place, (format!("{table} has no column {column}"), hint));
                 continue;
             };
             match self.text(at, value) {
                 Ok(text) => drop(texts.insert(at, text)),
-                Err(message) => self.wrong(place, format!("{column}: {message}")),
+                Err(Wrong { message, hint }) => {
+                    self.wrong(place, Wrong { message: format!("{column}: {message}"), hint });
+                }
             }
         }
         texts
     }
 
-    fn text(&mut self, at: usize, value: &Literal) -> Result<Text, String> {
+    fn text(&mut self, at: usize, value: &Literal) -> Result<Text, Wrong> {
         let Some(column) = self.relation.columns.get(at) else { return Ok(Text::Null) };
         let text = match value {
             Literal::Null => return Ok(Text::Null),
@@ -196,10 +198,8 @@ impl Maker<'_> {
                     array(elements, char::from(*delimiter))
                 }
                 _ => {
-                    return Err(format!(
-                        "write a {} in quotes, in PostgreSQL's output form",
-                        column.data_type
-                    ));
+                    let message = format!("an array or a table is not a {}", column.data_type);
+                    return Err((message, "Write it in quotes, in PostgreSQL's output form.").into());
                 }
             },
         };
@@ -207,7 +207,7 @@ impl Maker<'_> {
         let form = self.forms.entry((relation.oid, at)).or_insert_with(|| Form::of(relation, at));
         form.print(&text)
             .map(Text::Value)
-            .map_err(|error| format!("{text:?} is not a valid {}: {error}", column.data_type))
+            .map_err(|error| format!("{text:?} is not a valid {}: {error}", column.data_type).into())
     }
 
     /// Refuses old values that the server would not send.
@@ -218,11 +218,11 @@ impl Maker<'_> {
         for Given { column, place, .. } in old {
             if self.relation.columns.iter().any(|of| of.name == *column && !of.in_identity) {
                 let table = self.relation.name();
-                let message = format!(
-                    "the replica identity of {table} does not provide the old value of {column}; \
-                     run ALTER TABLE … REPLICA IDENTITY FULL (in [tables]: \"replica identity\" = \"full\")"
-                );
-                self.wrong(place, message);
+                let message =
+                    format!("the replica identity of {table} does not provide the old value of {column}");
+                let hint =
+                    "Run ALTER TABLE … REPLICA IDENTITY FULL (in [tables]: \"replica identity\" = \"full\").";
+                self.wrong(place, (message, hint));
             }
         }
     }
@@ -232,7 +232,7 @@ impl Maker<'_> {
         for Given { value, place, .. } in given {
             if *value == Literal::Unavailable {
                 let message = "only the new row of an update can have unavailable values";
-                self.wrong(place, message.to_owned());
+                self.wrong(place, message);
             }
         }
     }

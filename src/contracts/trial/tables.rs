@@ -15,7 +15,8 @@ pub(super) fn read(reader: &mut FixtureReader<'_>, item: &Item) -> Vec<Relation>
     let around = start_of(item, 0);
     let Some(tables) = item.as_table_like() else {
         let place = reader.place(around);
-        reader.wrong(place, "tables must be a table: \"schema.table\" = { column = \"type\", … }");
+        let hint = "Write \"schema.table\" = { column = \"type\", … }.";
+        reader.wrong(place, ("tables must be a table", hint));
         return Vec::new();
     };
     let names: Vec<String> = tables.iter().map(|(name, _)| name.to_owned()).collect();
@@ -26,8 +27,11 @@ pub(super) fn read(reader: &mut FixtureReader<'_>, item: &Item) -> Vec<Relation>
         let columns = tables.get(&name).and_then(Item::as_table_like);
         match (parsed, columns) {
             (Ok(name), Some(columns)) => relations.extend(relation(reader, name, columns, place.offset)),
-            (Err(message), _) => reader.wrong(place, format!("{message}, in quotes")),
-            (Ok(_), None) => reader.wrong(place, format!("write \"{name}\" = {{ column = \"type\", … }}")),
+            (Err(problem), _) => reader.wrong(place, problem),
+            (Ok(_), None) => {
+                let hint = format!("Write \"{name}\" = {{ column = \"type\", … }}.");
+                reader.wrong(place, (format!("{name:?} must be a table"), hint));
+            }
         }
     }
     relations

@@ -10,6 +10,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::config::{self, aws};
+use crate::failure::Problem;
 
 use super::network::{Network, fits_header};
 
@@ -49,7 +50,7 @@ impl Environment {
     ///
     /// # Errors
     /// Which value cannot be used in requests, and where it comes from.
-    pub(super) async fn read(settings: &Settings) -> Result<Self, String> {
+    pub(super) async fn read(settings: &Settings) -> Result<Self, Problem> {
         check_variables(
             std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
@@ -73,10 +74,12 @@ impl Environment {
                 (shared.use_dual_stack(), "AWS_USE_DUALSTACK_ENDPOINT"),
             ] {
                 if is_set == Some(true) {
-                    return Err(format!(
-                        "{variable} asks for an address of AWS's own, but the endpoint is {endpoint}; leave out one of them: \
-                         {variable} (or its key in the AWS profile), or kinesis.endpoint (or AWS_ENDPOINT_URL)"
-                    ));
+                    let fact = format!(
+                        "{variable} asks for an address of AWS's own, but the endpoint is {endpoint}"
+                    );
+                    return Err(Problem::new(fact).with_hint(format!(
+                        "Leave out one of them: {variable} (or its key in the AWS profile), or kinesis.endpoint (or AWS_ENDPOINT_URL)."
+                    )));
                 }
             }
         }
@@ -93,21 +96,21 @@ fn source_of_region() -> String {
         .to_owned()
 }
 
-fn region(shared: &SdkConfig, has_endpoint: bool) -> Result<Region, String> {
+fn region(shared: &SdkConfig, has_endpoint: bool) -> Result<Region, Problem> {
     let Some(region) = shared.region() else {
         return if has_endpoint {
             Ok(Region::from_static("us-east-1"))
         } else {
-            Err("no AWS region is known: set kinesis.region or AWS_REGION".to_owned())
+            Err(Problem::new("no AWS region is known").with_hint("Set kinesis.region or AWS_REGION."))
         };
     };
     let trimmed = region.as_ref().trim();
-    aws::region(trimmed, has_endpoint).map_err(|error| format!("{}: {error}", source_of_region()))?;
+    aws::region(trimmed, has_endpoint).map_err(|error| error.at(&source_of_region()))?;
     Ok(Region::new(trimmed.to_owned()))
 }
 
 /// The endpoint in force: the configuration's, else what the SDK would take from variables or profile.
-fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, String> {
+fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, Problem> {
     if settings.endpoint.is_some() {
         return Ok(settings.endpoint.clone());
     }
@@ -116,19 +119,19 @@ fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, S
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Problem::new(error.to_string()))?;
     let of_service = shared.service_config().and_then(|config| config.load_config(key));
     let Some(found) = of_service.or_else(|| shared.endpoint_url().map(str::to_owned)) else {
         return Ok(None);
     };
     aws::endpoint(&found)
         .map(Some)
-        .map_err(|error| format!("endpoint_url of the AWS profile, or AWS_ENDPOINT_URL: {error}"))
+        .map_err(|error| error.at("endpoint_url of the AWS profile, or AWS_ENDPOINT_URL"))
 }
 
 /// Checks values that the SDK would put into headers and addresses unchecked. Keys and region are trimmed
 /// where they are used.
-fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), String> {
+fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), Problem> {
     const TRIMMED: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -145,7 +148,7 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
         "AWS_CA_BUNDLE",
     ];
     for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
-        let Some(value) = value else { return Err(format!("{name} is not UTF-8")) };
+        let Some(value) = value else { return Err(format!("{name} is not UTF-8").into()) };
         let seen = if TRIMMED.contains(&name.as_str()) { value.trim() } else { &value };
         let fits = if PATHS.contains(&name.as_str()) {
             !seen.chars().any(char::is_control)
@@ -154,13 +157,14 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
         };
         if !fits {
             // The value may be a secret.
-            return Err(format!(
-                "{name} has a line end, a blank at an end or another character that cannot be sent; correct it where it is set \
-                 (`echo -n` writes no line end)"
-            ));
+            let fact =
+                format!("{name} has a line end, a blank at an end or another character that cannot be sent");
+            return Err(
+                Problem::new(fact).with_hint("Correct it where it is set (`echo -n` writes no line end).")
+            );
         }
         if name.starts_with("AWS_ENDPOINT_URL") && !value.is_empty() {
-            aws::endpoint(&value).map_err(|error| format!("{name}: {error}"))?;
+            aws::endpoint(&value).map_err(|error| error.at(&name))?;
         }
     }
     Ok(())
@@ -168,14 +172,14 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
 
 /// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the
 /// profile in force.
-fn check_files() -> Result<(), String> {
+fn check_files() -> Result<(), Problem> {
     let home = std::env::home_dir();
     let mut profiles = HashMap::new();
     for (variable, name) in [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")] {
         let default = || home.as_deref().map(|home| home.join(".aws").join(name));
         let Some(path) = std::env::var_os(variable).map(Into::into).or_else(default) else { continue };
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        check_profiles(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        check_profiles(&text).map_err(|error| error.at(&path.display().to_string()))?;
         read_profiles(&text, &mut profiles);
     }
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
@@ -207,7 +211,7 @@ fn read_profiles(text: &str, profiles: &mut Profiles) {
 }
 
 /// Rejects a profile whose credentials need a person to log in: SSO and `aws login`.
-fn check_login(profiles: &Profiles, name: &str) -> Result<(), String> {
+fn check_login(profiles: &Profiles, name: &str) -> Result<(), Problem> {
     /// The SDK rejects longer chains of roles.
     const ROLES_MAX: usize = 8;
     let mut base = name;
@@ -229,23 +233,26 @@ fn check_login(profiles: &Profiles, name: &str) -> Result<(), String> {
         (None, None) => return Ok(()),
     };
     let through = if base == name { String::new() } else { format!(", the source of profile {name:?},") };
-    Err(format!(
-        "AWS profile {base:?}{through} takes its credentials from {login}, for which a person must log in; use a role, static keys or a \
-         credential_process: in another profile, credential_process = aws configure export-credentials --profile {base} --format process"
-    ))
+    let fact = format!(
+        "AWS profile {base:?}{through} takes its credentials from {login}, for which a person must log in"
+    );
+    Err(Problem::new(fact).with_hint(format!(
+        "Use a role, static keys or a credential_process: in another profile, credential_process = aws configure export-credentials \
+         --profile {base} --format process"
+    )))
 }
 
-fn check_profiles(text: &str) -> Result<(), String> {
+fn check_profiles(text: &str) -> Result<(), Problem> {
     const SENT: [&str; 5] =
         ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "role_session_name"];
     for (at, line) in text.lines().enumerate() {
         let Some((key, value)) = line.split_once('=') else { continue };
         let (key, value) = (key.trim(), value.trim());
         if SENT.iter().any(|sent| sent.eq_ignore_ascii_case(key)) && !fits_header(value) {
-            return Err(format!("line {}: {key} has a character that cannot be sent", at + 1));
+            return Err(format!("line {}: {key} has a character that cannot be sent", at + 1).into());
         }
         if key.eq_ignore_ascii_case("endpoint_url") {
-            aws::endpoint(value).map_err(|error| format!("line {}: endpoint_url: {error}", at + 1))?;
+            aws::endpoint(value).map_err(|error| error.at(&format!("line {}: endpoint_url", at + 1)))?;
         }
     }
     Ok(())
@@ -299,7 +306,7 @@ mod tests {
             ("AWS_ENDPOINT_URL_STS", "http://u:sekret@h"),
             ("AWS_CA_BUNDLE", "/etc/ca\n"),
         ] {
-            let error = check(name, value).unwrap_err();
+            let error = check(name, value).unwrap_err().lines();
             assert!(error.starts_with(name) && !error.contains("sekret"), "{error}");
         }
         for (name, value) in [
@@ -315,9 +322,9 @@ mod tests {
 
     #[test]
     fn profiles_with_values_that_cannot_be_sent_are_refused_by_line() {
-        let error = check_profiles("[default]\naws_access_key_id = AKID\u{c4}\n").unwrap_err();
+        let error = check_profiles("[default]\naws_access_key_id = AKID\u{c4}\n").unwrap_err().lines();
         assert!(error.contains("line 2: aws_access_key_id") && !error.contains("AKID"), "{error}");
-        assert!(check_profiles("[x]\n  endpoint_url = localhost\n").unwrap_err().contains("line 2"));
+        assert!(check_profiles("[x]\n  endpoint_url = localhost\n").unwrap_err().lines().contains("line 2"));
         assert_eq!(check_profiles("[default]\r\nregion = eu-central-1 \r\nname = jürgen\r\n"), Ok(()));
     }
     #[test]
@@ -338,7 +345,7 @@ mod tests {
             ("lab", ["profile \"dev\", the source of profile \"lab\",", "sso_session", "static keys"]),
             ("person", ["profile \"person\"", "`aws login` (login_session)", "credential_process"]),
         ] {
-            let error = check_login(&profiles, name).unwrap_err();
+            let error = check_login(&profiles, name).unwrap_err().lines();
             assert!(texts.iter().all(|text| error.contains(text)), "{error}");
         }
         // The credentials file has the same names without `profile`.

@@ -50,7 +50,8 @@ use self::connect::{CONNECT_TIMEOUT, Dialer};
 use self::credentials::Credentials;
 use self::environment::Environment;
 use super::shards::SHARDS_MAX;
-use super::{Destination, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
+use super::{Destination, ErrorResponse, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
+use crate::failure::Problem;
 
 /// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::bandwidth); the
 /// caller applies it.
@@ -93,7 +94,10 @@ impl KinesisDestination {
     /// # Errors
     /// [`PutError::Refused`] if no region is known, or something in the environment cannot be used.
     pub async fn new(settings: &Settings) -> Result<Self, PutError> {
-        let refused = |error: String| PutError::Refused(error.into());
+        let refused = |problem: Problem| {
+            let hint = problem.hint().map(str::to_owned);
+            PutError::Refused(ErrorResponse { text: problem.primary().to_owned(), hint })
+        };
         let environment = Environment::read(settings).await.map_err(refused)?;
         let stream = Stream::new(&settings.stream);
         let rules = AddressRules::new(&environment, stream.arn.as_deref());
