@@ -104,14 +104,7 @@ fn open_schema_takes_the_next_minors_events() {
         assert_eq!(accepted[who], json!(expected), "{who}: {values:#?}\n{accepted:#}");
     }
     assert_eq!((&node["logged"], &node["broken"]), (&json!([]), &json!(false)), "{node:#}");
-    let python = python["model"].as_str().unwrap();
-    for line in ["class LabRunFinishedV1(BaseModel)", "details: Any", "float | "] {
-        assert!(python.contains(line), "no {line:?} in\n{python}");
-    }
-    let typescript = node["model"].as_str().unwrap();
-    for line in ["interface LabRunFinishedV1Place ", "details: unknown;", "volume: number | string;"] {
-        assert!(typescript.contains(line), "no {line:?} in\n{typescript}");
-    }
+    assert_models(&python, &node);
 
     // What additions would break is refused by the same readers.
     let mut closed = open;
@@ -122,6 +115,18 @@ fn open_schema_takes_the_next_minors_events() {
     assert!(verdicts.iter().all(|verdict| **verdict == json!([false])), "{verdicts:?}");
 }
 
+/// The generated models have good names and types.
+fn assert_models(python: &Value, node: &Value) {
+    let python = python["model"].as_str().unwrap();
+    for line in ["class LabRunFinishedV1(BaseModel)", "details: Any", "float | "] {
+        assert!(python.contains(line), "no {line:?} in\n{python}");
+    }
+    let typescript = node["model"].as_str().unwrap();
+    for line in ["interface LabRunFinishedV1Place ", "details: unknown;", "volume: number | string;"] {
+        assert!(typescript.contains(line), "no {line:?} in\n{typescript}");
+    }
+}
+
 #[test]
 fn sample_schemas_are_taken_by_strict_validators() {
     for (folder, name) in [
@@ -129,7 +134,7 @@ fn sample_schemas_are_taken_by_strict_validators() {
         ("config/lab", "lab.plate_completed.v2"),
         ("config/shop", "shop.order_placed.v1"),
     ] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"))
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
             .args(["events", "schema", "--open", name])
             .env("FOREBAY_SOURCE__PASSWORD", "unused")
             .current_dir(repository().join(folder))
