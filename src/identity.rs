@@ -38,6 +38,14 @@ impl SourceIdentity {
         }
     }
 
+    /// The database cluster: PostgreSQL's `system_identifier`.
+    pub fn system_id(&self) -> &str {
+        match self {
+            Self::Replication(source) => &source.system_id,
+            Self::Polling(source) => &source.system_id,
+        }
+    }
+
     /// The same source on this branch of its history.
     pub const fn set_timeline(&mut self, timeline: u32) {
         match self {

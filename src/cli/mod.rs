@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod status;
 mod stop;
+pub mod teardown;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
     Report(report::ReportOptions),
     /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
     Adopt(adopt::AdoptOptions),
+    /// Stop for good: drop the replication slot; without --yes, print what would be done
+    Teardown(teardown::TeardownOptions),
     /// List, show, retry or discard dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -89,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Report(options) => report::run(&options),
         Command::Adopt(options) => {
             load(&options.common).and_then(|config| adopt::run(&config, &options)).map_err(Some)
+        }
+        Command::Teardown(options) => {
+            load(&options.common).and_then(|config| teardown::run(&config, &options)).map_err(Some)
         }
         Command::Dlq(command) => dlq::run(&command).map_err(Some),
         Command::Events(command) => events::run(&command).map_err(Some),

@@ -14,4 +14,5 @@ pub mod polling;
 pub mod recover;
 pub mod start;
 pub mod supervise;
+pub mod teardown;
 pub mod watchdog;

@@ -58,5 +58,6 @@ mod status;
 #[expect(dead_code, reason = "a workshop holds tools that no test uses today")]
 mod support;
 mod tables;
+mod teardown;
 mod tidy;
 mod workshop;

@@ -6,7 +6,7 @@ use crate::failure::{Failure, Problem};
 use crate::position::CommitSeq;
 use crate::source::postgres::admit::ReplicationSlot;
 use crate::source::postgres::error::Error;
-use crate::source::postgres::publication::CreateError;
+use crate::source::postgres::publication::{CreateError, escape_identifier};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::waits::PatientStatement;
 use crate::source::postgres::{inspect, publication, slot};
@@ -147,6 +147,17 @@ pub fn check_failover(source: &config::SourceConfig, version: u32) -> Result<(),
             .with_detail(format!("The server is PostgreSQL {}.{}.", version / 10_000, version % 10_000))
             .with_hint("Remove source.failover from the configuration."),
     ))
+}
+
+/// Drops a publication. Only by order of the operator.
+///
+/// # Errors
+/// It belongs to another role.
+pub async fn drop_publication(session: &mut Session, name: &str) -> Result<(), Failure> {
+    let statement = format!("DROP PUBLICATION IF EXISTS {}", escape_identifier(name));
+    session.run(async |client| client.batch_execute(&statement).await).await?;
+    tracing::info!(event = "publication_dropped", publication = name, "publication dropped");
+    Ok(())
 }
 
 /// Drops a slot. Only by order of the operator.

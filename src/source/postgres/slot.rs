@@ -103,12 +103,7 @@ impl SlotFacts {
         const ADOPT: &str = "forebay adopt --reason \"…\"";
         let blocker = |fact: String| Diagnosis::blocker(format!("slot \"{name}\""), fact);
         let mut found = Vec::new();
-        if self.slot_type != "logical" || self.plugin.as_deref() != Some("pgoutput") {
-            let plugin = self.plugin.as_deref().unwrap_or(&self.slot_type);
-            found.push(blocker(format!("it is made for {plugin}, not for pgoutput")).with_hint(OTHER_NAME));
-        } else if self.database.as_deref() != Some(database) {
-            let other = self.database.as_deref().unwrap_or("none");
-            let fact = format!("it belongs to database \"{other}\", not to \"{database}\"");
+        if let Err(fact) = self.is_of(database) {
             found.push(blocker(fact).with_hint(OTHER_NAME));
         }
         if self.is_lost() {
@@ -129,6 +124,22 @@ impl SlotFacts {
             found.push(blocker(fact).with_command(ADOPT));
         }
         found
+    }
+
+    /// Whether it is a slot for `pgoutput` in this database, as Forebay makes them.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn is_of(&self, database: &str) -> Result<(), String> {
+        if self.slot_type != "logical" || self.plugin.as_deref() != Some("pgoutput") {
+            let plugin = self.plugin.as_deref().unwrap_or(&self.slot_type);
+            return Err(format!("it is made for {plugin}, not for pgoutput"));
+        }
+        if self.database.as_deref() == Some(database) {
+            return Ok(());
+        }
+        let other = self.database.as_deref().unwrap_or("none");
+        Err(format!("it belongs to database \"{other}\", not to \"{database}\""))
     }
 
     /// Whether nothing can be read from it any more.
@@ -284,6 +295,50 @@ pub async fn advance_slot(client: &Client, name: &str, to: Lsn) -> Result<Lsn, E
     let advance =
         "SELECT end_lsn::text FROM pg_catalog.pg_replication_slot_advance($1::text::name, $2::text::pg_lsn)";
     lsn(client.query_one(advance, &[&name, &to.to_string()]).await?.try_get(0)?)
+}
+
+/// A session that reads a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotReader {
+    /// Its process on the server.
+    pub pid: i32,
+    /// Name that it gave itself; empty if this role may not see it.
+    pub application: String,
+    /// For how many seconds it has been connected, if this role may see it.
+    pub connected_for: Option<i64>,
+    /// Beginning of its last statement; empty if this role may not see it.
+    pub query: String,
+}
+
+impl std::fmt::Display for SlotReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        if !self.application.is_empty() {
+            write!(f, ", application \"{}\"", self.application)?;
+        }
+        if let Some(seconds) = self.connected_for {
+            write!(f, ", connected for {seconds} s")?;
+        }
+        if self.query.is_empty() { Ok(()) } else { write!(f, ": {}", self.query) }
+    }
+}
+
+/// The session that reads a slot, if there is one.
+///
+/// # Errors
+/// The connection broke.
+pub async fn reader(client: &Client, name: &str) -> Result<Option<SlotReader>, Error> {
+    const QUERY: &str = "SELECT s.active_pid, coalesce(a.application_name, ''),
+            extract(epoch FROM pg_catalog.clock_timestamp() - a.backend_start)::int8, coalesce(left(a.query, 120), '')
+            FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+            WHERE s.slot_name = $1::text::name AND s.active_pid IS NOT NULL";
+    let Some(row) = client.query_opt(QUERY, &[&name]).await? else { return Ok(None) };
+    Ok(Some(SlotReader {
+        pid: row.try_get(0)?,
+        application: row.try_get(1)?,
+        connected_for: row.try_get(2)?,
+        query: row.try_get(3)?,
+    }))
 }
 
 /// Drops a slot.

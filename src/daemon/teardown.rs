@@ -1,0 +1,289 @@
+//! `forebay teardown`: stops for good, and leaves no replication slot that would retain WAL for ever.
+//!
+//! The plan is made from what both sides say: the directory (what is not published) and the server (the slot, what it
+//! retains, the publication). It is refused while a daemon uses the directory, while the log has changes that are not
+//! published, and for a slot that is not the one of this directory. The order is noted in the audit file before the slot
+//! is dropped. The directory stays: it has the dead letters, and a later start from it is refused, because its slot is gone.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::buffer::checkpoint::Checkpoint;
+use crate::buffer::disk::{Directory, DirectoryLock, DirectoryRoom};
+use crate::buffer::stat::{self, Stat};
+use crate::config::Config;
+use crate::daemon::audit::AUDIT_FILE;
+use crate::daemon::start::Database;
+use crate::failure::{Explain, Failure};
+use crate::position::CommitSeq;
+use crate::source::postgres::admit::{self, SourceRefusal, Wanted};
+use crate::source::postgres::create;
+use crate::source::postgres::inspect::{self, Seen};
+use crate::source::postgres::session::Session;
+use crate::source::postgres::slot::{self, SlotReader};
+
+/// How long a slot that is still read is waited for: a walsender of a daemon that has just ended is gone within this time.
+const READER_GRACE: Duration = Duration::from_secs(10);
+const READER_PAUSE: Duration = Duration::from_millis(500);
+
+/// The operator's order.
+#[derive(Clone, Copy, Debug)]
+pub struct TeardownOrder {
+    /// Drop the publication, too.
+    pub drop_publication: bool,
+    /// Give up what the directory has and the stream has not.
+    pub discard_unpublished: bool,
+    /// Time of the order, in microseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// What a teardown would find and do.
+#[derive(Debug)]
+pub struct TeardownPlan {
+    /// The buffer directory, if it exists.
+    pub directory: Option<PathBuf>,
+    /// Changes in the log that are not published; `None`: the directory does not exist, or cannot be read.
+    pub unpublished: Option<u64>,
+    /// Name of the slot, and bytes of WAL that the server retains for it; `None`: there is no slot.
+    pub slot: Option<(String, u64)>,
+    /// Bytes of WAL that were written since the last confirmed position.
+    pub not_received: u64,
+    /// Name of the publication, if it exists.
+    pub publication: Option<String>,
+    /// The source is polled: it has neither slot nor publication.
+    pub polled: bool,
+}
+
+/// Why a teardown is refused. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TeardownError {
+    /// The log has changes that the stream does not have.
+    #[error("the buffer directory has unpublished changes: {changes}")]
+    Unpublished {
+        /// How many.
+        changes: u64,
+    },
+    /// Checkpoint or log cannot be read, so it is unknown what is published.
+    #[error("it cannot be told what of the buffer directory is published: {why}")]
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// The slot is another one than that of the directory.
+    #[error("the buffer directory belongs to {what} \"{found}\", and the configuration leads to \"{now}\"")]
+    OtherSource {
+        /// What differs.
+        what: &'static str,
+        /// In the directory.
+        found: String,
+        /// Of the configuration or the server.
+        now: String,
+    },
+    /// A session reads the slot.
+    #[error("replication slot \"{slot}\" is read by another session")]
+    SlotRead {
+        /// The slot.
+        slot: String,
+        /// Who reads it.
+        reader: SlotReader,
+    },
+    /// The slot is no logical slot of this database.
+    #[error("replication slot \"{slot}\" is not Forebay's: {why}")]
+    ForeignSlot {
+        /// The slot.
+        slot: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Explain for TeardownError {
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unpublished { .. } => "teardown_unpublished",
+            Self::Unreadable { .. } => "teardown_unreadable",
+            Self::OtherSource { .. } => "teardown_other_source",
+            Self::SlotRead { .. } => "teardown_slot_read",
+            Self::ForeignSlot { .. } => "teardown_foreign_slot",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::SlotRead { reader, .. } => Some(reader.to_string()),
+            Self::Unpublished { .. }
+            | Self::Unreadable { .. }
+            | Self::OtherSource { .. }
+            | Self::ForeignSlot { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unpublished { .. } => "Stop the writers, let `forebay run` publish until `forebay status` shows no backlog, stop it, and \
+                 run this again. Or add --discard-unpublished to give these changes up."
+                .to_owned(),
+            Self::Unreadable { .. } => {
+                "`forebay buffer verify` says what is damaged. Add --discard-unpublished to give up what it has.".to_owned()
+            }
+            Self::OtherSource { .. } => {
+                "Use the configuration with which the daemon ran. Nothing was dropped.".to_owned()
+            }
+            Self::SlotRead { .. } => "Stop the daemon that reads it, and run this again.".to_owned(),
+            Self::ForeignSlot { .. } => "Correct source.slot and source.url.".to_owned(),
+        })
+    }
+}
+
+impl From<TeardownError> for Failure {
+    fn from(error: TeardownError) -> Self {
+        Self::stop(error)
+    }
+}
+
+/// A teardown that may begin. It holds the directory's lock.
+#[derive(Debug)]
+pub struct Teardown {
+    plan: TeardownPlan,
+    wanted: Wanted,
+    session: Option<Session>,
+    room: Option<(Directory, DirectoryLock)>,
+    /// Why the directory cannot be read.
+    unreadable: Option<String>,
+}
+
+impl Teardown {
+    /// Looks at the directory and the server. Changes nothing.
+    ///
+    /// # Errors
+    /// A daemon uses the directory, the directory belongs to another source, or the server does not respond.
+    pub async fn prepare(config: &Config) -> Result<Self, Failure> {
+        let Database { settings, wanted, polled, .. } = Database::new(config)?;
+        let room = room(&config.buffer.dir)?;
+        let (found, unreadable) = match room.as_ref().map(|(directory, _)| stat::stat(directory)) {
+            None => (None, None),
+            Some(Ok(found)) => (Some(found), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        let mut plan = TeardownPlan {
+            directory: room.as_ref().map(|(directory, _)| directory.path().to_owned()),
+            unpublished: found.as_ref().map(unpublished),
+            slot: None,
+            not_received: 0,
+            publication: None,
+            polled: polled.is_some(),
+        };
+        if plan.polled {
+            return Ok(Self { plan, wanted, session: None, room, unreadable });
+        }
+        let mut session = Session::open(&settings).await?;
+        let seen = inspect::glance(&mut session, &wanted).await?;
+        if let Some(checkpoint) = found.as_ref().and_then(|found| found.checkpoint.as_ref()) {
+            check_source(&wanted, checkpoint, &seen)?;
+        }
+        if let Some(facts) = &seen.slot_facts {
+            facts
+                .is_of(&wanted.database)
+                .map_err(|why| TeardownError::ForeignSlot { slot: wanted.slot.clone(), why })?;
+            let since =
+                |from: Option<CommitSeq>| from.map_or(0, |from| seen.server.wal_end.distance_from(from));
+            plan.slot = Some((wanted.slot.clone(), since(facts.restart_lsn)));
+            plan.not_received = since(facts.confirmed_flush);
+        }
+        plan.publication = seen.publication.is_some().then(|| wanted.publication.clone());
+        Ok(Self { plan, wanted, session: Some(session), room, unreadable })
+    }
+
+    /// What would be done.
+    pub const fn plan(&self) -> &TeardownPlan {
+        &self.plan
+    }
+
+    /// Notes the order in the audit file, drops the slot, then the publication if the order says so.
+    ///
+    /// # Errors
+    /// The directory has unpublished changes, the slot is read, or the role may not. What was done so far is done: the same
+    /// order may be repeated.
+    pub async fn carry_out(mut self, order: TeardownOrder) -> Result<TeardownPlan, Failure> {
+        if !order.discard_unpublished {
+            if let Some(changes) = self.plan.unpublished.filter(|changes| *changes > 0) {
+                return Err(TeardownError::Unpublished { changes }.into());
+            }
+            if let Some(why) = self.unreadable.take() {
+                return Err(TeardownError::Unreadable { why }.into());
+            }
+        }
+        let slot = &self.wanted.slot;
+        if let Some(session) = self.session.as_mut().filter(|_| self.plan.slot.is_some()) {
+            wait_for_reader(session, slot).await?;
+        }
+        if let Some((directory, _)) = &self.room {
+            let line = serde_json::json!({
+                "at": order.at,
+                "reason": "forebay teardown",
+                "dropped_slot": self.plan.slot.as_ref().map(|(name, _)| name),
+                "dropped_publication": self.plan.publication.as_ref().filter(|_| order.drop_publication),
+                "changes_not_published": self.plan.unpublished,
+            });
+            directory.append_line(AUDIT_FILE, &line.to_string())?;
+        }
+        if let Some(session) = &mut self.session {
+            if self.plan.slot.is_some() {
+                create::drop_slot(session, slot).await?;
+            }
+            if let Some(name) = self.plan.publication.as_ref().filter(|_| order.drop_publication) {
+                create::drop_publication(session, name).await?;
+            }
+        }
+        Ok(self.plan)
+    }
+}
+
+/// The directory and its lock, if it exists. A missing one is not created.
+fn room(path: &Path) -> Result<Option<(Directory, DirectoryLock)>, Failure> {
+    let Some(directory) = DirectoryRoom::look(path)?.directory else { return Ok(None) };
+    let lock = DirectoryLock::acquire(&directory)?;
+    Ok(Some((directory, lock)))
+}
+
+/// Changes behind the watermark. Those that lanes have published beyond it count as well: at most, not exactly.
+const fn unpublished(found: &Stat) -> u64 {
+    let watermark = match &found.checkpoint {
+        Some(checkpoint) => checkpoint.watermark.frame.0,
+        None => 0,
+    };
+    found.tail.0.saturating_sub(watermark)
+}
+
+/// A slot of the same name on another server must not be dropped.
+fn check_source(wanted: &Wanted, checkpoint: &Checkpoint, seen: &Seen) -> Result<(), Failure> {
+    match admit::check_identity(wanted, &checkpoint.identity) {
+        Ok(()) => {}
+        // As in a start, but without its way forward: nothing is adopted here.
+        Err(SourceRefusal::Identity { what, found, now }) => {
+            return Err(TeardownError::OtherSource { what, found, now }.into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let (known, now) = (checkpoint.identity.source.system_id(), &seen.server.system_id);
+    // A role without the right to read the control file does not see it.
+    if now.is_empty() || known == now {
+        return Ok(());
+    }
+    let what = "database cluster";
+    Err(TeardownError::OtherSource { what, found: known.to_owned(), now: now.clone() }.into())
+}
+
+/// Waits for a session that reads the slot to end.
+async fn wait_for_reader(session: &mut Session, slot: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + READER_GRACE;
+    while let Some(reader) = session.look(async |client| slot::reader(client, slot).await).await? {
+        if Instant::now() >= deadline {
+            return Err(TeardownError::SlotRead { slot: slot.to_owned(), reader }.into());
+        }
+        sleep(READER_PAUSE).await;
+    }
+    Ok(())
+}
