@@ -314,6 +314,12 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::CompiledRule, table: &D
     if !std::ptr::eq(rule, root) {
         when.extend(texts(&rule.when));
     }
+    // A condition over personal data can name a person in its text.
+    for (text, condition) in when.iter_mut().zip(event.conditions()) {
+        if let Some(column) = condition.tagged() {
+            *text = format!("a condition on {column}, which is personal data");
+        }
+    }
     let origin = Origin {
         table: relation.name(),
         on: triggers.iter().map(words).collect::<Vec<_>>().join(", "),

@@ -1,6 +1,6 @@
 //! `forebay events schema`: prints or writes the locked schemas, closed or open for readers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -37,12 +37,6 @@ pub(super) fn run(config: &Config, options: &SchemaOptions) -> Result<(), String
         Some(name) => vec![lock.of(name).ok_or_else(|| unknown(name, &lock))?],
         None => lock.locked.iter().collect(),
     };
-    let base = config.events.schemas.as_deref();
-    let text = |locked: &Locked, minor: u32, schema: &Value| {
-        let id = base.map(|base| url(base, &locked.stem, locked.major, minor));
-        let schema = if options.open { open::document(schema, id.as_deref()) } else { schema.clone() };
-        serde_json::to_string_pretty(&schema).map(|text| text + "\n").map_err(|error| error.to_string())
-    };
     let Some(out) = &options.out else {
         let [locked] = wanted[..] else {
             return Err("name an event type, or a directory with --out".to_owned());
@@ -58,19 +52,37 @@ pub(super) fn run(config: &Config, options: &SchemaOptions) -> Result<(), String
                 locked.minor()
             )
         })?;
-        say_exactly(&text(locked, minor, schema)?);
+        say_exactly(&text(config, locked, (minor, schema), options.open)?);
         return Ok(());
     };
+    let written = write(config, &wanted, options.open, out)?;
+    say(&format!("wrote {written} schemas to {}\n", out.display()));
+    Ok(())
+}
+
+/// Writes all minor versions of some types. Returns how many.
+pub(super) fn write(config: &Config, wanted: &[&Locked], open: bool, out: &Path) -> Result<usize, String> {
     let mut written = 0_usize;
     for locked in wanted {
         for (minor, schema) in &locked.versions {
             let file = out.join(path(&locked.stem, locked.major, *minor));
-            put(&file, &text(locked, *minor, schema)?).map_err(|error| error.to_string())?;
+            let text = text(config, locked, (*minor, schema), open)?;
+            put(&file, &text).map_err(|error| error.to_string())?;
             written += 1;
         }
     }
-    say(&format!("wrote {written} schemas to {}\n", out.display()));
-    Ok(())
+    Ok(written)
+}
+
+fn text(
+    config: &Config,
+    locked: &Locked,
+    (minor, schema): (u32, &Value),
+    open: bool,
+) -> Result<String, String> {
+    let id = config.events.schemas.as_deref().map(|base| url(base, &locked.stem, locked.major, minor));
+    let schema = if open { open::document(schema, id.as_deref()) } else { schema.clone() };
+    serde_json::to_string_pretty(&schema).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
 fn unknown(name: &str, lock: &Lock) -> String {

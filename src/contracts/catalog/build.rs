@@ -3,16 +3,21 @@
 use serde_json::{Map, Value, json};
 
 use super::differences::Differences;
-use super::view::{
-    Attribute, Deprecated, Domain, EventArticle, Fact, FieldRow, Group, Link, Major, Page, Version,
-};
+use super::view::{Attribute, Deprecated, Domain, EventArticle, Fact, Group, Link, Major, Page, Version};
 use super::words::anchor;
-use super::{outboxes, words};
+use super::{fields, outboxes};
 use crate::contracts::check;
 use crate::contracts::document;
 use crate::contracts::envelope::ATTRIBUTES;
-use crate::contracts::lock::Lock;
+use crate::contracts::lock::{self, Lock};
 use crate::contracts::model::{self, Model};
+use crate::contracts::shape;
+
+/// Folder of the open schemas beside the page.
+pub const SCHEMAS: &str = "schemas";
+
+/// The AsyncAPI document beside the page.
+pub const ASYNCAPI: &str = "asyncapi.json";
 
 /// The page of everything published to a stream.
 pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
@@ -21,7 +26,12 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
     for stem in catalog.stems() {
         let (word, label) = stem.split_once('.').unwrap_or((stem, stem));
         let at = domains.iter().position(|domain| domain.name == word).unwrap_or_else(|| {
-            domains.push(Domain { name: word.to_owned(), groups: Vec::new(), events: Vec::new() });
+            domains.push(Domain {
+                name: word.to_owned(),
+                groups: Vec::new(),
+                events: Vec::new(),
+                automatic: Vec::new(),
+            });
             domains.len() - 1
         });
         let events = catalog.majors(stem);
@@ -38,7 +48,9 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
                 automatic: events.iter().all(|event| event.automatic),
                 versions: events.iter().map(major).collect(),
             });
-            domain.events.extend(events.into_iter().map(|event| catalog.event(event)));
+            let (automatic, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.automatic);
+            domain.events.extend(others.into_iter().map(|event| catalog.event(event)));
+            domain.automatic.extend(automatic.into_iter().map(|event| catalog.event(event)));
         }
     }
     let attribute = |attribute: &crate::contracts::envelope::Attribute| Attribute {
@@ -50,6 +62,7 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
         name: name.to_owned(),
         source: model.source.clone(),
         stream: stream.to_owned(),
+        asyncapi: ASYNCAPI.to_owned(),
         summary: summary(model),
         domains,
         outboxes: outboxes::sources(model),
@@ -149,8 +162,10 @@ impl<'a> Catalog<'a> {
             owner: event.owner.clone().unwrap_or_default(),
             consumers: event.consumers.join(", "),
             contract,
+            schema: minor.map(|minor| schema_link(&event.stem, event.major, minor)).unwrap_or_default(),
+            terms: terms(event),
             has_personal: event.fields.iter().any(|field| field.hmac),
-            fields: event.fields.iter().map(|field| of_field(event, field, locked)).collect(),
+            fields: fields::rows(event, locked),
             order: order(event),
             derived_from: event
                 .origins
@@ -255,23 +270,20 @@ pub fn data_schema(event: &model::EventModel, locked: Option<&Value>) -> Value {
     json!({"type": "object", "properties": properties, "required": required})
 }
 
-fn of_field(event: &model::EventModel, field: &model::FieldModel, locked: &[(u32, Value)]) -> FieldRow {
-    let schema = Value::Object(field.value_schema());
-    let has = |schema: &Value| schema.get("properties").is_some_and(|all| all.get(&field.name).is_some());
-    let since = locked.iter().find(|(_, schema)| has(schema)).map(|(minor, _)| *minor);
-    let since = since.or_else(|| locked.last().map(|(minor, _)| minor.saturating_add(1)));
-    FieldRow {
-        name: field.name.clone(),
-        kind: words::kind(&schema),
-        nullable: field.nullable,
-        optional: field.optional,
-        meaning: field.meaning.clone().unwrap_or_default(),
-        labels: words::labels(&schema),
-        closed: event.payload.is_some(),
-        origin: if field.columns == [field.name.as_str()] { String::new() } else { field.columns.join(", ") },
-        personal: if field.hmac { "pseudonym".to_owned() } else { String::new() },
-        since: since.map(|minor| format!("{}.{minor}", event.major)).unwrap_or_default(),
+/// Address of an open schema beside the page.
+fn schema_link(stem: &str, major: u32, minor: u32) -> String {
+    lock::url(SCHEMAS, stem, major, minor)
+}
+
+/// Words that the search finds besides the text: the JSON types of the fields.
+fn terms(event: &model::EventModel) -> String {
+    let mut terms: Vec<&str> = Vec::new();
+    for one in event.fields.iter().flat_map(|field| shape::types(&field.schema)) {
+        if !terms.contains(&one) {
+            terms.push(one);
+        }
     }
+    terms.join(" ")
 }
 
 /// An example event, with its attributes in order, one a line.

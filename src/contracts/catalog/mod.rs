@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod differences;
+mod fields;
 mod outboxes;
 pub mod view;
 pub mod words;

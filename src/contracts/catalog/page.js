@@ -5,7 +5,7 @@
 
   // Search: every word somewhere in the event, in any order.
   const input = by("search"), found = by("found"), nothing = by("nothing");
-  const articles = all("article").map((element) => ({ element, text: element.textContent.toLowerCase() }));
+  const articles = all("article").map((element) => ({ element, text: `${element.textContent} ${element.dataset.terms ?? ""}`.toLowerCase() }));
   const entries = all("nav li");
   const search = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -16,11 +16,22 @@
       element.hidden = !fits;
       if (fits) { count += 1; groups.add(element.dataset.group); }
     }
+    for (const folded of all(".folded")) {
+      const fits = folded.querySelector("article:not([hidden])") !== null;
+      folded.hidden = !fits;
+      folded.open = words.length > 0 && fits;
+    }
     for (const entry of entries) entry.hidden = !groups.has(entry.dataset.group);
     for (const list of all("nav ul")) list.previousElementSibling.hidden = list.hidden = !list.querySelector("li:not([hidden])");
     for (const section of all(".domain")) section.hidden = !section.querySelector("article:not([hidden])");
     found.textContent = words.length ? `${count} of ${articles.length}` : "";
     nothing.hidden = count > 0 || !articles.length;
+  };
+  // The folded list of an event is opened before the page scrolls to it.
+  const show = (element) => {
+    const folded = element.closest("details.folded");
+    if (folded) folded.open = true;
+    element.scrollIntoView();
   };
   const clear = () => { input.value = ""; search(); };
   all(".search")[0].hidden = false;
@@ -28,7 +39,10 @@
   input.form.addEventListener("submit", (event) => {
     event.preventDefault();
     const first = articles.find(({ element }) => !element.hidden);
-    if (first) location.hash = "#" + first.element.id;
+    if (!first) return;
+    show(first.element);
+    history.replaceState(null, "", "#" + first.element.id);
+    first.element.focus({ preventScroll: true });
   });
   nothing.querySelector("button").addEventListener("click", () => { clear(); input.focus(); });
   document.addEventListener("keydown", (event) => {
@@ -45,9 +59,12 @@
   // A link to a hidden event clears the search.
   const reveal = () => {
     const target = by(location.hash.slice(1));
-    if (target && target.closest("[hidden]")) { clear(); target.scrollIntoView(); }
+    if (!target) return;
+    if (target.closest("[hidden]")) clear();
+    if (target.closest("details.folded")) show(target);
   };
   window.addEventListener("hashchange", reveal);
+  reveal();
 
   // On a narrow screen the list is closed at first and after a choice.
   const menu = all(".menu")[0], narrow = matchMedia("(max-width: 52rem)");
@@ -56,6 +73,15 @@
   fold();
   menu.addEventListener("click", (event) => { if (narrow.matches && event.target.closest("a")) menu.open = false; });
   input.addEventListener("input", () => { if (narrow.matches && input.value) menu.open = true; });
+
+  // Everything is printed, also what is folded.
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = all(".folded:not([open])");
+    for (const folded of closed) folded.open = true;
+    for (const figure of all(".example")) colour(figure);
+  });
+  window.addEventListener("afterprint", () => { for (const folded of closed) folded.open = false; });
 
   // Mark the current event in the list.
   const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
@@ -74,7 +100,7 @@
     const days = Math.floor(Date.parse(sunset.dateTime) / 864e5) - today;
     if (Number.isNaN(days)) continue;
     const plural = Math.abs(days) === 1 ? "" : "s";
-    const text = days > 0 ? `in ${days} day${plural}` : days === 0 ? "today" : `${-days} day${plural} ago`;
+    const text = days > 0 ? `${days} more day${plural}` : days === 0 ? "until today" : `ended ${-days} day${plural} ago, may be removed at any time`;
     const note = Object.assign(document.createElement("strong"), { textContent: ` (${text})` });
     if (days < 30) note.className = "soon";
     sunset.after(note);
@@ -82,7 +108,13 @@
 
   // Examples: colours and a copy button.
   const token = /("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|-?\b\d[\d.eE+-]*/g;
-  for (const figure of all("article .example, .reading .example")) {
+  // A figure is coloured when it comes near, so that a long page opens at once.
+  const near = new IntersectionObserver((changes) => {
+    for (const { target, isIntersecting } of changes) if (isIntersecting) { near.unobserve(target); colour(target); }
+  }, { rootMargin: "50% 0px" });
+  for (const figure of all("article .example, .reading .example")) near.observe(figure);
+  function colour(figure) {
+    if (figure.querySelector("button")) return;
     const code = figure.querySelector("code"), text = code.textContent;
     if (text.startsWith("{")) {
       const parts = [];

@@ -13,6 +13,8 @@ pub struct Page {
     pub source: String,
     /// Kinesis stream.
     pub stream: String,
+    /// Address of the AsyncAPI document.
+    pub asyncapi: String,
     /// The number of event types, in one sentence.
     pub summary: String,
     /// First words of the event types, in order.
@@ -30,8 +32,10 @@ pub struct Domain {
     pub name: String,
     /// Entries of the side list: one per event, with all its versions.
     pub groups: Vec<Group>,
-    /// One article per type.
+    /// One article per type that is not automatic.
     pub events: Vec<EventArticle>,
+    /// The automatic ones, which are folded away.
+    pub automatic: Vec<EventArticle>,
 }
 
 /// An event with all its major versions.
@@ -87,6 +91,10 @@ pub struct EventArticle {
     pub consumers: String,
     /// The guarantees for consumers.
     pub contract: String,
+    /// Address of its newest open schema; empty if it is not locked.
+    pub schema: String,
+    /// Further words that the search finds.
+    pub terms: String,
     /// Whether a field holds personal data.
     pub has_personal: bool,
     /// Fields of `data`.
@@ -155,6 +163,12 @@ pub struct FieldRow {
     pub name: String,
     /// Its type in words.
     pub kind: String,
+    /// Its SQL type; may be empty.
+    pub sql: String,
+    /// Its bounds in words; may be empty.
+    pub bounds: String,
+    /// Whether it is a member of an object, and its name a path.
+    pub nested: bool,
     /// Whether it can be null.
     pub nullable: bool,
     /// Whether it can be absent.

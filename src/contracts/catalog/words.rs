@@ -35,6 +35,32 @@ fn all_texts(list: Option<&Value>) -> bool {
     list.and_then(Value::as_array).is_some_and(|list| list.iter().all(Value::is_string))
 }
 
+/// What limits a value, in words: `1 to 5`, `at most 20 characters`. Empty: nothing that a reader should know.
+pub fn bounds(schema: &Map<String, Value>) -> String {
+    let shown = |member: &str| schema.get(member).filter(|value| value.is_number()).map(Value::to_string);
+    let range = |least: Option<String>, most: Option<String>, unit: &str| match (least, most) {
+        (Some(least), Some(most)) if least == most => Some(format!("exactly {least}{unit}")),
+        (Some(least), Some(most)) => Some(format!("{least} to {most}{unit}")),
+        (Some(least), None) => Some(format!("at least {least}{unit}")),
+        (None, Some(most)) => Some(format!("at most {most}{unit}")),
+        (None, None) => None,
+    };
+    let width = schema.get("format").and_then(Value::as_str).and_then(|format| format.strip_prefix("int"));
+    let (least, most) = (shown("minimum"), shown("maximum"));
+    // The SQL type's own range, unless a narrower one is known.
+    let width = width.filter(|_| least.is_none() && most.is_none()).map(|bits| format!("{bits} bits"));
+    let all = [
+        width,
+        range(least, most, ""),
+        shown("exclusiveMinimum").map(|least| format!("more than {least}")),
+        shown("exclusiveMaximum").map(|most| format!("less than {most}")),
+        shown("multipleOf").map(|step| format!("a multiple of {step}")),
+        range(shown("minLength"), shown("maxLength"), " characters"),
+        range(shown("minItems"), shown("maxItems"), " elements"),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// Whether null is valid.
 pub fn nullable(schema: &Value) -> bool {
     schema.as_object().is_some_and(shape::names_null)
@@ -113,6 +139,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn bounds_are_described_in_words() {
+        for (schema, expected) in [
+            (json!({"minimum": 1, "maximum": 5}), "1 to 5"),
+            (json!({"format": "int16"}), "16 bits"),
+            (json!({"format": "int32", "minimum": 0}), "at least 0"),
+            (json!({"exclusiveMinimum": 0, "multipleOf": 0.5}), "more than 0, a multiple of 0.5"),
+            (json!({"minLength": 3, "maxLength": 3}), "exactly 3 characters"),
+            (json!({"minItems": 1}), "at least 1 elements"),
+            (json!({"type": "string"}), ""),
+        ] {
+            assert_eq!(bounds(schema.as_object().unwrap()), expected, "{schema}");
+        }
+    }
 
     #[test]
     fn schema_is_described_in_words() {
