@@ -66,13 +66,16 @@ fn of_field(event: &EventModel, field: &FieldModel, locked: &[(u32, Value)]) -> 
     }
 }
 
+/// Gets the path of a member, its schema, and whether it can be absent.
+type MemberVisitor<'a> = dyn FnMut(&str, &Map<String, Value>, bool) + 'a;
+
 /// Calls `found` for each member of the objects in a schema: its path, its schema, and whether it can be absent.
 fn members(
     root: &Map<String, Value>,
     schema: &Map<String, Value>,
     path: &str,
     depth: usize,
-    found: &mut dyn FnMut(&str, &Map<String, Value>, bool),
+    found: &mut MemberVisitor<'_>,
 ) {
     let schema = resolved(root, schema);
     let Some(depth) = depth.checked_sub(1) else { return };

@@ -158,6 +158,7 @@ pub struct Deprecated {
 
 /// A field of `data`.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mark in a row of the page")]
 pub struct FieldRow {
     /// Its name.
     pub name: String,
