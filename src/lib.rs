@@ -19,9 +19,11 @@
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, dead letters, status
 //! - [`daemon`]: the process: PostgreSQL and Kinesis as the ends of a pipeline, recovery, start and stop
-//! - [`observe`]: metrics and health; [`preview`]: the events that rows would make
+//! - [`observe`]: metrics and health; [`preview`]: the events that rows would make; [`audit`]: do the
+//!   database and the archive agree
 //! - [`cli`]: one file per subcommand
 
+pub mod audit;
 pub mod backoff;
 pub mod buffer;
 pub mod change;

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod adopt;
+pub mod audit;
 pub mod buffer;
 pub mod check;
 pub mod completions;
@@ -49,6 +50,8 @@ enum Command {
     Adopt(adopt::AdoptOptions),
     /// Stop for good: drop the replication slot; without --yes, print what would be done
     Teardown(teardown::TeardownOptions),
+    /// Compare a table with its events in the archive or in the stream; exits with 1 if they differ
+    Audit(audit::AuditOptions),
     /// List, show, retry or discard dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Teardown(options) => {
             load(&options.common).and_then(|config| teardown::run(&config, &options)).map_err(Some)
         }
+        Command::Audit(options) => return audit::run(&options),
         Command::Dlq(command) => dlq::run(&command).map_err(Some),
         Command::Events(command) => events::run(&command).map_err(Some),
         Command::Buffer(command) => buffer::run(&command).map_err(Some),

@@ -25,7 +25,7 @@ use crate::rules::{RuleErrors, Rules};
 pub use self::context::{CONTEXT_PREFIX, TransactionContext};
 use self::envelope::Envelope;
 pub use self::error::TranslateError;
-pub use self::mapped::{Failed, RuleOutcome};
+pub use self::mapped::{Failed, Operations, RuleOutcome};
 pub use self::promises::{Contracts, Promise};
 pub use self::settings::{Addresses, SettingsError, TranslateSettings};
 
@@ -142,12 +142,23 @@ impl Translator {
             && self.settings.tables.wants(&relation.schema, &relation.table)
     }
 
+    /// The operations of the table that make automatic events.
+    pub fn automatic_operations(&self, relation: &Relation) -> Operations {
+        let also = self.settings.automatic == Automatic::Also;
+        let mapped = self.compile(relation).ok().flatten().filter(|_| !also);
+        let mapped = mapped.map(|plan| plan.mapped()).unwrap_or_default();
+        let wants = self.wants_automatic(relation);
+        Operations {
+            insert: wants && !mapped.insert,
+            update: wants && !mapped.update,
+            delete: wants && !mapped.delete,
+        }
+    }
+
     /// The first personal-data column that automatic events of the table would reveal in their subject.
     pub fn tagged_key(&self, relation: &Relation) -> Option<String> {
-        let also = self.settings.automatic == Automatic::Also;
-        let mapped = self.compile(relation).ok().flatten().filter(|_| !also).map(|plan| plan.mapped());
-        let all = mapped.is_some_and(|mapped| mapped.insert && mapped.update && mapped.delete);
-        let comes = self.wants_automatic(relation) && !all;
+        let made = self.automatic_operations(relation);
+        let comes = made.insert || made.update || made.delete;
         comes.then(|| automatic::tagged_key(relation, &self.settings.pii)).flatten()
     }
 

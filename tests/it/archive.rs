@@ -241,11 +241,27 @@ fn archive_has_every_event_and_yields_the_tables() {
     std::fs::write(&script, ddl_for(&fixture.daemon, "duckdb", copy.home.path().to_str().unwrap())).unwrap();
     assert_counts_equal(&script, &published);
     assert_rows_equal(&script, &fixture.postgres);
+    assert_audit_agrees(&fixture);
     // The consumers' examples, where they need what only LocalStack has.
     assert_view_is_the_tables(&view_of_archive(copy.home.path()), &fixture.postgres);
     let events: Vec<_> =
         fixture.records().into_iter().filter(|record| !record.data.starts_with(MARKER)).collect();
     assert_lambda_stores_plates(&events, &fixture.kinesis, &fixture.postgres);
+}
+
+/// The audit reads the objects in S3.
+fn assert_audit_agrees(fixture: &Fixture) {
+    fixture
+        .postgres
+        .execute("grant usage on schema lab to forebay; grant select on all tables in schema lab to forebay");
+    let endpoint = fixture.kinesis.endpoint();
+    for table in ["lab.plates", "lab.samples", "lab.transfers"] {
+        let archive = ["--archive", "s3://lab-archive", "--s3-endpoint", &endpoint];
+        let output = fixture.daemon.run(&[&["audit", "--table", table][..], &archive].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.ends_with("they agree\n") && !said.contains("; 0 objects;"), "{said}");
+    }
 }
 
 /// Events by type, by the lines of the stream and by DuckDB. The day is that of the objects.

@@ -13,6 +13,7 @@
 
 mod applications;
 mod archive;
+mod audit;
 mod buffer;
 mod catalog;
 mod check;

@@ -35,7 +35,7 @@ const LAYERS: [&[&str]; 10] = [
     &["source", "sink"],
     &["pipeline"],
     &["daemon"],
-    &["observe", "preview"],
+    &["observe", "preview", "audit"],
     &["cli"],
 ];
 

@@ -16,13 +16,13 @@ use http_body_util::Limited;
 /// Largest response, in bytes. 500 records need about 100 KiB, a page of `ListShards` 350 KiB.
 pub(super) const RESPONSE_MAX: usize = 2 << 20;
 
-/// Limits the responses of a client.
-pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
-    SharedHttpClient::new(BoundedClient(client))
+/// Limits the responses of a client to `most` bytes.
+pub(super) fn bounded(client: SharedHttpClient, most: usize) -> SharedHttpClient {
+    SharedHttpClient::new(BoundedClient(client, most))
 }
 
 #[derive(Debug)]
-struct BoundedClient(SharedHttpClient);
+struct BoundedClient(SharedHttpClient, usize);
 
 impl HttpClient for BoundedClient {
     fn http_connector(
@@ -30,7 +30,7 @@ impl HttpClient for BoundedClient {
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components), self.1))
     }
 
     fn validate_base_client_config(
@@ -55,13 +55,13 @@ impl HttpClient for BoundedClient {
 }
 
 #[derive(Debug)]
-struct BoundedConnector(SharedHttpConnector);
+struct BoundedConnector(SharedHttpConnector, usize);
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let response = self.0.call(request);
+        let (response, most) = (self.0.call(request), self.1);
         HttpConnectorFuture::new(async move {
-            let limited = |body| SdkBody::from_body_1_x(Limited::new(body, RESPONSE_MAX));
+            let limited = |body| SdkBody::from_body_1_x(Limited::new(body, most));
             Ok(response.await?.map(limited))
         })
     }
@@ -89,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn response_above_the_limit_is_an_error() {
         for (size, fits) in [(0, true), (RESPONSE_MAX, true), (RESPONSE_MAX + 1, false)] {
-            let bounded = BoundedConnector(SharedHttpConnector::new(Server(size)));
+            let bounded = BoundedConnector(SharedHttpConnector::new(Server(size)), RESPONSE_MAX);
             let response = bounded.call(HttpRequest::empty()).await.unwrap();
             let read = response.into_body().collect().await;
             assert_eq!(read.map(|body| body.to_bytes().len()).ok(), fits.then_some(size), "{size}");

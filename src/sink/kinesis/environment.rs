@@ -12,6 +12,7 @@ use aws_types::service_config::ServiceConfigKey;
 use crate::config::{self, aws};
 use crate::failure::Problem;
 
+use super::bounded::RESPONSE_MAX;
 use super::network::{Network, fits_header};
 
 /// Which stream, and where. Credentials come from the AWS environment.
@@ -51,12 +52,20 @@ impl Environment {
     /// # Errors
     /// Which value cannot be used in requests, and where it comes from.
     pub(super) async fn read(settings: &Settings) -> Result<Self, Problem> {
+        Self::read_with(settings, RESPONSE_MAX).await
+    }
+
+    /// As [`read`](Self::read), with responses of at most `response_max` bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) async fn read_with(settings: &Settings, response_max: usize) -> Result<Self, Problem> {
         check_variables(
             std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
         )?;
         check_files()?;
-        let network = Network::read()?;
+        let network = Network::read(response_max)?;
         let given = settings.region.as_deref().or(aws::region_of(&settings.stream));
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(network.sdk.clone());
         if let Some(region) = given {

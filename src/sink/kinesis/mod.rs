@@ -23,6 +23,7 @@ mod credentials;
 mod environment;
 mod network;
 mod pool;
+pub mod read;
 mod sign;
 
 use std::future::Future;

@@ -27,11 +27,11 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Reads the environment.
+    /// Reads the environment. `response_max`: most bytes of a response to the SDK.
     ///
     /// # Errors
     /// Which variable cannot be used, and why.
-    pub(super) fn read() -> Result<Self, String> {
+    pub(super) fn read(response_max: usize) -> Result<Self, String> {
         let proxy = ProxySettings::read()?;
         let bundle = match std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
             Some(path) => Some(bundle(Path::new(&path))?),
@@ -41,7 +41,7 @@ impl Network {
             Some((pem, roots)) => (TrustStore::empty().with_pem_certificate(pem), Some(roots)),
             None => (TrustStore::default(), None),
         };
-        let sdk = sdk_client(proxy.as_ref().map(ProxySettings::for_sdk).transpose()?, roots)?;
+        let sdk = sdk_client(proxy.as_ref().map(ProxySettings::for_sdk).transpose()?, roots, response_max)?;
         Ok(Self { sdk, proxy: proxy.map(ProxySettings::matcher), bundle })
     }
 
@@ -68,7 +68,11 @@ impl Network {
 }
 
 /// The SDK's client, with bounded responses.
-fn sdk_client(proxy: Option<ProxyConfig>, roots: TrustStore) -> Result<SharedHttpClient, String> {
+fn sdk_client(
+    proxy: Option<ProxyConfig>,
+    roots: TrustStore,
+    response_max: usize,
+) -> Result<SharedHttpClient, String> {
     let tls = TlsContext::builder().with_trust_store(roots).build().map_err(|error| error.to_string())?;
     let client = Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder();
@@ -79,7 +83,7 @@ fn sdk_client(proxy: Option<ProxyConfig>, roots: TrustStore) -> Result<SharedHtt
         }
         builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
     });
-    Ok(bounded(client))
+    Ok(bounded(client, response_max))
 }
 
 /// The certificates of `AWS_CA_BUNDLE`, which replace the system's: as PEM, and parsed.

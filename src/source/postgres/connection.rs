@@ -172,6 +172,21 @@ impl Connection {
         self.query("SET lock_timeout = 0").await.map(drop)
     }
 
+    /// A snapshot of the database at an exact position: it has every transaction that commits before, and no other. Another session can
+    /// use it as long as this connection is open and idle. Makes a [temporary slot](Self::create_temporary_slot).
+    ///
+    /// # Errors
+    /// As [`create_temporary_slot`](Self::create_temporary_slot).
+    pub async fn export_snapshot(&mut self, slot: &str) -> Result<(Lsn, String), Error> {
+        self.query(&format!("SET lock_timeout = '{}ms'", SLOT_TIMEOUT.as_millis())).await?;
+        let slot = escape_identifier(slot);
+        let create = format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT");
+        let rows = self.query(&create).await?;
+        let mut row = rows.into_iter().next().unwrap_or_default().into_iter().skip(1);
+        let made = (|| Some((row.next()??.parse().ok()?, row.next()??)))();
+        made.ok_or_else(|| Error::Protocol("the result of CREATE_REPLICATION_SLOT is malformed".to_owned()))
+    }
+
     /// Begins to stream the slot's changes of a publication: protocol 1, text, with logical messages.
     ///
     /// # Errors
