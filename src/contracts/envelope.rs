@@ -74,6 +74,11 @@ const fn sometimes(name: &'static str, meaning: &'static str, form: Form) -> Att
 }
 
 impl Attribute {
+    /// Whether its value is true or false, rather than a text.
+    pub const fn is_flag(&self) -> bool {
+        matches!(self.form, Form::Flag)
+    }
+
     /// Its JSON Schema.
     pub fn schema(&self) -> Value {
         let mut schema = match self.form {

@@ -13,6 +13,7 @@ pub mod archive;
 pub mod asyncapi;
 pub mod catalog;
 pub mod check;
+pub mod codegen;
 pub mod document;
 pub mod envelope;
 pub mod lock;

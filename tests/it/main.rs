@@ -18,6 +18,7 @@ mod buffer;
 mod catalog;
 mod check;
 mod client;
+mod codegen;
 mod configuration;
 mod connections;
 mod consumers;

@@ -4,6 +4,7 @@ mod archive;
 mod asyncapi;
 mod catalog;
 mod check;
+mod codegen;
 mod git;
 mod lock;
 mod preview;
@@ -31,6 +32,8 @@ pub enum Command {
     Catalog(catalog::CatalogOptions),
     /// Write an AsyncAPI 3.0 document of all events. Needs no database
     Asyncapi(asyncapi::AsyncapiOptions),
+    /// Write types for consumers: Python, TypeScript, Java, Go or Rust. Needs no database
+    Codegen(codegen::CodegenOptions),
     /// Write SQL for the archive in S3: one typed view for each event type. Needs no database
     ArchiveDdl(archive::ArchiveOptions),
 }
@@ -48,6 +51,7 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Schema(options) => schema::run(&load(&options.common)?, options),
         Command::Catalog(options) => catalog::run(&load(&options.common)?, options),
         Command::Asyncapi(options) => asyncapi::run(&load(&options.common)?, options),
+        Command::Codegen(options) => codegen::run(&load(&options.common)?, options),
         Command::ArchiveDdl(options) => archive::run(&load(&options.common)?, options),
     }
 }

@@ -6,7 +6,7 @@ use crate::contracts::shape;
 
 /// A column's type. Each engine has its own name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ColumnType {
+pub(in crate::contracts) enum ColumnType {
     Boolean,
     SmallInt,
     Integer,

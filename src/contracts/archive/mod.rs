@@ -10,13 +10,13 @@
 //! `event_unreadable`; the line still has it. Nothing here reads an archive.
 
 mod athena;
-mod columns;
+pub(super) mod columns;
 mod duckdb;
 mod glue;
 mod place;
 mod snowflake;
 mod sql;
-mod views;
+pub(super) mod views;
 
 use super::lock::Lock;
 use super::model::Model;

@@ -9,30 +9,30 @@ use crate::contracts::model::{EventModel, Model};
 
 /// A typed view of one event type.
 #[derive(Debug)]
-pub(super) struct EventView {
+pub(in crate::contracts) struct EventView {
     /// `lab_plate_completed_v1`.
-    pub(super) name: String,
+    pub(in crate::contracts) name: String,
     /// `lab.plate_completed.v1`.
-    pub(super) event_type: String,
+    pub(in crate::contracts) event_type: String,
     /// What the event means; may be empty.
-    pub(super) about: String,
+    pub(in crate::contracts) about: String,
     /// The fields of `data`.
-    pub(super) columns: Vec<FieldColumn>,
+    pub(in crate::contracts) columns: Vec<FieldColumn>,
 }
 
 /// A field as a column.
 #[derive(Clone, Debug)]
-pub(super) struct FieldColumn {
+pub(in crate::contracts) struct FieldColumn {
     /// Its name in the view, in lower case.
-    pub(super) name: String,
+    pub(in crate::contracts) name: String,
     /// Its name in `data`.
-    pub(super) field: String,
+    pub(in crate::contracts) field: String,
     /// Its type.
-    pub(super) column_type: ColumnType,
+    pub(in crate::contracts) column_type: ColumnType,
     /// Whether it can be null or absent.
-    pub(super) nullable: bool,
+    pub(in crate::contracts) nullable: bool,
     /// Its description, on one line; may be empty.
-    pub(super) meaning: String,
+    pub(in crate::contracts) meaning: String,
 }
 
 /// A table's rows, from its automatic events.
@@ -50,9 +50,9 @@ pub(super) struct RowView<'a> {
 
 /// All views.
 #[derive(Debug, Default)]
-pub(super) struct ArchiveViews {
+pub(in crate::contracts) struct ArchiveViews {
     /// In the order of the model, then what is only locked: the archive may still have it.
-    pub(super) events: Vec<EventView>,
+    pub(in crate::contracts) events: Vec<EventView>,
     /// The tables whose inserts, updates, deletes and truncates are all automatic events.
     tables: Vec<(String, String)>,
 }
@@ -75,7 +75,7 @@ pub(super) const OWN: [&str; 10] = [
 ];
 
 /// The views of what is published and of what is locked.
-pub(super) fn views(model: &Model, lock: &Lock) -> ArchiveViews {
+pub(in crate::contracts) fn views(model: &Model, lock: &Lock) -> ArchiveViews {
     let mut names: Vec<String> = TAKEN.map(str::to_owned).to_vec();
     let mut views = ArchiveViews::default();
     for event in &model.events {
