@@ -44,7 +44,7 @@ fn run_logged(config: &Config, log: &LogQueue) -> Result<(), Problem> {
         outlive_file_limits().map_err(|error| no_signals(&error))?;
         let stop = stop::signalled(log.clone()).map_err(|error| no_signals(&error))?;
         outlive_hangups().map_err(|error| no_signals(&error))?;
-        let status = Status::new(&config.name);
+        let status = Status::with_keys(&config.name, config.pii.columns.is_empty());
         let observed = observe::http::serve(config, &status)?;
         #[cfg(target_os = "linux")]
         super::notify::started();

@@ -1,20 +1,29 @@
-//! The HTTP server: `/metrics`, `/health/live`, `/health/ready`, `/status`. Listens on loopback unless configured otherwise.
+//! The HTTP server: `/` (the status page), `/live`, `/metrics`, `/health/live`, `/health/ready`, `/status`, `/events`.
+//! Listens on loopback unless configured otherwise.
 //!
 //! Whoever reaches the port must not be able to stop the daemon. Each connection carries one request without a body, has
 //! `HEADER_MAX` bytes and `HEADER_TIMEOUT` for its header and `CONNECTION_TIMEOUT` in all. There are at most
 //! `CONNECTIONS_MAX` connections: a new one closes the oldest, so that idle ones cannot keep a probe out. File descriptors
 //! for the log and the database are reserved. No error ends the server.
+//!
+//! `/live` lasts longer, for at most `LIVE_MAX` clients; a further one is refused.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
+use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,12 +31,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
+use crate::contracts;
+use crate::contracts::catalog::{build, html};
+use crate::contracts::lock::Lock;
 use crate::diagnosis::Severity;
 use crate::failure::Explain;
+use crate::observe::page::{LiveBody, StatusPage};
 use crate::pipeline::meters;
-use crate::pipeline::status::{Report, Status};
+use crate::pipeline::status::{Report, SAMPLED_EVERY, Status};
 
 /// Most connections at a time. Probes and scrapers need a handful.
 const CONNECTIONS_MAX: u64 = 64;
@@ -39,22 +53,39 @@ const HEADER_MAX: usize = 8 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take in all.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Clients of `/live` at a time.
+const LIVE_MAX: usize = 8;
+/// How long a client of `/live` is served. A browser then connects again by itself.
+const LIVE_TIMEOUT: Duration = Duration::from_mins(10);
 /// Pause after an accept that failed, for instance because descriptors ran out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Descriptors that the rest of the process may need: 64 unsynced segments, 16 requests to Kinesis, readers, sessions,
 /// credentials, five runtimes; with room to spare.
 const DESCRIPTORS_RESERVED: u64 = 192;
 
+/// A text, or the live facts.
+type Answer = Response<Either<String, LiveBody>>;
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NO_CATALOGUE: &str = "no contracts are locked: run forebay events lock, and start again\n";
+
 /// What the pages show.
 struct Views {
     metrics: PrometheusHandle,
     status: Status,
+    page: StatusPage,
+    /// The event catalogue, if contracts are locked.
+    catalogue: Option<String>,
+    /// Each client of `/live` has a copy.
+    live: Rc<()>,
 }
 
 impl Views {
     fn metrics(&self) -> String {
         meters::show(&self.status.report());
-        self.metrics.render()
+        meters::show_events(&self.status.event_counts());
+        let histograms = self.status.traffic(|traffic| meters::histograms(traffic));
+        self.metrics.render() + &histograms
     }
 }
 
@@ -103,8 +134,32 @@ pub fn serve(
         .map_err(|error| HttpError::Recorder(error.to_string()))?;
     meters::describe();
     let connections = connections_for(raise_descriptor_limit());
-    let views = Views { metrics, status: status.clone() };
-    Ok(async move { accept(&listener, connections, &views).await })
+    let (page, catalogue) = (StatusPage::new(), catalogue(config));
+    let views = Views { metrics, status: status.clone(), page, catalogue, live: Rc::new(()) };
+    Ok(async move {
+        tokio::select! {
+            never = accept(&listener, connections, &views) => never,
+            never = sample(&views.status) => never,
+        }
+    })
+}
+
+/// Takes the samples of the status page.
+async fn sample(status: &Status) -> Infallible {
+    let mut tick = tokio::time::interval(SAMPLED_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        status.sample();
+    }
+}
+
+/// The page of `forebay events catalog`, if the configuration has contracts. They are those of the start, as what is
+/// published is.
+fn catalogue(config: &Config) -> Option<String> {
+    let lock = Lock::read(&config.events.lock_directory()).ok()??;
+    let model = contracts::load(config).ok()?;
+    html(&build::page(&config.name, &config.kinesis.stream, &model, &lock)).ok()
 }
 
 /// Raises the soft limit of open files to what the process may need, as far as the hard limit allows, and returns it.
@@ -174,27 +229,42 @@ async fn accept(listener: &TcpListener, most: usize, views: &Views) -> Infallibl
 
 /// Serves one request.
 async fn connection(stream: TcpStream, views: &Views) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, views)));
+    let live = Cell::new(false);
+    let service = service_fn(async |request| {
+        let response = answer(&request, views);
+        live.set(matches!(response.body(), Either::Right(_)));
+        Ok::<_, Infallible>(response)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
     // What a client does wrong is its own affair.
-    drop(tokio::time::timeout(CONNECTION_TIMEOUT, serving).await);
+    let ended = tokio::time::timeout(CONNECTION_TIMEOUT, &mut serving).await.is_ok();
+    if !ended && live.get() {
+        drop(tokio::time::timeout(LIVE_TIMEOUT, serving).await);
+    }
 }
 
 /// The response to a request. Its body is never read.
-fn answer(request: &Request<Incoming>, views: &Views) -> Response<String> {
+fn answer(request: &Request<Incoming>, views: &Views) -> Answer {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-    const NOT_FOUND: &str = "not found; see /metrics, /health/live, /health/ready, /status\n";
+    const NOT_FOUND: &str = "not found; see /, /metrics, /health/live, /health/ready, /status\n";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is allowed\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
+        "/" => status_page(&views.page),
+        "/live" if *request.method() == Method::GET => live(views),
+        "/events" => match &views.catalogue {
+            Some(html) => page(StatusCode::OK, HTML, html.clone()),
+            None => page(StatusCode::NOT_FOUND, TEXT, NO_CATALOGUE.to_owned()),
+        },
         "/metrics" => page(
             StatusCode::OK,
             HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
@@ -212,10 +282,35 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<String> {
     }
 }
 
-fn page(status: StatusCode, content_type: HeaderValue, text: String) -> Response<String> {
-    let mut response = Response::new(text);
+fn status_page(shown: &StatusPage) -> Answer {
+    let mut response = page(StatusCode::OK, HTML, shown.html.clone());
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, shown.policy.clone());
+    response
+}
+
+/// The live facts, unless too many clients have them.
+fn live(views: &Views) -> Answer {
+    if Rc::strong_count(&views.live) > LIVE_MAX {
+        let mut response = page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+            "too many clients have the live page open\n".to_owned(),
+        );
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
+        return response;
+    }
+    let body = LiveBody::new(views.status.clone(), Rc::clone(&views.live));
+    let mut response = Response::new(Either::Right(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn page(status: StatusCode, content_type: HeaderValue, text: String) -> Answer {
+    let mut response = Response::new(Either::Left(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -2,4 +2,5 @@
 
 pub mod http;
 pub mod log;
+mod page;
 pub mod report;

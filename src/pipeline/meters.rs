@@ -3,10 +3,13 @@
 //! Counters are incremented at the event. Gauges are computed from the [`Report`] at each scrape, so that ages are correct even
 //! while a loop hangs.
 
+use std::collections::BTreeMap;
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::pipeline::status::Report;
+use crate::pipeline::status::{EventTypeCounts, Report, Traffic};
 use crate::sink::lanes::Settlement;
+use crate::sink::shards::ShardLoad;
 
 const BUILD: &str = "forebay_build_info";
 const CONNECTED: &str = "forebay_source_connected";
@@ -16,6 +19,10 @@ const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
 const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const TABLES_MISSING: &str = "forebay_publication_tables_missing";
+const SHARD_THROTTLED: &str = "forebay_shard_throttled_total";
+const AGE_AT_PUBLISH: &str = "forebay_event_age_at_publish_seconds";
+const LATENCY: &str = "forebay_commit_to_acknowledged_seconds";
+const EVENTS: &str = "forebay_events_total";
 const PUBLICATION_CHANGES: &str = "forebay_publication_changes_total";
 const WATCHDOG: &str = "forebay_watchdog_up";
 const HORIZON_AGE: &str = "forebay_source_horizon_age_seconds";
@@ -115,6 +122,23 @@ const COUNTERS: [(&str, &str); 12] = [
     ),
 ];
 
+/// Histograms with their meanings. Their buckets are fixed.
+const HISTOGRAMS: [(&str, &str); 2] = [
+    (AGE_AT_PUBLISH, "Age of a change, since its commit, when its record was sent"),
+    (LATENCY, "Time from the commit of a change until its record was acknowledged"),
+];
+
+/// Counters with labels of their own, with their meanings. They appear with their first label.
+const LABELLED: [(&str, &str); 2] = [
+    (SHARD_THROTTLED, "Records that were throttled, by shard"),
+    (EVENTS, "Events by type and outcome: received, filtered, published, quarantined"),
+];
+
+/// Most values of a label; whatever comes later shares one.
+const LABELS_MAX: usize = 128;
+/// That one.
+const OTHERS: &str = "(others)";
+
 /// Gives every metric its meaning, and every counter its first value: an alert on an increase would not see a counter that
 /// appears as 1.
 pub fn describe() {
@@ -141,6 +165,52 @@ pub fn describe() {
             }
             name => counter!(name).increment(0),
         }
+    }
+    for (name, meaning) in LABELLED {
+        describe_counter!(name, Unit::Count, meaning);
+    }
+}
+
+/// The histograms, as Prometheus reads them.
+pub fn histograms(traffic: &Traffic) -> String {
+    let of = [&traffic.age, &traffic.latency];
+    HISTOGRAMS.iter().zip(of).map(|((name, meaning), histogram)| histogram.expose(name, meaning)).collect()
+}
+
+/// Sets the counters of event types.
+pub fn show_events(counts: &BTreeMap<String, EventTypeCounts>) {
+    let mut others = EventTypeCounts::default();
+    let set = |name: &str, counts: EventTypeCounts| {
+        for (outcome, value) in [
+            ("received", counts.received),
+            ("filtered", counts.filtered),
+            ("published", counts.published),
+            ("quarantined", counts.quarantined),
+        ] {
+            counter!(EVENTS, "type" => name.to_owned(), "outcome" => outcome).absolute(value);
+        }
+    };
+    let is_new = counts.len() <= LABELS_MAX;
+    for (at, (name, counts)) in counts.iter().enumerate() {
+        if is_new || at < LABELS_MAX {
+            set(name, *counts);
+        } else {
+            others.received += counts.received;
+            others.filtered += counts.filtered;
+            others.published += counts.published;
+            others.quarantined += counts.quarantined;
+        }
+    }
+    if others != EventTypeCounts::default() {
+        set(OTHERS, others);
+    }
+}
+
+/// Sets the counters of throttled records. The labels are the shards of this moment, at most so many; those of closed shards
+/// stay, so the log names the rest.
+pub(super) fn throttled_shards(loads: &[ShardLoad]) {
+    for load in loads.iter().take(LABELS_MAX) {
+        counter!(SHARD_THROTTLED, "shard" => load.shard.clone()).absolute(load.throttled);
     }
 }
 

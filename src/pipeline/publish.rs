@@ -45,6 +45,8 @@ use crate::sink::{Destination, PutError, RecordResult, StreamFacts};
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How long a stop waits for requests without a response.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// Hot keys that the status page shows.
+const HOT_KEYS: usize = 8;
 /// Pause before dead letters that had no room are written again.
 const QUARANTINE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -376,6 +378,8 @@ impl<P: Destination> Attempt<'_, P> {
         let sent = ticket.sent_at();
         let settlement = self.lanes.settle(ticket, result, Instant::now());
         meters::settled(&settlement);
+        let took = sent.elapsed();
+        self.loop_.status.traffic(|traffic| traffic.settled(&settlement, took));
         self.stream.settled(sent, settlement.error.as_ref().map(|error| (error, settlement.cause)));
         self.note(&settlement);
         self.publish_log.settled(&settlement, self.lanes.paused_lanes(), self.stream.name());
@@ -423,7 +427,13 @@ impl<P: Destination> Attempt<'_, P> {
         Ok(())
     }
 
-    fn note_lanes(&self, rates: Summary) {
+    fn note_lanes(&mut self, rates: Summary) {
+        let (loads, (hot_keys, hot_total)) =
+            (self.lanes.shard_loads(), self.lanes.hot_keys(HOT_KEYS, self.reported));
+        meters::throttled_shards(&loads);
+        self.loop_.status.traffic(|traffic| {
+            (traffic.shards, traffic.hot_keys, traffic.hot_total) = (loads, hot_keys, hot_total);
+        });
         let lanes = &self.lanes;
         let halted = self.halted();
         self.loop_.status.publish(|part| {

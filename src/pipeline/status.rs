@@ -3,8 +3,10 @@
 //! Metrics, `/health/ready`, `/status` and log lines are views of [`Report`]. Times are kept as points on the monotonic
 //! clock, so that a view made while a loop hangs shows how long it has hung.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::buffer::checkpoint::Totals;
 use crate::buffer::ledger::SharedLedger;
 use crate::buffer::log::Log;
 use crate::time;
@@ -12,10 +14,13 @@ use crate::time;
 pub use self::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
 pub use self::received::{ReceivedCounts, TypeCounts};
 pub use self::report::Report;
+pub use self::traffic::{SAMPLED_EVERY, SAMPLES_MAX, Sample, Samples, Traffic};
 
+mod histogram;
 mod parts;
 mod received;
 mod report;
+mod traffic;
 
 /// Where the facts about the buffer come from.
 #[derive(Debug)]
@@ -23,6 +28,19 @@ struct BufferParts {
     log: Arc<Log>,
     ledger: SharedLedger,
     max_bytes: u64,
+}
+
+/// The counts of one event type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventTypeCounts {
+    /// Events appended to the log since the process started.
+    pub received: u64,
+    /// Changes that rules have excluded since then.
+    pub filtered: u64,
+    /// Events that the stream has acknowledged.
+    pub published: u64,
+    /// Events in the dead-letter file.
+    pub quarantined: u64,
 }
 
 /// See the module.
@@ -37,12 +55,21 @@ struct StatusParts {
     publish: Mutex<PublishStatus>,
     source: Mutex<SourceStatus>,
     received: Mutex<ReceivedCounts>,
+    traffic: Mutex<Traffic>,
+    samples: Mutex<Samples>,
+    /// Whether the page may show keys of events.
+    shows_keys: bool,
     buffer: OnceLock<BufferParts>,
 }
 
 impl Status {
     /// The status of a process that has just started.
     pub fn new(name: &str) -> Self {
+        Self::with_keys(name, false)
+    }
+
+    /// The same; it may show keys of events.
+    pub fn with_keys(name: &str, shows_keys: bool) -> Self {
         Self(Arc::new(StatusParts {
             name: name.to_owned(),
             started: Moment::now(),
@@ -50,6 +77,9 @@ impl Status {
             publish: Mutex::default(),
             source: Mutex::default(),
             received: Mutex::default(),
+            traffic: Mutex::default(),
+            samples: Mutex::default(),
+            shows_keys,
             buffer: OnceLock::new(),
         }))
     }
@@ -72,6 +102,49 @@ impl Status {
     /// What was received and filtered, per event type.
     pub fn received<T>(&self, change: impl FnOnce(&mut ReceivedCounts) -> T) -> T {
         change(&mut self.0.received.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the publish loop has sent.
+    pub fn traffic<T>(&self, change: impl FnOnce(&mut Traffic) -> T) -> T {
+        change(&mut self.0.traffic.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last hour.
+    pub fn samples<T>(&self, look: impl FnOnce(&mut Samples) -> T) -> T {
+        look(&mut self.0.samples.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a sample for the plots of the last hour. To be called every [`SAMPLED_EVERY`].
+    pub fn sample(&self) {
+        let report = self.report();
+        let received = self.received(|all| all.iter().map(|(_, counts)| counts.received).sum());
+        let retained = self.source(|part| part.retained_bytes.map(|(retained, _)| retained));
+        let traffic = self.traffic(|traffic| traffic.clone());
+        self.samples(|samples| samples.take(&report, retained, received, &traffic));
+    }
+
+    /// Whether keys of events may be shown. Where columns are tagged as personal data, only their hashes are.
+    pub fn shows_keys(&self) -> bool {
+        self.0.shows_keys
+    }
+
+    /// The counts of each event type: received and filtered since the process started, published and quarantined since the
+    /// directory was created.
+    pub fn event_counts(&self) -> BTreeMap<String, EventTypeCounts> {
+        let mut counts: BTreeMap<String, EventTypeCounts> = BTreeMap::new();
+        if let Some(buffer) = self.0.buffer.get() {
+            for (name, totals) in buffer.ledger.lock().event_counts() {
+                let Totals { published, quarantined, .. } = totals;
+                counts.insert(name, EventTypeCounts { published, quarantined, ..EventTypeCounts::default() });
+            }
+        }
+        self.received(|all| {
+            for (name, TypeCounts { received, filtered }) in all.iter() {
+                let of = counts.entry(name.to_owned()).or_default();
+                (of.received, of.filtered) = (received, filtered);
+            }
+        });
+        counts
     }
 
     /// The buffer is open.

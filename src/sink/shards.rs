@@ -42,6 +42,8 @@ struct Shard {
     alive: Option<Instant>,
     results: ShardResults,
     has_results: bool,
+    /// Records and bytes that it has accepted, and records that it has throttled.
+    sums: [u64; 3],
 }
 
 /// A cut of a shard's rate, for the log.
@@ -53,6 +55,25 @@ pub struct Cut {
     pub rate: Amount,
     /// Whether it was unlimited before.
     pub first: bool,
+}
+
+/// What a shard has taken since it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardLoad {
+    /// The shard's id.
+    pub shard: String,
+    /// The share of the hash range that it is known to serve, in thousandths.
+    pub range: u16,
+    /// Records that it has accepted.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Records that it has throttled.
+    pub throttled: u64,
+    /// Whether a rate is in force.
+    pub limited: bool,
+    /// Whether it accepts nothing.
+    pub refusing: bool,
 }
 
 /// The known shards of the stream.
@@ -205,6 +226,8 @@ impl Shards {
         }
         if let Some(shard) = self.all.get_mut(place.index()) {
             shard.alive = Some(now);
+            let [records, bytes, _] = &mut shard.sums;
+            (*records, *bytes) = (*records + 1, *bytes + size as u64);
         }
         self.answered[hash.lane()] = true;
         self.note(place, |results| {
@@ -213,9 +236,33 @@ impl Shards {
         });
     }
 
+    /// What the known shards have taken, in the order of their ranges.
+    pub fn loads(&self) -> Vec<ShardLoad> {
+        let load = |shard: &Shard| {
+            let (first, last) = shard.core?;
+            let [records, bytes, throttled] = shard.sums;
+            let load = ShardLoad {
+                shard: shard.id.to_string(),
+                range: u16::try_from((u128::from(last - first) * 1_000) >> 64).unwrap_or(1_000),
+                records,
+                bytes,
+                throttled,
+                limited: shard.rate.is_limited(),
+                refusing: shard.rate.is_stuck(),
+            };
+            Some((first, load))
+        };
+        let mut loads: Vec<_> = self.all.iter().filter_map(load).collect();
+        loads.sort_unstable_by_key(|(first, _)| *first);
+        loads.into_iter().map(|(_, load)| load).collect()
+    }
+
     /// Notes a throttled record. Returns whether its shard is known.
     pub fn refused(&mut self, hash: KeyHash, repeatedly_refused: bool) -> bool {
         let Some(place) = self.of(hash) else { return false };
+        if let Some(Shard { sums: [.., throttled], .. }) = self.all.get_mut(place.index()) {
+            *throttled += 1;
+        }
         self.note(place, |results| {
             if repeatedly_refused { results.repeatedly_refused += 1 } else { results.refused += 1 }
         });

@@ -43,6 +43,7 @@ mod names;
 mod outage;
 mod outbox;
 mod overload;
+mod page;
 mod personal;
 mod polling;
 mod postgres;

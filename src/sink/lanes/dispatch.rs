@@ -13,6 +13,7 @@ mod settle;
 use tokio::time::Instant;
 
 use super::counts::EventCounts;
+use super::hot::HotKeys;
 use super::reader::{Reader, Rules};
 use super::readers::Readers;
 use super::rejected_keys::RejectedKeys;
@@ -43,6 +44,7 @@ pub(super) struct Dispatch {
     order: OrderCheck,
     pub(super) suspects: Suspects,
     rejected_keys: RejectedKeys,
+    pub(super) hot: HotKeys,
     /// When a request was last asked for.
     asked: Option<Instant>,
     /// Memory of settled tickets, to be used again.
@@ -63,6 +65,7 @@ impl Dispatch {
             order: OrderCheck::default(),
             suspects: Suspects::default(),
             rejected_keys: RejectedKeys::default(),
+            hot: HotKeys::default(),
             asked: None,
             spare: Vec::new(),
             limits,

@@ -61,6 +61,7 @@ mod dispatch;
 mod divide;
 mod finished;
 mod former;
+mod hot;
 mod isolation;
 mod load;
 mod paced;
@@ -85,6 +86,7 @@ use tokio::time::Instant;
 
 pub use self::finished::Start;
 pub use self::former::FormerCounts;
+pub use self::hot::HotKey;
 pub use self::progress::{Detail, Progress};
 pub use self::ticket::{Request, Ticket};
 pub use self::types::{
@@ -99,6 +101,7 @@ use self::isolation::Isolation;
 use self::readers::Readers;
 use super::pacing::Limits;
 use super::rate::Summary;
+use super::shards::ShardLoad;
 use super::throttle::Pass;
 use super::{HashRange, PutError, RecordResult};
 use crate::buffer::checkpoint::{Mark, Totals};
@@ -343,6 +346,16 @@ impl Lanes {
     /// The rates of shards that are in force.
     pub fn rates(&mut self, now: Instant) -> Summary {
         self.dispatch.shards.summary(now)
+    }
+
+    /// What the shards have accepted and throttled since each is known.
+    pub fn shard_loads(&self) -> Vec<ShardLoad> {
+        self.dispatch.shards.loads()
+    }
+
+    /// The keys with the most accepted events of the last minutes, at most so many, and all events of that time.
+    pub fn hot_keys(&mut self, most: usize, now: Instant) -> (Vec<HotKey>, u64) {
+        self.dispatch.hot.hottest(most, now)
     }
 
     /// Whether the service responds, as far as is known.

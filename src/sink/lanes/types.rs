@@ -106,6 +106,9 @@ pub struct Settlement {
     pub accepted_events: usize,
     /// Bytes of them, data and keys.
     pub accepted_bytes: usize,
+    /// When the changes of accepted records were committed, in microseconds since the Unix epoch. An injected
+    /// record has that of the change before it.
+    pub committed: Vec<i64>,
     /// Records refused for throughput.
     pub throttled: usize,
     /// Records refused for an internal failure of the service.

@@ -267,6 +267,11 @@ impl Window {
         if frame <= self.watermark.frame { self.watermark_transaction } else { self.slot(frame)?.transaction }
     }
 
+    /// When the change of a frame of the window was committed; `None` if it is injected and nothing came before it.
+    pub(super) fn committed_at(&self, frame: FrameNo) -> Option<i64> {
+        self.slot(frame)?.transaction.map(|transaction| transaction.time)
+    }
+
     fn slot(&self, frame: FrameNo) -> Option<&Slot> {
         self.frames.get(usize::try_from(frame.0.checked_sub(self.watermark.frame.0 + 1)?).ok()?)
     }

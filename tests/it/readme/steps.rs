@@ -125,7 +125,7 @@ impl Fixture {
                 let page = super::get(self.listen, "/metrics");
                 page.lines()
                     .any(|line| {
-                        line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+                        [" ", "{", "_bucket{"].iter().any(|next| line.starts_with(&format!("{name}{next}")))
                     })
                     .then_some(())
             });

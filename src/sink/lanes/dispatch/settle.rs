@@ -82,6 +82,10 @@ impl Dispatch {
             let patience = match answer {
                 RecordResult::Accepted { sequence, shard } => {
                     let Contents { events, bytes } = reader.contents(one.seq);
+                    settlement.committed.extend(reader.window.committed_at(frame));
+                    if let Some(entry) = reader.window.entry(one.seq) {
+                        self.hot.accepted(hash, &entry.key, events);
+                    }
                     self.shards.accepted(hash, &shard, bytes, now);
                     settlement.accepted += 1;
                     settlement.accepted_events += events;
