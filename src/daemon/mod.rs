@@ -8,6 +8,7 @@ mod audit;
 pub mod check;
 pub mod connector;
 pub mod contract;
+pub mod forecast;
 pub mod init;
 pub mod polled;
 pub mod polling;

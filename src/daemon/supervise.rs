@@ -25,6 +25,7 @@ use crate::contracts;
 use crate::daemon::activity::ActivityKeeper;
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
+use crate::daemon::forecast::Growth;
 use crate::daemon::polling::PollingConnector;
 use crate::daemon::start::{self, Database};
 use crate::daemon::watchdog::Watchdog;
@@ -91,6 +92,8 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
         status,
         monitor: &monitor,
         session: None,
+        growth: Growth::default(),
+        foreseen: None,
     };
     let ends = watchdog.watch();
     let outcome = running.until(stop, ends).await;

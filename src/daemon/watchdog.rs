@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::buffer::ledger::SharedLedger;
 use crate::config::SourceConfig;
 use crate::daemon::contract::Selectors;
+use crate::daemon::forecast::Growth;
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::Failure;
 use crate::identity::{Identity, SourceIdentity};
@@ -39,6 +40,10 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// How often it tests whether there is a stream, and whether a check is due.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A loss of the slot that is so near is a warning, and an error.
+const FORESEEN: Duration = Duration::from_hours(24);
+const SOON: Duration = Duration::from_hours(1);
 
 /// Pause after a first failure, which is not logged: a restarting server is reported elsewhere.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -65,6 +70,10 @@ pub struct Watchdog<'a> {
     pub monitor: &'a Mutex<PublicationMonitor>,
     /// Kept open while there is a stream.
     pub session: Option<Session>,
+    /// How the log grows that the server retains.
+    pub growth: Growth,
+    /// The severity with which the loss of the slot was last foreseen.
+    pub foreseen: Option<Severity>,
 }
 
 impl Watchdog<'_> {
@@ -130,20 +139,31 @@ impl Watchdog<'_> {
     }
 
     async fn look(&mut self) -> Result<(Vec<Diagnosis>, Vec<Unseen>), Failure> {
-        let Self { settings, wanted, source, selectors, ledger, status, monitor, session } = self;
+        let Self { settings, wanted, source, selectors, ledger, status, monitor, session, growth, foreseen } =
+            self;
         let (session, is_new) = match session {
             Some(open) if open.is_open() => (open, false),
             other => (other.insert(Session::open(settings).await.map_err(Failure::retry)?), true),
         };
         let seen = inspect::glance(session, wanted).await?;
         if is_new {
+            growth.forget();
             report_setup(session, &seen, source, status).await;
         }
         seen.check_running(wanted)?;
         if let Some(slot) = &seen.slot_facts {
             let from = |lsn: Option<CommitSeq>| lsn.map_or(0, |lsn| seen.server.wal_end.distance_from(lsn));
             let wal_bytes = (from(slot.restart_lsn), from(slot.confirmed_flush));
-            status.source(|part| (part.looked, part.retained_bytes) = (Some(Moment::now()), Some(wal_bytes)));
+            let now = Moment::now();
+            growth.look(now.at, wal_bytes.0);
+            let left = slot.safe_wal_size.map(|left| u64::try_from(left).unwrap_or_default());
+            let lost_at =
+                left.and_then(|left| growth.reaches(left)).and_then(|left| now.at.checked_add(left));
+            status.source(|part| {
+                (part.looked, part.retained_bytes) = (Some(now), Some(wal_bytes));
+                (part.growth, part.lost_at) = (growth.per_second(), lost_at);
+            });
+            foresee(lost_at.map(|at| at.duration_since(now.at)), foreseen);
             // The slot is active on the server that our stream comes from. On another cluster, another reader uses it.
             let mut ledger = ledger.lock();
             if seen.facts.control.is_ok()
@@ -161,6 +181,37 @@ impl Watchdog<'_> {
         found.extend(seen.publication.iter().flat_map(|publication| selectors.without_key(publication)));
         Ok((found, seen.unseen))
     }
+}
+
+/// Logs that the slot will be lost, once for each severity.
+fn foresee(left: Option<Duration>, foreseen: &mut Option<Severity>) {
+    let now = match left {
+        Some(left) if left < SOON => Some(Severity::Blocker),
+        Some(left) if left < FORESEEN => Some(Severity::Warning),
+        Some(_) | None => None,
+    };
+    if now > *foreseen {
+        let (minutes, hint) = (
+            left.unwrap_or_default().as_secs() / 60,
+            "Find out what keeps Forebay from confirming, or raise max_slot_wal_keep_size.",
+        );
+        if now == Some(Severity::Blocker) {
+            tracing::error!(
+                event = "slot_loss_foreseen",
+                minutes,
+                hint,
+                "retained WAL grows; the slot is lost soon"
+            );
+        } else {
+            tracing::warn!(
+                event = "slot_loss_foreseen",
+                minutes,
+                hint,
+                "retained WAL grows; the slot is lost within a day"
+            );
+        }
+    }
+    *foreseen = now;
 }
 
 /// Logs warnings about the set-up that are new, and notes all of them. Nothing depends on it.

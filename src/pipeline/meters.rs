@@ -17,6 +17,7 @@ const SILENT: &str = "forebay_source_silent_seconds";
 const PAUSED: &str = "forebay_source_paused";
 const CONFIRMED: &str = "forebay_source_confirmed_lsn_bytes";
 const SLOT_RETAINED: &str = "forebay_slot_retained_wal_bytes";
+const SLOT_LOST_IN: &str = "forebay_slot_loss_forecast_seconds";
 const SLOT_UNCONFIRMED: &str = "forebay_slot_unconfirmed_wal_bytes";
 const TABLES_MISSING: &str = "forebay_publication_tables_missing";
 const SHARD_THROTTLED: &str = "forebay_shard_throttled_total";
@@ -62,13 +63,17 @@ const RETRIES: &str = "forebay_loop_restarts_total";
 const LOG_LINES_DROPPED: &str = "forebay_stderr_lines_dropped_total";
 
 /// Gauges with their meanings.
-const GAUGES: [(&str, &str); 32] = [
+const GAUGES: [(&str, &str); 33] = [
     (BUILD, "Version of the program, as a label; always 1"),
     (CONNECTED, "1 while the replication stream is open"),
     (SILENT, "Time since the database sent anything, while it is read; it is asked at least every 10 s"),
     (PAUSED, "1 while the log is full and PostgreSQL retains WAL"),
     (CONFIRMED, "Highest LSN confirmed to PostgreSQL, as a byte address"),
     (SLOT_RETAINED, "WAL that PostgreSQL retains for the slot"),
+    (
+        SLOT_LOST_IN,
+        "Time until the slot is lost to max_slot_wal_keep_size at the present growth; +Inf if none is foreseen",
+    ),
     (SLOT_UNCONFIRMED, "WAL after the slot's confirmed position"),
     (
         HORIZON_AGE,
@@ -238,6 +243,7 @@ pub fn show(report: &Report) {
             gauge!(name).set(value as f64);
         }
     }
+    gauge!(SLOT_LOST_IN).set(slot.lost_in_seconds.unwrap_or(f64::INFINITY));
     gauge!(HORIZON_AGE).set(slot.horizon_age_seconds.unwrap_or_default());
     gauge!(OLDEST).set(publish.oldest_unpublished_seconds);
     gauge!(SERVICE).set(is(publish.available));

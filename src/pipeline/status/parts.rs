@@ -107,6 +107,10 @@ pub struct SourceStatus {
     pub looked: Option<Moment>,
     /// Bytes of its log that the source retains for this process, and bytes beyond the confirmed position.
     pub retained_bytes: Option<(u64, u64)>,
+    /// By how many bytes a second what it retains grows, if it has grown for minutes.
+    pub growth: Option<f64>,
+    /// When it gives up what it retains, at this growth.
+    pub lost_at: Option<Instant>,
     /// Since when the oldest running transaction of a polled source is the same.
     pub horizon_since: Option<Instant>,
     /// Tables that the source stopped sending since the start.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
 use crate::buffer::ledger::Reached;
+use crate::config::units::ByteAmount;
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::sink::lanes::Lag;
 use crate::sink::rate::Summary;
@@ -16,6 +17,11 @@ use crate::time;
 /// After this time without progress the process is not ready, so a probe every few seconds sees it within 15 s. A healthy server
 /// sends something at least every 10 s, because keepalives are requested.
 const STALLED_AFTER: Duration = Duration::from_secs(12);
+
+/// From this amount on, retained WAL that grows without a limit is a warning.
+const MUCH_WAL: u64 = 1 << 30;
+/// A loss of the slot that is so near is a warning.
+const FORESEEN: Duration = Duration::from_hours(24);
 
 /// Everything, at one point in time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -133,6 +139,10 @@ pub struct SourceReport {
     pub retained_wal_bytes: Option<u64>,
     /// WAL after the slot's confirmed position.
     pub unconfirmed_wal_bytes: Option<u64>,
+    /// By how many bytes a second retained WAL grows, if it has grown for minutes.
+    pub wal_growth_per_second: Option<f64>,
+    /// When the slot is lost at this rate, in seconds from now.
+    pub lost_in_seconds: Option<f64>,
     /// How long a polled source has had the same oldest running transaction: so long, rows may have waited.
     pub horizon_age_seconds: Option<f64>,
     /// Tables that left the publication since the start.
@@ -171,6 +181,7 @@ impl Facts<'_> {
         findings.extend(self.stream(now).or_else(|| self.refused()));
         findings.extend(self.halted());
         findings.extend(self.full(now));
+        findings.extend(self.growing(now));
         findings.extend(self.source.warnings.iter().cloned());
         Report {
             name: self.name.to_owned(),
@@ -186,6 +197,11 @@ impl Facts<'_> {
                 looked_at: self.source.looked.map(|moment| text(moment.micros)),
                 retained_wal_bytes: self.source.retained_bytes.map(|(retained, _)| retained),
                 unconfirmed_wal_bytes: self.source.retained_bytes.map(|(_, unconfirmed)| unconfirmed),
+                wal_growth_per_second: self.source.growth,
+                lost_in_seconds: self
+                    .source
+                    .lost_at
+                    .map(|at| at.saturating_duration_since(now).as_secs_f64()),
                 horizon_age_seconds: self
                     .source
                     .horizon_since
@@ -267,6 +283,30 @@ impl Facts<'_> {
         Some(Diagnosis::blocker("buffer", "the log is full and does not drain; PostgreSQL retains WAL"))
     }
 
+    /// The source retains more and more.
+    fn growing(&self, now: Instant) -> Option<Diagnosis> {
+        let (growth, (retained, _)) = (self.source.growth?, self.source.retained_bytes?);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bytes a second for people"
+        )]
+        let rate = ByteAmount(growth as u64);
+        let fact =
+            format!("PostgreSQL retains {} of WAL, and it grows by {rate} a second", ByteAmount(retained));
+        let hint = "Find out what keeps Forebay from confirming: see the other findings, and long transactions in the database.";
+        let Some(lost_at) = self.source.lost_at else {
+            let fact = format!("{fact}; nothing limits it but the disk");
+            return (retained >= MUCH_WAL).then(|| Diagnosis::warning("slot", fact).with_hint(hint));
+        };
+        let left = lost_at.saturating_duration_since(now);
+        let fact = format!(
+            "{fact}; at this rate the slot is lost in {} min (max_slot_wal_keep_size)",
+            left.as_secs() / 60
+        );
+        (left < FORESEEN).then(|| Diagnosis::warning("slot", fact).with_hint(hint))
+    }
+
     fn ingest(&self, now: Instant) -> Ingest {
         let ingest = &self.ingest;
         Ingest {
@@ -337,135 +377,4 @@ fn age_of(micros: i64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::CommitSeq;
-
-    /// A process that works, 1,000 s after its start.
-    fn facts(start: Instant) -> Facts<'static> {
-        let moment = |seconds| Moment { at: start + Duration::from_secs(seconds), micros: 0 };
-        Facts {
-            name: "lab",
-            started: moment(0),
-            ingest: IngestStatus {
-                connected: Some(moment(1)),
-                heard: Some(start + Duration::from_secs(995)),
-                confirmed: Some((CommitSeq::new(1), moment(999))),
-                ..IngestStatus::default()
-            },
-            publish: PublishStatus { begun: true, described: true, ..PublishStatus::default() },
-            source: SourceStatus::default(),
-            buffer: None,
-        }
-    }
-
-    type Case = (&'static str, fn(&mut Facts<'_>, Instant), Option<&'static str>);
-
-    fn at(start: Instant, seconds: u64) -> Moment {
-        Moment { at: start + Duration::from_secs(seconds), micros: 0 }
-    }
-
-    /// Changes the facts, and expects one blocker with this text, or none.
-    fn expect(cases: &[Case]) {
-        let start = Instant::now();
-        for (name, change, expected) in cases {
-            let mut facts = facts(start);
-            change(&mut facts, start);
-            let report = facts.report(start + Duration::from_secs(1_000));
-            let blockers: Vec<_> =
-                report.findings.iter().filter(|one| one.severity == Severity::Blocker).collect();
-            assert_eq!(report.ready, expected.is_none(), "{name}: {blockers:?}");
-            assert_eq!(blockers.len(), usize::from(expected.is_some()), "{name}: {blockers:?}");
-            if let (Some(expected), Some(found)) = (expected, blockers.first()) {
-                assert!(found.fact.contains(expected), "{name}: {found:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn source_that_is_not_heard_of_is_a_blocker() {
-        expect(&[
-            ("well", |_, _| {}, None),
-            ("not connected", |facts, _| facts.ingest.connected = None, Some("is not open")),
-            (
-                "silent",
-                |facts, start| facts.ingest.heard = Some(at(start, 980).at),
-                Some("database for 20 s"),
-            ),
-            (
-                "silent because paused",
-                |facts, start| {
-                    facts.ingest.heard = Some(at(start, 900).at);
-                    facts.ingest.paused = Some(at(start, 995));
-                },
-                None,
-            ),
-        ]);
-    }
-
-    #[test]
-    fn stream_without_progress_is_a_blocker() {
-        expect(&[
-            ("never described", |facts, _| facts.publish.begun = false, Some("not been described")),
-            (
-                "unavailable",
-                |facts, _| facts.publish.unavailable = Some("no".to_owned()),
-                Some("unavailable: no"),
-            ),
-            ("busy", |facts, start| facts.publish.waiting = Some(at(start, 990).at), None),
-            (
-                "refused",
-                |facts, start| {
-                    facts.publish.waiting = Some(at(start, 985).at);
-                    facts.publish.refused = Some("throttled".to_owned());
-                },
-                Some("acknowledged nothing for 15 s: throttled"),
-            ),
-            (
-                "some keys refused",
-                |facts, _| (facts.publish.rejected_keys, facts.publish.oldest) = (1, Some(0)),
-                None,
-            ),
-            ("halted", |facts, _| facts.publish.halted = true, Some("halted")),
-            (
-                "halted for long",
-                |facts, start| {
-                    facts.publish.halted = true;
-                    facts.publish.waiting = Some(at(start, 0).at);
-                },
-                Some("halted"),
-            ),
-        ]);
-    }
-
-    #[test]
-    fn full_log_is_a_blocker_unless_it_drains() {
-        expect(&[
-            ("draining", |facts, start| facts.ingest.paused = Some(at(start, 10)), None),
-            (
-                "for a moment",
-                |facts, start| {
-                    facts.ingest.paused = Some(at(start, 995));
-                    facts.ingest.confirmed = Some((CommitSeq::new(1), at(start, 10)));
-                },
-                None,
-            ),
-            (
-                "stuck",
-                |facts, start| {
-                    facts.ingest.paused = Some(at(start, 100));
-                    facts.ingest.confirmed = Some((CommitSeq::new(1), at(start, 10)));
-                },
-                Some("does not drain"),
-            ),
-            (
-                "never confirmed",
-                |facts, start| {
-                    facts.ingest.paused = Some(at(start, 100));
-                    facts.ingest.confirmed = None;
-                },
-                Some("does not drain"),
-            ),
-        ]);
-    }
-}
+mod tests;
