@@ -8,6 +8,7 @@ mod model;
 mod pack;
 mod planted;
 mod shards;
+mod silent;
 mod slow_line;
 mod suspects;
 
