@@ -65,8 +65,11 @@ fn check_part(part: &str) -> Result<(), String> {
     if part.is_empty() {
         return Err("a part is empty".to_owned());
     }
-    if part.trim() != part || part.chars().any(char::is_control) {
+    if part.trim() != part {
         return Err(format!("{part:?} has surrounding blanks"));
+    }
+    if part.chars().any(char::is_control) && !part.starts_with('"') {
+        return Err(format!("{part:?} has a control character; put the name in double quotes"));
     }
     if let Some(rest) = part.strip_prefix('"') {
         let inner = rest.strip_suffix('"').filter(|inner| !inner.is_empty());
@@ -120,7 +123,9 @@ fn unquoted(part: &str) -> Cow<'_, str> {
 
 /// A name in selector syntax.
 pub fn quoted(name: &str) -> Cow<'_, str> {
-    let is_plain = !name.contains(['.', '"', '*']) && !name.starts_with('?') && name.trim() == name;
+    let is_plain = !name.contains(|c: char| matches!(c, '.' | '"' | '*') || c.is_control())
+        && !name.starts_with(['?', '!'])
+        && name.trim() == name;
     if !is_plain || name.is_empty() {
         return Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")));
     }
@@ -188,6 +193,20 @@ mod tests {
         }
     }
 
+    /// Whatever a table is called: its name in selector syntax is a selector of it alone.
+    #[test]
+    fn quoted_name_selects_that_name() {
+        for name in [
+            "plain", "a.b", "a\"b", "*", "?a", "!a", " a", "a\nb", "\n", "a\t", "\u{7f}", "\"", "a b", "ä",
+            "\u{85}",
+        ] {
+            let text = format!("{}.{}", quoted(name), quoted(name));
+            assert_eq!(check(&text, SelectorKind::Table), Ok(()), "{name:?}");
+            assert!(matches(&text, &[name, name]) && !is_optional(&text) && !is_exception(&text), "{text:?}");
+            assert!(!matches(&text, &[name, "other"]), "{text:?}");
+        }
+    }
+
     #[test]
     fn malformed_selectors_are_refused_with_the_reason() {
         for (text, kind, about) in [
@@ -199,6 +218,7 @@ mod tests {
             ("?", SelectorKind::Table, "empty"),
             ("lab. plates", SelectorKind::Table, "blanks"),
             ("lab.plates\n", SelectorKind::Table, "blanks"),
+            ("lab.pla\nes", SelectorKind::Table, "control character"),
             ("lab.pla*", SelectorKind::Table, "whole name"),
             ("lab.\"plates", SelectorKind::Table, "in double quotes"),
             ("lab.\"\"", SelectorKind::Table, "in double quotes"),
@@ -209,7 +229,7 @@ mod tests {
             let error = check(text, kind).unwrap_err().lines();
             assert!(error.contains(about), "{text:?}: {error}");
         }
-        for text in ["lab.plates", "lab.My Table", "lab.\"a.b\"", "?lab.*", "*.*"] {
+        for text in ["lab.plates", "lab.My Table", "lab.\"a.b\"", "?lab.*", "*.*", "lab.\"a\nb\""] {
             assert_eq!(check(text, SelectorKind::Table), Ok(()), "{text}");
         }
     }

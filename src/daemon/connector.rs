@@ -9,7 +9,7 @@ use crate::pipeline::status::Status;
 use crate::position::CommitSeq;
 use crate::source::postgres::admit::{self, Admitted, ReplicationSlot, Server, Wanted};
 use crate::source::postgres::conninfo::Settings;
-use crate::source::postgres::error::{Error, ServerError};
+use crate::source::postgres::error::{Error, LOG_IN_REFUSED, ServerError};
 use crate::source::postgres::inspect;
 use crate::source::postgres::monitor::PublicationMonitor;
 use crate::source::postgres::session::Session;
@@ -43,6 +43,23 @@ impl Connector for PostgresConnector {
     type Source = PostgresSource;
 
     async fn connect(
+        &mut self,
+        known: impl Fn() -> Checkpoint,
+    ) -> Result<Connected<PostgresSource>, Failure> {
+        let checked = self.checked;
+        let connected = self.connect_once(known).await;
+        connected.map_err(|failure| match failure {
+            // A server that let the role in before may do so again: a restart of the process would not help.
+            Failure::Stop(problem) if checked && problem.code() == Some(LOG_IN_REFUSED) => {
+                Failure::Retry(problem)
+            }
+            other => other,
+        })
+    }
+}
+
+impl PostgresConnector {
+    async fn connect_once(
         &mut self,
         known: impl Fn() -> Checkpoint,
     ) -> Result<Connected<PostgresSource>, Failure> {
@@ -104,9 +121,7 @@ impl Connector for PostgresConnector {
         let (timeline, end) = (seen.server.timeline, seen.server.wal_end);
         Ok(Connected { source, timeline, end, expect: admitted.expect })
     }
-}
 
-impl PostgresConnector {
     /// As [`connect`](Connector::connect), by the walsender alone. The source opens an SQL session when there is room.
     async fn connect_bare(
         &mut self,

@@ -94,7 +94,7 @@ pub async fn decide(
         checkpoint: start.checkpoint,
         truncate_after: start.truncate_after,
         asked: true,
-        made_source: false,
+        removal: None,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The start of the process: asks the database, decides, and makes publication and slot on a first start.
 
+use postgres_protocol::escape::escape_literal;
+
 use crate::buffer::checkpoint::Phase;
 use crate::config::{self, Config, ConfirmAfter};
 use crate::daemon::polled::PolledDatabase;
@@ -11,9 +13,10 @@ use crate::pipeline::start::{Decided, LockedDirectory};
 use crate::position::CommitSeq;
 use crate::source::postgres::admit::Wanted;
 use crate::source::postgres::conninfo::Settings;
+use crate::source::postgres::inspect::{self, Seen};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::tables::TableHistory;
-use crate::source::postgres::{create, inspect, publication};
+use crate::source::postgres::{create, publication};
 use crate::translate::Translator;
 
 /// What the configuration says of the database, resolved once.
@@ -151,6 +154,18 @@ pub async fn decide(
     } else {
         seen.check_running(&wanted)?;
     }
-    let made_source = start.create && seen.slot.is_none();
-    Ok(Decided { checkpoint, truncate_after: start.truncate_after, asked: true, made_source })
+    let removal = start.create.then(|| removal(&wanted, &seen)).flatten();
+    Ok(Decided { checkpoint, truncate_after: start.truncate_after, asked: true, removal })
+}
+
+/// The SQL that removes what a first start has created. A slot or a publication that was there before is not ours.
+fn removal(wanted: &Wanted, before: &Seen) -> Option<String> {
+    let slot = before.slot.is_none().then(|| escape_literal(&wanted.slot))?;
+    let drop_slot = format!("SELECT pg_drop_replication_slot({});", slot.trim_start());
+    Some(if before.publication.is_some() {
+        drop_slot
+    } else {
+        let publication = publication::escape_identifier(&wanted.publication);
+        format!("{drop_slot} DROP PUBLICATION {publication};")
+    })
 }

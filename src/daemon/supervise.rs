@@ -76,7 +76,7 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let started = &opened.started;
     let ledger = started.ledger.clone();
     status.opened(&started.log, &started.ledger, config.buffer.max_size);
-    let made_source = started.made_source;
+    let removal = started.removal.clone();
     let monitor = Arc::new(Mutex::new(PublicationMonitor::new(config.source.tables.clone())));
     let running = Running::spawn(&setup, opened, phase, Arc::clone(&monitor))?;
     let Database { settings, wanted, polled, .. } = &setup.database;
@@ -97,14 +97,14 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     };
     let ends = watchdog.watch();
     let outcome = running.until(stop, ends).await;
-    if outcome.is_err() && made_source && ledger.lock().watermark().mark.frame == FrameNo(0) {
+    if outcome.is_err()
+        && let Some(removal) = removal
+        && ledger.lock().watermark().mark.frame == FrameNo(0)
+    {
         tracing::warn!(
             event = "slot_left_behind",
             slot = wanted.slot,
-            hint = format!(
-                "Start again. To give up, run SELECT pg_drop_replication_slot('{}'); and DROP PUBLICATION \"{}\";",
-                wanted.slot, wanted.publication
-            ),
+            hint = format!("Correct the error and start again. To give up, run: {removal}"),
             "first start failed after creating the slot; the slot retains WAL"
         );
     }
@@ -241,7 +241,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let Setup { config, database, status } = setup;
         let Assembly { started, quarantine, worker, tables, translator } = opened;
-        let Started { lock, file, ledger, log, writer, confirm_after, asked, made_source: _ } = started;
+        let Started { lock, file, ledger, log, writer, confirm_after, asked, removal: _ } = started;
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(THREADS.len() + 1);
         let (checkpointer_sender, checkpointer_requests) = mpsc::channel();

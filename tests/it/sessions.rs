@@ -1,5 +1,6 @@
 //! Our sessions on the server: what they set, what they wait for, how many there are, and what they see.
 
+mod dba;
 mod late_confirm;
 mod locks;
 pub mod parameters;

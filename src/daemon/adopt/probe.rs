@@ -22,7 +22,7 @@ use crate::source::postgres::{PostgresSource, Stream, slot};
 use crate::translate::{RuleOutcome, Translator};
 
 /// How long to read in search of a transaction that cannot be sent, if none was named.
-const LOOK_FOR: Duration = Duration::from_secs(5);
+const LOOK_FOR: Duration = Duration::from_secs(20);
 /// How long the server may take to free a slot whose stream has ended.
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two attempts to advance the slot.
@@ -44,7 +44,7 @@ pub(super) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Refuses if the server cannot send the next transaction. After a few seconds without a result, it does not refuse.
+    /// Refuses if the server cannot send the next transaction. After `LOOK_FOR` without a result, it does not refuse.
     pub(super) async fn check(mut self) -> Result<(), Failure> {
         let Ok(mut source) = self.start().await else { return Ok(()) };
         let looked = timeout(LOOK_FOR, self.read(&mut source, None)).await;

@@ -178,8 +178,8 @@ pub struct Started {
     pub confirm_after: ConfirmAfter,
     /// Whether the source was checked. If not, its first response is checked as at a start.
     pub asked: bool,
-    /// Whether this process has created the slot and publication of the source.
-    pub made_source: bool,
+    /// How to remove what this process has created on the source's side, if anything.
+    pub removal: Option<String>,
 }
 
 /// The decision. If it changes the checkpoint, that is written.
@@ -191,8 +191,8 @@ pub struct Decided {
     pub truncate_after: FrameNo,
     /// As [`Started::asked`].
     pub asked: bool,
-    /// As [`Started::made_source`].
-    pub made_source: bool,
+    /// As [`Started::removal`].
+    pub removal: Option<String>,
 }
 
 /// Begins without the source, as [`alone`](crate::pipeline::start::recover::alone) has decided.
@@ -205,7 +205,7 @@ pub fn decide_alone(directory: &mut LockedDirectory, start: Start) -> Result<Dec
         checkpoint: start.checkpoint,
         truncate_after: start.truncate_after,
         asked: false,
-        made_source: false,
+        removal: None,
     })
 }
 
@@ -240,6 +240,6 @@ pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Resul
         writer,
         confirm_after,
         asked: decided.asked,
-        made_source: decided.made_source,
+        removal: decided.removal,
     })
 }

@@ -18,8 +18,14 @@ use super::tls::TlsError;
 
 /// Shown in place of a message that may quote row values.
 const WITHHELD: &str = "(message withheld: it may quote row values)";
-const RECREATE_PUBLICATION: &str = "Create the publication again, then run `forebay adopt --reason \"…\" --recreate-slot <slot>`: a slot that is older \
-     than its publication cannot read the changes between them.";
+const RECREATE_PUBLICATION: &str = "Create the publication again, or give it its name back; then run \
+     `forebay adopt --reason \"…\" --recreate-slot <slot>`: no slot can read the changes that were committed while no publication had this name.";
+/// Code of an error by which the server refuses a log-in.
+pub const LOG_IN_REFUSED: &str = "log_in_refused";
+/// SQLSTATE `undefined_file`.
+const UNDEFINED_FILE: &str = "58P01";
+/// Digits in the name of a WAL segment.
+const SEGMENT_DIGITS: usize = 24;
 
 /// Why a connection to the database could not be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +96,11 @@ pub enum Error {
 
 impl Explain for Error {
     fn code(&self) -> Option<&'static str> {
-        matches!(self, Self::Unsendable { .. }).then_some("change_unsendable")
+        match self {
+            Self::Unsendable { .. } => Some("change_unsendable"),
+            Self::Server(error) if error.refuses_log_in() => Some(LOG_IN_REFUSED),
+            _ => None,
+        }
     }
 
     fn detail(&self) -> Option<String> {
@@ -313,10 +323,12 @@ impl ServerError {
         match self.code.as_str() {
             // Slot in use, lock not available, transaction timeout of the server.
             "55006" | "55P03" | "25P03" | "25P04" => true,
-            // At log-in: a library cannot be loaded, or the database accepts no connections now.
-            "58P01" | "55000" if self.severity == "FATAL" => true,
-            // The database was dropped; a file is missing, often a removed WAL segment.
-            "57P04" | "58P01" => false,
+            // A removed WAL segment does not come back; a library may.
+            UNDEFINED_FILE => !self.names_wal_segment(),
+            // At log-in: the database accepts no connections now.
+            "55000" if self.severity == "FATAL" => true,
+            // The database was dropped.
+            "57P04" => false,
             "08P01" => !self.is_from_pooler(),
             _ => !matches!(class, "0A" | "22" | "25" | "26" | "28" | "34" | "3D" | "3F" | "42" | "54" | "55"),
         }
@@ -326,6 +338,28 @@ impl ServerError {
     /// SQLSTATE, because messages are translated.
     pub(super) fn says_publication_skipped(&self) -> bool {
         self.severity == "WARNING" && matches!(self.code.as_str(), "55000" | "42704")
+    }
+
+    /// Whether the server does not let this role into this database now: no LOGIN, CONNECT or REPLICATION, another password or
+    /// `pg_hba.conf`, or the database has another name.
+    pub(crate) fn refuses_log_in(&self) -> bool {
+        let class = self.code.get(..2).unwrap_or_default();
+        self.severity == "FATAL" && (class == "28" || matches!(self.code.as_str(), "42501" | "3D000"))
+    }
+
+    /// Whether it names a file of the WAL. Messages are translated, names of files are not.
+    fn names_wal_segment(&self) -> bool {
+        let words = self.message.split(|c: char| !c.is_ascii_alphanumeric());
+        words
+            .into_iter()
+            .any(|word| word.len() == SEGMENT_DIGITS && word.chars().all(|c| c.is_ascii_hexdigit()))
+    }
+
+    /// Whether it names a library: servers call them `$libdir/…` or by their file, on each system with another ending.
+    fn names_library(&self) -> bool {
+        ["$libdir", ".so", ".dll", ".dylib", "/lib/"].iter().any(|part| self.message.contains(part))
+            // A library of a setting may have any name, but is in no directory of the cluster.
+            || !["/", "pg_", "base", "global"].iter().any(|part| self.message.contains(part))
     }
 
     /// Whether a connection pooler refused a startup parameter. `PgBouncer`'s messages are not translated.
@@ -360,12 +394,21 @@ impl ServerError {
                 "If the slot is lost, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
             }
             "53300" => "Raise max_connections or max_wal_senders, or close other connections.",
-            "58P01" if self.severity == "FATAL" => {
+            UNDEFINED_FILE if self.names_wal_segment() => {
+                "The slot is lost: run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
+            }
+            UNDEFINED_FILE if self.severity == "FATAL" && self.names_library() => {
                 "Correct session_preload_libraries and local_preload_libraries of the role, the database and the server."
             }
-            "58P01" => {
-                "A file of the server is missing. If it is a WAL segment, the slot is lost: run \
-                 `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
+            UNDEFINED_FILE if self.names_library() => {
+                "Install this library on the server, in the version that the server needs."
+            }
+            UNDEFINED_FILE => {
+                "A file of the server is missing: read the server's log, and restore it. If it belongs to the replication slot and cannot be \
+                 restored, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
+            }
+            "42501" if self.severity == "FATAL" => {
+                "Grant the role CONNECT on the database, and REPLICATION: GRANT CONNECT ON DATABASE … TO …; ALTER ROLE … REPLICATION;"
             }
             _ => return None,
         })

@@ -9,7 +9,7 @@ fn transient_errors_are_retried_and_others_stop() {
         "25P04", "55P03", "57P01", "57P02", "57P03", "53300", "55006", "08006", "40001", "57014", "58030",
         "XX000",
     ];
-    let stops = ["28P01", "28000", "42501", "42704", "55000", "3D000", "0A000", "57P04", "58P01", "42P17"];
+    let stops = ["28P01", "28000", "42501", "42704", "55000", "3D000", "0A000", "57P04", "42P17"];
     for (codes, passing) in [(&passes[..], true), (&stops[..], false)] {
         for code in codes {
             let error = ServerError { code: (*code).to_owned(), ..ServerError::default() };
@@ -26,13 +26,71 @@ fn obstacle_at_login_is_waited_for() {
         let (severity, code) = (severity.to_owned(), code.to_owned());
         ServerError { severity, code, ..ServerError::default() }
     };
-    for code in ["58P01", "55000"] {
-        for (severity, passes) in [("FATAL", true), ("ERROR", false)] {
-            let error = failed(severity, code);
-            assert_eq!(error.passes_by_itself(), passes, "{severity} {code}");
-            let hint = Problem::from(error).hint().map(str::to_owned);
-            assert_eq!(hint.is_some_and(|hint| hint.contains("adopt")), !passes, "{severity} {code}");
-        }
+    for (severity, passes) in [("FATAL", true), ("ERROR", false)] {
+        let error = failed(severity, "55000");
+        assert_eq!(error.passes_by_itself(), passes, "{severity}");
+        let hint = Problem::from(error).hint().map(str::to_owned);
+        assert_eq!(hint.is_some_and(|hint| hint.contains("adopt")), !passes, "{severity}");
+    }
+    for (severity, code, refuses) in [
+        ("FATAL", "28000", true),
+        ("FATAL", "28P01", true),
+        ("FATAL", "42501", true),
+        ("FATAL", "3D000", true),
+        ("ERROR", "42501", false),
+        ("FATAL", "57P03", false),
+    ] {
+        assert_eq!(failed(severity, code).refuses_log_in(), refuses, "{severity} {code}");
+    }
+}
+
+/// A file may be a segment of the WAL, a library, or any other one: only the first never comes back.
+#[test]
+fn missing_file_is_named_for_what_it_is() {
+    for (severity, message, passes, advice) in [
+        (
+            "ERROR",
+            "requested WAL segment 00000001000000000000000A has already been removed",
+            false,
+            "--recreate-slot",
+        ),
+        (
+            "FATAL",
+            "das angeforderte WAL-Segment 0000000200000000000000FF wurde schon entfernt",
+            false,
+            "--recreate-slot",
+        ),
+        ("FATAL", "could not access file \"nothing\": No such file or directory", true, "preload_libraries"),
+        (
+            "FATAL",
+            "could not access file \"$libdir/plugins/x\": No such file or directory",
+            true,
+            "preload_libraries",
+        ),
+        (
+            "ERROR",
+            "could not access file \"$libdir/postgis-3\": No such file or directory",
+            true,
+            "Install this library",
+        ),
+        (
+            "FATAL",
+            "could not open file \"global/pg_filenode.map\": No such file or directory",
+            true,
+            "read the server's log",
+        ),
+        (
+            "ERROR",
+            "could not open file \"pg_replslot/forebay/xid-7-lsn-0-1.spill\": No such file",
+            true,
+            "read the server's log",
+        ),
+    ] {
+        let (severity, code, message) = (severity.to_owned(), "58P01".to_owned(), message.to_owned());
+        let error = ServerError { severity, code, message, ..ServerError::default() };
+        assert_eq!(error.passes_by_itself(), passes, "{error}");
+        let hint = Problem::from(error.clone()).hint().unwrap_or_default().to_owned();
+        assert!(hint.contains(advice), "{error}: {hint}");
     }
 }
 

@@ -338,13 +338,15 @@ impl Seen {
     /// Whether a process may continue: slot and publication must exist by now.
     ///
     /// # Errors
-    /// No stream is possible, or the publication does not exist: PostgreSQL 18 would continue without it and skip every change.
+    /// No stream is possible now, which is retried: a setting or a right may come back. Or the publication does not exist, which
+    /// stops: PostgreSQL 18 would continue without it and skip every change.
     pub fn check_running(&self, wanted: &Wanted) -> Result<(), Failure> {
         let mut found = self.blockers();
         if self.publication.is_none() {
             found.push(missing_publication(wanted));
+            return Err(unfit(found));
         }
-        if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
+        if found.is_empty() { Ok(()) } else { Err(Failure::retry(unusable_for(found))) }
     }
 }
 
