@@ -23,7 +23,7 @@ pub struct SchemaOptions {
     /// Minor version to print; default: the newest
     #[arg(long, conflicts_with = "out")]
     minor: Option<u32>,
-    /// Directory for all minor versions, as <type>/<major>.<minor>.json; default: standard output
+    /// Directory for all minor versions, as `TYPE/MAJOR.MINOR.json`; default: standard output
     #[arg(long)]
     out: Option<PathBuf>,
 }
