@@ -275,7 +275,8 @@ fn all_fixture_errors_are_reported_with_place() {
     assert!(!output.status.success());
     for part in [
         "all.toml:3:16: id: \"bigitn\" is not a supported type",
-        "a: t.numbers has no column m; did you mean n?",
+        "a: t.numbers has no column m",
+        "hint: Did you mean n?",
         "b: on = \"upsert\"",
         "c: the columns of t.other are unknown",
         "d: unknown key \"evens\"; did you mean \"events\"?",
