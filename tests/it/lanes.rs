@@ -8,7 +8,6 @@ mod model;
 mod pack;
 mod planted;
 mod shards;
-mod silent;
 mod slow_line;
 mod suspects;
 

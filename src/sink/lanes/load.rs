@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::reader::{Reader, Rules};
 use super::suspects::Suspects;
-use super::ticket::{Sent, SuspectKind};
+use super::ticket::Sent;
 use super::window::State;
 use crate::sink::Outgoing;
 use crate::sink::pacing::{Allowance, Limits};
@@ -71,8 +71,7 @@ impl Load {
                 if let Some(entry) = reader.window.entry_mut(seq) {
                     entry.state = State::Suspect;
                 }
-                let one = Sent { reader: reader.id, seq };
-                rules.suspects.add_alone(one, SuspectKind::FailedAlone, rules.now);
+                rules.suspects.add_alone(Sent { reader: reader.id, seq }, rules.now);
                 self.moved = true;
                 continue;
             }

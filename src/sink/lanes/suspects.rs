@@ -2,33 +2,27 @@
 //!
 //! Usually the service is the cause. But a single record can fail every request that contains it: a proxy
 //! resets the connection, the line is too slow for it, the service finds it invalid. So the records of a
-//! failed request are not mixed with others again: they leave in requests of their own, each a part of the
-//! one that failed, until they are accepted or one record is left *alone*. A failure of such a request says
+//! failed request are not mixed with others again: they leave in requests of their own, each half of the one
+//! that failed, until they are accepted or one record is left *alone*. A failure of such a request says
 //! nothing about the service while other requests get responses. A record that is alone waits longer after
 //! each attempt, and blocks only its key.
-//!
-//! A request without a response costs its time-out, so what failed that way is divided into more parts. And
-//! records that have failed alone, of which many may time out again and again, never keep the others waiting:
-//! they have few of the requests for suspects, and the others leave first.
 //!
 //! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone
 //! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and each
 //! time the error was about the content ([`PutError::Invalid`]). No other error rejects a record, however often
 //! it occurs.
 //!
-//! Invariants: a suspect is in one group and in no ready set; at most three quarters of the requests in
-//! flight hold suspects, and at most an eighth hold records that failed alone (but one may always leave);
-//! evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
+//! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
+//! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
 //! again.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ticket::{Sent, SuspectKind};
+use super::ticket::Sent;
 use crate::event::KeyHash;
 use crate::position::FrameNo;
 use crate::sink::PutError;
@@ -55,47 +49,11 @@ const EVIDENCE_MAX: usize = 1024;
 /// Names a record for as long as it is in the log: its frame, and its ordinal there.
 pub(super) type RecordId = (FrameNo, u16);
 
-/// Parts of a group that got no response, which took its time-out.
-const PARTS_AFTER_SILENCE: usize = 32;
-/// Parts of a group that was rejected: the service said so at once.
-const PARTS: usize = 2;
-/// Every so many probes, one is of a record that has failed alone, if there is one.
-const PROBES_PER_FAILED_ALONE: u32 = 4;
-
 /// Records that leave together.
 #[derive(Debug)]
 struct Group {
     records: Vec<Sent>,
     due: Instant,
-    kind: SuspectKind,
-}
-
-/// Requests under way that hold suspects.
-#[derive(Clone, Copy, Debug, Default)]
-struct SuspectRequests {
-    possible: usize,
-    failed_alone: usize,
-}
-
-impl SuspectRequests {
-    const fn of(&mut self, kind: SuspectKind) -> &mut usize {
-        match kind {
-            SuspectKind::Possible => &mut self.possible,
-            SuspectKind::FailedAlone => &mut self.failed_alone,
-        }
-    }
-
-    /// Whether one more of this kind may leave, of at most so many requests of all kinds.
-    fn may_send(self, kind: SuspectKind, in_flight_requests: usize) -> bool {
-        let failed_alone = (in_flight_requests / 8).max(1);
-        let all = (in_flight_requests * 3 / 4).max(1);
-        self.possible + self.failed_alone < all
-            && match kind {
-                // One is left for the other kind.
-                SuspectKind::Possible => self.possible < all.saturating_sub(1).max(1),
-                SuspectKind::FailedAlone => self.failed_alone < failed_alone,
-            }
-    }
 }
 
 /// The failures of one record.
@@ -146,9 +104,7 @@ pub(super) enum Verdict {
 pub(super) struct Suspects {
     groups: VecDeque<Group>,
     /// Requests in flight that contain suspects.
-    requests: SuspectRequests,
-    /// Probes so far.
-    probes: u32,
+    requests: usize,
     /// When a request last got a response.
     acknowledged: Option<Instant>,
     evidence: HashMap<RecordId, Evidence>,
@@ -157,15 +113,13 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// A request with suspects has left.
-    pub(super) const fn sent(&mut self, kind: SuspectKind) {
-        *self.requests.of(kind) += 1;
+    /// A request with suspects has left, or is over.
+    pub(super) const fn sent(&mut self) {
+        self.requests += 1;
     }
 
-    /// A request with suspects is over.
-    pub(super) const fn over(&mut self, kind: SuspectKind) {
-        let requests = self.requests.of(kind);
-        *requests = requests.saturating_sub(1);
+    pub(super) const fn over(&mut self) {
+        self.requests = self.requests.saturating_sub(1);
     }
 
     /// A request got a response.
@@ -180,34 +134,23 @@ impl Suspects {
 
     /// Whether another request with suspects may leave beside those under way.
     pub(super) fn may_send(&self, in_flight_requests: usize) -> bool {
-        let may = |group: &Group| self.requests.may_send(group.kind, in_flight_requests);
-        self.groups.iter().any(may)
+        !self.groups.is_empty() && self.requests < (in_flight_requests / 4).max(1)
     }
 
-    /// The records of a request that failed as a whole: several parts, or one record that is alone. `silent`:
-    /// there was no response.
-    pub(super) fn add(&mut self, mut records: Vec<Sent>, silent: bool, now: Instant) {
-        let parts = if silent { PARTS_AFTER_SILENCE } else { PARTS };
-        let each = records.len().div_ceil(parts).max(1);
-        while !records.is_empty() {
-            let rest = records.split_off(each.min(records.len()));
-            self.groups.push_back(Group { records, due: now, kind: SuspectKind::Possible });
-            records = rest;
+    /// The records of a request that failed as a whole: two halves, or one that is alone.
+    pub(super) fn add(&mut self, mut records: Vec<Sent>, now: Instant) {
+        if records.len() > 1 {
+            let second = records.split_off(records.len().div_ceil(2));
+            self.groups.push_back(Group { records, due: now });
+            self.groups.push_back(Group { records: second, due: now });
+        } else if !records.is_empty() {
+            self.groups.push_back(Group { records, due: now });
         }
     }
 
-    /// A record that waits for its time alone. `kind`: whether anything is known against it.
-    pub(super) fn add_alone(&mut self, record: Sent, kind: SuspectKind, due: Instant) {
-        self.groups.push_back(Group { records: vec![record], due, kind });
-    }
-
-    /// The group that leaves next: of those that are due, one that has not failed alone if there is one, then the
-    /// largest, then the oldest.
-    fn first_due(&self, now: Instant, in_flight_requests: usize) -> Option<usize> {
-        let due = |group: &Group| group.due <= now && self.requests.may_send(group.kind, in_flight_requests);
-        let rank = |group: &Group| (group.kind == SuspectKind::FailedAlone, Reverse(group.records.len()));
-        let all = self.groups.iter().enumerate().filter(|(_, group)| due(group));
-        all.min_by_key(|(_, group)| rank(group)).map(|(at, _)| at)
+    /// A record that waits for its time alone.
+    pub(super) fn add_alone(&mut self, record: Sent, due: Instant) {
+        self.groups.push_back(Group { records: vec![record], due });
     }
 
     /// The next group that may leave. `sort` says of each record whether it leaves now (`Some(true)`), must
@@ -215,51 +158,33 @@ impl Suspects {
     pub(super) fn next(
         &mut self,
         now: Instant,
-        in_flight_requests: usize,
         fits: impl Fn(&[Sent]) -> bool,
         sort: impl Fn(Sent) -> Option<bool>,
-    ) -> Option<(Vec<Sent>, SuspectKind)> {
+    ) -> Option<Vec<Sent>> {
         for _ in 0..self.groups.len() {
-            let at = self.first_due(now, in_flight_requests)?;
+            let at = self.groups.iter().position(|group| group.due <= now)?;
             if !self.groups.get(at).is_some_and(|group| fits(&group.records)) {
                 return None;
             }
-            let Group { records, kind, .. } = self.groups.remove(at)?;
-            let known = records.into_iter().filter_map(|one| Some((one, sort(one)?)));
+            let group = self.groups.remove(at)?;
+            let known = group.records.into_iter().filter_map(|one| Some((one, sort(one)?)));
             let (go, stay): (Vec<_>, Vec<_>) = known.partition(|(_, goes)| *goes);
             let ones = |all: Vec<(Sent, bool)>| all.into_iter().map(|(one, _)| one).collect::<Vec<_>>();
             if !stay.is_empty() {
-                self.groups.push_back(Group { records: ones(stay), due: now + RECHECK_AFTER, kind });
+                self.groups.push_back(Group { records: ones(stay), due: now + RECHECK_AFTER });
             }
             if !go.is_empty() {
-                return Some((ones(go), kind));
+                return Some(ones(go));
             }
         }
         None
     }
 
-    /// One record for a probe, each time another one. Most are of records that have not failed alone.
-    pub(super) fn next_probe(
-        &mut self,
-        now: Instant,
-        sort: impl Fn(Sent) -> Option<bool>,
-    ) -> Option<(Sent, SuspectKind)> {
-        self.probes = self.probes.wrapping_add(1);
-        let (one, other) = (SuspectKind::Possible, SuspectKind::FailedAlone);
-        let turn =
-            if self.probes.is_multiple_of(PROBES_PER_FAILED_ALONE) { [other, one] } else { [one, other] };
-        turn.into_iter().find_map(|kind| Some((self.next_probe_of(kind, now, &sort)?, kind)))
-    }
-
-    fn next_probe_of(
-        &mut self,
-        kind: SuspectKind,
-        now: Instant,
-        sort: impl Fn(Sent) -> Option<bool>,
-    ) -> Option<Sent> {
+    /// One record for a probe, each time another one.
+    pub(super) fn next_probe(&mut self, now: Instant, sort: impl Fn(Sent) -> Option<bool>) -> Option<Sent> {
         for _ in 0..self.groups.len() {
             let mut group = self.groups.pop_front()?;
-            if group.due > now || group.kind != kind {
+            if group.due > now {
                 self.groups.push_back(group);
                 continue;
             }

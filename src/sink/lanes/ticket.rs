@@ -25,9 +25,9 @@ pub struct Ticket {
     pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
-    /// Of which kind all of it are, if it holds suspects.
-    pub(super) suspects: Option<SuspectKind>,
-    /// Whether it holds records of catch-up readers.
+    /// Whether all of it are suspects.
+    pub(super) suspects: bool,
+    /// Whether it contains records of catch-up readers.
     pub(super) catch_up: bool,
     /// When it was filled.
     pub(super) at: Instant,
@@ -62,13 +62,4 @@ impl Ticket {
 pub(super) struct Sent {
     pub(super) reader: ReaderId,
     pub(super) seq: u64,
-}
-
-/// What a request with suspects holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SuspectKind {
-    /// Records that have not failed alone.
-    Possible,
-    /// One record that has failed alone.
-    FailedAlone,
 }

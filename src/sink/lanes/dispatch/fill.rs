@@ -7,7 +7,7 @@ use crate::sink::Outgoing;
 use crate::sink::lanes::load::{Load, LoadRules};
 use crate::sink::lanes::reader::Reader;
 use crate::sink::lanes::readers::Readers;
-use crate::sink::lanes::ticket::{Request, Sent, SuspectKind, Ticket};
+use crate::sink::lanes::ticket::{Request, Sent, Ticket};
 use crate::sink::lanes::types::ReaderId;
 use crate::sink::lanes::window::{Entry, State};
 use crate::sink::pacing::Waiting;
@@ -37,7 +37,7 @@ impl Dispatch {
             self.load(&mut load, readers, now);
             let Load { sent, records, bytes, moved, .. } = load;
             if !records.is_empty() {
-                return Some(self.send(sent, records, bytes, (pass, None), now));
+                return Some(self.send(sent, records, bytes, (pass, false), now));
             }
             self.spare.push(sent);
             // From the queue where a record belongs now it may leave at once.
@@ -97,7 +97,7 @@ impl Dispatch {
         {
             return None;
         }
-        let (sent, kind) = self.next_suspects(readers, pass, waiting, now)?;
+        let sent = self.next_suspects(readers, pass, waiting, now)?;
         let mut records = Vec::with_capacity(sent.len());
         let mut bytes = 0;
         for one in &sent {
@@ -112,7 +112,7 @@ impl Dispatch {
             records.extend(record);
             bytes += size;
         }
-        Some(self.send(sent, records, bytes, (pass, Some(kind)), now))
+        Some(self.send(sent, records, bytes, (pass, true), now))
     }
 
     /// The suspects that may leave now.
@@ -122,7 +122,7 @@ impl Dispatch {
         pass: Pass,
         waiting: Waiting,
         now: Instant,
-    ) -> Option<(Vec<Sent>, SuspectKind)> {
+    ) -> Option<Vec<Sent>> {
         let (pauses, flight) = (&self.pauses, &self.flight);
         let sort = |one: Sent| {
             let reader = readers.get(one.reader)?;
@@ -136,11 +136,8 @@ impl Dispatch {
             Pass::Shut => None,
             // Another key each time: what is ready, before what failed.
             Pass::Probe if waiting.records > 0 => None,
-            Pass::Probe => self.suspects.next_probe(now, sort).map(|(one, kind)| (vec![one], kind)),
-            Pass::Open => {
-                let fits = |all: &[Sent]| flight.requests == 0 || bytes(all) <= room;
-                self.suspects.next(now, self.limits.in_flight_requests, fits, sort)
-            }
+            Pass::Probe => Some(vec![self.suspects.next_probe(now, sort)?]),
+            Pass::Open => self.suspects.next(now, |all| flight.requests == 0 || bytes(all) <= room, sort),
         }
     }
 
@@ -150,12 +147,12 @@ impl Dispatch {
         sent: Vec<Sent>,
         records: Vec<Outgoing>,
         bytes: usize,
-        (pass, suspects): (Pass, Option<SuspectKind>),
+        (pass, suspects): (Pass, bool),
         now: Instant,
     ) -> Request {
         self.flight.sent(records.len(), bytes, now);
-        if let Some(kind) = suspects {
-            self.suspects.sent(kind);
+        if suspects {
+            self.suspects.sent();
         }
         let probe = pass == Pass::Probe;
         if probe {

@@ -10,7 +10,7 @@ use crate::sink::lanes::divide::Divider;
 use crate::sink::lanes::pack::Contents;
 use crate::sink::lanes::readers::Readers;
 use crate::sink::lanes::suspects::{FailedRecord, Suspects, Verdict};
-use crate::sink::lanes::ticket::{Sent, SuspectKind, Ticket};
+use crate::sink::lanes::ticket::{Sent, Ticket};
 use crate::sink::lanes::types::{Cause, FailedAlone, Outcome, Settlement, Violation};
 use crate::sink::sections::{Section, Sections};
 use crate::sink::throttle::{self, LaneResult};
@@ -37,8 +37,8 @@ impl Dispatch {
         now: Instant,
     ) -> Settlement {
         self.flight.over(ticket.bytes);
-        if let Some(kind) = ticket.suspects {
-            self.suspects.over(kind);
+        if ticket.suspects {
+            self.suspects.over();
         }
         self.catch_up_requests -= usize::from(ticket.catch_up);
         let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
@@ -146,7 +146,7 @@ impl Dispatch {
         let mut settlement = Settlement { without_response: ticket.sent.len(), ..Settlement::default() };
         // A failure of suspects says nothing of the service while it answers others.
         let others = self.suspects.has_acknowledged_since(ticket.at);
-        let mut own = ticket.suspects.is_some() && others;
+        let mut own = ticket.suspects && others;
         match error {
             PutError::Throttled(_) | PutError::Missing(_) => self.retry(readers, &ticket.sent),
             PutError::NoResponse(_) | PutError::Invalid(_) | PutError::Refused(_) => {
@@ -245,10 +245,9 @@ impl Dispatch {
         error: &PutError,
         now: Instant,
     ) -> Option<FailedAlone> {
-        let silent = matches!(error, PutError::NoResponse(_));
-        readers.suspect(&ticket.sent, silent);
+        readers.suspect(&ticket.sent, matches!(error, PutError::NoResponse(_)));
         let [one] = ticket.sent.as_slice() else {
-            self.suspects.add(ticket.sent.clone(), silent, now);
+            self.suspects.add(ticket.sent.clone(), now);
             return None;
         };
         let reader = readers.get_mut(one.reader)?;
@@ -275,8 +274,7 @@ impl Dispatch {
                     self.rejected_keys.note_rejected(hash, true);
                 }
                 let due = now + Suspects::pause(failures, &mut self.jitter);
-                let kind = if failures > 0 { SuspectKind::FailedAlone } else { SuspectKind::Possible };
-                self.suspects.add_alone(*one, kind, due);
+                self.suspects.add_alone(*one, due);
                 (failures > 1 && self.gate.is_open()).then(|| alone(failures, false))
             }
         }
