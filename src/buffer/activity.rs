@@ -161,7 +161,7 @@ impl Activity {
                 *all = all.saturating_add(*filtered);
             }
         }
-        // Counts that have begun anew, in a checkpoint that replaces a damaged one, go on from nothing.
+        // A checkpoint that replaces a damaged one counts from zero again.
         let begun = self
             .counted
             .iter()

@@ -79,12 +79,12 @@ fn describe(plan: &TeardownPlan, order: TeardownOrder) -> String {
         }
     }
     match (&plan.directory, plan.unpublished) {
-        (None, _) => line("directory", "does not exist"),
+        (None, _) => line("directory", "does not exist: which changes were published is unknown"),
         (Some(path), unpublished) => {
             let fact = match unpublished {
                 Some(0) => "its changes are published".to_owned(),
                 Some(changes) => format!("it has up to {changes} unpublished changes"),
-                None => "it cannot be told what of it is published".to_owned(),
+                None => "which of its changes are published is unknown".to_owned(),
             };
             line("directory", &format!("{} stays, with its dead letters; {fact}", path.display()));
         }

@@ -1,7 +1,7 @@
 //! The schema for readers: a locked schema that allows additions, for validators and generators of code.
 //!
 //! A schema in `events.lock/` is closed and exact. This one accepts whatever the locked one and every later minor
-//! version accept. It has a class name as its `title`, and no keyword that a validator or generator has to be told of:
+//! version accept. It has a class name as its `title`, and no keyword that a validator or generator must be configured for:
 //! no `x-…`, no `format`, no union of types in one `type` (but with null). It is never stricter than the locked one.
 
 mod union;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::rules::inside_mut;
 
-/// Keywords that an added field can break, or that mean something only to whom wrote the schema. Without them a schema
+/// Keywords that an added field can break, or that mean something only to the author of the schema. Without them a schema
 /// accepts more.
 const LEFT_OUT: [&str; 10] =
     ["$id", "$schema", "additionalItems", "else", "examples", "format", "if", "maxProperties", "not", "then"];
@@ -142,7 +142,7 @@ fn open_in_place(value: &mut Value, class: &str) {
 }
 
 /// A title is a sentence in a schema, and a class for generators: the sentence becomes the description. Labels that are
-/// known today are told there, because more may come.
+/// known today are named in it, because more may come.
 fn describe(open: &mut Map<String, Value>, given: &Map<String, Value>) {
     let title = open.remove("title");
     let said = given.get("description").or(title.as_ref()).and_then(Value::as_str).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! `forebay teardown`: stops for good, and leaves no replication slot that would retain WAL for ever.
+//! `forebay teardown`: stops for good, and leaves no replication slot that would retain WAL.
 //!
 //! The plan is made from what both sides say: the directory (what is not published) and the server (the slot, what it
 //! retains, the publication). It is refused while a daemon uses the directory, while the log has changes that are not
@@ -65,8 +65,8 @@ pub enum TeardownError {
         /// How many.
         changes: u64,
     },
-    /// Checkpoint or log cannot be read, so it is unknown what is published.
-    #[error("it cannot be told what of the buffer directory is published: {why}")]
+    /// There is no directory, no checkpoint, or it cannot be read.
+    #[error("it is unknown which changes were published from the buffer directory: {why}")]
     Unreadable {
         /// Why.
         why: String,
@@ -126,7 +126,9 @@ impl Explain for TeardownError {
                  run this again. Or add --discard-unpublished to give these changes up."
                 .to_owned(),
             Self::Unreadable { .. } => {
-                "`forebay buffer verify` says what is damaged. Add --discard-unpublished to give up what it has.".to_owned()
+                "Correct buffer.dir if it names another directory. `forebay buffer verify` says what is damaged. To drop the slot all the \
+                 same, and lose what was not published, add --discard-unpublished."
+                    .to_owned()
             }
             Self::OtherSource { .. } => {
                 "Use the configuration with which the daemon ran. Nothing was dropped.".to_owned()
@@ -150,7 +152,7 @@ pub struct Teardown {
     wanted: Wanted,
     session: Option<Session>,
     room: Option<(Directory, DirectoryLock)>,
-    /// Why the directory cannot be read.
+    /// Why it is unknown what was published.
     unreadable: Option<String>,
 }
 
@@ -163,7 +165,9 @@ impl Teardown {
         let Database { settings, wanted, polled, .. } = Database::new(config)?;
         let room = room(&config.buffer.dir)?;
         let (found, unreadable) = match room.as_ref().map(|(directory, _)| stat::stat(directory)) {
-            None => (None, None),
+            None => (None, Some("it does not exist".to_owned())),
+            // Nothing proves that the slot is this directory's.
+            Some(Ok(found)) if found.checkpoint.is_none() => (None, Some("it has no checkpoint".to_owned())),
             Some(Ok(found)) => (Some(found), None),
             Some(Err(error)) => (None, Some(error.to_string())),
         };
@@ -211,7 +215,7 @@ impl Teardown {
             if let Some(changes) = self.plan.unpublished.filter(|changes| *changes > 0) {
                 return Err(TeardownError::Unpublished { changes }.into());
             }
-            if let Some(why) = self.unreadable.take() {
+            if let Some(why) = self.unreadable.take().filter(|_| self.plan.slot.is_some()) {
                 return Err(TeardownError::Unreadable { why }.into());
             }
         }

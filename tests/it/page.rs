@@ -116,7 +116,7 @@ fn page_shows_flow_outage_and_recovery_in_a_browser() {
     clients_are_bounded(&flow);
 }
 
-/// Eight browsers may look; a ninth is refused, and the probes go on.
+/// Eight browsers may look; a ninth is refused, and the probes still respond.
 fn clients_are_bounded(flow: &Flow) {
     let mut clients: Vec<_> = (0..7).map(|_| open(flow, "/live")).collect();
     for client in &mut clients {

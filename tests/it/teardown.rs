@@ -98,4 +98,14 @@ fn slot_of_another_source_is_not_dropped() {
     flow.postgres.query("select pg_create_logical_replication_slot('forebay_lab', 'test_decoding')");
     refused(&flow.daemon, &["--yes", "--discard-unpublished"], "it is made for test_decoding");
     assert!(left(&flow.postgres).starts_with("forebay_lab/"));
+
+    // Without a directory nothing proves that the slot is ours.
+    flow.postgres.query("select pg_drop_replication_slot('forebay_lab')");
+    flow.postgres.query("select pg_create_logical_replication_slot('forebay_lab', 'pgoutput')");
+    flow.daemon.wipe();
+    refused(&flow.daemon, &["--yes"], "it is unknown which changes were published");
+    assert!(left(&flow.postgres).starts_with("forebay_lab/"));
+    let (code, said) = teardown(&flow.daemon, &["--yes", "--discard-unpublished"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(left(&flow.postgres).starts_with('/'), "{}", left(&flow.postgres));
 }

@@ -78,7 +78,7 @@ fn personal_key_is_refused_and_other_column_left_out() {
     assert!(event["data"]["writer"] == 1 && !event.to_string().contains("secret"), "{event}");
 }
 
-/// A cache for the sequence, while it runs: polling waits until it is gone, whoever had drawn what.
+/// A cache for the sequence, while it runs: polling waits until it is gone, whichever session has cached numbers.
 #[test]
 fn altered_sequence_is_waited_for() {
     let postgres = database(Version::usual());

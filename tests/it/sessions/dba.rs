@@ -89,7 +89,7 @@ fn hostile_administrator_stops_ingest_for_a_while_only() {
         fixture.plates(300..303);
         fixture.wait_until_told().assert_clean();
         assert!(fixture.daemon.is_running());
-        // At the very start a person is told at once.
+        // At the very start the error is reported at once.
         assert!(fixture.daemon.terminate().success());
         fixture.postgres.execute("alter role forebay nologin");
         fixture.refuses(&["28000", "LOGIN"]);

@@ -35,7 +35,7 @@ pub struct PollProgress {
 /// What proves that a server on a later timeline has everything that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerMark {
-    /// When the server that was polled last was started, by its clock in microseconds. While it runs, its history only goes on.
+    /// When the server that was polled last was started, by its clock in microseconds. While it runs, its history only grows.
     pub started: i64,
     /// A position of the write-ahead log beyond the end of every transaction that was read.
     pub wal: u64,
