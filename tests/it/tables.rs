@@ -201,6 +201,15 @@ fn rows_around_a_renamed_attribute_are_not_guessed() {
     assert_eq!(data(&events(&flow, 2), 4)["a"], json!({"c": 1, "b": 2}));
     assert!(flow.daemon.run(&["dlq", "retry", "--all"]).status.success());
     assert_eq!(data(&events(&flow, 4), 2)["a"], json!({"c": 1, "b": 2}), "as it is today");
+    // Between a rename and a removal: the form before both has as many fields.
+    sql(
+        &flow,
+        "begin; alter type addr rename attribute c to d; insert into t values (5, row(1, 2)); \
+         alter type addr drop attribute b; insert into t values (6, row(1)); commit",
+    );
+    for letter in wait_for_letters(&flow, 4) {
+        assert!(letter["reason"].as_str().unwrap().contains("altered in the transaction"), "{letter:#}");
+    }
 }
 
 #[test]

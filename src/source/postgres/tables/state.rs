@@ -106,6 +106,9 @@ impl TableState {
     }
 }
 
+/// Most attributes that one transaction has altered of a composite for all combinations of them to be tried with its rows.
+const OWN_ALTERATIONS_MAX: usize = 3;
+
 /// The definition of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -180,15 +183,32 @@ impl TypeState {
         }
     }
 
-    /// The composite as transaction `xid` knew it, between `older` and this state: each attribute by the transaction that wrote
-    /// it last. `None` if that is not known.
-    pub(super) fn as_of(&self, older: &Self, xid: u32) -> Option<Self> {
-        if self.shape != TypeShape::Composite {
-            return None;
+    /// The forms in which transaction `xid` may have known the composite, between `older` and this state: each attribute by the
+    /// transaction that wrote it last. Those that `xid` itself altered are in either form, in any combination: nothing tells in
+    /// which order it altered them, nor which of its rows it wrote between. The form before its own alterations comes first,
+    /// the one after them last. Empty if that is not known.
+    pub(super) fn as_of(&self, older: &Self, xid: u32) -> Vec<Self> {
+        let own: Vec<i16> =
+            self.fields.iter().filter(|field| field.since == xid).map(|field| field.number).collect();
+        if self.shape != TypeShape::Composite || own.len() > OWN_ALTERATIONS_MAX {
+            return Vec::new();
         }
+        let forms = 0..1_u32 << own.len();
+        forms
+            .filter_map(|altered| {
+                let is_altered = |number: i16| {
+                    own.iter().position(|own| *own == number).is_some_and(|at| altered & (1 << at) != 0)
+                };
+                self.with(older, |field| precedes(field.since, xid) || is_altered(field.number))
+            })
+            .collect()
+    }
+
+    /// The composite between `older` and this state, with those attributes of this state that are `altered`.
+    fn with(&self, older: &Self, altered: impl Fn(&FieldState) -> bool) -> Option<Self> {
         let mut fields = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
-            if precedes(field.since, xid) {
+            if altered(field) {
                 fields.push(field.clone());
                 continue;
             }
@@ -201,6 +221,11 @@ impl TypeState {
             }
         }
         Some(Self { fields, ..self.clone() })
+    }
+
+    /// Whether this transaction altered so much of the composite that not all its forms in between are tried.
+    pub(super) fn was_remade_by(&self, xid: u32) -> bool {
+        self.fields.iter().filter(|field| field.since == xid).count() > OWN_ALTERATIONS_MAX
     }
 
     /// Whether this transaction altered the composite, as far as later ones left traces of that.

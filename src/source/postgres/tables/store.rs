@@ -422,11 +422,19 @@ pub(super) fn first_of(candidates: &Candidates) -> TypesThen<'_> {
     candidates.iter().filter_map(|(oid, states)| Some((*oid, states.first()?))).collect()
 }
 
+fn possible_combinations(candidates: &Candidates) -> usize {
+    let counts = candidates.iter().map(|(_, states)| states.len().max(1));
+    counts.fold(1, usize::saturating_mul)
+}
+
+/// Whether a row is not tried with all that its types may have been.
+pub(super) fn is_too_many(candidates: &Candidates) -> bool {
+    possible_combinations(candidates) > COMBINATIONS_MAX
+}
+
 /// The states combined, the likeliest first, as many as a row is tried with.
 pub(super) fn combinations(candidates: &Candidates) -> Vec<TypesThen<'_>> {
-    let total =
-        candidates.iter().map(|(_, states)| states.len().max(1)).try_fold(1_usize, usize::checked_mul);
-    let count = total.unwrap_or(usize::MAX).min(COMBINATIONS_MAX);
+    let count = possible_combinations(candidates).min(COMBINATIONS_MAX);
     let combine = |mut nth: usize| {
         let choose = |(oid, states): &'_ (u32, Vec<TypeState>)| {
             let at = nth.checked_rem(states.len())?;

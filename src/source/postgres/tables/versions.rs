@@ -228,11 +228,10 @@ impl Versions<TypeState> {
             }
         }
         if let (Some(older), Some(newer)) = (possible.get(chosen), possible.get(chosen + 1)) {
-            // Before the change's own transaction altered it, and after.
-            let own = newer.state.was_altered_by(moment.xid).then(|| moment.xid.wrapping_add(1));
-            for xid in [Some(moment.xid), own].into_iter().flatten() {
-                let between = newer.state.as_of(&older.state, xid).filter(|between| !found.contains(between));
-                found.extend(between);
+            for between in newer.state.as_of(&older.state, moment.xid) {
+                if !found.contains(&between) {
+                    found.push(between);
+                }
             }
         }
         // The nearest first, newer ones before older ones.

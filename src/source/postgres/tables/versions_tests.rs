@@ -182,6 +182,20 @@ fn own_alteration_is_possible_before_looks_find_it() {
     assert_eq!(at(160), ["street no"]);
 }
 
+/// A row between two alterations of its own transaction has a form that no look finds, before or after.
+#[test]
+fn own_alterations_are_possible_in_any_combination() {
+    let before = composite(&[("street", false, 50), ("no", false, 50)]);
+    let mut versions = Versions::new(before, &Arc::new(LookedAt::at(1000, 100)));
+    let altered = composite(&[("road", false, 150), ("..dropped..", true, 150), ("zip", false, 150)]);
+    versions.note(altered, &Arc::new(LookedAt::at(2000, 200)), PartialEq::eq);
+    let at = |xid| versions.at(RowMoment { xid, wal: 1500 }).iter().map(names).collect::<Vec<_>>();
+    let of_own =
+        ["street no", "road no", "street", "road", "street no zip", "road no zip", "street zip", "road zip"];
+    assert_eq!(at(150), of_own);
+    assert_eq!(at(140), ["street no", "road zip"]);
+}
+
 /// The first look came after the alteration, or the states before it were forgotten.
 #[test]
 fn change_before_the_oldest_state_is_known_only_if_unaltered() {

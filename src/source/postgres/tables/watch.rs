@@ -221,14 +221,24 @@ impl TypeWatch {
         }
         let mut fitting = self.tried.1.iter().filter(|relation| fits(relation, change));
         let chosen = fitting.next().or_else(|| self.tried.1.first()).unwrap_or(&self.current);
-        let mut states = self.tried.0.iter().flat_map(|(_, states)| states);
+        let states = || self.tried.0.iter().flat_map(|(_, states)| states);
+        let is_altered = states().any(|state| state.was_altered_by(moment.xid));
         let unknown = if tables.lock().is_before_oldest(&self.sheet.mutable, moment) {
             Some(
                 "a composite type of its columns was altered after the change, and what it was before is not known: Forebay could not \
                  look at it then, or it was altered too often since"
                     .to_owned(),
             )
-        } else if states.any(|state| state.was_altered_by(moment.xid)) {
+        } else if is_altered
+            && (super::store::is_too_many(&self.tried.0)
+                || states().any(|state| state.was_remade_by(moment.xid)))
+        {
+            Some(
+                "the types of its columns were altered several times in the transaction of the change, and which form they had at the \
+                 time of the change is not known"
+                    .to_owned(),
+            )
+        } else if is_altered {
             // Neither position nor transaction tells whether the row was written before or after that.
             fitting.find_map(|other| differing(chosen, other)).map(|column| {
                 format!(
