@@ -1,6 +1,8 @@
 //! Rewrites a rule's SQL so that a server can describe it: Forebay's functions are replaced by others of the same
 //! type.
 
+use std::ops::Range;
+
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
@@ -13,7 +15,8 @@ pub struct Described {
     pub verbatim: bool,
 }
 
-/// Replaces `hmac(…)` by `concat(…)`, which takes any type and returns text, and `changed()` by an empty `text[]`.
+/// Replaces `hmac(…)` by `concat(…)` of its first argument, which takes any type and returns text, and `changed()` by an
+/// empty `text[]`.
 pub fn describable(text: &str) -> Described {
     let verbatim = || Described { text: text.to_owned(), verbatim: true };
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, text).with_unescape(false).tokenize() else {
@@ -23,8 +26,9 @@ pub fn describable(text: &str) -> Described {
     let mut out = String::with_capacity(text.len());
     let mut replaced = false;
     let mut skip = 0_usize;
+    let mut options: Vec<Range<usize>> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
-        if at < skip {
+        if at < skip || options.iter().any(|range| range.contains(&at)) {
             continue;
         }
         let mut behind = tokens.iter().enumerate().skip(at + 1).filter(|(_, token)| is_space(token));
@@ -32,6 +36,7 @@ pub fn describable(text: &str) -> Described {
         match token {
             Token::Word(word) if calls && word.quote_style.is_none() && is(&word.value, "hmac") => {
                 out.push_str("pg_catalog.concat");
+                options.extend(named_arguments(&tokens, at));
                 replaced = true;
             }
             Token::Word(word) if calls && word.quote_style.is_none() && is(&word.value, "changed") => {
@@ -53,6 +58,24 @@ pub fn describable(text: &str) -> Described {
     if replaced { Described { text: out, verbatim: false } } else { verbatim() }
 }
 
+/// The named arguments of a call, from the comma before them to its closing parenthesis.
+fn named_arguments(tokens: &[Token], call: usize) -> Option<Range<usize>> {
+    let mut depth = 0_usize;
+    let mut comma = None;
+    let mut begin = None;
+    for (at, token) in tokens.iter().enumerate().skip(call + 1) {
+        match token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket if depth == 1 => return begin.map(|begin| begin..at),
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            Token::Comma if depth == 1 => comma = Some(at),
+            Token::RArrow if depth == 1 => begin = begin.or(comma),
+            _ => {}
+        }
+    }
+    None
+}
+
 fn is(word: &str, name: &str) -> bool {
     word.eq_ignore_ascii_case(name)
 }
@@ -67,6 +90,12 @@ mod tests {
             ("a, old.b as \"B c\", 'it''s' || e'\\n'", None),
             ("hmac(a)", Some("pg_catalog.concat(a)")),
             ("HMAC (a || b) as x", Some("pg_catalog.concat (a || b) as x")),
+            ("hmac(left(a, 1), weak => true), b", Some("pg_catalog.concat(left(a, 1)), b")),
+            (
+                "hmac(hmac(a[1], weak => true), weak=>false) = 'x'",
+                Some("pg_catalog.concat(pg_catalog.concat(a[1])) = 'x'"),
+            ),
+            ("hmac(a, weak => tr", Some("pg_catalog.concat(a, weak => tr")),
             ("\"hmac\"(a), hmac", None),
             ("changed ( ) as c", Some("CAST('{}' AS text[]) as c")),
             ("changed", None),

@@ -429,37 +429,6 @@ pub(super) enum Function {
 }
 
 impl Node {
-    /// Whether the value is one of a handful, so that its pseudonym can be looked up: two truth values, the labels of an enum, the
-    /// constants of a `case`, one or two characters.
-    pub(super) fn is_one_of_few(&self) -> bool {
-        let is_constant = |node: &Self| matches!(node.op, Op::Constant(_)) || node.is_one_of_few();
-        match &self.op {
-            _ if matches!(self.data_type.base, Base::Bool | Base::Enum(_)) => true,
-            Op::Case { arms, otherwise } => {
-                arms.iter().all(|(_, then)| is_constant(then)) && otherwise.as_deref().is_none_or(is_constant)
-            }
-            Op::Cast { value, .. } => value.is_one_of_few(),
-            Op::Call { function, arguments } => match function {
-                Function::Left | Function::Right => {
-                    arguments.get(1).and_then(Self::constant_int).is_some_and(|n| (-2..=2).contains(&n))
-                }
-                Function::Substring => arguments.get(2).and_then(Self::constant_int).is_some_and(|n| n <= 2),
-                Function::Matched(pattern) => pattern.longest().is_some_and(|longest| longest <= 2),
-                Function::Upper | Function::Lower => arguments.iter().any(Self::is_one_of_few),
-                _ => false,
-            },
-            Op::Coalesce(items) => items.iter().all(is_constant),
-            _ => false,
-        }
-    }
-
-    const fn constant_int(&self) -> Option<i64> {
-        match self.op {
-            Op::Constant(Datum::Int(value)) => Some(value),
-            _ => None,
-        }
-    }
-
     /// The nodes below.
     pub(super) fn children(&self) -> Vec<&Self> {
         match &self.op {

@@ -10,7 +10,7 @@ use crate::types::Base;
 use super::super::SourceSpan;
 use super::super::parse::identifier;
 use super::super::scope::Meaning;
-use super::super::tree::{Cast, ColumnRead, Datum, Function, Node, Op, Rounding, Side, Test};
+use super::super::tree::{ColumnRead, Datum, Function, Node, Op, Rounding, Side, Test};
 use super::casts::{Category, category};
 use super::measures::field_name;
 use super::meet::{agreed, is_collated, is_of_bytes};
@@ -146,6 +146,9 @@ impl Checker<'_, '_> {
     }
 
     fn listed(&mut self, name: &str, arguments: &[FunctionArg], place: SourceSpan) -> Checked<Term> {
+        if name == "hmac" {
+            return self.pseudonym(arguments, place);
+        }
         let mut terms = Vec::new();
         let mut wrong = false;
         for argument in arguments {
@@ -214,7 +217,6 @@ impl Checker<'_, '_> {
             "age" if terms.len() < 2 => return self.unknown_function(name, place),
             "md5" | "encode" | "decode" | "convert_to" => return self.bytes_function(name, terms, place),
             "cardinality" | "array_length" => return self.array_function(name, terms, place),
-            "hmac" => return self.hmac(terms, place),
             "changed" => return self.changed(&terms, place),
             "lower" => text_function(Function::Lower, &[], 1, Text),
             "upper" => text_function(Function::Upper, &[], 1, Text),
@@ -415,29 +417,6 @@ impl Checker<'_, '_> {
             _ => return self.count_is_wrong(name, place),
         };
         Some(self.node_nullable(Op::Call { function, arguments }, Base::Int4, place, nullable))
-    }
-
-    /// The only function that may publish a personal-data value.
-    fn hmac(&mut self, terms: Vec<Term>, place: SourceSpan) -> Checked<Term> {
-        let Ok([term]) = <[Term; 1]>::try_from(terms) else { return self.count_is_wrong("hmac", place) };
-        let argument = self.output(term)?;
-        if argument.tagged.is_some() && argument.is_one_of_few() {
-            return self.wrong(
-                place,
-                "hmac() of one of a few values is no pseudonym: each value is known by how often its pseudonym comes",
-                "leave the field out, or publish hmac() of what identifies the person",
-            );
-        }
-        // Trailing blanks are not part of a `character` value.
-        let argument = if argument.data_type.base == Base::Bpchar {
-            self.over(Op::Cast { cast: Cast::TrimBlanks, value: Box::new(argument) }, Base::Text, place)
-        } else {
-            argument
-        };
-        let mut node =
-            self.over(Op::Call { function: Function::Hmac, arguments: vec![argument] }, Base::Text, place);
-        node.pseudonym = node.tagged.take();
-        Some(Term::Node(node))
     }
 
     fn changed(&mut self, terms: &[Term], place: SourceSpan) -> Checked<Term> {

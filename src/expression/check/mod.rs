@@ -11,6 +11,7 @@ mod meet;
 mod names;
 mod operators;
 mod plain;
+mod pseudonym;
 mod regular;
 mod rows;
 
