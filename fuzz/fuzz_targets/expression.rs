@@ -3,7 +3,7 @@
 #![no_main]
 
 use forebay::change::{Cell, Operation, Tuple};
-use forebay::expression::{ScopeColumn, Context, Expression, HmacKey, Meaning, Name, EvalOutcome, Row, Scope};
+use forebay::expression::{ScopeColumn, Context, Expression, HmacKey, Meaning, Name, EvalOutcome, PseudonymOrigin, Row, Scope};
 use forebay::types::{Base, Kind, SqlType};
 use libfuzzer_sys::fuzz_target;
 
@@ -51,7 +51,7 @@ fn scope() -> Scope {
             tagged: false,
         }),
     });
-    Scope { of: "t".to_owned(), names: names.collect() }
+    Scope { of: "t".to_owned(), names: names.collect(), origin: PseudonymOrigin::default() }
 }
 
 fn evaluate(expression: &Expression, values: &[Option<&str>]) {

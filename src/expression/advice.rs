@@ -210,7 +210,7 @@ const USAGE: &[(&str, &str)] = &[
     ("cardinality", "cardinality(x)"),
     ("array_length", "array_length(x, 1)"),
     ("to_jsonb", "to_jsonb(x)"),
-    ("hmac", "hmac(x) or hmac(x, weak => true)"),
+    ("hmac", "hmac(x) or hmac(x, domain => 'person')"),
     ("lower", "lower(x)"),
     ("upper", "upper(x)"),
     ("left", "left(x, n)"),

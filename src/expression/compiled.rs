@@ -191,7 +191,7 @@ impl Expression {
     /// Those of PostgreSQL.
     pub fn holds(&self, row: &Row<'_>, context: &mut Context) -> Result<Truth, EvalError> {
         let mut value = Datum::Null;
-        Evaluator { row, mac: context.mac.as_ref() }.evaluate(&self.node, &mut value).map_err(eval_error)?;
+        Evaluator { row, macs: &context.macs }.evaluate(&self.node, &mut value).map_err(eval_error)?;
         match value {
             Datum::Bool(true) => Ok(Truth::True),
             Datum::Unavailable => Ok(Truth::Unavailable),
@@ -234,8 +234,8 @@ impl Expression {
             return Ok(EvalOutcome::Value);
         }
         let mut value = Datum::Null;
-        let Context { mac, text } = context;
-        Evaluator { row, mac: mac.as_ref() }.evaluate(&self.node, &mut value).map_err(eval_error)?;
+        let Context { macs, text } = context;
+        Evaluator { row, macs }.evaluate(&self.node, &mut value).map_err(eval_error)?;
         match value {
             Datum::Null => {
                 out.extend_from_slice(b"null");
@@ -287,7 +287,7 @@ impl Expression {
             };
         }
         let mut value = Datum::Null;
-        Evaluator { row, mac: context.mac.as_ref() }.evaluate(&self.node, &mut value).map_err(eval_error)?;
+        Evaluator { row, macs: &context.macs }.evaluate(&self.node, &mut value).map_err(eval_error)?;
         match value {
             Datum::Null => Ok(EvalOutcome::Null),
             Datum::Unavailable => Ok(EvalOutcome::Unavailable),
@@ -351,7 +351,7 @@ impl Facts {
                 self.new.extend(columns.iter().map(|column| column.name.to_string()));
                 self.old.extend(columns.iter().map(|column| column.name.to_string()));
             }
-            Op::Call { function: Function::Hmac, .. } => self.hmac = true,
+            Op::Call { function: Function::Hmac { .. }, .. } => self.hmac = true,
             _ => {}
         }
         for child in node.children() {

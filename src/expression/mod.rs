@@ -56,7 +56,7 @@ pub use describable::{Described, describable};
 pub use mistake::{Mistake, Mistakes, SourceSpan};
 pub use parsed::{ParsedForm, ReadColumn, tidied};
 pub use row::{Context, HmacKey, Row};
-pub use scope::{Meaning, Name, Scope, ScopeColumn};
+pub use scope::{Meaning, Name, PseudonymOrigin, Scope, ScopeColumn};
 
 /// One field of a select list.
 #[derive(Clone, Debug)]

@@ -188,7 +188,7 @@ impl Printer {
             }
             Op::Cast { cast, value } => self.cast(cast, value, printed),
             Op::Call { function, arguments } => {
-                let prints = printed || matches!(function, Function::Hmac | Function::Md5 { .. });
+                let prints = printed || matches!(function, Function::Hmac { .. } | Function::Md5 { .. });
                 self.list(&name_of(function), arguments, prints);
             }
             Op::Concat { separator, items } => {
@@ -259,10 +259,18 @@ fn kind(how: &How) -> String {
 }
 
 fn name_of(function: &Function) -> String {
-    if let Function::Element(base) = function {
-        format!("Element {}", base_name(base))
-    } else {
-        format!("{function:?}")
+    match function {
+        Function::Element(base) => format!("Element {}", base_name(base)),
+        Function::Hmac { domain, previous } => {
+            let name = if *previous { "HmacPrevious" } else { "Hmac" };
+            // Without a domain, the form is that of builds which had none.
+            if domain.shown.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{name} '{}'", domain.shown.replace('\'', "''"))
+            }
+        }
+        other => format!("{other:?}"),
     }
 }
 
@@ -278,7 +286,7 @@ fn base_name(base: &Base) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expression::{Meaning, Name, Scope, ScopeColumn};
+    use crate::expression::{Meaning, Name, PseudonymOrigin, Scope, ScopeColumn};
     use crate::types::Kind;
 
     fn scope() -> Scope {
@@ -300,7 +308,11 @@ mod tests {
             ("amount", Kind::Number, Base::Numeric),
             ("a", Kind::Number, Base::Int4),
         ];
-        Scope { of: "s.t".into(), names: columns.into_iter().enumerate().map(column).collect() }
+        Scope {
+            of: "s.t".into(),
+            names: columns.into_iter().enumerate().map(column).collect(),
+            origin: PseudonymOrigin::default(),
+        }
     }
 
     fn form(text: &str) -> ParsedForm {
@@ -321,12 +333,30 @@ mod tests {
         }
     }
 
+    /// The form of builds without domains is that without a domain: their locks tell the difference.
+    #[test]
+    fn domain_of_a_pseudonym_is_in_its_form() {
+        let mut scope = scope();
+        scope.origin = PseudonymOrigin { source: "urn:a".to_owned(), table: "s.t".to_owned() };
+        for (text, expected) in [
+            ("hmac(name)", "(Hmac '~/s.t.name' $1)"),
+            ("hmac(name, domain => 'urn:a/s.t.name')", "(Hmac '~/s.t.name' $1)"),
+            ("hmac(name, domain => 'urn:abc')", "(Hmac 'urn:abc' $1)"),
+            ("hmac(name, domain => '')", "(Hmac $1)"),
+            ("hmac(name, weak => true)", "(Hmac '~/s.t.name' $1)"),
+        ] {
+            assert_eq!(Expression::parse(text, &scope).unwrap().parsed(false).text, expected, "{text}");
+        }
+    }
+
     #[test]
     fn other_meaning_has_another_form() {
         for (one, other) in [
             ("lower(name)", "upper(name)"),
             ("a > 1", "a >= 1"),
             ("hmac(name)", "hmac(note)"),
+            ("hmac(name)", "hmac(name, domain => 'person')"),
+            ("hmac(name)", "hmac(name, domain => '')"),
             ("a + 1", "a + 2"),
             ("old.a", "a"),
             ("name = 'A'", "name = 'a'"),

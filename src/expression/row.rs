@@ -79,6 +79,11 @@ impl HmacKey {
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (bytes.len() >= Self::LENGTH_MIN).then(|| Self(bytes.to_vec()))
     }
+
+    fn mac(&self) -> Option<Mac> {
+        // HMAC takes keys of any length.
+        Mac::new_from_slice(&self.0).ok()
+    }
 }
 
 impl fmt::Debug for HmacKey {
@@ -90,24 +95,36 @@ impl fmt::Debug for HmacKey {
 /// `hmac()`, with its key.
 pub(super) type Mac = Hmac<Sha256>;
 
+/// `hmac()` with its key, and `hmac_previous()` with the key before that.
+#[derive(Clone, Default)]
+pub(super) struct Macs {
+    pub(super) current: Option<Mac>,
+    pub(super) previous: Option<Mac>,
+}
+
 /// The state that evaluation needs besides the row, reused for every row.
 #[derive(Default)]
 pub struct Context {
-    pub(super) mac: Option<Mac>,
+    pub(super) macs: Macs,
     pub(super) text: String,
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("has_key", &self.mac.is_some()).finish_non_exhaustive()
+        f.debug_struct("Context").field("has_key", &self.macs.current.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Context {
     /// With an optional key of `hmac()`.
     pub fn new(key: Option<HmacKey>) -> Self {
-        // HMAC takes keys of any length.
-        let mac = key.and_then(|key| Mac::new_from_slice(&key.0).ok());
-        Self { mac, text: String::new() }
+        Self { macs: Macs { current: key.and_then(|key| key.mac()), previous: None }, text: String::new() }
+    }
+
+    /// The same with an optional key of `hmac_previous()`.
+    #[must_use]
+    pub fn with_previous(mut self, key: Option<HmacKey>) -> Self {
+        self.macs.previous = key.and_then(|key| key.mac());
+        self
     }
 }

@@ -12,6 +12,17 @@ pub struct Scope {
     pub of: String,
     /// The names.
     pub names: Vec<Name>,
+    /// Where the values come from. It separates the pseudonyms of `hmac()`.
+    pub origin: PseudonymOrigin,
+}
+
+/// The source and the table of the values that become pseudonyms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PseudonymOrigin {
+    /// The CloudEvents source.
+    pub source: String,
+    /// The table: `lab.plates`.
+    pub table: String,
 }
 
 /// A name.
@@ -51,8 +62,8 @@ pub struct ScopeColumn {
 }
 
 impl Scope {
-    /// The columns of a table; `tagged` returns whether a column holds personal data.
-    pub fn of_relation(relation: &Relation, tagged: impl Fn(&Column) -> bool) -> Self {
+    /// The columns of a table of this CloudEvents source; `tagged` returns whether a column holds personal data.
+    pub fn of_relation(relation: &Relation, source: &str, tagged: impl Fn(&Column) -> bool) -> Self {
         let name = |(index, column): (Option<usize>, &Column)| Name {
             name: column.name.clone(),
             meaning: Meaning::Column(ScopeColumn {
@@ -68,6 +79,7 @@ impl Scope {
         Self {
             of: relation.name(),
             names: known.chain(relation.absent.iter().map(|column| (None, column))).map(name).collect(),
+            origin: PseudonymOrigin { source: source.to_owned(), table: relation.name() },
         }
     }
 }

@@ -77,7 +77,11 @@ fn scope(full: bool) -> Scope {
             tagged: *name == "email",
         }),
     };
-    Scope { of: "lab.plates".to_owned(), names: COLUMNS.iter().enumerate().map(name).collect() }
+    Scope {
+        of: "lab.plates".to_owned(),
+        names: COLUMNS.iter().enumerate().map(name).collect(),
+        origin: PseudonymOrigin { source: "urn:forebay:lab".to_owned(), table: "lab.plates".to_owned() },
+    }
 }
 
 /// `?` is an unchanged TOASTed value, `-` is NULL.
@@ -333,8 +337,17 @@ fn old_and_new_rows_are_distinguished() {
 fn pseudonym_is_stable() {
     let new = message(&ROW);
     let insert = Operation::Insert { new: new.tuple() };
-    // HMAC-SHA256("a key of sixteen or more bytes", "ada@example.org"), the first sixteen bytes.
-    assert_eq!(json("hmac(email)", &insert).as_deref(), Ok("\"p_AInQz6dT4s6DxR3MFFD8gw\""));
+    // HMAC-SHA256("a key of sixteen or more bytes", domain, NUL, "ada@example.org"), the first sixteen bytes.
+    for (text, expected) in [
+        ("hmac(email)", "\"p_2hA5Ptp5EjMSQYK7LuiUTA\""),
+        ("hmac(old.email)", "null"),
+        ("hmac(email, domain => 'person')", "\"p_z9xI4HYC7frHmlsoGIp9jw\""),
+        ("hmac(email, domain => 'urn:forebay:lab/lab.plates.email')", "\"p_2hA5Ptp5EjMSQYK7LuiUTA\""),
+        // Without a domain, as before there were domains.
+        ("hmac(email, domain => '')", "\"p_AInQz6dT4s6DxR3MFFD8gw\""),
+    ] {
+        assert_eq!(json(text, &insert).as_deref(), Ok(expected), "{text}");
+    }
     assert_eq!(json("hmac(null)", &insert).as_deref(), Ok("null"));
     let expression = Expression::parse("hmac(email)", &scope(true)).unwrap();
     assert!(expression.uses_hmac());
@@ -440,8 +453,11 @@ fn field_of_source_event_expands_to_its_expression() {
     let fields =
         Expression::parse_list("id, round(volume_ul) as volume, hmac(email) as who", &scope(true)).unwrap();
     let of = |field: SelectField| Name { name: field.name, meaning: Meaning::Field(field.expression) };
-    let scope =
-        Scope { of: "lab.plate_completed.v2".to_owned(), names: fields.into_iter().map(of).collect() };
+    let scope = Scope {
+        of: "lab.plate_completed.v2".to_owned(),
+        names: fields.into_iter().map(of).collect(),
+        origin: PseudonymOrigin::default(),
+    };
     let expression = Expression::parse("volume * 2", &scope).unwrap();
     assert_eq!((expression.reads_new(), expression.tagged()), (&["volume_ul".to_owned()][..], None));
     let new = message(&ROW);

@@ -333,6 +333,15 @@ pub(super) enum Of {
     Interval,
 }
 
+/// What separates a pseudonym from that of the same value elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PseudonymDomain {
+    /// The text that stands before the value. Empty: none does.
+    pub(super) text: String,
+    /// The text as contracts show it, without what differs between installations.
+    pub(super) shown: String,
+}
+
 /// A strict function: NULL if one argument is NULL.
 #[derive(Clone, Debug)]
 pub(super) enum Function {
@@ -418,7 +427,11 @@ pub(super) enum Function {
     Decode {
         base64: bool,
     },
-    Hmac,
+    /// NULL if it uses the previous key and there is none.
+    Hmac {
+        domain: Arc<PseudonymDomain>,
+        previous: bool,
+    },
     /// `convert_to(…, 'UTF8')`
     BytesOfText,
     Cardinality,

@@ -228,6 +228,8 @@ data = "plate_id, hmac(operator_email) as operator"
         operators[0].as_str().is_some_and(|text| text.len() >= 16) && operators[0] == operators[1],
         "{operators:?}"
     );
+    let document = std::fs::read_to_string(crate::support::repository().join("docs/EVENTS.md")).unwrap();
+    assert!(document.contains(&format!("== {}\n", operators[0])), "{operators:?} is not the documented one");
     for record in flow.stub.records() {
         assert!(!std::str::from_utf8(&record.data).unwrap().contains("ada@"), "it has left");
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use forebay::change::{Cell, Operation, Tuple};
 use forebay::expression::{
-    Context, EvalError, EvalOutcome, Expression, Meaning, Name, Row, Scope, ScopeColumn,
+    Context, EvalError, EvalOutcome, Expression, Meaning, Name, PseudonymOrigin, Row, Scope, ScopeColumn,
 };
 use forebay::source::postgres::catalog;
 use forebay::types::Kind;
@@ -307,7 +307,7 @@ async fn scope(client: &Client) -> Scope {
         };
         Name { name: column.get(0), meaning: Meaning::Column(column_facts) }
     });
-    let scope = Scope { of: "r".to_owned(), names: names.collect() };
+    let scope = Scope { of: "r".to_owned(), names: names.collect(), origin: PseudonymOrigin::default() };
     assert!(scope.names.len() > 20, "all columns");
     scope
 }

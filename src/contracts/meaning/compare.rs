@@ -103,6 +103,23 @@ fn words(terms: &[MeaningTerm], separator: &str) -> String {
     texts.join(separator)
 }
 
+/// What became of the domains of pseudonyms; empty if they are the same.
+fn of_domains(was: &[MeaningTerm], now: &[MeaningTerm]) -> String {
+    let domains = |terms: &[MeaningTerm]| -> Vec<String> {
+        let calls = terms.iter().flat_map(|term| term.parsed.split("(Hmac ").skip(1));
+        let domain = |call: &str| match call.strip_prefix('\'').and_then(|call| call.split_once('\'')) {
+            Some((domain, _)) => format!("domain {domain}"),
+            None => "no domain".to_owned(),
+        };
+        calls.map(domain).collect()
+    };
+    let (was, now) = (domains(was), domains(now));
+    if was == now || was.is_empty() || now.is_empty() {
+        return String::new();
+    }
+    format!(" : hmac() had {}, and has {}", was.join(", "), now.join(", "))
+}
+
 struct MeaningJudge<'a> {
     was: &'a MeaningSource,
     now: &'a MeaningSource,
@@ -222,7 +239,7 @@ impl MeaningJudge<'_> {
                 (Some(one), Some(other)) => one.prints_like(other),
                 _ => false,
             });
-        let text = format!("its {what} changed from {old} to {new}");
+        let text = format!("its {what} changed from {old} to {new}{}", of_domains(was, now));
         if alike {
             self.found.changed.push(text);
         } else {
@@ -266,8 +283,9 @@ impl MeaningJudge<'_> {
             if self.is_same(was, now) {
                 self.texts(name, was, now);
             } else if !self.is_same_by_cast(was, now) {
+                let domains = of_domains(std::slice::from_ref(was), std::slice::from_ref(now));
                 let (was, now) = (was.words(), now.words());
-                self.changed(format!("field {name} was {was}, and is now {now}"));
+                self.changed(format!("field {name} was {was}, and is now {now}{domains}"));
             }
         }
     }

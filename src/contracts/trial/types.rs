@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::change::{Cell, Operation, Relation, Tuple};
-use crate::expression::{self, Context, EvalOutcome, Expression, Meaning, Name, Row, Scope};
+use crate::expression::{self, Context, EvalOutcome, Expression, Meaning, Name, PseudonymOrigin, Row, Scope};
 use crate::types::{Base, Enumeration, Kind, Named, SqlType};
 
 /// A column declared in `[tables]`.
@@ -90,7 +90,7 @@ fn data_type(text: &str) -> Result<(SqlType, Kind), String> {
     if first.eq_ignore_ascii_case("other") && !rest.trim().is_empty() {
         return Ok(other(rest.trim()));
     }
-    let scope = Scope { of: "the fixture".to_owned(), names: Vec::new() };
+    let scope = Scope { of: "the fixture".to_owned(), names: Vec::new(), origin: PseudonymOrigin::default() };
     match Expression::parse(&format!("cast(null as {text})"), &scope) {
         Ok(expression) => Ok((expression.data_type().clone(), expression.kind().clone())),
         Err(_) if PASSED_THROUGH.contains(&text.to_ascii_lowercase().as_str()) => Ok(other(text)),
@@ -185,7 +185,7 @@ impl Form {
                 .enumerate()
                 .map(|(nth, of)| column(format!("column {nth}"), of.data_type.clone(), of.kind.clone())),
         );
-        let scope = Scope { of: "the fixture".to_owned(), names };
+        let scope = Scope { of: "the fixture".to_owned(), names, origin: PseudonymOrigin::default() };
         Self { cast: Expression::parse(&format!("cast(given as {})", wanted.data_type), &scope).ok() }
     }
 

@@ -299,7 +299,7 @@ fn names(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expression::{Expression, Meaning, Name, ScopeColumn};
+    use crate::expression::{Expression, Meaning, Name, PseudonymOrigin, ScopeColumn};
     use crate::types::{Enumeration, Kind};
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
                 tagged: false,
             };
             let names = vec![Name { name: "status".to_owned(), meaning: Meaning::Column(column) }];
-            let scope = Scope { of: "shop.orders".to_owned(), names };
+            let scope = Scope { of: "shop.orders".to_owned(), names, origin: PseudonymOrigin::default() };
             let cast = Expression::parse(&format!("coalesce(status, 'new'::{written})"), &scope);
             assert_eq!(cast.is_ok(), known, "{written} for {name}: {:?}", cast.err());
         }

@@ -1,15 +1,21 @@
-//! `hmac(x, weak => true)`: the only function that may publish a personal-data value.
+//! `hmac(x, domain => 'person', weak => true)`: the only function that may publish a personal-data value.
+//!
+//! Its domain separates a pseudonym from that of the same value elsewhere: a value that somebody chooses in one column
+//! shows no pseudonym of another. It is the source, the table and the columns, unless the rule names one.
 //!
 //! A pseudonym of one of a few values hides nothing: how often it comes tells which it is. Such an argument is refused
 //! unless the rule says `weak`.
 
+use std::collections::BTreeSet;
+
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Value};
 
+use crate::config::selector;
 use crate::types::{Base, SqlType};
 
 use super::super::SourceSpan;
 use super::super::parse::identifier;
-use super::super::tree::{Arithmetic, Cast, Datum, Function, Node, Op, Rounding, Unit};
+use super::super::tree::{Arithmetic, Cast, Datum, Function, Node, Op, PseudonymDomain, Rounding, Unit};
 use super::{Checked, Checker, Term};
 
 /// Texts up to this length are one of a few.
@@ -18,9 +24,14 @@ const SHORT: i64 = 2;
 /// Remainders by a divisor up to this are one of a few.
 const FEW: i64 = 366;
 
+/// Largest domain, in bytes.
+const DOMAIN_MAX: usize = 256;
+
 /// The named arguments of `hmac()`.
 #[derive(Default)]
 struct PseudonymOptions {
+    /// The domain; `None`: that of the columns. Empty: none.
+    domain: Option<String>,
     /// Whether one of a few values is accepted.
     weak: bool,
 }
@@ -46,16 +57,36 @@ impl Checker<'_, '_> {
                  if readers may know the value",
             );
         }
+        let domain = self.domain(&argument, options.domain).into();
         // Trailing blanks are not part of a `character` value.
         let argument = if argument.data_type.base == Base::Bpchar {
             self.over(Op::Cast { cast: Cast::TrimBlanks, value: Box::new(argument) }, Base::Text, place)
         } else {
             argument
         };
-        let mut node =
-            self.over(Op::Call { function: Function::Hmac, arguments: vec![argument] }, Base::Text, place);
+        let function = Function::Hmac { domain, previous: false };
+        let mut node = self.over(Op::Call { function, arguments: vec![argument] }, Base::Text, place);
         node.pseudonym = node.tagged.take();
         Some(Term::Node(node))
+    }
+
+    /// The domain that the rule names, or that of the columns that the argument reads.
+    fn domain(&self, argument: &Node, named: Option<String>) -> PseudonymDomain {
+        let origin = &self.scope.origin;
+        let own = || {
+            let mut columns = BTreeSet::new();
+            columns_of(argument, &mut columns);
+            let columns: Vec<_> = columns.into_iter().map(selector::quoted).collect();
+            let dot = if columns.is_empty() { "" } else { "." };
+            format!("{}/{}{dot}{}", origin.source, origin.table, columns.join(","))
+        };
+        let text = named.unwrap_or_else(own);
+        // Installations with the same contracts may have different sources.
+        let shown = match text.strip_prefix(&origin.source).filter(|rest| rest.starts_with('/')) {
+            Some(rest) => format!("~{rest}"),
+            None => text.clone(),
+        };
+        PseudonymDomain { text, shown }
     }
 
     /// Reads a named argument.
@@ -78,13 +109,36 @@ impl Checker<'_, '_> {
         let literal = if let Expr::Value(literal) = value { Some(&literal.value) } else { None };
         match (name.as_str(), literal) {
             ("weak", Some(Value::Boolean(weak))) => options.weak = *weak,
+            ("domain", Some(Value::SingleQuotedString(domain)))
+                if domain.len() <= DOMAIN_MAX && !domain.contains('\0') =>
+            {
+                options.domain = Some(domain.clone());
+            }
+            ("domain", _) => {
+                let message = format!("the domain is a literal of at most {DOMAIN_MAX} bytes");
+                return self.wrong(place, message, "write hmac(x, domain => 'person')");
+            }
             ("weak", _) => return self.wrong(place, "weak is true or false", "write hmac(x, weak => true)"),
             _ => {
                 let message = format!("hmac() has no argument {name}");
-                return self.wrong(place, message, "write hmac(x) or hmac(x, weak => true)");
+                return self.wrong(
+                    place,
+                    message,
+                    "write hmac(x), hmac(x, domain => 'person') or hmac(x, weak => true)",
+                );
             }
         }
         Some(())
+    }
+}
+
+/// The columns that a value is made of, as they are called.
+fn columns_of<'n>(node: &'n Node, found: &mut BTreeSet<&'n str>) {
+    if let Op::Column(column) = &node.op {
+        found.insert(&column.name);
+    }
+    for child in node.children() {
+        columns_of(child, found);
     }
 }
 

@@ -3,29 +3,25 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hmac::Mac as _;
+use base64::engine::general_purpose::STANDARD;
 use md5::Digest as _;
 
 use super::super::document::{self, Step};
-use super::super::fault::{BAD_ENCODING, CELL, Computed, DIVISION_BY_ZERO, NO_KEY, TOO_MUCH};
+use super::super::fault::{BAD_ENCODING, CELL, Computed, DIVISION_BY_ZERO, TOO_MUCH};
 use super::super::function::slice;
 use super::super::hex::{bytes_of, hex, nibble};
 use super::super::interval::Interval;
-use super::super::row::Mac;
+use super::super::row::Macs;
 use super::super::tree::{Arithmetic, Class, Datum, Function, Rounding, Width};
 use super::super::units::DAY;
 use super::super::{array, float, moment, text, value};
-use super::extract;
-
-/// Bytes of the digest that `hmac()` returns. 128 bits make a chance collision negligible.
-const PSEUDONYM: usize = 16;
+use super::{extract, pseudonym};
 
 /// Calls a function. It may take the text of its arguments.
 pub(super) fn apply<'a>(
     function: &Function,
     arguments: &mut [Datum<'a>; 3],
-    mac: Option<&Mac>,
+    macs: &Macs,
 ) -> Computed<Datum<'a>> {
     let [a, b, c] = arguments;
     match function {
@@ -62,7 +58,7 @@ pub(super) fn apply<'a>(
         },
         Function::Extracted { unit, of, float } => extract::extract(*unit, *of, *float, a),
         _ => match std::mem::replace(a, Datum::Null) {
-            Datum::Text(a) => with_text(function, a, b, c, mac),
+            Datum::Text(a) => with_text(function, a, b, c, macs),
             _ => Err(CELL),
         },
     }
@@ -226,7 +222,7 @@ fn with_text<'a>(
     a: Cow<'a, str>,
     b: &Datum<'a>,
     c: &Datum<'a>,
-    mac: Option<&Mac>,
+    macs: &Macs,
 ) -> Computed<Datum<'a>> {
     let owned = |text: String| Ok(Datum::Text(Cow::Owned(text)));
     let of_b = || if let Datum::Text(b) = b { Ok(&**b) } else { Err(CELL) };
@@ -278,7 +274,7 @@ fn with_text<'a>(
         Function::Decode { base64 } => decode(&a, *base64).map(|bytes| Datum::Text(Cow::Owned(bytes))),
         Function::BytesOfText if a.len() > text::LENGTH_MAX / 2 => Err(TOO_MUCH),
         Function::BytesOfText => owned(format!("\\x{}", hex(a.as_bytes()))),
-        Function::Hmac => pseudonym(&a, mac).map(|text| Datum::Text(Cow::Owned(text))),
+        Function::Hmac { domain, previous } => pseudonym::made(&a, macs, &domain.text, *previous),
         _ => of_pattern_or_list(function, &a, (number(b), number(c))),
     }
 }
@@ -439,13 +435,6 @@ fn of_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// `p_` and the first sixteen bytes of HMAC-SHA256 in base64url: 24 characters.
-fn pseudonym(text: &str, mac: Option<&Mac>) -> Computed<String> {
-    let mut mac = mac.cloned().ok_or(NO_KEY)?;
-    mac.update(text.as_bytes());
-    let digest = mac.finalize().into_bytes();
-    Ok(format!("p_{}", URL_SAFE_NO_PAD.encode(digest.get(..PSEUDONYM).unwrap_or(&digest))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

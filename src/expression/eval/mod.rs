@@ -5,6 +5,7 @@ mod call;
 mod cast;
 mod extract;
 mod lists;
+mod pseudonym;
 mod registers;
 
 use std::borrow::Cow;
@@ -14,7 +15,7 @@ use crate::change::Value;
 
 use super::fault::{Fault, TOO_MUCH};
 use super::number::Numeric;
-use super::row::Mac;
+use super::row::Macs;
 use super::tree::{ColumnRead, Datum, Function, How, Node, NullTest, Op, Side, Test};
 use super::{Row, SourceSpan, array, document, float, text, value};
 
@@ -32,8 +33,8 @@ type Evaluated<'a> = Result<(), Failure<'a>>;
 #[derive(Clone, Copy)]
 pub(super) struct Evaluator<'a> {
     pub(super) row: &'a Row<'a>,
-    /// The key of `hmac()`.
-    pub(super) mac: Option<&'a Mac>,
+    /// The keys of `hmac()`.
+    pub(super) macs: &'a Macs,
 }
 
 impl ColumnRead {
@@ -171,7 +172,7 @@ impl<'a> Evaluator<'a> {
             (true, _) => *out = Datum::Null,
             (_, true) => *out = Datum::Unavailable,
             _ => {
-                let made = call::apply(function, &mut values, self.mac);
+                let made = call::apply(function, &mut values, self.macs);
                 *out = made.map_err(|fault| Failure { fault, place })?;
             }
         }

@@ -20,7 +20,8 @@ fn composite_is_null_by_its_fields_and_stays_an_object() {
     let list = Kind::Array { element: composite.clone().into(), delimiter: b',' };
     let one = Name { name: "home".to_owned(), meaning: column(0, base.clone(), composite) };
     let several = Name { name: "all_of_them".to_owned(), meaning: column(1, Base::Array(base.into()), list) };
-    let scope = Scope { of: "lab.people".to_owned(), names: vec![one, several] };
+    let scope =
+        Scope { of: "lab.people".to_owned(), names: vec![one, several], origin: PseudonymOrigin::default() };
     let json = |home: &str, text: &str| {
         let new = message(&[home, r#"{"(a,3)",NULL}"#]);
         let expression = Expression::parse(text, &scope).unwrap();

@@ -144,10 +144,41 @@ fn pseudonym_of_a_few_values_is_refused() {
         ("hmac(email, weak => null)", true),
         ("hmac(email, true)", true),
         ("hmac(email, strong => true)", true),
+        ("hmac(email, domain => 'person')", false),
+        ("hmac(left(email, 1), domain => 'person')", true),
+        ("hmac(left(email, 1), domain => 'person', weak => true)", false),
+        ("hmac(email, domain => email)", true),
+        ("hmac(email, domain => 7)", true),
+        ("hmac(email, domain => 'a\0b')", true),
         ("hmac(weak => true)", true),
         ("hmac()", true),
     ] {
         let refusal = Expression::parse(text, &scope(true)).err();
         assert_eq!(refusal.is_some(), refused, "{text}: {refusal:?}");
     }
+}
+
+/// A value that somebody chooses in one place shows no pseudonym of another.
+#[test]
+fn pseudonyms_of_other_columns_and_types_differ() {
+    let values: Vec<&str> =
+        COLUMNS.iter().map(|(name, _)| if ["n", "id"].contains(name) { "1" } else { "-" }).collect();
+    let mut values = values;
+    for (at, (name, _)) in COLUMNS.iter().enumerate() {
+        if ["barcode", "email"].contains(name) {
+            values[at] = "1";
+        }
+    }
+    let new = message(&values);
+    let insert = Operation::Insert { new: new.tuple() };
+    let of = |text: &str| json(text, &insert).unwrap();
+    let texts =
+        ["hmac(n)", "hmac(id)", "hmac(email)", "hmac(barcode)", "hmac('1')", "hmac(1)", "hmac(n % 7)"];
+    let pseudonyms: std::collections::BTreeSet<String> = texts.iter().map(|text| of(text)).collect();
+    // The last three are over the same value: two without a column, and one of column n.
+    assert_eq!(pseudonyms.len(), 5, "{pseudonyms:?}");
+    assert_eq!(of("hmac(email, domain => 'one')"), of("hmac(n, domain => 'one')"));
+    assert_ne!(of("hmac(email, domain => 'one')"), of("hmac(email, domain => 'other')"));
+    assert_eq!(of("hmac(coalesce(email, barcode))"), of("hmac(coalesce(barcode, email))"));
+    assert_ne!(of("hmac(coalesce(email, barcode))"), of("hmac(email)"));
 }

@@ -46,7 +46,7 @@ pub fn compile(
         return Ok(None);
     }
     let tagged = |column: &Column| catalog.pii.tags_column(relation, column);
-    let scope = Scope::of_relation(relation, tagged);
+    let scope = Scope::of_relation(relation, catalog.source, tagged);
     let mut compiler = Compiler { relation, catalog, scope, errors: Vec::new() };
     let (mut events, mut mapped) = (Vec::new(), Operations::default());
     for (nth, rule) in rules.events.iter().enumerate() {
@@ -186,7 +186,8 @@ impl Compiler<'_> {
         let names = fields
             .into_iter()
             .map(|(name, value, ..)| Name { name, meaning: crate::expression::Meaning::Field(value) });
-        Scope { of: root.event_type.to_string(), names: names.collect() }
+        let origin = self.scope.origin.clone();
+        Scope { of: root.event_type.to_string(), names: names.collect(), origin }
     }
 
     fn fields(&mut self, rule: &Rule, root: &Rule) -> Vec<CompiledField> {

@@ -8,10 +8,10 @@ use forebay::types::Kind;
 
 use super::{blocks, document};
 
-/// The blocks: the reader's rule, and the id.
+/// The blocks: the reader's rule, the id, and the pseudonym.
 pub fn blocks_of_events() -> Vec<String> {
     let found = blocks(&document("docs/EVENTS.md"), "python");
-    assert_eq!(found.len(), 2);
+    assert_eq!(found.len(), 3);
     found
 }
 

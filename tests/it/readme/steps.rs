@@ -295,3 +295,22 @@ fn documented_sql_yields_same_id() {
     let recipe = python::blocks_of_events().concat();
     assert!(!id.is_empty() && recipe.contains(&id), "{id} is not the id that the Python recipe asserts");
 }
+
+/// The statement and the Python recipe give the same pseudonym. `personal_data_is_published_only_as_stable_pseudonym`
+/// has it from the daemon.
+#[test]
+fn documented_sql_yields_same_pseudonym() {
+    let postgres = Postgres::start(Version::usual());
+    if postgres.value("select 1 from pg_available_extensions where name = 'pgcrypto'").is_empty() {
+        crate::support::missing("the extension pgcrypto");
+        return;
+    }
+    postgres.execute("create extension pgcrypto");
+    let blocks = blocks(&document("docs/EVENTS.md"), "sql");
+    let statement = blocks.into_iter().find(|block| block.contains("'p_'")).unwrap();
+    let pseudonym = postgres.value(&statement);
+    let of_python =
+        "pseudonym('0123456789abcdef', 'urn:forebay:lab/lab.plates.operator_email', 'ada@lab.example')";
+    assert_eq!(python::print(of_python), pseudonym);
+    assert!(document("docs/EVENTS.md").contains(&format!("== \"{pseudonym}\"")), "{pseudonym}");
+}
