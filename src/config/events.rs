@@ -56,6 +56,12 @@ pub struct Pii {
     pub hmac_key: Option<Secret>,
     /// File that contains only the key.
     pub hmac_key_file: Option<PathBuf>,
+    /// What contracts call that key.
+    pub hmac_key_id: Option<String>,
+    /// The key of `hmac_previous()`, during a change of the key.
+    pub hmac_key_previous: Option<Secret>,
+    /// File that contains only that key.
+    pub hmac_key_previous_file: Option<PathBuf>,
 }
 
 impl Pii {
@@ -126,17 +132,43 @@ impl Pii {
     pub(super) fn read(keys: &mut Keys) -> Self {
         let pii = Self {
             columns: super::tables::selectors(keys, "pii.columns", SelectorKind::Column),
-            hmac_key: keys.parsed("pii.hmac_key", |text| {
-                weak_key(text.as_bytes()).map_or(Ok(Secret::new(text.to_owned())), Err)
-            }),
+            hmac_key: keys.parsed("pii.hmac_key", strong),
             hmac_key_file: keys.parsed("pii.hmac_key_file", keys::path),
+            hmac_key_id: keys.parsed("pii.hmac_key_id", key_id),
+            hmac_key_previous: keys.parsed("pii.hmac_key_previous", strong),
+            hmac_key_previous_file: keys.parsed("pii.hmac_key_previous_file", keys::path),
         };
-        if pii.hmac_key.is_some() && pii.hmac_key_file.is_some() {
-            let both = Problem::new("and pii.hmac_key are both set");
-            keys.error("pii.hmac_key_file", both.with_hint("Remove one of them."));
+        for (file, inline, both) in [
+            ("pii.hmac_key_file", "pii.hmac_key", pii.hmac_key.is_some() && pii.hmac_key_file.is_some()),
+            (
+                "pii.hmac_key_previous_file",
+                "pii.hmac_key_previous",
+                pii.hmac_key_previous.is_some() && pii.hmac_key_previous_file.is_some(),
+            ),
+        ] {
+            if both {
+                let both = Problem::new(format!("and {inline} are both set"));
+                keys.error(file, both.with_hint("Remove one of them."));
+            }
         }
         pii
     }
+}
+
+fn strong(text: &str) -> Result<Secret, Problem> {
+    weak_key(text.as_bytes()).map_or(Ok(Secret::new(text.to_owned())), Err)
+}
+
+fn key_id(text: &str) -> Result<String, Problem> {
+    /// In bytes. Longer than a date or a word, shorter than a key.
+    const LENGTH_MAX: usize = 20;
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    if (1..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    let wrong = format!("is not 1 to {LENGTH_MAX} lower-case letters, digits, or . _ - (not shown)");
+    Err(Problem::new(wrong)
+        .with_hint("Write a name such as \"2026-11\". It is published; never write the key here."))
 }
 
 /// Why a key of `hmac()` is too weak; `None` if it is not. Never contains the key.

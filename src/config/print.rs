@@ -153,8 +153,17 @@ impl Config {
         if self.pii.hmac_key.is_some() {
             writeln!(f, "hmac_key = \"(hidden)\"")?;
         }
-        match &self.pii.hmac_key_file {
-            Some(file) => writeln!(f, "hmac_key_file = {}", quoted(&file.to_string_lossy())),
+        if let Some(file) = &self.pii.hmac_key_file {
+            writeln!(f, "hmac_key_file = {}", quoted(&file.to_string_lossy()))?;
+        }
+        if let Some(id) = &self.pii.hmac_key_id {
+            writeln!(f, "hmac_key_id = {}", quoted(id))?;
+        }
+        if self.pii.hmac_key_previous.is_some() {
+            writeln!(f, "hmac_key_previous = \"(hidden)\"")?;
+        }
+        match &self.pii.hmac_key_previous_file {
+            Some(file) => writeln!(f, "hmac_key_previous_file = {}", quoted(&file.to_string_lossy())),
             None => Ok(()),
         }
     }

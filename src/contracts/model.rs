@@ -30,6 +30,8 @@ pub struct Model {
     pub source: String,
     /// Base address of the schemas (`events.schemas`).
     pub schemas: Option<String>,
+    /// What the configuration calls the key of pseudonyms.
+    pub hmac_key: Option<String>,
     /// The rules.
     pub rules: Arc<Rules>,
     /// The events, one for each type.
@@ -172,7 +174,8 @@ impl Model {
                     for event in plan.iter().flat_map(mapped::RulePlan::events) {
                         if let Some(rule) = settings.rules.events.get(event.rule) {
                             let root = settings.rules.events.get(event.root).unwrap_or(rule);
-                            found.push((event.rule, of_rule((rule, root), event, table)));
+                            let key = settings.pii.hmac_key_id.as_deref();
+                            found.push((event.rule, of_rule((rule, root), event, table, key)));
                         }
                     }
                     let mapped = plan.map_or_else(Operations::default, |plan| plan.mapped());
@@ -201,6 +204,7 @@ impl Model {
         Ok(Self {
             source: source.to_owned(),
             schemas: schemas.map(str::to_owned),
+            hmac_key: settings.pii.hmac_key_id.clone(),
             rules: Arc::clone(&settings.rules),
             events,
             basis: Arc::new(basis::Basis::new(settings, tables)),
@@ -301,7 +305,12 @@ fn nothing_known(table: &TableName) -> String {
     format!("the columns of {table} are unknown; run `forebay events lock` to read them from the database")
 }
 
-fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::CompiledRule, table: &Described) -> EventModel {
+fn of_rule(
+    (rule, root): (&Rule, &Rule),
+    event: &mapped::CompiledRule,
+    table: &Described,
+    hmac_key: Option<&str>,
+) -> EventModel {
     let relation = &table.relation;
     let triggers: &[Trigger] = if let RuleOrigin::Table { on, .. } = &root.origin { on } else { &[] };
     let has = |wanted: fn(&Trigger) -> bool| triggers.iter().any(wanted);
@@ -339,7 +348,7 @@ fn of_rule((rule, root): (&Rule, &Rule), event: &mapped::CompiledRule, table: &D
                 IdRule::Given(text) => one_line(&text.text),
             },
         },
-        source: meaning::of_rule((rule, root), event, table),
+        source: meaning::of_rule((rule, root), event, table, hmac_key),
     };
     EventModel {
         event_type: rule.event_type.to_string(),

@@ -210,6 +210,7 @@ const USAGE: &[(&str, &str)] = &[
     ("cardinality", "cardinality(x)"),
     ("array_length", "array_length(x, 1)"),
     ("to_jsonb", "to_jsonb(x)"),
+    ("hmac_previous", "hmac_previous(x)"),
     ("hmac", "hmac(x) or hmac(x, domain => 'person')"),
     ("lower", "lower(x)"),
     ("upper", "upper(x)"),

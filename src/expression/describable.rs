@@ -15,7 +15,7 @@ pub struct Described {
     pub verbatim: bool,
 }
 
-/// Replaces `hmac(…)` by `concat(…)` of its first argument, which takes any type and returns text, and `changed()` by an
+/// Replaces `hmac(…)` and `hmac_previous(…)` by `concat(…)` of its first argument, which takes any type and returns text, and `changed()` by an
 /// empty `text[]`.
 pub fn describable(text: &str) -> Described {
     let verbatim = || Described { text: text.to_owned(), verbatim: true };
@@ -34,7 +34,7 @@ pub fn describable(text: &str) -> Described {
         let mut behind = tokens.iter().enumerate().skip(at + 1).filter(|(_, token)| is_space(token));
         let calls = matches!(behind.next(), Some((_, Token::LParen)));
         match token {
-            Token::Word(word) if calls && word.quote_style.is_none() && is(&word.value, "hmac") => {
+            Token::Word(word) if calls && word.quote_style.is_none() && is_hmac(&word.value) => {
                 out.push_str("pg_catalog.concat");
                 options.extend(named_arguments(&tokens, at));
                 replaced = true;
@@ -76,6 +76,10 @@ fn named_arguments(tokens: &[Token], call: usize) -> Option<Range<usize>> {
     None
 }
 
+fn is_hmac(word: &str) -> bool {
+    is(word, "hmac") || is(word, "hmac_previous")
+}
+
 fn is(word: &str, name: &str) -> bool {
     word.eq_ignore_ascii_case(name)
 }
@@ -89,6 +93,7 @@ mod tests {
         for (text, expected) in [
             ("a, old.b as \"B c\", 'it''s' || e'\\n'", None),
             ("hmac(a)", Some("pg_catalog.concat(a)")),
+            ("hmac_previous(a)", Some("pg_catalog.concat(a)")),
             ("HMAC (a || b) as x", Some("pg_catalog.concat (a || b) as x")),
             ("hmac(left(a, 1), weak => true), b", Some("pg_catalog.concat(left(a, 1)), b")),
             (

@@ -68,7 +68,7 @@ impl<'a> Row<'a> {
 }
 
 /// The key of `hmac()`. Never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HmacKey(Vec<u8>);
 
 impl HmacKey {

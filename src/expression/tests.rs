@@ -345,6 +345,7 @@ fn pseudonym_is_stable() {
         ("hmac(email, domain => 'urn:forebay:lab/lab.plates.email')", "\"p_2hA5Ptp5EjMSQYK7LuiUTA\""),
         // Without a domain, as before there were domains.
         ("hmac(email, domain => '')", "\"p_AInQz6dT4s6DxR3MFFD8gw\""),
+        ("hmac_previous(email)", "null"),
     ] {
         assert_eq!(json(text, &insert).as_deref(), Ok(expected), "{text}");
     }

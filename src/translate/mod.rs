@@ -88,7 +88,8 @@ impl Translator {
     pub fn new(source: &str, epoch: u16, settings: TranslateSettings) -> Self {
         Self {
             envelope: Envelope::new(source, epoch),
-            context: Context::new(settings.hmac_key.clone()),
+            context: Context::new(settings.hmac_key.clone())
+                .with_previous(settings.hmac_key_previous.clone()),
             settings,
             transaction: None,
             names: HashMap::new(),

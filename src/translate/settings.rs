@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Automatic, Config, Pii, Tables, weak_key};
+use crate::config::{Automatic, Config, Pii, Secret, Tables, weak_key};
 use crate::failure::{Explain, Problem};
 use crate::rules::{RuleErrors, Rules};
 
@@ -24,6 +24,8 @@ pub struct TranslateSettings {
     pub pii: Pii,
     /// The key of `hmac()`.
     pub hmac_key: Option<HmacKey>,
+    /// The key of `hmac_previous()`.
+    pub hmac_key_previous: Option<HmacKey>,
     /// Directory of the contracts.
     pub lock: Option<PathBuf>,
     /// The locked contracts.
@@ -44,42 +46,49 @@ pub enum SettingsError {
     #[error(transparent)]
     Rules(#[from] RuleErrors),
     /// The key file cannot be read.
-    #[error("pii.hmac_key_file: cannot read {}: {source}", path.display())]
+    #[error("{setting}: cannot read {}: {source}", path.display())]
     KeyFile {
+        /// The configuration key.
+        setting: &'static str,
         /// Path of the file.
         path: PathBuf,
         /// Cause.
         source: std::io::Error,
     },
     /// The key is too weak.
-    #[error("pii.hmac_key_file: {}: {}", path.display(), reason.primary())]
+    #[error("{setting}: {}: {}", path.display(), reason.primary())]
     WeakKey {
+        /// The configuration key.
+        setting: &'static str,
         /// Path of the file.
         path: PathBuf,
         /// The reason.
         reason: Problem,
     },
+    /// There is a previous key without a present one, or they are the same.
+    #[error("the previous key of hmac() {0}")]
+    PreviousKey(&'static str),
 }
 
 impl Explain for SettingsError {
     fn code(&self) -> Option<&'static str> {
         match self {
             Self::Rules(errors) => errors.code(),
-            Self::KeyFile { .. } | Self::WeakKey { .. } => Some("hmac_key_invalid"),
+            Self::KeyFile { .. } | Self::WeakKey { .. } | Self::PreviousKey(_) => Some("hmac_key_invalid"),
         }
     }
 
     fn primary(&self) -> String {
         match self {
             Self::Rules(errors) => errors.primary(),
-            Self::KeyFile { .. } | Self::WeakKey { .. } => self.to_string(),
+            Self::KeyFile { .. } | Self::WeakKey { .. } | Self::PreviousKey(_) => self.to_string(),
         }
     }
 
     fn detail(&self) -> Option<String> {
         match self {
             Self::Rules(errors) => errors.detail(),
-            Self::KeyFile { .. } | Self::WeakKey { .. } => None,
+            Self::KeyFile { .. } | Self::WeakKey { .. } | Self::PreviousKey(_) => None,
         }
     }
 
@@ -90,6 +99,9 @@ impl Explain for SettingsError {
                 Some("Create the file, and let the user of this process read it.".to_owned())
             }
             Self::WeakKey { .. } => Some("Write a new key: openssl rand -hex 32 > FILE.".to_owned()),
+            Self::PreviousKey(_) => {
+                Some("Set pii.hmac_key to the new key and pii.hmac_key_previous to the old one.".to_owned())
+            }
         }
     }
 }
@@ -100,7 +112,18 @@ impl TranslateSettings {
     /// # Errors
     /// A file cannot be read, or has mistakes.
     pub fn load(config: &Config) -> Result<Self, SettingsError> {
-        Ok(Self { hmac_key: hmac_key(&config.pii)?, ..Self::without_key(config)? })
+        let pii = &config.pii;
+        let hmac_key = key("pii.hmac_key_file", pii.hmac_key.as_ref(), pii.hmac_key_file.as_deref())?;
+        let (previous, file) = (pii.hmac_key_previous.as_ref(), pii.hmac_key_previous_file.as_deref());
+        let hmac_key_previous = key("pii.hmac_key_previous_file", previous, file)?;
+        match (&hmac_key, &hmac_key_previous) {
+            (None, Some(_)) => return Err(SettingsError::PreviousKey("is set, but the present one is not")),
+            (Some(one), Some(other)) if one == other => {
+                return Err(SettingsError::PreviousKey("is the present one"));
+            }
+            _ => {}
+        }
+        Ok(Self { hmac_key, hmac_key_previous, ..Self::without_key(config)? })
     }
 
     /// Loads the rules only: contracts are also checked where the key is not available.
@@ -117,6 +140,7 @@ impl TranslateSettings {
             automatic: config.events.automatic,
             rules: Arc::new(rules),
             hmac_key: None,
+            hmac_key_previous: None,
             pii: config.pii.clone(),
             lock: Some(config.events.lock_directory()),
             contracts: None,
@@ -141,27 +165,32 @@ fn warn_of_readers(path: &Path) {
     }
 }
 
-fn hmac_key(pii: &Pii) -> Result<Option<HmacKey>, SettingsError> {
-    match (&pii.hmac_key, &pii.hmac_key_file) {
-        (None, None) => Ok(None),
+/// A key, from the configuration or a file.
+fn key(
+    setting: &'static str,
+    inline: Option<&Secret>,
+    file: Option<&Path>,
+) -> Result<Option<HmacKey>, SettingsError> {
+    let path = match (inline, file) {
+        (None, None) => return Ok(None),
         // The configuration has checked the key, and that no key file is set besides.
-        (Some(key), _) => Ok(HmacKey::new(key.expose().as_bytes())),
-        (None, Some(path)) => {
-            let mut bytes = std::fs::read(path)
-                .map_err(|source| SettingsError::KeyFile { path: path.clone(), source })?;
-            if bytes.starts_with("\u{feff}".as_bytes()) {
-                let reason = "the file begins with a byte order mark, which another tool would not take as a part of the key";
-                return Err(SettingsError::WeakKey { path: path.clone(), reason: reason.into() });
-            }
-            warn_of_readers(path);
-            // A line feed at the end is not part of the key.
-            while bytes.last().is_some_and(u8::is_ascii_whitespace) {
-                bytes.pop();
-            }
-            match weak_key(&bytes) {
-                None => Ok(HmacKey::new(&bytes)),
-                Some(reason) => Err(SettingsError::WeakKey { path: path.clone(), reason }),
-            }
-        }
+        (Some(key), _) => return Ok(HmacKey::new(key.expose().as_bytes())),
+        (None, Some(path)) => path,
+    };
+    let mut bytes = std::fs::read(path).map_err(|source| {
+        let path = path.to_owned();
+        SettingsError::KeyFile { setting, path, source }
+    })?;
+    let weak = |reason: Problem| SettingsError::WeakKey { setting, path: path.to_owned(), reason };
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        let reason =
+            "the file begins with a byte order mark, which another tool would not take as a part of the key";
+        return Err(weak(reason.into()));
     }
+    warn_of_readers(path);
+    // A line feed at the end is not part of the key.
+    while bytes.last().is_some_and(u8::is_ascii_whitespace) {
+        bytes.pop();
+    }
+    weak_key(&bytes).map_or_else(|| Ok(HmacKey::new(&bytes)), |reason| Err(weak(reason)))
 }

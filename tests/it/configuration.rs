@@ -226,6 +226,8 @@ fn value_that_cannot_work_is_refused_with_its_key() {
         ("pii.hmac_key", "sekret", "6 bytes"),
         ("pii.hmac_key", "sekretsekretsekretsekret", "guessed"),
         ("pii.hmac_key", "0000000000000000000000000000000000000000", "guessed"),
+        ("pii.hmac_key_previous", "sekret", "6 bytes"),
+        ("pii.hmac_key_id", "sekret sekret", "lower-case letters"),
         ("events.schemas", "https://u:sekret@schemas.example", "not shown"),
         ("log.filter", "verbose", "Did you mean \"debug\"?"),
         ("log.filter", "warning", "Did you mean \"warn\"?"),

@@ -165,7 +165,7 @@ impl<'a> Catalog<'a> {
             schema: minor.map(|minor| schema_link(&event.stem, event.major, minor)).unwrap_or_default(),
             terms: terms(event),
             has_personal: event.fields.iter().any(|field| field.hmac),
-            fields: fields::rows(event, locked),
+            fields: fields::rows(event, locked, self.model.hmac_key.as_deref()),
             order: order(event),
             derived_from: event
                 .origins

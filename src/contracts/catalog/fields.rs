@@ -10,12 +10,13 @@ use crate::contracts::shape::resolved;
 /// Objects inside objects that are listed. A definition that refers to itself ends here.
 const DEPTH_MAX: usize = 4;
 
-pub(super) fn rows(event: &EventModel, locked: &[(u32, Value)]) -> Vec<FieldRow> {
+/// `hmac_key`: what the key of pseudonyms is called.
+pub(super) fn rows(event: &EventModel, locked: &[(u32, Value)], hmac_key: Option<&str>) -> Vec<FieldRow> {
     let empty = Map::new();
     let root = event.payload.as_ref().map_or(&empty, |payload| &payload.schema);
     let mut rows = Vec::new();
     for field in &event.fields {
-        let row = of_field(event, field, locked);
+        let row = of_field(event, field, locked, hmac_key);
         let (since, closed) = (row.since.clone(), row.closed);
         rows.push(row);
         members(root, &field.schema, &field.name, DEPTH_MAX, &mut |path, schema, optional| {
@@ -42,7 +43,12 @@ pub(super) fn rows(event: &EventModel, locked: &[(u32, Value)]) -> Vec<FieldRow>
     rows
 }
 
-fn of_field(event: &EventModel, field: &FieldModel, locked: &[(u32, Value)]) -> FieldRow {
+fn of_field(
+    event: &EventModel,
+    field: &FieldModel,
+    locked: &[(u32, Value)],
+    hmac_key: Option<&str>,
+) -> FieldRow {
     let schema = field.value_schema();
     let bounds = words::bounds(&schema);
     let schema = Value::Object(schema);
@@ -61,7 +67,11 @@ fn of_field(event: &EventModel, field: &FieldModel, locked: &[(u32, Value)]) -> 
         labels: words::labels(&schema),
         closed: event.payload.is_some(),
         origin: if field.columns == [field.name.as_str()] { String::new() } else { field.columns.join(", ") },
-        personal: if field.hmac { "pseudonym".to_owned() } else { String::new() },
+        personal: match hmac_key {
+            _ if !field.hmac => String::new(),
+            Some(key) => format!("pseudonym, key {key}"),
+            None => "pseudonym".to_owned(),
+        },
         since: since.map(|minor| format!("{}.{minor}", event.major)).unwrap_or_default(),
     }
 }

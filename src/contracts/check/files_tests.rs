@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Automatic;
 use crate::contracts::lock::put;
 use crate::contracts::locking::{LockRequest, files};
-use crate::contracts::model::tests::model;
+use crate::contracts::model::tests::{model, settings};
 use crate::contracts::snapshot;
 use crate::rules::Rules;
 use crate::translate::TranslateSettings;
@@ -114,6 +114,45 @@ fn accepted_meaning_begins_a_minor_version() {
     assert!(notes[0].contains("small ones are noise") && notes[1].is_empty(), "{notes:?}");
     // Nothing is written again.
     assert!(files(&other, &known, &LockRequest::default()).unwrap().is_empty());
+}
+
+/// A key of pseudonyms that gets a name is the same key; another name is another key.
+#[test]
+fn replaced_key_of_pseudonyms_must_be_accepted() {
+    let named = |rule: &str, key: Option<&str>| {
+        let mut settings = settings(rule, Automatic::Off);
+        settings.pii.hmac_key_id = key.map(str::to_owned);
+        Model::new("urn:forebay:lab", None, &settings, &[table()]).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let unnamed = lock(folder.path(), &named(RULE, None), false);
+    assert!(check(&named(RULE, Some("2026")), &unnamed, TODAY).is_empty());
+    let known = lock(folder.path(), &named(RULE, Some("2026")), false);
+    assert!(check(&named(RULE, Some("2026")), &known, TODAY).is_empty());
+    for (key, expected) in
+        [(Some("2027"), "are now made with the key 2027"), (None, "now the key has no name")]
+    {
+        let found = check(&named(RULE, key), &known, TODAY);
+        let [ContractFinding { what: FindingKind::Meaning { differences }, .. }] = &found[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(matches!(&differences[..], [one] if one.contains(expected)), "{differences:?}");
+    }
+    let request = LockRequest { automatic: false, accepted: Some(("key replaced", TODAY)) };
+    for (file, text) in files(&named(RULE, Some("2027")), &known, &request).unwrap() {
+        put(&folder.path().join(file), &text).unwrap();
+    }
+    let known = Lock::read(folder.path()).unwrap().unwrap();
+    assert!(check(&named(RULE, Some("2027")), &known, TODAY).is_empty());
+    let page = crate::contracts::catalog::build::page("lab", "l", &named(RULE, Some("2027")), &known);
+    let event = &page.domains[0].events[0];
+    assert!(event.versions[0].note.contains("key replaced"), "{}", event.versions[0].note);
+    assert!(event.fields.iter().any(|field| field.personal == "pseudonym, key 2027"));
+    // An event without pseudonyms has no key.
+    let folder = tempfile::tempdir().unwrap();
+    let plain = RULE.replace(", hmac(operator) as who", "");
+    let known = lock(folder.path(), &named(&plain, Some("2026")), false);
+    assert!(check(&named(&plain, Some("2027")), &known, TODAY).is_empty());
 }
 
 /// A directory as the version before locked it.

@@ -63,6 +63,7 @@ fn one(was: &MeaningSource, now: &MeaningSource, same_parser: bool, skip: &[Stri
     let mut judge = MeaningJudge { was, now, same_parser, skip, found: MeaningDifferences::default() };
     judge.trigger();
     judge.order();
+    judge.key_of_pseudonyms();
     judge.data();
     judge.found
 }
@@ -154,6 +155,21 @@ impl MeaningJudge<'_> {
                 terms => format!("when {}", words(terms, " and ")),
             };
             self.changed(format!("it was made {}, and is now made {}", said(&was.when), said(&now.when)));
+        }
+    }
+
+    /// A key that gets a name is the same key.
+    fn key_of_pseudonyms(&mut self) {
+        let Some(was) = &self.was.hmac_key else { return };
+        match &self.now.hmac_key {
+            Some(now) if now == was => {}
+            Some(now) => self.changed(format!(
+                "its pseudonyms were made with the key {was}, and are now made with the key {now}"
+            )),
+            // Whether it still has pseudonyms is a difference of its fields.
+            None => self.changed(format!(
+                "its pseudonyms were made with the key {was}, and now the key has no name (pii.hmac_key_id)"
+            )),
         }
     }
 

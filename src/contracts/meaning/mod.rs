@@ -53,6 +53,9 @@ pub struct MeaningSource {
     /// The fields of `data`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, MeaningTerm>,
+    /// What the configuration calls the key of its pseudonyms, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac_key: Option<String>,
     /// All columns of the table now, to tell a rename from another column.
     #[serde(skip)]
     pub columns: Vec<String>,
@@ -102,11 +105,12 @@ const fn is_zero(number: &i16) -> bool {
     *number == 0
 }
 
-/// A table's rule, compiled.
+/// A table's rule, compiled. `hmac_key`: what the configuration calls the key of `hmac()`.
 pub(super) fn of_rule(
     (rule, root): (&Rule, &Rule),
     event: &CompiledRule,
     table: &Described,
+    hmac_key: Option<&str>,
 ) -> MeaningSource {
     let triggers: &[Trigger] = if let Origin::Table { on, .. } = &root.origin { on } else { &[] };
     let made = TermMaker { table };
@@ -123,6 +127,9 @@ pub(super) fn of_rule(
     let key_text = text(&root.key);
     let field =
         |field: &CompiledField| (field.name.clone(), made.term(&field.value, &tidied(&field.sql), false));
+    let fields = event.fields.iter().map(|field| &field.value);
+    let published = fields.chain(&event.key).chain(event.subject()).chain(event.id().into_iter().flatten());
+    let has_pseudonym = published.into_iter().any(Expression::uses_hmac);
     MeaningSource {
         from: table.relation.name(),
         on: triggers.iter().map(|trigger| operation(trigger).to_owned()).collect(),
@@ -138,6 +145,7 @@ pub(super) fn of_rule(
         id: id.to_owned(),
         id_of: event.id().into_iter().flatten().map(|part| made.term(part, &id_text, true)).collect(),
         data: event.fields.iter().map(field).collect(),
+        hmac_key: hmac_key.filter(|_| has_pseudonym).map(str::to_owned),
         columns: made.columns(),
     }
 }

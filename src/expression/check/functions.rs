@@ -146,8 +146,8 @@ impl Checker<'_, '_> {
     }
 
     fn listed(&mut self, name: &str, arguments: &[FunctionArg], place: SourceSpan) -> Checked<Term> {
-        if name == "hmac" {
-            return self.pseudonym(arguments, place);
+        if let "hmac" | "hmac_previous" = name {
+            return self.pseudonym(name == "hmac_previous", arguments, place);
         }
         let mut terms = Vec::new();
         let mut wrong = false;

@@ -3,6 +3,8 @@
 //! Its domain separates a pseudonym from that of the same value elsewhere: a value that somebody chooses in one column
 //! shows no pseudonym of another. It is the source, the table and the columns, unless the rule names one.
 //!
+//! `hmac_previous()` is the same under the previous key, and NULL without one.
+//!
 //! A pseudonym of one of a few values hides nothing: how often it comes tells which it is. Such an argument is refused
 //! unless the rule says `weak`.
 
@@ -37,8 +39,13 @@ struct PseudonymOptions {
 }
 
 impl Checker<'_, '_> {
-    /// `hmac()`.
-    pub(super) fn pseudonym(&mut self, arguments: &[FunctionArg], place: SourceSpan) -> Checked<Term> {
+    /// `hmac()`, or `hmac_previous()`.
+    pub(super) fn pseudonym(
+        &mut self,
+        previous: bool,
+        arguments: &[FunctionArg],
+        place: SourceSpan,
+    ) -> Checked<Term> {
         let Some((FunctionArg::Unnamed(FunctionArgExpr::Expr(value)), named)) = arguments.split_first()
         else {
             return self.count_is_wrong("hmac", place);
@@ -64,8 +71,10 @@ impl Checker<'_, '_> {
         } else {
             argument
         };
-        let function = Function::Hmac { domain, previous: false };
+        let function = Function::Hmac { domain, previous };
         let mut node = self.over(Op::Call { function, arguments: vec![argument] }, Base::Text, place);
+        // Without a previous key it is NULL.
+        node.nullable |= previous;
         node.pseudonym = node.tagged.take();
         Some(Term::Node(node))
     }

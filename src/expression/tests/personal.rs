@@ -30,6 +30,10 @@ fn personal_data_tag_follows_every_operator() {
         ("hmac(hmac(email)) = 'p_x'", true),
         ("hmac(barcode) = 'p_x'", false),
         ("hmac(email)::text", false),
+        ("hmac_previous(email)", false),
+        ("hmac_previous(email) = hmac(email)", true),
+        ("coalesce(hmac_previous(email), hmac(email))", false),
+        ("coalesce(hmac_previous(email), email)", true),
         ("barcode", false),
     ] {
         let expression = Expression::parse(text, &scope(true)).unwrap();
@@ -148,6 +152,7 @@ fn pseudonym_of_a_few_values_is_refused() {
         ("hmac(left(email, 1), domain => 'person')", true),
         ("hmac(left(email, 1), domain => 'person', weak => true)", false),
         ("hmac(email, domain => email)", true),
+        ("hmac_previous(left(email, 1))", true),
         ("hmac(email, domain => 7)", true),
         ("hmac(email, domain => 'a\0b')", true),
         ("hmac(weak => true)", true),
@@ -181,4 +186,29 @@ fn pseudonyms_of_other_columns_and_types_differ() {
     assert_ne!(of("hmac(email, domain => 'one')"), of("hmac(email, domain => 'other')"));
     assert_eq!(of("hmac(coalesce(email, barcode))"), of("hmac(coalesce(barcode, email))"));
     assert_ne!(of("hmac(coalesce(email, barcode))"), of("hmac(email)"));
+}
+
+/// During a change of the key, the new `hmac_previous()` is the old `hmac()`.
+#[test]
+fn previous_key_makes_the_pseudonyms_of_before() {
+    let new = message(&ROW);
+    let insert = Operation::Insert { new: new.tuple() };
+    let row = Row::of(&insert).unwrap();
+    let (old, next) =
+        (HmacKey::new(b"the key of the year before"), HmacKey::new(b"the key of this year, say"));
+    let of = |text: &str, context: &mut Context| {
+        let mut out = Vec::new();
+        let expression = Expression::parse(text, &scope(true)).unwrap();
+        expression.write_json(&row, context, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let mut before = Context::new(old.clone());
+    let mut meanwhile = Context::new(next).with_previous(old);
+    for arguments in ["(email)", "(email, domain => 'person')", "(left(email, 1), weak => true)"] {
+        let (hmac, previous) = (format!("hmac{arguments}"), format!("hmac_previous{arguments}"));
+        assert_eq!(of(&hmac, &mut before), of(&previous, &mut meanwhile));
+        assert_ne!(of(&hmac, &mut before), of(&hmac, &mut meanwhile));
+        assert_eq!(of(&previous, &mut before), "null");
+        assert!(Expression::parse(&previous, &scope(true)).unwrap().is_nullable());
+    }
 }
