@@ -2,6 +2,7 @@
 //! locked fail the check and are not published.
 
 mod gate;
+mod outboxes;
 mod pairs;
 mod tables;
 

@@ -1,4 +1,4 @@
-//! Pairs of what was locked and what is published now (`pairs.toml`, `outbox.toml`), each with what the check must say.
+//! Pairs of what was locked and what is published now (`pairs.toml`), each with what the check must say.
 //! What the advice offers to paste is pasted, and what can be accepted is accepted.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::tables::Tables;
 
-const TODAY: &str = "2026-11-30";
+pub(super) const TODAY: &str = "2026-11-30";
 
 #[derive(Deserialize)]
 struct Corpus {
@@ -39,7 +39,7 @@ fn settings(folder: &Path, rules: &str) -> TranslateSettings {
     }
 }
 
-fn model(folder: &Path, rules: &str, tables: &Tables) -> Model {
+pub(super) fn model(folder: &Path, rules: &str, tables: &Tables) -> Model {
     let settings = settings(folder, rules);
     Model::new("urn:forebay:s", None, &settings, &tables.described())
         .unwrap_or_else(|wrong| panic!("{wrong}\n{rules}"))
@@ -65,7 +65,7 @@ fn whole(rule: &str) -> String {
     rule.split("[[event]]").map(part).collect()
 }
 
-fn lock(folder: &Path, model: &Model, request: &LockRequest<'_>) -> Lock {
+pub(super) fn lock(folder: &Path, model: &Model, request: &LockRequest<'_>) -> Lock {
     let directory = folder.join("events.lock");
     let before = Lock::read(&directory).unwrap().unwrap_or_default();
     for (file, text) in files(model, &before, request).unwrap() {
@@ -75,7 +75,7 @@ fn lock(folder: &Path, model: &Model, request: &LockRequest<'_>) -> Lock {
 }
 
 /// The verdict on findings: the worst of them.
-fn verdict(found: &[ContractFinding]) -> &'static str {
+pub(super) fn verdict(found: &[ContractFinding]) -> &'static str {
     let one = |finding: &ContractFinding| match finding.what {
         FindingKind::Broken { .. } => 4,
         FindingKind::Meaning { .. } => 3,
