@@ -256,6 +256,46 @@ fn rows_between_two_renames_are_dead_letters() {
     assert!(flow.daemon.terminate().success());
 }
 
+/// A rule names a column that is dropped, and a tagged one takes its name: as the rule, so the lock would see nothing.
+#[test]
+fn rule_publishes_no_tagged_column_under_a_dropped_name() {
+    let ddl = "create table people (id bigint primary key, email text, note text, more text)";
+    let mut flow = prepare(Version::usual(), ddl, &["lab.people.email"]);
+    flow.daemon.settings().more.push(("events".to_owned(), "rules = \"events/*.toml\"".to_owned()));
+    let rule = |name: &str, data: &str| {
+        format!(
+            "[[event]]\ntype = \"lab.{name}.v1\"\nfrom = \"lab.people\"\non = \"insert, update\"\n{data}\n"
+        )
+    };
+    let rules =
+        rule("noted", "data = \"id, note\"") + &rule("seen", "") + &rule("had", "data = \"id, more\"");
+    crate::rules::write(&flow, &rules);
+    flow.start();
+    sql(&flow, "insert into people values (1, 'CANARY1', 'plain', 'plain')");
+    assert_no_canary(&mut flow);
+    assert!(letters(&flow).is_empty());
+    // Dropped, and the tagged one takes the name: between two transactions, and in the transaction that inserts.
+    sql(&flow, "alter table people drop column note; alter table people rename email to note");
+    sql(&flow, "insert into people values (2, 'CANARY2', 'plain')");
+    sql(
+        &flow,
+        "begin; alter table people drop column more; alter table people rename note to more;
+         insert into people values (3, 'CANARY3'); update people set more = 'CANARY4' where id = 1; commit",
+    );
+    sql(&flow, "alter table people add column email text, add column note text");
+    sql(&flow, "insert into people values (4, 'CANARY5', 'CANARY6', 'plain')");
+    // Two columns change names.
+    sql(
+        &flow,
+        "begin; alter table people rename more to x; alter table people rename note to more;
+         alter table people rename x to note; commit; insert into people values (5, 'CANARY7', 'CANARY8', 'plain')",
+    );
+    assert_no_canary(&mut flow);
+    assert!(letters(&flow).len() >= 4, "{:?}", letters(&flow));
+    assert!(flow.daemon.terminate().success());
+    refused(&mut flow, &["this reveals note, which holds personal data"]);
+}
+
 /// Entries that name nothing, however they came about.
 #[test]
 fn entries_that_name_nothing_are_refused() {
