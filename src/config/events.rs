@@ -156,6 +156,11 @@ impl Pii {
 }
 
 fn strong(text: &str) -> Result<Secret, Problem> {
+    // A file's line feed is no part of the key. The same key has the same pseudonyms, wherever it comes from.
+    if text.trim() != text {
+        let blanks = Problem::new("the key (not shown) begins or ends with a blank or a line feed");
+        return Err(blanks.with_hint("Remove it."));
+    }
     weak_key(text.as_bytes()).map_or(Ok(Secret::new(text.to_owned())), Err)
 }
 
@@ -179,6 +184,10 @@ pub fn weak_key(key: &[u8]) -> Option<Problem> {
     const DIFFERENT_MIN: usize = 6;
     const HINT: &str = "Create one with `openssl rand -hex 32`.";
     let weak = |why: String| Some(Problem::new(why).with_hint(HINT));
+    if key.starts_with("\u{feff}".as_bytes()) {
+        let why = "it begins with a byte order mark, which another tool would not take as a part of the key";
+        return Some(Problem::new(why).with_hint("Write the key without it."));
+    }
     if key.len() < LENGTH_MIN {
         return weak(format!("the key has {} bytes, but the minimum is {LENGTH_MIN}", key.len()));
     }

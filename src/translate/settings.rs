@@ -63,7 +63,7 @@ pub enum SettingsError {
         /// Path of the file.
         path: PathBuf,
         /// The reason.
-        reason: Problem,
+        reason: Box<Problem>,
     },
     /// There is a previous key without a present one, or they are the same.
     #[error("the previous key of hmac() {0}")]
@@ -181,16 +181,45 @@ fn key(
         let path = path.to_owned();
         SettingsError::KeyFile { setting, path, source }
     })?;
-    let weak = |reason: Problem| SettingsError::WeakKey { setting, path: path.to_owned(), reason };
-    if bytes.starts_with("\u{feff}".as_bytes()) {
-        let reason =
-            "the file begins with a byte order mark, which another tool would not take as a part of the key";
-        return Err(weak(reason.into()));
-    }
     warn_of_readers(path);
     // A line feed at the end is not part of the key.
     while bytes.last().is_some_and(u8::is_ascii_whitespace) {
         bytes.pop();
     }
-    weak_key(&bytes).map_or_else(|| Ok(HmacKey::new(&bytes)), |reason| Err(weak(reason)))
+    match weak_key(&bytes) {
+        None => Ok(HmacKey::new(&bytes)),
+        Some(reason) => Err(SettingsError::WeakKey { setting, path: path.to_owned(), reason: Box::new(reason) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_key_file_is_refused_without_quoting_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            key("pii.hmac_key_file", None, Some(&path))
+        };
+        for (content, told) in [
+            (&b"sekret"[..], "6 bytes"),
+            (b"sekretsekretsekretsekret", "guessed"),
+            (&[7; 32], "guessed"),
+            ("\u{feff}sekretA1B2C3D4E5F6".as_bytes(), "byte order mark"),
+        ] {
+            let error = read(content).unwrap_err();
+            let (text, code) = (error.to_string(), error.code());
+            assert!(text.contains(told) && !text.contains("sekret"), "{text}");
+            assert_eq!(code, Some("hmac_key_invalid"));
+        }
+        let strong = b"sekretA1B2C3D4E5F6";
+        let inline = Secret::new("sekretA1B2C3D4E5F6".to_owned());
+        let of_file = read(&[&strong[..], b"\n"].concat()).unwrap();
+        assert!(of_file.is_some() && of_file == key("pii.hmac_key_file", Some(&inline), None).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(key("pii.hmac_key_file", None, Some(&path)), Err(SettingsError::KeyFile { .. })));
+    }
 }
