@@ -11,7 +11,7 @@
 //! one:
 //!
 //! - types and values: [`backoff`], [`position`], [`identity`], [`time`], [`types`], [`json`], [`change`], [`event`], [`letter_id`],
-//!   [`failure`], [`diagnosis`], [`visible`], [`config`], [`rules`]
+//!   [`failure`], [`diagnosis`], [`visible`], [`small_file`], [`config`], [`rules`]
 //! - [`expression`]: the SQL subset of rules
 //! - [`translate`]: row changes to events; [`buffer`]: the log and the checkpoint
 //! - [`dead_letter`]: changes and events that cannot be published
@@ -45,6 +45,7 @@ pub mod position;
 pub mod preview;
 pub mod rules;
 pub mod sink;
+pub mod small_file;
 pub mod source;
 pub mod time;
 pub mod translate;

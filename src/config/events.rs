@@ -9,6 +9,9 @@ use super::selector::{self, SelectorKind, matches};
 use crate::change::{Column, Inheritance, PersonalOrigin, Relation};
 use crate::failure::Problem;
 
+/// The default of `events.lock`.
+pub const DEFAULT_LOCK: &str = "events.lock";
+
 /// `[events]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
@@ -207,7 +210,7 @@ impl Events {
 
     pub(super) fn read(keys: &mut Keys, file: &Path) -> Self {
         Self {
-            rules: keys.text("events.rules"),
+            rules: keys.parsed("events.rules", plain),
             base: file
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty())
@@ -221,10 +224,15 @@ impl Events {
                         .ok_or_else(|| format!("{text:?} is not one of \"unmapped\", \"also\", \"off\""))
                 })
                 .unwrap_or_default(),
-            lock: keys.text("events.lock").unwrap_or_else(|| "events.lock".to_owned()),
+            lock: keys.parsed("events.lock", plain).unwrap_or_else(|| DEFAULT_LOCK.to_owned()),
             schemas: keys.parsed("events.schemas", schemas),
         }
     }
+}
+
+/// Checks a path or pattern of files.
+fn plain(text: &str) -> Result<String, String> {
+    keys::path(text).map(|_| text.to_owned())
 }
 
 fn schemas(text: &str) -> Result<String, Problem> {

@@ -1,6 +1,7 @@
 //! Reads single keys from file and environment, and collects every error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -8,6 +9,12 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
 use crate::failure::Problem;
+use crate::small_file;
+
+/// Largest configuration file. It has some forty keys; lists of tables need most of the space.
+const FILE_MAX: u64 = 1 << 20;
+/// The key by which the TOML parser marks a date or time.
+const DATE: &str = "$__toml_private_datetime";
 
 /// The configured values and the errors found in them.
 #[derive(Debug)]
@@ -34,22 +41,45 @@ impl Keys {
     /// The file cannot be read, or is not TOML.
     pub(super) fn read(
         path: &Path,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Problem> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read the configuration file {}: {error}", path.display()))?;
+        let text = small_file::read_text(path, FILE_MAX).map_err(|error| {
+            let problem =
+                Problem::new(format!("cannot read the configuration file {}: {error}", path.display()));
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return problem.with_hint("Name the file with --config, or write one with `forebay init`.");
+            }
+            problem
+        })?;
         let mut figment = Figment::from(Toml::string(&text));
-        let (mut variables, mut nearly) = (BTreeMap::new(), Vec::new());
+        let (mut variables, mut nearly, mut errors) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (variable, value) in environment {
-            let Some(name) = variable.strip_prefix("FOREBAY_") else { continue };
+            let variable = variable.to_string_lossy().into_owned();
+            let Some((prefix, name)) = variable.split_at_checked("FOREBAY_".len()) else { continue };
+            if !prefix.eq_ignore_ascii_case("FOREBAY_") {
+                continue;
+            }
             let path = |name: &str| name.to_ascii_lowercase().replace("__", ".");
-            if let Some(name) = name.strip_prefix("DEFAULT_").filter(|name| name.contains("__")) {
+            let is_key = name.contains("__") || matches!(name, "NAME" | "ON_POISON");
+            if prefix != "FOREBAY_" || !is_key {
+                nearly.push((path(name).replace('.', "_").trim_matches('_').to_owned(), variable));
+                continue;
+            }
+            if name.split("__").any(str::is_empty) {
+                let problem = Problem::new(format!("environment variable {variable} names no key"));
+                errors.push(problem.with_hint("Write FOREBAY_<SECTION>__<KEY>: FOREBAY_KINESIS__STREAM."));
+                continue;
+            }
+            let Ok(value) = value.into_string() else {
+                let problem = Problem::new(format!("environment variable {variable} is not UTF-8"));
+                errors.push(problem.at(&path(name)));
+                continue;
+            };
+            if let Some(name) = name.strip_prefix("DEFAULT_") {
                 figment = figment.join(Serialized::default(&path(name), value));
-            } else if name.contains("__") || matches!(name, "NAME" | "ON_POISON") {
+            } else {
                 figment = figment.merge(Serialized::default(&path(name), value));
                 variables.insert(path(name), variable);
-            } else {
-                nearly.push((path(name), variable));
             }
         }
         let dict: Dict = figment.extract().map_err(|error| {
@@ -58,14 +88,7 @@ impl Keys {
         })?;
         let mut leaves = BTreeMap::new();
         flatten("", dict, &mut leaves);
-        Ok(Self {
-            leaves,
-            known: BTreeSet::new(),
-            set: BTreeSet::new(),
-            variables,
-            nearly,
-            errors: Vec::new(),
-        })
+        Ok(Self { leaves, known: BTreeSet::new(), set: BTreeSet::new(), variables, nearly, errors })
     }
 
     fn take(&mut self, key: &str) -> Option<Value> {
@@ -83,21 +106,25 @@ impl Keys {
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
         match self.take(key)? {
             Value::String(_, text) if text.is_empty() => {
-                let from =
-                    self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
-                let empty = Problem::new(format!("is empty{from}"));
-                self.error(key, empty.with_hint("Set a value or remove the key."));
+                self.is_empty(key);
                 None
             }
             Value::String(_, text) => Some(text),
             other => {
-                // Not the value itself, which may be a numeric password.
-                let actual = other.to_actual().to_string();
-                let kind = actual.split('`').next().unwrap_or_default().trim_end();
-                self.error(key, format!("expected a string in quotes, found {kind}"));
+                self.error(key, format!("expected a string in quotes, found {}", kind(&other)));
                 None
             }
         }
+    }
+
+    fn is_empty(&mut self, key: &str) {
+        let empty = Problem::new(format!("is empty{}", self.variable(key)));
+        self.error(key, empty.with_hint("Set a value or remove the key."));
+    }
+
+    /// The environment variable that set a key, in brackets.
+    fn variable(&self, key: &str) -> String {
+        self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"))
     }
 
     /// A required string, converted by `parse`.
@@ -151,12 +178,15 @@ impl Keys {
         flag
     }
 
-    /// An array of strings; the environment gives it separated by commas.
+    /// An array of strings; the environment gives it separated by commas, or as JSON. An empty text is an error: a
+    /// variable without a value would undo a list of the file, such as that of the personal data.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
         match self.take(key)? {
-            Value::String(_, text) => Some(
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
-            ),
+            Value::String(_, text) if text.trim().is_empty() => {
+                self.is_empty(key);
+                None
+            }
+            Value::String(_, text) => Some(serde_json::from_str(&text).unwrap_or_else(|_| items(&text))),
             Value::Array(_, items) => {
                 let count = items.len();
                 let texts: Vec<_> = items.into_iter().filter_map(Value::into_string).collect();
@@ -179,6 +209,9 @@ impl Keys {
         let paths: Vec<String> =
             self.leaves.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
         let mut found = Vec::new();
+        if matches!(self.leaves.get(key), Some(Value::Dict(_, empty)) if empty.is_empty()) {
+            self.leaves.remove(key);
+        }
         for path in paths {
             let parts = path.strip_prefix(&prefix).and_then(|rest| rest.rsplit_once('.'));
             let (Some((name, inner)), Some(value)) = (parts, self.leaves.remove(&path)) else { continue };
@@ -202,13 +235,23 @@ impl Keys {
 
     /// All errors, including unknown keys. Must be called last.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        for key in self.leaves.keys() {
-            let from = self.variables.get(key).map_or_else(String::new, |variable| format!(" ({variable})"));
-            let meant = match nearest(key, &self.known) {
-                Some(near) => format!("Did you mean {near}?"),
-                None => "config/example.toml lists every key.".to_owned(),
+        for (key, value) in &self.leaves {
+            let is_empty_section = matches!(value, Value::Dict(_, inner) if inner.is_empty());
+            let problem = match (self.is_section(key), is_empty_section) {
+                (true, true) => continue,
+                (true, false) => Problem::new(format!("is a section, not a key{}", self.variable(key)))
+                    .with_hint(format!("Write [{key}] in a line of its own, and the keys below it.")),
+                (false, is_section) => {
+                    let what = if is_section { "section" } else { "key" };
+                    let meant = match self.nearest(key, is_section) {
+                        Some(near) if is_section => format!("Did you mean [{near}]?"),
+                        Some(near) => format!("Did you mean {near}?"),
+                        None => "config/example.toml lists every key.".to_owned(),
+                    };
+                    Problem::new(format!("unknown {what}{}", self.variable(key))).with_hint(meant)
+                }
             };
-            self.errors.push(Problem::new(format!("unknown key{from}")).with_hint(meant).at(key));
+            self.errors.push(problem.at(key));
         }
         for (key, variable) in &self.nearly {
             // `kinesis_stream`, but not `service_host`, which Kubernetes sets for a service of our name.
@@ -217,25 +260,68 @@ impl Keys {
             };
             let right = known.to_ascii_uppercase().replace('.', "__");
             let problem = Problem::new(format!("environment variable {variable} has no effect"));
-            let hint = format!("Write two underscores after the section: FOREBAY_{right}");
+            let hint = if right.contains("__") {
+                format!("Write two underscores after the section: FOREBAY_{right}")
+            } else {
+                format!("Write FOREBAY_{right}")
+            };
             self.errors.push(problem.with_hint(hint).at(known));
         }
         self.errors
     }
+
+    fn is_section(&self, key: &str) -> bool {
+        self.sections().any(|section| section == key)
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().filter_map(|known| known.rsplit_once('.')).map(|(section, _)| section)
+    }
+
+    /// The key or section that was probably meant: a similar spelling, or the same key in another section.
+    fn nearest(&self, wrong: &str, is_section: bool) -> Option<&str> {
+        let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+        let slips = |near: &&str| strsim::damerau_levenshtein(near, wrong);
+        let candidates: Vec<&str> = if is_section {
+            self.sections().collect()
+        } else {
+            self.known.iter().map(String::as_str).collect()
+        };
+        let near = candidates.iter().copied().min_by_key(slips).filter(|near| slips(near) <= 2);
+        let mut same = candidates.into_iter().filter(|near| !is_section && key(near) == key(wrong));
+        near.or_else(|| same.next().filter(|_| same.next().is_none()))
+    }
 }
 
-/// The key that was probably meant: a similar spelling, or the same name in another section.
-fn nearest<'a>(key: &str, known: &'a BTreeSet<String>) -> Option<&'a String> {
-    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    let slips = |near: &String| strsim::damerau_levenshtein(near, key);
-    let near = known.iter().min_by_key(|near| slips(near)).filter(|near| slips(near) <= 2);
-    let mut same = known.iter().filter(|near| name(near) == name(key));
-    near.or_else(|| same.next().filter(|_| same.next().is_none()))
+/// What a value is, without the value itself, which may be a numeric password.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(..) | Value::Char(..) => "a string",
+        Value::Bool(..) => "true or false",
+        Value::Num(..) => "a number",
+        Value::Dict(_, inner) if inner.contains_key(DATE) => "a date",
+        Value::Dict(..) => "a table",
+        Value::Array(..) => "an array",
+        Value::Empty(..) => "nothing",
+    }
+}
+
+/// The parts of a text between commas outside of double quotes.
+fn items(text: &str) -> Vec<String> {
+    let mut is_quoted = false;
+    let items = text.split(move |c: char| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    });
+    items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// A TOML error without the quoted lines of the file, which may contain a password.
 fn without_excerpt(error: &str) -> String {
     let own = |line: &&str| {
+        if line.trim() == "in TOML source string" {
+            return false;
+        }
         let rest = line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit());
         !rest.trim_start().starts_with('|')
     };
@@ -246,7 +332,9 @@ fn flatten(prefix: &str, dict: Dict, leaves: &mut BTreeMap<String, Value>) {
     for (key, value) in dict {
         let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
         match value {
-            Value::Dict(_, inner) => flatten(&path, inner, leaves),
+            Value::Dict(_, inner) if !inner.is_empty() && !inner.contains_key(DATE) => {
+                flatten(&path, inner, leaves);
+            }
             leaf => {
                 leaves.insert(path, leaf);
             }

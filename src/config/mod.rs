@@ -15,12 +15,13 @@ mod tables;
 pub mod units;
 mod write;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::events::{Automatic, Events, Pii, weak_key};
+pub use self::events::{Automatic, DEFAULT_LOCK, Events, Pii, weak_key};
 use self::keys::{Keys, path};
 pub use self::log::Log;
 pub use self::polling::{CursorSetting, Polling, PollingStart};
@@ -181,6 +182,8 @@ const LEAST_MAX_SIZE: u64 = 16 << 20;
 /// Highest `source.epoch`. The number of an epoch has 16 bits: each `forebay adopt` needs one more.
 const EPOCH_MAX: u64 = 65_000;
 const MIB: u64 = 1 << 20;
+/// Longest `buffer.confirm_after`: whoever waits longer does not want to confirm before publishing.
+const CONFIRM_AFTER_MAX: Duration = Duration::from_hours(24);
 
 impl Config {
     /// Loads the file and the process environment.
@@ -188,12 +191,7 @@ impl Config {
     /// # Errors
     /// All errors.
     pub fn load(path: &Path, check_url: CheckUrl) -> Result<Self, ConfigErrors> {
-        Self::read_checked(
-            path,
-            check_url,
-            std::env::vars_os()
-                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
-        )
+        Self::read_checked(path, check_url, std::env::vars_os())
     }
 
     /// Loads the file and the given environment. The database URL is not checked.
@@ -204,13 +202,14 @@ impl Config {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        let environment = environment.map(|(variable, value)| (variable.into(), value.into()));
         Self::read_checked(path, |_| Ok(()), environment)
     }
 
     fn read_checked(
         path: &Path,
         check_url: CheckUrl,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
         let mut keys = Keys::read(path, environment).map_err(|error| ConfigErrors(vec![error]))?;
         let name = keys.required_as("name", "name = \"lab\"", name).unwrap_or_default();
@@ -288,7 +287,7 @@ impl Config {
             url: keys
                 .required_as("source.url", "url = \"postgres://forebay@db.example/lab\"", url)
                 .unwrap_or_else(|| Secret::new(String::new())),
-            password: keys.text("source.password").map(Secret::new),
+            password: keys.parsed("source.password", password),
             password_file: keys.parsed("source.password_file", path),
             publication: publication.unwrap_or_else(|| slot.clone()),
             slot,
@@ -315,13 +314,32 @@ impl Config {
                 .unwrap_or(10 << 30),
             confirm_after_written: keys.parsed("buffer.confirm_after", |text| match text {
                 "never" => Ok(ConfirmAfter::Never),
-                text => units::duration(text).map(ConfirmAfter::Waited).map_err(|_| {
-                    Problem::new(format!("{text:?} is neither a duration nor \"never\""))
-                        .with_hint("Write a whole number and a unit, such as \"5s\", or \"never\".")
-                }),
+                text => confirm_after(text).map(ConfirmAfter::Waited),
             }),
         }
     }
+}
+
+fn confirm_after(text: &str) -> Result<Duration, Problem> {
+    let time = units::duration(text).map_err(|_| {
+        Problem::new(format!("{text:?} is neither a duration nor \"never\""))
+            .with_hint("Write a whole number and a unit, such as \"5s\", or \"never\".")
+    })?;
+    if time <= CONFIRM_AFTER_MAX {
+        return Ok(time);
+    }
+    Err(Problem::new(format!("{text:?} is longer than {}", units::Span(CONFIRM_AFTER_MAX))).with_hint(
+        "Write \"never\" to confirm only what is published: PostgreSQL then retains WAL until it is.",
+    ))
+}
+
+/// A password from the configuration or the environment.
+fn password(text: &str) -> Result<Secret, Problem> {
+    if text.ends_with(['\n', '\r']) {
+        return Err(Problem::new("ends with a line break, which is not part of the password")
+            .with_hint("Remove it, or name the file that holds it with source.password_file."));
+    }
+    Ok(Secret::new(text.to_owned()))
 }
 
 fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, Problem> {

@@ -1,13 +1,26 @@
 //! `forebay config`: the effective configuration as a valid file, without secrets.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::units::{Size, Span};
+use crate::visible::visible;
+
 use super::{Config, ConfirmAfter, OnPoison, Pack, Polling, PollingStart};
 
-/// A TOML basic string, which has the form of a JSON string.
+/// A TOML basic string, which has the form of a JSON string. Characters that cannot be seen are escaped, as they would be
+/// in any text that a person reads, but in TOML's way.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    let mut toml = String::with_capacity(json.len());
+    for character in json.chars() {
+        if visible(character.encode_utf8(&mut [0; 4])).len() == character.len_utf8() {
+            toml.push(character);
+        } else {
+            let written = write!(toml, "\\U{:08X}", u32::from(character));
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        }
+    }
+    toml
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

@@ -51,9 +51,13 @@ pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
     }
     if found.len() != kind.parts() {
         let wrong = problem(&format!("it has {} of {} parts", found.len(), kind.parts()));
-        let too_many = found.len() > kind.parts();
-        return Err(if too_many {
+        // `"lab.plates"`: the quotes are around the whole.
+        let whole =
+            found.iter().find_map(|part| part.strip_prefix('"')?.strip_suffix('"')).unwrap_or_default();
+        return Err(if found.len() > kind.parts() {
             wrong.with_hint("Put a name with a dot in double quotes.")
+        } else if parts(whole).count() == kind.parts() {
+            wrong.with_hint(format!("Write {whole}, without quotes around the whole."))
         } else {
             wrong
         });
@@ -150,12 +154,17 @@ pub fn nearest<'a>(text: &str, candidates: impl Iterator<Item = Vec<&'a str>>) -
     const SLIPS_MAX: usize = 2;
     let wanted = names(text);
     let distance = |candidate: &Vec<&str>| {
+        // Names in capitals are one slip, however many they are.
+        let mut other_case = 0;
         let slips = |(wanted, name): (&Option<Cow<'_, str>>, &&str)| match wanted {
-            Some(wanted) if wanted.eq_ignore_ascii_case(name) => usize::from(wanted != name),
+            Some(wanted) if wanted.eq_ignore_ascii_case(name) => {
+                other_case |= usize::from(wanted != name);
+                0
+            }
             Some(wanted) => strsim::damerau_levenshtein(wanted, name),
             None => 0,
         };
-        wanted.iter().zip(candidate).map(slips).sum::<usize>()
+        wanted.iter().zip(candidate).map(slips).sum::<usize>() + other_case
     };
     let near = candidates
         .filter(|candidate| candidate.len() == wanted.len())
@@ -223,6 +232,7 @@ mod tests {
             ("lab.\"plates", SelectorKind::Table, "in double quotes"),
             ("lab.\"\"", SelectorKind::Table, "in double quotes"),
             ("lab.pl\"at\"es", SelectorKind::Table, "double quote"),
+            ("\"lab.plates\"", SelectorKind::Table, "Write lab.plates, without quotes"),
             ("!lab.plates", SelectorKind::Table, "pii.columns only"),
             ("!lab.plates", SelectorKind::Column, "2 of 3 parts"),
         ] {
@@ -242,7 +252,7 @@ mod tests {
             ("lab.users.pasword", Some("lab.users.password")),
             ("lab.user.password", Some("lab.users.password")),
             ("lab.users.Password", Some("lab.users.password")),
-            ("LAB.USERS.PASSWORD", None),
+            ("LAB.USERS.PASSWORD", Some("lab.users.password")),
             ("*.*.pasword", Some("*.*.password")),
             ("lab.\"a.b\".emial", Some("lab.\"a.b\".email")),
             ("lab.users.salary", None),

@@ -119,3 +119,93 @@ fn errors_never_quote_secrets() {
         assert!(!error.contains("hunter2") && !error.contains("40961234"), "{error}");
     }
 }
+
+/// Texts that a shell or a secret store may add to are not taken as they are; an empty variable undoes no list.
+#[test]
+fn values_with_invisible_parts_are_refused() {
+    let text = format!("{LEAST}[pii]\ncolumns = [\"lab.users.email\"]\n");
+    for (variable, value, about) in [
+        ("FOREBAY_PII__COLUMNS", "", "pii.columns: is empty (FOREBAY_PII__COLUMNS)"),
+        ("FOREBAY_TABLES__DROP", " ", "tables.drop: is empty"),
+        ("FOREBAY_EVENTS__LOCK", "events.lock ", "events.lock: is not a valid path"),
+        ("FOREBAY_EVENTS__LOCK", "   ", "events.lock: is not a valid path"),
+        ("FOREBAY_EVENTS__RULES", "events/*.toml\n", "events.rules: is not a valid path"),
+        ("FOREBAY_SOURCE__PASSWORD", "sekret\n", "source.password: ends with a line break"),
+        (
+            "FOREBAY_PII__HMAC_KEY",
+            "0123456789abcdef0123456789abcdef\n",
+            "pii.hmac_key: the key (not shown) begins or ends",
+        ),
+        ("FOREBAY_BUFFER__CONFIRM_AFTER", "100000d", "buffer.confirm_after: \"100000d\" is longer than 1d"),
+        ("FOREBAY___STREAM", "x", "environment variable FOREBAY___STREAM names no key"),
+        ("FOREBAY_KINESIS__", "x", "environment variable FOREBAY_KINESIS__ names no key"),
+        ("forebay_kinesis__stream", "x", "Write two underscores after the section: FOREBAY_KINESIS__STREAM"),
+        ("FOREBAY__NAME", "x", "Write FOREBAY_NAME"),
+    ] {
+        let error = read(&text, &[(variable, value)]).unwrap_err().to_string();
+        assert!(error.contains(about) && !error.contains("sekret"), "{variable}={value:?}: {error}");
+    }
+}
+
+#[test]
+fn variable_that_is_not_utf_8_is_named() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), LEAST).unwrap();
+    let value = OsString::from_vec(b"sekret\xff".to_vec());
+    let environment = [("FOREBAY_SOURCE__PASSWORD".into(), value.clone()), ("OTHER".into(), value)];
+    let errors =
+        Config::read_checked(file.path(), |_| Ok(()), environment.into_iter()).unwrap_err().to_string();
+    assert!(errors.contains("source.password: environment variable FOREBAY_SOURCE__PASSWORD is not UTF-8"));
+    assert!(!errors.contains("sekret") && errors.contains("1 error:"), "{errors}");
+}
+
+#[test]
+fn section_in_another_form_is_named() {
+    for (text, about) in [
+        ("[kinsis]\n", "kinsis: unknown section\n    hint: Did you mean [kinesis]?"),
+        ("[[tables]]\ndrop = []\n", "tables: is a section, not a key\n    hint: Write [tables]"),
+        ("[tables.drop]\n", "tables.drop: expected an array"),
+        ("[http]\nlisten = 2020-01-01\n", "http.listen: expected a string in quotes, found a date"),
+        ("[log]\nfilter = 12345\n", "log.filter: expected a string in quotes, found a number"),
+    ] {
+        let error = read(&format!("{LEAST}{text}"), &[]).unwrap_err().to_string();
+        assert!(error.contains(about) && !error.contains("12345"), "{text}: {error}");
+    }
+    read(&format!("{LEAST}[tables]\n[pii]\n[source.cursors]\n"), &[]).unwrap();
+}
+
+#[test]
+fn list_in_a_variable_is_json_or_has_commas() {
+    for (value, expected) in [
+        ("lab.a, lab.b,", &["lab.a", "lab.b"][..]),
+        ("lab.\"a,b\"", &["lab.\"a,b\""]),
+        (r#"["lab.a", "lab.\"a,b\""]"#, &["lab.a", "lab.\"a,b\""]),
+    ] {
+        assert_eq!(read(LEAST, &[("FOREBAY_TABLES__INCLUDE", value)]).unwrap().tables.include, expected);
+    }
+}
+
+#[test]
+fn invisible_characters_are_printed_as_toml() {
+    let text = format!("{LEAST}[pii]\nhmac_key_file = \"/a\\u202eb\"\n");
+    let printed = read(&text, &[]).unwrap().to_string();
+    assert!(printed.contains("hmac_key_file = \"/a\\U0000202Eb\""), "{printed}");
+    assert_eq!(read(&printed, &[]).unwrap().to_string(), printed);
+}
+
+#[test]
+fn file_without_an_end_or_in_another_encoding_is_refused() {
+    let read = |path: &Path| Config::read(path, std::iter::empty()).map_err(|errors| errors.to_string());
+    assert!(read(Path::new("/dev/zero")).unwrap_err().contains("the limit is 1048576 bytes"));
+    assert!(read(Path::new("/nowhere")).unwrap_err().contains("--config"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), LEAST.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    assert!(read(file.path()).unwrap_err().contains("not valid TOML"), "UTF-16 without a mark has NUL bytes");
+    std::fs::write(
+        file.path(),
+        LEAST.replace("lab", "l\u{e4}b").chars().map(|c| c as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    assert!(read(file.path()).unwrap_err().contains("is not UTF-8: line 2"));
+}

@@ -14,8 +14,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::Explain;
+use crate::small_file;
 
 use super::meaning::file::{LockedMeaning, checksum};
+
+/// Largest file of a contract.
+const FILE_MAX: u64 = 16 << 20;
 
 /// The locked contracts.
 #[derive(Clone, Debug, Default)]
@@ -217,7 +221,7 @@ fn version(file: &Path) -> Option<(u32, u32)> {
 
 fn read(file: &Path, (major, minor): (u32, u32)) -> Result<Locked, LockError> {
     let malformed = |reason: String| LockError::Malformed { path: file.to_owned(), reason };
-    let bytes = fs::read(file).map_err(failed(file))?;
+    let bytes = small_file::read(file, FILE_MAX).map_err(failed(file))?;
     let schema: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
     let says = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let event_type = says("x-event");
@@ -240,7 +244,7 @@ fn is_meaning(file: &Path) -> bool {
 }
 
 fn read_meaning(file: &Path) -> Result<LockedMeaning, LockError> {
-    let bytes = fs::read(file).map_err(failed(file))?;
+    let bytes = small_file::read(file, FILE_MAX).map_err(failed(file))?;
     LockedMeaning::parse(&bytes).map_err(|reason| LockError::Malformed { path: file.to_owned(), reason })
 }
 

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Described, PersonalOrigin};
 use crate::failure::Explain;
+use crate::small_file;
 use crate::types::{Base, Enumeration, Named};
+
+/// Largest file of table definitions: a thousand tables have about 1 MiB.
+const FILE_MAX: u64 = 256 << 20;
 
 /// File name in `events.lock/`.
 pub const FILE: &str = "tables.json";
@@ -63,7 +67,7 @@ pub fn read(directory: &Path) -> Result<Vec<Described>, SnapshotError> {
     }
     let path = directory.join(FILE);
     let shown = path.display().to_string();
-    let bytes = match std::fs::read(&path) {
+    let bytes = match small_file::read(&path, FILE_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(SnapshotError::Missing(shown));

@@ -11,7 +11,7 @@ use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::types::Type;
 
 use crate::change::Described;
-use crate::config::{Automatic, Config, Pii, TableName};
+use crate::config::{Automatic, Config, DEFAULT_LOCK, Pii, TableName};
 use crate::contracts;
 use crate::contracts::check::ContractFinding;
 use crate::contracts::lock::Lock;
@@ -119,7 +119,17 @@ pub async fn check(
     }
     descendants::check(session, &settings.tables, &published.tables()).await?;
     let Some(directory) = &settings.lock else { return Ok(()) };
-    let Some(lock) = Lock::read(directory).map_err(Failure::stop)? else { return Ok(()) };
+    let Some(lock) = Lock::read(directory).map_err(Failure::stop)? else {
+        if directory.file_name().is_some_and(|name| name != DEFAULT_LOCK) {
+            tracing::warn!(
+                event = "contracts_missing",
+                directory = %directory.display(),
+                hint = "Correct events.lock, or run `forebay events lock`.",
+                "directory of events.lock does not exist; events are published without contracts"
+            );
+        }
+        return Ok(());
+    };
     let names = contracts::of_automatic(&lock, published.tables().into_iter()).collect();
     more(session, &mut tables, names, published).await?;
     let model = Model::new(translator.source(), None, settings, &tables).map_err(Failure::stop)?;
@@ -219,11 +229,13 @@ async fn rules(
     let (mut errors, mut tables) = (Vec::new(), Vec::new());
     for name in rules.tables() {
         let Some(described) = published.describe(session, name).await? else {
-            errors.extend(about(
-                rules,
-                name,
-                format!("there is no table {name}, or this role may not see it").into(),
-            ));
+            let near = session.look(async |client| catalog::nearest_table(client, name).await).await?;
+            let message = format!("there is no table {name}, or this role may not see it");
+            let wrong = match near {
+                Some(near) => (message, format!("did you mean {near}?")).into(),
+                None => message.into(),
+            };
+            errors.extend(about(rules, name, wrong));
             continue;
         };
         match published.facts.map(|facts| facts.tables.iter().find(|table| table.name == *name)) {

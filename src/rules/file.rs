@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use toml_edit::{ImDocument, Item};
 
+use crate::small_file;
+
 use self::reader::RuleReader;
 use super::error::{FilePosition, RuleError, RuleErrors, SourceFile, Wrong};
 use super::outbox::{Outbox, OutboxOrigin};
@@ -92,11 +94,7 @@ fn files(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, String> {
 
 fn read(path: &Path, base: &Path) -> Result<SourceFile, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_MAX {
-        return Err(format!("{} has {size} bytes; the limit for a rule file is {FILE_MAX}", path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = small_file::read_text(path, FILE_MAX).map_err(failed)?;
     Ok(SourceFile { path: path.strip_prefix(base).unwrap_or(path).to_owned(), text })
 }
 

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
+use crate::small_file;
+
 use self::payload::{PayloadNode, PayloadText, is_shallow};
 use super::type_name::TypeName;
 
@@ -120,12 +122,8 @@ impl Schemas {
 fn read(path: &Path) -> Result<Schema, String> {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let event_type = TypeName::parse(name).map_err(|wrong| wrong.message)?;
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > FILE_MAX {
-        return Err(format!("the file has {size} bytes; the limit is {FILE_MAX}"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let whole: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let text = small_file::read_text(path, FILE_MAX).map_err(|error| error.to_string())?;
+    let whole: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let Value::Object(text) = &whole else {
         return Err(
             "not a JSON Schema (draft-07); write an object, such as {\"type\": \"object\"}".to_owned()

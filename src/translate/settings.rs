@@ -7,9 +7,13 @@ use std::sync::Arc;
 use crate::config::{Automatic, Config, Pii, Secret, Tables, weak_key};
 use crate::failure::{Explain, Problem};
 use crate::rules::{RuleErrors, Rules};
+use crate::small_file;
 
 use super::promises::Contracts;
 use crate::expression::HmacKey;
+
+/// Largest file of a key of `hmac()`.
+const KEY_FILE_MAX: u64 = 64 << 10;
 
 /// The settings of translation.
 #[derive(Clone, Debug, Default)]
@@ -177,7 +181,7 @@ fn key(
         (Some(key), _) => return Ok(HmacKey::new(key.expose().as_bytes())),
         (None, Some(path)) => path,
     };
-    let mut bytes = std::fs::read(path).map_err(|source| {
+    let mut bytes = small_file::read(path, KEY_FILE_MAX).map_err(|source| {
         let path = path.to_owned();
         SettingsError::KeyFile { setting, path, source }
     })?;

@@ -254,6 +254,11 @@ fn selectors_that_match_nothing_are_refused() {
         "?lab.plate",
     ]);
     assert_eq!(fixture.slots_and_publications(), "/", "nothing was created");
+    let rule =
+        "[[event]]\ntype = \"lab.made.v1\"\nfrom = \"LAB.Plates\"\non = \"insert\"\ndata = \"plate_id\"\n";
+    std::fs::write(fixture.daemon.home().join("rules.toml"), rule).unwrap();
+    fixture.daemon.settings().more = vec![("events".to_owned(), "rules = \"rules.toml\"".to_owned())];
+    fixture.refuses(&["there is no table LAB.Plates", "did you mean lab.plates?"]);
     fixture.daemon.settings().more =
         more("\"lab.*\"", "\"?lab.later\"", "\"?*.*.pasword\"", "\"?*.*.emial\"");
     fixture.go_on();
@@ -265,7 +270,9 @@ fn selectors_that_match_nothing_are_refused() {
 fn selector_that_ceases_to_match_is_a_warning() {
     let mut fixture = Fixture::prepare(Version::usual());
     fixture.daemon.settings().more.push(("tables".to_owned(), "drop = [\"lab.plates.notes\"]".to_owned()));
+    fixture.daemon.settings().more.push(("events".to_owned(), "lock = \"nowhere\"".to_owned()));
     fixture.go_on();
+    fixture.daemon.wait_for_event("contracts_missing");
     fixture.postgres.execute("alter table lab.plates rename column notes to remarks");
     let line = fixture.daemon.wait_for_event("selector_matches_nothing");
     assert!(line.contains("lab.plates.notes"), "{line}");

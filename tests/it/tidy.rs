@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 10] = [
         "failure",
         "diagnosis",
         "visible",
+        "small_file",
         "config",
         "rules",
     ],

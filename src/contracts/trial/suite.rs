@@ -13,6 +13,7 @@ use crate::expression::HmacKey;
 use crate::failure::Problem;
 use crate::position::{CommitSeq, Transaction};
 use crate::rules::{RuleError, Rules, SourceFile};
+use crate::small_file;
 use crate::translate::{Failed, RuleOutcome, TranslateSettings, Translator};
 
 use super::compare::differences;
@@ -188,11 +189,7 @@ fn beside_the_rules(config: &Config) -> Result<Vec<PathBuf>, String> {
 
 fn read(path: &Path, base: &Path) -> Result<SourceFile, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_MAX {
-        return Err(format!("{} has {size} bytes; the limit for a fixture is {FILE_MAX}", path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = small_file::read_text(path, FILE_MAX).map_err(failed)?;
     Ok(SourceFile { path: path.strip_prefix(base).unwrap_or(path).to_owned(), text })
 }
 

@@ -8,7 +8,7 @@ mod ancestors;
 mod data_types;
 mod describe;
 mod parts;
-mod selected;
+pub(super) mod selected;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub use ancestors::ancestors;
 pub(super) use data_types::{DataShape, NamedShape, data_types_of};
 pub use data_types::{data_types, modified};
 pub use describe::{SentColumns, describe, partitions_not_full};
-pub use selected::{candidates, exists};
+pub use selected::{candidates, exists, nearest_table};
 
 /// Facts about a table and the types of its columns.
 #[derive(Clone, Debug, Default)]

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::diagnosis::{Diagnoses, Diagnosis};
 use crate::failure::Failure;
 use crate::position::CommitSeq;
+use crate::small_file;
 use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
 use crate::source::postgres::connection::{Connection, SystemIdentity};
 use crate::source::postgres::conninfo::{Password, Settings, SettingsError};
@@ -13,6 +14,9 @@ use crate::source::postgres::error::{Error, ServerError};
 use crate::source::postgres::publication::{self, Partition, PublicationFacts, escape_identifier};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::{self, ServerFacts, SlotFacts};
+
+/// Largest file of a password.
+const PASSWORD_FILE_MAX: u64 = 64 << 10;
 
 /// Blockers, as one error.
 const CONSEQUENCE: &str = "the database cannot be used";
@@ -67,7 +71,7 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
     let password = match (&source.password, &source.password_file) {
         (Some(password), _) => Some(Password::new(password.expose())),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| SettingsError::File {
+            let text = small_file::read_text(path, PASSWORD_FILE_MAX).map_err(|error| SettingsError::File {
                 path: path.clone(),
                 problem: format!(
                     "cannot be read ({error}); source.password_file must hold the password and nothing else"
@@ -77,6 +81,12 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
             if password.is_empty() {
                 let problem =
                     "is empty; source.password_file must hold the password and nothing else".to_owned();
+                return Err(SettingsError::File { path: path.clone(), problem });
+            }
+            if password.contains(['\r', '\n']) {
+                let problem =
+                    "has several lines; source.password_file must hold the password and nothing else"
+                        .to_owned();
                 return Err(SettingsError::File { path: path.clone(), problem });
             }
             Some(Password::new(password))

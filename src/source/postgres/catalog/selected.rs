@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Client, Error};
 
+use crate::config::{TableName, selector};
 use crate::source::postgres::name::{CatalogText, raw_name};
 
 /// Tables, with `$1` and `$2` for schema and name where they are given.
@@ -46,4 +47,14 @@ pub async fn candidates(client: &Client, parts: usize) -> Result<Vec<Vec<String>
     };
     let rows = client.query(&query, &[&None::<&str>, &None::<&str>]).await?;
     rows.iter().map(|row| (0..parts).map(|at| Ok(row.try_get::<_, CatalogText>(at)?.0)).collect()).collect()
+}
+
+/// The name of a table that is similar to one that does not exist, in selector syntax.
+///
+/// # Errors
+/// The connection broke.
+pub async fn nearest_table(client: &Client, missing: &TableName) -> Result<Option<String>, Error> {
+    let candidates = candidates(client, 2).await?;
+    let candidates = candidates.iter().map(|names| names.iter().map(String::as_str).collect());
+    Ok(selector::nearest(&missing.to_string(), candidates))
 }

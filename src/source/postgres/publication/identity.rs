@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::config::TableName;
 use crate::diagnosis::Diagnosis;
+use crate::source::postgres::catalog::selected;
 use crate::source::postgres::error::Error;
 use crate::source::postgres::name::table_name;
 use crate::source::postgres::pages;
@@ -172,9 +173,11 @@ pub async fn unfit_tables(client: &Client, tables: &[TableName]) -> Result<Vec<D
     let mut found = Vec::new();
     for name in tables {
         let Some(row) = client.query_opt(&query, &[&name.schema, &name.table]).await? else {
+            let near = selected::nearest_table(client, name).await?;
+            let near = near.map_or_else(String::new, |near| format!(" Did you mean {near}?"));
             found.push(
                 Diagnosis::blocker("source.tables", format!("there is no table {name}"))
-                    .with_hint("Correct source.tables, or create the table."),
+                    .with_hint(format!("Correct source.tables, or create the table.{near}")),
             );
             continue;
         };
