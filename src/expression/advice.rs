@@ -1,7 +1,12 @@
 //! What to write instead: for texts of other dialects, for words that are missing, and for what the parser says.
 
+mod signs;
+
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
+
+use self::signs::for_letters;
+pub(super) use self::signs::for_pair;
 
 /// Functions of other databases and languages, and what PostgreSQL has for them.
 const FOREIGN: &[(&[&str], &str)] = &[
@@ -23,7 +28,27 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["power2", "square"], "write x * x"),
     (&["truncate"], "write trunc(x, 2)"),
     (
-        &["convert", "try_cast", "safe_cast", "to_int", "int", "str", "string", "tostring"],
+        &[
+            "convert",
+            "try_cast",
+            "safe_cast",
+            "to_int",
+            "toint",
+            "int",
+            "str",
+            "string",
+            "tostring",
+            "number",
+            "tonumber",
+            "parseint",
+            "parsefloat",
+            "bool",
+            "boolean",
+            "decimal",
+            "money",
+            "bigint",
+            "integer",
+        ],
         "write x::type or cast(x as type)",
     ),
     (&["datediff", "timestampdiff", "months_between"], "write b - a, or age(b, a)"),
@@ -34,12 +59,28 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["date_format", "strftime", "format_date", "format_datetime"], "write to_char(x, 'YYYY-MM-DD')"),
     (&["unix_timestamp", "to_unixtime", "epoch"], "write extract(epoch from x)"),
     (&["from_unixtime", "timestamp_seconds"], "write to_timestamp(x)"),
+    (&["year", "datepart"], "write extract(year from x)"),
+    (&["month"], "write extract(month from x)"),
+    (&["day", "dayofmonth"], "write extract(day from x)"),
+    (&["hour"], "write extract(hour from x)"),
+    (&["minute"], "write extract(minute from x)"),
+    (&["second"], "write extract(second from x)"),
+    (&["quarter"], "write extract(quarter from x)"),
+    (&["week", "weekofyear"], "write extract(week from x)"),
+    (&["dayofweek", "weekday"], "write extract(isodow from x), where 1 is Monday"),
+    (&["any", "some", "all"], "write it behind the operator: x = any (array)"),
     (
-        &["year", "month", "day", "hour", "minute", "second", "quarter", "week", "dayofweek", "datepart"],
-        "write extract(year from x)",
-    ),
-    (
-        &["getdate", "sysdate", "curdate", "getutcdate", "utc_timestamp", "curtime"],
+        &[
+            "getdate",
+            "sysdate",
+            "curdate",
+            "getutcdate",
+            "utc_timestamp",
+            "curtime",
+            "today",
+            "utcnow",
+            "sysdatetime",
+        ],
         "the clock is not available: use a column, or the event's own time",
     ),
     (
@@ -71,7 +112,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         &["date", "to_datetime", "parse_date", "str_to_date", "strptime", "to_date"],
         "write x::date, which reads ISO 8601",
     ),
-    (&["to_number", "val", "parse_int", "parsefloat"], "write x::numeric"),
+    (&["to_number", "val", "parse_int"], "write x::numeric"),
     (&["format", "printf", "sprintf"], "join texts with ||, and pad with lpad()"),
     (
         &["lag", "lead", "row_number", "rank", "first_value", "last_value"],
@@ -259,6 +300,14 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
             None => ("an operator is not known".to_owned(), Some("write one of PostgreSQL's".to_owned())),
         };
     }
+    if said.starts_with("Expected 'FROM'") {
+        return fixed("extract without from", "write extract(day from x)");
+    }
+    if expected == "an expression"
+        && let Some((message, hint)) = signs::in_place_of_expression(found, tokens)
+    {
+        return fixed(message, hint);
+    }
     match expected {
         "END" if follows(tokens, "else", "if") => {
             fixed("else if is not SQL", "write another when … then … before else")
@@ -267,6 +316,10 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
         "WHEN" => fixed("case without when", "write case when … then … else … end"),
         "THEN" => fixed("when without then", "write case when … then … else … end"),
         "AND" if word(Keyword::BETWEEN) => fixed("between without and", "write x between a and b"),
+        ")" if [Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING].into_iter().any(word) => fixed(
+            "trim takes the text alone",
+            "write trim(x), ltrim(x) or rtrim(x); characters stand behind: trim(x, '-')",
+        ),
         ")" => {
             (format!("a parenthesis is not closed before {shown}"), Some("close it, or remove it".to_owned()))
         }
@@ -321,6 +374,10 @@ pub(super) fn for_rest(
         {
             "a branch has a whole condition: write case when x > 1 then …".to_owned()
         }
+        _ if is_case && all.iter().any(|token| is_word(token, Keyword::END)) => {
+            "write each branch as when, a condition, then and a value: case when x > 1 then 'a' else 'b' end"
+                .to_owned()
+        }
         _ if is_case => {
             "case without end: write case when … then … else … end, with end after the last branch".to_owned()
         }
@@ -346,6 +403,7 @@ pub(super) fn for_rest(
         }
         Token::Word(_) => "an alias needs `as`, and a comma separates two fields".to_owned(),
         Token::DoubleEq => "write =".to_owned(),
+        Token::RArrow => "write >= for at least".to_owned(),
         Token::Colon => {
             "write case when … then … else … end for a choice, x::type for a cast, x ->> 'a' for a key"
                 .to_owned()
@@ -363,6 +421,8 @@ pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
         Token::Placeholder(_) => ("parameters are not supported", "write the value, or a column"),
         Token::Char('`') => ("` is not a quote", "write a name in double quotes, or without any"),
         Token::NationalStringLiteral(_) => ("N'…' is not supported", "write '…'"),
+        Token::Assignment => (":= is not an operator", "write ="),
+        Token::Word(word) if word.quote_style.is_none() => return for_letters(&word.value),
         Token::AtSign => ("variables are not supported", "write the value, or a column"),
         Token::ExclamationMark => ("! is not an operator", "write not"),
         Token::LBrace | Token::RBrace => (
@@ -378,6 +438,9 @@ pub(super) fn for_tokenizer(said: &str) -> Option<String> {
     let said = said.to_ascii_lowercase();
     if said.contains("unterminated string") {
         return Some("close the quote; a quote inside a text is doubled: 'it''s'".to_owned());
+    }
+    if said.contains("multi-line comment") {
+        return Some("close the comment: */".to_owned());
     }
     if said.contains("unterminated") || said.contains("expected close delimiter") {
         return Some("close the quote or the comment".to_owned());
@@ -406,6 +469,7 @@ fn infix(word: &str) -> Option<&'static str> {
         "div" => "write x / y for whole numbers, or div(x, y)",
         "contains" | "includes" | "has" => "write x like '%part%', 'a' = any (array) or document ? 'key'",
         "matches" | "regexp" | "rlike" | "glob" => "write x ~ 'pattern' or x like 'a%'",
+        "isnull" => "write x is null",
         "xor" => "write a <> b for two conditions",
         "eq" | "equals" => "write =",
         "ne" => "write <>",

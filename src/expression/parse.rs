@@ -194,6 +194,12 @@ impl<'a> MistakeReport<'a> {
         }
         let mut last: Option<&TokenWithSpan> = None;
         for token in &item.tokens {
+            if let Some(before) = last.filter(|last| last.span.end == token.span.start)
+                && let Some((message, hint)) = advice::for_pair(&before.token, &token.token)
+            {
+                let place = self.place(before.span);
+                self.add(place, message, Some(hint.to_owned()));
+            }
             let wrong = match &token.token {
                 Token::Number(digits, long) => {
                     let plain =

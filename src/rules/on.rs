@@ -56,7 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, Wrong)> {
             Some((_, Word::Comma)) => {}
             Some((_, Word::Plain(word))) if word.eq_ignore_ascii_case("or") => {}
             Some((at, word)) => {
-                return Err((at, format!("expected a comma before {:?}", word.name()).into()));
+                return Err((at, (format!("expected a comma before {:?}", word.name()), OPERATIONS).into()));
             }
         }
     }
@@ -70,7 +70,7 @@ fn columns(words: &mut std::iter::Peekable<Words<'_>>, end: usize) -> Result<Vec
             Some((_, Word::Plain(name))) if is_name(name) => columns.push(name.to_ascii_lowercase()),
             Some((_, Word::Quoted(name))) => columns.push(name),
             Some((at, word)) => return Err((at, format!("{:?} is not a column name", word.name()).into())),
-            None => return Err((end, "missing column after `update of`".into())),
+            None => return Err((end, ("missing column after `update of`", OPERATIONS).into())),
         }
         let mut ahead = words.clone();
         let another = match (ahead.next(), ahead.next()) {
@@ -135,7 +135,11 @@ impl<'a> Iterator for Words<'a> {
                 let length = rest.find(|c| !part_of_name(c)).unwrap_or(rest.len());
                 match rest.get(..length) {
                     Some(word) if !word.is_empty() => (length, Word::Plain(word)),
-                    _ => return Some(self.fail(start, &format!("unexpected character {first:?}"))),
+                    _ => {
+                        return Some(
+                            self.fail(start, (format!("unexpected character {first:?}"), OPERATIONS)),
+                        );
+                    }
                 }
             }
         };
@@ -145,7 +149,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 impl Words<'_> {
-    fn fail<T>(&mut self, at: usize, what: &str) -> Result<T, (usize, Wrong)> {
+    fn fail<T>(&mut self, at: usize, what: impl Into<Wrong>) -> Result<T, (usize, Wrong)> {
         self.at = self.text.len();
         Err((at, what.into()))
     }

@@ -77,6 +77,12 @@ impl Checker<'_, '_> {
         let subject = self.bound(subject, 7, place);
         let items: Vec<_> = list.iter().map(|item| self.term(item, place)).collect();
         let (subject, mut items) = (subject?, items.into_iter().collect::<Option<Vec<_>>>()?);
+        if let Some(null) = items.iter().find(|item| item.is_null()) {
+            let message =
+                if negated { "not in a list with null is never true" } else { "no value is equal to null" };
+            let place = null.place();
+            return self.wrong(place, message, "leave it out, and write or x is null where null is meant");
+        }
         let is_fixed = |item: &Term| match item {
             Term::Unknown { .. } => true,
             Term::Node(node) => is_constant(node),
@@ -152,6 +158,9 @@ impl Checker<'_, '_> {
         };
         let (subject, pattern) = (self.bound(subject, 7, place), self.bound(pattern, 7, place));
         let (subject, pattern) = (subject?, pattern?);
+        if pattern.is_null() {
+            return self.wrong(place, "a pattern that is null never matches", "write x is null");
+        }
         let subject = self.like_subject(subject)?;
         let pattern = self.coerce(pattern, &Base::Text, Some("the side of a pattern match"))?;
         let arguments = vec![subject, pattern];

@@ -176,6 +176,14 @@ impl Checker<'_, '_> {
         {
             return self.wrong(place, format!("{name}() is not a function of PostgreSQL's"), advice);
         }
+        if let Some((value, method)) = name.rsplit_once('.')
+            && !value.contains('.')
+        {
+            let function = super::super::advice::for_function(&method.to_ascii_lowercase());
+            let call = || format!("write the value inside the function: {method}({value})");
+            let hint = function.map_or_else(call, ToOwned::to_owned);
+            return self.wrong(place, format!("{name}() is not a function"), &hint);
+        }
         let known = super::super::advice::known_functions().chain(super::super::function::names());
         if reason.is_none()
             && let Some(near) = names::nearest(name, known)

@@ -9,6 +9,21 @@ use super::super::tree::{Cast, How, Node, Op, Test};
 use super::casts::{Category, category, is_implicit, is_preferred, rank};
 use super::{Checked, Checker, Term};
 
+/// What to write instead of comparing two types.
+fn otherwise(a: &Base, b: &Base) -> &'static str {
+    let one_is = |is: fn(Category) -> bool| is(category(a)) || is(category(b));
+    if !one_is(|category| category == Category::Number) {
+        return "cast one of them: (…)::type";
+    }
+    if one_is(|category| category == Category::Bool) {
+        return "write x or not x";
+    }
+    if one_is(|category| category == Category::Moment) {
+        return "write a date or time in quotes: '2026-10-01'";
+    }
+    "cast one of them: (…)::type; a text has quotes: '5'"
+}
+
 impl Checker<'_, '_> {
     /// Casts two values to the form in which they are compared.
     pub(super) fn comparable(
@@ -25,7 +40,7 @@ impl Checker<'_, '_> {
             (Some(a), Some(b)) => {
                 let Some(base) = meeting(a, b) else {
                     let message = format!("{a} and {b} cannot be compared");
-                    return self.wrong(place, message, "cast one of them: (…)::type");
+                    return self.wrong(place, message, otherwise(a, b));
                 };
                 base
             }

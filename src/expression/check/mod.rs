@@ -40,6 +40,11 @@ pub(super) enum Term {
 }
 
 impl Term {
+    /// Whether it is the literal `null`.
+    pub(super) const fn is_null(&self) -> bool {
+        matches!(self, Self::Unknown { text: None, .. })
+    }
+
     pub(super) const fn place(&self) -> SourceSpan {
         match self {
             Self::Unknown { place, .. } => *place,
@@ -226,6 +231,14 @@ impl<'a, 'r> Checker<'a, 'r> {
                 Some(Term::Unknown { text: Some(text.clone()), place })
             }
             Value::DollarQuotedString(text) => Some(Term::Unknown { text: Some(text.value.clone()), place }),
+            Value::Placeholder(_) => {
+                self.wrong(place, "parameters are not supported", "write the value, or a column")
+            }
+            Value::HexStringLiteral(_) => self.wrong(
+                place,
+                "this kind of literal is not supported",
+                "write a number in decimal digits, bytes as '\\x6869'::bytea",
+            ),
             _ => self.wrong(place, "this kind of literal is not supported", "write '…' or E'…'"),
         }
     }

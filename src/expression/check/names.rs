@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{AccessExpr, Expr, Ident, Subscript};
 
-use crate::types::{Base, Enumeration};
+use crate::types::{Base, Enumeration, Kind};
 
 use super::super::SourceSpan;
 use super::super::parse::identifier;
@@ -142,6 +142,13 @@ impl Checker<'_, '_> {
                     }
                     Meaning::Field(_) => false,
                 };
+                let composite = self.scope.names.iter().find(|known| {
+                    let is_row = |column: &ScopeColumn| matches!(column.kind, Kind::Composite { .. });
+                    known.name == other && matches!(&known.meaning, Meaning::Column(column) if is_row(column))
+                });
+                if composite.is_some() {
+                    return self.attribute(other, place);
+                }
                 if self.scope.names.iter().any(|name| is_document(&name)) {
                     let hint = format!("write {other} ->> '{wanted}'");
                     return self.wrong(place, format!("{other} is a document, not a row"), &hint);
@@ -159,6 +166,11 @@ impl Checker<'_, '_> {
         }
     }
 
+    fn attribute(&mut self, of: &str, place: SourceSpan) -> Checked<Term> {
+        let message = format!("attributes of {of} cannot be read");
+        self.wrong(place, message, "publish the value as a whole, or store the attribute in a column")
+    }
+
     fn look_up(&mut self, wanted: &str, side: Side, quoted: bool, place: SourceSpan) -> Checked<Term> {
         let Some(name) = self.scope.names.iter().find(|name| name.name == wanted) else {
             let names = self.scope.names.iter().map(|name| name.name.as_str());
@@ -169,6 +181,9 @@ impl Checker<'_, '_> {
                 if plain { near.to_owned() } else { format!("\"{}\"", near.replace('"', "\"\"")) }
             };
             let hint = match near {
+                _ if !quoted && matches!(wanted, "new" | "old") => {
+                    format!("a column of that row is {wanted}.x, a text has single quotes: '{wanted}'")
+                }
                 near if !quoted && super::super::advice::for_word(wanted).is_some() => {
                     let near = near.map(|near| format!("; did you mean {}?", written(near)));
                     let advice = super::super::advice::for_word(wanted).unwrap_or_default();
@@ -219,6 +234,14 @@ impl Checker<'_, '_> {
     }
 
     fn subscripted(&mut self, list: Term, chain: &[AccessExpr], place: SourceSpan) -> Checked<Term> {
+        if let Term::Node(node) = &list
+            && matches!(node.data_type.base, Base::Json | Base::Jsonb)
+        {
+            return self.wrong(place, "a document is not an array", "write -> 'a' -> 'b', or #> '{a,b}'");
+        }
+        if chain.iter().any(|access| matches!(access, AccessExpr::Dot(_))) {
+            return self.attribute("a composite value", place);
+        }
         let [AccessExpr::Subscript(subscript)] = chain else {
             return self.wrong(place, "only one subscript is supported", "write a[1] or a[1:2]");
         };

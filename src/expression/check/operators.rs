@@ -160,15 +160,10 @@ impl Checker<'_, '_> {
             return self.rows(left, test, right, place);
         }
         let (left, right) = (self.bound(left, 6, place), self.bound(right, 6, place));
-        let (left, right) = (left?, right?);
-        if [&left, &right].into_iter().any(|term| matches!(term, Term::Unknown { text: None, .. })) {
-            let (word, never) = if test == Test::Equal { ("is null", "=") } else { ("is not null", "this") };
-            let message = format!("{never} null is never true");
-            return self.wrong(place, message, &format!("write x {word}"));
-        }
-        self.compared(left, test, right, place)
+        self.compared(left?, test, right?, place)
     }
 
+    /// A comparison. With null it is never true, so null is refused: in `=`, `between`, `case x when`, and rows.
     pub(super) fn compared(
         &mut self,
         left: Term,
@@ -176,6 +171,16 @@ impl Checker<'_, '_> {
         right: Term,
         place: SourceSpan,
     ) -> Checked<Term> {
+        if left.is_null() || right.is_null() {
+            let (message, hint) = match test {
+                Test::Equal => {
+                    ("= null is never true", "write x is null; in a case: case when x is null then …")
+                }
+                Test::NotEqual => ("this null is never true", "write x is not null"),
+                _ => ("a comparison with null is never true", "write x is null or x is not null"),
+            };
+            return self.wrong(place, message, hint);
+        }
         let (how, sides) = self.comparable(left, right, test, place)?;
         Some(self.node(Op::Compare { how, test, sides: Box::new(sides) }, Base::Bool, place))
     }

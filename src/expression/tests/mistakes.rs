@@ -181,3 +181,54 @@ fn frequent_mistakes_say_the_fix() {
         ["id", "totalCount", "total"]
     );
 }
+
+/// What people write who come from other languages, from word processors, or from the middle of an edit.
+#[test]
+fn foreign_forms_are_answered_with_what_to_write() {
+    let mut others = Vec::new();
+    for (text, said, hint) in [
+        ("n in (1, null)", "equal to null", "leave it out"),
+        ("n not in (1, null)", "never true", "leave it out"),
+        ("case barcode when null then 1 end", "never true", "case when x is null"),
+        ("n between null and 5", "never true", "is null"),
+        ("n > null", "never true", "is not null"),
+        ("barcode like null", "never matches", "is null"),
+        ("barcode ?? 'x'", "?? is not an operator", "coalesce"),
+        ("barcode =~ 'x'", "=~ is not", "x ~ 'pattern'"),
+        ("n =< 5", "=< is not", "<="),
+        ("n => 5", "unexpected", ">="),
+        ("n =! 5", "=! is not", "<>"),
+        ("n := 5", ":= is not", "write ="),
+        ("barcode isnull", "unexpected", "x is null"),
+        ("month(at)", "not a function", "extract(month from x)"),
+        ("today()", "not a function", "clock is not available"),
+        ("any(tags) = 'a'", "not a function", "behind the operator"),
+        ("barcode.upper()", "not a function", "upper(barcode)"),
+        ("barcode.toUpperCase()", "not a function", "upper(x)"),
+        ("extract(day of at)", "extract without from", "extract(day from x)"),
+        ("trim(both from barcode)", "text alone", "ltrim(x)"),
+        ("n in ()", "in without a value", "x in ('a', 'b')"),
+        ("case when n > 1 'a' end", "unexpected", "write each branch"),
+        ("case n > 1 then 'a' end", "unexpected", "write each branch"),
+        ("ok = 1", "cannot be compared", "x or not x"),
+        ("at > 2026-10-01", "cannot be compared", "in quotes: '2026-10-01'"),
+        ("barcode = 5", "cannot be compared", "a text has quotes"),
+        ("status = new", "no column new", "'new'"),
+        ("status = ‘completed’", "typographic quote", "straight single quotes"),
+        ("n – 1", "typographic sign", "write -"),
+        ("n\u{a0}", "invisible", "plain blank"),
+        ("n\u{200b}", "invisible", "plain blank"),
+        ("n，1", "full-width", "plain comma"),
+        ("/* n", "comment", "*/"),
+        (":n", "parameters are not", "a column"),
+        ("?", "parameters are not", "a column"),
+    ] {
+        let mistakes = Expression::parse(text, &scope(true)).unwrap_err();
+        let first = mistakes.0.first().unwrap();
+        let given = first.hint.as_deref().unwrap_or_default();
+        if !first.message.contains(said) || !given.contains(hint) {
+            others.push(format!("{text}: {said}, {hint}?\n{mistakes}"));
+        }
+    }
+    assert!(others.is_empty(), "{}", others.join("\n"));
+}

@@ -225,7 +225,12 @@ impl RuleReader<'_> {
             item.span().unwrap_or_else(|| Range { start: self.key_offset(key), end: self.key_offset(key) });
         match item.as_value() {
             Some(Value::String(text)) if text.value().trim().is_empty() => {
-                self.wrong(key, (format!("{key} is empty"), "remove it"));
+                let hint = match key {
+                    "type" => "write for example \"lab.plate_completed.v1\"",
+                    "from" => "write schema.table, such as \"public.orders\"",
+                    _ => "remove it",
+                };
+                self.wrong(key, (format!("{key} is empty"), hint));
                 None
             }
             Some(Value::String(text)) => {
