@@ -54,8 +54,8 @@ fn outpaced(wal_rate: u64, capacity: u64) -> Option<Diagnosis> {
 async fn stream(config: &Config) -> StreamDiagnoses {
     match KinesisDestination::new(&kinesis::Settings::from(&config.kinesis)).await {
         Ok(destination) => destination.diagnose().await,
-        Err(error) => {
-            let found = Diagnosis::of_problem("stream", &Problem::of(&error));
+        Err(problem) => {
+            let found = Diagnosis::of_problem("stream", &problem);
             StreamDiagnoses { found: vec![found], capacity: None }
         }
     }

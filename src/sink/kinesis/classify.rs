@@ -78,7 +78,11 @@ impl Tried {
                 }
             }
             // Timeouts, connections refused or broken off. The SDK's enum may grow.
-            _ => PutError::NoResponse(self.text(&chain(error), AWAY)),
+            _ => {
+                let text = chain(error);
+                let hint = if text.contains("tunnel error") { PROXY } else { AWAY };
+                PutError::NoResponse(self.text(&text, hint))
+            }
         }
     }
 
@@ -88,7 +92,7 @@ impl Tried {
             SendError::Credentials(why) => PutError::Refused(self.text(why, NO_CREDENTIALS)),
             SendError::Request(why) => PutError::Refused(self.text(why, "")),
             SendError::Connect(error @ ConnectError::Tunnel { .. }) => {
-                PutError::NoResponse(self.text(&error.to_string(), "Check HTTPS_PROXY and NO_PROXY."))
+                PutError::NoResponse(self.text(&error.to_string(), PROXY))
             }
             SendError::Connect(error @ ConnectError::Tls { .. }) => {
                 PutError::NoResponse(self.text(
@@ -154,6 +158,8 @@ impl Tried {
     }
 }
 
+/// The hint where a proxy is between.
+const PROXY: &str = "Check HTTPS_PROXY and NO_PROXY.";
 /// For a possible outage of the service or the network.
 const AWAY: &str = "Check the network, kinesis.region and kinesis.endpoint.";
 /// For a response that is not the service's.

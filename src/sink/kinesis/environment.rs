@@ -3,7 +3,9 @@
 //! The SDK puts several of these values into headers and addresses, and panics where they do not fit. So each
 //! is checked here, and an error names where it comes from.
 
-use std::collections::HashMap;
+mod profiles;
+mod value;
+
 use std::path::Path;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -64,7 +66,7 @@ impl Environment {
             std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
         )?;
-        check_files()?;
+        profiles::check()?;
         let network = Network::read(response_max)?;
         let given = settings.region.as_deref().or(aws::region_of(&settings.stream));
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(network.sdk.clone());
@@ -172,96 +174,9 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
                 Problem::new(fact).with_hint("Correct it where it is set (`echo -n` writes no line end).")
             );
         }
+        value::check(&name, seen)?;
         if name.starts_with("AWS_ENDPOINT_URL") && !value.is_empty() {
             aws::endpoint(&value).map_err(|error| error.at(&name))?;
-        }
-    }
-    Ok(())
-}
-
-/// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the
-/// profile in force.
-fn check_files() -> Result<(), Problem> {
-    let home = std::env::home_dir();
-    let mut profiles = HashMap::new();
-    for (variable, name) in [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")] {
-        let default = || home.as_deref().map(|home| home.join(".aws").join(name));
-        let Some(path) = std::env::var_os(variable).map(Into::into).or_else(default) else { continue };
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        check_profiles(&text).map_err(|error| error.at(&path.display().to_string()))?;
-        read_profiles(&text, &mut profiles);
-    }
-    let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    if value("AWS_ACCESS_KEY_ID").is_some() && value("AWS_SECRET_ACCESS_KEY").is_some() {
-        return Ok(());
-    }
-    check_login(&profiles, &value("AWS_PROFILE").unwrap_or_else(|| "default".to_owned()))
-}
-
-/// Properties of profiles, by name of the profile.
-type Profiles = HashMap<String, HashMap<String, String>>;
-
-/// Adds the profiles of a file.
-fn read_profiles(text: &str, profiles: &mut Profiles) {
-    let mut name = None;
-    for line in text.lines() {
-        if let Some(section) = line.trim_end().strip_prefix('[').and_then(|line| line.split(']').next()) {
-            let section = section.trim();
-            let profile = section.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t']));
-            name = Some(profile.unwrap_or(section).trim().to_owned());
-        } else if let (Some(name), Some((key, value))) = (&name, line.split_once('='))
-            // Indented lines belong to the property above.
-            && !line.starts_with([' ', '\t', '#', ';'])
-        {
-            let properties = profiles.entry(name.clone()).or_default();
-            properties.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
-        }
-    }
-}
-
-/// Rejects a profile whose credentials need a person to log in: SSO and `aws login`.
-fn check_login(profiles: &Profiles, name: &str) -> Result<(), Problem> {
-    /// The SDK rejects longer chains of roles.
-    const ROLES_MAX: usize = 8;
-    let mut base = name;
-    for _ in 0..ROLES_MAX {
-        let Some(properties) = profiles.get(base) else { return Ok(()) };
-        match properties.get("source_profile") {
-            Some(source) if properties.contains_key("role_arn") && source != base => base = source,
-            _ => break,
-        }
-    }
-    let Some(properties) = profiles.get(base) else { return Ok(()) };
-    let has = |keys: &[&'static str]| keys.iter().copied().find(|key| properties.contains_key(*key));
-    let comes_otherwise =
-        ["aws_access_key_id", "credential_process", "credential_source", "web_identity_token_file"];
-    let login = match (has(&["sso_session", "sso_start_url", "sso_account_id"]), has(&["login_session"])) {
-        _ if has(&comes_otherwise).is_some() => return Ok(()),
-        (Some(key), _) => format!("IAM Identity Center (SSO, {key})"),
-        (None, Some(key)) => format!("`aws login` ({key})"),
-        (None, None) => return Ok(()),
-    };
-    let through = if base == name { String::new() } else { format!(", the source of profile {name:?},") };
-    let fact = format!(
-        "AWS profile {base:?}{through} takes its credentials from {login}, for which a person must log in"
-    );
-    Err(Problem::new(fact).with_hint(format!(
-        "Use a role, static keys or a credential_process: in another profile, credential_process = aws configure export-credentials \
-         --profile {base} --format process"
-    )))
-}
-
-fn check_profiles(text: &str) -> Result<(), Problem> {
-    const SENT: [&str; 5] =
-        ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "role_session_name"];
-    for (at, line) in text.lines().enumerate() {
-        let Some((key, value)) = line.split_once('=') else { continue };
-        let (key, value) = (key.trim(), value.trim());
-        if SENT.iter().any(|sent| sent.eq_ignore_ascii_case(key)) && !fits_header(value) {
-            return Err(format!("line {}: {key} has a character that cannot be sent", at + 1).into());
-        }
-        if key.eq_ignore_ascii_case("endpoint_url") {
-            aws::endpoint(value).map_err(|error| error.at(&format!("line {}: endpoint_url", at + 1)))?;
         }
     }
     Ok(())
@@ -314,6 +229,11 @@ mod tests {
             ("AWS_ENDPOINT_URL", "localhost:4566"),
             ("AWS_ENDPOINT_URL_STS", "http://u:sekret@h"),
             ("AWS_CA_BUNDLE", "/etc/ca\n"),
+            ("AWS_ACCESS_KEY_ID", "\"AKIDsekret\""),
+            ("AWS_ACCESS_KEY_ID", "${sekret}"),
+            ("AWS_SECRET_ACCESS_KEY", "'sekret'"),
+            ("AWS_USE_FIPS_ENDPOINT", "1"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", "yes"),
         ] {
             let error = check(name, value).unwrap_err().lines();
             assert!(error.starts_with(name) && !error.contains("sekret"), "{error}");
@@ -323,42 +243,11 @@ mod tests {
             ("AWS_REGION", "eu-central-1\r"),
             ("AWS_CONFIG_FILE", "/home/jürgen/.aws/config"),
             ("OTHER", "\n"),
+            ("AWS_USE_FIPS_ENDPOINT", "TRUE"),
+            ("AWS_ACCESS_KEY_ID", ""),
             ("AWS_ENDPOINT_URL", "http://127.0.0.1:4566"),
         ] {
             assert_eq!(check(name, value), Ok(()), "{name}");
         }
-    }
-
-    #[test]
-    fn profiles_with_values_that_cannot_be_sent_are_refused_by_line() {
-        let error = check_profiles("[default]\naws_access_key_id = AKID\u{c4}\n").unwrap_err().lines();
-        assert!(error.contains("line 2: aws_access_key_id") && !error.contains("AKID"), "{error}");
-        assert!(check_profiles("[x]\n  endpoint_url = localhost\n").unwrap_err().lines().contains("line 2"));
-        assert_eq!(check_profiles("[default]\r\nregion = eu-central-1 \r\nname = jürgen\r\n"), Ok(()));
-    }
-    #[test]
-    fn profiles_that_need_a_login_are_refused_by_name() {
-        let config = "[default]\nregion = eu-central-1\n[profile dev]\nsso_session = corp\nsso_account_id = 1\n\
-                      [profile lab]\nrole_arn = arn:x\nsource_profile = dev\n\
-                      [profile person]\nlogin_session = arn:y\n\
-                      [profile old]\ns3 =\n  sso_start_url = no\nsso_start_url = https://x\naws_access_key_id = A\n\
-                      [profile process]\nsso_session = corp\ncredential_process = /bin/keys\n\
-                      [sso-session corp]\nsso_start_url = https://x\n";
-        let mut profiles = Profiles::new();
-        read_profiles(config, &mut profiles);
-        for name in ["default", "missing", "old", "process"] {
-            assert_eq!(check_login(&profiles, name), Ok(()), "{name}");
-        }
-        for (name, texts) in [
-            ("dev", ["profile \"dev\" takes", "(SSO, sso_session)", "export-credentials --profile dev"]),
-            ("lab", ["profile \"dev\", the source of profile \"lab\",", "sso_session", "static keys"]),
-            ("person", ["profile \"person\"", "`aws login` (login_session)", "credential_process"]),
-        ] {
-            let error = check_login(&profiles, name).unwrap_err().lines();
-            assert!(texts.iter().all(|text| error.contains(text)), "{error}");
-        }
-        // The credentials file has the same names without `profile`.
-        read_profiles("[dev]\naws_access_key_id = A\naws_secret_access_key = S\n", &mut profiles);
-        assert_eq!(check_login(&profiles, "lab"), Ok(()));
     }
 }

@@ -51,7 +51,7 @@ use self::connect::{CONNECT_TIMEOUT, Dialer};
 use self::credentials::Credentials;
 use self::environment::Environment;
 use super::shards::SHARDS_MAX;
-use super::{Destination, ErrorResponse, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
+use super::{Destination, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
 use crate::failure::Problem;
 
 /// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::bandwidth); the
@@ -93,13 +93,9 @@ impl KinesisDestination {
     /// Reads the AWS environment. Does not talk to the stream yet.
     ///
     /// # Errors
-    /// [`PutError::Refused`] if no region is known, or something in the environment cannot be used.
-    pub async fn new(settings: &Settings) -> Result<Self, PutError> {
-        let refused = |problem: Problem| {
-            let hint = problem.hint().map(str::to_owned);
-            PutError::Refused(ErrorResponse { text: problem.primary().to_owned(), hint })
-        };
-        let environment = Environment::read(settings).await.map_err(refused)?;
+    /// No region is known, or something in the environment cannot be used.
+    pub async fn new(settings: &Settings) -> Result<Self, Problem> {
+        let environment = Environment::read(settings).await?;
         let stream = Stream::new(&settings.stream);
         let rules = AddressRules::new(&environment, stream.arn.as_deref());
         let Environment { shared, network, region, endpoint } = environment;
