@@ -145,7 +145,7 @@ fn rejected_login_or_certificate_is_explained() {
         (
             good.clone(),
             wrong,
-            &["28P01", "password authentication failed", "Check the user and the password"],
+            &["28P01", "password authentication failed", "Check the user, the password"],
         ),
         (good.clone(), vec![], &["password", "FOREBAY_SOURCE__PASSWORD"]),
         (fixture.postgres.url("forebay") + "?sslmode=disable", right.clone(), &["pg_hba.conf", "28000"]),

@@ -137,8 +137,27 @@ impl Explain for Error {
                     .join(" "),
             ),
             Self::PublicationSkipped { .. } => Some(RECREATE_PUBLICATION.to_owned()),
-            Self::Network { .. } | Self::Protocol(_) | Self::Silent { .. } => None,
+            Self::Network { cause, .. } => Some(unreachable_hint(cause).to_owned()),
+            Self::Protocol(_) | Self::Silent { .. } => None,
         }
+    }
+}
+
+/// Advice for a connection that could not be opened, or broke.
+fn unreachable_hint(cause: &io::Error) -> &'static str {
+    let text = cause.to_string();
+    if text.contains("UnknownCA") || text.contains("fatal alert: BadCertificate") {
+        return "The server does not trust the certificate of sslcert: name the one that it expects.";
+    }
+    match cause.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            "Check host and port in the URL, and that PostgreSQL listens there (listen_addresses)."
+        }
+        io::ErrorKind::PermissionDenied => "Let the user of this process use the socket.",
+        _ if text.contains("lookup address") => {
+            "Check the host in the URL, and the name server of this machine."
+        }
+        _ => "Check the network, and the log of PostgreSQL.",
     }
 }
 
@@ -377,7 +396,8 @@ impl ServerError {
         }
         Some(match self.code.as_str() {
             "28P01" => {
-                "Check the user and the password (URL, FOREBAY_SOURCE__PASSWORD, source.password_file or PGPASSFILE)."
+                "Check the user, the password (URL, FOREBAY_SOURCE__PASSWORD, source.password_file or PGPASSFILE), and \
+                 that it has not expired (VALID UNTIL)."
             }
             "08P01" if self.is_from_pooler() => {
                 "Connect to PostgreSQL directly, not through a pooler: poolers support neither options nor replication."
@@ -392,6 +412,12 @@ impl ServerError {
             "55000" if self.severity == "FATAL" => "Run ALTER DATABASE … ALLOW_CONNECTIONS true.",
             "55000" => {
                 "If the slot is lost, run `forebay adopt --reason \"…\" --recreate-slot <slot>` to create a new one."
+            }
+            "53300" if self.message.contains("for role") => {
+                "Close other connections of the role, or run ALTER ROLE … CONNECTION LIMIT with a higher one."
+            }
+            "53300" if self.message.contains("for database") => {
+                "Close other connections, or run ALTER DATABASE … CONNECTION LIMIT with a higher one."
             }
             "53300" => "Raise max_connections or max_wal_senders, or close other connections.",
             UNDEFINED_FILE if self.names_wal_segment() => {

@@ -173,3 +173,33 @@ fn only_missing_object_warning_means_skipped_publication() {
     assert!(!notice("NOTICE", "55000").says_publication_skipped());
     assert!(!notice("WARNING", "01000").says_publication_skipped());
 }
+
+/// The advice is the cure of this cause, not of its neighbours.
+#[test]
+fn refused_connection_has_the_advice_for_its_cause() {
+    for (code, message, advice) in [
+        ("53300", "too many connections for role \"lim\"", "ALTER ROLE"),
+        ("53300", "too many connections for database \"lab\"", "ALTER DATABASE"),
+        ("53300", "sorry, too many clients already", "max_connections"),
+        ("28P01", "password authentication failed for user \"exp\"", "VALID UNTIL"),
+    ] {
+        let error = ServerError {
+            severity: "FATAL".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            ..ServerError::default()
+        };
+        let hint = Problem::from(error).hint().unwrap_or_default().to_owned();
+        assert!(hint.contains(advice), "{message}: {hint}");
+    }
+    for (cause, advice) in [
+        (io::Error::from(io::ErrorKind::ConnectionRefused), "host and port"),
+        (io::Error::from(io::ErrorKind::NotFound), "host and port"),
+        (io::Error::other("failed to lookup address information: unknown"), "name server"),
+        (io::Error::other("received fatal alert: UnknownCA"), "sslcert"),
+        (io::Error::from(io::ErrorKind::TimedOut), "network"),
+    ] {
+        let error = Error::Network { target: "h:5432".to_owned(), cause };
+        assert!(error.hint().unwrap_or_default().contains(advice), "{error}");
+    }
+}
