@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
+use forebay::config::{Config, ConfirmAfter};
+
 use super::texts::anchors;
 use super::{document, quoted, table};
+use crate::support::python::Environment;
 
 /// Whether a program is on this machine; where it is not, only what needs no program is checked.
 fn is_here(program: &str) -> bool {
@@ -102,4 +105,41 @@ fn completions_and_manual_pages_are_valid() {
     assert!(page.contains(".TH forebay-dlq-retry 1"), "{page}");
     let missing = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["man", "nothing"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
+}
+
+/// kustomize builds both variants, their configurations are accepted, and only one has a volume.
+#[test]
+fn kubernetes_manifests_build_with_valid_configuration() {
+    for (variant, volume) in [("base", true), ("without-volume", false)] {
+        let folder = crate::support::repository().join("deploy/kubernetes").join(variant);
+        let password = ("FOREBAY_SOURCE__PASSWORD".to_owned(), "x".to_owned());
+        let config = Config::read(&folder.join("forebay.toml"), std::iter::once(password)).unwrap();
+        assert_eq!(
+            config.buffer.confirm_after_written,
+            (!volume).then_some(ConfirmAfter::Never),
+            "{variant}"
+        );
+        if !is_here("kubectl") {
+            continue;
+        }
+        let output = Command::new("kubectl").arg("kustomize").arg(&folder).output().unwrap();
+        assert_success(&output);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.contains("volumeClaimTemplates"), volume, "{text}");
+        assert_eq!(text.contains("emptyDir"), !volume, "{text}");
+        for part in ["replicas: 1", "readOnlyRootFilesystem: true", "path: /health/live", "name: forebay-"] {
+            assert!(text.contains(part), "{variant} lacks {part:?}: {text}");
+        }
+    }
+}
+
+/// The files are requests that the AWS SDK accepts, by its own definition of the API.
+#[test]
+fn ecs_definitions_are_requests_of_the_api() {
+    if !Environment::Client.is_here() {
+        return;
+    }
+    let output = Environment::Client.script("tests/it/readme/ecs.py").output().unwrap();
+    assert_success(&output);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "3 accepted, 1 refused");
 }
