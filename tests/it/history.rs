@@ -7,4 +7,5 @@ mod publication;
 mod restored;
 mod slot;
 mod standby;
+mod takeover;
 mod unsendable;

@@ -53,6 +53,7 @@ mod refusals;
 mod report;
 mod rules;
 mod samples;
+mod scale;
 mod sessions;
 mod simulation;
 mod soak;

@@ -1,0 +1,75 @@
+//! Several instances on one stream: each has a publication with a row filter on a hash of the key, and so a part of the keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::flow::{DRAINED_WITHIN, Flow};
+use crate::support::random::seed;
+use crate::support::workload::Running;
+use crate::support::{eventually, repository};
+
+/// The statements of the runbook, for so many instances and the lab's tables.
+fn publication(instance: usize, instances: usize) -> String {
+    let hash = |column: &str, function: &str| {
+        format!("(({function}({column}, 0) & 9223372036854775807) % {instances} = {instance})")
+    };
+    format!(
+        "create publication forebay_lab_{instance} for table lab.plates where {}, lab.samples where {}, lab.transfers where {}",
+        hash("plate_id", "hashint8extended"),
+        hash("sample_code", "hashtextextended"),
+        hash("transfer_id", "hashint8extended"),
+    )
+}
+
+/// The workload also changes keys, which moves a row from one instance to another. One instance is killed meanwhile.
+#[test]
+fn two_instances_share_keys_without_loss() {
+    let runbook = std::fs::read_to_string(repository().join("docs/OPERATIONS.md")).unwrap();
+    assert!(
+        runbook.contains("(hashint8extended(plate_id, 0) & 9223372036854775807) % 2 = 0"),
+        "another filter than here"
+    );
+    let seed = seed();
+    let mut flow = Flow::prepare(seed, |settings| {
+        settings.name = "lab_0".to_owned();
+        settings.slot = "forebay_lab_0".to_owned();
+        settings.tables.clear();
+    });
+    for instance in 0..2 {
+        flow.postgres.execute(&publication(instance, 2));
+    }
+    let mut settings = flow.daemon.settings().clone();
+    settings.name = "lab_1".to_owned();
+    settings.slot = "forebay_lab_1".to_owned();
+    let mut second = Daemon::prepare(settings);
+    flow.start();
+    second.start_again();
+    second.wait_for_event("receiving");
+    let load = Running::start(&flow.postgres, 3, 60, seed);
+    let told = flow.told().len();
+    eventually("some is published", DRAINED_WITHIN, || (flow.told().len() > told + 300).then_some(()));
+    second.kill9();
+    second.start_again();
+    let told = flow.told().len();
+    eventually("more is published", DRAINED_WITHIN, || (flow.told().len() > told + 300).then_some(()));
+    load.stop();
+    flow.wait_until_told();
+    let report = flow.check();
+    assert!(report.is_clean(), "{report:#?}");
+    let mut owners: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for line in flow.records().iter().flat_map(|record| record.data.split(|byte| *byte == b'\n')) {
+        let Ok(event) = serde_json::from_slice::<Value>(line) else { continue };
+        let text = |name: &str| event[name].as_str().unwrap().to_owned();
+        let table = text("type").rsplitn(3, '.').last().unwrap().to_owned();
+        owners.entry((table, text("subject"))).or_default().insert(text("source"));
+    }
+    let several: Vec<_> = owners.iter().filter(|(_, sources)| sources.len() > 1).collect();
+    assert!(several.is_empty(), "keys with several owners: {several:?}");
+    let of = |source: &str| owners.values().filter(|sources| sources.contains(source)).count();
+    let (first, second_keys) = (of("urn:forebay:lab_0"), of("urn:forebay:lab_1"));
+    println!("keys: {first} and {second_keys}");
+    assert!(first > 20 && second_keys > 20, "{first} and {second_keys}");
+    assert!(second.terminate().success());
+}
