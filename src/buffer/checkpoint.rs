@@ -2,8 +2,10 @@
 
 mod content;
 mod file;
+mod lag;
 
 pub use self::content::{
     Checkpoint, Injection, LanePart, LastEpoch, Mark, Phase, Retry, Skipped, Totals, epoch_after,
 };
 pub use self::file::{CheckpointError, CheckpointFile, Peeked, SLOT_SIZE};
+pub use self::lag::{LagFacts, LagNotice, LagRecord};

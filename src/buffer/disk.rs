@@ -22,4 +22,4 @@ mod volatile;
 pub use self::directory::Directory;
 pub use self::error::{DiskError, failed, if_exists, is_full, why_full};
 pub use self::lock::{DirectoryLock, LockError};
-pub use self::room::DirectoryRoom;
+pub use self::room::{DirectoryRoom, DiskSpace};

@@ -16,11 +16,13 @@ use crate::config::ConfirmAfter;
 use crate::letter_id::LetterId;
 use crate::position::{CommitSeq, FrameNo, ResumePoint, Transaction};
 
-use super::checkpoint::{Checkpoint, Injection, Retry, Totals};
+use super::checkpoint::{Checkpoint, Injection, LagFacts, Retry, Totals};
 use crate::identity::StreamIdentity;
 
 mod boundary;
 mod doubt;
+mod injections;
+mod lag;
 mod letters;
 mod progress;
 mod reports;
@@ -29,6 +31,7 @@ mod shared;
 
 use self::boundary::Boundaries;
 use self::doubt::UncleanStop;
+use self::injections::{in_the_log, settled};
 use self::letters::LetterOffsets;
 use self::reports::{ProgressCounts, Reports, uncount};
 pub use progress::{Behind, Published, Reached};
@@ -89,6 +92,8 @@ pub struct Ledger {
     /// Settled retries whose outcome the dead-letter file has recorded.
     closed: Vec<LetterId>,
     letters: LetterOffsets,
+    /// The last change of state of the lag, if the stream is told of it.
+    lag: Option<LagFacts>,
     markers: VecDeque<Marker>,
     connection: u64,
     /// An earlier process, whose stop was not clean, may have published something beyond `last_seen`.
@@ -118,6 +123,7 @@ impl Ledger {
             asked: Vec::new(),
             closed: Vec::new(),
             letters: LetterOffsets::starting_at(written.letters_from),
+            lag: None,
             markers: VecDeque::new(),
             connection: 0,
             doubt: UncleanStop::None,
@@ -271,28 +277,6 @@ impl Ledger {
         self.markers.push_back(Marker { frame, resume });
     }
 
-    /// Notes that an injection was appended as this frame. It stays in the checkpoint until the frame is settled.
-    pub fn injected(&mut self, frame: FrameNo, injection: Injection) {
-        self.injected.push((frame, injection));
-    }
-
-    /// Injections of the checkpoint that are not in the log yet.
-    pub fn to_inject(&self) -> Vec<Injection> {
-        self.written.injections.iter().filter(|injection| self.is_due(injection)).cloned().collect()
-    }
-
-    /// Whether [`to_inject`](Self::to_inject) is not empty. It is called at the end of every transaction and therefore only
-    /// counts: injections in the log are a subset of the unsettled ones.
-    pub fn has_to_inject(&self) -> bool {
-        let unsettled = self.written.injections.iter().filter(|injection| settled(injection).is_none());
-        unsettled.count() > self.injected.len()
-    }
-
-    fn is_due(&self, injection: &Injection) -> bool {
-        let settled = matches!(injection, Injection::Retry(retry) if retry.settled);
-        !settled && !self.injected.iter().any(|(_, other)| other.is(injection))
-    }
-
     /// Takes a report of the publish loop.
     pub fn publish(&mut self, mut report: Published) {
         debug_assert!(report.watermark.mark.frame >= self.watermark().mark.frame, "the watermark went back");
@@ -393,7 +377,9 @@ impl Ledger {
             let appended =
                 self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
             match injection {
-                Injection::Gap { .. } => appended.is_none_or(|frame| frame > next_watermark),
+                Injection::Gap { .. } | Injection::Lag(_) => {
+                    appended.is_none_or(|frame| frame > next_watermark)
+                }
                 Injection::Retry(retry) if retry.settled => !self.closed.contains(&retry.letter),
                 Injection::Retry(retry) => {
                     retry.frame = appended.filter(|frame| *frame <= next.durable.frame.max(next_watermark));
@@ -405,6 +391,7 @@ impl Ledger {
                 }
             }
         });
+        self.note_lag(&mut next);
         let resume = match &self.boundaries {
             Some(boundaries) => boundaries.resume(next.durable.frame),
             None => self.confirmable(settled),
@@ -467,22 +454,6 @@ impl Ledger {
 
     fn confirmable(&self, settled: FrameNo) -> Option<&ResumePoint> {
         self.markers.iter().take_while(|marker| marker.frame <= settled).last().map(|marker| &marker.resume)
-    }
-}
-
-/// The unsettled injections that are in the log after a restart.
-fn in_the_log(written: &Checkpoint, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
-    let found = written.injections.iter().filter(|injection| settled(injection).is_none());
-    found
-        .filter_map(|injection| Some((injection.frame().filter(|frame| *frame <= tail)?, injection.clone())))
-        .collect()
-}
-
-/// The retry, if the watermark has passed it.
-fn settled(injection: &Injection) -> Option<&Retry> {
-    match injection {
-        Injection::Retry(retry) if retry.settled => Some(retry),
-        Injection::Retry(_) | Injection::Gap { .. } => None,
     }
 }
 

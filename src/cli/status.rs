@@ -167,6 +167,10 @@ fn text(page: &Json) -> String {
             word("/buffer/unpublished_frames")
         ),
     );
+    let full = [("/buffer/full_in_seconds", "log"), ("/buffer/disk_full_in_seconds", "disk")];
+    for (path, what) in full.into_iter().filter(|(path, _)| number(path) > 0.0) {
+        add("", format!("at the present rate the {what} is full in {}", age(number(path))));
+    }
     let stream = if is("/publish/available") { "available" } else { "not available" };
     add(
         "stream",
@@ -177,6 +181,9 @@ fn text(page: &Json) -> String {
             word("/publish/acknowledged_at"),
         ),
     );
+    for (label, line) in timeliness(page) {
+        add(label, line);
+    }
     let (limited, detached) = (word("/publish/shards_limited"), word("/publish/lanes_detached"));
     if limited != "0" || detached != "0" {
         add("", format!("{limited} shards limited, {detached} lanes detached"));
@@ -191,6 +198,23 @@ fn text(page: &Json) -> String {
         }
     }
     out
+}
+
+/// How late events are, and the heartbeat, as far as they are configured.
+fn timeliness(page: &Json) -> Vec<(&'static str, String)> {
+    let number = |path: &str| page.pointer(path).and_then(Json::as_f64);
+    let mut lines = Vec::new();
+    if let (Some(lag), Some(max)) = (number("/lag/seconds"), number("/lag/max_seconds")) {
+        let since = page.pointer("/lag/exceeded_at").and_then(Json::as_str);
+        let state = since.map_or_else(|| "on time".to_owned(), |since| format!("catching up since {since}"));
+        lines.push(("lag", format!("{}, {state}; limit {}", age(lag), age(max))));
+    }
+    if let Some(every) = number("/heartbeat/every_seconds") {
+        let took = number("/heartbeat/loop_seconds");
+        let took = took.map_or_else(|| "none published yet".to_owned(), |took| format!("loop {}", age(took)));
+        lines.push(("heartbeat", format!("{took}; every {}", age(every))));
+    }
+    lines
 }
 
 /// A time in its two largest units.
@@ -216,18 +240,24 @@ mod tests {
             "name": "lab", "version": "0.1.0", "uptime_seconds": 3_723.0, "ready": false,
             "findings": [{ "severity": "blocker", "subject": "stream", "fact": "a\u{1b}b", "hint": "Do.", "command": "x" }],
             "ingest": { "connected": true, "connected_at": "2026-10-01", "paused": false, "confirmed_lsn": "0/1" },
-            "buffer": { "bytes": 1_536, "max_bytes": 1_u64 << 30, "unpublished_frames": 3 },
+            "buffer": { "bytes": 1_536, "max_bytes": 1_u64 << 30, "unpublished_frames": 3,
+                        "full_in_seconds": 7_300.0, "disk_full_in_seconds": null },
             "publish": { "available": true, "oldest_unpublished_seconds": 1.25, "requests_in_flight": 2,
                          "shards_limited": 1, "lanes_detached": 0, "acknowledged_at": null },
             "slot": { "retained_wal_bytes": null, "unconfirmed_wal_bytes": 5 },
+            "lag": { "seconds": 400.5, "max_seconds": 300.0, "exceeded": true, "exceeded_at": "2026-10-02" },
+            "heartbeat": { "every_seconds": 10.0, "loop_seconds": 1.5 },
         });
         assert_eq!(
             text(&page),
             "lab        NOT READY; Forebay 0.1.0, up 1 h 2 min\n\
              source     connected since 2026-10-01; confirmed 0/1\n\
              slot       retains unknown of WAL, 5 B of it unconfirmed\n\
-             log        1.5 KiB of 1.0 GiB; 3 changes unpublished\n\
-             stream     available; oldest unpublished change 1.2 s; 2 requests in flight; last acknowledged unknown\n           \
+             log        1.5 KiB of 1.0 GiB; 3 changes unpublished\n           \
+             at the present rate the log is full in 2 h 1 min\n\
+             stream     available; oldest unpublished change 1.2 s; 2 requests in flight; last acknowledged unknown\n\
+             lag        6 min 40 s, catching up since 2026-10-02; limit 5 min 0 s\n\
+             heartbeat  loop 1.5 s; every 10.0 s\n           \
              1 shards limited, 0 lanes detached\n\
              blocker    stream: a\\u{1b}b\n             Do.\n               x\n"
         );

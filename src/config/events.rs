@@ -25,6 +25,8 @@ pub struct Events {
     pub lock: String,
     /// Base address of the schemas, for `dataschema`.
     pub schemas: Option<String>,
+    /// Whether the stream is told when events are later than `max_lag`.
+    pub lag: bool,
 }
 
 /// Which changes have an automatic event.
@@ -226,6 +228,7 @@ impl Events {
                 .unwrap_or_default(),
             lock: keys.parsed("events.lock", plain).unwrap_or_else(|| DEFAULT_LOCK.to_owned()),
             schemas: keys.parsed("events.schemas", schemas),
+            lag: keys.flag("events.lag").unwrap_or(false),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// The file, overlaid by the environment: `FOREBAY_KINESIS__STREAM` is `kinesis.stream`. A variable counts if it
-    /// has a double underscore, or is `FOREBAY_NAME` or `FOREBAY_ON_POISON`. Its value is always text.
+    /// has a double underscore, or is `FOREBAY_NAME`, `FOREBAY_ON_POISON` or `FOREBAY_MAX_LAG`. Its value is always text.
     /// `FOREBAY_DEFAULT_KINESIS__STREAM`, which an image may set, is a default: file and environment override it.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Keys {
                 continue;
             }
             let path = |name: &str| name.to_ascii_lowercase().replace("__", ".");
-            let is_key = name.contains("__") || matches!(name, "NAME" | "ON_POISON");
+            let is_key = name.contains("__") || matches!(name, "NAME" | "ON_POISON" | "MAX_LAG");
             if prefix != "FOREBAY_" || !is_key {
                 nearly.push((path(name).replace('.', "_").trim_matches('_').to_owned(), variable));
                 continue;

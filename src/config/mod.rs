@@ -51,6 +51,8 @@ pub struct Config {
     pub pii: Pii,
     /// What happens to an event that cannot be published.
     pub on_poison: OnPoison,
+    /// Events that are later than this are reported; `None`: none is.
+    pub max_lag: Option<Duration>,
     /// Format and filter of the log.
     pub log: Log,
 }
@@ -79,6 +81,8 @@ pub struct SourceConfig {
     pub max_row_size: u64,
     /// Create the slot as a failover slot (PostgreSQL 17 and later).
     pub failover: bool,
+    /// Interval of the heartbeat; `None`: none is written.
+    pub heartbeat: Option<Duration>,
 }
 
 /// `[kinesis]`.
@@ -184,6 +188,8 @@ const EPOCH_MAX: u64 = 65_000;
 const MIB: u64 = 1 << 20;
 /// Longest `buffer.confirm_after`: whoever waits longer does not want to confirm before publishing.
 const CONFIRM_AFTER_MAX: Duration = Duration::from_hours(24);
+/// Default of `max_lag`: longer than a restart, a failover or a reshard takes.
+const MAX_LAG: Duration = Duration::from_mins(5);
 
 impl Config {
     /// Loads the file and the process environment.
@@ -223,6 +229,11 @@ impl Config {
                 );
             keys.error("buffer.confirm_after", problem.with_hint("Remove the key."));
         }
+        if source.polling.is_some() && source.heartbeat.is_some() {
+            let problem = Problem::new("is not possible with source.mode = \"polling\"")
+                .with_detail("A heartbeat is a logical message, and polling does not see those.");
+            keys.error("source.heartbeat", problem.with_hint("Remove the key."));
+        }
         let http = Http {
             listen: keys
                 .parsed("http.listen", |text| {
@@ -243,12 +254,21 @@ impl Config {
         let ephemeral = buffer.confirm_after_written == Some(ConfirmAfter::Never);
         let on_poison =
             on_poison_written.unwrap_or(if ephemeral { OnPoison::Stop } else { OnPoison::Quarantine });
+        let max_lag = keys
+            .parsed("max_lag", |text| off_or(text, Duration::from_secs(1), Duration::from_hours(24 * 30)))
+            .unwrap_or(Some(MAX_LAG));
+        if events.lag && max_lag.is_none() {
+            keys.error(
+                "events.lag",
+                Problem::new("needs a limit").with_hint("Set max_lag, such as \"5min\"."),
+            );
+        }
         let log = Log::read(&mut keys);
         let errors = keys.finish();
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
-        Ok(Self { name, source, kinesis, buffer, http, tables, events, pii, on_poison, log })
+        Ok(Self { name, source, kinesis, buffer, http, tables, events, pii, on_poison, max_lag, log })
     }
 
     /// The CloudEvents source of every event.
@@ -300,6 +320,11 @@ impl Config {
                 .parsed("source.max_row_size", |text| bounded_size(text, MIB, 64 * MIB))
                 .unwrap_or(16 * MIB),
             failover: failover.unwrap_or(false),
+            heartbeat: keys
+                .parsed("source.heartbeat", |text| {
+                    off_or(text, Duration::from_secs(1), Duration::from_hours(1))
+                })
+                .flatten(),
         }
     }
 
@@ -340,6 +365,21 @@ fn password(text: &str) -> Result<Secret, Problem> {
             .with_hint("Remove it, or name the file that holds it with source.password_file."));
     }
     Ok(Secret::new(text.to_owned()))
+}
+
+/// A duration within bounds, or none.
+fn off_or(text: &str, least: Duration, most: Duration) -> Result<Option<Duration>, Problem> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let time = units::duration(text).map_err(|_| {
+        Problem::new(format!("{text:?} is neither a duration nor \"off\""))
+            .with_hint("Write a whole number and a unit, such as \"10s\", or \"off\".")
+    })?;
+    if (least..=most).contains(&time) {
+        return Ok(Some(time));
+    }
+    Err(format!("{text:?} is outside the range {} to {}", units::Span(least), units::Span(most)).into())
 }
 
 fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, Problem> {

@@ -119,6 +119,8 @@ impl fmt::Display for Config {
         writeln!(f, "name = {}", quoted(&self.name))?;
         let on_poison = if self.on_poison == OnPoison::Stop { "stop" } else { "quarantine" };
         writeln!(f, "on_poison = {}", quoted(on_poison))?;
+        let max_lag = self.max_lag.map_or_else(|| "off".to_owned(), |lag| Span(lag).to_string());
+        writeln!(f, "max_lag = {}", quoted(&max_lag))?;
         self.print_source(f)?;
         writeln!(f, "\n[kinesis]\nstream = {}", quoted(&self.kinesis.stream))?;
         match &self.kinesis.region {
@@ -159,6 +161,7 @@ impl Config {
         }
         writeln!(f, "automatic = {}", quoted(self.events.automatic.as_str()))?;
         writeln!(f, "lock = {}", quoted(&self.events.lock))?;
+        writeln!(f, "lag = {}", self.events.lag)?;
         if let Some(schemas) = &self.events.schemas {
             writeln!(f, "schemas = {}", quoted(schemas))?;
         }
@@ -211,7 +214,9 @@ impl Config {
         writeln!(f, "epoch = {}", self.source.epoch)?;
         writeln!(f, "max_row_size = {}", quoted(&Size(self.source.max_row_size).to_string()))?;
         let Some(polling) = &self.source.polling else {
-            return writeln!(f, "failover = {}", self.source.failover);
+            let heartbeat =
+                self.source.heartbeat.map_or_else(|| "off".to_owned(), |every| Span(every).to_string());
+            return writeln!(f, "failover = {}\nheartbeat = {}", self.source.failover, quoted(&heartbeat));
         };
         writeln!(f, "\n[source.cursors]")?;
         for (table, cursor) in &polling.cursors {

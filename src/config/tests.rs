@@ -209,3 +209,23 @@ fn file_without_an_end_or_in_another_encoding_is_refused() {
     .unwrap();
     assert!(read(file.path()).unwrap_err().contains("is not UTF-8: line 2"));
 }
+
+#[test]
+fn lag_and_heartbeat_have_bounds_and_can_be_off() {
+    let parsed = |key: &str, value: &str| read(LEAST, &[(key, value)]);
+    let config = read(LEAST, &[]).unwrap();
+    assert_eq!((config.max_lag, config.source.heartbeat), (Some(Duration::from_mins(5)), None));
+    assert_eq!(parsed("FOREBAY_MAX_LAG", "off").unwrap().max_lag, None);
+    let beats = parsed("FOREBAY_SOURCE__HEARTBEAT", "10s").unwrap();
+    assert_eq!(beats.source.heartbeat, Some(Duration::from_secs(10)));
+    for (key, value, expected) in [
+        ("FOREBAY_MAX_LAG", "500ms", "outside the range 1s to 30d"),
+        ("FOREBAY_MAX_LAG", "never", "neither a duration nor \"off\""),
+        ("FOREBAY_SOURCE__HEARTBEAT", "2h", "outside the range 1s to 1h"),
+    ] {
+        let error = parsed(key, value).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = read(LEAST, &[("FOREBAY_MAX_LAG", "off"), ("FOREBAY_EVENTS__LAG", "true")]).unwrap_err();
+    assert!(error.to_string().contains("events.lag"), "{error}");
+}

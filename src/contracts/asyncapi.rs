@@ -13,6 +13,7 @@ use super::envelope::ATTRIBUTES;
 use super::lock::Lock;
 use super::model::{EventModel, Model};
 use super::open;
+use super::own::{OWN_EVENTS, OwnEvent};
 use crate::rules::{Outbox, inside_mut};
 
 /// The properties of the document besides the model.
@@ -57,6 +58,18 @@ pub fn document(stream: Stream<'_>, model: &Model, lock: &Lock) -> Value {
         offered.insert(key.clone(), reference(&format!("#/components/messages/{key}")));
         sent.push(reference(&format!("#/channels/{channel}/messages/{key}")));
         messages.insert(key, of_outbox(outbox));
+    }
+    for event in OWN_EVENTS {
+        let class = open::class_name(event.name);
+        offered.insert(event.name.to_owned(), reference(&format!("#/components/messages/{}", event.name)));
+        sent.push(reference(&format!("#/channels/{channel}/messages/{}", event.name)));
+        messages.insert(event.name.to_owned(), of_forebay(&event, &class, &model.source));
+        schemas.insert(format!("{class}Event"), whole(event.name, &class, Some(event.meaning)));
+        let mut data = event.schema();
+        if let Some(members) = data.as_object_mut() {
+            members.insert("title".to_owned(), class.clone().into());
+        }
+        schemas.insert(class, data);
     }
     json!({
         "asyncapi": "3.0.0",
@@ -123,8 +136,9 @@ fn envelope() -> Value {
 /// The names of the classes that generators make, by event type. Two types with the same name get a hash each.
 fn classes(model: &Model) -> HashMap<&str, String> {
     let mut count: HashMap<String, usize> = HashMap::new();
-    for event in &model.events {
-        *count.entry(open::class_name(&event.event_type)).or_default() += 1;
+    let own = OWN_EVENTS.iter().map(|event| event.name);
+    for event_type in model.events.iter().map(|event| event.event_type.as_str()).chain(own) {
+        *count.entry(open::class_name(event_type)).or_default() += 1;
     }
     let name = |event_type: &str| {
         let name = open::class_name(event_type);
@@ -148,27 +162,49 @@ fn spell_out(schema: &mut Value) {
 
 /// The schema of the whole line.
 fn payload(event: &EventModel, class: &str) -> Value {
-    let mut payload = json!({
+    let mut payload = whole(&event.event_type, class, event.about.as_deref());
+    if event.deprecated.is_some()
+        && let Some(members) = payload.as_object_mut()
+    {
+        // AsyncAPI 3.0 can deprecate a schema but not a message.
+        members.insert("deprecated".to_owned(), true.into());
+    }
+    payload
+}
+
+/// The envelope with the `data` of a class.
+fn whole(event_type: &str, class: &str, about: Option<&str>) -> Value {
+    let mut whole = json!({
         "title": format!("{class}Event"),
         "allOf": [
             reference("#/components/schemas/CloudEvent"),
             {
                 "type": "object",
                 "properties": {
-                    "type": {"type": "string", "const": event.event_type},
+                    "type": {"type": "string", "const": event_type},
                     "data": reference(&format!("#/components/schemas/{class}")),
                 },
             },
         ]
     });
-    if let Some(members) = payload.as_object_mut() {
-        members.extend(event.about.as_deref().map(|about| ("description".to_owned(), about.into())));
-        if event.deprecated.is_some() {
-            // AsyncAPI 3.0 can deprecate a schema but not a message.
-            members.insert("deprecated".to_owned(), true.into());
-        }
+    if let Some(members) = whole.as_object_mut() {
+        members.extend(about.map(|about| ("description".to_owned(), about.into())));
     }
-    payload
+    whole
+}
+
+/// The message of an event about the stream itself.
+fn of_forebay(event: &OwnEvent, class: &str, source: &str) -> Value {
+    object([
+        ("name", Some(event.name.into())),
+        ("title", Some(event.name.into())),
+        ("summary", Some(event.meaning.into())),
+        ("description", event.opt_in.then(|| "Only if the operator turns it on.".into())),
+        ("contentType", Some("application/cloudevents+json".into())),
+        ("payload", Some(reference(&format!("#/components/schemas/{class}Event")))),
+        ("examples", Some(json!([{"name": "Invented values", "payload": event.example(source)}]))),
+        ("tags", Some(json!([{"name": "forebay", "description": "About the stream itself."}]))),
+    ])
 }
 
 fn message(model: &Model, event: &EventModel, class: &str, minor: Option<u32>) -> Value {

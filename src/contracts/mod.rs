@@ -21,6 +21,7 @@ pub mod locking;
 pub mod meaning;
 pub mod model;
 pub mod open;
+pub mod own;
 mod promises;
 pub mod published;
 pub mod shape;

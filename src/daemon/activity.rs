@@ -1,4 +1,5 @@
-//! Keeps the [activity history](crate::buffer::activity) of a running daemon: once a minute it notes what happened since.
+//! Keeps the [activity history](crate::buffer::activity) of a running daemon: once a minute it notes what happened since, and
+//! foresees when log and disk are full.
 //!
 //! Nothing waits for it, and no error of it stops anything: a history that cannot be read is put aside, and one that cannot
 //! be written is tried again a minute later. It has a thread of its own, so that a slow disk delays neither loop.
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::buffer::activity::{self, Activity, ActivityError, ActivityNote};
 use crate::buffer::disk::Directory;
 use crate::buffer::ledger::SharedLedger;
+use crate::daemon::fill::FillForecast;
 use crate::pipeline::status::{Status, TypeCounts};
 use crate::time;
 
@@ -29,6 +31,8 @@ pub struct ActivityKeeper {
     at: Instant,
     /// Whether the last note could not be written.
     failing: bool,
+    /// Looked at as often.
+    fill: FillForecast,
 }
 
 impl ActivityKeeper {
@@ -56,7 +60,16 @@ impl ActivityKeeper {
                 Some(Activity::beginning(counted()))
             }
         };
-        Self { directory, ledger, status, activity, noted: HashMap::new(), at: time::now(), failing: false }
+        Self {
+            directory,
+            ledger,
+            status,
+            activity,
+            noted: HashMap::new(),
+            at: time::now(),
+            failing: false,
+            fill: FillForecast::default(),
+        }
     }
 
     /// Notes once a minute, until the sender is dropped or sends; then a last time. Blocks: run it on a thread of its own.
@@ -69,6 +82,7 @@ impl ActivityKeeper {
     }
 
     fn note(&mut self) {
+        self.fill.look(&self.directory, &self.status);
         let Some(activity) = &mut self.activity else { return };
         let now = time::now();
         let (counted, backlog) = {

@@ -3,10 +3,36 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::diagnosis::Severity;
+
 /// Looks that are kept.
 const LOOKS_MAX: usize = 60;
 /// Growth over a shorter time says nothing.
 const LEAST: Duration = Duration::from_mins(2);
+
+/// What is so near is a warning, and an error.
+const FORESEEN: Duration = Duration::from_hours(24);
+const SOON: Duration = Duration::from_hours(1);
+
+/// With which severity something was last foreseen. It rises at once, and falls only when nothing is foreseen any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foreseen(Option<Severity>);
+
+impl Foreseen {
+    /// Takes a forecast. Returns severity and minutes if that is to be said: once for each severity.
+    pub fn take(&mut self, left: Option<Duration>) -> Option<(Severity, u64)> {
+        let now = match left {
+            Some(left) if left < SOON => Some(Severity::Blocker),
+            Some(left) if left < FORESEEN => Some(Severity::Warning),
+            Some(_) | None => None,
+        };
+        let is_new = now > self.0;
+        if is_new || now.is_none() {
+            self.0 = now;
+        }
+        now.filter(|_| is_new).map(|severity| (severity, left.unwrap_or_default().as_secs() / 60))
+    }
+}
 
 /// The looks since the amount last fell. An amount that falls now and then does not grow without end.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +75,24 @@ impl Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forecast_is_said_once_for_each_severity() {
+        let mut foreseen = Foreseen::default();
+        let minutes = |minutes: u64| Some(Duration::from_mins(minutes));
+        for (left, said) in [
+            (minutes(3_000), None),
+            (minutes(1_400), Some((Severity::Warning, 1_400))),
+            (minutes(1_300), None),
+            (minutes(59), Some((Severity::Blocker, 59))),
+            (minutes(61), None),
+            (minutes(59), None),
+            (None, None),
+            (minutes(59), Some((Severity::Blocker, 59))),
+        ] {
+            assert_eq!(foreseen.take(left), said, "{left:?}");
+        }
+    }
 
     #[test]
     fn only_lasting_growth_has_a_forecast() {

@@ -25,7 +25,9 @@ use crate::contracts;
 use crate::daemon::activity::ActivityKeeper;
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
-use crate::daemon::forecast::Growth;
+use crate::daemon::forecast::{Foreseen, Growth};
+use crate::daemon::heartbeat::LoopHeartbeat;
+use crate::daemon::lag::LagWatch;
 use crate::daemon::polling::PollingConnector;
 use crate::daemon::start::{self, Database};
 use crate::daemon::watchdog::Watchdog;
@@ -80,8 +82,10 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let monitor = Arc::new(Mutex::new(PublicationMonitor::new(config.source.tables.clone())));
     let running = Running::spawn(&setup, opened, phase, Arc::clone(&monitor))?;
     let Database { settings, wanted, polled, .. } = &setup.database;
+    let (max, tells) = (config.max_lag, config.events.lag);
+    let lag = LagWatch { max, tells, status, ledger: &ledger }.watch();
     if polled.is_some() {
-        return running.until(stop, std::future::pending()).await;
+        return running.until(stop, async { match lag.await {} }).await;
     }
     let watchdog = Watchdog {
         settings,
@@ -93,9 +97,18 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
         monitor: &monitor,
         session: None,
         growth: Growth::default(),
-        foreseen: None,
+        foreseen: Foreseen::default(),
+        heartbeat: config
+            .source
+            .heartbeat
+            .map(|every| LoopHeartbeat::new(every, config.source_urn(), backoff::seed())),
     };
-    let ends = watchdog.watch();
+    let ends = async {
+        tokio::select! {
+            failure = watchdog.watch() => failure,
+            never = lag => match never {},
+        }
+    };
     let outcome = running.until(stop, ends).await;
     if outcome.is_err()
         && let Some(removal) = removal

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use crate::buffer::ledger::SharedLedger;
 use crate::config::SourceConfig;
 use crate::daemon::contract::Selectors;
-use crate::daemon::forecast::Growth;
+use crate::daemon::forecast::{Foreseen, Growth};
+use crate::daemon::heartbeat::LoopHeartbeat;
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::Failure;
 use crate::identity::{Identity, SourceIdentity};
@@ -40,10 +41,6 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// How often it tests whether there is a stream, and whether a check is due.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A loss of the slot that is so near is a warning, and an error.
-const FORESEEN: Duration = Duration::from_hours(24);
-const SOON: Duration = Duration::from_hours(1);
 
 /// Pause after a first failure, which is not logged: a restarting server is reported elsewhere.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -72,8 +69,10 @@ pub struct Watchdog<'a> {
     pub session: Option<Session>,
     /// How the log grows that the server retains.
     pub growth: Growth,
-    /// The severity with which the loss of the slot was last foreseen.
-    pub foreseen: Option<Severity>,
+    /// Whether the loss of the slot was said to be near.
+    pub foreseen: Foreseen,
+    /// Written while there is a session; `None`: it is off.
+    pub heartbeat: Option<LoopHeartbeat>,
 }
 
 impl Watchdog<'_> {
@@ -85,6 +84,9 @@ impl Watchdog<'_> {
         let mut due = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
+            if let Some(heartbeat) = &self.heartbeat {
+                heartbeat.look(status, self.ledger);
+            }
             if status.ingest(|part| part.connected.is_none()) {
                 self.session = None;
                 status.source(|part| part.watched = false);
@@ -92,6 +94,11 @@ impl Watchdog<'_> {
                 continue;
             }
             if Instant::now() < due {
+                if let (Some(heartbeat), Some(session)) = (&mut self.heartbeat, &mut self.session)
+                    && session.is_open()
+                {
+                    heartbeat.beat(session, status).await;
+                }
                 continue;
             }
             match self.look().await {
@@ -139,8 +146,19 @@ impl Watchdog<'_> {
     }
 
     async fn look(&mut self) -> Result<(Vec<Diagnosis>, Vec<Unseen>), Failure> {
-        let Self { settings, wanted, source, selectors, ledger, status, monitor, session, growth, foreseen } =
-            self;
+        let Self {
+            settings,
+            wanted,
+            source,
+            selectors,
+            ledger,
+            status,
+            monitor,
+            session,
+            growth,
+            foreseen,
+            ..
+        } = self;
         let (session, is_new) = match session {
             Some(open) if open.is_open() => (open, false),
             other => (other.insert(Session::open(settings).await.map_err(Failure::retry)?), true),
@@ -163,7 +181,9 @@ impl Watchdog<'_> {
                 (part.looked, part.retained_bytes) = (Some(now), Some(wal_bytes));
                 (part.growth, part.lost_at) = (growth.per_second(), lost_at);
             });
-            foresee(lost_at.map(|at| at.duration_since(now.at)), foreseen);
+            if let Some((severity, minutes)) = foreseen.take(lost_at.map(|at| at.duration_since(now.at))) {
+                slot_loss(severity, minutes);
+            }
             // The slot is active on the server that our stream comes from. On another cluster, another reader uses it.
             let mut ledger = ledger.lock();
             if seen.facts.control.is_ok()
@@ -183,35 +203,24 @@ impl Watchdog<'_> {
     }
 }
 
-/// Logs that the slot will be lost, once for each severity.
-fn foresee(left: Option<Duration>, foreseen: &mut Option<Severity>) {
-    let now = match left {
-        Some(left) if left < SOON => Some(Severity::Blocker),
-        Some(left) if left < FORESEEN => Some(Severity::Warning),
-        Some(_) | None => None,
-    };
-    if now > *foreseen {
-        let (minutes, hint) = (
-            left.unwrap_or_default().as_secs() / 60,
-            "Find out what keeps Forebay from confirming, or raise max_slot_wal_keep_size.",
+/// Logs that the slot will be lost.
+fn slot_loss(severity: Severity, minutes: u64) {
+    const HINT: &str = "Find out what keeps Forebay from confirming, or raise max_slot_wal_keep_size.";
+    if severity == Severity::Blocker {
+        tracing::error!(
+            event = "slot_loss_foreseen",
+            minutes,
+            hint = HINT,
+            "retained WAL grows; the slot is lost soon"
         );
-        if now == Some(Severity::Blocker) {
-            tracing::error!(
-                event = "slot_loss_foreseen",
-                minutes,
-                hint,
-                "retained WAL grows; the slot is lost soon"
-            );
-        } else {
-            tracing::warn!(
-                event = "slot_loss_foreseen",
-                minutes,
-                hint,
-                "retained WAL grows; the slot is lost within a day"
-            );
-        }
+    } else {
+        tracing::warn!(
+            event = "slot_loss_foreseen",
+            minutes,
+            hint = HINT,
+            "retained WAL grows; the slot is lost within a day"
+        );
     }
-    *foreseen = now;
 }
 
 /// Logs warnings about the set-up that are new, and notes all of them. Nothing depends on it.

@@ -188,7 +188,7 @@ pub(super) fn known_to(checkpoint: Option<&Checkpoint>) -> (FrameNo, impl Iterat
     let injections = checkpoint.map(|found| found.injections.as_slice()).unwrap_or_default();
     let retried = injections.iter().filter_map(|injection| match injection {
         Injection::Retry(retry) => Some(&retry.letter),
-        Injection::Gap { .. } => None,
+        Injection::Gap { .. } | Injection::Lag(_) => None,
     });
     (watermark, retried)
 }

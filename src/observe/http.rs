@@ -84,8 +84,10 @@ impl Views {
     fn metrics(&self) -> String {
         meters::show(&self.status.report());
         meters::show_events(&self.status.event_counts());
-        let histograms = self.status.traffic(|traffic| meters::histograms(traffic));
-        self.metrics.render() + &histograms
+        let by_hand = self
+            .status
+            .traffic(|traffic| meters::throttled_shards(&traffic.shards) + &meters::histograms(traffic));
+        self.metrics.render() + &by_hand
     }
 }
 

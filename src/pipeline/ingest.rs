@@ -4,6 +4,7 @@
 //! connection alive; the source retains the rest. It continues as soon as there is space.
 
 pub mod append;
+pub mod heartbeat;
 pub mod injection;
 pub mod proof;
 mod rate_limited_log;

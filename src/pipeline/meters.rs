@@ -4,6 +4,7 @@
 //! while a loop hangs.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -31,6 +32,12 @@ const TABLES_GONE: &str = "forebay_publication_tables_gone";
 const LOG_BYTES: &str = "forebay_log_bytes";
 const LOG_UNPUBLISHED: &str = "forebay_log_frames_unpublished";
 const OLDEST: &str = "forebay_oldest_unpublished_seconds";
+const LAG: &str = "forebay_lag_seconds";
+const LAG_EXCEEDED: &str = "forebay_lag_exceeded";
+const HEARTBEAT_LOOP: &str = "forebay_heartbeat_loop_seconds";
+const HEARTBEAT_AGE: &str = "forebay_heartbeat_age_seconds";
+const LOG_FULL_IN: &str = "forebay_log_full_forecast_seconds";
+const DISK_FULL_IN: &str = "forebay_disk_full_forecast_seconds";
 const SERVICE: &str = "forebay_kinesis_available";
 const DESCRIBED: &str = "forebay_kinesis_described";
 const WAITING: &str = "forebay_publish_stalled_seconds";
@@ -63,7 +70,7 @@ const RETRIES: &str = "forebay_loop_restarts_total";
 const LOG_LINES_DROPPED: &str = "forebay_stderr_lines_dropped_total";
 
 /// Gauges with their meanings.
-const GAUGES: [(&str, &str); 33] = [
+const GAUGES: [(&str, &str); 39] = [
     (BUILD, "Version of the program, as a label; always 1"),
     (CONNECTED, "1 while the replication stream is open"),
     (SILENT, "Time since the database sent anything, while it is read; it is asked at least every 10 s"),
@@ -84,6 +91,24 @@ const GAUGES: [(&str, &str); 33] = [
     (WATCHDOG, "1 while the publication and the slot can be checked"),
     (LOG_BYTES, "Size of the log on disk"),
     (LOG_UNPUBLISHED, "Changes received and not published"),
+    (LAG, "Age of the oldest change that is unpublished or was published within the last second"),
+    (LAG_EXCEEDED, "1 while that age is above max_lag: Forebay is catching up"),
+    (
+        HEARTBEAT_LOOP,
+        "How long the last heartbeat took from the database to the stream and the checkpoint; 0 without one",
+    ),
+    (
+        HEARTBEAT_AGE,
+        "Time since the last heartbeat that is published was written; 0 without source.heartbeat",
+    ),
+    (
+        LOG_FULL_IN,
+        "Time until the log is full (buffer.max_size) at the present growth; +Inf if none is foreseen",
+    ),
+    (
+        DISK_FULL_IN,
+        "Time until the disk of buffer.dir is full at the present growth; +Inf if none is foreseen",
+    ),
     (OLDEST, "Age of the oldest unpublished change, since its commit; 0 if everything is published"),
     (
         SERVICE,
@@ -134,10 +159,11 @@ const HISTOGRAMS: [(&str, &str); 2] = [
 ];
 
 /// Counters with labels of their own, with their meanings. They appear with their first label.
-const LABELLED: [(&str, &str); 2] = [
-    (SHARD_THROTTLED, "Records that were throttled, by shard"),
-    (EVENTS, "Events by type and outcome: received, filtered, published, quarantined"),
-];
+const LABELLED: [(&str, &str); 1] =
+    [(EVENTS, "Events by type and outcome: received, filtered, published, quarantined")];
+
+/// Meaning of the counters that this module writes itself.
+const SHARD_THROTTLED_MEANING: &str = "Records that were throttled, by shard; only shards that are open";
 
 /// Most values of a label; whatever comes later shares one.
 const LABELS_MAX: usize = 128;
@@ -176,6 +202,20 @@ pub fn describe() {
     }
 }
 
+/// The counters of throttled records, as Prometheus reads them: one series for each shard of this moment, at most so many. A
+/// shard that was closed has none any more; the recorder would keep it for the life of the process.
+pub fn throttled_shards(loads: &[ShardLoad]) -> String {
+    let mut out =
+        format!("# HELP {SHARD_THROTTLED} {SHARD_THROTTLED_MEANING}\n# TYPE {SHARD_THROTTLED} counter\n");
+    for load in loads.iter().take(LABELS_MAX) {
+        // The service names shards; what it says must not become another line.
+        let shard = load.shard.replace(['\\', '"', '\n'], "_");
+        let written = writeln!(out, "{SHARD_THROTTLED}{{shard=\"{shard}\"}} {}", load.throttled);
+        debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    }
+    out + "\n"
+}
+
 /// The histograms, as Prometheus reads them.
 pub fn histograms(traffic: &Traffic) -> String {
     let of = [&traffic.age, &traffic.latency];
@@ -211,14 +251,6 @@ pub fn show_events(counts: &BTreeMap<String, EventTypeCounts>) {
     }
 }
 
-/// Sets the counters of throttled records. The labels are the shards of this moment, at most so many; those of closed shards
-/// stay, so the log names the rest.
-pub(super) fn throttled_shards(loads: &[ShardLoad]) {
-    for load in loads.iter().take(LABELS_MAX) {
-        counter!(SHARD_THROTTLED, "shard" => load.shard.clone()).absolute(load.throttled);
-    }
-}
-
 /// Sets the gauges from a report.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, exact up to 2^53")]
 pub fn show(report: &Report) {
@@ -245,6 +277,15 @@ pub fn show(report: &Report) {
     }
     gauge!(SLOT_LOST_IN).set(slot.lost_in_seconds.unwrap_or(f64::INFINITY));
     gauge!(HORIZON_AGE).set(slot.horizon_age_seconds.unwrap_or_default());
+    gauge!(LAG).set(report.lag.seconds);
+    gauge!(LAG_EXCEEDED).set(is(report.lag.exceeded));
+    let heartbeat = &report.heartbeat;
+    gauge!(HEARTBEAT_LOOP).set(heartbeat.loop_seconds.unwrap_or_default());
+    // Before the first is published, the age is how long it has been under way.
+    gauge!(HEARTBEAT_AGE).set(heartbeat.last_seconds.or(heartbeat.waiting_seconds).unwrap_or_default());
+    let buffer = report.buffer.as_ref();
+    gauge!(LOG_FULL_IN).set(buffer.and_then(|buffer| buffer.full_in_seconds).unwrap_or(f64::INFINITY));
+    gauge!(DISK_FULL_IN).set(buffer.and_then(|buffer| buffer.disk_full_in_seconds).unwrap_or(f64::INFINITY));
     gauge!(OLDEST).set(publish.oldest_unpublished_seconds);
     gauge!(SERVICE).set(is(publish.available));
     gauge!(DESCRIBED).set(is(publish.described));
@@ -331,4 +372,29 @@ pub(super) fn restarted(name: &'static str) {
 
 fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reshard every hour must not grow the page for the life of the process.
+    #[test]
+    fn closed_shard_has_no_series_any_more() {
+        let load = |shard: &str| ShardLoad {
+            shard: shard.to_owned(),
+            range: 500,
+            records: 9,
+            bytes: 90,
+            throttled: 4,
+            limited: false,
+            refusing: false,
+        };
+        let page = throttled_shards(&[load("shardId-1"), load("shard\"2\nx")]);
+        assert!(page.contains("forebay_shard_throttled_total{shard=\"shardId-1\"} 4\n"), "{page}");
+        assert!(page.contains("{shard=\"shard_2_x\"} 4\n"), "{page}");
+        assert!(!throttled_shards(&[load("shardId-3")]).contains("shardId-1"));
+        let many: Vec<_> = (0..LABELS_MAX + 9).map(|nth| load(&nth.to_string())).collect();
+        assert_eq!(throttled_shards(&many).matches("{shard=").count(), LABELS_MAX);
+    }
 }

@@ -430,7 +430,6 @@ impl<P: Destination> Attempt<'_, P> {
     fn note_lanes(&mut self, rates: Summary) {
         let (loads, (hot_keys, hot_total)) =
             (self.lanes.shard_loads(), self.lanes.hot_keys(HOT_KEYS, self.reported));
-        meters::throttled_shards(&loads);
         self.loop_.status.traffic(|traffic| {
             (traffic.shards, traffic.hot_keys, traffic.hot_total) = (loads, hot_keys, hot_total);
         });

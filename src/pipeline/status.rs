@@ -11,11 +11,14 @@ use crate::buffer::ledger::SharedLedger;
 use crate::buffer::log::Log;
 use crate::time;
 
-pub use self::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
+pub use self::heartbeat::{HeartbeatStatus, PendingHeartbeat};
+pub use self::parts::{FillStatus, IngestStatus, LagStatus, Moment, PublishStatus, SourceStatus};
 pub use self::received::{ReceivedCounts, TypeCounts};
 pub use self::report::Report;
 pub use self::traffic::{SAMPLED_EVERY, SAMPLES_MAX, Sample, Samples, Traffic};
 
+mod findings;
+mod heartbeat;
 mod histogram;
 mod parts;
 mod received;
@@ -54,6 +57,9 @@ struct StatusParts {
     ingest: Mutex<IngestStatus>,
     publish: Mutex<PublishStatus>,
     source: Mutex<SourceStatus>,
+    lag: Mutex<LagStatus>,
+    heartbeat: Mutex<HeartbeatStatus>,
+    fill: Mutex<FillStatus>,
     received: Mutex<ReceivedCounts>,
     traffic: Mutex<Traffic>,
     samples: Mutex<Samples>,
@@ -76,6 +82,9 @@ impl Status {
             ingest: Mutex::default(),
             publish: Mutex::default(),
             source: Mutex::default(),
+            lag: Mutex::default(),
+            heartbeat: Mutex::default(),
+            fill: Mutex::default(),
             received: Mutex::default(),
             traffic: Mutex::default(),
             samples: Mutex::default(),
@@ -97,6 +106,26 @@ impl Status {
     /// Changes the part of the watchdog.
     pub fn source<T>(&self, change: impl FnOnce(&mut SourceStatus) -> T) -> T {
         change(&mut self.0.source.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the part about the lag.
+    pub fn lag<T>(&self, change: impl FnOnce(&mut LagStatus) -> T) -> T {
+        change(&mut self.0.lag.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the part about the heartbeat.
+    pub fn heartbeat<T>(&self, change: impl FnOnce(&mut HeartbeatStatus) -> T) -> T {
+        change(&mut self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the part about log and disk.
+    pub fn fill<T>(&self, change: impl FnOnce(&mut FillStatus) -> T) -> T {
+        change(&mut self.0.fill.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Size of the log and its limit; `None` before it is open.
+    pub fn log_room(&self) -> Option<(u64, u64)> {
+        self.0.buffer.get().map(|buffer| (buffer.log.bytes(), buffer.max_bytes))
     }
 
     /// What was received and filtered, per event type.
@@ -171,6 +200,9 @@ impl Status {
             ingest: self.ingest(|part| part.clone()),
             publish: self.publish(|part| part.clone()),
             source: self.source(|part| part.clone()),
+            lag: self.lag(|part| *part),
+            heartbeat: self.heartbeat(|part| *part),
+            fill: self.fill(|part| *part),
             buffer,
         };
         facts.report(time::now())

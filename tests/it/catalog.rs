@@ -6,6 +6,7 @@ mod readers;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use forebay::contracts::own::OWN_EVENTS;
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Settings};
@@ -96,7 +97,10 @@ fn catalogue_and_asyncapi_show_every_published_event() {
     assert_eq!(document["channels"]["LabEvents"]["address"], "lab-events");
     let message = &document["components"]["messages"]["lab.plate_completed.v2"];
     assert_eq!((&message["x-version"], &message["x-owner"]), (&"2.1".into(), &"lab-automation".into()));
-    let types = page.matches("<article ").count();
+    // The events about the stream itself have no article.
+    let types = page.matches("<article ").count() + OWN_EVENTS.len();
+    let gap = &document["components"]["schemas"]["ForebayGapV1"];
+    assert_eq!(gap["required"], serde_json::json!(["epoch", "previous", "resumes_at", "reason"]));
     assert_eq!(document["channels"]["LabEvents"]["messages"].as_object().unwrap().len(), types);
     let Some(verdict) = judged(&printed) else { return };
     assert_eq!(verdict["errors"], serde_json::json!([]), "{verdict:#}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::lag::{LagNotice, LagRecord};
 use crate::failure::Explain;
 use crate::identity::Identity;
 use crate::letter_id::LetterId;
@@ -40,6 +41,9 @@ pub struct Checkpoint {
     pub acknowledged: Vec<(FrameNo, u16)>,
     /// Records that are not changes (gaps, retries) and are not settled yet.
     pub injections: Vec<Injection>,
+    /// What the stream was last told of the lag (`events.lag`).
+    #[serde(default, skip_serializing_if = "LagRecord::is_unset")]
+    pub lag: LagRecord,
     /// Offset of the first line of the dead-letter file whose record is beyond `watermark`, in bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub letters_from: u64,
@@ -75,6 +79,7 @@ impl Checkpoint {
             lane_parts: Vec::new(),
             acknowledged: Vec::new(),
             injections: Vec::new(),
+            lag: LagRecord::default(),
             letters_from: 0,
             event_counts: BTreeMap::new(),
             counted_by_lane: true,
@@ -191,6 +196,8 @@ pub enum Injection {
     },
     /// The retry of a dead letter. The letter's content stays in the dead-letter file.
     Retry(Retry),
+    /// `forebay.lag_exceeded.v1` or `forebay.lag_recovered.v1`.
+    Lag(LagNotice),
 }
 
 /// A skipped transaction: from its failing change on, none of its events exist.
@@ -217,7 +224,7 @@ impl Injection {
     /// The frame of a log that survives a restart, if it is in one.
     pub const fn frame(&self) -> Option<FrameNo> {
         match self {
-            Self::Gap { .. } => None,
+            Self::Gap { .. } | Self::Lag(_) => None,
             Self::Retry(retry) => retry.frame,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access, fstatvfs, statvfs};
 
 use super::directory::Directory;
 use super::error::{DiskError, failed};
@@ -54,6 +54,28 @@ impl DirectoryRoom {
     }
 }
 
+/// Bytes of the file system of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is in use, by whomever.
+    pub used: u64,
+    /// What this user may still write.
+    pub free: u64,
+}
+
+impl Directory {
+    /// The space of its file system. May block while the disk does not respond.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn space(&self) -> Result<DiskSpace, DiskError> {
+        let refused = |errno: rustix::io::Errno| failed("stat", self.path())(errno.into());
+        let facts = fstatvfs(self.reopen()?).map_err(refused)?;
+        let used = facts.f_blocks.saturating_sub(facts.f_bfree).saturating_mul(facts.f_frsize);
+        Ok(DiskSpace { used, free: facts.f_bavail.saturating_mul(facts.f_frsize) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +89,8 @@ mod tests {
         assert!(!temporary.path().join("a").exists());
         let room = DirectoryRoom::look(temporary.path()).unwrap();
         assert!(room.directory.is_some(), "{room:?}");
+        let space = room.directory.unwrap().space().unwrap();
+        assert!(space.used > 0 && space.free > 0, "{space:?}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Ledger {
     pub fn retries(&self) -> impl Iterator<Item = &Retry> {
         self.written.injections.iter().filter_map(|injection| match injection {
             Injection::Retry(retry) => Some(retry),
-            Injection::Gap { .. } => None,
+            Injection::Gap { .. } | Injection::Lag(_) => None,
         })
     }
 

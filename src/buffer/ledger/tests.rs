@@ -2,13 +2,13 @@
 
 use super::reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 use super::*;
-use crate::buffer::checkpoint::{Mark, Phase};
+use crate::buffer::checkpoint::{LagRecord, Mark, Phase};
 use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
 use crate::position::{CommitSeq, Position};
 
-const AFTER: ConfirmAfter = ConfirmAfter::Waited(Duration::from_secs(5));
+pub(super) const AFTER: ConfirmAfter = ConfirmAfter::Waited(Duration::from_secs(5));
 
-fn checkpoint() -> Checkpoint {
+pub(super) fn checkpoint() -> Checkpoint {
     Checkpoint {
         identity: Identity {
             source: SourceIdentity::Replication(ReplicationIdentity {
@@ -32,6 +32,7 @@ fn checkpoint() -> Checkpoint {
         lane_parts: Vec::new(),
         acknowledged: Vec::new(),
         injections: Vec::new(),
+        lag: LagRecord::default(),
         letters_from: 0,
         event_counts: BTreeMap::new(),
         counted_by_lane: true,
@@ -39,7 +40,7 @@ fn checkpoint() -> Checkpoint {
     }
 }
 
-fn reached(frame: u64) -> Reached {
+pub(super) fn reached(frame: u64) -> Reached {
     let commit = CommitSeq::new(100 + frame * 10);
     Reached {
         mark: Mark { frame: FrameNo(frame), position: Some(Position { epoch: 0, commit, index: 0 }) },
@@ -47,7 +48,7 @@ fn reached(frame: u64) -> Reached {
     }
 }
 
-fn watermark(frame: u64) -> Published {
+pub(super) fn watermark(frame: u64) -> Published {
     Published { watermark: reached(frame), ..Published::default() }
 }
 
@@ -62,7 +63,7 @@ fn three_received(confirm_after: ConfirmAfter) -> Ledger {
     ledger
 }
 
-fn tick(ledger: &mut Ledger) -> Option<u64> {
+pub(super) fn tick(ledger: &mut Ledger) -> Option<u64> {
     let next = ledger.prepare()?;
     ledger.written(next).map(|settled| settled.resume().seq().get())
 }

@@ -11,6 +11,7 @@ use crate::contracts::document;
 use crate::contracts::envelope::ATTRIBUTES;
 use crate::contracts::lock::{self, Lock};
 use crate::contracts::model::{self, Model};
+use crate::contracts::own::{OWN_EVENTS, OwnEvent};
 use crate::contracts::shape;
 
 /// Folder of the open schemas beside the page.
@@ -58,6 +59,11 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
         meaning: attribute.meaning.to_owned(),
         optional: !attribute.always,
     };
+    let own = |event: &OwnEvent| Attribute {
+        name: event.name.to_owned(),
+        meaning: event.meaning.to_owned(),
+        optional: event.opt_in,
+    };
     Page {
         name: name.to_owned(),
         source: model.source.clone(),
@@ -67,6 +73,7 @@ pub fn page(name: &str, stream: &str, model: &Model, lock: &Lock) -> Page {
         domains,
         outboxes: outboxes::sources(model),
         envelope: ATTRIBUTES.iter().map(attribute).collect(),
+        own: OWN_EVENTS.iter().map(own).collect(),
     }
 }
 

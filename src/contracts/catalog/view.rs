@@ -23,6 +23,8 @@ pub struct Page {
     pub outboxes: Vec<OutboxArticle>,
     /// Attributes of the envelope.
     pub envelope: Vec<Attribute>,
+    /// Events about the stream itself, with what they say.
+    pub own: Vec<Attribute>,
 }
 
 /// All events whose types begin with the same word.

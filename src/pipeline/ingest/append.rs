@@ -15,9 +15,9 @@ use crate::dead_letter::entry::{ChangeEntry, bounded_reason, one_line};
 use crate::event::{Origin, Records};
 use crate::failure::{Failure, Problem};
 use crate::pipeline::dead_letter::{retry, worker};
-use crate::pipeline::ingest::injection;
 use crate::pipeline::ingest::proof::Proof;
 use crate::pipeline::ingest::rate_limited_log::{Drifted, RateLimitedLog};
+use crate::pipeline::ingest::{heartbeat, injection};
 use crate::pipeline::meters;
 use crate::pipeline::status::{ReceivedCounts, Status};
 use crate::position::{FrameNo, Position, Transaction};
@@ -68,6 +68,8 @@ pub struct Appender {
     counts: ReceivedCounts,
     /// When it was.
     reported: Instant,
+    /// A heartbeat that was received since then: process, number, position.
+    heartbeat: Option<(u64, u64, Position)>,
 }
 
 /// The records of a change do not fit into a frame.
@@ -96,6 +98,7 @@ impl Appender {
             drifted: Drifted::default(),
             counts: ReceivedCounts::default(),
             reported: time::now(),
+            heartbeat: None,
             translator,
             source,
             writer,
@@ -226,6 +229,12 @@ impl Appender {
     /// Makes the record of a logical message, if it is an event.
     pub(in crate::pipeline) fn translate_message(&mut self, message: &Message<'_>) {
         self.records.clear();
+        if let Some(text) = heartbeat::read(message, self.translator.source()) {
+            let position = message.place.position(self.epoch);
+            heartbeat::write(&text, position, &mut self.records);
+            self.heartbeat = Some((text.process, text.number, position));
+            return;
+        }
         let problem = match self.translator.message(message, &mut self.records) {
             Ok(()) if self.records.fit() => return,
             Ok(()) => Problem::new(TOO_LARGE),
@@ -293,6 +302,9 @@ impl Appender {
 
     /// Reports what was received and filtered, about once a second.
     pub(in crate::pipeline) fn report(&mut self, status: &Status) {
+        if let Some(received) = self.heartbeat.take() {
+            status.heartbeat(|part| part.received = Some(received));
+        }
         if time::now().duration_since(self.reported) >= REPORT_EVERY {
             self.report_now(status);
         }

@@ -122,3 +122,27 @@ pub struct SourceStatus {
     /// Warnings about the set-up of the source.
     pub warnings: Vec<Diagnosis>,
 }
+
+/// How late events are, against a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LagStatus {
+    /// `max_lag`; `None`: there is no limit.
+    pub max: Option<Duration>,
+    /// Age of the oldest change that is unpublished or was published just now.
+    pub lag: Duration,
+    /// Since when the limit is exceeded, microseconds since the Unix epoch.
+    pub exceeded_at: Option<i64>,
+}
+
+/// When log and disk are full, at the growth of the last minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FillStatus {
+    /// By how many bytes a second the log grows, if it has grown for minutes.
+    pub log_growth: Option<f64>,
+    /// When it reaches `buffer.max_size`.
+    pub log_full_at: Option<Instant>,
+    /// Bytes that may still be written to the file system of `buffer.dir`.
+    pub disk_free: Option<u64>,
+    /// When none is left.
+    pub disk_full_at: Option<Instant>,
+}

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::parts::{IngestStatus, Moment, PublishStatus, SourceStatus};
+use super::heartbeat::HeartbeatStatus;
+use super::parts::{FillStatus, IngestStatus, LagStatus, Moment, PublishStatus, SourceStatus};
 use crate::buffer::ledger::Reached;
 use crate::config::units::ByteAmount;
 use crate::diagnosis::{Diagnosis, Severity};
@@ -46,6 +47,37 @@ pub struct Report {
     pub publish: Publish,
     /// The replication slot and the publication.
     pub slot: SourceReport,
+    /// How late events are.
+    pub lag: LagReport,
+    /// The heartbeat.
+    pub heartbeat: HeartbeatReport,
+}
+
+/// The heartbeat (`source.heartbeat`).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the unit, as in the names of metrics")]
+pub struct HeartbeatReport {
+    /// Its interval; null if it is off.
+    pub every_seconds: Option<f64>,
+    /// How long the last one took from the database to the stream and its checkpoint.
+    pub loop_seconds: Option<f64>,
+    /// How long ago that one was written.
+    pub last_seconds: Option<f64>,
+    /// How long one has been under way.
+    pub waiting_seconds: Option<f64>,
+}
+
+/// How late events are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LagReport {
+    /// Age of the oldest change that is unpublished or was published just now.
+    pub seconds: f64,
+    /// `max_lag`, if there is a limit.
+    pub max_seconds: Option<f64>,
+    /// Whether the limit is exceeded: Forebay is catching up.
+    pub exceeded: bool,
+    /// Since when.
+    pub exceeded_at: Option<String>,
 }
 
 /// From the database into the buffer.
@@ -87,6 +119,14 @@ pub struct Buffer {
     pub received_commit_at: Option<String>,
     /// Position up to which everything is published.
     pub published_position: Option<String>,
+    /// By how many bytes a second the log grows, if it has grown for minutes.
+    pub growth_per_second: Option<f64>,
+    /// When it is full at this rate, in seconds from now.
+    pub full_in_seconds: Option<f64>,
+    /// Bytes that may still be written to its disk.
+    pub disk_free_bytes: Option<u64>,
+    /// When its disk is full at the rate of the last minutes, in seconds from now.
+    pub disk_full_in_seconds: Option<f64>,
 }
 
 /// From the buffer into the stream.
@@ -170,6 +210,9 @@ pub(super) struct Facts<'a> {
     pub(super) ingest: IngestStatus,
     pub(super) publish: PublishStatus,
     pub(super) source: SourceStatus,
+    pub(super) lag: LagStatus,
+    pub(super) heartbeat: HeartbeatStatus,
+    pub(super) fill: FillStatus,
     pub(super) buffer: Option<BufferFacts>,
 }
 
@@ -182,6 +225,9 @@ impl Facts<'_> {
         findings.extend(self.halted());
         findings.extend(self.full(now));
         findings.extend(self.growing(now));
+        findings.extend(self.filling(now));
+        findings.extend(self.late());
+        findings.extend(self.without_heartbeat(now));
         findings.extend(self.source.warnings.iter().cloned());
         Report {
             name: self.name.to_owned(),
@@ -191,7 +237,7 @@ impl Facts<'_> {
             ready: findings.iter().all(|finding| finding.severity < Severity::Blocker),
             findings,
             ingest: self.ingest(now),
-            buffer: self.buffer.map(buffer),
+            buffer: self.buffer.map(|facts| buffer(facts, self.fill, now)),
             publish: self.publish(now),
             slot: SourceReport {
                 looked_at: self.source.looked.map(|moment| text(moment.micros)),
@@ -209,6 +255,21 @@ impl Facts<'_> {
                 tables_gone: self.source.tables_gone,
                 tables_missing: self.source.tables_missing,
                 watched: self.source.watched,
+            },
+            lag: LagReport {
+                seconds: self.lag.lag.as_secs_f64(),
+                max_seconds: self.lag.max.map(|max| max.as_secs_f64()),
+                exceeded: self.lag.exceeded_at.is_some(),
+                exceeded_at: self.lag.exceeded_at.map(text),
+            },
+            heartbeat: HeartbeatReport {
+                every_seconds: self.heartbeat.every.map(|every| every.as_secs_f64()),
+                loop_seconds: self.heartbeat.last.map(|(took, _)| took.as_secs_f64()),
+                last_seconds: self
+                    .heartbeat
+                    .last
+                    .map(|(_, written)| now.saturating_duration_since(written).as_secs_f64()),
+                waiting_seconds: self.heartbeat.waiting(now).map(|waiting| waiting.as_secs_f64()),
             },
         }
     }
@@ -351,7 +412,8 @@ impl Facts<'_> {
     }
 }
 
-fn buffer(facts: BufferFacts) -> Buffer {
+fn buffer(facts: BufferFacts, fill: FillStatus, now: Instant) -> Buffer {
+    let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now).as_secs_f64());
     let BufferFacts { bytes, max_bytes, received, published } = facts;
     Buffer {
         bytes,
@@ -360,11 +422,15 @@ fn buffer(facts: BufferFacts) -> Buffer {
         received_position: received.mark.position.map(|position| position.to_string()),
         received_commit_at: received.transaction.map(|transaction| text(transaction.time)),
         published_position: published.mark.position.map(|position| position.to_string()),
+        growth_per_second: fill.log_growth,
+        full_in_seconds: left(fill.log_full_at),
+        disk_free_bytes: fill.disk_free,
+        disk_full_in_seconds: left(fill.disk_full_at),
     }
 }
 
 /// Microseconds since the Unix epoch, as RFC 3339.
-fn text(micros: i64) -> String {
+pub(super) fn text(micros: i64) -> String {
     let mut out = Vec::new();
     time::write_rfc3339(&mut out, micros);
     String::from_utf8_lossy(&out).into_owned()

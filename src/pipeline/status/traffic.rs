@@ -24,6 +24,8 @@ pub struct Traffic {
     pub age: Histogram,
     /// Time from the commit of a change until its record was acknowledged.
     pub latency: Histogram,
+    /// The longest such time since [`take_slowest`](Self::take_slowest).
+    pub slowest: Duration,
     /// Events that the stream has acknowledged.
     pub events: u64,
     /// Records that were throttled.
@@ -37,6 +39,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// The longest time from a commit to its acknowledgement since the last call; zero if nothing was acknowledged.
+    pub fn take_slowest(&mut self) -> Duration {
+        std::mem::take(&mut self.slowest)
+    }
+
     /// Adds the result of a request that was sent `took` ago.
     pub fn settled(&mut self, settlement: &Settlement, took: Duration) {
         self.events += settlement.accepted_events as u64;
@@ -48,6 +55,7 @@ impl Traffic {
         for committed in &settlement.committed {
             // The database's clock may be ahead.
             let latency = Duration::from_micros(now.saturating_sub(*committed).max(0).unsigned_abs());
+            self.slowest = self.slowest.max(latency);
             self.latency.add(latency.as_secs_f64());
             self.age.add(latency.saturating_sub(took).as_secs_f64());
         }

@@ -37,6 +37,7 @@ pub(super) fn checkpoint(ever_confirmed: u64) -> Checkpoint {
         lanes: vec![(3, FrameNo(ever_confirmed))],
         acknowledged: Vec::new(),
         injections: Vec::new(),
+        lag: forebay::buffer::checkpoint::LagRecord { number: 3, exceeded_at: Some(5) },
         letters_from: 7,
         event_counts: BTreeMap::new(),
         counted_by_lane: true,

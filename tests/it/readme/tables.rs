@@ -31,7 +31,7 @@ fn keys_of_the_sources() -> BTreeSet<String> {
             let in_section = SECTIONS
                 .iter()
                 .any(|section| literal.strip_prefix(section).is_some_and(|key| !key.is_empty()));
-            if is_plain(literal) && (in_section || literal == "name" || literal == "on_poison") {
+            if is_plain(literal) && (in_section || matches!(literal, "name" | "on_poison" | "max_lag")) {
                 keys.insert(literal.to_owned());
             }
         }

@@ -1,5 +1,6 @@
 //! The findings of each state, by time.
 
+use super::super::heartbeat::PendingHeartbeat;
 use super::*;
 use crate::position::CommitSeq;
 
@@ -17,6 +18,9 @@ fn facts(start: Instant) -> Facts<'static> {
         },
         publish: PublishStatus { begun: true, described: true, ..PublishStatus::default() },
         source: SourceStatus::default(),
+        lag: LagStatus::default(),
+        heartbeat: HeartbeatStatus::default(),
+        fill: FillStatus::default(),
         buffer: None,
     }
 }
@@ -147,4 +151,76 @@ fn growth_to_the_loss_of_the_slot_is_a_warning() {
     assert_eq!(severity, Severity::Warning);
     assert!(fact.contains("2.0 KiB a second") && fact.contains("lost in 120 min"), "{fact}");
     assert!(found(Some(2_048.0), 5 << 30, None).unwrap().1.contains("nothing limits it"));
+}
+
+fn pending(written: Instant) -> PendingHeartbeat {
+    PendingHeartbeat { number: 3, written, since: written }
+}
+
+/// What grows or is late is a warning, and never makes the process unready.
+#[test]
+fn growth_and_lag_are_warnings() {
+    type Change = fn(&mut Facts<'_>, Instant);
+    let cases: [(Change, &str, Option<&str>); 7] = [
+        (
+            |facts, start| {
+                facts.fill.log_growth = Some(2_048.0);
+                facts.fill.log_full_at = Some(start + Duration::from_secs(1_000 + 7_260));
+            },
+            "buffer",
+            Some("the log grows by 2.0 KiB a second; at this rate it is full in 121 min (buffer.max_size)"),
+        ),
+        (
+            |facts, start| {
+                facts.fill.log_growth = Some(2.0);
+                facts.fill.log_full_at = Some(start + Duration::from_hours(30));
+            },
+            "buffer",
+            None,
+        ),
+        (
+            |facts, start| {
+                facts.fill.disk_free = Some(1 << 20);
+                facts.fill.disk_full_at = Some(start + Duration::from_secs(1_000 + 60));
+            },
+            "disk",
+            Some("the disk of buffer.dir has 1.0 MiB left; at the present rate it is full in 1 min"),
+        ),
+        (
+            |facts, _| {
+                let lag = Duration::from_secs(400);
+                facts.lag = LagStatus { max: Some(Duration::from_mins(5)), lag, exceeded_at: Some(0) };
+            },
+            "lag",
+            Some(
+                "catching up: events have been late by more than 5min since 1970-01-01T00:00:00.000000Z; now by 400 s",
+            ),
+        ),
+        (|facts, _| facts.lag.max = Some(Duration::from_mins(5)), "lag", None),
+        (
+            |facts, start| {
+                facts.heartbeat.every = Some(Duration::from_secs(10));
+                facts.heartbeat.under_way = Some(pending(start + Duration::from_mins(16)));
+            },
+            "heartbeat",
+            Some("the heartbeat written 40 s ago has not been published"),
+        ),
+        (
+            |facts, start| {
+                facts.heartbeat.every = Some(Duration::from_secs(10));
+                facts.heartbeat.under_way = Some(pending(start + Duration::from_secs(990)));
+            },
+            "heartbeat",
+            None,
+        ),
+    ];
+    let start = Instant::now();
+    for (nth, (change, subject, expected)) in cases.into_iter().enumerate() {
+        let mut facts = facts(start);
+        change(&mut facts, start);
+        let report = facts.report(start + Duration::from_secs(1_000));
+        let found = report.findings.iter().find(|finding| finding.subject == subject);
+        assert_eq!(found.map(|finding| finding.fact.as_str()), expected, "{nth}");
+        assert!(report.ready, "{nth}");
+    }
 }

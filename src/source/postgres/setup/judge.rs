@@ -33,6 +33,7 @@ pub fn judge(seen: &Seen, setup: &SetupFacts, source: &SourceConfig, wal_rate: u
     found.extend(capacity(seen, setup, source));
     found.push(clock(setup.clock_ahead));
     found.extend(standby(seen, setup));
+    found.extend(heartbeat(seen, source));
     found.push(kept(setup.keep_max, wal_rate, &source.slot));
     found.extend(setup.idle_max.map(|limit| idle(limit, &source.slot)));
     found.extend(failover(seen, setup, source));
@@ -82,6 +83,14 @@ fn clock(ahead: i64) -> Diagnosis {
     let seconds = ahead.unsigned_abs() / 1_000_000;
     Diagnosis::warning(subject, format!("{seconds} s {direction} this machine's, so lags and ages are wrong"))
         .with_hint("Synchronize both clocks by NTP.")
+}
+
+fn heartbeat(seen: &Seen, source: &SourceConfig) -> Option<Diagnosis> {
+    let is_standby = seen.facts.in_recovery && source.heartbeat.is_some();
+    is_standby.then(|| {
+        Diagnosis::warning("source.heartbeat", "a standby cannot write the heartbeat")
+            .with_hint("Remove source.heartbeat, or connect to the primary.")
+    })
 }
 
 fn standby(seen: &Seen, setup: &SetupFacts) -> Vec<Diagnosis> {

@@ -95,6 +95,7 @@ fn source() -> SourceConfig {
         epoch: 0,
         max_row_size: 1 << 24,
         failover: false,
+        heartbeat: None,
     }
 }
 

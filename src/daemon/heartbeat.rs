@@ -1,0 +1,81 @@
+//! Writes the heartbeat into the database (`source.heartbeat`), and measures how long it takes until it is published.
+//!
+//! At most one is under way: a loop that stands still is not filled with more of them. A new connection may have lost it, so that
+//! another one follows there. A heartbeat that cannot be written never stops anything.
+
+use std::time::{Duration, Instant};
+
+use crate::buffer::ledger::SharedLedger;
+use crate::pipeline::ingest::heartbeat::{HEARTBEAT_PREFIX, HeartbeatText};
+use crate::pipeline::status::{PendingHeartbeat, Status};
+use crate::source::postgres::session::Session;
+use crate::time;
+
+/// Transactional, because only then it has a position. The commit does not wait for synchronous standbys.
+const EMIT: &str = "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, $1::text, $2::text)";
+
+/// See the module.
+#[derive(Debug)]
+pub struct LoopHeartbeat {
+    /// `source.heartbeat`.
+    every: Duration,
+    /// What the process writes next.
+    next: HeartbeatText,
+    due: Option<Instant>,
+    failing: bool,
+}
+
+impl LoopHeartbeat {
+    /// The heartbeat of a process, which draws a number to know its own.
+    pub fn new(every: Duration, source: String, process: u64) -> Self {
+        Self { every, next: HeartbeatText { source, process, number: 1, at: 0 }, due: None, failing: false }
+    }
+
+    /// Looks whether the last one is published.
+    pub fn look(&self, status: &Status, ledger: &SharedLedger) {
+        let published = ledger.lock().watermark().mark.position;
+        status.heartbeat(|part| {
+            part.every = Some(self.every);
+            part.published(self.next.process, published, time::now());
+        });
+    }
+
+    /// Writes one, if it is due and none is under way.
+    pub async fn beat(&mut self, session: &mut Session, status: &Status) {
+        let now = time::now();
+        let connected = status.ingest(|part| part.connected);
+        let pending = status.heartbeat(|part| part.under_way);
+        let comes = pending.is_some_and(|pending| connected.is_none_or(|since| pending.written >= since.at));
+        if comes || self.due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.due = now.checked_add(self.every);
+        self.next.at = time::now_micros();
+        let Ok(content) = serde_json::to_string(&self.next) else { return };
+        // Before it is written: it may be received before the statement returns.
+        let (number, since) = (self.next.number, pending.map_or(now, |pending| pending.since));
+        status.heartbeat(|part| part.under_way = Some(PendingHeartbeat { number, written: now, since }));
+        let written =
+            session.run(async |client| client.query(EMIT, &[&HEARTBEAT_PREFIX, &content]).await).await;
+        match written {
+            Ok(_) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(event = "heartbeat_written", "the heartbeat is written again");
+                }
+            }
+            Err(error) => {
+                status.heartbeat(|part| part.under_way = pending);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(
+                        event = "heartbeat_failed", %error,
+                        hint = "A standby cannot write it: remove source.heartbeat. On a primary: GRANT EXECUTE ON FUNCTION \
+                                pg_logical_emit_message(boolean, text, text) to the role.",
+                        "the heartbeat cannot be written; the stream continues"
+                    );
+                }
+            }
+        }
+        // One that failed may have been written nevertheless.
+        self.next.number += 1;
+    }
+}

@@ -1,0 +1,88 @@
+//! The heartbeat's part of the status.
+
+use std::time::{Duration, Instant};
+
+use crate::position::Position;
+
+/// A heartbeat that has not come back for so many intervals is a finding.
+const LATE_AFTER: u32 = 3;
+/// It takes at least this long until it is: a checkpoint and a look take a second each.
+const LATE_LEAST: Duration = Duration::from_secs(15);
+
+/// A heartbeat that is not published yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingHeartbeat {
+    /// Its number.
+    pub number: u64,
+    /// When it was written.
+    pub written: Instant,
+    /// When the first one was written that never came back: a failover can lose one.
+    pub since: Instant,
+}
+
+/// How the heartbeat goes round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeartbeatStatus {
+    /// `source.heartbeat`; `None`: it is off, or the process has just started.
+    pub every: Option<Duration>,
+    /// The last one, if it is not published yet.
+    pub under_way: Option<PendingHeartbeat>,
+    /// The last one that was received: process, number, position.
+    pub received: Option<(u64, u64, Position)>,
+    /// How long the last one took that is published, and when it was written.
+    pub last: Option<(Duration, Instant)>,
+}
+
+impl HeartbeatStatus {
+    /// Everything up to `watermark` is published.
+    pub fn published(&mut self, process: u64, watermark: Option<Position>, now: Instant) {
+        let (Some(pending), Some((of, number, position))) = (self.under_way, self.received) else { return };
+        if of == process && number == pending.number && watermark >= Some(position) {
+            self.under_way = None;
+            self.last = Some((now.saturating_duration_since(pending.written), pending.written));
+        }
+    }
+
+    /// How long one is under way.
+    pub fn waiting(&self, now: Instant) -> Option<Duration> {
+        self.under_way.map(|pending| now.saturating_duration_since(pending.since))
+    }
+
+    /// The same, if it is too long.
+    pub(super) fn late(&self, now: Instant) -> Option<Duration> {
+        let limit = (self.every? * LATE_AFTER).max(LATE_LEAST);
+        self.waiting(now).filter(|waiting| *waiting >= limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::CommitSeq;
+
+    #[test]
+    fn only_own_published_heartbeat_closes_the_loop() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let at = |commit| Position { epoch: 0, commit: CommitSeq::new(commit), index: 0 };
+        let mut status = HeartbeatStatus {
+            every: Some(Duration::from_secs(10)),
+            under_way: Some(PendingHeartbeat { number: 2, written: start, since: start }),
+            ..HeartbeatStatus::default()
+        };
+        for (received, watermark) in [
+            (None, Some(at(500))),
+            (Some((7, 1, at(100))), Some(at(500))),
+            (Some((8, 2, at(100))), Some(at(500))),
+            (Some((7, 2, at(100))), None),
+            (Some((7, 2, at(100))), Some(at(99))),
+        ] {
+            status.received = received;
+            status.published(7, watermark, after(3));
+            assert_eq!(status.waiting(after(3)), Some(Duration::from_secs(3)), "{received:?} {watermark:?}");
+        }
+        assert_eq!((status.late(after(29)), status.late(after(30))), (None, Some(Duration::from_secs(30))));
+        status.published(7, Some(at(100)), after(31));
+        assert_eq!((status.waiting(after(40)), status.last), (None, Some((Duration::from_secs(31), start))));
+    }
+}
