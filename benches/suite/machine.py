@@ -25,6 +25,18 @@ def cpu(pid):
     return int(fields[11]) / tick, int(fields[12]) / tick
 
 
+def switches(pid):
+    """How often its threads have waited so far. Ended threads are not seen."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            lines = (task / "status").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+    return total
+
+
 def memory(pid):
     """Highest and present resident memory in MiB, and how much of the present one is anonymous."""
     fields = {}

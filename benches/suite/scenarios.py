@@ -240,16 +240,18 @@ def live_once(run, label, path, stub, rate):
     stub.reset()
     seconds_of = lambda pid: sum(machine.threads(pid).values())
     before, floor_before, began = seconds_of(daemon.pid), seconds_of(floor.pid), time.monotonic()
+    waits_before = machine.switches(daemon.pid)
     subprocess.run(live_writer(run, rate, run.options.seconds), check=True, **quiet)
     took = time.monotonic() - began
     # What is under way belongs to it.
     time.sleep(0.5)
     spent, floor_spent = seconds_of(daemon.pid) - before, seconds_of(floor.pid) - floor_before
+    waits = machine.switches(daemon.pid) - waits_before
     stats = stub.stats()
     events, measured = stats["records"], stats["latency"]
     figures = {
         "events/s": events / took, "cpu": spent / events * 1e6, "floor cpu": floor_spent / events * 1e6,
-        "times": spent / floor_spent, "requests/s": stats["requests"]["puts"] / took,
+        "times": spent / floor_spent, "switches": waits / events, "requests/s": stats["requests"]["puts"] / took,
         "events a request": events / stats["requests"]["puts"],
         "p50": measured["p50_us"] / 1000, "p99": measured["p99_us"] / 1000, "load": os.getloadavg()[0],
     }
@@ -275,8 +277,8 @@ def live(run):
                     figures = live_once(run, f"live_{trip}_{rate}_{name}_{turn}", path, stub, rate)
                     results.setdefault((name, trip, rate), []).append(figures)
                     run.say("  {} {}: {:,.0f} events/s, {:.0f} µs of CPU an event ({:.1f} times pg_recvlogical's {:.1f}), "
-                            "{:,.0f} requests/s, p50 {:.2f} ms, p99 {:.2f} ms, load {:.1f}".format(turn + 1, name, *(figures[key] for key in (
-                                "events/s", "cpu", "times", "floor cpu", "requests/s", "p50", "p99", "load"))))
+                            "{:.1f} switches, {:,.0f} requests/s, p50 {:.2f} ms, p99 {:.2f} ms, load {:.1f}".format(turn + 1, name, *(figures[key] for key in (
+                                "events/s", "cpu", "times", "floor cpu", "switches", "requests/s", "p50", "p99", "load"))))
         stub.stop()
     return {f"{name}, {rate:,} a second, responses after {trip} ms": median(all_figures)
             for (name, trip, rate), all_figures in results.items()}

@@ -45,6 +45,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::checkpoint::Mark;
+use super::demand::{Demand, DemandWatch, Supply};
 use super::disk::{Directory, DiskError, failed};
 use super::scan::{self, Run, Scan, ScanError};
 use super::segment;
@@ -54,8 +55,7 @@ use crate::position::{FrameNo, Transaction};
 
 /// Most files whose handle stays open until their fsync. The open handle ensures that our fsync reports a write-back error;
 /// without it the kernel may drop the error together with the inode. 64 segments of 64 MiB are more than any
-/// `confirm_after` leaves unsynced; with `never` only repeats depend on the log. The limit keeps a huge unsynced log within the
-/// usual 1024 file descriptors of a process.
+/// `confirm_after` leaves unsynced; with `never` only repeats depend on the log. It keeps within the usual 1024 descriptors.
 const UNSYNCED_HANDLES_MAX: usize = 64;
 
 /// Directory and sizes of a log.
@@ -145,6 +145,8 @@ struct Segment {
 struct State {
     segments: VecDeque<Segment>,
     bytes: u64,
+    /// Bytes of frames appended since the log was opened.
+    appended: u64,
     tail: Tail,
     /// The tail when readers were last to see no more: see [`Log::withhold`].
     withheld: Option<Tail>,
@@ -163,7 +165,7 @@ struct State {
 pub struct Log {
     config: LogConfig,
     state: Mutex<State>,
-    grown: watch::Sender<FrameNo>,
+    demand: DemandWatch,
     freed: watch::Sender<u64>,
 }
 
@@ -208,6 +210,7 @@ impl Log {
         let state = State {
             bytes: segments.iter().map(|segment| segment.length).sum(),
             segments,
+            appended: 0,
             tail: kept.good,
             withheld: None,
             durable: None,
@@ -219,7 +222,7 @@ impl Log {
         Ok(Arc::new(Self {
             config,
             state: Mutex::new(state),
-            grown: watch::Sender::new(truncate_after),
+            demand: DemandWatch::new(truncate_after),
             freed: watch::Sender::new(0),
         }))
     }
@@ -262,19 +265,16 @@ impl Log {
         self.grow(|state| state.durable = state.durable.map(|durable| durable.max(frame)));
     }
 
-    /// Changes the state and tells the readers how far they may read now.
+    /// Changes the state and tells the reader that waits how far it may read now.
     fn grow(&self, change: impl FnOnce(&mut State)) {
-        let readable = {
-            let mut state = self.state();
-            change(&mut state);
-            state.readable()
-        };
-        self.grown.send_replace(readable);
+        change(&mut self.state());
+        self.demand.supply(|| self.supply());
     }
 
-    /// The last frame that readers may read.
-    pub(super) fn readable(&self) -> FrameNo {
-        self.state().readable()
+    /// What readers may read.
+    pub(super) fn supply(&self) -> Supply {
+        let state = self.state();
+        Supply { frame: state.readable(), appended: state.appended }
     }
 
     /// Total size of all segments in bytes.
@@ -358,9 +358,9 @@ impl Log {
         Ok(())
     }
 
-    /// Receives the last published frame.
-    pub(super) fn growth(&self) -> watch::Receiver<FrameNo> {
-        self.grown.subscribe()
+    /// Waits until there is so much to read after a frame. Cancel-safe. One reader waits at a time.
+    pub(super) async fn grown(&self, after: FrameNo, demand: Demand) {
+        self.demand.met(after, demand).await;
     }
 
     /// Notified when segments are deleted.
@@ -416,6 +416,7 @@ impl Log {
                 segment.last = tail.frame;
             }
             state.bytes += bytes;
+            state.appended += bytes;
             state.tail = tail;
         });
     }

@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod checkpoint;
 pub mod checkpointer;
+pub mod demand;
 pub mod disk;
 pub mod frame;
 pub mod ledger;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::demand::Demand;
 use super::disk::{DiskError, failed};
 use super::frame::{self, Decoded, Frame};
 use super::log::{Extent, Log};
@@ -124,10 +125,9 @@ impl Reader {
         self.last
     }
 
-    /// Waits until there are unread frames. Cancel-safe: no frame is missed between two calls.
-    pub async fn grown(&self) {
-        let closed = self.log.growth().wait_for(|tail| *tail > self.last).await.is_err();
-        debug_assert!(!closed, "the log outlives its readers");
+    /// Waits until there is so much to read. Cancel-safe: no frame is missed between two calls. Only one reader of a log may wait.
+    pub async fn grown(&self, demand: Demand) {
+        self.log.grown(self.last, demand).await;
     }
 
     /// The next whole frames, as many as fit into about 256 KiB; `None` if everything was read. Blocks for the disk.
@@ -139,7 +139,7 @@ impl Reader {
     pub fn next_chunk_until(&mut self, until: FrameNo) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
         // Read the tail first: a frame that is written between the two checks is neither missing nor reclaimed.
-        let until = until.min(self.log.readable());
+        let until = until.min(self.log.supply().frame);
         if wanted > until {
             return Ok(None);
         }

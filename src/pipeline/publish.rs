@@ -255,8 +255,8 @@ impl<P: Destination> Attempt<'_, P> {
                 PublishLog::lanes_moved(self.lanes.take_changes());
                 continue;
             }
-            let halted = self.halted();
-            let wake = self.wake(sends, describing.is_empty());
+            let (halted, wake) = (self.halted(), self.wake(sends, describing.is_empty()));
+            let hold = self.lanes.hold(Instant::now()).filter(|_| sends);
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Wait for requests without a response, send nothing more.
@@ -273,7 +273,7 @@ impl<P: Destination> Attempt<'_, P> {
                     self.quarantined(report);
                 }
                 // PRIORITY 3: more to send.
-                () = self.readers.grown(), if self.lanes.wants(ReaderId::MAIN).is_some() && !halted && !more => {}
+                () = self.readers.grown(hold), if self.lanes.wants(ReaderId::MAIN).is_some() && !halted && !more => {}
                 // PRIORITY 4: time: a pause is over, a report is due.
                 () = tokio::time::sleep_until(wake) => {}
                 // PRIORITY 5: more to read, after everything else had its turn.

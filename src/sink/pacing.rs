@@ -10,6 +10,8 @@
 //! - something is in flight, few requests are open, and the last one was sent [`SPACING`] ago: a request is sent even if it is
 //!   not full, so that a record waits at most that long and not for a whole round trip.
 //!
+//! What would only wait is not even read: see [`Hold`].
+//!
 //! Invariants: requests and bytes in flight stay within their limits (a record above the limit of bytes is sent alone); a probe
 //! is one record.
 
@@ -37,6 +39,12 @@ pub const PACE: Duration = Duration::from_micros(50);
 pub const PACK_BYTES: usize = 100_000;
 /// Most events of a packed record: where Firehose splits records, it takes no more out of one.
 pub const PACK_EVENTS: usize = 500;
+/// Most records, and bytes of log, that are left unread while they would only wait.
+const UNREAD_RECORDS: usize = 100;
+const UNREAD_BYTES: usize = 64 << 10;
+/// How long they are left unread while only a response, or a full request, would let them leave. Short, because lanes that lag are
+/// found among what was read.
+const UNREAD_FOR: Duration = Duration::from_millis(20);
 /// After a smaller request than this, the next one is not delayed: single events of many transactions are sent at once.
 const PACED_MIN: usize = 8;
 
@@ -96,6 +104,8 @@ pub(super) struct Flight {
     pub(super) requests: usize,
     pub(super) bytes: usize,
     last_sent: Option<Instant>,
+    /// Whether the last request had more than one record.
+    several: bool,
     /// Distance from the last request.
     pace: Duration,
 }
@@ -112,6 +122,17 @@ impl Waiting {
     pub(super) const fn and(self, other: Self) -> Self {
         Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
     }
+}
+
+/// What is new would only wait for this: it need not be read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// When a request that is not full may be sent.
+    pub until: Instant,
+    /// With so many new records, or so many new bytes, a full request may be sent.
+    pub records: usize,
+    /// See `records`.
+    pub bytes: usize,
 }
 
 /// Limits of the next request.
@@ -146,6 +167,7 @@ impl Flight {
     pub(super) fn sent(&mut self, records: usize, bytes: usize, now: Instant) {
         let paced = u32::try_from(records).ok().filter(|_| records >= PACED_MIN);
         self.pace = paced.map_or(Duration::ZERO, |records| (PACE * records).min(SPACING));
+        self.several = records > 1;
         self.requests += 1;
         self.bytes += bytes;
         self.last_sent = Some(now);
@@ -196,6 +218,29 @@ impl Flight {
         waiting.records == 0 || (few && room >= cap(limits, budget).min(waiting.bytes))
     }
 
+    /// Whether new records would only wait, if some do already or are to be expected before anything can be sent. What comes
+    /// first of all is read at once, so that nobody has to look at a time when there may be nothing.
+    pub(super) fn hold(
+        &self,
+        limits: &Limits,
+        budget: usize,
+        waiting: Waiting,
+        now: Instant,
+    ) -> Option<Hold> {
+        let until = match self.next_partial(limits) {
+            Some(at) if at <= now || (waiting.records == 0 && !self.several) => return None,
+            Some(at) => at,
+            None if self.requests == 0 => return None,
+            None => now + UNREAD_FOR,
+        };
+        let left = |full: usize, waiting: usize, most: usize| full.saturating_sub(waiting).clamp(1, most);
+        Some(Hold {
+            until,
+            records: left(limits.request_records, waiting.records, UNREAD_RECORDS),
+            bytes: left(cap(limits, budget), waiting.bytes, UNREAD_BYTES),
+        })
+    }
+
     /// When a request that is not full may be sent, if nothing else happens; `None` if too many are in flight, or none ever was.
     pub(super) fn next_partial(&self, limits: &Limits) -> Option<Instant> {
         if self.requests == 0 {
@@ -218,7 +263,7 @@ mod tests {
     const OPEN: (Pass, usize) = (Pass::Open, 8 << 20);
 
     fn flight(requests: usize, bytes: usize, last_sent: Instant) -> Flight {
-        Flight { requests, bytes, last_sent: Some(last_sent), pace: Duration::ZERO }
+        Flight { requests, bytes, last_sent: Some(last_sent), several: false, pace: Duration::ZERO }
     }
 
     #[test]
@@ -268,6 +313,53 @@ mod tests {
         ] {
             assert_eq!(flight.allowance(&limits, gate, waiting, now).is_some(), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn new_record_is_unread_only_while_it_would_wait() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        let budget = 8 << 20;
+        let (soon, later) = (Some(start + SPACING), Some(start + UNREAD_FOR));
+        for (what, requests, sent, waiting, until) in [
+            ("the line is idle", 0, 1, 0, None),
+            ("a small request left, with its response", 0, 7, 3, None),
+            ("a large request left, with its response", 0, 100, 3, soon),
+            ("one record is out, the first may come", 1, 1, 0, None),
+            ("one record is out, one waits", 1, 1, 1, soon),
+            ("several are out, more are expected", 1, 5, 0, soon),
+            ("half of the requests are out", 8, 1, 0, later),
+            ("all are out", 16, 5, 9, later),
+        ] {
+            let mut flight = Flight::default();
+            assert_eq!(
+                flight.hold(&limits, budget, Waiting::default(), start),
+                None,
+                "nothing was ever sent"
+            );
+            flight.sent(sent, sent * 300, start);
+            flight.requests = requests;
+            let waiting = Waiting { records: waiting, bytes: waiting * 300 };
+            let hold = |after| flight.hold(&limits, budget, waiting, start + after);
+            assert_eq!(hold(Duration::ZERO).map(|hold| hold.until), until, "{what}");
+            if until != later {
+                assert_eq!(hold(SPACING), None, "{what}: it may be sent");
+            }
+        }
+    }
+
+    /// A full request is not late by more than what is left unread.
+    #[test]
+    fn record_that_fills_a_request_is_read() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let several = Flight { several: true, ..flight(1, 300, now) };
+        let left = |records, bytes| {
+            let hold = several.hold(&limits, 8 << 20, Waiting { records, bytes }, now).unwrap();
+            (hold.records, hold.bytes)
+        };
+        assert_eq!(left(0, 0), (UNREAD_RECORDS, UNREAD_BYTES));
+        assert_eq!(left(450, 9_000), (50, UNREAD_BYTES));
+        assert_eq!(left(499, (4 << 20) - 100), (1, 100));
+        assert_eq!(left(700, 5 << 20), (1, 1));
     }
 
     #[test]

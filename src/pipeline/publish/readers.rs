@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::time::timeout_at;
+
+use crate::buffer::demand::Demand;
 use crate::buffer::frame::{FrameKind, LentRecord};
 use crate::buffer::log::Log;
 use crate::buffer::reader::{Chunk, ReadError, Reader};
@@ -10,6 +13,7 @@ use crate::event::RecordKind;
 use crate::pipeline::dead_letter::AlreadyWritten;
 use crate::position::FrameNo;
 use crate::sink::lanes::{Admission, Frame, Lanes, ReaderId};
+use crate::sink::pacing::Hold;
 
 /// Most bytes that a reader reads in one step. Records of other readers' lanes do not stay in its window. Without the limit, a
 /// reader that is far behind and has little to send would read the whole log in one step, and block sends, responses and a stop.
@@ -32,9 +36,17 @@ impl LogReaders {
         Self { log: Arc::clone(log), main: Reader::new(log, lanes.head()), catch_up: HashMap::new(), epoch }
     }
 
-    /// Waits until the log has frames that the main reader has not read. Cancel-safe.
-    pub(super) async fn grown(&self) {
-        self.main.grown().await;
+    /// Waits until the log has frames that the main reader has not read, and longer if they would only wait: a burst of single
+    /// events costs one wake-up. Cancel-safe.
+    pub(super) async fn grown(&self, hold: Option<Hold>) {
+        if let Some(Hold { until, records, bytes }) = hold {
+            // A frame has at least one record.
+            let much = self.main.grown(Demand { frames: records as u64, bytes: bytes as u64 });
+            if timeout_at(until, much).await.is_ok() {
+                return;
+            }
+        }
+        self.main.grown(Demand::ANY).await;
     }
 
     /// Reads for each reader as much as its window has room for, at most [`SHARE`] bytes. Returns whether a reader has room for

@@ -24,7 +24,7 @@ use super::window::{Entry, State};
 use crate::position::FrameNo;
 use crate::sink::bandwidth::Bandwidth;
 use crate::sink::order::OrderCheck;
-use crate::sink::pacing::{Flight, Limits, Waiting};
+use crate::sink::pacing::{Flight, Hold, Limits, Waiting};
 use crate::sink::sections::{Section, Sections};
 use crate::sink::shards::Shards;
 use crate::sink::throttle::{Gate, Jitter, Pass, Pauses};
@@ -115,6 +115,12 @@ impl Dispatch {
             ]
         };
         times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
+    }
+
+    /// What new records would wait for; `None` if they might leave at once.
+    pub(super) fn hold(&self, readers: &Readers, now: Instant) -> Option<Hold> {
+        let waiting = self.waiting(readers);
+        self.flight.hold(&self.limits, self.bandwidth.budget(), waiting, now).filter(|_| self.gate.is_open())
     }
 
     /// The next record for the dead-letter file, if one is the first of its key. Each is returned once.

@@ -99,7 +99,7 @@ use self::counts::EventCounts;
 use self::dispatch::Dispatch;
 use self::isolation::Isolation;
 use self::readers::Readers;
-use super::pacing::Limits;
+use super::pacing::{Hold, Limits};
 use super::rate::Summary;
 use super::shards::ShardLoad;
 use super::throttle::Pass;
@@ -231,6 +231,12 @@ impl Lanes {
     /// happens until then, never before `now`; `None` if it would not.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         self.dispatch.wake_at(&self.readers, now)
+    }
+
+    /// What new records would wait for, after [`fill`](Self::fill) has just returned nothing: until then they
+    /// need not be admitted. `None` if they might leave at once.
+    pub fn hold(&self, now: Instant) -> Option<Hold> {
+        self.dispatch.hold(&self.readers, now)
     }
 
     /// Whether [`fill`](Self::fill) may return a request now, as far as the service is concerned: requests

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::buffer::demand::Demand;
 use forebay::buffer::log::LogConfig;
 use forebay::buffer::reader::{ReadError, Reader};
 use forebay::position::FrameNo;
@@ -39,7 +40,7 @@ fn concurrent_reader_sees_every_frame_once_in_order() {
         let mut last = 0;
         runtime().block_on(async {
             while last < FRAMES {
-                let grown = tokio::time::timeout(Duration::from_secs(30), reader.grown());
+                let grown = tokio::time::timeout(Duration::from_secs(30), reader.grown(Demand::ANY));
                 grown.await.expect("growth is heard of");
                 let chunk = reader.next_chunk().unwrap().expect("there is more after grown()");
                 for (number, content) in contents(&chunk) {
@@ -83,7 +84,9 @@ fn reader_waits_for_frames_beyond_its_position() {
     let (log, mut writer) = filled(directory.path(), 300, 3);
     let mut reader = Reader::new(&log, FrameNo(0));
     let waits = |reader: &Reader| {
-        runtime().block_on(async { tokio::time::timeout(Duration::ZERO, reader.grown()).await.is_err() })
+        runtime().block_on(async {
+            tokio::time::timeout(Duration::ZERO, reader.grown(Demand::ANY)).await.is_err()
+        })
     };
     assert!(!waits(&reader));
     assert_eq!(read_all(&mut reader).len(), 3);
