@@ -236,10 +236,10 @@ fn preview_shows_application_events_and_ends_on_time() {
     assert!(output.status.success(), "{said}");
     let lines = String::from_utf8(output.stdout).unwrap();
     let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         events.iter().map(|event| (event["type"].as_str().unwrap(), &event["correlationid"])).collect();
     assert_eq!(
-        told,
+        reported,
         [("shop.order_placed.v1", &json!("request-7")), ("shop.order_rated.v1", &Value::Null)],
         "{said}"
     );

@@ -219,7 +219,7 @@ fn archive_has_every_event_and_yields_the_tables() {
     fixture.go_on();
     work.commit(15);
     fixture.wait_until_confirmed();
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     assert!(fixture.daemon.terminate().success());
 
     let published = lines(&fixture.records());

@@ -79,7 +79,7 @@ impl Audited {
              insert into lab.samples (sample_code, plate_id, well) values ('after', 1, 'A1')",
         );
         flow.start();
-        flow.wait_until_told();
+        flow.wait_until_published();
         assert!(flow.daemon.terminate().success());
         let records = flow.records();
         let lines = records.iter().flat_map(|record| record.data.split_inclusive(|byte| *byte == b'\n'));

@@ -58,7 +58,7 @@ fn check_of_sound_set_up_passes_and_changes_nothing() {
         assert!(!flow.daemon.buffer_directory().exists());
         flow.start();
         flow.mark();
-        flow.wait_until_told();
+        flow.wait_until_published();
         // A running daemon is left alone.
         assert_sound(&flow);
         assert!(flow.daemon.terminate().success());

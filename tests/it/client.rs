@@ -78,7 +78,7 @@ fn clock_that_is_wrong_is_corrected() {
     }
 }
 
-/// Servers and routers close idle connections. The next event leaves over another one, and nobody is told of an outage.
+/// Servers and routers close idle connections. The next event leaves over another one, and no outage is reported.
 #[test]
 fn closed_idle_connection_is_replaced_unnoticed() {
     let mut ends = None;

@@ -28,11 +28,11 @@ fn guarded(method: &str) -> Fixture {
     Fixture::prepare_with(postgres)
 }
 
-fn tells(fixture: &mut Fixture, ids: std::ops::Range<u32>) {
+fn publishes(fixture: &mut Fixture, ids: std::ops::Range<u32>) {
     fixture.daemon.settings().more.push(("log".to_owned(), "filter = \"trace\"".to_owned()));
     fixture.go_on();
     fixture.plates(ids);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     assert!(fixture.daemon.terminate().success());
     assert_no_secret(&fixture.daemon);
     fixture.daemon.settings().more.retain(|(section, _)| section != "log");
@@ -63,13 +63,13 @@ fn private_file(directory: &Path, name: &str, text: &str) -> PathBuf {
 fn unix_socket_and_plain_tcp_connect() {
     let mut fixture = Fixture::prepare(Version::usual());
     fixture.daemon.settings().url = fixture.postgres.socket_url("forebay");
-    tells(&mut fixture, 0..3);
+    publishes(&mut fixture, 0..3);
     fixture.daemon.settings().url = fixture.postgres.url("forebay");
-    tells(&mut fixture, 3..6);
+    publishes(&mut fixture, 3..6);
     let directory = fixture.postgres.socket_directory().display().to_string();
     let port = fixture.postgres.port();
     fixture.daemon.settings().url = format!("postgresql:///lab?host={directory}&port={port}&user=forebay");
-    tells(&mut fixture, 6..9);
+    publishes(&mut fixture, 6..9);
 }
 
 #[test]
@@ -79,29 +79,29 @@ fn verify_full_with_scram_takes_password_from_any_place() {
     let url = verified(&fixture, "forebay");
 
     fixture.daemon.settings().url = url.replace("forebay@", &format!("forebay:{ENCODED}@"));
-    tells(&mut fixture, 0..2);
+    publishes(&mut fixture, 0..2);
 
     fixture.daemon.settings().url.clone_from(&url);
     fixture.daemon.settings().environment =
         vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), PASSWORD.to_owned())];
-    tells(&mut fixture, 2..4);
+    publishes(&mut fixture, 2..4);
 
     let passfile = format!("# all of them\n*:*:*:forebay:{}\n", PASSWORD.replace(':', "\\:"));
     let passfile = private_file(files.path(), "pgpass", &passfile);
     fixture.daemon.settings().environment = vec![("PGPASSFILE".to_owned(), passfile.display().to_string())];
-    tells(&mut fixture, 4..6);
+    publishes(&mut fixture, 4..6);
 
     fixture.daemon.settings().environment.clear();
     let file = private_file(files.path(), "password", &format!("{PASSWORD}\n"));
     let line = format!("password_file = \"{}\"", file.display());
     fixture.daemon.settings().more.push(("source".to_owned(), line));
-    tells(&mut fixture, 6..8);
+    publishes(&mut fixture, 6..8);
     let printed = fixture.daemon.run(&["config"]);
     assert!(printed.status.success());
     assert!(!String::from_utf8_lossy(&printed.stdout).contains("p/ss"));
 }
 
-/// A role that needs no password does not need the file of passwords; one that needs it is told why it has none.
+/// A role that needs no password does not need the file of passwords; one that needs it is given the reason why it has none.
 #[test]
 fn unusable_pgpass_stops_only_who_needs_it() {
     let home = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn unusable_pgpass_stops_only_who_needs_it() {
     let environment = vec![("HOME".to_owned(), home.path().display().to_string())];
     let mut fixture = Fixture::prepare(Version::usual());
     fixture.daemon.settings().environment.clone_from(&environment);
-    tells(&mut fixture, 0..2);
+    publishes(&mut fixture, 0..2);
     let mut fixture = guarded("scram-sha-256");
     fixture.daemon.settings().url = verified(&fixture, "forebay");
     fixture.daemon.settings().environment = environment;
@@ -127,7 +127,7 @@ fn md5_over_tls_connects() {
     fixture.daemon.settings().url = verified(&fixture, "forebay").replace("&channel_binding=require", "");
     fixture.daemon.settings().environment =
         vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), PASSWORD.to_owned())];
-    tells(&mut fixture, 0..2);
+    publishes(&mut fixture, 0..2);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn readme_grants_are_enough() {
         fixture.daemon.settings().url = fixture.postgres.url("cdc");
         fixture.go_on();
         fixture.plates(0..3);
-        fixture.wait_until_told();
+        fixture.wait_until_published();
         fixture.daemon.assert_quiet(&[]);
     }
     for version in [Version::OLDEST, Version::NEWEST] {
@@ -206,7 +206,7 @@ fn readme_grants_are_enough() {
         fixture.daemon.settings().url = fixture.postgres.url("cdc");
         fixture.go_on();
         fixture.plates(0..3);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.daemon.assert_quiet(&[]);
     }
 }
@@ -230,7 +230,7 @@ fn role_settings_do_not_change_events() {
     fixture.postgres.execute(
         "insert into lab.samples (sample_code, plate_id, well, concentration) values ('S', 1, 'A1', 0.1::float8 + 0.2)",
     );
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     let events = fixture.events();
     let data = |name: &str| events.iter().find(|event| event["type"] == name).unwrap()["data"].clone();
     let plate = data("lab.plates.inserted.v1");

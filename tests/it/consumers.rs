@@ -43,7 +43,7 @@ impl Scene {
              insert into lab.plates (plate_id, barcode) values (2, 'PLT-2'); delete from lab.plates where plate_id = 2;
              insert into lab.plates (plate_id, barcode) values (2, 'again')",
         );
-        flow.wait_until_told();
+        flow.wait_until_published();
         assert!(flow.daemon.terminate().success());
         let records = flow.records();
         Self { flow, records, seed }

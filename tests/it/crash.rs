@@ -91,7 +91,7 @@ impl Kills {
             }
         }
         close(&mut flow, &mut figures);
-        // What came before may have been told by a daemon that was killed: this one must live before it is stopped.
+        // What came before may have been published by a daemon that was killed: this one must live before it is stopped.
         flow.wait_until_it_moves("the last daemon");
         assert!(flow.daemon.terminate().success());
         let durable_at_a_kill = figures.kept.only_durable;
@@ -134,11 +134,11 @@ impl Kills {
     }
 }
 
-/// Nothing is wrong, nobody writes and the daemon was started: all that was committed is told, and the window closed.
+/// Nothing is wrong, nobody writes and the daemon was started: all that was committed is published, and the window closed.
 fn close(flow: &mut Flow, figures: &mut Figures) {
-    figures.doing("everything is to be told");
+    figures.doing("everything is to be published");
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     figures.window(flow.close());
 }
 

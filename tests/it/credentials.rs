@@ -165,7 +165,7 @@ fn silent_source_delays_nothing_while_keys_are_good() {
     flow.start();
     flow.wait_until_it_moves("with the first key");
     source.set(Answer::Silence);
-    // The first failure is told when a look-up was given up: until then and behind it events leave.
+    // The first failure is reported when a look-up was given up: until then and behind it events leave.
     flow.wait_until_it_moves("before the look-up");
     flow.daemon.wait_for_event("credentials_not_renewed");
     flow.wait_until_it_moves("after a look-up that failed");

@@ -1,5 +1,5 @@
-//! A disk that fails under the real daemon: full, out of order, or without power. Nothing is lost, and whoever runs it is
-//! told what, where, why and what to do.
+//! A disk that fails under the real daemon: full, out of order, or without power. Nothing is lost, and the
+//! log names what failed, where, why and what to do.
 //!
 //! Most of it needs root, loop devices and strace, on Linux. Without root, or where the kernel gives no loop device (most
 //! containers), these tests say so and pass; a program that is missing comes with scripts/setup.

@@ -1,5 +1,5 @@
-//! Databases, slots and directories that do not tell one story: refused with a reason and a way out, never skipped; and
-//! after `forebay adopt` everything of the new history is told.
+//! Databases, slots and directories that contradict each other: refused with a reason and a way out, never skipped; and
+//! after `forebay adopt` everything of the new history is published.
 
 mod damage;
 mod identity;

@@ -47,7 +47,7 @@ fn idle_half_requests_stop_neither_daemon_nor_probe() {
     let open = descriptors(&flow.daemon);
     assert!(open < 192, "{open} descriptors are open");
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     assert!(flow.daemon.is_running());
     drop(held);
     flow.daemon.assert_quiet(&[]);
@@ -60,7 +60,7 @@ fn low_descriptor_limit_leaves_log_and_database_running() {
     flow.start();
     let held: Vec<_> = (0..200).filter_map(|_| connect(&flow.daemon)).collect();
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     assert_eq!(flow.daemon.get("/health/live").as_deref(), Some("live\n"));
     drop(held);
     assert!(flow.daemon.count_events("descriptor_limit_low") > 0);

@@ -81,12 +81,12 @@ fn measured(flow: &Flow) -> Option<Latency> {
     latency
 }
 
-/// Mends the shard, and waits until everything is told and all lanes are together; how long the backlog took.
+/// Mends the shard, and waits until everything is published and all lanes are together; how long the backlog took.
 fn come_together(flow: &mut Flow, load: &mut Load) -> Duration {
     let let_go = Instant::now();
     flow.stub.heal();
     load.insert(flow, BATCH);
-    flow.wait_until_told();
+    flow.wait_until_published();
     let caught_up = let_go.elapsed();
     eventually("all lanes are together again", DRAINED_WITHIN, || {
         (flow.daemon.metric("forebay_lanes_detached") == Some(0.0)).then_some(())
@@ -115,12 +115,12 @@ fn stuck_shard_delays_only_itself_even_across_kill() {
     flow.start();
     let mut load = Load { plates: 0, healthy: 0 };
     load.insert(&flow, 5 * BATCH);
-    flow.wait_until_told();
+    flow.wait_until_published();
     measured(&flow);
     for _ in 0..20 {
         load.insert(&flow, BATCH);
     }
-    flow.wait_until_told();
+    flow.wait_until_published();
     let before = measured(&flow);
     load.healthy = load.plates;
     let refused = Fault::Reject { code: Refusal::Throttled };
@@ -150,10 +150,10 @@ fn stuck_shard_delays_only_itself_even_across_kill() {
     flow.start();
     load.insert(&flow, 5 * BATCH);
     eventually("new plates of the healthy shards arrive", DRAINED_WITHIN, || {
-        let told = flow.told();
+        let published = flow.published();
         let new = (load.plates - 5 * BATCH + 1..=load.plates)
             .filter(|plate| !STUCK.contains(&KeyHash::of(&plate.to_string()).lane()));
-        let keys: HashSet<&str> = told.iter().map(|change| change.key.as_str()).collect();
+        let keys: HashSet<&str> = published.iter().map(|change| change.key.as_str()).collect();
         new.into_iter().all(|plate| keys.contains(plate.to_string().as_str())).then_some(())
     });
     resident = resident.max(flow.daemon.highest_resident().unwrap_or_default());
@@ -204,7 +204,7 @@ fn share_a_lane_with_a_stuck_shard(rules: &[Rule]) {
     flow.start();
     let mut load = Load { plates: 0, healthy: 0 };
     load.insert(&flow, 5 * BATCH);
-    flow.wait_until_told();
+    flow.wait_until_published();
     if !rules.is_empty() {
         let line = flow.daemon.wait_for_event("shards_not_listed");
         assert!(line.contains("INFO") && line.contains("kinesis:ListShards"), "{line}");
@@ -253,7 +253,7 @@ fn hot_key_delays_only_itself() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (1, 'HOT')");
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.stub.set(Fault::Slow { millis: 20 }).unwrap();
     flow.postgres.execute(&format!(
         "do $$ begin for n in 1..{HOT} loop \
@@ -275,7 +275,7 @@ fn hot_key_delays_only_itself() {
     println!("when the others were there, the hot key had {hot} of {HOT}");
     assert!(hot < HOT / 2, "the others came only after the hot key");
     flow.daemon.wait_for_event("lanes_detached");
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.daemon.wait_for_event("lanes_reattached");
     flow.check().assert_clean();
     flow.daemon.assert_quiet(&["lanes_detached"]);
@@ -291,7 +291,7 @@ fn many_key_backlog_detaches_no_lane() {
     flow.postgres.execute(&format!(
         "insert into lab.plates (plate_id, barcode) select n, 'B' || n from generate_series(1, {KEYS}) n"
     ));
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.stub.stop();
     for round in 1..=ROUNDS {
         flow.postgres.execute(&format!("update lab.plates set notes = repeat('x', 800) || {round}"));
@@ -299,7 +299,7 @@ fn many_key_backlog_detaches_no_lane() {
     flow.stub.limit(true);
     flow.stub.set(Fault::Slow { millis: 20 }).unwrap();
     flow.stub.restart().unwrap();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.check().assert_clean();
     flow.daemon.assert_quiet(&[
         "records_retried",
@@ -341,7 +341,7 @@ fn lone_failures_leave_stream_available() {
     let wrong = |line: &&String| line.contains("sent again") || line.contains("everything again");
     assert_eq!(said.iter().filter(wrong).count(), 0, "{}", said.join("\n"));
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.check().assert_clean();
     flow.daemon.assert_quiet(&["record_blocked", "records_retried"]);
 }

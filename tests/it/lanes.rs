@@ -57,8 +57,8 @@ fn record_waits_only_for_earlier_one_of_its_key() {
     let (ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines, ["a1", "b1", "c1"]);
     assert!(send(&mut lanes, now).is_none());
-    let told = lanes.settle(ticket, Ok(vec![accepted(), RecordResult::Throttled, accepted()]), now);
-    assert_eq!((told.accepted, told.throttled, told.lanes), (2, 1, vec![KeyHash::of("b").lane()]));
+    let outcome = lanes.settle(ticket, Ok(vec![accepted(), RecordResult::Throttled, accepted()]), now);
+    assert_eq!((outcome.accepted, outcome.throttled, outcome.lanes), (2, 1, vec![KeyHash::of("b").lane()]));
     let (ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines, ["a2"], "b pauses");
     lanes.settle(ticket, Ok(vec![accepted()]), now);
@@ -91,9 +91,9 @@ fn wrong_result_count_is_treated_as_no_response() {
         let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
         lanes.admit(&frame(1), [event("a", "a1"), event("b", "b1")]);
         let (ticket, _) = send(&mut lanes, now).unwrap();
-        let told = lanes.settle(ticket, Ok(vec![accepted(); count]), now);
-        assert_eq!((told.accepted, told.without_response), (0, 2));
-        assert!(matches!(told.error, Some(PutError::NoResponse(_))), "{:?}", told.error);
+        let outcome = lanes.settle(ticket, Ok(vec![accepted(); count]), now);
+        assert_eq!((outcome.accepted, outcome.without_response), (0, 2));
+        assert!(matches!(outcome.error, Some(PutError::NoResponse(_))), "{:?}", outcome.error);
         assert!(!lanes.is_available() && send(&mut lanes, now).is_none());
     }
 }
@@ -106,8 +106,8 @@ fn outage_is_probed_by_one_record_until_first_response() {
     let (mut ticket, lines) = send(&mut lanes, now).unwrap();
     assert_eq!(lines.len(), 20);
     for _ in 0..10 {
-        let told = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
-        assert!(told.pause.is_some() && send(&mut lanes, now).is_none());
+        let outcome = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
+        assert!(outcome.pause.is_some() && send(&mut lanes, now).is_none());
         now = lanes.wake_at(now).unwrap();
         let (probe, lines) = send(&mut lanes, now).unwrap();
         assert_eq!((lines.len(), probe.is_probe()), (1, true));

@@ -235,7 +235,7 @@ fn invalid_outboxes_are_all_refused_at_start() {
     let log = flow.daemon.log().join("\n");
     assert!(!status.success(), "{log}");
     for expected in ["no column payload", "has type bytea", "no table shop.nowhere", "events/shop.toml:"] {
-        assert!(log.contains(expected), "{expected:?} is not told:\n{log}");
+        assert!(log.contains(expected), "{expected:?} is missing:\n{log}");
     }
     let slots = "select count(*) from pg_replication_slots where slot_name = 'forebay_lab'";
     assert_eq!(flow.postgres.value(slots), "0");
@@ -288,8 +288,8 @@ fn younger_column_is_null_and_missing_one_is_logged_once() {
         "\"plate_id, coalesce(colour, 'none') as colour, colour is null as old\"",
     );
     flow.start();
-    let told = events(&flow, 3);
-    let data: Vec<&Value> = told.iter().map(|event| &event["data"]).collect();
+    let published = events(&flow, 3);
+    let data: Vec<&Value> = published.iter().map(|event| &event["data"]).collect();
     for expected in [
         json!({"plate_id": 1}),
         json!({"plate_id": 2, "colour": "none", "old": true}),
@@ -319,6 +319,6 @@ fn unpublished_column_is_never_null() {
     assert!(letters[0]["reason"].as_str().unwrap().contains("notes"), "{letters:#?}");
     flow.postgres.execute(&format!("{publish} lab.plates, lab.samples, lab.transfers"));
     flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) values (3, 'P3', 'fine')");
-    let told = events(&flow, 2);
-    assert!(told.iter().all(|event| event["data"]["notes"] == "fine"), "{told:#?}");
+    let published = events(&flow, 2);
+    assert!(published.iter().all(|event| event["data"]["notes"] == "fine"), "{published:#?}");
 }

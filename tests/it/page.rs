@@ -110,7 +110,7 @@ fn page_shows_flow_outage_and_recovery_in_a_browser() {
         assert_eq!(view["outage"], 1, "the outage is marked in the plots");
     }
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.wait_until_ready();
     eventually("it is over", SOON, || (next(&mut live, "now")["report"]["ready"] == true).then_some(()));
     clients_are_bounded(&flow);

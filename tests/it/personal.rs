@@ -38,7 +38,9 @@ fn sql(flow: &Flow, text: &str) {
 #[track_caller]
 fn assert_no_canary(flow: &mut Flow) {
     let marker = flow.mark();
-    eventually("the marker", SOON, || flow.told().iter().any(|change| change.key == marker).then_some(()));
+    eventually("the marker", SOON, || {
+        flow.published().iter().any(|change| change.key == marker).then_some(())
+    });
     for record in flow.stub.records() {
         let text = String::from_utf8_lossy(&record.data);
         assert!(!text.contains(CANARY) && !record.key.contains(CANARY), "it has left: {text}");

@@ -469,12 +469,12 @@ async fn keepalive_confirms_over_unpublished_traffic() {
     assert!(confirmed().await < end, "nothing was confirmed, so nothing may be forgotten");
     connection.queue_status(end, false);
     connection.send().await.unwrap();
-    let told = async {
+    let all_confirmed = async {
         while confirmed().await < end {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), all_confirmed).await.unwrap();
 }
 
 #[tokio::test]

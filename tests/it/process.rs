@@ -20,7 +20,7 @@ fn hangup_is_logged_and_ignored() {
     fixture.daemon.signal(Signal::HUP);
     fixture.daemon.wait_for_event("hangup_ignored");
     fixture.plates(1..2);
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     assert_eq!(fixture.daemon.terminate().code(), Some(0));
 }
 
@@ -69,7 +69,7 @@ fn deleted_lock_file_keeps_others_out() {
     assert!(flow.daemon.terminate().success());
     flow.stub.restart().unwrap();
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     assert!(flow.daemon.terminate().success());
 }
 
@@ -88,7 +88,7 @@ fn changes_in_a_deleted_segment_are_not_confirmed() {
     assert!(log.contains("was deleted or renamed while Forebay used it"), "{log}");
     flow.stub.restart().unwrap();
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     assert!(flow.daemon.terminate().success());
 }
 
@@ -148,7 +148,7 @@ fn hung_log_reader_delays_nothing() {
     child.terminate();
     assert!(lines.any(|line| is_event(&line, "clean_shutdown")), "the last lines are written");
     assert_eq!(child.code(), Some(0));
-    flow.wait_until_told();
+    flow.wait_until_published();
 }
 
 /// A stop, and an error at the start, end the process although nobody reads why.

@@ -1,4 +1,4 @@
-//! The documents are true: what they tell a person to type is typed, what they list is compared with the sources.
+//! The documents are true: what they ask a person to type is typed, what they list is compared with the sources.
 
 mod deploy;
 mod first_event;

@@ -76,7 +76,7 @@ fn role_without_publish_right_is_refused_with_statement() {
     // The intent to make it was noted before: a publication without its slot is no mystery here.
     fixture.go_on();
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn publication_breaking_application_updates_is_refused() {
         fixture.go_on();
         fixture.postgres.execute("insert into lab.keyless values ('a'); update lab.keyless set t = 'b'");
         fixture.plates(0..3);
-        fixture.wait_until_all_told(&fixture.postgres.history());
+        fixture.wait_until_all_published(&fixture.postgres.history());
     }
 }
 
@@ -219,7 +219,7 @@ fn unreachable_server_is_waited_for() {
     fixture.postgres.start_again();
     fixture.wait_until_receiving();
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 /// What follows the last `Run:` on the error stream.
@@ -263,7 +263,7 @@ fn selectors_that_match_nothing_are_refused() {
         more("\"lab.*\"", "\"?lab.later\"", "\"?*.*.pasword\"", "\"?*.*.emial\"");
     fixture.go_on();
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn selector_that_ceases_to_match_is_a_warning() {
     let line = fixture.daemon.wait_for_event("selector_matches_nothing");
     assert!(line.contains("lab.plates.notes"), "{line}");
     fixture.plates(0..3);
-    fixture.wait_until_told();
+    fixture.wait_until_published();
 }
 
 /// A child has the columns of its table, and leaves under its own name. So do partitions that are not sent as their root.
@@ -299,7 +299,7 @@ fn selectors_that_miss_a_descendant_are_refused() {
     fixture.daemon.settings().more = drop("\"lab.users.password\", \"lab.users_vip.password\"");
     fixture.go_on();
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     // A new child is published once somebody adds it.
     fixture.postgres.execute(
         "create table lab.users_new (primary key (id)) inherits (lab.users);

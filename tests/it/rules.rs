@@ -125,7 +125,7 @@ data = "old.notes"
         "REPLICA IDENTITY FULL",
         "^",
     ] {
-        assert!(log.contains(expected), "{expected:?} is not told:\n{log}");
+        assert!(log.contains(expected), "{expected:?} is missing:\n{log}");
     }
     assert_eq!(
         flow.postgres.value("select count(*) from pg_replication_slots where slot_name = 'forebay_lab'"),
@@ -236,7 +236,7 @@ data = "plate_id, hmac(operator_email) as operator"
     assert!(!flow.daemon.run(&["config"]).stdout.windows(16).any(|part| part == b"0123456789abcdef"));
     assert!(flow.daemon.terminate().success());
 
-    for (data, told) in [
+    for (data, expected) in [
         ("plate_id, upper(operator_email) as who", "operator_email"),
         ("plate_id, case when operator_email is null then 1 else 2 end as known", "operator_email"),
     ] {
@@ -247,7 +247,7 @@ data = "plate_id, hmac(operator_email) as operator"
         flow.daemon.start_again();
         assert!(!flow.daemon.wait().success(), "{data}");
         let log = flow.daemon.log().join("\n");
-        assert!(log.contains(told) && log.contains("publish hmac("), "{data}: {log}");
+        assert!(log.contains(expected) && log.contains("publish hmac("), "{data}: {log}");
     }
 }
 
@@ -281,9 +281,9 @@ fn partition_without_full_identity_makes_no_wrong_event() {
     flow.daemon.wait_for_event("partition_identity_incomplete");
     flow.postgres.execute("alter table lab.runs_2 replica identity full");
     flow.postgres.execute("insert into lab.runs values (103, 'new', 'n'); update lab.runs set state = 'old'");
-    eventually("the update is told", SOON, || {
-        let told = json!({"id": 103, "before": "new"});
-        events(&flow, 1).iter().any(|event| event["data"] == told).then_some(())
+    eventually("the update is published", SOON, || {
+        let expected = json!({"id": 103, "before": "new"});
+        events(&flow, 1).iter().any(|event| event["data"] == expected).then_some(())
     });
     assert!(flow.daemon.terminate().success());
 
@@ -293,8 +293,8 @@ fn partition_without_full_identity_makes_no_wrong_event() {
     flow.start();
     flow.postgres.execute("insert into lab.runs values (102, 'new', 'n'); delete from lab.runs");
     eventually("the second partition's row is gone", SOON, || {
-        let told = events(&flow, 1);
-        told.iter().any(|event| event["data"] == json!({"id": 102})).then_some(())
+        let published = events(&flow, 1);
+        published.iter().any(|event| event["data"] == json!({"id": 102})).then_some(())
     });
     assert!(
         !events(&flow, 1)
@@ -432,21 +432,21 @@ fn changed_rules_with_backlog_lose_nothing() {
         .map(|change| (change.key.parse().unwrap(), u64::try_from(change.version.unwrap()).unwrap()))
         .collect();
     assert_eq!(expected.len(), 20 + ROWS);
-    let told = eventually("everything is told", SOON, || {
+    let published = eventually("everything is published", SOON, || {
         let records = flow.stub.records();
-        let mut told = std::collections::BTreeSet::new();
+        let mut published = std::collections::BTreeSet::new();
         let mut versions = std::collections::BTreeSet::new();
         for record in &records {
             let event: Value = serde_json::from_slice(&record.data).unwrap();
-            told.insert((
+            published.insert((
                 event["data"]["plate_id"].as_u64().unwrap(),
                 event["data"]["version"].as_u64().unwrap(),
             ));
             versions.insert(event["type"].as_str().unwrap().to_owned());
         }
-        (told == expected).then_some(versions)
+        (published == expected).then_some(versions)
     });
-    assert!(told.len() >= 2, "only {told:?} were published");
+    assert!(published.len() >= 2, "only {published:?} were published");
     flow.daemon.assert_quiet(&[
         "records_retried",
         "stream_unavailable",

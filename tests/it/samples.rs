@@ -286,7 +286,7 @@ fn all_fixture_errors_are_reported_with_place() {
         "f: n: \"x\" is not a valid integer: invalid input syntax",
         "^",
     ] {
-        assert!(said.contains(part), "{part:?} is not told:\n{said}");
+        assert!(said.contains(part), "{part:?} is missing:\n{said}");
     }
 }
 

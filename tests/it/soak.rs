@@ -1,9 +1,9 @@
-//! The long run: everything goes wrong at once, at random, for as long as it is told to.
+//! The long run: everything goes wrong at once, at random, for as long as it is configured to.
 //!
 //! One database, one directory and one stream live through all rounds. In each, faults of the stub, of the line to Postgres, of
 //! Postgres and of the daemon come at random moments while many keys, hot keys, large rows and large transactions are
 //! written, and a table is altered in the transactions of its rows; then everything is mended. A window of rounds ends with the
-//! daemon killed and started again: by then all that was committed must have been told, in order, once or with the same bytes
+//! daemon killed and started again: by then all that was committed must have been published, in order, once or with the same bytes
 //! again; what was planted must be a dead letter; and the event counts must agree with both.
 //!
 //! `ROUNDS=n` or `SOAK_SECONDS=n` make it long (`scripts/soak` does), `SEED=n` repeats the choices.
@@ -88,7 +88,7 @@ fn round(world: &mut World, recorder: &mut Recorder, figures: &mut Figures, rand
 #[derive(Debug, Default)]
 struct Judge {
     letters: Letters,
-    /// Changes that were told, by event type.
+    /// Changes that were published, by event type.
     published: BTreeMap<String, u64>,
     /// Rows of the altered table that were compared with what was written, and those that are dead letters.
     compared: usize,
@@ -96,12 +96,12 @@ struct Judge {
 }
 
 impl Judge {
-    /// Nobody writes, and nothing is wrong: all that was committed is told or planted, and the window closed.
+    /// Nobody writes, and nothing is wrong: all that was committed is published or planted, and the window closed.
     fn close(&mut self, world: &mut World, recorder: &mut Recorder, figures: &mut Figures) {
         world.kill(figures);
         figures.kept += promise::check(&mut world.flow, recorder);
         world.start(figures);
-        let unknown = self.letters.wait_until_told(&mut world.flow);
+        let unknown = self.letters.wait_until_published(&mut world.flow);
         world.look(figures);
         self.compared += shapes::check(&world.flow);
         self.unknown += unknown.len();

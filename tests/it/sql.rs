@@ -150,7 +150,7 @@ async fn compare(client: &Client, over: Over, seed: u64, cases: u64) {
         }
         asked += texts.len() as u64;
     }
-    for (text, told) in std::mem::take(&mut tally.suspects) {
+    for (text, reported) in std::mem::take(&mut tally.suspects) {
         let without_a_row = client
             .query_typed_one("SELECT state FROM ask($1, '{-1}')", &[(&vec![text], Type::TEXT_ARRAY)])
             .await
@@ -158,7 +158,7 @@ async fn compare(client: &Client, over: Over, seed: u64, cases: u64) {
         if without_a_row.get::<_, Option<String>>(0).is_some() {
             tally.folded += 1;
         } else {
-            tally.differences.push(told);
+            tally.differences.push(reported);
         }
     }
     println!("{} fail in the planner, {} are stated differences", tally.folded, tally.stated);
@@ -237,7 +237,7 @@ fn judge(tally: &mut Tally, (text, id): (&str, i32), scope: &Scope, row: &Stored
         tally.stated += 1;
         return;
     }
-    let told = format!(
+    let reported = format!(
         "{text}\n    row {id}, ours {ours:?} {out:?} {}, theirs {:?} {:?} type {:?}",
         expression.data_type(),
         theirs.value,
@@ -246,9 +246,9 @@ fn judge(tally: &mut Tally, (text, id): (&str, i32), scope: &Scope, row: &Stored
     );
     // An expression that the planner evaluates before it reads a row fails with its own error.
     if theirs.state.is_some() {
-        tally.suspects.push((text.to_owned(), told));
+        tally.suspects.push((text.to_owned(), reported));
     } else {
-        tally.differences.push(told);
+        tally.differences.push(reported);
     }
 }
 

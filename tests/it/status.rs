@@ -46,7 +46,7 @@ fn stream_that_throttles_everything_is_not_ready() {
     );
     assert_eq!(status["findings"][0]["subject"], "stream", "{status}");
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.wait_until_ready();
     let done = || (flow.daemon.metric("forebay_oldest_unpublished_seconds")? == 0.0).then_some(());
     eventually("nothing is unpublished", SOON, done);
@@ -58,7 +58,7 @@ fn one_refused_key_among_others_stays_ready() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     let refused = flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let throttled = Fault::Reject { code: Refusal::Throttled };
     flow.stub.add(kinesis_stub::Rule::new(throttled).keys([&refused])).unwrap();
     flow.postgres.execute(&format!("update lab.plates set barcode = 'again' where plate_id = {refused}"));
@@ -69,7 +69,7 @@ fn one_refused_key_among_others_stays_ready() {
     assert_eq!(flow.daemon.ready(), Ok(()));
     assert_eq!(flow.daemon.metric("forebay_kinesis_available"), Some(1.0));
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
 }
 
 /// As little as one event a quarter of a minute, longer than it takes to notice an outage: the readiness of each moment counts.
@@ -78,7 +78,7 @@ fn one_refused_key_under_light_traffic_stays_ready() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     let refused = flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let throttled = Fault::Reject { code: Refusal::Throttled };
     flow.stub.add(kinesis_stub::Rule::new(throttled).keys([&refused])).unwrap();
     flow.postgres.execute(&format!("update lab.plates set barcode = 'again' where plate_id = {refused}"));
@@ -102,12 +102,12 @@ fn one_refused_key_under_light_traffic_stays_ready() {
         "{status}"
     );
     assert!(finding["fact"].as_str().unwrap().contains("keys refused: 1"), "{finding}");
-    // An outage of the whole stream is told from it.
+    // An outage of the whole stream is distinguished from it.
     flow.stub.set(Fault::Reject { code: Refusal::Throttled }).unwrap();
     flow.mark();
     wait_until_not_ready(&flow, "acknowledged nothing");
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.wait_until_ready();
 }
 

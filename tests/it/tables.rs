@@ -49,7 +49,7 @@ fn data(events: &[Value], id: u64) -> &Value {
     &events.iter().rfind(|event| event["data"]["id"] == id).unwrap()["data"]
 }
 
-/// Everything announces the tables again, as ANALYZE does; so nothing but what is remembered tells the key.
+/// Everything announces the tables again, as ANALYZE does; so the key is known only from memory.
 #[test]
 fn rows_and_ddl_of_one_transaction_keep_their_key() {
     let full = ["renamed", "gone", "keyless", "turned", "swapped"];
@@ -182,7 +182,7 @@ fn rows_around_an_altered_composite_are_told_apart() {
     flow.daemon.assert_quiet(&[]);
 }
 
-/// Renamed in the middle of a transaction: nothing tells on which side of it a row was written, so that is not guessed.
+/// Renamed in the middle of a transaction: nothing shows on which side of it a row was written, so that is not guessed.
 #[test]
 fn rows_around_a_renamed_attribute_are_not_guessed() {
     let flow =

@@ -36,7 +36,7 @@ fn teardown_leaves_no_slot_and_loses_nothing_unasked() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let both = left(&flow.postgres);
     assert!(both.starts_with("forebay_lab/"), "{both}");
     refused(&flow.daemon, &["--yes"], "another process uses the buffer directory");
@@ -76,7 +76,7 @@ fn slot_of_another_source_is_not_dropped() {
     let mut flow = Flow::prepare(seed(), |_| {});
     flow.start();
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     assert!(flow.daemon.terminate().success());
     let url = flow.daemon.settings().url.clone();
     let other = Postgres::lab(Version::usual());

@@ -34,15 +34,15 @@ fn other_meaning_is_refused_until_accepted() {
     git(&flow, &["add", "events", "events.lock"]);
     git(&flow, &["commit", "--quiet", "--message", "contracts"]);
     write(&flow, &COUNTED.replace("on = \"insert\"", "on = \"delete\""));
-    let told = "it was made on insert, and is now made on delete";
+    let reported = "it was made on insert, and is now made on delete";
     for arguments in [&["events", "check"][..], &["events", "check", "--database"], &["events", "lock"]] {
         let (content, said) = say(&flow, arguments);
-        assert!(!content && said.contains(told) && said.contains("--accept"), "{arguments:?}: {said}");
+        assert!(!content && said.contains(reported) && said.contains("--accept"), "{arguments:?}: {said}");
     }
     flow.daemon.start_again();
     assert!(!flow.daemon.wait().success());
     let log = flow.daemon.log().join("\n");
-    assert!(log.contains(told) && log.contains("contracts_differ"), "{log}");
+    assert!(log.contains(reported) && log.contains("contracts_differ"), "{log}");
     assert!(!say(&flow, &["events", "lock", "--accept", " "]).0, "an empty reason");
 
     write(&flow, &COUNTED.replace("on = \"insert\"", "when = \"wells > 24\"\non = \"insert\""));

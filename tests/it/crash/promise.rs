@@ -1,7 +1,7 @@
 //! What must be true at any moment of a kill: everything that the slot will not send again is published, or is in the
 //! readable log up to `durable`.
 //!
-//! Which commits those are, a second slot tells (`test_decoding`), so that no word of ours is trusted. The directory is
+//! Which commits those are, a second slot shows (`test_decoding`), so that no word of ours is trusted. The directory is
 //! read through the library, but from a copy: what is looked at is not changed.
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +20,7 @@ use crate::support::checker;
 use crate::support::flow::Flow;
 use crate::support::history::Change;
 
-/// A second slot, and what it has told: where each change ends that the audit table notes.
+/// A second slot, and what it has shown: where each change ends that the audit table notes.
 #[derive(Debug, Default)]
 pub struct Recorder {
     /// Audit number and where its commit record ends, beyond what was confirmed when last looked.
@@ -63,7 +63,7 @@ impl Recorder {
 #[derive(Debug, Default)]
 pub struct Found {
     pub checkpoint: Option<Checkpoint>,
-    /// What the frames from `watermark` to `durable` tell.
+    /// What the frames from `watermark` to `durable` show.
     pub durable: HashSet<Change>,
     /// How many changes of each table are dead letters, in the file or in those frames.
     letters: HashMap<String, usize>,
@@ -156,7 +156,7 @@ pub fn check(flow: &mut Flow, recorder: &mut Recorder) -> Kept {
     }
     let promised = recorder.forgotten(flow, confirmed);
     let closed = flow.closed();
-    let published = flow.told();
+    let published = flow.published();
     let in_the_log_at_best = |(nr, change): &&(u64, Change)| *nr > closed && !published.contains(change);
     let unpublished: Vec<_> = promised.iter().filter(in_the_log_at_best).map(|(_, change)| change).collect();
     let mut lost: Vec<_> = unpublished.iter().filter(|change| !found.durable.contains(change)).collect();

@@ -131,7 +131,7 @@ impl Lab {
 
     #[track_caller]
     pub fn finish(mut self) {
-        self.flow.wait_until_told();
+        self.flow.wait_until_published();
         self.flow.daemon.assert_quiet(&[
             "stream_unavailable",
             "stream_not_described",

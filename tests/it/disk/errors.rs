@@ -156,7 +156,9 @@ fn unwritable_dead_letter_is_not_lost() {
         lost.push(format!("lab.plates \"{plate}\" Inserted, version 1"));
         // It leaves when the letter before it is durable. The line itself proves nothing: it may be of the stopped process.
         let updated = |change: &Change| change.version == Some(2) && change.key == plate.to_string();
-        eventually("the update is told", SOON, || lab.flow.told().iter().any(updated).then_some(()));
+        eventually("the update is published", SOON, || {
+            lab.flow.published().iter().any(updated).then_some(())
+        });
     }
     // A line that the checkpoint does not count yet when the process stops is there twice: that is what the table of deaths says.
     let text = std::fs::read_to_string(&letters).unwrap();

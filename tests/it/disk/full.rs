@@ -88,7 +88,7 @@ impl Small {
 
     #[track_caller]
     fn finish(mut self) {
-        self.flow.wait_until_told();
+        self.flow.wait_until_published();
         self.flow.daemon.assert_quiet(&EXPECTED);
         assert!(self.flow.daemon.terminate().success());
     }
@@ -126,7 +126,7 @@ fn full_file_system_pauses_only_the_source() {
         (sequence(&directory) > before).then_some(())
     });
     small.flow.daemon.wait_for_event_since(mark, "source_resumed");
-    small.flow.wait_until_told();
+    small.flow.wait_until_published();
     // Full again, it starts and goes on, also after a kill.
     small.flow.stub.stop();
     fs::remove_file(taken).unwrap();
@@ -140,7 +140,7 @@ fn full_file_system_pauses_only_the_source() {
     small.take_the_rest();
     small.flow.start();
     small.flow.stub.restart().unwrap();
-    small.flow.wait_until_told();
+    small.flow.wait_until_published();
     let report = small.flow.check();
     println!("{report}");
     report.assert_clean();
@@ -165,17 +165,17 @@ fn dead_letter_on_full_disk_blocks_only_its_key() {
     assert!(line.contains("dead_letters.jsonl") && line.contains("keys are blocked"), "{line}");
     small.flow.wait_until_it_moves("the events of other keys");
     let second = |change: &Change| change.key == "5" && change.version == Some(2);
-    assert!(!small.flow.told().iter().any(second), "its key waits");
+    assert!(!small.flow.published().iter().any(second), "its key waits");
     let letters = small.flow.daemon.buffer_directory().join("dead_letters.jsonl");
     fs::remove_file(taken).unwrap();
     eventually("the letter is written", SOON, || fs::read(&letters).unwrap().ends_with(b"\n").then_some(()));
-    eventually("its key goes on", SOON, || small.flow.told().iter().any(second).then_some(()));
-    let told = eventually("all but the letter is told", DRAINED_WITHIN, || {
+    eventually("its key goes on", SOON, || small.flow.published().iter().any(second).then_some(()));
+    let published = eventually("all but the dead letter is published", DRAINED_WITHIN, || {
         let report = small.flow.check();
         (report.lost.len() == 1).then_some(report)
     });
-    assert_eq!(told.lost, [r#"lab.plates "5" Inserted, version 1"#]);
-    assert!(told.reordered.is_empty() && told.altered.is_empty(), "{told}");
+    assert_eq!(published.lost, [r#"lab.plates "5" Inserted, version 1"#]);
+    assert!(published.reordered.is_empty() && published.altered.is_empty(), "{published}");
     small.flow.daemon.assert_quiet(&EXPECTED);
     assert!(small.flow.daemon.terminate().success());
 }

@@ -175,7 +175,7 @@ impl Rig {
         self.finish(refused, DRAINED_WITHIN)
     }
 
-    /// A first start in order (what is committed before there is a slot is never told), then the load.
+    /// A first start in order (what is committed before there is a slot is never published), then the load.
     fn begin(&mut self) {
         self.flow.start();
         self.flow.wait_until_it_moves("before");
@@ -327,8 +327,8 @@ impl Rig {
             let history = self.flow.postgres.history();
             let flow = &mut self.flow;
             poll(deadline, || {
-                let told = flow.told();
-                history.iter().all(|change| told.contains(change)).then_some(())
+                let published = flow.published();
+                history.iter().all(|change| published.contains(change)).then_some(())
             });
         }
         let Counts { cuts, durable_only, segments } = self.counts;

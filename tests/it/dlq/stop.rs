@@ -13,14 +13,14 @@ fn stopped() -> Flow {
     flow.postgres.execute("update lab.plates set notes = 'short' where plate_id = 5");
     flow.daemon.wait_for_event("publishing_stopped");
     wait_for_metric(&flow, 1.0);
-    assert!(!flow.told().contains(&version("5", 3)));
+    assert!(!flow.published().contains(&version("5", 3)));
     flow
 }
 
 fn wait_for_metric(flow: &Flow, value: f64) {
     let shown =
         || flow.daemon.metric("forebay_publishing_halted").filter(|shown| (shown - value).abs() < 0.1);
-    eventually("the metric tells it", crate::support::SOON, || shown().map(drop));
+    eventually("the metric shows it", crate::support::SOON, || shown().map(drop));
 }
 
 fn halted(flow: &Flow) -> String {
@@ -34,7 +34,7 @@ fn discard_resumes_publishing_and_survives_restart() {
     let id = halted(&flow);
     run(&flow, &["dlq", "discard", &id, "--reason", "nobody needs it"]);
     flow.wait_until_it_moves("after the discard");
-    assert!(flow.told().contains(&version("5", 3)));
+    assert!(flow.published().contains(&version("5", 3)));
     wait_for_metric(&flow, 0.0);
     wait_for_letters(&flow, 1, "discarded");
     assert_eq!(event_counts(&flow)["lab.plates.updated.v1"], (1, 1));
@@ -53,7 +53,7 @@ fn discard_before_kill_is_applied_by_next_start() {
     flow.start();
     flow.wait_until_it_moves("after the start");
     wait_for_letters(&flow, 1, "discarded");
-    assert!(flow.told().contains(&version("5", 3)));
+    assert!(flow.published().contains(&version("5", 3)));
     assert!(flow.daemon.terminate().success());
 }
 
@@ -90,7 +90,7 @@ fn retry_sends_record_that_stream_rejected() {
     let id = halted(&flow);
     flow.stub.heal();
     run(&flow, &["dlq", "retry", &id]);
-    flow.wait_until_told();
+    flow.wait_until_published();
     wait_for_letters(&flow, 1, "published");
     let report = flow.check();
     assert!(report.lost.is_empty() && report.reordered.is_empty(), "{report}");
@@ -112,7 +112,9 @@ fn retried_untranslatable_change_is_published_late() {
     run(&flow, &["dlq", "retry", &id]);
     flow.wait_until_it_moves("after the retry");
     wait_for_letters(&flow, 1, "published");
-    eventually("it is told", crate::support::SOON, || flow.told().contains(&version("5", 1)).then_some(()));
+    eventually("it is published", crate::support::SOON, || {
+        flow.published().contains(&version("5", 1)).then_some(())
+    });
     assert_eq!(letters(&flow)[0]["id"], Value::from(id));
     assert_eq!(event_counts(&flow)["lab.plates"], (0, 0));
     assert!(flow.daemon.terminate().success());

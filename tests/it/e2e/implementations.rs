@@ -43,7 +43,7 @@ fn tells_everything(implementation: Implementation, transactions: u64) {
     fixture.go_on();
     committed(transactions);
     work.stop();
-    let report = fixture.wait_until_told();
+    let report = fixture.wait_until_published();
     println!("{implementation:?}: {report}");
     report.assert_clean();
     assert_shape(&fixture.records());
@@ -53,7 +53,7 @@ fn tells_everything(implementation: Implementation, transactions: u64) {
     // A clean restart repeats nothing that was answered.
     fixture.go_on();
     Workload::new(&fixture.postgres, seed + 1).commit(3);
-    let again = fixture.wait_until_told();
+    let again = fixture.wait_until_published();
     again.assert_clean();
     assert_eq!(again.duplicates, report.duplicates, "repeated after a clean restart");
     assert_eq!(report.duplicates, 0, "a clean restart repeats nothing");

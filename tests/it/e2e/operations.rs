@@ -93,7 +93,7 @@ fn operations(version: Version) {
     );
     Workload::new(&fixture.postgres, seed).commit(20);
     // The checker knows only the lab's own tables.
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     let mut records = fixture.records();
     records.retain(|record| !String::from_utf8_lossy(&record.data).contains("\"type\":\"t."));
     checker::check(&fixture.postgres.history(), &records).assert_clean();

@@ -12,7 +12,7 @@ use crate::support::{SOON, eventually};
 fn holding() -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.kinesis.stop();
     fixture.plates(5..15);
     // Held, and so confirmed, although nobody has published them.
@@ -51,10 +51,10 @@ fn unrecoverable_damage_is_refused_and_adopt_keeps_rest() {
     fixture.gap(1);
     let mut ever_confirmed = fixture.postgres.history();
     let now = ever_confirmed.split_off(before);
-    fixture.wait_until_all_told(&now);
+    fixture.wait_until_all_published(&now);
     // All but plate 9, which stood where the damage is.
     ever_confirmed.retain(|change| change.key != "9");
-    fixture.wait_until_all_told(&ever_confirmed);
+    fixture.wait_until_all_published(&ever_confirmed);
     let audit = std::fs::read_to_string(fixture.daemon.buffer_directory().join("adoptions.jsonl")).unwrap();
     assert!(audit.contains("the test says so") && audit.contains("\"frames_lost\":1"), "{audit}");
 }
@@ -63,7 +63,7 @@ fn unrecoverable_damage_is_refused_and_adopt_keeps_rest() {
 fn recoverable_damage_is_repaired_from_slot() {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     fixture.kinesis.stop();
     // A transaction that is still open when the others commit does not hold the slot back; one that began before does
@@ -83,7 +83,7 @@ fn recoverable_damage_is_repaired_from_slot() {
     fixture.kinesis.start_again();
     fixture.go_on();
     fixture.plates(15..20);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 #[test]
@@ -108,5 +108,5 @@ fn segments_without_checkpoint_are_refused_until_adopted() {
     fixture.plates(20..25);
     fixture.gap(1);
     let now = fixture.postgres.history().split_off(before);
-    fixture.wait_until_all_told(&now);
+    fixture.wait_until_all_published(&now);
 }

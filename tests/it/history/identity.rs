@@ -11,7 +11,7 @@ use crate::support::postgres::{Postgres, Version};
 fn stopped() -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     assert!(fixture.daemon.terminate().success());
     fixture
 }
@@ -22,7 +22,7 @@ fn goes_on(fixture: &mut Fixture) {
     fixture.plates(500..505);
     fixture.gap(1);
     let now = fixture.postgres.history().split_off(before);
-    fixture.wait_until_all_told(&now);
+    fixture.wait_until_all_published(&now);
     assert!(fixture.daemon.terminate().success());
 }
 
@@ -117,7 +117,7 @@ fn recreated_stream_is_refused() {
 fn recreated_stream_is_detected_before_next_put() {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.kinesis.delete_stream("lab-events");
     another_second();
     fixture.kinesis.create_stream("lab-events", 2);
@@ -151,7 +151,7 @@ fn second_daemon_on_same_directory_is_refused() {
     assert!(said.contains(&directory.display().to_string()) && said.contains("process"), "{said}");
     println!("refused: {said}");
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 #[test]
@@ -162,5 +162,5 @@ fn second_daemon_on_same_slot_waits() {
     // An empty directory: refused, because the slot is in use by another one.
     assert_eq!(second.wait().code(), Some(1));
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }

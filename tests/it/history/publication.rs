@@ -8,7 +8,7 @@ fn publication_dropped_while_running_stops_before_skipping() {
     for version in Version::all() {
         let mut fixture = Fixture::start(version);
         fixture.plates(0..5);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.postgres.execute("drop publication forebay_lab");
         fixture.plates(5..10);
         let dropped = fixture.postgres.value("select pg_current_wal_lsn()");
@@ -32,7 +32,7 @@ fn publication_dropped_while_running_stops_before_skipping() {
         fixture.plates(10..15);
         fixture.gap(1);
         let now = fixture.postgres.history().split_off(before);
-        fixture.wait_until_all_told(&now);
+        fixture.wait_until_all_published(&now);
     }
 }
 
@@ -40,7 +40,7 @@ fn publication_dropped_while_running_stops_before_skipping() {
 fn publication_dropped_while_stopped_is_refused() {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     assert!(fixture.daemon.terminate().success());
     fixture.postgres.execute("drop publication forebay_lab");
     fixture.plates(5..10);
@@ -52,6 +52,6 @@ fn publication_dropped_while_stopped_is_refused() {
     fixture.go_on();
     fixture.plates(10..15);
     let now = fixture.postgres.history().split_off(before);
-    fixture.wait_until_all_told(&now);
+    fixture.wait_until_all_published(&now);
     fixture.gap(1);
 }

@@ -9,14 +9,14 @@ use crate::support::workload::Workload;
 fn restored(stop_first: bool) -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     // The server is stopped for the copy; the daemon comes back by itself.
     let mark = fixture.daemon.mark();
     let copy = fixture.postgres.copy_data_dir();
     fixture.daemon.wait_for_event_since(mark, "receiving");
     fixture.plates(5..10);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     if stop_first {
         assert!(fixture.daemon.terminate().success());
@@ -40,7 +40,7 @@ fn adopt_and_go_on(fixture: &mut Fixture) {
     fixture.plates(200..203);
     let gap = fixture.gap(1);
     assert_eq!(gap["data"]["reason"], "the test says so");
-    let report = fixture.wait_until_told();
+    let report = fixture.wait_until_published();
     assert!(
         report.reordered.is_empty() && report.malformed.is_empty() && report.misfiled.is_empty(),
         "{report}"
@@ -49,7 +49,7 @@ fn adopt_and_go_on(fixture: &mut Fixture) {
     assert!(fixture.daemon.terminate().success());
     fixture.go_on();
     fixture.plates(203..205);
-    fixture.wait_until_told();
+    fixture.wait_until_published();
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn restored_database_under_random_workload_is_refused() {
     let copy = fixture.postgres.copy_data_dir();
     fixture.daemon.wait_for_event_since(mark, "receiving");
     Workload::new(&fixture.postgres, seed + 1).commit(30);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     // What was published in the last second before a crash may not be noted yet; nothing local could then tell the
     // histories apart (and nothing would be skipped).
     fixture.wait_until_confirmed();
@@ -105,7 +105,7 @@ fn restored_database_under_random_workload_is_refused() {
     fixture.go_on();
     Workload::new(&fixture.postgres, seed + 3).commit(30);
     fixture.gap(1);
-    let report = fixture.wait_until_told();
+    let report = fixture.wait_until_published();
     assert!(
         report.reordered.is_empty() && report.malformed.is_empty() && report.misfiled.is_empty(),
         "{report}"
@@ -120,14 +120,14 @@ fn unproven_history_is_withheld_after_kill() {
     fixture.daemon.settings().confirm_after = Some("60s".to_owned());
     fixture.go_on();
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     let mark = fixture.daemon.mark();
     let copy = fixture.postgres.copy_data_dir();
     fixture.daemon.wait_for_event_since(mark, "receiving");
     write_beyond(&fixture.postgres);
     fixture.plates(5..10);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.daemon.kill9();
     fixture.postgres.restore_data_dir(&copy);
     fixture.plates(100..105);

@@ -7,7 +7,7 @@ use crate::support::postgres::Version;
 fn stopped() -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..10);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     assert!(fixture.daemon.terminate().success());
     fixture
 }
@@ -19,7 +19,7 @@ fn goes_on(fixture: &mut Fixture, epoch: u64) {
     fixture.plates(500..510);
     fixture.gap(epoch);
     let now = fixture.postgres.history().split_off(before);
-    fixture.wait_until_all_told(&now);
+    fixture.wait_until_all_published(&now);
     assert!(fixture.daemon.terminate().success());
 }
 
@@ -72,7 +72,7 @@ fn empty_directory_refuses_existing_slot() {
     fixture.go_on();
     fixture.gap(1);
     // The slot still had them.
-    fixture.wait_until_told();
+    fixture.wait_until_published();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn empty_directory_with_explicit_never_uses_existing_slot() {
     fixture.daemon.settings().confirm_after = Some("never".to_owned());
     fixture.plates(10..20);
     fixture.go_on();
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.daemon.assert_quiet(&[]);
 }
 
@@ -94,7 +94,7 @@ fn publication_without_a_slot_is_a_first_start() {
     fixture.go_on();
     fixture.daemon.wait_for_event("publication_taken_over");
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
 }
 
 /// A first start that could not make the publication leaves its intent in the directory. Later another directory makes the slot and

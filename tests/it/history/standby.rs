@@ -19,7 +19,7 @@ fn with_standby(version: Version) -> (Fixture, Postgres) {
     }
     fixture.go_on();
     fixture.plates(0..5);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     let standby = fixture.postgres.standby();
     (fixture, standby)
@@ -46,7 +46,7 @@ fn lagging_promoted_standby_is_refused() {
         fixture.postgres.wait_for(&standby);
         standby.cut_off();
         fixture.plates(5..10);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.wait_until_confirmed();
         fixture.postgres.stop(Stop::Immediate);
         standby.promote();
@@ -67,7 +67,7 @@ fn lagging_promoted_standby_is_refused() {
             // Without a slot, what the new primary committed before the adoption is the gap.
             history = history.split_off(before);
         }
-        fixture.wait_until_all_told(&history);
+        fixture.wait_until_all_published(&history);
     }
 }
 
@@ -77,7 +77,7 @@ fn clean_failover_with_synced_slot_continues() {
         let (mut fixture, standby) = with_standby(version);
         wait_until_synced(&fixture, &standby);
         fixture.plates(5..10);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.wait_until_confirmed();
         assert!(fixture.daemon.terminate().success());
         fixture.plates(10..15);
@@ -88,9 +88,9 @@ fn clean_failover_with_synced_slot_continues() {
         fixture.daemon.settings().url = standby.url("forebay");
         fixture.postgres = standby;
         fixture.go_on();
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         insert(&fixture.postgres, 20..25);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.daemon.assert_quiet(&[]);
     }
 }
@@ -113,7 +113,7 @@ fn lagging_standby_is_waited_for() {
         });
         fixture.wait_until_receiving();
         fixture.plates(0..10);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         let confirmed = standby.value("select confirmed_flush_lsn from pg_replication_slots");
         eventually("the standby's slot is confirmed", SOON, || {
             (standby.value("select confirmed_flush_lsn from pg_replication_slots") != confirmed).then_some(())
@@ -123,7 +123,7 @@ fn lagging_standby_is_waited_for() {
         fixture.plates(10..20);
         standby.start_again();
         fixture.daemon.wait_for_event_since(mark, "receiving");
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         assert!(fixture.daemon.terminate().success());
     }
 }
@@ -136,7 +136,7 @@ fn unclean_stop_and_failover_begin_an_epoch() {
         let (mut fixture, standby) = with_standby(version);
         wait_until_synced(&fixture, &standby);
         fixture.plates(5..10);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         fixture.postgres.wait_for(&standby);
         fixture.daemon.kill9();
         fixture.postgres.stop(Stop::Immediate);
@@ -148,7 +148,7 @@ fn unclean_stop_and_failover_begin_an_epoch() {
         insert(&fixture.postgres, 10..15);
         let gap = fixture.gap(1);
         assert!(gap["data"]["reason"].as_str().unwrap().contains("timeline 1 to 2"), "{gap}");
-        let report = fixture.wait_until_told();
+        let report = fixture.wait_until_published();
         assert!(report.reordered.is_empty() && report.malformed.is_empty(), "{report}");
     }
 }

@@ -98,7 +98,7 @@ fn skipping_waits_for_what_was_committed_before() {
     wait_for_plate(&fixture, 21);
 }
 
-/// A transaction that fails at its first change has not begun: the server tells nothing of it.
+/// A transaction that fails at its first change has not begun: the server sends nothing of it.
 #[test]
 fn unknown_transaction_is_given_up_by_a_later_position() {
     let mut fixture = start(Version::NEWEST);

@@ -25,12 +25,16 @@ fn repeats(mut flow: Flow, mut load: Load) -> usize {
     flow.start();
     load.insert(&flow, BATCH);
     eventually("new plates arrive", DRAINED_WITHIN, || {
-        (flow.told().iter().filter(|change| change.key.parse::<u64>().is_ok_and(|key| key > BATCH)).count()
+        (flow
+            .published()
+            .iter()
+            .filter(|change| change.key.parse::<u64>().is_ok_and(|key| key > BATCH))
+            .count()
             > 0)
         .then_some(())
     });
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     report.assert_clean();
     report.duplicates

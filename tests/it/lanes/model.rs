@@ -265,9 +265,12 @@ impl World {
                 self.outcomes.extend(id.iter().map(|id| (*id, Outcome::Published)));
             }
         }
-        let told = self.lanes.settle(ticket, result, self.now);
-        assert_eq!((told.violations, told.violation), (0, None));
-        assert_eq!(told.accepted + told.throttled + told.failed + told.without_response, ids.len());
+        let outcome = self.lanes.settle(ticket, result, self.now);
+        assert_eq!((outcome.violations, outcome.violation), (0, None));
+        assert_eq!(
+            outcome.accepted + outcome.throttled + outcome.failed + outcome.without_response,
+            ids.len()
+        );
     }
 
     /// A request as a whole goes wrong; some of it may have been stored.

@@ -142,8 +142,11 @@ fn packed_record_is_accepted_whole_and_counts_events() {
     assert_eq!(data, ["1\n2\n3\n", "4\n"]);
     lanes.admit(&frame(3), [event("ab", "5\n")]);
     assert!(send(&mut lanes, now).is_none(), "one record of a key at a time");
-    let told = lanes.settle(ticket, Ok(vec![accepted(1), RecordResult::Throttled]), now);
-    assert_eq!((told.accepted, told.accepted_events, told.accepted_bytes, told.throttled), (1, 3, 8, 1));
+    let outcome = lanes.settle(ticket, Ok(vec![accepted(1), RecordResult::Throttled]), now);
+    assert_eq!(
+        (outcome.accepted, outcome.accepted_events, outcome.accepted_bytes, outcome.throttled),
+        (1, 3, 8, 1)
+    );
     assert_eq!(lanes.watermark().frame, FrameNo(1));
     let (ticket, data) = send(&mut lanes, now).unwrap();
     assert_eq!(data, ["5\n"]);
@@ -163,8 +166,8 @@ fn probe_is_one_event_and_rest_is_repacked() {
     let (ticket, data) = send(&mut lanes, now).unwrap();
     assert_eq!(data, ["1\n2\n"]);
     lanes.admit(&frame(2), [event("a", "3\n")]);
-    let told = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
-    assert_eq!(told.without_response, 1, "records, not events");
+    let outcome = lanes.settle(ticket, Err(PutError::NoResponse("gone".into())), now);
+    assert_eq!(outcome.without_response, 1, "records, not events");
     let later = lanes.wake_at(now).unwrap();
     let (probe, data) = send(&mut lanes, later).unwrap();
     assert_eq!((probe.is_probe(), data), (true, vec!["1\n".to_owned()]));
@@ -183,9 +186,9 @@ fn order_violation_is_reported_while_key_has_more_to_send() {
     lanes.admit(&frame(2), [event("a", "3\n")]);
     for (number, violations) in [(10, 0), (9, 1), (11, 0)] {
         let (ticket, _) = send(&mut lanes, now).unwrap();
-        let told = lanes.settle(ticket, Ok(vec![accepted(number)]), now);
-        assert_eq!((told.accepted, told.violations), (1, violations), "{number}");
-        let Some(violation) = told.violation else { continue };
+        let outcome = lanes.settle(ticket, Ok(vec![accepted(number)]), now);
+        assert_eq!((outcome.accepted, outcome.violations), (1, violations), "{number}");
+        let Some(violation) = outcome.violation else { continue };
         assert_eq!((&*violation.fall.before, &*violation.fall.after), ("10", "9"));
         assert_eq!((violation.frame, violation.lane), (FrameNo(1), KeyHash::of("a").lane()));
         assert_eq!((&*violation.event_type, &*violation.fall.shard), ("t.v1", "shardId-0"));
@@ -317,9 +320,9 @@ impl World {
             }
             _ => Ok(records.into_iter().map(|record| self.answer(record)).collect()),
         };
-        let told = self.lanes.settle(ticket, result, self.now);
-        assert_eq!((told.violations, told.violation), (0, None));
-        assert!(told.accepted_events >= told.accepted);
+        let outcome = self.lanes.settle(ticket, result, self.now);
+        assert_eq!((outcome.violations, outcome.violation), (0, None));
+        assert!(outcome.accepted_events >= outcome.accepted);
     }
 
     fn answer(&mut self, record: Outgoing) -> RecordResult {

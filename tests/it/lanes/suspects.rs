@@ -34,7 +34,7 @@ struct World {
     requests: u32,
     failed: u32,
     largest_failed: usize,
-    /// What failed requests have told.
+    /// What failed requests have shown.
     causes: Vec<Cause>,
     letters: Vec<(FrameNo, DeadReason)>,
     frames: u64,

@@ -136,7 +136,7 @@ impl Sim {
             self.check_change(txn, None, "at the end")?;
         }
         if self.stream.gaps() + self.gaps_lost < self.adopts {
-            return Err(format!("{} adopted, but {} gaps told", self.adopts, self.stream.gaps()));
+            return Err(format!("{} adopted, but {} gaps published", self.adopts, self.stream.gaps()));
         }
         let last = self.world.server.txns.last().map_or(0, |txn| txn.end);
         let confirmed = self.world.server.slot.map_or(0, |slot| slot.confirmed);

@@ -31,7 +31,7 @@ pub struct Daemon {
     pub connection: Option<Connection>,
     pub attempt: Option<Attempt>,
     pub checkpointer: Checkpointer,
-    /// What the checkpointer has told last.
+    /// What the checkpointer has confirmed last.
     pub settled: Option<Settled>,
 }
 

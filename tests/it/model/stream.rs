@@ -152,7 +152,7 @@ impl Stream {
         self.given_up.extend(lines);
     }
 
-    /// How many gaps were told, repeats apart.
+    /// How many gaps were published, repeats apart.
     pub fn gaps(&self) -> usize {
         self.gaps.len()
     }

@@ -117,7 +117,7 @@ impl Sim {
         Ok(())
     }
 
-    /// The connection goes on; whoever watches the server tells the ledger.
+    /// The connection continues; the watchdog notes it in the ledger.
     fn promote(&mut self) {
         self.note(|| "promoted".into());
         self.world.promote();

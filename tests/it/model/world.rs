@@ -95,7 +95,7 @@ pub struct World {
     pub switched: bool,
     /// Somebody else has moved the slot.
     pub tampered: bool,
-    /// Wanted changes that are really lost, and whose loss a refusal has told.
+    /// Wanted changes that are really lost, and whose loss a refusal has named.
     pub excused: HashSet<Uid>,
 }
 
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Somebody else consumes the slot. Only past what Forebay knows: a slot moved below that, in a history that was
-    /// switched meanwhile, is what nothing local can tell.
+    /// switched meanwhile, cannot be detected locally.
     pub fn steal(&mut self) {
         let end = self.visible_end();
         if let Some(slot) = &mut self.server.slot

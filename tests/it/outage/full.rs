@@ -17,7 +17,7 @@ fn fill(flow: &Flow, first: u32, count: u32) {
 }
 
 fn finish(mut flow: Flow) -> Report {
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
@@ -88,7 +88,7 @@ fn transaction_larger_than_log_passes_through() {
     let marker = flow.mark();
     eventually("the transaction has passed", DRAINED_WITHIN, || {
         most = most.max(flow.daemon.log_bytes());
-        flow.told().iter().any(|change| change.key == marker).then_some(())
+        flow.published().iter().any(|change| change.key == marker).then_some(())
     });
     println!("at most {most} bytes in the log, {} bytes resident", flow.daemon.resident());
     assert!(most <= 16 << 20, "the log has had {most} bytes");

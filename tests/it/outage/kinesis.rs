@@ -73,7 +73,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
     flow.wait_until_it_moves("after the outage");
     let drained = back.elapsed();
     load.stop();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!(
         "away for {outage:?}: {written} bytes of WAL written, at most {most} kept, {backlog} frames durable, drained in \
@@ -92,7 +92,7 @@ fn away(leave: impl Fn(&Flow), come_back: impl Fn(&Flow)) {
         report.duplicates,
         flow.daemon.highest_resident().unwrap_or_default(),
     );
-    // A backlog has keys with more than others: their lanes may leave, so that the others are told sooner.
+    // A backlog has keys with more than others: their lanes may leave, so that the others are published sooner.
     flow.daemon.assert_quiet(&["records_retried", "stream_unverified", "lanes_detached"]);
     assert!(flow.daemon.terminate().success());
 }

@@ -33,7 +33,7 @@ fn hot_key_backlog_is_packed_only_if_enabled() {
             (flow.daemon.metric("forebay_log_frames_unpublished")? >= 200.0).then_some(())
         });
         flow.stub.release();
-        flow.wait_until_told();
+        flow.wait_until_published();
         flow.check().assert_clean();
         let lines = lines_of(&flow, "7");
         println!("pack = {pack}: {lines:?}");
@@ -88,7 +88,7 @@ fn key_order_holds_packed_or_not() {
     // A clean stop and a start in between: what comes again may be packed otherwise.
     assert!(flow.daemon.terminate().success());
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();

@@ -40,10 +40,12 @@ fn dead_letters(flow: &Flow) -> Vec<Value> {
 #[track_caller]
 fn wait_for(flow: &mut Flow, key: &str, number: i64) {
     let wanted = version(key, number);
-    eventually(&format!("{wanted:?} is told"), SOON, || flow.told().contains(&wanted).then_some(()));
+    eventually(&format!("{wanted:?} is published"), SOON, || {
+        flow.published().contains(&wanted).then_some(())
+    });
 }
 
-/// All but version 2 is told, in order; version 2 is the one dead letter.
+/// All but version 2 is published, in order; version 2 is the one dead letter.
 fn check_quarantined(mut flow: Flow, reason: &str) {
     wait_for(&mut flow, "5", 3);
     wait_for(&mut flow, "6", 1);
@@ -92,8 +94,8 @@ fn poison_halts_publishing_if_configured() {
     let end = flow.wal_end();
     eventually("the slot moves on", SOON, || (flow.confirmed()? >= end).then_some(()));
     assert!(flow.daemon.is_running());
-    assert!(flow.told().contains(&version("5", 1)));
-    assert!(!flow.told().contains(&version("5", 3)));
+    assert!(flow.published().contains(&version("5", 1)));
+    assert!(!flow.published().contains(&version("5", 3)));
     assert_eq!(dead_letters(&flow)[0]["halted"], true);
     assert!(flow.daemon.terminate().success());
     flow.daemon.settings().more.clear();
@@ -121,8 +123,8 @@ fn refused_record_of_detached_lane_blocks_only_its_key() {
         let others = flow.postgres.history().into_iter().filter(|change| change.key != "5");
         let others: Vec<Change> = others.collect();
         eventually(&format!("all other keys are published {when}"), DRAINED_WITHIN, || {
-            let told = flow.told();
-            others.iter().all(|change| told.contains(change)).then_some(())
+            let published = flow.published();
+            others.iter().all(|change| published.contains(change)).then_some(())
         });
         flow.daemon.kill9();
         flow.start();
@@ -130,7 +132,7 @@ fn refused_record_of_detached_lane_blocks_only_its_key() {
     flow.stub.heal();
     let blocked = version("5", 1);
     eventually("the key is published, or a dead letter", SOON, || {
-        (flow.told().contains(&blocked) || dead_letters(&flow).len() == 1).then_some(())
+        (flow.published().contains(&blocked) || dead_letters(&flow).len() == 1).then_some(())
     });
     assert!(flow.daemon.terminate().success());
     let report = flow.check();

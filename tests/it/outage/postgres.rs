@@ -100,7 +100,7 @@ fn broken_postgres_connection_loses_nothing() {
 }
 
 fn finish(mut flow: Flow) {
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();

@@ -48,7 +48,7 @@ fn key_order_holds_under_any_stream_response() {
     flow.stub.reshard("lab-events", 7).unwrap();
     flow.wait_until_it_moves("after a resharding");
     load.stop();
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();

@@ -185,7 +185,7 @@ fn locks_during_a_start_do_not_delay_a_stop() {
     }
     flow.start();
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     stops_in_time(&mut flow, "afterwards");
     flow.check().assert_clean();
 }
@@ -215,7 +215,7 @@ fn hanging_disk_does_not_delay_a_stop() {
     flow.daemon.settings().through.clear();
     flow.start();
     flow.mark();
-    flow.wait_until_told();
+    flow.wait_until_published();
     stops_in_time(&mut flow, "afterwards");
     flow.check().assert_clean();
 }
@@ -258,7 +258,7 @@ fn start_that_reads_for_long_is_alive() {
     flow.daemon.settings().through.clear();
     flow.stub.restart().unwrap();
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     stops_in_time(&mut flow, "afterwards");
     flow.check().assert_clean();
 }

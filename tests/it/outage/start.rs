@@ -32,8 +32,8 @@ fn hold_a_backlog(flow: &mut Flow, cleanly: bool) -> Vec<Change> {
 #[track_caller]
 fn wait_for_all(flow: &mut Flow, history: &[Change]) {
     eventually("what is held is published", DRAINED_WITHIN, || {
-        let told = flow.told();
-        history.iter().all(|change| told.contains(change)).then_some(())
+        let published = flow.published();
+        history.iter().all(|change| published.contains(change)).then_some(())
     });
 }
 
@@ -73,7 +73,7 @@ fn start_without_database_publishes_durable_changes() {
         flow.wait_until_ready();
         println!("{how}: {} changes were published without the database", history.len());
     }
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();

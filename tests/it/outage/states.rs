@@ -48,20 +48,20 @@ fn adopt(flow: &Flow) {
 
 #[track_caller]
 fn finish(flow: Flow) {
-    let report = all_told(flow);
+    let report = all_published(flow);
     report.assert_clean();
 }
 
 /// What comes again in a new epoch has the same id and a higher `sequence`.
 #[track_caller]
 fn finish_after_adoption(flow: Flow) {
-    let report = all_told(flow);
+    let report = all_published(flow);
     assert!(report.lost.is_empty() && report.reordered.is_empty(), "{report}");
 }
 
 #[track_caller]
-fn all_told(mut flow: Flow) -> Report {
-    flow.wait_until_told();
+fn all_published(mut flow: Flow) -> Report {
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     assert!(flow.daemon.terminate().success());
@@ -95,8 +95,8 @@ fn transient_stream_state_is_waited_for_with_hint() {
         assert!(not_ready.contains(code) && not_ready.contains(next_step), "{not_ready}");
         assert_eq!(flow.daemon.metric("forebay_kinesis_available"), Some(0.0));
         flow.stub.heal();
-        let told = || flow.told().iter().any(|change| change.key == marker).then_some(());
-        eventually(&format!("{code} has passed"), SOON * 2, told);
+        let published = || flow.published().iter().any(|change| change.key == marker).then_some(());
+        eventually(&format!("{code} has passed"), SOON * 2, published);
         flow.daemon.wait_for_event_since(log, "stream_recovered");
         flow.wait_until_ready();
     }
@@ -141,7 +141,7 @@ fn describe_denied_blocks_start_but_not_running_daemon() {
         flow.daemon.wait_for_event_with(0, "stream_unavailable", "Allow kinesis:DescribeStreamSummary");
     assert!(line.contains("on the stream lab-events"), "{line}");
     let marker = flow.mark();
-    flow.wait_until_told_never(&marker, "stream_unavailable", "AccessDeniedException");
+    flow.wait_while_unpublished(&marker, "stream_unavailable", "AccessDeniedException");
     assert!(flow.daemon.ready().unwrap_err().contains("DescribeStreamSummary"));
     flow.stub.heal();
     flow.wait_until_it_moves("it may be described");
@@ -190,8 +190,8 @@ fn stream_recreated_while_running_gets_no_record() {
     flow.stub.set_status(STREAM, Status::Active).unwrap();
     adopt(&flow);
     flow.start();
-    let told = || flow.told().iter().any(|change| change.key == marker).then_some(());
-    eventually("what waited comes", SOON, told);
+    let published = || flow.published().iter().any(|change| change.key == marker).then_some(());
+    eventually("what waited comes", SOON, published);
     finish_after_adoption(flow);
 }
 
@@ -222,7 +222,7 @@ fn deleting_stream_gets_no_more_records_once_known() {
     assert!(line.contains(ADOPT), "{line}");
     let before = flow.stub.stats().records;
     let marker = flow.mark();
-    flow.wait_until_told_never(&marker, "stream_unverified", "DELETING");
+    flow.wait_while_unpublished(&marker, "stream_unverified", "DELETING");
     assert_eq!(flow.stub.stats().records, before);
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();
@@ -263,7 +263,7 @@ fn max_record_size_change_is_followed() {
     flow.start();
     flow.postgres.execute(&large(5));
     flow.wait_until_it_moves("2 MiB");
-    flow.wait_until_told();
+    flow.wait_until_published();
     // The service refuses the whole request: the settings are read again, and the record goes to the dead letter.
     flow.stub.set_max_record_kib(STREAM, 1024).unwrap();
     flow.postgres.execute(&large(6));
@@ -274,8 +274,8 @@ fn max_record_size_change_is_followed() {
     make_it_look(&flow);
     flow.daemon.wait_for_event_since(log, "stream_settings_changed");
     flow.postgres.execute(&large(7));
-    let told = || flow.told().iter().any(|change| change.key == "7").then_some(());
-    eventually("it leaves", SOON, told);
+    let published = || flow.published().iter().any(|change| change.key == "7").then_some(());
+    eventually("it leaves", SOON, published);
     assert!(flow.daemon.terminate().success());
     let report = flow.check();
     assert_eq!(report.lost, [r#"lab.plates "6" Inserted, version 1"#]);

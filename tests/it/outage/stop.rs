@@ -45,10 +45,10 @@ fn clean_restart_repeats_no_acknowledged_event() {
         flow.daemon.wait_for_event("clean_shutdown");
         flow.start();
     }
-    assert!(!flow.told().iter().any(|change| change.key == refused_for_ever));
+    assert!(!flow.published().iter().any(|change| change.key == refused_for_ever));
     load.stop();
     flow.stub.heal();
-    flow.wait_until_told();
+    flow.wait_until_published();
     terminate(&mut flow);
     let report = flow.check();
     println!("{report}");
@@ -75,7 +75,7 @@ fn second_interrupt_exits_at_once() {
     assert!(began.elapsed() < Duration::from_secs(2));
     flow.stub.heal();
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.check().assert_clean();
 }
 
@@ -101,7 +101,7 @@ fn sigterm_exits_in_time_with_both_ends_silent() {
     proxy.cut();
     flow.stub.heal();
     flow.start();
-    flow.wait_until_told();
+    flow.wait_until_published();
     flow.postgres.stop(Stop::Fast);
     println!("Postgres gone: stopped in {:?}", terminate(&mut flow));
     flow.postgres.start_again();

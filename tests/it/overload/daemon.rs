@@ -75,7 +75,7 @@ fn wait_for(flow: &Flow, records: u64) -> Requests {
 }
 
 fn end(mut flow: Flow) {
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
@@ -84,7 +84,7 @@ fn end(mut flow: Flow) {
     assert!(flow.daemon.terminate().success());
 }
 
-/// One go of overload: whether every shard settled. The machine may starve the daemon for a while; then another go tells.
+/// One try of overload: whether every shard settled. A busy machine may starve the daemon; then another try decides.
 fn settles(flow: &Flow) -> bool {
     let (total, from) = (4_000 * seconds(), flow.stub.stats().records);
     plates(flow, total, 0..256);
@@ -107,7 +107,7 @@ fn settles(flow: &Flow) -> bool {
 fn overloaded_shards_reach_90_percent_with_few_refusals() {
     let flow = limited(seed(), 4);
     assert!((0..4).any(|_| settles(&flow)), "not in four goes");
-    eventually("the metrics tell of it", SOON, || {
+    eventually("the metrics show it", SOON, || {
         let limited = flow.daemon.metric("forebay_shards_limited")?;
         let lowest = flow.daemon.metric("forebay_shard_rate_lowest_records")?;
         (limited > 3.5 && (100.0..3_000.0).contains(&lowest)).then_some(())
@@ -126,8 +126,8 @@ fn overloaded_shard_does_not_delay_others() {
         plates(&flow, 100, 0..64);
         plates(&flow, 100, 128..256);
         let marker = flow.postgres.value("select max(plate_id) from lab.plates");
-        eventually("the plates of the others are told", DRAINED_WITHIN, || {
-            flow.told().iter().any(|change| change.key == marker).then_some(())
+        eventually("the plates of the other keys are published", DRAINED_WITHIN, || {
+            flow.published().iter().any(|change| change.key == marker).then_some(())
         });
         let of_the_hot =
             flow.stub.records().iter().filter(|one| &*one.shard == "shardId-000000000001").count();

@@ -141,9 +141,9 @@ impl World {
                 let Some(Reverse((_, id))) = self.out.pop() else { break };
                 let (ticket, answers) = self.tickets.remove(&id).unwrap();
                 let result = if self.away { Err(PutError::NoResponse("away".into())) } else { Ok(answers) };
-                let told = self.lanes.settle(ticket, result, self.now);
+                let outcome = self.lanes.settle(ticket, result, self.now);
                 if std::env::var_os("OVERLOAD_CUTS").is_some() {
-                    told.cuts.iter().for_each(|cut| println!("{:?} {cut:?}", self.now - self.began));
+                    outcome.cuts.iter().for_each(|cut| println!("{:?} {cut:?}", self.now - self.began));
                 }
             }
             while let Some(request) = self.lanes.fill(self.now) {

@@ -122,7 +122,7 @@ fn commands_in_messages_exist() {
     for subcommand in named {
         let help =
             Command::new(env!("CARGO_BIN_EXE_forebay")).args([&subcommand, "--help"]).output().unwrap();
-        assert!(help.status.success(), "the program tells to run `forebay {subcommand}`");
+        assert!(help.status.success(), "the program advises to run `forebay {subcommand}`");
     }
 }
 

@@ -72,7 +72,7 @@ fn set_hostile_values(fixture: &Fixture) {
     }
     session.execute("select pg_reload_conf()");
     fixture.plates(200..205);
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     end_stream(&fixture.postgres);
     fixture.daemon.wait_for_event_since(mark, "receiving");
 }
@@ -87,7 +87,7 @@ fn hostile_administrator_stops_ingest_for_a_while_only() {
         lock_the_catalogues(&fixture);
         set_hostile_values(&fixture);
         fixture.plates(300..303);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         assert!(fixture.daemon.is_running());
         // At the very start the error is reported at once.
         assert!(fixture.daemon.terminate().success());

@@ -8,7 +8,7 @@ use crate::support::fixture::Fixture;
 use crate::support::postgres::Version;
 use crate::support::{SOON, eventually};
 
-/// A line to the server. Once told, it keeps what the first stream's client says; when the second stream is asked for, the
+/// A line to the server. On demand it keeps what the first stream's client says; when the second stream is asked for, the
 /// server gets that first, and the request after the first walsender has gone.
 #[derive(Default)]
 struct State {
@@ -117,11 +117,11 @@ fn late_confirm_is_no_other_history() {
     fixture.daemon.settings().url = url;
     fixture.go_on();
     fixture.plates(0..1);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
     line.hold();
     fixture.plates(1..2);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     let before = fixture.confirmed();
     eventually("a confirm is under way", SOON, || {
         (fixture.daemon.metric("forebay_source_confirmed_lsn_bytes")? > bytes(&before) && line.held() > 0)
@@ -132,7 +132,7 @@ fn late_confirm_is_no_other_history() {
     fixture.plates(2..3);
     fixture.daemon.wait_for_event_since(mark, "receiving");
     assert_ne!(fixture.confirmed(), before, "the late confirm has moved the slot");
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.wait_until_confirmed();
 }
 

@@ -102,7 +102,7 @@ fn write_and_check(fixture: &Fixture) {
     fixture.postgres.execute(
         "insert into lab.plates (plate_id, barcode) select n, 'PLT-' || n from generate_series(2, 3000) n",
     );
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     let events = fixture.events();
     let data = |about: fn(&serde_json::Value) -> bool| {
         events.iter().map(|event| &event["data"]).find(|data| about(data)).unwrap().clone()
@@ -128,7 +128,7 @@ fn hostile_role_parameters_change_nothing() {
         super::end_stream(&fixture.postgres);
         fixture.daemon.wait_for_event_since(mark, "receiving");
         fixture.plates(4000..4003);
-        fixture.wait_until_told();
+        fixture.wait_until_published();
     }
 }
 

@@ -103,7 +103,7 @@ fn truncated_partition_is_reported() {
     assert!(line.contains("ev1"), "{line}");
     reported(&fixture, "truncate lab.ev", &[]);
     fixture.plates(0..3);
-    fixture.wait_until_told();
+    fixture.wait_until_published();
     let lines = fixture.daemon.count_events("partition_truncated");
     assert_eq!(lines, 1);
 }

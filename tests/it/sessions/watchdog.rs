@@ -24,7 +24,7 @@ fn watchdog_without_connection_is_reported() {
     assert!(line.contains("WARN") && line.contains("53300"), "{line}");
     wait_until_up(&fixture, 0.0);
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.postgres.execute("alter role forebay connection limit 2");
     fixture.daemon.wait_for_event("watchdog_recovered");
     wait_until_up(&fixture, 1.0);
@@ -43,11 +43,11 @@ fn one_walsender_is_enough() {
         fixture.daemon.metric("forebay_slot_retained_wal_bytes")
     });
     fixture.plates(0..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.daemon.assert_quiet(&[]);
 }
 
-/// No change comes, so the stream cannot tell: a later server would not tell at all.
+/// No change comes, so the stream cannot show it; a later server would never report it.
 #[test]
 fn dropped_publication_stops_an_idle_daemon() {
     let mut fixture = Fixture::start(Version::usual());
@@ -62,7 +62,7 @@ fn revoked_catalogue_rights_stop_no_stream() {
     wait_until_up(&fixture, 1.0);
     // The table is announced, and its key is known.
     fixture.plates(0..1);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.postgres.execute(
         "revoke execute on function pg_control_recovery(), pg_control_system(), pg_control_checkpoint() from public;
          revoke select on pg_index from public",
@@ -74,12 +74,12 @@ fn revoked_catalogue_rights_stop_no_stream() {
     let line = fixture.daemon.wait_for_event("watchdog_blind");
     assert!(line.contains("WARN") && line.contains("42501"), "{line}");
     fixture.plates(1..3);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.postgres.execute("grant select on pg_publication, pg_index to public");
     assert!(fixture.daemon.terminate().success());
     fixture.go_on();
     fixture.plates(3..6);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture
         .postgres
         .execute("grant execute on function pg_control_system(), pg_control_checkpoint() to public");
@@ -92,7 +92,7 @@ fn revoked_catalogue_rights_stop_no_stream() {
 fn denied_look_at_a_type_ends_no_stream() {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..1);
-    fixture.wait_until_told().assert_clean();
+    fixture.wait_until_published().assert_clean();
     fixture.postgres.execute(
         "revoke select on pg_depend from public;
          create domain lab.grade as int; alter table lab.plates add column grade lab.grade",
@@ -119,7 +119,7 @@ fn used_up_connections_do_not_keep_stream_away() {
     for version in [Version::OLDEST, Version::NEWEST] {
         let fixture = Fixture::start(version);
         fixture.plates(0..3);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         let mark = fixture.daemon.mark();
         fixture.postgres.execute("alter role forebay connection limit 0");
         fixture
@@ -127,7 +127,7 @@ fn used_up_connections_do_not_keep_stream_away() {
             .value("select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'forebay'");
         fixture.daemon.wait_for_event_since(mark, "receiving");
         fixture.plates(3..6);
-        fixture.wait_until_told().assert_clean();
+        fixture.wait_until_published().assert_clean();
         let line = fixture.daemon.wait_for_event_since(mark, "catalogue_unreadable");
         assert!(line.contains("53300"), "{line}");
         fixture.postgres.execute("alter role forebay connection limit -1");

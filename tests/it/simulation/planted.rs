@@ -3,7 +3,7 @@
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
-    /// The source tells its server to forget what it has delivered, settled or not.
+    /// The source lets its server discard what it has delivered, settled or not.
     ConfirmsWhatIsNotSettled,
     /// The destination acknowledges records, and stores them seconds later: newer ones of the key overtake.
     AcknowledgesBeforeStoring,

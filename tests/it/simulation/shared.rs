@@ -172,7 +172,7 @@ impl State {
         self.world.foreign(8);
         self.lose(&before);
         self.note(|| "promoted".into());
-        // A connection outlives it, and the watchdog tells the ledger.
+        // A connection outlives it, and the watchdog notes it in the ledger.
         let timeline = self.world.facts().timeline;
         if let Some(ledger) = self.ledger.as_ref().filter(|_| self.connected) {
             ledger.lock().promoted(timeline);

@@ -191,7 +191,7 @@ impl Script {
         may.then(|| CommitSeq::new(end).into())
     }
 
-    /// Puts the key of a row, and its value if it is told, into the message.
+    /// Puts the key of a row, and its value if it is known, into the message.
     fn tuple(&mut self, which: usize, key: RowKey, value: Option<&str>) {
         let id = key.id.to_string();
         for text in [Some(id.as_str()), value] {

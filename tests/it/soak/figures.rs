@@ -108,7 +108,7 @@ impl Figures {
         let rounds = self.extent.rounds.map(|rounds| format!(" of {rounds}")).unwrap_or_default();
         let Report { committed, duplicates, .. } = self.report;
         println!(
-            "{}: {}{rounds} rounds, {} s: {committed} changes, all told in order; {duplicates} duplicates",
+            "{}: {}{rounds} rounds, {} s: {committed} changes, all published in order; {duplicates} duplicates",
             self.phase,
             self.round,
             self.began.elapsed().as_secs()

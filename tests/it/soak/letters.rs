@@ -58,7 +58,7 @@ impl Difference {
 impl Letters {
     /// Waits until every committed change is in the stream or a dead letter. Those of the altered table whose past was not known.
     #[track_caller]
-    pub fn wait_until_told(&self, flow: &mut Flow) -> HashSet<Change> {
+    pub fn wait_until_published(&self, flow: &mut Flow) -> HashSet<Change> {
         let mut difference = Difference::default();
         let none = poll(DRAINED_WITHIN, || {
             difference = self.look(flow);
@@ -81,9 +81,9 @@ impl Letters {
 
     fn look(&self, flow: &mut Flow) -> Difference {
         let mut difference = Difference::default();
-        let told = flow.told().clone();
+        let published = flow.published().clone();
         for (_, change) in flow.postgres.history_after(flow.closed()) {
-            if told.contains(&change) {
+            if published.contains(&change) {
                 continue;
             }
             if change.table == SHAPES {

@@ -1,14 +1,14 @@
 //! Compares what was committed with what a reader of the stream gets. Trusts neither ids nor positions for it: an event
 //! is recognised by table, key, operation and the row's version.
 //!
-//! - **lost**: committed, and no event tells it;
+//! - **lost**: committed, and no event shows it;
 //! - **unexpected**: an event of something that was never committed (or committed less often);
 //! - **reordered**: first appearances of one key do not follow the history, or their `sequence` does not grow;
 //! - **altered**: a repeat of an id with other bytes, or one `sequence` under two ids;
 //! - **misfiled**: the record's Kinesis key is not the event's `partitionkey`;
 //! - **malformed**: not a line of JSON with the attributes of DESIGN §5.
 //!
-//! A new epoch (`forebay adopt`) may tell again what an older one told: order is checked within an epoch.
+//! A new epoch (`forebay adopt`) may repeat what an older one published: order is checked within an epoch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -193,7 +193,7 @@ fn parse(line: &[u8], place: &str) -> Option<(String, Option<Event>)> {
     Some((id, Some(event)))
 }
 
-/// The change that a line tells; `None` for a notice, or for what is no event.
+/// The change that a line describes; `None` for a notice, or for what is no event.
 pub fn change(line: &[u8]) -> Option<Change> {
     parse(line, "")?.1.map(|event| event.change)
 }
@@ -217,12 +217,12 @@ pub fn late(records: &[StreamRecord]) -> usize {
     count
 }
 
-fn walk(records: &[StreamRecord], mut tell: impl FnMut(&StreamRecord, &[u8], bool)) {
+fn walk(records: &[StreamRecord], mut visit: impl FnMut(&StreamRecord, &[u8], bool)) {
     let mut last: HashMap<(String, String), String> = HashMap::new();
     for record in records {
         for line in record.data.split_inclusive(|&byte| byte == b'\n') {
             let Some((_, Some(event))) = parse(line, "") else {
-                tell(record, line, false);
+                visit(record, line, false);
                 continue;
             };
             let seen = last.entry((event.source, event.partition_key)).or_default();
@@ -230,7 +230,7 @@ fn walk(records: &[StreamRecord], mut tell: impl FnMut(&StreamRecord, &[u8], boo
             if !is_late {
                 *seen = event.sequence;
             }
-            tell(record, line, is_late);
+            visit(record, line, is_late);
         }
     }
 }
@@ -258,7 +258,7 @@ fn check_against_history(history: &[Change], events: &[Event], report: &mut Repo
     for (index, change) in history.iter().enumerate() {
         places.entry(change).or_default().push(index);
     }
-    let mut told = vec![false; history.len()];
+    let mut found = vec![false; history.len()];
     let matched = match_events(events, &places);
     let mut last: HashMap<(&str, &str, &str), (usize, &Event)> = HashMap::new();
     for (event, place) in events.iter().zip(matched) {
@@ -266,7 +266,7 @@ fn check_against_history(history: &[Change], events: &[Event], report: &mut Repo
             report.unexpected.push(format!("{event}: {}", shorten(&event.line)));
             continue;
         };
-        told[place] = true;
+        found[place] = true;
         let key = (event.change.table.as_str(), event.change.key.as_str(), event.epoch());
         match last.get(&key) {
             Some((before, other)) if *before > place => {
@@ -277,11 +277,11 @@ fn check_against_history(history: &[Change], events: &[Event], report: &mut Repo
             }
         }
     }
-    let untold = history.iter().zip(told).filter(|(_, told)| !told);
-    report.lost.extend(untold.map(|(change, _)| describe(change)));
+    let missing = history.iter().zip(found).filter(|(_, found)| !found);
+    report.lost.extend(missing.map(|(change, _)| describe(change)));
 }
 
-/// For each event the index of the change it tells. Where changes look alike (a key that is deleted twice), the n-th by
+/// For each event the index of the change it describes. Where changes look alike (a key that is deleted twice), the n-th by
 /// `sequence` is the n-th of the history; in the last of several epochs counted from the end, where it ends.
 fn match_events(events: &[Event], places: &HashMap<&Change, Vec<usize>>) -> Vec<Option<usize>> {
     let mut alike: BTreeMap<(&Change, &str), Vec<usize>> = BTreeMap::new();

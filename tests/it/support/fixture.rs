@@ -72,21 +72,21 @@ impl Fixture {
         events(&self.records())
     }
 
-    /// Waits until every change that the database remembers has been told.
+    /// Waits until every change that the database remembers has been published.
     #[track_caller]
-    pub fn wait_until_told(&self) -> Report {
-        self.wait_until_all_told(&self.postgres.history())
+    pub fn wait_until_published(&self) -> Report {
+        self.wait_until_all_published(&self.postgres.history())
     }
 
-    /// Waits until every one of these changes has been told.
+    /// Waits until every one of these changes has been published.
     #[track_caller]
-    pub fn wait_until_all_told(&self, history: &[Change]) -> Report {
+    pub fn wait_until_all_published(&self, history: &[Change]) -> Report {
         let mut last = Report::default();
-        let told = super::poll(SOON, || {
+        let complete = super::poll(SOON, || {
             last = checker::check(history, &self.records());
             last.lost.is_empty().then_some(())
         });
-        assert!(told.is_some(), "not told within {SOON:?}: {last}");
+        assert!(complete.is_some(), "not published within {SOON:?}: {last}");
         last
     }
 

@@ -21,15 +21,15 @@ pub const DRAINED_WITHIN: Duration = Duration::from_mins(3);
 
 /// See the module. The daemon is dropped first.
 ///
-/// A test that runs for hours closes a window from time to time ([`Flow::close`]): what was committed and told until then is
+/// A test that runs for hours closes a window from time to time ([`Flow::close`]): what was committed and published until then is
 /// checked and forgotten, and every question is about what came since.
 #[derive(Debug)]
 pub struct Flow {
     pub daemon: Daemon,
     pub stub: Stub,
     pub postgres: Postgres,
-    told: HashSet<Change>,
-    /// How many of the stub's records are in `told`.
+    published: HashSet<Change>,
+    /// How many of the stub's records are in `published`.
     seen: usize,
     /// How many records the stub has forgotten.
     forgotten: u64,
@@ -66,7 +66,7 @@ impl Flow {
             daemon,
             stub,
             postgres,
-            told: HashSet::new(),
+            published: HashSet::new(),
             seen: 0,
             forgotten: 0,
             closed: 0,
@@ -86,27 +86,27 @@ impl Flow {
         self.stub.records().iter().map(as_read).collect()
     }
 
-    /// The changes that the stream tells of so far.
-    pub fn told(&mut self) -> &HashSet<Change> {
+    /// The changes that the stream has so far.
+    pub fn published(&mut self) -> &HashSet<Change> {
         if self.stub.stats().records == self.forgotten + self.seen as u64 {
-            return &self.told;
+            return &self.published;
         }
         let records = self.stub.records_from(self.seen);
         for record in &records {
             let lines = record.data.split_inclusive(|byte| *byte == b'\n');
-            self.told.extend(lines.filter_map(checker::change));
+            self.published.extend(lines.filter_map(checker::change));
         }
         self.seen += records.len();
-        &self.told
+        &self.published
     }
 
-    /// Audit number up to which windows are closed: what has a lower one was told.
+    /// Audit number up to which windows are closed: what has a lower one was published.
     pub fn closed(&self) -> u64 {
         self.closed
     }
 
-    /// Checks the window and begins a new one. Nobody writes meanwhile, and everything committed was told
-    /// ([`wait_until_told`](Self::wait_until_told)); else the report says what is lost.
+    /// Checks the window and begins a new one. Nobody writes meanwhile, and everything committed was published
+    /// ([`wait_until_published`](Self::wait_until_published)); else the report says what is lost.
     pub fn close(&mut self) -> Report {
         self.close_without(&HashSet::new())
     }
@@ -117,7 +117,7 @@ impl Flow {
         let records = self.stub.take_records();
         self.forgotten += records.len() as u64;
         self.closed = history.last().map_or(self.closed, |(nr, _)| *nr);
-        (self.seen, self.told) = (0, HashSet::new());
+        (self.seen, self.published) = (0, HashSet::new());
         let history = history.into_iter().map(|(_, change)| change);
         let history: Vec<Change> = history.filter(|change| !unsent.contains(change)).collect();
         let records: Vec<_> = records.iter().map(as_read).collect();
@@ -138,14 +138,14 @@ impl Flow {
         std::fs::write(home.join("window-report.txt"), format!("{report:#?}\n")).unwrap();
     }
 
-    /// Waits until the stream tells every change that is committed now.
+    /// Waits until the stream has every change that is committed now.
     #[track_caller]
-    pub fn wait_until_told(&mut self) {
+    pub fn wait_until_published(&mut self) {
         let history = self.postgres.history_after(self.closed);
         let mut missing = 0;
         let all = super::poll(DRAINED_WITHIN, || {
-            let told = self.told();
-            missing = history.iter().filter(|(_, change)| !told.contains(change)).count();
+            let published = self.published();
+            missing = history.iter().filter(|(_, change)| !published.contains(change)).count();
             (missing == 0).then_some(())
         });
         let log = self.daemon.log();
@@ -157,13 +157,13 @@ impl Flow {
         );
     }
 
-    /// Waits until the stream tells a change that was not committed before the call.
+    /// Waits until the stream has a change that was not committed before the call.
     #[track_caller]
     pub fn wait_until_it_moves(&mut self, what: &str) {
         let marker = self.mark();
         let deadline = DRAINED_WITHIN;
-        eventually(&format!("{what}: plate {marker} is told"), deadline, || {
-            self.told().iter().any(|change| change.key == marker).then_some(())
+        eventually(&format!("{what}: plate {marker} is published"), deadline, || {
+            self.published().iter().any(|change| change.key == marker).then_some(())
         });
     }
 
@@ -183,11 +183,11 @@ impl Flow {
 
     /// Waits until the daemon has logged this event twice more, each time without having published the marker.
     #[track_caller]
-    pub fn wait_until_told_never(&mut self, marker: &str, event: &str, value: &str) {
+    pub fn wait_while_unpublished(&mut self, marker: &str, event: &str, value: &str) {
         for _ in 0..2 {
             let log = self.daemon.mark();
             self.daemon.wait_for_event_with(log, event, value);
-            assert!(!self.told().iter().any(|change| change.key == marker), "{marker} is told");
+            assert!(!self.published().iter().any(|change| change.key == marker), "{marker} is published");
         }
     }
 

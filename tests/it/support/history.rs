@@ -1,4 +1,4 @@
-//! What was committed, told by the database itself: the audit table that triggers fill in the same transaction.
+//! What was committed, according to the database itself: the audit table that triggers fill in the same transaction.
 
 use super::postgres::Postgres;
 
@@ -39,7 +39,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Of the event that tells it.
+    /// Of the event that describes it.
     pub fn event_type(&self) -> String {
         let op = match self.op {
             Op::Inserted => "inserted",

@@ -1,4 +1,4 @@
-//! A scripted PostgreSQL server for one connection: it says what the test wants, and remembers what it was told.
+//! A scripted PostgreSQL server for one connection: it sends what the test wants, and remembers what it received.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! A TCP proxy on a free loopback port that breaks the connections through it when told.
+//! A TCP proxy on a free loopback port that breaks the connections through it on demand.
 //!
-//! Threads, no runtime: it can be told from any test, blocking or async. Every thread ends when its connection or the proxy
+//! Threads, no runtime: it can be controlled from any test, blocking or async. Every thread ends when its connection or the proxy
 //! does. It never looks into the bytes.
 
 use std::io::{self, Read, Write as _};
@@ -147,50 +147,50 @@ impl Proxy {
         self.shared.lock().accepted
     }
 
-    fn tell(&self, act: impl FnOnce(&mut State)) {
+    fn update(&self, act: impl FnOnce(&mut State)) {
         act(&mut self.shared.lock());
         self.shared.changed.notify_all();
     }
 
     /// Cuts every connection at once. New ones are forwarded, unless refused.
     pub fn cut(&self) {
-        self.tell(State::cut);
+        self.update(State::cut);
     }
 
     /// Closes new connections as soon as they are made, or forwards them again.
     pub fn refuse(&self, refusing: bool) {
-        self.tell(|state| state.refusing = refusing);
+        self.update(|state| state.refusing = refusing);
     }
 
     /// Accepts and keeps connections, forwards nothing in any direction.
     pub fn stall(&self) {
-        self.tell(|state| state.stalled = true);
+        self.update(|state| state.stalled = true);
     }
 
     /// Forwards again, first what was kept.
     pub fn resume(&self) {
-        self.tell(|state| state.stalled = false);
+        self.update(|state| state.stalled = false);
     }
 
     /// Throws away what goes in one direction (a half-open connection); `None` ends that, what was thrown away is lost.
     pub fn half_open(&self, direction: Option<Direction>) {
-        self.tell(|state| state.deaf = direction);
+        self.update(|state| state.deaf = direction);
     }
 
     /// At most so many bytes a second in each direction of each connection; `None` is as fast as it can.
     pub fn slow(&self, bytes_per_second: Option<u64>) {
-        self.tell(|state| state.bytes_per_second = bytes_per_second);
+        self.update(|state| state.bytes_per_second = bytes_per_second);
     }
 
     /// Lets exactly so many more bytes pass, both directions together, then cuts everything: in the middle of a frame.
     pub fn truncate_after(&self, bytes: u64) {
-        self.tell(|state| state.left = Some(bytes));
+        self.update(|state| state.left = Some(bytes));
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.tell(|state| {
+        self.update(|state| {
             state.ended = true;
             state.cut();
         });

@@ -6,7 +6,7 @@ use std::process::Command;
 /// Files of a test's own certificate authority.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// Certificate of the authority: what a client is told to trust (`sslrootcert`).
+    /// Certificate of the authority: what a client trusts (`sslrootcert`).
     pub ca: PathBuf,
     /// Certificate of the server, for `localhost` and 127.0.0.1.
     pub certificate: PathBuf,

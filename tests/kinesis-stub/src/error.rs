@@ -47,7 +47,7 @@ impl ApiError {
                 "The AWS Access Key Id needs a subscription for the service".to_owned()
             }
             "KMSThrottlingException" | "LimitExceededException" => "Rate exceeded".to_owned(),
-            _ => "told by the test".to_owned(),
+            _ => "scripted by the test".to_owned(),
         };
         Self::new(status, code, message)
     }

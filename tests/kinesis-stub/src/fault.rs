@@ -1,4 +1,4 @@
-//! What can be told to go wrong: a small vocabulary, each word aimed by a [`Rule`].
+//! What can be made to fail: a small vocabulary, each word aimed by a [`Rule`].
 
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,7 @@
 //! A scriptable Amazon Kinesis, for tests, benches and demos.
 //!
 //! It speaks the real wire protocol (awsJson1.1 over HTTP/1.1, any `SigV4` is accepted) to any AWS SDK, routes by MD5 hash
-//! ranges, keeps shards and their children, enforces the limits that no emulator does, and goes wrong when told to:
+//! ranges, keeps shards and their children, enforces the limits that no emulator does, and fails on demand:
 //!
 //! ```
 //! use kinesis_stub::{Config, Fault, Rule, Stub};
@@ -140,7 +140,7 @@ impl Stub {
         }
     }
 
-    /// Serves again on the same port, with everything that was stored, held and told. Stops first if it runs.
+    /// Serves again on the same port, with everything that was stored, held back and scripted. Stops first if it runs.
     #[expect(clippy::disallowed_methods, reason = "its caller waits for it anyway")]
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
@@ -302,7 +302,7 @@ impl Stub {
         self.shared.change(|state| state.latency = latency::Histogram::default());
     }
 
-    /// Blocks until the stub is as told, at most so long; returns whether it is. Must not be called where the thread also
+    /// Blocks until the condition holds, at most so long; returns whether it does. Must not be called where the thread also
     /// runs the client: see [`Stub::until`].
     pub fn wait(&self, timeout: Duration, mut done: impl FnMut(&Stats) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
@@ -318,7 +318,7 @@ impl Stub {
         true
     }
 
-    /// Waits, in async code, until the stub is as told. Bound it with a timeout.
+    /// Waits, in async code, until the condition holds. Bound it with a timeout.
     pub async fn until(&self, mut done: impl FnMut(&Stats) -> bool) {
         let mut ticks = self.shared.ticks.subscribe();
         while !done(&self.stats()) {

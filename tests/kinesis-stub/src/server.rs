@@ -35,7 +35,7 @@ struct NoAnswer;
 
 impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("told to give no answer")
+        f.write_str("scripted to give no answer")
     }
 }
 

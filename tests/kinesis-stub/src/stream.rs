@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::sequence;
 use crate::shard::{Shard, Shards};
 
-/// What a stream takes unless told otherwise: 1 MiB a record.
+/// What a stream accepts unless configured otherwise: 1 MiB a record.
 const DEFAULT_MAX_RECORD_KIB: u32 = 1_024;
 const MAX_SHARDS: u32 = 10_000;
 

@@ -219,8 +219,8 @@ fn falling_numbers_fault_leaves_stored_numbers() {
     let stub = stub(1);
     let first = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
     stub.set(Rule::new(Fault::FallingNumbers).times(2)).unwrap();
-    let told = [0; 2].map(|_| number_of(&ask(&stub, "PutRecords", ONE).unwrap().2));
-    assert!(told[0] < first && told[1] < told[0], "{first} {told:?}");
+    let issued = [0; 2].map(|_| number_of(&ask(&stub, "PutRecords", ONE).unwrap().2));
+    assert!(issued[0] < first && issued[1] < issued[0], "{first} {issued:?}");
     let last = number_of(&ask(&stub, "PutRecords", ONE).unwrap().2);
     assert!(last > first, "{last}");
     assert!(stub.records().is_sorted_by(|one, other| one.sequence < other.sequence));

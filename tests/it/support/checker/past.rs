@@ -1,8 +1,8 @@
-//! The checker in windows, for a stream that is checked for hours: each window is a history that was told whole, and what is
+//! The checker in windows, for a stream that is checked for hours: each window is a history that was published whole, and what is
 //! remembered of older ones is bounded.
 //!
 //! A window is checked like a stream of its own, after the repeats of older windows were taken out. A repeat has the bytes it
-//! had; and because everything of a window was committed after the window before was told, every new event has a higher
+//! had; and because everything of a window was committed after the window before was published, every new event has a higher
 //! `sequence` than all that went before. A repeat of something that is older than all that is remembered is no event of the
 //! window's history: it is reported as unexpected.
 
@@ -14,7 +14,7 @@ use super::{Change, Report, StreamRecord, check, parse, shorten};
 /// Windows that are remembered. What is repeated late comes seconds late, and a window is longer.
 const REMEMBERED: usize = 8;
 
-/// What older windows told.
+/// What older windows published.
 #[derive(Debug, Default)]
 pub struct Past {
     /// Event ids and the hash of their lines, oldest window first.
@@ -130,7 +130,7 @@ mod tests {
         edit(&mut altered[7], "\"version\":1", "\"version\":7");
         assert_eq!(in_windows(&[4, 3], &altered).altered.len(), 1);
 
-        // The window before was told whole; an event of it under a new id comes too late to be new.
+        // The window before was published whole; an event of it under a new id comes too late to be new.
         let mut again = stream();
         again.push(again[1].clone());
         edit(&mut again[7], "0-1", "other");

@@ -228,7 +228,7 @@ impl State {
     fn store_entry(&mut self, name: &Arc<str>, entry: Entry, dry_run: bool, now: Now) -> Outcome {
         if let Some(code) = entry.refusal {
             self.requests.refused += 1;
-            return Outcome::Refused(code, "told by the test".to_owned());
+            return Outcome::Refused(code, "scripted by the test".to_owned());
         }
         let Some(stream) = self.streams.get_mut(&**name) else {
             return Outcome::Refused(Refusal::InternalFailure, "the stream was deleted".to_owned());
