@@ -100,8 +100,10 @@ pub struct Described {
 pub struct UnsentColumn {
     /// The column.
     pub column: Column,
-    /// Why it is not sent, with the way out.
-    pub reason: String,
+    /// Why it is not sent.
+    pub reason: &'static str,
+    /// Advice for the operator.
+    pub hint: String,
 }
 
 /// A published column.

@@ -2,6 +2,7 @@
 
 use crate::buffer::disk::Directory;
 use crate::config::units;
+use crate::failure::Problem;
 use crate::observe::report::{self, ReportProgress};
 use crate::time;
 
@@ -84,7 +85,8 @@ pub fn run(options: &ReportOptions) -> Result<(), Option<String>> {
         return Ok(());
     }
     if options.csv || options.html {
-        return Err(Some("the event counts do not balance; run `forebay report` without options".to_owned()));
+        let problem = Problem::new("the event counts do not balance");
+        return Err(Some(problem.with_hint("Run `forebay report` without options to see where.").lines()));
     }
     Err(None)
 }

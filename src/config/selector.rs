@@ -46,7 +46,11 @@ pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
     let found: Vec<&str> = parts(pattern(text)).collect();
     for part in &found {
         if let Err(why) = check_part(part) {
-            return wrong(&why);
+            let wrong = problem(why.primary());
+            return Err(match why.hint() {
+                Some(hint) => wrong.with_hint(hint),
+                None => wrong,
+            });
         }
     }
     if found.len() != kind.parts() {
@@ -65,28 +69,29 @@ pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_part(part: &str) -> Result<(), String> {
+fn check_part(part: &str) -> Result<(), Problem> {
     if part.is_empty() {
-        return Err("a part is empty".to_owned());
+        return Err("a part is empty".into());
     }
     if part.trim() != part {
-        return Err(format!("{part:?} has surrounding blanks"));
+        return Err(format!("{part:?} has surrounding blanks").into());
     }
     if part.chars().any(char::is_control) && !part.starts_with('"') {
-        return Err(format!("{part:?} has a control character; put the name in double quotes"));
+        let problem = Problem::new(format!("{part:?} has a control character"));
+        return Err(problem.with_hint("Put the name in double quotes."));
     }
     if let Some(rest) = part.strip_prefix('"') {
         let inner = rest.strip_suffix('"').filter(|inner| !inner.is_empty());
         return match inner {
             Some(inner) if !inner.replace("\"\"", "").contains('"') => Ok(()),
-            _ => Err(format!("{part} is not a valid name in double quotes")),
+            _ => Err(format!("{part} is not a valid name in double quotes").into()),
         };
     }
     if part.contains('"') {
-        return Err(format!("{part} contains a double quote"));
+        return Err(format!("{part} contains a double quote").into());
     }
     if part != "*" && part.contains('*') {
-        return Err(format!("{part:?} has * inside a name; * stands for a whole name"));
+        return Err(format!("{part:?} has * inside a name; * stands for a whole name").into());
     }
     Ok(())
 }

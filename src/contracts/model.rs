@@ -15,6 +15,7 @@ use crate::config::TableName;
 use crate::expression::Expression;
 use crate::rules::{
     Deprecated, FilePosition, IdRule, Origin as RuleOrigin, Rule, RuleError, RuleErrors, Rules, Trigger,
+    Wrong,
 };
 use crate::translate::TranslateSettings;
 use crate::translate::mapped::{self, Operations};
@@ -301,8 +302,9 @@ fn missing(settings: &TranslateSettings, tables: &[Described]) -> Vec<RuleError>
     rules.collect()
 }
 
-fn nothing_known(table: &TableName) -> String {
-    format!("the columns of {table} are unknown; run `forebay events lock` to read them from the database")
+fn nothing_known(table: &TableName) -> Wrong {
+    let message = format!("the columns of {table} are unknown");
+    (message, "Run `forebay events lock` to read them from the database.").into()
 }
 
 fn of_rule(

@@ -217,6 +217,9 @@ pub(super) fn for_word(word: &str) -> Option<&'static str> {
 /// What PostgreSQL has for a type of another database, by its name as it was written.
 pub(super) fn for_type(written: &str) -> &'static str {
     let name = written.to_ascii_lowercase();
+    if name.starts_with("time") && name.contains('(') {
+        return "use date_trunc()";
+    }
     let name = name.split(['(', ' ', '<']).next().unwrap_or_default();
     let known = TYPES.iter().find(|(names, _)| names.contains(&name));
     known.map_or("cast to text, a number, a date or time, uuid, jsonb or bytea", |(_, advice)| *advice)

@@ -213,7 +213,7 @@ impl<'a> MistakeReport<'a> {
                     Some("a number must not be followed by a letter")
                 }
                 text if is_text(text) && last.is_some_and(|last| is_text(&last.token)) => {
-                    Some("adjacent string literals; write one literal or join them with ||")
+                    Some("adjacent string literals are not supported")
                 }
                 Token::EscapedStringLiteral(text) | Token::SingleQuotedString(text)
                     if text.contains('\0') =>
@@ -229,7 +229,8 @@ impl<'a> MistakeReport<'a> {
             }
             if let Some(wrong) = wrong {
                 let place = self.place(token.span);
-                self.add(place, wrong, None);
+                let hint = is_text(&token.token) && wrong.starts_with("adjacent");
+                self.add(place, wrong, hint.then(|| "write one literal or join them with ||".to_owned()));
             }
         }
         (self.mistakes.len() == before).then_some(item)

@@ -8,7 +8,7 @@ use crate::change::{Delivery, Operation};
 use crate::config::units::Span;
 use crate::config::{Config, TableName};
 use crate::contracts::trial::On;
-use crate::failure::Failure;
+use crate::failure::{Failure, Problem};
 use crate::source::Source as _;
 use crate::source::postgres::conninfo::Settings as Connection;
 use crate::source::postgres::tables::TableHistory;
@@ -33,11 +33,10 @@ pub(super) async fn show(
     show.audience.note("creating a temporary slot; this waits for running transactions");
     let mut source = tokio::select! {
         source = PostgresSource::start(connection, &stream) => source?,
-        () = over(end()) => return Err(Failure::stop(format!(
-            "the slot was not created within {}, because it waits for running transactions; use --for to \
-             wait longer",
-            Span(time)
-        ))),
+        () = over(end()) => {
+            let fact = format!("the slot was not created within {}: it waits for running transactions", Span(time));
+            return Err(Failure::stop(Problem::new(fact).with_hint("Use --for to wait longer.")));
+        }
     };
     source.describe_by(history.clone(), None);
     let limit = if time.is_zero() { String::new() } else { format!(" within {}", Span(time)) };

@@ -67,9 +67,8 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     let mut session = Session::open_for_rows(&connection).await?;
     let polled = polled::tables(config, &connection, &mut session).await?;
     if polled.is_some() && matches!(wanted.changes, Changes::Live(..)) {
-        return Err(Failure::stop(
-            "a polled source has no stream of changes to look at; preview existing rows instead",
-        ));
+        let problem = Problem::new("a polled source has no stream of changes to look at");
+        return Err(Failure::stop(problem.with_hint("Preview existing rows instead.")));
     }
     let name = &config.source.publication;
     let publication = session.run(async |client| publication::publication_facts(client, name).await).await?;
@@ -116,18 +115,16 @@ pub async fn run(config: &Config, wanted: &Wanted, audience: &mut impl Audience)
     Ok(())
 }
 
-fn no_publication(name: &str) -> String {
-    format!(
-        "publication {name:?} does not exist, and live changes need it. `forebay run` creates it at the \
-         first start; or run\n    \
-         CREATE PUBLICATION {name} FOR TABLE …;\nWithout it, use --last to show the newest rows"
-    )
+fn no_publication(name: &str) -> Problem {
+    Problem::new(format!("publication {name:?} does not exist, and live changes need it")).with_hint(format!(
+        "Start `forebay run`, which creates it, or run\n    CREATE PUBLICATION {name} FOR TABLE …;\nWithout it, use --last to \
+         show the newest rows."
+    ))
 }
 
-fn only_live(prefix: &str) -> String {
-    format!(
-        "these events are logical messages ({prefix}), which no table stores; use --live to show the next ones"
-    )
+fn only_live(prefix: &str) -> Problem {
+    Problem::new(format!("these events are logical messages ({prefix}), which no table stores"))
+        .with_hint("Use --live to show the next ones.")
 }
 
 /// The daemon's settings. Without a key for `hmac()`, a test key is used.

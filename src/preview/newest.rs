@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use crate::change::{Change, ChangePlace, Relation};
 use crate::config::TableName;
 use crate::contracts::trial::{On, OwnedChange, Values};
-use crate::failure::Failure;
+use crate::failure::{Failure, Problem};
 use crate::position::{CommitSeq, Transaction};
 use crate::source::postgres::conninfo::Settings as Connection;
 use crate::source::postgres::error::Error;
@@ -91,12 +91,13 @@ async fn newest(
                 return Err(error.into());
             }
             let (schema, role) = (escape_identifier(&name.schema), escape_identifier(&connection.user));
-            return Err(Failure::stop(format!(
-                "{error}. A preview of rows needs SELECT; run\n    GRANT USAGE ON SCHEMA {schema} TO \
-                 {role};\n    \
-                 GRANT SELECT ON {} TO {role};\nor use --live to show the next changes",
+            let hint = format!(
+                "Run\n    GRANT USAGE ON SCHEMA {schema} TO {role};\n    GRANT SELECT ON {} TO {role};\nor use --live to show \
+                 the next changes.",
                 quoted(&name)
-            )));
+            );
+            let problem = Problem::of(&error).with_more_detail("A preview of rows needs SELECT.");
+            return Err(Failure::stop(problem.with_hint(hint)));
         }
     };
     let rows = messages.iter().filter_map(|message| match message {

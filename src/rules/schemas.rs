@@ -78,8 +78,7 @@ impl Schemas {
         }
         if schemas.by_type.is_empty() && wrong.is_empty() {
             wrong.push(format!(
-                "{} contains no schema; name schema files like their event type, such as \
-                 shop.order_placed.v1.json",
+                "{} contains no schema: no file is named like an event type, such as shop.order_placed.v1.json",
                 folder.display()
             ));
         }
@@ -126,7 +125,7 @@ fn read(path: &Path) -> Result<Schema, String> {
     let whole: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let Value::Object(text) = &whole else {
         return Err(
-            "not a JSON Schema (draft-07); write an object, such as {\"type\": \"object\"}".to_owned()
+            "not a JSON Schema (draft-07): it must be an object, such as {\"type\": \"object\"}".to_owned()
         );
     };
     match text.get("$schema").map(|dialect| dialect.as_str().unwrap_or_default()) {
@@ -223,7 +222,7 @@ mod tests {
                 r#"{"type":"string","format":"uuid","examples":["5f66167a"]}"#,
                 "an example does not match the schema at /format",
             ),
-            ("a.b.v1.json", "true", "write an object"),
+            ("a.b.v1.json", "true", "must be an object"),
             ("a.b.v1.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#, "only draft-07"),
             ("a.b.v1.json", r##"{"items":{"$ref":"#x"},"definitions":{"x":{"$id":"#x"}}}"##, "a.b.v1.json"),
             (

@@ -29,8 +29,8 @@ pub enum TranslateError {
     #[error("{}", .0.primary())]
     Contract(Problem),
     /// The outbox row or message is not a valid event.
-    #[error("{0}")]
-    Outbox(String),
+    #[error("{}", .0.primary())]
+    Outbox(Problem),
     /// The event's subject would reveal personal data.
     #[error("key column {column} holds personal data, so its table makes no automatic events")]
     KeyTagged {
@@ -68,11 +68,10 @@ impl Explain for TranslateError {
             Self::TooMuch => {
                 Some("A change makes at most 65535 events, of 32 MiB or buffer.max_size together.".to_owned())
             }
-            Self::Contract(problem) => problem.detail().map(str::to_owned),
+            Self::Contract(problem) | Self::Outbox(problem) => problem.detail().map(str::to_owned),
             Self::Value { .. }
             | Self::TooLarge
             | Self::Drift(_)
-            | Self::Outbox(_)
             | Self::KeyTagged { .. }
             | Self::TaggedRenamed { .. }
             | Self::TaggedGone { .. }
@@ -87,7 +86,7 @@ impl Explain for TranslateError {
             Self::Drift(_) => {
                 Some("Correct the rules, restart Forebay and run `forebay dlq retry`.".to_owned())
             }
-            Self::Contract(problem) => problem.hint().map(str::to_owned),
+            Self::Contract(problem) | Self::Outbox(problem) => problem.hint().map(str::to_owned),
             Self::KeyTagged { column } => Some(format!(
                 "Write rules with key = \"hmac({column})\", restart Forebay and run `forebay dlq retry`."
             )),
@@ -106,7 +105,7 @@ impl Explain for TranslateError {
             Self::KeyUnavailable { .. } => {
                 Some("Set REPLICA IDENTITY FULL on the table: it applies to later rows.".to_owned())
             }
-            Self::TooLarge | Self::TooMuch | Self::Outbox(_) => None,
+            Self::TooLarge | Self::TooMuch => None,
         }
     }
 }

@@ -192,7 +192,9 @@ fn key(
     }
     match weak_key(&bytes) {
         None => Ok(HmacKey::new(&bytes)),
-        Some(reason) => Err(SettingsError::WeakKey { setting, path: path.to_owned(), reason: Box::new(reason) }),
+        Some(reason) => {
+            Err(SettingsError::WeakKey { setting, path: path.to_owned(), reason: Box::new(reason) })
+        }
     }
 }
 

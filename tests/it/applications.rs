@@ -217,7 +217,7 @@ fn preview_shows_application_events_and_ends_on_time() {
     // Creating a slot may take long on a busy machine: retry with a longer limit.
     let mut ended = ["1s", "30s", "5min"].into_iter().map(|time| {
         let (content, said) = say(&flow, &["events", "preview", "--live", "100", "--for", time]);
-        assert!(content || said.contains("use --for to wait longer"), "{said}");
+        assert!(content || said.contains("Use --for to wait longer"), "{said}");
         said
     });
     assert!(ended.any(|said| said.contains("received 0 of 100 changes")));

@@ -142,11 +142,7 @@ fn rejected_login_or_certificate_is_explained() {
     let right = vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), PASSWORD.to_owned())];
     let wrong = vec![("FOREBAY_SOURCE__PASSWORD".to_owned(), "PASSWORD_OF_TEST".to_owned())];
     let cases: [Case; 6] = [
-        (
-            good.clone(),
-            wrong,
-            &["28P01", "password authentication failed", "Check the user, the password"],
-        ),
+        (good.clone(), wrong, &["28P01", "password authentication failed", "Check the user, the password"]),
         (good.clone(), vec![], &["password", "FOREBAY_SOURCE__PASSWORD"]),
         (fixture.postgres.url("forebay") + "?sslmode=disable", right.clone(), &["pg_hba.conf", "28000"]),
         (good.replace(&ca, &others), right.clone(), &["TLS", "certificate"]),

@@ -8,6 +8,7 @@ use crate::cli::{Common, say, say_exactly};
 use crate::config::Config;
 use crate::contracts::lock::{Lock, Locked, path, put, url};
 use crate::contracts::open;
+use crate::failure::Problem;
 
 /// Options of `events schema`.
 #[derive(Debug, clap::Args)]
@@ -28,11 +29,14 @@ pub struct SchemaOptions {
     out: Option<PathBuf>,
 }
 
+fn missing(directory: &Path) -> String {
+    let problem = Problem::new(format!("{} does not exist", directory.display()));
+    problem.with_hint("Run `forebay events lock`.").lines()
+}
+
 pub(super) fn run(config: &Config, options: &SchemaOptions) -> Result<(), String> {
     let directory = config.events.lock_directory();
-    let lock = Lock::read(&directory)
-        .map_err(crate::cli::problem)?
-        .ok_or_else(|| format!("{} does not exist; run `forebay events lock`", directory.display()))?;
+    let lock = Lock::read(&directory).map_err(crate::cli::problem)?.ok_or_else(|| missing(&directory))?;
     let wanted: Vec<&Locked> = match &options.event_type {
         Some(name) => vec![lock.of(name).ok_or_else(|| unknown(name, &lock))?],
         None => lock.locked.iter().collect(),

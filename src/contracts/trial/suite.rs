@@ -12,7 +12,7 @@ use crate::event::Records;
 use crate::expression::HmacKey;
 use crate::failure::Problem;
 use crate::position::{CommitSeq, Transaction};
-use crate::rules::{RuleError, Rules, SourceFile};
+use crate::rules::{RuleError, Rules, SourceFile, Wrong};
 use crate::small_file;
 use crate::translate::{Failed, RuleOutcome, TranslateSettings, Translator};
 
@@ -64,7 +64,7 @@ pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<Fi
     }
     if !errors.is_empty() {
         errors.sort_by_key(|error| error.place.as_ref().map(|place| (place.file.path.clone(), place.offset)));
-        return Err(told(&errors));
+        return Err(listed(&errors));
     }
     let mut run =
         Run { config, only, out: String::new(), passed: 0, failures: Vec::new(), seen: BTreeSet::new() };
@@ -113,11 +113,12 @@ impl File {
     }
 }
 
-fn unknown(table: &TableName) -> String {
-    format!(
-        "the columns of {table} are unknown; run `forebay events lock` to read them from the database, or \
-         declare them in this file under [tables]:\n    \"{table}\" = {{ id = \"bigint primary key\", … }}"
-    )
+fn unknown(table: &TableName) -> Wrong {
+    let hint = format!(
+        "Run `forebay events lock` to read them from the database, or declare them in this file under [tables]:\n    \
+         \"{table}\" = {{ id = \"bigint primary key\", … }}"
+    );
+    (format!("the columns of {table} are unknown"), hint).into()
 }
 
 fn translator(config: &Config, settings: &TranslateSettings) -> Translator {
@@ -193,7 +194,7 @@ fn read(path: &Path, base: &Path) -> Result<SourceFile, String> {
     Ok(SourceFile { path: path.strip_prefix(base).unwrap_or(path).to_owned(), text })
 }
 
-fn told(errors: &[RuleError]) -> String {
+fn listed(errors: &[RuleError]) -> String {
     let mut text = format!(
         "rules and fixtures have {} error{}:",
         errors.len(),

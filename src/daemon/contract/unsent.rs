@@ -7,7 +7,7 @@ use crate::rules::{RuleError, RuleErrors};
 use crate::source::postgres::publication::{PublicationFacts, identity};
 use crate::translate::Translator;
 
-/// Adds to the errors about a column that is not sent, why it is not, and the way out.
+/// Adds to the errors about a column that is not sent, why it is not, and what to do.
 pub(super) fn explain(translator: &Translator, described: &Described, wrong: RuleErrors) -> RuleErrors {
     let mut errors = wrong.0;
     for unsent in &described.unsent {
@@ -18,8 +18,8 @@ pub(super) fn explain(translator: &Translator, described: &Described, wrong: Rul
             translator.check(&relation).err().map(|wrong| wrong.0).unwrap_or_default();
         for error in errors.iter_mut().filter(|error| !others.contains(error)) {
             error.message = format!("{}: {}", error.message, unsent.reason);
-            // It is advice about the spelling.
-            error.hint = None;
+            // In place of advice about the spelling.
+            error.hint = Some(unsent.hint.clone());
         }
     }
     RuleErrors(errors)

@@ -197,7 +197,7 @@ pub(super) fn named(data_type: &DataType, scope: &Scope) -> Result<SqlType, Stri
         }
         DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => plain(Base::TimestampTz),
         DataType::Time(Some(_), _) | DataType::Timestamp(Some(_), _) => {
-            Err("types with a precision are not supported; use date_trunc()".to_owned())
+            Err("types with a precision are not supported".to_owned())
         }
         DataType::Interval { fields: None, precision: None } => plain(Base::Interval),
         DataType::Uuid => plain(Base::Uuid),
@@ -207,7 +207,7 @@ pub(super) fn named(data_type: &DataType, scope: &Scope) -> Result<SqlType, Stri
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, None)) => {
             let element = named(element, scope)?;
             if matches!(element.base, Base::Array(_)) || element.modifier >= 0 {
-                return Err("write the array type as type[]".to_owned());
+                return Err("an array type has the form type[]".to_owned());
             }
             plain(Base::Array(Arc::new(element.base)))
         }

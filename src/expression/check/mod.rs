@@ -295,7 +295,9 @@ impl<'a, 'r> Checker<'a, 'r> {
                 let text = literal.value.clone().into_string();
                 self.constant(text, &SqlType::plain(Base::Interval), place).map(Term::Node)
             }
-            _ => self.wrong(place, "write an interval as interval '1 day 02:00:00'", ""),
+            _ => {
+                self.wrong(place, "this form of interval is not supported", "write interval '1 day 02:00:00'")
+            }
         }
     }
 

@@ -102,7 +102,11 @@ impl Checker<'_, '_> {
             Expr::Identifier(name) => self.plain_name(name, place),
             Expr::CompoundIdentifier(parts) => match parts.as_slice() {
                 [row, name] => self.row_name(row, name, place),
-                _ => self.wrong(place, "write a column as x, new.x or old.x", "leave out schema and table"),
+                _ => self.wrong(
+                    place,
+                    "a column has at most one qualifier",
+                    "leave out schema and table: write x, new.x or old.x",
+                ),
             },
             Expr::CompoundFieldAccess { root, access_chain } => self.element(root, access_chain, place),
             _ => None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::Explain;
+use crate::failure::{Explain, Problem};
 
 use super::require_auth::RequireAuth;
 
@@ -136,12 +136,12 @@ pub enum SettingsError {
         hint: String,
     },
     /// A file that the settings name cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), problem.primary())]
     File {
         /// The file.
         path: PathBuf,
-        /// The error.
-        problem: String,
+        /// The error, without the file's name.
+        problem: Problem,
     },
 }
 
@@ -149,7 +149,7 @@ impl Explain for SettingsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Url { hint, .. } => Some(hint.clone()),
-            Self::File { .. } => None,
+            Self::File { problem, .. } => problem.hint().map(str::to_owned),
         }
     }
 }

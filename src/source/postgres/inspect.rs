@@ -4,7 +4,7 @@ use postgres_protocol::escape::escape_literal;
 
 use crate::config::Config;
 use crate::diagnosis::{Diagnoses, Diagnosis};
-use crate::failure::Failure;
+use crate::failure::{Failure, Problem};
 use crate::position::CommitSeq;
 use crate::small_file;
 use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
@@ -20,6 +20,8 @@ const PASSWORD_FILE_MAX: u64 = 64 << 10;
 
 /// Blockers, as one error.
 const CONSEQUENCE: &str = "the database cannot be used";
+
+const PASSWORD_ALONE: &str = "Write the password and nothing else into source.password_file.";
 
 /// Turns findings into an error that stops the process.
 pub fn unfit(found: Vec<Diagnosis>) -> Failure {
@@ -73,14 +75,11 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
         (None, Some(path)) => {
             let text = small_file::read_text(path, PASSWORD_FILE_MAX).map_err(|error| SettingsError::File {
                 path: path.clone(),
-                problem: format!(
-                    "cannot be read ({error}); source.password_file must hold the password and nothing else"
-                ),
+                problem: Problem::new(format!("cannot be read: {error}")).with_hint(PASSWORD_ALONE),
             })?;
             let password = text.trim_end_matches(['\r', '\n']);
             if password.is_empty() {
-                let problem =
-                    "is empty; source.password_file must hold the password and nothing else".to_owned();
+                let problem = Problem::new("is empty").with_hint(PASSWORD_ALONE);
                 return Err(SettingsError::File { path: path.clone(), problem });
             }
             if password.contains(['\r', '\n']) {

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::failure::Problem;
+
 use super::conninfo::{Host, Password, Settings, SettingsError};
 
 /// Default socket directories of PostgreSQL. Like libpq, the password file calls them `localhost`.
@@ -25,7 +27,7 @@ impl Settings {
             Some(path) => self.password = find(&self, path)?,
             None => match find_default(&self) {
                 Ok(password) => self.password = password,
-                Err(problem) => self.passfile_problem = Some(problem.to_string()),
+                Err(problem) => self.passfile_problem = Some(Problem::of(&problem).to_string()),
             },
         }
         Ok(self)
@@ -40,7 +42,7 @@ pub fn find(settings: &Settings, path: &Path) -> Result<Option<Password>, Settin
     match read_private(path) {
         Ok(text) => Ok(look_up(&text, settings)),
         Err(problem) => {
-            let problem = problem.unwrap_or_else(|| "the password file does not exist".to_owned());
+            let problem = problem.unwrap_or_else(|| "the password file does not exist".into());
             Err(SettingsError::File { path: path.to_owned(), problem })
         }
     }
@@ -66,26 +68,23 @@ fn env_path(name: &str) -> Option<PathBuf> {
 }
 
 /// Reads a file that is readable only by its owner. `Err(None)`: it does not exist.
-pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Option<String>> {
+pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Option<Problem>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => None,
-        _ => Some(format!("cannot be read: {error}")),
+        _ => Some(format!("cannot be read: {error}").into()),
     };
     // Opening a pipe would wait for a writer.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(nonblocking).open(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     if !facts.is_file() {
-        return Err(Some("is not a plain file".to_owned()));
+        return Err(Some("is not a plain file".into()));
     }
     // As libpq: 0600, or 0640 if root owns the file.
     let forbidden = if facts.uid() == 0 { 0o037 } else { 0o077 };
     if facts.mode() & forbidden != 0 {
-        return Err(Some(format!(
-            "can be read by others (mode {:04o}); run `chmod 0600 {}`",
-            facts.mode() & 0o7777,
-            path.display()
-        )));
+        let problem = Problem::new(format!("can be read by others (mode {:04o})", facts.mode() & 0o7777));
+        return Err(Some(problem.with_hint(format!("Run `chmod 0600 {}`.", path.display()))));
     }
     let mut text = Vec::new();
     file.take(SIZE_MAX).read_to_end(&mut text).map_err(unreadable)?;
@@ -149,6 +148,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::failure::Explain as _;
 
     fn settings(url: &str) -> Settings {
         url.parse().unwrap()
@@ -194,7 +194,7 @@ mod tests {
             let found = find(&settings("postgres://u@h/d"), &path);
             assert_eq!(found.is_ok(), accepted, "{mode:o}");
             if let Err(error) = found {
-                assert!(error.to_string().contains("chmod 0600"), "{error}");
+                assert!(error.hint().is_some_and(|hint| hint.contains("chmod 0600")), "{error}");
             }
         }
     }

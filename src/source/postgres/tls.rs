@@ -17,7 +17,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::failure::Explain;
+use crate::failure::{Explain, Problem};
 
 use super::conninfo::{RootCert, Settings, SslMode};
 use super::passfile;
@@ -29,12 +29,12 @@ pub enum TlsError {
     #[error("the server does not offer TLS, but sslmode requires it")]
     NotOffered,
     /// A certificate or key file cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), problem.primary())]
     File {
         /// The file.
         path: PathBuf,
-        /// The error.
-        problem: String,
+        /// The error, without the file's name.
+        problem: Problem,
     },
     /// The key belongs to another certificate.
     #[error("sslkey {} does not belong to sslcert {}", key.display(), cert.display())]
@@ -88,7 +88,8 @@ impl Explain for TlsError {
             Self::KeyMismatch { .. } => Some("Name the key of sslcert.".to_owned()),
             Self::SetUp(_) => Some("Name the server's authority with sslrootcert=….".to_owned()),
             Self::Handshake { cause, own_authority } => advice(cause, *own_authority).map(str::to_owned),
-            Self::File { .. } | Self::HostName(_) => None,
+            Self::File { problem, .. } => problem.hint().map(str::to_owned),
+            Self::HostName(_) => None,
         }
     }
 }
@@ -182,11 +183,11 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
             let chain = certificates(cert)?;
             let pem = passfile::read_private(key).map_err(|problem| TlsError::File {
                 path: key.clone(),
-                problem: problem.unwrap_or_else(|| "the key file does not exist".to_owned()),
+                problem: problem.unwrap_or_else(|| "the key file does not exist".into()),
             })?;
             let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::File {
                 path: key.clone(),
-                problem: format!("holds no private key in PEM form that can be read: {error}"),
+                problem: format!("holds no private key in PEM form that can be read: {error}").into(),
             })?;
             builder.with_client_auth_cert(chain, private).map_err(|error| match error {
                 RustlsError::InconsistentKeys(_) => {
@@ -232,7 +233,7 @@ fn verifier(
             roots.add_parsable_certificates(certificates.iter().cloned());
             let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
                 .build()
-                .map_err(|error| TlsError::File { path: path.clone(), problem: error.to_string() })?;
+                .map_err(|error| TlsError::File { path: path.clone(), problem: error.to_string().into() })?;
             (verifier, certificates)
         }
     };
@@ -240,7 +241,7 @@ fn verifier(
 }
 
 fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bad = |problem: String| TlsError::File { path: path.clone(), problem };
+    let bad = |problem: String| TlsError::File { path: path.clone(), problem: problem.into() };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| bad(format!("cannot be read as PEM certificates: {error}")))?;

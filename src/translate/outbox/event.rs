@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::change::{ChangePlace, Message};
 use crate::event::{RecordKind, Records};
+use crate::failure::Problem;
 use crate::rules::Outbox;
 use crate::types::Kind;
 
@@ -106,17 +107,14 @@ impl Made<'_> {
         let Tools { settings, names, envelope } = tools;
         let source = envelope.source();
         let Some(named) = names.get(outbox, source, settings, self.aggregate, self.kind) else {
-            return Err(failed(
-                "its type is not a valid event type; required are lower-case words joined by dots and a \
-                 major version, such as \"shop.order_placed.v1\"",
-            ));
+            return Err(failed(Problem::new("its type is not a valid event type").with_hint(
+                "Write lower-case words joined by dots and a major version, such as \"shop.order_placed.v1\".",
+            )));
         };
         if named.is_taken {
-            return Err(failed(format!(
-                "{} is locked for another rule, table or outbox; use another event type, or add the \
-                 schema to this outbox",
-                named.name
-            )));
+            let fact = format!("{} is locked for another rule, table or outbox", named.name);
+            let hint = "Use another event type, or add the schema to this outbox.";
+            return Err(failed(Problem::new(fact).with_hint(hint)));
         }
         let head = Head {
             attributes: &named.attributes,
@@ -158,7 +156,7 @@ impl Made<'_> {
     }
 }
 
-pub(super) fn failed(why: impl Into<String>) -> TranslateError {
+pub(super) fn failed(why: impl Into<Problem>) -> TranslateError {
     TranslateError::Outbox(why.into())
 }
 

@@ -71,7 +71,7 @@ impl Sim {
             || (self.has(Fault::ConfirmBeforeTheCheckpoint)
                 && self.disk.checkpoint.as_ref().is_some_and(|found| ever_confirmed > found.ever_confirmed))
         {
-            return self.confirm(ever_confirmed.seq().get());
+            return self.confirm_up_to(ever_confirmed.seq().get());
         }
         Ok(())
     }
@@ -121,11 +121,11 @@ impl Sim {
         if settled.connection() != connection.number && !any {
             return Ok(());
         }
-        self.confirm(settled.resume().seq().get())
+        self.confirm_up_to(settled.resume().seq().get())
     }
 
     /// A status message; on a dead connection it is lost.
-    fn confirm(&mut self, lsn: u64) -> Result<(), Violation> {
+    fn confirm_up_to(&mut self, lsn: u64) -> Result<(), Violation> {
         let connected = self.daemon.as_ref().is_some_and(|daemon| daemon.connection.is_some());
         if !connected || self.is_cut_off() || self.random.one_in(8) {
             return Ok(());

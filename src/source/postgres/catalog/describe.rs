@@ -41,37 +41,42 @@ impl<'a> SentColumns<'a> {
         Self { publication: "", list: None, generated: true, all: true }
     }
 
-    /// Why a column is not sent; `None`: it is. As `logicalrep_should_publish_column()` of the server decides.
-    fn unsent(&self, column: &Attribute, version: i32) -> Option<String> {
+    /// Why a column is not sent, and advice; `None`: it is. As `logicalrep_should_publish_column()` of the server decides.
+    fn unsent(&self, column: &Attribute, version: i32) -> Option<(&'static str, String)> {
         if self.all {
             return None;
         }
         let is_listed = self.list.map(|list| list.contains(&column.name));
         let (is_stored, is_virtual) = (column.generated == "s", column.generated == "v");
         if is_virtual {
-            let why = "it is a virtual generated column, which PostgreSQL does not publish; make it STORED, or write its expression here";
-            return Some(why.to_owned());
+            return Some((
+                "it is a virtual generated column, which PostgreSQL does not publish",
+                "Make it STORED, or write its expression here.".to_owned(),
+            ));
         }
         match is_listed {
             Some(true) => None,
             None if !is_stored || self.generated => None,
-            _ if is_stored && version < GENERATED_SINCE => Some(
-                "it is generated; PostgreSQL before 18 does not publish it. Write its expression here, or make it an ordinary column \
-                 that a trigger fills"
+            _ if is_stored && version < GENERATED_SINCE => Some((
+                "it is generated, and PostgreSQL before 18 does not publish such columns",
+                "Write its expression here, or make it an ordinary column that a trigger fills.".to_owned(),
+            )),
+            Some(false) => Some((
+                "the column list of the publication leaves it out",
+                "Add it there: ALTER PUBLICATION … SET TABLE …".to_owned(),
+            )),
+            None if self.publication.is_empty() => Some((
+                "it is generated, and the publication that Forebay creates does not send it",
+                "Create the publication yourself, WITH (publish_via_partition_root = true, \
+                 publish_generated_columns = stored)."
                     .to_owned(),
-            ),
-            Some(false) => {
-                Some("the column list of the publication leaves it out; add it there (ALTER PUBLICATION … SET TABLE …)".to_owned())
-            }
-            None if self.publication.is_empty() => Some(
-                "it is generated, and the publication that Forebay creates does not send it; create the publication yourself, WITH \
-                 (publish_via_partition_root = true, publish_generated_columns = stored)"
-                    .to_owned(),
-            ),
-            None => Some(format!(
-                "it is generated, and the publication does not send it; run\n    ALTER PUBLICATION {} SET \
-                 (publish_generated_columns = stored);",
-                escape_identifier(self.publication)
+            )),
+            None => Some((
+                "it is generated, and the publication does not send it",
+                format!(
+                    "Run\n    ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+                    escape_identifier(self.publication)
+                ),
             )),
         }
     }
@@ -116,8 +121,8 @@ pub async fn describe(
         let (reason, comment) = (sent.unsent(&attribute, version), attribute.comment.clone());
         let number = attribute.number;
         let column = attribute.column(&known.kinds, &known.data_types, identity);
-        if let Some(reason) = reason {
-            unsent.push(UnsentColumn { column, reason });
+        if let Some((reason, hint)) = reason {
+            unsent.push(UnsentColumn { column, reason, hint });
         } else {
             comments.push(comment);
             numbers.push(number);
