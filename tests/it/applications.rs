@@ -276,9 +276,9 @@ fn older_row_breaking_contract_is_a_dead_letter() {
     assert_eq!(plates(&flow, 1), [json!({"plate_id": 3, "notes": "n", "colour": "blue"})]);
     assert!(flow.daemon.terminate().success());
     // A rule that gives such rows a value keeps the contract, and its events are published.
-    let mended =
+    let corrected =
         rule.replace("notes, colour", "coalesce(notes, '-') as notes, coalesce(colour, 'none') as colour");
-    std::fs::write(flow.daemon.home().join("lab.toml"), mended).unwrap();
+    std::fs::write(flow.daemon.home().join("lab.toml"), corrected).unwrap();
     flow.start();
     assert!(flow.daemon.run(&["dlq", "retry", "--all"]).status.success());
     let came = plates(&flow, 3);

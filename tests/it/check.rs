@@ -1,4 +1,4 @@
-//! `forebay check`: it names what a start would stumble over, changes nothing, and its commands mend what it names.
+//! `forebay check`: it names what a start would stumble over, changes nothing, and its commands fix what it names.
 
 use kinesis_stub::{Fault, Rule};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn check_of_sound_set_up_passes_and_changes_nothing() {
     }
 }
 
-/// Each is mended by the command that `check` prints, and by nothing else.
+/// Each is fixed by the command that `check` prints, and by nothing else.
 #[test]
 fn commands_of_check_fix_the_database() {
     let flow = Flow::prepare(seed(), |_| {});

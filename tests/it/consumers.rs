@@ -24,13 +24,13 @@ use crate::support::{SOON, cache, eventually, missing, repository};
 const STREAM: &str = "lab-events";
 
 /// A database after some work, and what the daemon has published of it.
-struct Scene {
+struct ConsumerFixture {
     flow: Flow,
     records: Vec<StreamRecord>,
     seed: u64,
 }
 
-impl Scene {
+impl ConsumerFixture {
     fn new() -> Self {
         let seed = seed();
         let mut flow = Flow::prepare(seed, |_| {});
@@ -173,19 +173,19 @@ fn view_of_disturbed_stream_equals_the_tables() {
     if !Environment::Client.is_here() {
         return;
     }
-    let scene = Scene::new();
+    let fixture = ConsumerFixture::new();
     let target = Target::new();
-    target.put_while_consumed("view.py", "rows", &scene.disturbed());
+    target.put_while_consumed("view.py", "rows", &fixture.disturbed());
     let view = printed(target.consumer("view.py").args(["--until-idle", "--print"]), "");
-    scene.assert_view_is_the_tables(&view);
+    fixture.assert_view_is_the_tables(&view);
 
     // The same lines as an archive, in objects whose order says nothing.
-    let archive = scene.flow.daemon.home().join("archive");
-    for (number, lines) in scene.disturbed().chunks(50).enumerate() {
+    let archive = fixture.flow.daemon.home().join("archive");
+    for (number, lines) in fixture.disturbed().chunks(50).enumerate() {
         let data: Vec<u8> = lines.iter().flat_map(|record| record.data.clone()).collect();
         write(&archive.join(format!("events/day=2026-11-30/{}", 1000 - number)), &data);
     }
-    scene.assert_view_is_the_tables(&view_of_archive(&archive));
+    fixture.assert_view_is_the_tables(&view_of_archive(&archive));
 }
 
 /// What `view.py` makes of an archive.
@@ -201,12 +201,12 @@ fn consumer_has_one_effect_per_event_of_disturbed_stream() {
     if !Environment::Client.is_here() {
         return;
     }
-    let scene = Scene::new();
+    let fixture = ConsumerFixture::new();
     let target = Target::new();
-    target.put_while_consumed("consume.py", "notices", &scene.disturbed());
+    target.put_while_consumed("consume.py", "notices", &fixture.disturbed());
     let counts = printed(target.consumer("consume.py").arg("--until-idle"), "");
     let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in scene.records.iter().flat_map(|record| record.data.split_inclusive(|&byte| byte == b'\n')) {
+    for line in fixture.records.iter().flat_map(|record| record.data.split_inclusive(|&byte| byte == b'\n')) {
         let event: Value = serde_json::from_slice(line).unwrap();
         let text = |name: &str| event[name].as_str().unwrap().to_owned();
         expected.entry(text("type")).or_default().insert(text("id"));
@@ -261,9 +261,9 @@ fn lambda_of_disturbed_stream_stores_the_table() {
     if !Environment::Client.is_here() {
         return;
     }
-    let scene = Scene::new();
+    let fixture = ConsumerFixture::new();
     let target = Target::new();
-    let disturbed = scene.disturbed();
+    let disturbed = fixture.disturbed();
     let (first, second) = disturbed.split_at(disturbed.len() / 2);
     target.put(first);
     target.stub.reshard(STREAM, 3).unwrap();
@@ -275,8 +275,8 @@ fn lambda_of_disturbed_stream_stores_the_table() {
         data: record.data.to_vec(),
     };
     let records: Vec<_> = target.stub.records().iter().map(as_read).collect();
-    let stored = stored(&records, scene.seed, None);
-    assert_stored_plates_are_the_table(&stored, scene.rows("plates", "plate_id"));
+    let stored = stored(&records, fixture.seed, None);
+    assert_stored_plates_are_the_table(&stored, fixture.rows("plates", "plate_id"));
 }
 
 #[test]

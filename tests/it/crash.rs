@@ -101,7 +101,7 @@ impl Kills {
         let (promised, committed) = (figures.kept.promised, figures.report.committed);
         assert_eq!(promised, committed, "the slot has confirmed everything in the end");
         if self.directory == Directory::Stays && figures.rounds() >= OUTAGE_EVERY {
-            assert!(durable_at_a_kill > 0, "no kill met changes that only the log had");
+            assert!(durable_at_a_kill > 0, "no kill hit changes that only the log had");
         }
     }
 

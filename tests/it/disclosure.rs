@@ -42,7 +42,7 @@ fn text_of_a_server_forges_no_line() {
             let text = "hello\n2026-11-22T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{9b}31m\u{2028}ERROR forged\u{202e}";
             let body = format!("SFATAL\0VFATAL\0C57P03\0M{text}\0D{text}\0H{text}\0\0");
             let mut request = [0; 1024];
-            // The first message asks for TLS; whoever has left meanwhile need not hear the rest.
+            // The first message asks for TLS; a client that has left need not receive the rest.
             drop(stream.read(&mut request).and_then(|_| stream.write_all(b"N")));
             drop(stream.read(&mut request));
             let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();

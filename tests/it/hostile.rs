@@ -97,7 +97,7 @@ async fn repeated_requests_are_refused() {
     }
 }
 
-/// The announced length is looked at before anything of it is held. The server's end sees that nobody reads on.
+/// The announced length is looked at before anything of it is kept in memory. The server's end sees that nobody reads on.
 #[tokio::test]
 async fn endless_messages_before_log_in_are_refused() {
     for way in WAYS {

@@ -60,7 +60,7 @@ impl Load {
     }
 }
 
-/// Whether the checkpoint says that everything up to this frame is held, and that the healthy lanes have come to it.
+/// Whether the checkpoint says that everything up to this frame is durable, and that the healthy lanes have reached it.
 fn knows(flow: &Flow, frame: FrameNo) -> bool {
     let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::copy(flow.daemon.buffer_directory().join("checkpoint"), copy.path().join("checkpoint")).unwrap();
@@ -81,7 +81,7 @@ fn measured(flow: &Flow) -> Option<Latency> {
     latency
 }
 
-/// Mends the shard, and waits until everything is published and all lanes are together; how long the backlog took.
+/// Repairs the shard, and waits until everything is published and all lanes are together; how long the backlog took.
 fn come_together(flow: &mut Flow, load: &mut Load) -> Duration {
     let let_go = Instant::now();
     flow.stub.heal();

@@ -308,9 +308,9 @@ async fn look_at_the_catalogue(server: &Server, major: u32) {
             assert!(published.via_root && !published.all_tables);
             let broken = publication::identity::broken_by(client, "Pub's").await?;
             assert_eq!(broken.len(), 1, "{broken:?}");
-            let mend = broken[0].command.as_ref().unwrap();
-            assert_eq!(mend, "ALTER TABLE \"lab\".\"log\" REPLICA IDENTITY FULL;");
-            client.batch_execute(mend).await?;
+            let command = broken[0].command.as_ref().unwrap();
+            assert_eq!(command, "ALTER TABLE \"lab\".\"log\" REPLICA IDENTITY FULL;");
+            client.batch_execute(command).await?;
             assert_eq!(publication::identity::broken_by(client, "Pub's").await?, []);
             let tables = publication::identity::candidate_tables(client).await?;
             let names: Vec<_> = tables.iter().map(|TableName { table, .. }| table.as_str()).collect();

@@ -134,7 +134,7 @@ fn hung_log_reader_delays_nothing() {
     assert!(flow.daemon.terminate().success());
     let (mut child, reader) = with_a_full_pipe(&flow.daemon);
     flow.wait_until_it_moves("nobody reads the log");
-    // Each hangup that it hears of is a line.
+    // Each hangup that it receives is a line.
     eventually("lines are dropped", SOON, || {
         for _ in 0..2_000 {
             child.signal(Signal::HUP);

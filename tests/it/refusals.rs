@@ -1,4 +1,4 @@
-//! What cannot work is refused at start, before anything is made, with the command that mends it; and it mends it.
+//! What cannot work is refused at start, before anything is made, with the command that fixes it; and the command does fix it.
 
 use crate::support::daemon::Daemon;
 use crate::support::fixture::Fixture;

@@ -2,7 +2,7 @@
 //!
 //! One database, one directory and one stream live through all rounds. In each, faults of the stub, of the line to Postgres, of
 //! Postgres and of the daemon come at random moments while many keys, hot keys, large rows and large transactions are
-//! written, and a table is altered in the transactions of its rows; then everything is mended. A window of rounds ends with the
+//! written, and a table is altered in the transactions of its rows; then everything is repaired. A window of rounds ends with the
 //! daemon killed and started again: by then all that was committed must have been published, in order, once or with the same bytes
 //! again; what was planted must be a dead letter; and the event counts must agree with both.
 //!
@@ -74,7 +74,7 @@ fn round(world: &mut World, recorder: &mut Recorder, figures: &mut Figures, rand
     if plan.ends_in_a_kill {
         world.kill(figures);
     }
-    world.mend();
+    world.repair();
     load.stop();
     drop((hot, shapes));
     if plan.ends_in_a_kill {

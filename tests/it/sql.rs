@@ -178,8 +178,8 @@ async fn compare(client: &Client, over: Over, seed: u64, cases: u64) {
     assert!(tally.differences.is_empty(), "SEED={seed}: {}", shown.join("\n"));
     assert!(tally.compared * 2 > cases, "most expressions must come to a comparison");
     let errors = if over == Over::Business { 1000 } else { 200 };
-    assert!(tally.failed_alike * errors > cases, "errors must be met too");
-    assert!(over == Over::Business || tally.refused_by_both * 100 > cases, "refusals must be met too");
+    assert!(tally.failed_alike * errors > cases, "errors must occur too");
+    assert!(over == Over::Business || tally.refused_by_both * 100 > cases, "refusals must occur too");
 }
 
 struct Answer {

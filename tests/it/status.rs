@@ -137,7 +137,7 @@ fn quiet_database_stays_ready() {
     flow.wait_until_ready();
     let mut highest = 0.0_f64;
     let mut resets = 0;
-    // Three times the server was heard of after some silence.
+    // Three times the server sent something after some silence.
     eventually("the server answers", SOON, || {
         assert_eq!(flow.daemon.ready(), Ok(()));
         let silent = flow.daemon.metric("forebay_source_silent_seconds")?;

@@ -6,22 +6,25 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-struct Scene {
+struct RateFixture {
     rate: Rate,
     now: Instant,
     jitter: Jitter,
 }
 
-impl Scene {
+impl RateFixture {
     /// A shard that takes `accepted` records of 1,000 bytes each 100 ms for a second, and then refuses one.
     fn refused_at(accepted: f64) -> Self {
-        let mut scene = Self { rate: Rate::default(), now: Instant::now(), jitter: Jitter::new(3) };
+        let mut fixture = Self { rate: Rate::default(), now: Instant::now(), jitter: Jitter::new(3) };
         for _ in 0..10 {
-            scene.note_results(accepted, 0);
+            fixture.note_results(accepted, 0);
         }
-        assert!(!scene.rate.is_limited() && scene.rate.take(1e9, scene.now), "unlimited before any refusal");
-        scene.note_results(0.0, 1);
-        scene
+        assert!(
+            !fixture.rate.is_limited() && fixture.rate.take(1e9, fixture.now),
+            "unlimited before any refusal"
+        );
+        fixture.note_results(0.0, 1);
+        fixture
     }
 
     /// An answer to a request that left just now.
@@ -53,131 +56,142 @@ impl Scene {
 #[test]
 fn first_rate_is_recently_accepted_throughput() {
     for (each, least, most) in [(100.0, 800.0, 1000.0), (20.0, 160.0, 200.0), (1.0, 100.0, 100.0)] {
-        let records = Scene::refused_at(each).records();
+        let records = RateFixture::refused_at(each).records();
         assert!((least..=most).contains(&records), "{each}: {records}");
     }
 }
 
 #[test]
 fn rate_is_reduced_at_most_once_a_second() {
-    let mut scene = Scene::refused_at(100.0);
-    let first = scene.records();
+    let mut fixture = RateFixture::refused_at(100.0);
+    let first = fixture.records();
     for _ in 0..5 {
-        scene.note_results(90.0, 5);
+        fixture.note_results(90.0, 5);
     }
-    assert!(scene.records() >= first, "{first} then {}", scene.records());
+    assert!(fixture.records() >= first, "{first} then {}", fixture.records());
     for _ in 0..5 {
-        scene.note_results(90.0, 0);
+        fixture.note_results(90.0, 0);
     }
-    let before = scene.records();
+    let before = fixture.records();
     let results = ShardResults { accepted: [1.0, 1000.0], refused: 9, repeatedly_refused: 0 };
-    let long_ago = scene.now - Duration::from_secs(2);
+    let long_ago = fixture.now - Duration::from_secs(2);
     assert_eq!(
-        scene.rate.note_results(results, long_ago, scene.now, &mut scene.jitter),
+        fixture.rate.note_results(results, long_ago, fixture.now, &mut fixture.jitter),
         None,
         "sent long ago"
     );
-    let after = scene.note_results(90.0, 5).map_or(0.0, |[records, _]| records);
+    let after = fixture.note_results(90.0, 5).map_or(0.0, |[records, _]| records);
     assert!(after >= before * CUT_MOST && after <= before * CUT_LEAST, "{before} then {after}");
 }
 
 #[test]
 fn rate_growth_accelerates_and_limit_expires() {
-    let mut scene = Scene::refused_at(100.0);
-    let first = scene.records();
-    scene.pass(Duration::from_secs(4));
-    let four = scene.records() / first;
+    let mut fixture = RateFixture::refused_at(100.0);
+    let first = fixture.records();
+    fixture.pass(Duration::from_secs(4));
+    let four = fixture.records() / first;
     assert!((1.1..1.2).contains(&four), "{four} after 4 s");
-    scene.pass(Duration::from_secs(10));
-    let fourteen = scene.records() / first;
+    fixture.pass(Duration::from_secs(10));
+    let fourteen = fixture.records() / first;
     assert!((1.8..2.8).contains(&fourteen), "{fourteen} after 14 s");
-    scene.pass(Duration::from_secs(15));
-    assert!(scene.rate.is_limited());
-    scene.pass(Duration::from_secs(2));
-    assert!(!scene.rate.is_limited());
+    fixture.pass(Duration::from_secs(15));
+    assert!(fixture.rate.is_limited());
+    fixture.pass(Duration::from_secs(2));
+    assert!(!fixture.rate.is_limited());
 }
 
 #[test]
 fn unused_rate_does_not_grow() {
-    let mut scene = Scene::refused_at(100.0);
-    let first = scene.records();
+    let mut fixture = RateFixture::refused_at(100.0);
+    let first = fixture.records();
     for _ in 0..200 {
-        scene.now += ms(100);
-        scene.rate.advance(scene.now);
-        assert!(scene.rate.may_start([1.0, 100.0], scene.now) && scene.rate.take(100.0, scene.now));
+        fixture.now += ms(100);
+        fixture.rate.advance(fixture.now);
+        assert!(fixture.rate.may_start([1.0, 100.0], fixture.now) && fixture.rate.take(100.0, fixture.now));
     }
-    assert!((scene.records() - first).abs() < 1e-9, "{first} then {}", scene.records());
+    assert!((fixture.records() - first).abs() < 1e-9, "{first} then {}", fixture.records());
 }
 
 #[test]
 fn unused_dimension_is_not_reduced() {
-    let mut scene = Scene::refused_at(100.0);
-    scene.pass(Duration::from_secs(2));
-    let before = scene.rate.per_second().unwrap();
+    let mut fixture = RateFixture::refused_at(100.0);
+    fixture.pass(Duration::from_secs(2));
+    let before = fixture.rate.per_second().unwrap();
     // Few large records: bytes are at their limit, records far below.
     let results =
         |refused| ShardResults { accepted: [2.0, before[1] / 10.0], refused, repeatedly_refused: 0 };
     for step in 0..20 {
-        scene.now += ms(100);
-        scene.rate.note_results(results(u32::from(step % 5 == 0)), scene.now, scene.now, &mut scene.jitter);
+        fixture.now += ms(100);
+        fixture.rate.note_results(
+            results(u32::from(step % 5 == 0)),
+            fixture.now,
+            fixture.now,
+            &mut fixture.jitter,
+        );
     }
     // The first cut still knows the second before.
-    let after = scene.rate.per_second().unwrap();
+    let after = fixture.rate.per_second().unwrap();
     assert!(after[1] < before[1] && after[0] >= before[0] * CUT_LEAST, "{before:?} then {after:?}");
 }
 
 #[test]
 fn refusing_shard_is_probed_by_one_record_with_backoff() {
-    let mut scene = Scene::refused_at(100.0);
-    let rate = scene.records();
+    let mut fixture = RateFixture::refused_at(100.0);
+    let rate = fixture.records();
     let mut holds = Vec::new();
     for _ in 0..10 {
-        let next = scene.rate.next_start([100.0, 1e4], scene.now);
-        holds.push(next - scene.now);
-        scene.now = next.max(scene.now);
-        scene.rate.advance(scene.now);
+        let next = fixture.rate.next_start([100.0, 1e4], fixture.now);
+        holds.push(next - fixture.now);
+        fixture.now = next.max(fixture.now);
+        fixture.rate.advance(fixture.now);
         if holds.len() > 2 {
-            assert!(scene.rate.is_stuck() && scene.rate.may_start([100.0, 1e4], scene.now));
-            assert!(scene.rate.take(100.0, scene.now) && !scene.rate.take(100.0, scene.now), "one at a time");
-            scene.now += ms(10);
+            assert!(fixture.rate.is_stuck() && fixture.rate.may_start([100.0, 1e4], fixture.now));
+            assert!(
+                fixture.rate.take(100.0, fixture.now) && !fixture.rate.take(100.0, fixture.now),
+                "one at a time"
+            );
+            fixture.now += ms(10);
         }
-        scene.note_results(0.0, 1);
+        fixture.note_results(0.0, 1);
     }
     assert!(holds.iter().all(|hold| *hold <= HOLD_CAP), "{holds:?}");
     assert!(holds[9] >= ms(2_400) && holds[9] > holds[1], "{holds:?}");
-    assert!(scene.records() > rate / 2.0, "that is no overload: {}", scene.records());
-    scene.note_results(1.0, 0);
-    assert!(!scene.rate.is_limited(), "what it takes now must be found anew");
+    assert!(fixture.records() > rate / 2.0, "that is no overload: {}", fixture.records());
+    fixture.note_results(1.0, 0);
+    assert!(!fixture.rate.is_limited(), "what it takes now must be found anew");
 }
 
 #[test]
 fn repeated_lane_refusal_counts_only_for_refusing_shard() {
-    let mut scene = Scene::refused_at(100.0);
+    let mut fixture = RateFixture::refused_at(100.0);
     let repeatedly_refused = ShardResults { repeatedly_refused: 1, ..ShardResults::default() };
-    scene.now += Duration::from_secs(2);
-    let before = scene.rate.next_start([1.0, 100.0], scene.now);
-    assert_eq!(scene.rate.note_results(repeatedly_refused, scene.now, scene.now, &mut scene.jitter), None);
-    assert_eq!(scene.rate.next_start([1.0, 100.0], scene.now), before);
-    scene.note_results(0.0, 1);
-    scene.note_results(0.0, 1);
-    assert!(scene.rate.is_stuck());
-    let before = scene.rate.next_start([1.0, 100.0], scene.now);
-    scene.now = before + ms(1);
-    scene.rate.note_results(repeatedly_refused, scene.now, scene.now, &mut scene.jitter);
-    assert!(scene.rate.next_start([1.0, 100.0], scene.now) > scene.now + ms(100));
+    fixture.now += Duration::from_secs(2);
+    let before = fixture.rate.next_start([1.0, 100.0], fixture.now);
+    assert_eq!(
+        fixture.rate.note_results(repeatedly_refused, fixture.now, fixture.now, &mut fixture.jitter),
+        None
+    );
+    assert_eq!(fixture.rate.next_start([1.0, 100.0], fixture.now), before);
+    fixture.note_results(0.0, 1);
+    fixture.note_results(0.0, 1);
+    assert!(fixture.rate.is_stuck());
+    let before = fixture.rate.next_start([1.0, 100.0], fixture.now);
+    fixture.now = before + ms(1);
+    fixture.rate.note_results(repeatedly_refused, fixture.now, fixture.now, &mut fixture.jitter);
+    assert!(fixture.rate.next_start([1.0, 100.0], fixture.now) > fixture.now + ms(100));
 }
 
 #[test]
 fn record_larger_than_tokens_leaves_debt() {
-    let mut scene = Scene::refused_at(100.0);
-    scene.pass(Duration::from_secs(1));
-    let wait = scene.rate.next_start([1.0, 1e6], scene.now) - scene.now;
+    let mut fixture = RateFixture::refused_at(100.0);
+    fixture.pass(Duration::from_secs(1));
+    let wait = fixture.rate.next_start([1.0, 1e6], fixture.now) - fixture.now;
     assert!(wait < ms(100), "{wait:?}");
-    scene.now += wait;
-    scene.rate.advance(scene.now);
-    assert!(scene.rate.may_start([1.0, 1e6], scene.now) && scene.rate.take(1e6, scene.now));
-    let [_, bytes] = scene.rate.per_second().unwrap();
-    let wait = (scene.rate.next_start([1.0, 100.0], scene.now) - scene.now).as_secs_f64();
+    fixture.now += wait;
+    fixture.rate.advance(fixture.now);
+    assert!(fixture.rate.may_start([1.0, 1e6], fixture.now) && fixture.rate.take(1e6, fixture.now));
+    let [_, bytes] = fixture.rate.per_second().unwrap();
+    let wait = (fixture.rate.next_start([1.0, 100.0], fixture.now) - fixture.now).as_secs_f64();
     assert!((wait + DEPTH - 1e6 / bytes).abs() < 0.2, "{wait} s at {bytes} bytes a second");
 }
 

@@ -40,7 +40,9 @@ fn full_log_refuses_and_continues_after_reclaim() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     log.reclaim(FrameNo(number - 1)).unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(10), writer.room()).await.expect("a release is heard of");
+        tokio::time::timeout(Duration::from_secs(10), writer.room())
+            .await
+            .expect("the writer learns of a release");
     });
     writer.flush().unwrap();
     assert_eq!(read_all(&mut reader), [(FrameNo(number), Content::simple(number))]);
@@ -137,7 +139,7 @@ fn on_a_full_disk(directory: &std::path::Path) {
     let path = segments(directory).remove(0);
     assert_eq!(fs::metadata(&path).unwrap().len(), log.bytes(), "cut back to the last whole frame");
     assert!(writer.flush().unwrap_err().is_full(), "still full");
-    assert_eq!(log.sync().unwrap().frame, FrameNo(number - 1), "the rest is whole and can be held");
+    assert_eq!(log.sync().unwrap().frame, FrameNo(number - 1), "the rest is whole and can become durable");
     let read = read_all(&mut Reader::new(&log, FrameNo(0)));
     assert_eq!(read.len() as u64, number - 1);
     // A smaller frame would fit, but order comes first: it waits behind the one that does not.

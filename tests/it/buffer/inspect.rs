@@ -12,7 +12,7 @@ use forebay::position::{CommitSeq, FrameNo};
 use super::{Content, filled, mark, opened, quick_directory, segments};
 
 const LOW: u64 = 3;
-const HELD: u64 = 7;
+const DURABLE: u64 = 7;
 const COUNT: u64 = 9;
 
 fn note(directory: &Path, watermark: u64, durable: u64) {
@@ -38,12 +38,15 @@ fn note(directory: &Path, watermark: u64, durable: u64) {
 fn intact_log_has_no_damage() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, COUNT));
-    note(directory.path(), LOW, HELD);
+    note(directory.path(), LOW, DURABLE);
     let verified = verify(&opened(directory.path())).unwrap();
     assert_eq!((verified.frames, verified.last, verified.torn), (COUNT, FrameNo(COUNT), 0));
     assert!(verified.findings.is_empty() && verified.segments >= 3 && verified.slots.len() == 2);
     let stat = stat(&opened(directory.path())).unwrap();
-    assert_eq!((stat.tail, stat.kept(), stat.segments), (FrameNo(COUNT), FrameNo(HELD), verified.segments));
+    assert_eq!(
+        (stat.tail, stat.kept(), stat.segments),
+        (FrameNo(COUNT), FrameNo(DURABLE), verified.segments)
+    );
     let oldest = Content::simple(LOW + 1).transaction;
     assert_eq!(stat.oldest, Some(oldest));
     let bytes: u64 = segments(directory.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
@@ -55,7 +58,7 @@ fn intact_log_has_no_damage() {
 fn flipped_bit_is_found_and_classified_everywhere() {
     let directory = quick_directory();
     drop(filled(directory.path(), 300, COUNT));
-    note(directory.path(), LOW, HELD);
+    note(directory.path(), LOW, DURABLE);
     let mut zones = [0; 3];
     for path in segments(directory.path()) {
         let whole = fs::read(&path).unwrap();
@@ -65,7 +68,7 @@ fn flipped_bit_is_found_and_classified_everywhere() {
             fs::write(&path, &bytes).unwrap();
             let Ok(verified) = verify(&opened(directory.path())) else { panic!("{path:?}, byte {byte}") };
             if verified.torn > 0 {
-                assert!(verified.findings.is_empty() && verified.last >= FrameNo(HELD));
+                assert!(verified.findings.is_empty() && verified.last >= FrameNo(DURABLE));
                 zones[2] += 1;
                 continue;
             }
@@ -82,7 +85,7 @@ fn flipped_bit_is_found_and_classified_everywhere() {
             zones[zone] += 1;
             if lost > 0 {
                 let expected =
-                    if finding.last.0 <= LOW { 0 } else { usize::from(finding.first.0 > HELD) + 1 };
+                    if finding.last.0 <= LOW { 0 } else { usize::from(finding.first.0 > DURABLE) + 1 };
                 assert_eq!(zone, expected, "{finding:?}");
             }
         }
@@ -95,7 +98,7 @@ fn flipped_bit_is_found_and_classified_everywhere() {
 fn reclaimed_segment_is_no_damage() {
     let directory = quick_directory();
     drop(filled(directory.path(), 150, COUNT));
-    note(directory.path(), LOW, HELD);
+    note(directory.path(), LOW, DURABLE);
     for (path, number) in segments(directory.path()).iter().zip(1..) {
         let whole = fs::read(path).unwrap();
         fs::write(path, b"").unwrap();
@@ -111,7 +114,7 @@ fn reclaimed_segment_is_no_damage() {
 fn missing_segments_are_reported_by_their_frames() {
     let directory = quick_directory();
     drop(filled(directory.path(), 150, COUNT));
-    note(directory.path(), LOW, HELD);
+    note(directory.path(), LOW, DURABLE);
     let paths = segments(directory.path());
     assert_eq!(paths.len() as u64, COUNT, "one frame a segment");
     for (path, number) in paths.iter().zip(1..) {
@@ -125,7 +128,7 @@ fn missing_segments_are_reported_by_their_frames() {
                 assert_eq!((finding.first.0, finding.last.0), (number, number));
                 let zone = if number <= LOW {
                     Zone::Published
-                } else if number <= HELD {
+                } else if number <= DURABLE {
                     Zone::Durable
                 } else {
                     Zone::Beyond

@@ -1,6 +1,6 @@
 //! Every state of the directory that a power cut permits: what was fsynced is there; what was not may be missing, short,
 //! filled with zeroes, or there in some sectors only; what was deleted may be back, whole or emptied. From each the start goes
-//! on with exactly what is held, and what is written afterwards is never mixed with what came back.
+//! on with exactly what is durable, and what is written afterwards is never mixed with what came back.
 //!
 //! tests/it/disk has the same with a real file system, which shows few of these states in one run.
 
@@ -181,14 +181,14 @@ impl Life {
         self.directory = next;
     }
 
-    /// Starts on what is there, and checks that it is what was held.
+    /// Starts on what is there, and checks that it is what was durable.
     fn start(&mut self) {
         let path = self.directory.path().to_owned();
         let (_, found) = CheckpointFile::open(&opened(&path)).unwrap();
         assert_eq!(found.as_ref(), Some(&self.checkpoint));
         let (watermark, durable) = (self.checkpoint.watermark, self.checkpoint.durable);
         let scan = Log::scan(&opened(&path), watermark, durable.frame).unwrap();
-        assert_eq!(scan.damage, None, "low {watermark:?}, held {durable:?}");
+        assert_eq!(scan.damage, None, "watermark {watermark:?}, durable {durable:?}");
         let damage = scan.damage.as_ref().map(ToString::to_string);
         let state = LogState { good: scan.good.mark(), damage, any: scan.any(), seen: None };
         // Postgres has forgotten everything that it was allowed to.
@@ -245,13 +245,13 @@ fn power_cut_leaves_exactly_durable_frames() {
             cuts += 1;
         }
     }
-    println!("{cuts} cuts; {back} deleted segments, {unsynced_frames} frames that were not held");
-    assert!(back > 500 && unsynced_frames > 2_000, "the cuts met too little");
+    println!("{cuts} cuts; {back} deleted segments, {unsynced_frames} frames that were not durable");
+    assert!(back > 500 && unsynced_frames > 2_000, "the cuts hit too little");
 }
 
 /// A process that was killed between cutting a segment and fsyncing it: what it cut comes back with the power cut, unless
 /// the next start fsyncs the file although there is nothing left to cut. `disk::errors` shows that it does; here, what would
-/// be lost if it did not: frames that came back stand where new ones are held.
+/// be lost if it did not: frames that came back stand where new durable ones should be.
 #[test]
 fn resurrected_frames_are_read_without_truncation_fsync() {
     let mut life = Life::begin();

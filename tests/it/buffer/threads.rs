@@ -41,7 +41,7 @@ fn concurrent_reader_sees_every_frame_once_in_order() {
         runtime().block_on(async {
             while last < FRAMES {
                 let grown = tokio::time::timeout(Duration::from_secs(30), reader.grown(Demand::ANY));
-                grown.await.expect("growth is heard of");
+                grown.await.expect("the reader learns of growth");
                 let chunk = reader.next_chunk().unwrap().expect("there is more after grown()");
                 for (number, content) in contents(&chunk) {
                     last += 1;

@@ -81,9 +81,9 @@ impl Found {
         let Some(checkpoint) = checkpoint else { return Self::default() };
         let (watermark, durable) = (checkpoint.watermark, checkpoint.durable);
         let scan = Log::scan(&directory, watermark, durable.frame).unwrap();
-        assert_eq!(scan.damage, None, "low {watermark:?}, held {durable:?}");
+        assert_eq!(scan.damage, None, "watermark {watermark:?}, durable {durable:?}");
         let end = watermark.frame.max(durable.frame);
-        assert_eq!(scan.good.frame, end, "low {watermark:?}, held {durable:?}");
+        assert_eq!(scan.good.frame, end, "watermark {watermark:?}, durable {durable:?}");
         let (log, _writer) = Log::open(LogConfig::new(directory, 1 << 40), end, scan).unwrap();
         let mut reader = Reader::new(&log, watermark.frame);
         let mut found = HashSet::new();
@@ -170,7 +170,7 @@ pub fn check(flow: &mut Flow, recorder: &mut Recorder) -> Kept {
     });
     assert!(
         lost.is_empty(),
-        "confirmed up to {confirmed}, neither published nor held: {lost:#?}\n{:?}",
+        "confirmed up to {confirmed}, neither published nor durable: {lost:#?}\n{:?}",
         found.checkpoint
     );
     Kept { promised: promised.len(), only_durable: unpublished.len() }

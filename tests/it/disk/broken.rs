@@ -66,7 +66,7 @@ impl Lab {
         let status = self.flow.daemon.wait();
         let log = self.flow.daemon.log().join("\n");
         let (hits, path) = (self.hits(), injection.paths[0].to_str().unwrap());
-        assert!(!hits.is_empty(), "{injection:?} met nothing; log:\n{log}");
+        assert!(!hits.is_empty(), "{injection:?} hit nothing; log:\n{log}");
         assert_eq!(status.code(), Some(1), "{injection:?}: {log}");
         // What is printed at the end: primary and hint, on lines of their own.
         let last = log.lines().skip(log.lines().count().saturating_sub(3)).collect::<Vec<_>>().join("\n");
@@ -83,7 +83,7 @@ impl Lab {
         self.flow.daemon.settings().through.clear();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         let hits = self.hits();
-        assert!(!hits.is_empty(), "{injection:?} met nothing: {said}");
+        assert!(!hits.is_empty(), "{injection:?} hit nothing: {said}");
         assert_eq!(output.status.code(), Some(1), "{said}");
         println!("{}\n  {}", hits[0], said.lines().last().unwrap());
         explains(&said, injection.paths[0].to_str().unwrap());

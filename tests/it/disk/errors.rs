@@ -46,7 +46,7 @@ fn later_start_io_error_stops_and_next_start_recovers() {
     lab.flow.start();
     lab.flow.wait_until_it_moves("before");
     assert!(lab.flow.daemon.terminate().success());
-    // One frame that is held, and behind it, in the same segment and in others, some that a kill leaves behind.
+    // One durable frame, and behind it, in the same segment and in others, some that a kill leaves behind.
     lab.flow.stub.stop();
     lab.flow.start();
     lab.flow.mark();
@@ -194,7 +194,7 @@ fn adoption_failed_by_disk_can_be_repeated() {
     for injection in [eio("pwrite64", draft(&segment)), eio("fsync", draft(&segment))] {
         lab.adopt_fails(&injection);
     }
-    // The checkpoint's entry when it is opened, the mended segment's.
+    // The checkpoint's entry when it is opened, the repaired segment's.
     lab.adopt_fails(&eio("fsync", &directory).only(2));
     for injection in [eio("write", &audit), eio("fsync", &audit), eio("fdatasync", &checkpoint)] {
         lab.adopt_fails(&injection);

@@ -62,7 +62,7 @@ pub struct Rig {
     counts: Counts,
 }
 
-/// What the cuts met.
+/// What the cuts hit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     cuts: usize,
@@ -109,7 +109,7 @@ impl Summary {
         assert_eq!(self.refused, None, "{self}");
         self.report.assert_clean();
         assert_eq!(self.report.notices, 0, "nobody has adopted anything");
-        assert!(self.durable_only > 0, "no cut met changes that only the log had: {self}");
+        assert!(self.durable_only > 0, "no cut hit changes that only the log had: {self}");
         assert!(self.segments > 1, "the log never had two segments: {self}");
     }
 }

@@ -26,7 +26,7 @@ fn kills_lose_no_decision_and_event_counts_balance() {
     let mut flow = Flow::prepare(seed, |settings| settings.confirm_after = Some("1s".to_owned()));
     let (mut known, mut discarded) = (BTreeSet::new(), BTreeSet::new());
     for plate in 1..=rounds {
-        // What is put aside now is published by this round's retry, or by one after a kill.
+        // What is quarantined now is published by this round's retry, or by one after a kill.
         set_limit(&flow, 1024);
         flow.start();
         large(&flow, plate);
@@ -40,7 +40,7 @@ fn kills_lose_no_decision_and_event_counts_balance() {
         }
         known.insert(letter);
         let life = Duration::from_millis(random.below(LIFE_MS) as u64);
-        // It may die at any time: nothing is waited for.
+        // It may be killed at any time: nothing is waited for.
         let nothing: Option<()> = poll(life, || None);
         assert!(nothing.is_none());
         flow.daemon.kill9();

@@ -73,7 +73,7 @@ impl Bulk {
         self.say(&format!("{count} accepted"));
     }
 
-    /// Waits until the slot has confirmed everything, so that it is held or published.
+    /// Waits until the slot has confirmed everything, so that it is durable or published.
     fn wait_until_confirmed(&self) {
         let target = self.postgres.value("select pg_current_wal_flush_lsn()");
         let sql = format!("select confirmed_flush_lsn >= '{target}' from pg_replication_slots");

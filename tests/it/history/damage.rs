@@ -1,4 +1,4 @@
-//! Held frames that cannot be read: sent again where Postgres still has them, else named.
+//! Durable frames that cannot be read: sent again where Postgres still has them, else named.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -8,14 +8,14 @@ use crate::support::fixture::Fixture;
 use crate::support::postgres::Version;
 use crate::support::{SOON, eventually};
 
-/// Kinesis is away, ten plates are held, the daemon has been killed.
+/// Kinesis is away, ten plates are durable, the daemon has been killed.
 fn holding() -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
     fixture.wait_until_published().assert_clean();
     fixture.kinesis.stop();
     fixture.plates(5..15);
-    // Held, and so confirmed, although nobody has published them.
+    // Durable, and so confirmed, although nobody has published them.
     fixture.wait_until_confirmed();
     fixture.daemon.kill9();
     fixture

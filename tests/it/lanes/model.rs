@@ -1,4 +1,4 @@
-//! A log, a service with moods, and a process that stops and crashes; what must hold is checked at every step.
+//! A log, a service with faults, and a process that stops and crashes; what must hold is checked at every step.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -114,12 +114,12 @@ impl World {
                 0 => self.checkpoint(Detail::Lanes),
                 1 if self.random.percent(15) => self.stop(),
                 2 if self.random.percent(15) => self.crash(),
-                3 => self.change_mood(),
+                3 => self.change_faults(),
                 4..40 => self.admit(),
                 40..70 => self.send(),
                 _ => self.answer_one(),
             }
-            self.bury(5);
+            self.quarantine(5);
             self.rebalance();
             self.wait_if_nothing_moves();
             self.check();
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// A lane, a shard or a quarter of everything is stuck from now on; or nothing.
-    fn change_mood(&mut self) {
+    fn change_faults(&mut self) {
         let (hash, hot) = (self.random.hash(), KeyHash::of("hot").0);
         self.stuck = match self.random.below(6) {
             0 => Some((hash & 0xC000_0000_0000_0000, hash | 0x3FFF_FFFF_FFFF_FFFF)),
@@ -310,7 +310,7 @@ impl World {
     }
 
     /// Writes what belongs in the dead-letter file; in so many of a hundred cases there is no room.
-    fn bury(&mut self, no_room: u64) {
+    fn quarantine(&mut self, no_room: u64) {
         while let Some(letter) = self.lanes.next_dead_letter() {
             if self.random.percent(no_room) {
                 self.lanes.put_back(letter.frame, letter.part);
@@ -429,7 +429,7 @@ impl World {
         if !self.out.is_empty() || self.lanes.is_empty() {
             return;
         }
-        self.bury(0);
+        self.quarantine(0);
         self.send();
         if self.lanes.readers().into_iter().any(|reader| self.wants_more(reader)) {
             return;
@@ -442,7 +442,7 @@ impl World {
             self.send();
             // What has become too large meanwhile is found when it would have left.
             let known = self.known.len();
-            self.bury(0);
+            self.quarantine(0);
             let more = self.known.len() > known || self.lanes.wake_at(self.now).is_some();
             assert!(!self.out.is_empty() || more, "woken for nothing");
         }

@@ -198,7 +198,7 @@ fn order_violation_is_reported_while_key_has_more_to_send() {
     assert_eq!(lanes.settle(ticket, Ok(vec![accepted(1)]), now).violations, 0, "it was forgotten");
 }
 
-/// A log of few keys, a service with moods, requests that land late, and a process that starts again.
+/// A log of few keys, a service with faults, requests that land late, and a process that starts again.
 struct World {
     random: Random,
     log: Vec<Vec<(RecordKind, String, String)>>,

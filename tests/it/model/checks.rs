@@ -73,7 +73,7 @@ impl Sim {
         let Some(found) = &self.disk.checkpoint else { return Err("confirmed without a checkpoint".into()) };
         let (watermark, durable) = (found.watermark.frame, found.durable.frame);
         if durable > watermark && durable > self.disk.fsynced {
-            return Err(format!("held is {durable}, but only {} is fsynced", self.disk.fsynced));
+            return Err(format!("durable is {durable}, but only {} is fsynced", self.disk.fsynced));
         }
         let slot = admit::ReplicationSlot { confirmed: CommitSeq::new(lsn), unusable: None };
         let (server, state) = (self.world.facts(), self.disk.state());

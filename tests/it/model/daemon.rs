@@ -1,4 +1,4 @@
-//! The process of the model: it starts, stops, dies, and a person adopts.
+//! The process of the model: it starts, stops, is killed, and a person adopts.
 
 use forebay::buffer::Settled;
 use forebay::buffer::checkpoint::{Checkpoint, Phase};
@@ -107,17 +107,17 @@ impl Sim {
         self.judge(refusal)?;
         if matches!(refusal, StartRefusal::Source(SourceRefusal::Unproven { .. })) {
             // The next start begins a new epoch by itself.
-            return self.stop_or_die();
+            return self.stop_or_exit();
         }
         if !refusal.passes() {
             self.refused = true;
-            self.stop_or_die()?;
+            self.stop_or_exit()?;
         }
         Ok(())
     }
 
     /// Another end of a process that cannot go on: in order, or not.
-    pub fn stop_or_die(&mut self) -> Result<(), Violation> {
+    pub fn stop_or_exit(&mut self) -> Result<(), Violation> {
         if self.daemon.is_some() && self.random.one_in(2) {
             return self.stop();
         }
@@ -146,7 +146,7 @@ impl Sim {
         self.stream.forget(evidence);
     }
 
-    /// In order: nothing more is received, answers are awaited, the log is held, the last word is confirmed.
+    /// In order: nothing more is received, answers are awaited, the log is fsynced, the last position is confirmed.
     pub fn stop(&mut self) -> Result<(), Violation> {
         self.await_answers()?;
         self.finish()?;

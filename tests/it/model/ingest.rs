@@ -215,7 +215,7 @@ impl Sim {
                 None => self.keepalive(self.world.visible_end()),
             },
         };
-        self.hear(progress)
+        self.note_progress(progress)
     }
 
     /// What was withheld is of the known history; what was only read is received again.
@@ -235,7 +235,7 @@ impl Sim {
         if !self.world.switched {
             return Err(format!("false refusal: {contradicted}"));
         }
-        self.stop_or_die()
+        self.stop_or_exit()
     }
 
     /// A keepalive while a transaction is on its way says how far the walsender has read.
@@ -267,13 +267,13 @@ impl Sim {
         Ok(())
     }
 
-    fn hear(&mut self, progress: Result<(), AnotherHistory>) -> Result<(), Violation> {
+    fn note_progress(&mut self, progress: Result<(), AnotherHistory>) -> Result<(), Violation> {
         let Err(other) = progress else { return Ok(()) };
         self.note(|| format!("stopped: {other}"));
         if !self.world.switched {
             return Err(format!("false refusal: {other}"));
         }
         self.refused = true;
-        self.stop_or_die()
+        self.stop_or_exit()
     }
 }

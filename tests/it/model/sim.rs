@@ -19,7 +19,7 @@ pub type Violation = String;
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {
     pub confirm_after: ConfirmAfter,
-    /// The directory dies with the process.
+    /// The directory is lost with the process.
     pub wiped: bool,
     pub standby: bool,
 }

@@ -147,12 +147,12 @@ impl Stream {
         self.store(&record)
     }
 
-    /// These were held, are damaged, and a person has given them up.
+    /// These were durable, are damaged, and a person has given them up.
     pub fn give_up(&mut self, lines: impl IntoIterator<Item = Line>) {
         self.given_up.extend(lines);
     }
 
-    /// How many gaps were published, repeats apart.
+    /// How many gaps were published, repeats excluded.
     pub fn gaps(&self) -> usize {
         self.gaps.len()
     }

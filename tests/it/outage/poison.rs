@@ -90,7 +90,7 @@ fn poison_halts_publishing_if_configured() {
     let mut flow = lab(|settings| settings.more.push((String::new(), "on_poison = \"stop\"".to_owned())));
     poison(&flow);
     flow.daemon.wait_for_event("publishing_stopped");
-    // Ingest goes on into the buffer: Postgres may forget what is held.
+    // Ingest goes on into the buffer: Postgres may discard what is durable.
     let end = flow.wal_end();
     eventually("the slot moves on", SOON, || (flow.confirmed()? >= end).then_some(()));
     assert!(flow.daemon.is_running());

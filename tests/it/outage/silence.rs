@@ -67,7 +67,7 @@ fn silent_server() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// A thread of this name is held by the tracer: seen twice, because other calls are looked at for moments.
+/// A thread of this name is held by the tracer: seen twice, because other calls are traced for moments.
 #[track_caller]
 fn wait_until_held(flow: &Flow, name: &str) {
     let tasks = format!("/proc/{}/task", flow.daemon.id());

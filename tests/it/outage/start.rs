@@ -1,4 +1,4 @@
-//! A start while the database is away: what is held is published at once, the rest comes when the database does.
+//! A start while the database is away: what is durable is published at once, the rest comes when the database does.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
@@ -12,14 +12,14 @@ use crate::support::random::seed;
 
 const MEANWHILE: &str = "database_unavailable";
 
-/// Commits some plates while Kinesis is away, and ends the daemon when all of them are held. Gives what must come.
+/// Commits some plates while Kinesis is away, and ends the daemon when all of them are durable. Gives what must come.
 fn hold_a_backlog(flow: &mut Flow, cleanly: bool) -> Vec<Change> {
     flow.stub.stop();
     for _ in 0..50 {
         flow.mark();
     }
     let end = flow.wal_end();
-    eventually("all of it is held", DRAINED_WITHIN, || (flow.confirmed()? >= end).then_some(()));
+    eventually("all of it is durable", DRAINED_WITHIN, || (flow.confirmed()? >= end).then_some(()));
     if cleanly {
         assert!(flow.daemon.terminate().success());
     } else {
@@ -31,7 +31,7 @@ fn hold_a_backlog(flow: &mut Flow, cleanly: bool) -> Vec<Change> {
 
 #[track_caller]
 fn wait_for_all(flow: &mut Flow, history: &[Change]) {
-    eventually("what is held is published", DRAINED_WITHIN, || {
+    eventually("what is durable is published", DRAINED_WITHIN, || {
         let published = flow.published();
         history.iter().all(|change| published.contains(change)).then_some(())
     });

@@ -31,9 +31,9 @@ fn clean_restart_repeats_no_acknowledged_event() {
     let seed = seed();
     let mut flow = Flow::prepare(seed, |_| {});
     flow.start();
-    let refused_for_ever = flow.mark();
+    let refused_always = flow.mark();
     let refuse = Fault::Reject { code: Refusal::Throttled };
-    flow.stub.add(Rule::new(refuse.clone()).keys([&refused_for_ever])).unwrap();
+    flow.stub.add(Rule::new(refuse.clone()).keys([&refused_always])).unwrap();
     flow.stub.add(Rule::new(refuse).share(0.1)).unwrap();
     flow.stub.add(Rule::new(Fault::Slow { millis: 20 }).share(0.3)).unwrap();
     let load = Running::start(&flow.postgres, 3, 30, seed);
@@ -45,7 +45,7 @@ fn clean_restart_repeats_no_acknowledged_event() {
         flow.daemon.wait_for_event("clean_shutdown");
         flow.start();
     }
-    assert!(!flow.published().iter().any(|change| change.key == refused_for_ever));
+    assert!(!flow.published().iter().any(|change| change.key == refused_always));
     load.stop();
     flow.stub.heal();
     flow.wait_until_published();

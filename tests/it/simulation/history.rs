@@ -126,8 +126,8 @@ impl History {
             }
             (Instant::now() + Duration::from_millis(random.below(20_000)), random.one_in(4))
         };
-        let died = self.until(&mut process, until).await;
-        if !died && stops && process.stop().await {
+        let killed = self.until(&mut process, until).await;
+        if !killed && stops && process.stop().await {
             return;
         }
         self.seen.deaths += 1;
@@ -135,7 +135,7 @@ impl History {
         drop(process);
     }
 
-    /// Runs the process and the world; whether it died before.
+    /// Runs the process and the world; whether it was killed before.
     async fn until(&self, process: &mut Process, until: Instant) -> bool {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! The process of the simulation: the real start, the two real loops and the checkpointer as tasks of one thread, which can die
+//! The process of the simulation: the real start, the two real loops and the checkpointer as tasks of one thread, which can be killed
 //! at any of their steps.
 
 use std::cell::RefCell;
@@ -40,14 +40,14 @@ type Task = Pin<Box<dyn Future<Output = Outcome>>>;
 pub struct Tasks {
     running: Vec<(&'static str, Task)>,
     random: Random,
-    /// After so many more steps it dies.
+    /// After so many more steps it is killed.
     pub steps_left: u64,
 }
 
 /// How a run of the tasks ended.
 #[derive(Debug)]
 pub enum End {
-    Died,
+    Killed,
     Ended(&'static str, Outcome),
 }
 
@@ -60,7 +60,7 @@ impl Future for Tasks {
         let mut skipped = false;
         for turn in 0..count {
             if self.steps_left == 0 {
-                return Poll::Ready(End::Died);
+                return Poll::Ready(End::Killed);
             }
             self.steps_left -= 1;
             if self.random.one_in(8) {
@@ -211,7 +211,7 @@ impl Process {
     async fn ends(&mut self, wanted: &str) -> bool {
         while self.tasks.running.iter().any(|(name, _)| *name == wanted) {
             match (&mut self.tasks).await {
-                End::Died => return false,
+                End::Killed => return false,
                 End::Ended(_, Ok(()) | Err(Failure::Retry(_))) => {}
                 End::Ended(name, Err(failure)) => {
                     self.shared.borrow_mut().note(|| format!("{name}: {failure}"));

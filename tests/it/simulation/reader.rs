@@ -82,7 +82,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     let mut consumer = Consumer::default();
     let (mut first, mut seen) = (BTreeMap::<&str, &str>::new(), BTreeSet::new());
     for line in state.stream.read() {
-        // What is of an earlier epoch and was under way when its process died, readers drop.
+        // What is of an earlier epoch and was under way when its process was killed, readers drop.
         let stale =
             line.late && first.get(line.key.as_str()).is_some_and(|last| line.sequence[..4] < last[..4]);
         if !stale && seen.insert((line.key.as_str(), line.sequence.as_str())) {

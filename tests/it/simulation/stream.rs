@@ -30,7 +30,7 @@ fn made(count: &mut u32, first: u64) -> Shard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Answered,
-    /// It is stored, and nobody hears of it.
+    /// It is stored, and its response is lost.
     AnswerLost,
     /// Nothing of it is stored.
     Fails,

@@ -45,7 +45,7 @@ pub enum Act {
     Restart(Option<Stop>),
     /// Postgres: a transaction larger than the smaller log.
     Flood,
-    /// Postgres: a table under ACCESS EXCLUSIVE until everything is mended.
+    /// Postgres: a table under ACCESS EXCLUSIVE until everything is repaired.
     Lock(&'static str),
     /// Postgres: parameters of the role or the database, drawn with these bits; with the connections cut, or as they are.
     Parameters { of: Owner, bits: u64, cut: bool },
@@ -53,7 +53,7 @@ pub enum Act {
     LetterFlood(u32),
     /// Postgres: a row whose event no stream takes.
     TooLarge,
-    /// Kinesis and Postgres: a row whose event this stream refuses for ever.
+    /// Kinesis and Postgres: a row whose event this stream refuses always.
     Refused,
     /// The daemon: killed and started again.
     Kill,
@@ -81,7 +81,7 @@ const TABLES: [&str; 5] = ["lab.plates", "lab.samples", "lab.transfers", "lab.sh
 pub struct Plan {
     /// What happens, and when after the begin; in order.
     pub acts: Vec<(Duration, Act)>,
-    /// When everything is mended.
+    /// When everything is repaired.
     pub length: Duration,
     /// Whether the daemon is killed in the end, and what it has confirmed is checked.
     pub ends_in_a_kill: bool,

@@ -263,7 +263,7 @@ impl World {
     }
 
     /// Everything works again; what a fault kept is let go.
-    pub fn mend(&mut self) {
+    pub fn repair(&mut self) {
         self.thaw();
         unlock(&mut self.lockers);
         self.flow.postgres.execute(

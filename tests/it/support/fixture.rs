@@ -1,4 +1,4 @@
-//! The usual scene of a test with the built daemon: a lab database, kinesalite with a stream, `forebay` between them.
+//! The usual fixture of a test with the built daemon: a lab database, kinesalite with a stream, `forebay` between them.
 
 use serde_json::Value;
 

@@ -37,7 +37,7 @@ fn send(stream: &mut TcpStream, operation: &str, body: &str) {
 }
 
 /// Status, head and body of one answer; an error when the connection ends first.
-fn hear(stream: &mut TcpStream) -> std::io::Result<(u16, String, String)> {
+fn read_reply(stream: &mut TcpStream) -> std::io::Result<(u16, String, String)> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
@@ -54,7 +54,7 @@ fn hear(stream: &mut TcpStream) -> std::io::Result<(u16, String, String)> {
 fn ask(stub: &Stub, operation: &str, body: &str) -> std::io::Result<(u16, String, String)> {
     let mut stream = connect(stub);
     send(&mut stream, operation, body);
-    hear(&mut stream)
+    read_reply(&mut stream)
 }
 
 fn control(stub: &Stub, method: &str, path: &str, body: &str) -> (u16, String, String) {
@@ -63,7 +63,7 @@ fn control(stub: &Stub, method: &str, path: &str, body: &str) -> (u16, String, S
     let text =
         format!("{method} /_stub/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes()).unwrap();
-    hear(&mut stream).unwrap()
+    read_reply(&mut stream).unwrap()
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn held_request_is_stored_on_release_without_client() {
     send(&mut patient, "PutRecords", ONE);
     assert!(stub.wait(PATIENCE, |stats| stats.held == 2 && stats.records == 1));
     assert_eq!(stub.release(), 2);
-    assert_eq!(hear(&mut patient).unwrap().0, 200);
+    assert_eq!(read_reply(&mut patient).unwrap().0, 200);
     assert_eq!(stub.records().len(), 2);
 }
 
@@ -136,11 +136,11 @@ fn connection_is_kept_and_stub_restarts_on_its_port() {
     let mut stream = connect(&stub);
     for _ in 0..2 {
         send(&mut stream, "PutRecords", ONE);
-        assert_eq!(hear(&mut stream).unwrap().0, 200);
+        assert_eq!(read_reply(&mut stream).unwrap().0, 200);
     }
     stub.stop();
     assert!(TcpStream::connect(("127.0.0.1", stub.port())).is_err());
-    assert!(hear(&mut stream).is_err());
+    assert!(read_reply(&mut stream).is_err());
     stub.restart().unwrap();
     assert_eq!(ask(&stub, "PutRecords", ONE).unwrap().0, 200);
     assert_eq!(stub.records().len(), 3);
@@ -236,7 +236,7 @@ fn shard_limits_reject_excess() {
     let refused: usize = (0..10)
         .map(|_| {
             send(&mut stream, "PutRecords", &body);
-            hear(&mut stream).unwrap().2.matches("ProvisionedThroughputExceededException").count()
+            read_reply(&mut stream).unwrap().2.matches("ProvisionedThroughputExceededException").count()
         })
         .sum();
     let counted = stub.requests();

@@ -30,8 +30,8 @@ impl Random {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
-    Well,
+enum ShardFault {
+    None,
     Throttles,
     Fails,
     /// Takes so many records in a step.
@@ -124,7 +124,7 @@ impl WalkShards {
 
 struct Walk {
     random: Random,
-    moods: Vec<Mood>,
+    faults: Vec<ShardFault>,
     taken: Vec<u32>,
     shards: WalkShards,
     /// Whether the shards may be listed.
@@ -161,7 +161,7 @@ impl Walk {
             ..Limits::default()
         };
         Self {
-            moods: vec![Mood::Well; shards.len()],
+            faults: vec![ShardFault::None; shards.len()],
             taken: vec![0; shards.len()],
             shards,
             may_list: seed.is_multiple_of(2),
@@ -195,7 +195,7 @@ impl Walk {
                 Load::Few => hash(n % 20 * 12, 1),
                 Load::Hot(lane) => hash(lane, 7),
                 Load::Shard(shard) => {
-                    let (first, last) = self.shards.range(shard % self.moods.len());
+                    let (first, last) = self.shards.range(shard % self.faults.len());
                     KeyHash(first + (last - first) / 2000 * n)
                 }
             };
@@ -225,11 +225,11 @@ impl Walk {
     fn answer(&mut self, key: &[u8], data: &[u8]) -> RecordResult {
         let hash = KeyHash(parse(key));
         let shard = self.shards.index(hash);
-        match self.moods[shard] {
-            Mood::Throttles => return RecordResult::Throttled,
-            Mood::Fails => return RecordResult::Failed { reason: "InternalFailure".to_owned() },
-            Mood::Slow(limit) if self.taken[shard] >= limit => return RecordResult::Throttled,
-            Mood::Slow(_) | Mood::Well => self.taken[shard] += 1,
+        match self.faults[shard] {
+            ShardFault::Throttles => return RecordResult::Throttled,
+            ShardFault::Fails => return RecordResult::Failed { reason: "InternalFailure".to_owned() },
+            ShardFault::Slow(limit) if self.taken[shard] >= limit => return RecordResult::Throttled,
+            ShardFault::Slow(_) | ShardFault::None => self.taken[shard] += 1,
         }
         self.store(hash, data);
         self.number += 1;
@@ -258,9 +258,9 @@ impl Walk {
                 continue;
             }
             let lost = self.random.below(100) < self.lost;
-            let heard = !lost || self.random.below(2) == 0;
+            let arrived = !lost || self.random.below(2) == 0;
             let answers =
-                records.iter().filter(|_| heard).map(|record| self.answer(&record.key, &record.data));
+                records.iter().filter(|_| arrived).map(|record| self.answer(&record.key, &record.data));
             let answers = answers.collect();
             let result = if lost { Err(PutError::NoResponse("lost".into())) } else { Ok(answers) };
             drop(self.lanes.settle(ticket, result, self.now));
@@ -319,30 +319,30 @@ impl Walk {
     fn change(&mut self) {
         match self.random.below(12) {
             0..4 => {
-                let shard = usize::try_from(self.random.below(self.moods.len() as u64)).unwrap();
-                self.moods[shard] = self.random.of(&[
-                    Mood::Throttles,
-                    Mood::Fails,
-                    Mood::Slow(1),
-                    Mood::Slow(10),
-                    Mood::Well,
+                let shard = usize::try_from(self.random.below(self.faults.len() as u64)).unwrap();
+                self.faults[shard] = self.random.of(&[
+                    ShardFault::Throttles,
+                    ShardFault::Fails,
+                    ShardFault::Slow(1),
+                    ShardFault::Slow(10),
+                    ShardFault::None,
                 ]);
             }
-            4 => self.moods.fill(Mood::Well),
+            4 => self.faults.fill(ShardFault::None),
             5..7 => {
                 let lane = self.random.below(256);
-                let shard = usize::try_from(self.random.below(self.moods.len() as u64)).unwrap();
+                let shard = usize::try_from(self.random.below(self.faults.len() as u64)).unwrap();
                 self.load = self.random.of(&[Load::Many, Load::Few, Load::Hot(lane), Load::Shard(shard)]);
             }
             7 => self.lost = self.random.of(&[0, 0, 5, 30, 100]),
             8 => self.rate = self.random.of(&[0, 1, 5, 20]),
             9 => {
-                let mood = self.random.of(&self.moods);
+                let fault = self.random.of(&self.faults);
                 self.shards.change(&mut self.random);
                 let shards = self.shards.len();
-                (self.moods, self.taken) = (vec![Mood::Well; shards], vec![0; shards]);
+                (self.faults, self.taken) = (vec![ShardFault::None; shards], vec![0; shards]);
                 let at = usize::try_from(self.random.below(shards as u64)).unwrap();
-                self.moods[at] = mood;
+                self.faults[at] = fault;
             }
             10 => {
                 self.save(Detail::Records);
@@ -374,7 +374,7 @@ impl Walk {
             .collect();
         panic!(
             "no end after {seconds} s: {:?}, {} lost of a hundred, {} written, {readers:?}",
-            self.moods,
+            self.faults,
             self.lost,
             self.log.len()
         );
@@ -392,14 +392,14 @@ fn walk(seed: u64) {
         walk.run(seconds);
     }
     // No more than half of them stay in trouble, one beside the other.
-    let shards = walk.moods.len() as u64;
+    let shards = walk.faults.len() as u64;
     let (first, ills) = (walk.random.below(shards), walk.random.below(shards / 2 + 1));
-    for (nth, mood) in (0..).zip(&mut walk.moods) {
+    for (nth, fault) in (0..).zip(&mut walk.faults) {
         let ill = (nth + shards - first) % shards < ills;
-        *mood = match mood {
-            Mood::Fails if ill => Mood::Fails,
-            _ if ill => Mood::Throttles,
-            _ => Mood::Well,
+        *fault = match fault {
+            ShardFault::Fails if ill => ShardFault::Fails,
+            _ if ill => ShardFault::Throttles,
+            _ => ShardFault::None,
         };
     }
     walk.lost = walk.random.of(&[0, 0, 3]);
@@ -408,13 +408,13 @@ fn walk(seed: u64) {
         walk.kill();
     }
     let written = walk.log.len() + 1_000;
-    let moods = walk.moods.clone();
+    let faults = walk.faults.clone();
     // Where few lanes at a time are seen to be in trouble, because the windows are so small here, they leave a few at a time.
     walk.until(1_500, |walk| {
-        let well = |hash: KeyHash| moods[walk.shards.index(hash)] == Mood::Well;
+        let well = |hash: KeyHash| faults[walk.shards.index(hash)] == ShardFault::None;
         walk.log.len() >= written && walk.missing(written, well) == 0
     });
-    walk.moods.fill(Mood::Well);
+    walk.faults.fill(ShardFault::None);
     walk.lost = 0;
     walk.until(600, |walk| walk.lanes.readers() == [ReaderId::MAIN]);
     walk.rate = 0;
