@@ -18,7 +18,7 @@ pub struct Jitter(u64);
 impl Jitter {
     /// Any seed will do.
     pub const fn new(seed: u64) -> Self {
-        // Xorshift stays at zero for ever.
+        // Xorshift stays at zero forever.
         Self(if seed == 0 { 0x9E37_79B9_7F4A_7C15 } else { seed })
     }
 

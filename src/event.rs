@@ -133,7 +133,7 @@ impl Records {
             && self.longest_name <= U16_MAX
     }
 
-    /// Removes all records. Keeps up to 1 MiB of memory, so that one huge row does not hold memory for ever.
+    /// Removes all records. Keeps up to 1 MiB of memory, so that one huge row does not hold memory forever.
     pub fn clear(&mut self) {
         const KEEP: usize = 1 << 20;
         self.bytes.clear();

@@ -197,7 +197,7 @@ pub async fn run(
     let (mut scopes, mut notes) = scope::scopes(&table.translator, &table.relation);
     if !table.sends_updates || !table.sends_deletes {
         notes.push(
-            "the publication leaves out updates or deletes: what they would say is not judged".to_owned(),
+            "the publication omits updates or deletes: what they would change is not compared".to_owned(),
         );
     }
     for scope in &mut scopes {

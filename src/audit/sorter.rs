@@ -33,14 +33,14 @@ pub(super) struct Sorter {
     memory: usize,
     entries: Vec<SortEntry>,
     /// Bytes of `entries`.
-    held: usize,
+    in_memory: usize,
     runs: Vec<Run>,
 }
 
 impl Sorter {
     /// Keeps at most about `memory` bytes; the rest goes to files in `directory`.
     pub(super) fn new(directory: &Path, memory: usize) -> Self {
-        Self { directory: directory.to_owned(), memory, entries: Vec::new(), held: 0, runs: Vec::new() }
+        Self { directory: directory.to_owned(), memory, entries: Vec::new(), in_memory: 0, runs: Vec::new() }
     }
 
     /// Adds an entry.
@@ -48,9 +48,9 @@ impl Sorter {
     /// # Errors
     /// A temporary file cannot be written.
     pub(super) fn push(&mut self, entry: SortEntry) -> io::Result<()> {
-        self.held += size_of::<SortEntry>() + entry.key.len() + entry.body.len();
+        self.in_memory += size_of::<SortEntry>() + entry.key.len() + entry.body.len();
         self.entries.push(entry);
-        if self.held >= self.memory { self.spill() } else { Ok(()) }
+        if self.in_memory >= self.memory { self.spill() } else { Ok(()) }
     }
 
     /// Writes what is collected as a run.
@@ -63,7 +63,7 @@ impl Sorter {
         for entry in self.entries.drain(..) {
             writer.push(&entry)?;
         }
-        self.held = 0;
+        self.in_memory = 0;
         self.runs.push(writer.finish()?);
         if self.runs.len() >= RUNS_MAX {
             let mut writer = RunWriter::create(&self.directory)?;

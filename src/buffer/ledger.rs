@@ -20,7 +20,6 @@ use super::checkpoint::{Checkpoint, Injection, LagFacts, Retry, Totals};
 use crate::identity::StreamIdentity;
 
 mod boundary;
-mod doubt;
 mod injections;
 mod lag;
 mod letters;
@@ -28,12 +27,13 @@ mod progress;
 mod reports;
 mod retries;
 mod shared;
+mod unclean_stop;
 
 use self::boundary::Boundaries;
-use self::doubt::UncleanStop;
 use self::injections::{in_the_log, settled};
 use self::letters::LetterOffsets;
 use self::reports::{ProgressCounts, Reports, uncount};
+use self::unclean_stop::UncleanStop;
 pub use progress::{Behind, Published, Reached};
 pub use reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 pub use shared::SharedLedger;
@@ -97,7 +97,7 @@ pub struct Ledger {
     markers: VecDeque<Marker>,
     connection: u64,
     /// An earlier process, whose stop was not clean, may have published something beyond `last_seen`.
-    doubt: UncleanStop,
+    unclean_stop: UncleanStop,
     /// Nothing more is received; the next checkpoint notes that.
     stopped: bool,
     /// Earlier positions of the tail with their times, oldest first.
@@ -126,7 +126,7 @@ impl Ledger {
             lag: None,
             markers: VecDeque::new(),
             connection: 0,
-            doubt: UncleanStop::None,
+            unclean_stop: UncleanStop::None,
             stopped: false,
             ages: VecDeque::new(),
             written,
@@ -203,14 +203,14 @@ impl Ledger {
         let mut known = self.written.clone();
         known.last_seen = self.last_seen();
         known.identity.source.set_timeline(self.timeline);
-        known.clean = self.doubt == UncleanStop::None;
+        known.clean = self.unclean_stop == UncleanStop::None;
         known
     }
 
     /// The last stop was not clean: published records may be newer than `last_seen`, until everything that the server had then
     /// has been received again.
-    pub fn doubt(&mut self) {
-        self.doubt = UncleanStop::UntilConnected;
+    pub fn note_unclean_stop(&mut self) {
+        self.unclean_stop = UncleanStop::UntilConnected;
     }
 
     /// A clean stop: nothing more is received or published.
@@ -222,8 +222,8 @@ impl Ledger {
     /// its number.
     pub fn connect(&mut self, timeline: u32, end: CommitSeq) -> u64 {
         self.timeline = timeline;
-        if self.doubt == UncleanStop::UntilConnected {
-            self.doubt = UncleanStop::UntilReceived(end);
+        if self.unclean_stop == UncleanStop::UntilConnected {
+            self.unclean_stop = UncleanStop::UntilReceived(end);
         }
         self.markers.clear();
         self.connection += 1;
@@ -253,10 +253,10 @@ impl Ledger {
     /// Adds a marker: everything that this connection delivered before `resume` is in frames up to `frame`, which may still be
     /// staged.
     pub fn mark(&mut self, frame: FrameNo, resume: ResumePoint) {
-        if let UncleanStop::UntilReceived(end) = self.doubt
+        if let UncleanStop::UntilReceived(end) = self.unclean_stop
             && resume.seq() >= end
         {
-            self.doubt = UncleanStop::None;
+            self.unclean_stop = UncleanStop::None;
         }
         if let Some(last) = self.markers.back_mut() {
             if resume <= last.resume {
@@ -357,7 +357,7 @@ impl Ledger {
         next.last_seen = [watermark.transaction, self.published().highest, self.synced.transaction]
             .into_iter()
             .fold(self.written.last_seen, highest);
-        if self.stopped && self.doubt == UncleanStop::None {
+        if self.stopped && self.unclean_stop == UncleanStop::None {
             next.last_seen = highest(next.last_seen, self.tail.transaction);
             next.clean = true;
         }

@@ -265,7 +265,7 @@ impl Log {
         self.grow(|state| state.durable = state.durable.map(|durable| durable.max(frame)));
     }
 
-    /// Changes the state and tells the reader that waits how far it may read now.
+    /// Changes the state and notifies the reader that waits how far it may read now.
     fn grow(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.demand.supply(|| self.supply());

@@ -67,7 +67,7 @@ fn repair(
     watermark: FrameNo,
 ) -> Result<u64, SalvageError> {
     let name = segment::name(first);
-    let mut mended = segment::header(first).to_vec();
+    let mut repaired = segment::header(first).to_vec();
     let mut next = first;
     let mut given_up = Vec::new();
     if let Some(bytes) = disk::if_exists(directory.read(&name))? {
@@ -79,18 +79,18 @@ fn repair(
             {
                 let range =
                     usize::try_from(offset).unwrap_or_default()..usize::try_from(end).unwrap_or_default();
-                mended.extend_from_slice(bytes.get(range).unwrap_or_default());
+                repaired.extend_from_slice(bytes.get(range).unwrap_or_default());
                 (next, offset) = (next.next(), end);
                 continue;
             }
             let Some((at, number)) = walk.search(offset, next, last)? else { break };
-            fill(&mut mended, &mut given_up, next, number)?;
+            fill(&mut repaired, &mut given_up, next, number)?;
             (next, offset) = (number, at);
         }
     }
-    fill(&mut mended, &mut given_up, next, last.next())?;
+    fill(&mut repaired, &mut given_up, next, last.next())?;
     if !given_up.is_empty() {
-        drop(directory.replace_durably(&name, &mended)?);
+        drop(directory.replace_durably(&name, &repaired)?);
     }
     Ok(u64::try_from(given_up.iter().filter(|frame| **frame > watermark).count()).unwrap_or(u64::MAX))
 }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(readable(&directory, FrameNo(1), durable), FrameNo(segments[1].0 - 1));
         assert_eq!(salvage(&directory, FrameNo(1), durable).unwrap(), 1);
         assert_eq!(readable(&directory, FrameNo(1), durable), durable);
-        assert_eq!(salvage(&directory, FrameNo(1), durable).unwrap(), 0, "nothing is left to mend");
+        assert_eq!(salvage(&directory, FrameNo(1), durable).unwrap(), 0, "nothing is left to repair");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn run(config: &Config, options: &AdoptOptions) -> Result<(), String> {
     };
     let progress = Progress::waiting("opening the buffer directory");
     let adopted =
-        runtime.block_on(adopt(config, &order, &|waits| progress.tell(&waits))).map_err(super::explain)?;
+        runtime.block_on(adopt(config, &order, &|waits| progress.show(&waits))).map_err(super::explain)?;
     drop(progress);
     super::say(&describe(&adopted));
     Ok(())

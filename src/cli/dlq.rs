@@ -124,7 +124,9 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Discard(Discard { common, chosen, reason }) => {
             if reason.trim().is_empty() {
                 let problem = Problem::new("--reason is empty");
-                return Err(problem.with_hint("Say why the letters are given up: --reason \"…\".").lines());
+                return Err(problem
+                    .with_hint("Give the reason for discarding them: --reason \"…\".")
+                    .lines());
             }
             request(&super::load(common)?, Act::Discard, chosen, Some(reason.clone()))
         }

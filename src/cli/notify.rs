@@ -1,4 +1,4 @@
-//! Tells systemd that the process has started (`Type=notify`). Without `NOTIFY_SOCKET` nothing is sent.
+//! Notifies systemd that the process has started (`Type=notify`). Without `NOTIFY_SOCKET` nothing is sent.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,7 +20,7 @@ pub(super) fn started() {
             event = "systemd_not_notified",
             %error,
             hint = "Set Type=exec in the unit, or let AF_UNIX pass.",
-            "systemd cannot be told that the process has started"
+            "systemd cannot be notified that the process has started"
         );
     }
 }

@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// What it waits for now. Where no terminal shows it, it is a plain line on standard error if a person must act.
-    pub(super) fn tell(&self, waits: &str) {
+    pub(super) fn show(&self, waits: &str) {
         self.say(waits);
         if self.0.is_hidden() && waits.contains(" waits for ") {
             super::complain(waits);

@@ -345,9 +345,9 @@ mod tests {
         assert!(no_directory.to_string().contains("Not a directory"), "{no_directory}");
         assert!(Lock::read(&folder.path().join("lab.x/README.md")).is_err(), "a file is no directory");
         let lock = Lock::read(folder.path()).unwrap().unwrap();
-        let told: Vec<_> =
+        let known: Vec<_> =
             lock.locked.iter().map(|l| (l.event_type.as_str(), l.minor(), l.versions.len())).collect();
-        assert_eq!(told, [("Lab/1.Plä.inserted.v1", 0, 1), ("lab.x.v1", 10, 3), ("lab.x.v2", 0, 1)]);
+        assert_eq!(known, [("Lab/1.Plä.inserted.v1", 0, 1), ("lab.x.v1", 10, 3), ("lab.x.v2", 0, 1)]);
         let addresses = lock.addresses("https://s.example");
         assert_eq!(addresses["lab.x.v1"], "https://s.example/lab.x/1.10.json");
         assert_eq!(

@@ -92,7 +92,7 @@ mod tests {
             Ok(vec![promise(true, true), promise(false, true), promise(true, false)])
         );
         let more = lock.promises("a.b.v1", &[id, name, ("more", &Kind::Text, &Base::Text)]).unwrap();
-        assert_eq!(more[2], Promise { unknown: true, ..Promise::default() }, "nobody was told of it");
+        assert_eq!(more[2], Promise { unknown: true, ..Promise::default() }, "nobody was promised it");
         assert_eq!(lock.promises("a.c.v1", &[id]), Ok(vec![]), "nothing is promised");
         assert!(lock.has("a.b.v1") && !lock.has("a.c.v1"));
         for (fields, why) in [

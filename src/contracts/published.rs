@@ -97,12 +97,13 @@ impl PublishedType {
         let same_parser = before.is_of_this_parser() && now.is_of_this_parser();
         let found = compare(&before.sources, &now.sources, same_parser, &[]);
         let since = now.accepted.get(before.accepted.len()..).unwrap_or_default();
-        let told = |change: &String| since.iter().any(|accepted| accepted.changes.contains(change));
-        // Several accepted changes of one fact are told step by step.
+        let accepted_already =
+            |change: &String| since.iter().any(|accepted| accepted.changes.contains(change));
+        // Several accepted changes of one fact are listed step by step.
         let changed = found
             .changed
             .into_iter()
-            .filter(|change| since.is_empty() || (since.len() == 1 && !told(change)));
+            .filter(|change| since.is_empty() || (since.len() == 1 && !accepted_already(change)));
         wrong.extend(found.broken.into_iter().chain(changed));
         wrong
     }

@@ -144,11 +144,11 @@ impl From<AdoptError> for Failure {
     }
 }
 
-/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock. `tell` gets what it waits for.
+/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock. `report_wait` gets what it waits for.
 ///
 /// # Errors
 /// Nothing was adopted. The slot may have been created, or created again.
-pub async fn adopt(config: &Config, order: &Order, tell: &dyn Fn(String)) -> Result<Adopted, Failure> {
+pub async fn adopt(config: &Config, order: &Order, report_wait: &dyn Fn(String)) -> Result<Adopted, Failure> {
     let Database { settings, wanted, polled, .. } = Database::new(config)?;
     if let Some(database) = polled {
         if order.recreate_slot.is_some() || order.skip_transaction.is_some() {
@@ -166,11 +166,11 @@ pub async fn adopt(config: &Config, order: &Order, tell: &dyn Fn(String)) -> Res
     let audited = audited_epoch(&locked.directory)?;
     // Before a slot is dropped or created.
     epoch_after(audited.max(locked.known_epoch())).map_err(AdoptError::from)?;
-    tell("connecting to the database".to_owned());
+    report_wait("connecting to the database".to_owned());
     let mut session = Session::open(&settings).await?;
     let seen = inspect::look(&mut session, &settings, &wanted).await?;
     seen.check(&wanted)?;
-    let mut confirmed = slot(config, (&mut session, tell), &seen, &wanted, order).await?;
+    let mut confirmed = slot(config, (&mut session, report_wait), &seen, &wanted, order).await?;
     let mut skipped = None;
     if seen.slot.is_some() && order.recreate_slot.is_none() {
         let translation = contracts::settings(config).map_err(Failure::stop)?;
@@ -183,11 +183,11 @@ pub async fn adopt(config: &Config, order: &Order, tell: &dyn Fn(String)) -> Res
         };
         match order.skip_transaction {
             None => {
-                tell("reading from the replication slot".to_owned());
+                report_wait("reading from the replication slot".to_owned());
                 probe.check().await?;
             }
             Some(named) => {
-                let (advanced, given_up) = probe.skip((&mut session, tell), named).await?;
+                let (advanced, given_up) = probe.skip((&mut session, report_wait), named).await?;
                 (confirmed, skipped) = (advanced, Some(given_up));
             }
         }
@@ -213,7 +213,7 @@ fn kept(locked: &LockedDirectory) -> CommitSeq {
 /// The slot to continue with: the existing one, or a new one.
 async fn slot(
     config: &Config,
-    (session, tell): (&mut Session, &dyn Fn(String)),
+    (session, report_wait): (&mut Session, &dyn Fn(String)),
     seen: &Seen,
     wanted: &Wanted,
     order: &Order,
@@ -236,12 +236,13 @@ async fn slot(
         (found, _) => found.as_ref(),
     };
     if found.is_none() {
-        tell("creating the replication slot".to_owned());
+        report_wait("creating the replication slot".to_owned());
     }
     if let Some(found) = found {
         found.check(&wanted.slot)?;
     }
-    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), tell)).await
+    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), report_wait))
+        .await
 }
 
 /// The checkpoint that begins the new epoch at this position of the slot, with this number of lost frames.

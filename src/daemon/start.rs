@@ -77,7 +77,7 @@ fn in_directory(refusal: StartRefusal, directory: &LockedDirectory) -> Failure {
 }
 
 /// Checks the database, decides, writes the checkpoint, and creates publication and slot on a first start. May be called again
-/// after a failure that can pass. `tell` gets what it waits for.
+/// after a failure that can pass. `report_wait` gets what it waits for.
 ///
 /// # Errors
 /// A refusal (see [`recover`]), or a failed step. The next start completes what was begun.
@@ -85,7 +85,7 @@ pub async fn decide(
     database: &Database,
     translator: &Translator,
     directory: &mut LockedDirectory,
-    tell: &dyn Fn(String),
+    report_wait: &dyn Fn(String),
 ) -> Result<Decided, Failure> {
     let Database { settings, wanted, source, polled } = database;
     if let Some(polled) = polled {
@@ -148,7 +148,7 @@ pub async fn decide(
             directory.note(&checkpoint)
         };
         checkpoint.ever_confirmed =
-            create::create(source, &mut session, published, slot, (noted, tell)).await?.into();
+            create::create(source, &mut session, published, slot, (noted, report_wait)).await?.into();
         checkpoint.phase = Phase::Running;
         directory.note(&checkpoint)?;
     } else {

@@ -69,7 +69,8 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let (phase, running) = watch::channel(Phase::Running);
     let starting = setup.clone();
     // On another thread, so that probes and signals are handled while the disk or a server blocks it.
-    let opened = aside("start", move || async move { start_up(&starting, &translator, running).await });
+    let opened =
+        on_own_thread("start", move || async move { start_up(&starting, &translator, running).await });
     let opened = tokio::select! {
         biased;
         () = &mut stop => return Ok(()),
@@ -192,11 +193,11 @@ async fn until_started(
     let Setup { config, database, status } = setup;
     let starting = "still checking the database; creating a slot waits for running transactions";
     status.ingest(|part| part.error = Some(starting.to_owned()));
-    let tell = |waits: String| status.ingest(|part| part.error = Some(waits));
+    let report_wait = |waits: String| status.ingest(|part| part.error = Some(waits));
     let mut alone = start::alone(database, &directory)?;
     let mut pauses = pauses(backoff::seed());
     loop {
-        let asked = start::decide(database, translator, &mut directory, &tell);
+        let asked = start::decide(database, translator, &mut directory, &report_wait);
         let decided = if alone.is_some() {
             let silent = || Failure::retry(format!("the database did not respond within {ANSWERS_WITHIN:?}"));
             tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
@@ -458,7 +459,7 @@ impl Drop for EndOnPanic {
 }
 
 /// Runs a future on a thread with its own runtime. If the returned future is dropped, the thread continues by itself.
-async fn aside<T: Send + 'static, F: Future<Output = Result<T, Failure>>>(
+async fn on_own_thread<T: Send + 'static, F: Future<Output = Result<T, Failure>>>(
     name: &'static str,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<T, Failure> {
@@ -471,7 +472,7 @@ async fn aside<T: Send + 'static, F: Future<Output = Result<T, Failure>>>(
         // The receiver is dropped when the process is ending.
         drop(done.send(outcome));
     })?;
-    result.await.unwrap_or_else(|_| Err(Failure::stop(format!("the {name} thread has ended unasked"))))
+    result.await.unwrap_or_else(|_| Err(Failure::stop(format!("the {name} thread ended unexpectedly"))))
 }
 
 /// Starts a thread with its own runtime.

@@ -61,7 +61,7 @@ pub(super) async fn show(
     source.close().await
 }
 
-/// Waits until this time; without one, for ever.
+/// Waits until this time; without one, forever.
 async fn over(end: Option<Instant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,

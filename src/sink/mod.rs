@@ -141,7 +141,7 @@ pub trait Destination {
     /// Reads the stream's settings.
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
 
-    /// Asks whether records may be sent, and sends none. Also `Ok` where that cannot be told without sending one.
+    /// Asks whether records may be sent, and sends none. Also `Ok` where that is unknown without sending one.
     fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {
         std::future::ready(Ok(()))
     }

@@ -81,7 +81,7 @@ pub struct ShardLoad {
 pub struct Shards {
     ranges: ShardRanges,
     /// Lanes of which a record was accepted since their shard is known.
-    answered: PerLane<bool>,
+    acknowledged: PerLane<bool>,
     all: Vec<Shard>,
     places: HashMap<Box<str>, Place>,
     free: Vec<Place>,
@@ -99,7 +99,7 @@ pub struct Shards {
 impl Shards {
     /// The shard that serves a record, if it is known.
     pub fn of(&self, hash: KeyHash) -> Option<Place> {
-        self.ranges.at(hash.0).filter(|_| self.answered[hash.lane()]).map(|known| known.place)
+        self.ranges.at(hash.0).filter(|_| self.acknowledged[hash.lane()]).map(|known| known.place)
     }
 
     /// First and last hash around a record that are known to share its fate: its shard's, or those that are
@@ -229,7 +229,7 @@ impl Shards {
             let [records, bytes, _] = &mut shard.sums;
             (*records, *bytes) = (*records + 1, *bytes + size as u64);
         }
-        self.answered[hash.lane()] = true;
+        self.acknowledged[hash.lane()] = true;
         self.note(place, |results| {
             let [records, bytes] = results.accepted;
             results.accepted = [records + 1.0, bytes + float(size)];
@@ -340,7 +340,7 @@ impl Shards {
             let Some(place) = known.or_else(|| self.make(id, now)) else { return };
             self.set_range(place, (*first, *last));
             for lane in KeyHash(*first).lane()..=KeyHash(*last).lane() {
-                self.answered[lane] = true;
+                self.acknowledged[lane] = true;
             }
         }
     }
@@ -412,7 +412,7 @@ impl Shards {
         let Some((first, last)) = shard.core else { return };
         self.ranges.remove(first);
         for lane in KeyHash(first).lane()..=KeyHash(last).lane() {
-            self.answered[lane] = false;
+            self.acknowledged[lane] = false;
         }
         self.limited -= usize::from(shard.rate.is_limited());
         self.places.remove(&shard.id);

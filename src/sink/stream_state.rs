@@ -372,7 +372,7 @@ mod tests {
             state.failed(&silent(), now);
             state.acknowledged(now.checked_sub(Duration::from_millis(1)).unwrap());
             now += Duration::from_secs(20);
-            assert!(!state.may_send(now), "an answer to what left before the failure tells nothing");
+            assert!(!state.may_send(now), "an answer to what left before the failure proves nothing");
             state.wants_to_send(now);
             assert!(state.due() <= now);
             state.note_request(now);

@@ -112,7 +112,7 @@ fn long_waiting_change_becomes_durable_then_confirmed() {
     ledger.synced(reached(3));
     assert_eq!(tick(&mut ledger), Some(135));
     assert_eq!(ledger.checkpoint().durable.frame, FrameNo(3));
-    assert!(!ledger.wants_sync(start + Duration::from_mins(1)), "all of it is held");
+    assert!(!ledger.wants_sync(start + Duration::from_mins(1)), "all of it is durable");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn detached_lanes_make_published_rest_durable_at_once() {
         ledger.publish(Published { lanes, behind, ..watermark(1) });
         assert_eq!(ledger.wants_sync(Instant::now()), expected, "{what}");
         ledger.synced(reached(3));
-        assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is held");
+        assert!(!ledger.wants_sync(Instant::now()), "{what}: all of it is durable");
     }
 }
 
@@ -200,7 +200,7 @@ fn confirm_after_zero_is_durable_at_once_and_never_not_at_all() {
     let mut never = three_received(ConfirmAfter::Never);
     assert!(!never.wants_sync(now + Duration::from_hours(1)));
     never.synced(reached(3));
-    assert_eq!(tick(&mut never), None, "held does not settle");
+    assert_eq!(tick(&mut never), None, "durable does not settle");
     never.publish(watermark(3));
     assert_eq!(tick(&mut never), Some(135));
 }
@@ -353,7 +353,7 @@ fn retry_is_injected_and_counted_once() {
     ledger.received(reached(1));
     ledger.injected(FrameNo(1), retry(None, false));
     assert!(!ledger.has_to_inject() && ledger.brings_retry(FrameNo(1)) && !ledger.brings_retry(FrameNo(2)));
-    // Once it is held, a restart knows its frame.
+    // Once it is durable, a restart knows its frame.
     ledger.synced(reached(1));
     tick(&mut ledger);
     assert_eq!(ledger.checkpoint().injections, [retry(Some(1), false)]);

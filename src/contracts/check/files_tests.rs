@@ -58,8 +58,8 @@ fn edited_or_deleted_contract_file_is_noticed() {
     ];
     for (change, expected) in changes {
         let found = after(change);
-        let is_told = |kind: &FindingKind| matches!(kind, FindingKind::Tampered(files) if files.iter().any(|file| file.ends_with(expected)));
-        assert!(found.iter().any(is_told), "{expected}: {found:#?}");
+        let is_reported = |kind: &FindingKind| matches!(kind, FindingKind::Tampered(files) if files.iter().any(|file| file.ends_with(expected)));
+        assert!(found.iter().any(is_reported), "{expected}: {found:#?}");
     }
     assert_eq!(after(|_| {}), []);
 }

@@ -119,8 +119,8 @@ fn names_that_differ_only_by_case_are_refused() {
     let expected =
         FindingKind::CaseOnly { names: vec!["\"Barcode\" and \"barcode\"".into()], maker: Maker::Rule };
     assert!(found.iter().any(|finding| finding.what == expected && !finding.is_for_lock()), "{found:#?}");
-    let told = found.iter().map(ToString::to_string).collect::<String>();
-    assert!(told.contains("Give one of them another name in the rule"), "{told}");
+    let reported = found.iter().map(ToString::to_string).collect::<String>();
+    assert!(reported.contains("Give one of them another name in the rule"), "{reported}");
     // An addition, too.
     assert!(after(&twin, |_| {}).iter().any(|finding| finding.what == expected));
     // What is locked stays promised.
@@ -422,12 +422,12 @@ fn field_of_two_rules_is_nullable_if_either_is() {
     let kinds = &known.of("a.b.v1").unwrap().newest()["properties"]["id"]["anyOf"];
     assert_eq!(kinds.as_array().unwrap().last(), Some(&json!({"type": "null"})), "{kinds}");
     assert!(check(&perhaps, &known, TODAY).is_empty());
-    // A promise may become stronger; that the expression is another one is told.
+    // A promise may become stronger; that the expression is another one is reported.
     let found = check(&never, &known, TODAY);
-    let [ContractFinding { what: FindingKind::Meaning { differences: told }, .. }] = &found[..] else {
+    let [ContractFinding { what: FindingKind::Meaning { differences: reported }, .. }] = &found[..] else {
         panic!("{found:#?}")
     };
-    assert_eq!(told, &["field id was nullif(plate_id, 7)::text, and is now plate_id::text"]);
+    assert_eq!(reported, &["field id was nullif(plate_id, 7)::text, and is now plate_id::text"]);
     let folder = tempfile::tempdir().unwrap();
     let known = lock(folder.path(), &never, false);
     assert_eq!(differences(&check(&perhaps, &known, TODAY)), ["field id can now be null"]);

@@ -288,8 +288,8 @@ impl MeaningJudge<'_> {
             if let (Some(was), Some(now)) = (&was.form, &now.form) {
                 let mut forms = FormDifferences::default();
                 was.compare(now, name, &mut forms);
-                let told = forms.broken.into_iter().map(|(at, what)| format!("field {at} {what}"));
-                self.found.broken.extend(told);
+                let reported = forms.broken.into_iter().map(|(at, what)| format!("field {at} {what}"));
+                self.found.broken.extend(reported);
                 self.found.added.extend(forms.added);
             }
             if self.found.broken.len() > before {

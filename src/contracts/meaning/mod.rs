@@ -56,7 +56,7 @@ pub struct MeaningSource {
     /// What the configuration calls the key of its pseudonyms, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_key: Option<String>,
-    /// All columns of the table now, to tell a rename from another column.
+    /// All columns of the table now, to distinguish a rename from another column.
     #[serde(skip)]
     pub columns: Vec<String>,
 }

@@ -42,16 +42,16 @@ pub(super) fn differences(expected: &Expected, records: &Records, failed: &[Fail
 }
 
 fn failures(expected: &Expected, failed: &[Failed], out: &mut Vec<String>) {
-    let told = |failed: &Failed| format!("{} failed: {}", failed.event_type, failed.reason);
+    let described = |failed: &Failed| format!("{} failed: {}", failed.event_type, failed.reason);
     match &expected.fails {
-        None => out.extend(failed.iter().map(told)),
-        Some(part) if failed.iter().any(|failed| told(failed).contains(part.as_str())) => {}
+        None => out.extend(failed.iter().map(described)),
+        Some(part) if failed.iter().any(|failed| described(failed).contains(part.as_str())) => {}
         Some(part) if failed.is_empty() => {
             out.push(format!("expected a failure with {part:?}, but no event failed"));
         }
         Some(part) => {
             out.push(format!("expected a failure with {part:?}"));
-            out.extend(failed.iter().map(|failed| format!("came     {}", told(failed))));
+            out.extend(failed.iter().map(|failed| format!("came     {}", described(failed))));
         }
     }
 }

@@ -63,7 +63,7 @@ impl Probe<'_> {
     /// Advances the slot beyond the transaction that commits at `named`, and returns the skipped transaction.
     pub(super) async fn skip(
         mut self,
-        (session, tell): (&mut Session, &dyn Fn(String)),
+        (session, report_wait): (&mut Session, &dyn Fn(String)),
         named: CommitSeq,
     ) -> Result<(CommitSeq, Skipped), Failure> {
         let (from, end) = self.range;
@@ -92,7 +92,7 @@ impl Probe<'_> {
         let behind = CommitSeq::new(named.get() + 1);
         let advance = async {
             loop {
-                let advanced = PatientStatement::new("advancing the replication slot", tell)
+                let advanced = PatientStatement::new("advancing the replication slot", report_wait)
                     .run(session, async |client| slot::advance_slot(client, slot, behind).await)
                     .await;
                 match advanced {

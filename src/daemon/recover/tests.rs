@@ -44,7 +44,7 @@ fn last_seen(commit: u64) -> Transaction {
     Transaction { commit: CommitSeq::new(commit), xid: 9, time: 1 }
 }
 
-/// low is frame 5 (commit 500), held is frame 9 (commit 900), confirmed is 910.
+/// the watermark is frame 5 (commit 500), durable is frame 9 (commit 900), confirmed is 910.
 fn found() -> Checkpoint {
     let mut found = Checkpoint::fresh(identity(), Phase::Running, 0, CommitSeq::new(910));
     found.watermark = mark(5, 500);
@@ -336,9 +336,9 @@ fn without_database_only_durable_changes_are_published() {
     let rows: [(&str, Change, LogState, Option<u64>); 9] = [
         ("a backlog", |_| {}, whole(), Some(9)),
         ("no backlog", |c| c.watermark = mark(9, 900), whole(), Some(9)),
-        ("held is behind low", |c| c.durable = mark(2, 200), whole(), Some(5)),
-        ("more was written than is held", |_| {}, log(mark(12, 990)), Some(9)),
-        ("damage in what is held", |_| {}, log(mark(7, 700)), None),
+        ("durable is behind the watermark", |c| c.durable = mark(2, 200), whole(), Some(5)),
+        ("more was written than is durable", |_| {}, log(mark(12, 990)), Some(9)),
+        ("damage in what is durable", |_| {}, log(mark(7, 700)), None),
         ("damage below low only", |c| c.durable = mark(5, 500), log(mark(5, 500)), Some(5)),
         ("the stream is not known", |c| c.identity.stream = None, whole(), None),
         (
@@ -354,7 +354,7 @@ fn without_database_only_durable_changes_are_published() {
         change(&mut found);
         let start = alone(&wanted(), Some(&found), &log).unwrap();
         assert_eq!(start.as_ref().map(|start| start.truncate_after.0), expected, "{name}");
-        // It begins exactly as it would if the database had answered.
+        // It begins exactly as it would if the database had responded.
         let asked = recover(&wanted(), Some(&found), &log, Some(&slot(700)), &server()).unwrap();
         if let Some(start) = start {
             assert_eq!(

@@ -437,7 +437,7 @@ impl<'a, 'r> Checker<'a, 'r> {
         let unavailable = children.iter().any(|child| child.unavailable);
         let tagged: Option<Arc<str>> = children.iter().find_map(|child| child.tagged.clone());
         let pseudonym = children.iter().find_map(|child| child.pseudonym.clone());
-        // What is computed from a pseudonym can tell values apart: `hmac(age) in (hmac(41))` is the age.
+        // What is computed from a pseudonym can distinguish values: `hmac(age) in (hmac(41))` is the age.
         let may_pass = matches!(node.op, Op::Is { asked: NullTest::Null, .. } | Op::Coalesce(_));
         let tagged = tagged.or_else(|| pseudonym.clone().filter(|_| !may_pass));
         node.pseudonym = pseudonym.filter(|_| tagged.is_none() && matches!(node.op, Op::Coalesce(_)));

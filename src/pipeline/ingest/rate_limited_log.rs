@@ -68,14 +68,13 @@ mod tests {
             })
         };
         let mut drifted = Drifted::default();
-        let told: Vec<bool> =
-            ["a", "a", "b", "b", "a"].map(|table| drifted.is_new(&relation(table))).to_vec();
-        assert_eq!(told, [true, false, true, false, true]);
+        let new: Vec<bool> = ["a", "a", "b", "b", "a"].map(|table| drifted.is_new(&relation(table))).to_vec();
+        assert_eq!(new, [true, false, true, false, true]);
     }
 
     #[test]
     fn rate_limited_log_allows_one_line_per_minute() {
-        let mut seldom = RateLimitedLog::default();
-        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
+        let mut log = RateLimitedLog::default();
+        assert_eq!([log.is_due(), log.is_due()], [true, false]);
     }
 }

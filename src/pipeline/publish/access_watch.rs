@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::failure::Problem;
 use crate::sink::PutError;
 
-/// How long nothing has been sent before it is asked. A request with records tells it better.
+/// How long nothing has been sent before it is asked. A request with records shows it better.
 const QUIET: Duration = Duration::from_secs(2);
 /// Pause before it is asked again, while it is denied and nothing is sent.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) enum PutAccess {
 /// When to ask, and what was said last.
 #[derive(Debug)]
 pub(super) struct AccessWatch {
-    /// `None`: it is known, or a request with records will tell.
+    /// `None`: it is known, or a request with records will show it.
     due: Option<Instant>,
     denied: bool,
     warned: Option<Instant>,

@@ -131,7 +131,7 @@ impl StreamWatch {
         self.state.wants_to_send(Instant::now());
     }
 
-    /// A request that left at `sent` was answered, or failed as a whole. A record that fails alone does not make the stream
+    /// A request that left at `sent` was acknowledged, or failed as a whole. A record that fails alone does not make the stream
     /// unavailable.
     pub(super) fn settled(&mut self, sent: Instant, failure: Option<(&PutError, Cause)>) {
         match failure {

@@ -229,7 +229,7 @@ pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Resul
         log.show_only_durable(durable);
     }
     if !clean {
-        ledger.doubt();
+        ledger.note_unclean_stop();
     }
     let ledger = SharedLedger::new(ledger);
     Ok(Started {

@@ -329,7 +329,7 @@ impl Facts<'_> {
     }
 
     fn halted(&self) -> Option<Diagnosis> {
-        let fact = "publishing is halted before a record that cannot leave (on_poison = \"stop\")";
+        let fact = "publishing is halted before a record that cannot be published (on_poison = \"stop\")";
         self.publish.halted.then(|| Diagnosis::blocker("publish", fact).with_command("forebay dlq list"))
     }
 

@@ -46,7 +46,7 @@ impl KinesisDestination {
         found.push(match self.may_put().await {
             Ok(()) => Diagnosis::ok(
                 &subject,
-                "these credentials may put records, as far as can be told without one",
+                "these credentials allow PutRecords, as far as can be checked without sending a record",
             ),
             Err(error) => self.failed(&subject, &error),
         });

@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(
             id(&state.usable(minute, clock)),
             "A",
-            "the same again: the service's answer is told meanwhile"
+            "the same credentials again: they are used until the pause is over"
         );
         assert_eq!(state.due, minute + PAUSE_MAX);
         state.looked(Ok(signer("B", None)), state.due, clock);

@@ -1,7 +1,7 @@
 //! The keys that most accepted records have: a sketch of bounded size (Misra and Gries, "Finding repeated elements").
 //!
 //! A key that has more than a `KEYS_MAX`th of the events is always in it, with a count that is at most that much too low.
-//! Counts are halved from time to time, so that they tell of the last minutes. A record costs one look into a map.
+//! Counts are halved from time to time, so that they describe the last minutes. A record costs one look into a map.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;

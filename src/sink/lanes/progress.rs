@@ -33,7 +33,7 @@ pub struct Progress {
     pub last_seen: Option<Transaction>,
 }
 
-/// How much [`Lanes::progress`](super::Lanes::progress) tells.
+/// How much [`Lanes::progress`](super::Lanes::progress) reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Whole frames per lane: for the checkpoint of every second.

@@ -86,7 +86,7 @@ fn ready_record_of_newly_limited_shard_has_a_due_time() {
         admit(&mut lanes, ReaderId::MAIN, vec![event(2, 1, 300)]);
         let answers = vec![RecordResult::Throttled, RecordResult::Failed { reason: "x".to_owned() }];
         drop(lanes.settle(second.ticket, Ok(answers), now));
-        // The shard is held, and a lane pauses, for 50 to 100 ms: often only the lane still does.
+        // The shard is paused, and so is a lane, for 50 to 100 ms: often only the lane still does.
         now += std::time::Duration::from_millis(75);
         for _ in 0..20 {
             while let Some(request) = lanes.fill(now) {

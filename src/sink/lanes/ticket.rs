@@ -20,7 +20,7 @@ pub struct Request {
 
 /// Stands for the records of a request in flight. It cannot be copied, so a request is settled once.
 #[derive(Debug)]
-#[must_use = "the records of an unsettled request, and their keys, wait for ever"]
+#[must_use = "the records of an unsettled request, and their keys, wait forever"]
 pub struct Ticket {
     pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,

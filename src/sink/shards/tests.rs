@@ -77,7 +77,7 @@ fn children_replace_closed_shard_in_all_lanes_at_once() {
     assert!(stream.shards.limited(hash(100, 0)).is_some());
     stream.starts = vec![(0, "3 left"), (hash(64, 0).0, "4 right"), (hash(128, 0).0, "2 other")];
     stream.put(hash(9, 0));
-    assert_eq!(stream.shards.limited(hash(100, 0)), None, "a lane that nobody has answered since");
+    assert_eq!(stream.shards.limited(hash(100, 0)), None, "a lane that no response has confirmed since");
     assert_eq!(stream.known(hash(9, 0)), Some("3 left"));
     assert!(stream.shards.limited(hash(200, 0)).is_some(), "the other one keeps its rate");
     assert_eq!(stream.shards.summary(stream.now).limited, 1);

@@ -155,7 +155,7 @@ impl Connection {
         };
         match timeout(ANSWER_TIMEOUT, answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(timed_out(&self.target, "waiting for an answer")),
+            Err(_) => Err(timed_out(&self.target, "waiting for a response")),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::source::postgres::waits::PatientStatement;
 use crate::source::postgres::{inspect, publication, slot};
 
 /// Creates publication and slot if they do not exist. The publication comes first: a slot cannot read changes that were written
-/// before its publication existed. Returns the slot's position; `note` gets it before the slot exists, `tell`
+/// before its publication existed. Returns the slot's position; `note` gets it before the slot exists, `report_wait`
 /// what is waited for.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub async fn create(
     session: &mut Session,
     publication_exists: bool,
     slot: Option<&ReplicationSlot>,
-    (note, tell): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
+    (note, report_wait): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
 ) -> Result<CommitSeq, Failure> {
     if !publication_exists {
         let tables = match source.tables.clone() {
@@ -37,7 +37,7 @@ pub async fn create(
             }
             None => session.run(publication::identity::candidate_tables).await?,
         };
-        let created = PatientStatement::new("creating the publication", tell)
+        let created = PatientStatement::new("creating the publication", report_wait)
             .run(session, async |client| {
                 Ok::<_, Error>(publication::create_publication(client, &source.publication, &tables).await)
             })
@@ -59,7 +59,7 @@ pub async fn create(
             slot = source.slot,
             "creating replication slot; waiting for running transactions to end"
         );
-        create_slot(source, session, (note, tell)).await?
+        create_slot(source, session, (note, report_wait)).await?
     };
     tracing::info!(event = "slot_created", slot = source.slot, at = %confirmed, "replication slot created");
     Ok(confirmed)
@@ -71,7 +71,7 @@ pub async fn create(
 async fn create_slot(
     source: &config::SourceConfig,
     session: &mut Session,
-    (mut note, tell): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
+    (mut note, report_wait): (impl FnMut(CommitSeq) -> Result<(), Failure>, &dyn Fn(String)),
 ) -> Result<CommitSeq, Failure> {
     /// `configuration_limit_exceeded`: no slot is free.
     const NO_SLOT_FREE: &str = "53400";
@@ -80,7 +80,7 @@ async fn create_slot(
     if !source.failover {
         let prefix: String = source.slot.chars().take(DRAFT_PREFIX).collect();
         let draft = format!("{prefix}_{:x}", crate::time::now_micros());
-        let at = PatientStatement::new("creating a temporary replication slot", tell)
+        let at = PatientStatement::new("creating a temporary replication slot", report_wait)
             .run(session, async |client| slot::create_temporary_slot(client, &draft).await)
             .await?;
         note(at)?;
@@ -95,7 +95,7 @@ async fn create_slot(
             }
         }
     }
-    Ok(PatientStatement::new("creating the replication slot", tell)
+    Ok(PatientStatement::new("creating the replication slot", report_wait)
         .run(session, async |client| slot::create_slot(client, &source.slot, source.failover).await)
         .await?)
 }

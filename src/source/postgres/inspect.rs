@@ -238,8 +238,9 @@ pub async fn look_bare(connection: &mut Connection, wanted: &Wanted) -> Result<B
         escape_literal(&wanted.publication)
     );
     let row = connection.query(&query).await.map_err(Failure::retry)?.into_iter().next().unwrap_or_default();
-    let [in_recovery, slot, publication] = <[_; 3]>::try_from(row)
-        .map_err(|_| Failure::retry("the walsender has answered a query with another number of columns"))?;
+    let [in_recovery, slot, publication] = <[_; 3]>::try_from(row).map_err(|_| {
+        Failure::retry("the walsender returned another number of columns than a query selected")
+    })?;
     if publication.is_none() {
         return Err(unfit(vec![missing_publication(wanted)]));
     }

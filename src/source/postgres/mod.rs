@@ -283,7 +283,7 @@ impl PostgresSource {
     }
 
     /// A look that fails ends no stream. What is remembered of the table describes it. Else a refusal leaves unknown what the
-    /// announcement does not tell; and a look that may succeed later is made again.
+    /// announcement does not say; and a look that may succeed later is made again.
     fn not_looked(&mut self, table: u32, error: &Error) {
         let is_remembered = match &self.pending {
             Some(Pending::Announced(announced, _)) => self.announcements.tables().remembers(announced),

@@ -27,7 +27,7 @@ pub enum Message {
     Origin,
     /// A table as it is from here on.
     Relation(Announced),
-    /// A type's name; the catalogue tells more.
+    /// A type's name; the catalogue has more.
     Type,
     /// A row came; in `Cells::new`.
     Insert {
@@ -124,7 +124,7 @@ pub struct Cells {
 /// Why a message cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A row is malformed, but its head tells the table: this change is lost to us, the stream goes on.
+    /// A row is malformed, but its head names the table: this change is lost to us, the stream continues.
     #[error("{reason}")]
     Row {
         /// `pg_class.oid`.

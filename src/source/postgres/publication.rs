@@ -308,7 +308,7 @@ pub async fn row_filter(
 /// Makes a publication of these tables, that sends changes of partitions as changes of their root.
 ///
 /// # Errors
-/// There is one already, no table was given, or the role may not: then with the statement that mends it.
+/// There is one already, no table was given, or the role may not: then with the statement that fixes it.
 pub async fn create_publication(
     client: &Client,
     name: &str,

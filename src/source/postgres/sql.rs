@@ -13,7 +13,7 @@ use super::login;
 use super::parameters::Purpose;
 use super::sql_stream::SqlStream;
 
-/// What drives a [`Client`]; nothing is answered unless it is polled. Ends when the client is dropped.
+/// What drives a [`Client`]; no response arrives unless it is polled. Ends when the client is dropped.
 pub type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Bytes of one answer. What grows with the number of tables is read in [`pages`](super::pages).

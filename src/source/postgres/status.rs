@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(patience.limit(Lsn::new(201)), SILENCE_MAX, "all is well again");
     }
 
-    /// What works is waited for, but not for ever: a stopped process shows the same.
+    /// What works is waited for, but not forever: a stopped process shows the same.
     #[test]
     fn busy_server_is_given_more_time() {
         let start = Instant::now();

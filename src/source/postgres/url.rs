@@ -345,7 +345,7 @@ fn parse_channel_binding(text: &str) -> Result<ChannelBinding, SettingsError> {
     })
 }
 
-/// libpq waits for ever at 0; nothing here does, so 0 means an hour.
+/// libpq waits forever at 0; nothing here does, so 0 means an hour.
 fn parse_timeout(text: &str) -> Result<Duration, SettingsError> {
     match text.parse::<u16>() {
         Ok(0) => Ok(Duration::from_hours(1)),

@@ -15,7 +15,7 @@ use super::session::Session;
 const FIRST_REPORT: Duration = Duration::from_secs(5);
 const REPORT_PAUSE_MAX: Duration = Duration::from_mins(2);
 
-/// Most blockers that are told; the log has all of them.
+/// Most blockers that are shown; the log has all of them.
 const SHOWN_MAX: usize = 3;
 
 /// Longest part of a statement that is logged.
@@ -27,7 +27,7 @@ pub struct PatientStatement<'a> {
     /// What it is for: `creating the replication slot`.
     purpose: &'a str,
     /// Gets what it waits for, each time that it is reported.
-    tell: &'a dyn Fn(String),
+    report_wait: &'a dyn Fn(String),
 }
 
 impl std::fmt::Debug for PatientStatement<'_> {
@@ -37,9 +37,9 @@ impl std::fmt::Debug for PatientStatement<'_> {
 }
 
 impl<'a> PatientStatement<'a> {
-    /// `purpose` names the work; `tell` gets what it waits for, beside the log.
-    pub const fn new(purpose: &'a str, tell: &'a dyn Fn(String)) -> Self {
-        Self { purpose, tell }
+    /// `purpose` names the work; `report_wait` gets what it waits for, beside the log.
+    pub const fn new(purpose: &'a str, report_wait: &'a dyn Fn(String)) -> Self {
+        Self { purpose, report_wait }
     }
 
     /// As [`Session::run`], without a time limit: creating a slot waits for every running transaction. Reports what it waits for.
@@ -59,7 +59,7 @@ impl<'a> PatientStatement<'a> {
 async fn report(
     settings: &Settings,
     pid: i32,
-    PatientStatement { purpose, tell }: PatientStatement<'_>,
+    PatientStatement { purpose, report_wait }: PatientStatement<'_>,
 ) -> Infallible {
     let began = Instant::now();
     let mut pause = FIRST_REPORT;
@@ -70,7 +70,7 @@ async fn report(
         let waited = began.elapsed().as_secs();
         match look(settings, &mut kept, pid).await {
             Ok(blockers) if blockers.is_empty() => {
-                tell(format!("{purpose} is taking long; no blocking transaction is visible"));
+                report_wait(format!("{purpose} is taking long; no blocking transaction is visible"));
                 tracing::warn!(
                     event = "waiting_on_server",
                     waited_seconds = waited,
@@ -86,7 +86,7 @@ async fn report(
                     0 => String::new(),
                     more => format!("; and {more} more"),
                 };
-                tell(format!("{purpose} waits for a transaction to end: {shown}{more}"));
+                report_wait(format!("{purpose} waits for a transaction to end: {shown}{more}"));
                 for blocker in blockers {
                     tracing::warn!(
                         event = "waiting_for_transaction",
@@ -98,7 +98,7 @@ async fn report(
             }
             Err(error) => {
                 kept = None;
-                tell(format!("{purpose} is taking long; what it waits for cannot be read"));
+                report_wait(format!("{purpose} is taking long; what it waits for cannot be read"));
                 tracing::warn!(
                     event = "waiting_on_server",
                     waited_seconds = waited,

@@ -81,7 +81,7 @@ impl Sim {
         }
         let mut ledger = Ledger::new(checkpoint, self.mode.confirm_after);
         if !clean {
-            ledger.doubt();
+            ledger.note_unclean_stop();
         }
         // As the writer finds it: the transaction of the last change in the log, of whatever epoch.
         let transaction = self.disk.frames.iter().rev().find_map(|frame| frame.transaction);

@@ -175,7 +175,7 @@ fn request_retries_each_letter_once() {
 #[test]
 fn retry_without_events_is_not_published() {
     let directory = tempfile::tempdir().unwrap();
-    let id = LetterId::of_text("mended by hand");
+    let id = LetterId::of_text("edited by hand");
     let head =
         format!("{{\"id\":\"{id}\",\"frame\":1,\"part\":0,\"type\":\"t\",\"key\":\"k\",\"reason\":\"r\"");
     let spoilt = format!("{head},\"change\":{{\"raw\":\"?\"}}}}\n");

@@ -44,7 +44,7 @@ impl Dispatch {
         let result = result.and_then(|answers| match (answers.len(), ticket.sent.len()) {
             (got, sent) if got == sent => Ok(answers),
             (got, sent) => {
-                Err(PutError::NoResponse(format!("{got} answers to a request of {sent} records").into()))
+                Err(PutError::NoResponse(format!("{got} results for a request of {sent} records").into()))
             }
         });
         let settlement = match result {
@@ -270,7 +270,7 @@ impl Dispatch {
             }
             Verdict::Waits { failures } => {
                 if failures > 0 {
-                    // The record's own failure, while others are answered.
+                    // The record's own failure, while others are acknowledged.
                     self.rejected_keys.note_rejected(hash, true);
                 }
                 let due = now + Suspects::pause(failures, &mut self.jitter);

@@ -438,7 +438,7 @@ fn healthy_lanes_continue_and_all_records_drain() {
 }
 
 /// Keys that the service takes nothing of, while all else is well: at the end everything of the others has left, although nothing
-/// new is written by which they could be told from an outage.
+/// new is written by which they could be distinguished from an outage.
 fn walk_with_refused_keys(seed: u64) {
     let mut walk = Walk::new(seed);
     walk.rate = 20;

@@ -71,7 +71,7 @@ pub struct PollingSource {
     /// Time that the pages of this window took.
     took: Duration,
     heard: std::time::Instant,
-    /// Everything up to here is delivered; to be told once, between two pages.
+    /// Everything up to here is delivered; to be reported once, between two pages.
     reached: Option<ResumePoint>,
     /// Whether the page was begun on this connection, and whether its next row was handed out.
     begun: bool,

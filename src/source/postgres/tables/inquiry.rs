@@ -155,20 +155,20 @@ impl Inquiry {
     /// The query failed.
     pub async fn answer(&mut self) -> Result<CatalogAnswer, Error> {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
-        let answered = asking.await;
+        let response = asking.await;
         self.asking = None;
         if self.about_table {
-            self.failed = if answered.is_ok() { 0 } else { self.failed.saturating_add(1) };
+            self.failed = if response.is_ok() { 0 } else { self.failed.saturating_add(1) };
             self.retry_due = Instant::now() + RETRY_EVERY;
         }
-        let wait = match &answered {
+        let wait = match &response {
             Ok((_, CatalogAnswer::Survey(surveyed))) => SURVEY_EVERY.max(surveyed.took * SURVEY_SHARE),
             // However many tables are looked at, all of them are surveyed in time.
             Ok((_, CatalogAnswer::Table(_))) => Duration::ZERO,
             Ok((_, CatalogAnswer::Dropped(_))) | Err(_) => SURVEY_EVERY,
         };
         self.survey_due = self.survey_due.max(Instant::now() + wait);
-        let (session, answer) = answered?;
+        let (session, answer) = response?;
         self.session = Some(session);
         Ok(answer)
     }

@@ -19,7 +19,7 @@ pub(in crate::source::postgres) struct Sheet {
     pub mutable: Vec<u32>,
     /// Whether its key is the likelier one of two.
     pub is_guess: bool,
-    /// Whether partitions of it may tell less of old rows than it promises.
+    /// Whether partitions of it may send less of old rows than it promises.
     pub tells_less: bool,
 }
 

@@ -22,9 +22,9 @@ pub(super) struct TableState {
     pub key: Vec<String>,
     /// `pg_class.oid` of the primary key's index; 0 if there is none.
     pub key_index: u32,
-    /// Its partitions that tell less of an old row than its `REPLICA IDENTITY FULL` does.
+    /// Its partitions that send less of an old row than its `REPLICA IDENTITY FULL` does.
     pub lesser: Vec<u32>,
-    /// Its partitions that tell as much, and the transaction that wrote each.
+    /// Its partitions that send as much, and the transaction that wrote each.
     pub whole: Vec<(u32, u32)>,
     /// The transaction that wrote the newest of its columns and its key.
     #[serde(default)]

@@ -299,7 +299,7 @@ impl Store {
         Err("which of its columns hold personal data is not known: the table was dropped before Forebay could look at it".to_owned())
     }
 
-    /// Sets where the columns of a table have personal data from, as far as its names in one of its states tell.
+    /// Sets where the columns of a table have personal data from, as far as its names in one of its states show.
     pub(super) fn tag(&self, relation: &mut Relation, state: &TableState) -> bool {
         let names = relation.columns.iter().map(|column| column.name.as_str());
         let Some((numbers, _)) = state.numbers(names) else { return !self.personal.has(relation.oid) };

@@ -199,7 +199,7 @@ impl Versions<Option<TableState>> {
 }
 
 impl Versions<TypeState> {
-    /// Whether a change is older than all that is remembered, and the composite was altered since: nothing tells what it was.
+    /// Whether a change is older than all that is remembered, and the composite was altered since: nothing shows what it was.
     pub(super) fn is_before_oldest(&self, moment: RowMoment) -> bool {
         self.all().first().is_some_and(|oldest| {
             moment.wal <= oldest.first.after && oldest.state.was_altered_after(moment.xid)

@@ -239,7 +239,7 @@ impl TypeWatch {
                     .to_owned(),
             )
         } else if is_altered {
-            // Neither position nor transaction tells whether the row was written before or after that.
+            // Neither position nor transaction shows whether the row was written before or after that.
             fitting.find_map(|other| differing(chosen, other)).map(|column| {
                 format!(
                     "column {column}: its type was altered in the transaction of the change, and which form it had at the time of \
