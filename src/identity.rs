@@ -130,3 +130,25 @@ impl From<StoredIdentity> for Identity {
         }
     }
 }
+
+#[cfg(test)]
+/// An identity for the tests of any module.
+pub mod tests {
+    use super::{Identity, ReplicationIdentity, SourceIdentity};
+
+    /// The identity of a directory that no stream was assigned to.
+    pub fn identity() -> Identity {
+        Identity {
+            source: SourceIdentity::Replication(ReplicationIdentity {
+                system_id: "7".into(),
+                timeline: 1,
+                database: "lab".into(),
+                slot: "s".into(),
+                publication: "p".into(),
+            }),
+            name: "urn:forebay:lab".into(),
+            stream: None,
+            lane_hash: "md5".into(),
+        }
+    }
+}

@@ -34,9 +34,9 @@ pub fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
     }
     digits(out, year.unsigned_abs(), 4);
     out.push(b'-');
-    digits(out, month, 2);
+    digits(out, month.unsigned_abs(), 2);
     out.push(b'-');
-    digits(out, day, 2);
+    digits(out, day.unsigned_abs(), 2);
     for (mark, value, width) in [
         (b'T', seconds / 3600, 2),
         (b':', seconds / 60 % 60, 2),
@@ -51,20 +51,22 @@ pub fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
 
 /// The day number since 1970-01-01 of a date; `None` if there is no such day.
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
-    // Howard Hinnant's `days_from_civil`.
+    let days = day_number(year, month, day);
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
+/// The day number since 1970-01-01 of a Gregorian date that exists (Howard Hinnant's `days_from_civil`).
+pub const fn day_number(year: i64, month: i64, day: i64) -> i64 {
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);
-    let year_of_era = shifted - era * 400;
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = era * 146_097 + day_of_era - 719_468;
-    let (is_year, is_month, is_day) = civil(days);
-    (is_year == year && i64::try_from(is_month) == Ok(month) && i64::try_from(is_day) == Ok(day))
-        .then_some(days)
+    let year_of_era = shifted.rem_euclid(400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 /// Year, month and day of a day number since 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> (i64, u64, u64) {
+pub const fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -73,8 +75,7 @@ fn civil(days: i64) -> (i64, u64, u64) {
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month.unsigned_abs(), day.unsigned_abs())
+    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
 fn digits(out: &mut Vec<u8>, value: u64, width: u32) {

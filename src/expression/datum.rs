@@ -18,3 +18,19 @@ pub(super) enum Datum<'a> {
     Interval(Interval),
     Text(Cow<'a, str>),
 }
+
+impl Datum<'_> {
+    /// The same value, which borrows nothing.
+    pub(super) fn into_owned<'a>(self) -> Datum<'a> {
+        match self {
+            Self::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),
+            Self::Null => Datum::Null,
+            Self::Unavailable => Datum::Unavailable,
+            Self::Bool(value) => Datum::Bool(value),
+            Self::Int(value) => Datum::Int(value),
+            Self::Numeric(value) => Datum::Numeric(value),
+            Self::Float(value) => Datum::Float(value),
+            Self::Interval(value) => Datum::Interval(value),
+        }
+    }
+}

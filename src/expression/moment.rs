@@ -1,6 +1,8 @@
 //! Dates and times: days and microseconds since 2000-01-01 UTC, as PostgreSQL stores them, and their text forms. `iso`
 //! reads texts.
 
+use crate::time;
+
 use super::fault::{Computed, DATE_RANGE, INFINITE_DATES, INFINITE_DIFFERENCE, TIMESTAMP_RANGE};
 use super::interval::Interval;
 use super::units::{DAY, SECOND, write, write_fraction};
@@ -8,6 +10,9 @@ use super::units::{DAY, SECOND, write, write_fraction};
 /// `infinity` and `-infinity` of timestamps; dates use the same values.
 pub(super) const LATEST: i64 = i64::MAX;
 pub(super) const EARLIEST: i64 = i64::MIN;
+
+/// 2000-01-01 as a day number since 1970-01-01.
+const EPOCH_DAY: i64 = time::day_number(2000, 1, 1);
 
 /// PostgreSQL's limits: the first day is 4714-11-24 BC; the last year is 5874897 for dates, 294276 for timestamps.
 const FIRST_DAY: i64 = days(-4713, 11, 24);
@@ -25,27 +30,14 @@ pub(super) struct Parts {
     pub(super) micros: i64,
 }
 
-/// Day number of a Gregorian date (Howard Hinnant's `days_from_civil`).
+/// Day number of a Gregorian date.
 pub(super) const fn days(year: i64, month: i64, day: i64) -> i64 {
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted.rem_euclid(400);
-    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 730_425
+    time::day_number(year, month, day) - EPOCH_DAY
 }
 
 /// Year, month and day of a day number.
 pub(super) const fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 730_425;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
+    time::civil(days + EPOCH_DAY)
 }
 
 pub(super) const fn days_in_month(year: i64, month: i64) -> i64 {

@@ -132,17 +132,17 @@ async fn ask(client: &Client, column: &Column, literals: &[String]) -> Result<Ve
 }
 
 fn difference(column: &Column, kind: &Kind, (text, expected): &(String, String)) -> Option<String> {
-    let differs = |what: &str| Some(format!("{}: {text:?}\n    expected {expected}\n    {what}", column.sql));
+    let difference = |what: &str| Some(format!("{}: {text:?}\n    expected {expected}\n    {what}", column.sql));
     let mut ours = Vec::new();
     if let Err(error) = write_value(&mut ours, kind, text.as_bytes()) {
-        return differs(&format!("refused: {error}"));
+        return difference(&format!("refused: {error}"));
     }
     let ours = String::from_utf8(ours).unwrap();
     if ours.contains('\n') || serde_json::from_str::<serde::de::IgnoredAny>(&ours).is_err() {
-        return differs(&format!("not one line of JSON: {ours}"));
+        return difference(&format!("not one line of JSON: {ours}"));
     }
     if differs(kind, &Json::parse(&ours), &Json::parse(expected)) {
-        return differs(&format!("ours     {ours}"));
+        return difference(&format!("ours     {ours}"));
     }
     None
 }

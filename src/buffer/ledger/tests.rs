@@ -3,25 +3,14 @@
 use super::reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 use super::*;
 use crate::buffer::checkpoint::{LagRecord, Mark, Phase};
-use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::identity::tests::identity;
 use crate::position::{CommitSeq, Position};
 
 pub(super) const AFTER: ConfirmAfter = ConfirmAfter::Waited(Duration::from_secs(5));
 
 pub(super) fn checkpoint() -> Checkpoint {
     Checkpoint {
-        identity: Identity {
-            source: SourceIdentity::Replication(ReplicationIdentity {
-                system_id: "1".into(),
-                timeline: 1,
-                database: "lab".into(),
-                slot: "s".into(),
-                publication: "p".into(),
-            }),
-            name: "urn:forebay:lab".into(),
-            stream: None,
-            lane_hash: "md5".into(),
-        },
+        identity: identity(),
         phase: Phase::Running,
         epoch: 0,
         ever_confirmed: CommitSeq::new(100).into(),

@@ -334,7 +334,7 @@ impl<'a, 'r> Checker<'a, 'r> {
             Base::Text | Base::Varchar | Base::Bpchar => Datum::Text(Cow::Owned(text)),
             Base::Name => Datum::Text(Cow::Owned(names::cut(text))),
             _ => match value::parse(&to.base, &text) {
-                Ok(datum) => names::detached(datum),
+                Ok(datum) => datum.into_owned(),
                 Err(fault) => {
                     let hint = names::literal_hint(&to.base, &text);
                     let message = format!("{} ({}: '{text}')", fault.message(), to.base);

@@ -1,6 +1,5 @@
 //! Resolves names: columns of the row and the old row, fields of another event. Unknown names get a suggestion.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use sqlparser::ast::{AccessExpr, Expr, Ident, Subscript};
@@ -10,7 +9,7 @@ use crate::types::{Base, Enumeration, Kind};
 use super::super::SourceSpan;
 use super::super::parse::identifier;
 use super::super::scope::{Meaning, ScopeColumn};
-use super::super::tree::{ColumnRead, Datum, Function, Node, Op, Side};
+use super::super::tree::{ColumnRead, Function, Node, Op, Side};
 use super::{Checked, Checker, Term};
 
 /// Keywords that are not columns unless quoted; the last ten are session functions.
@@ -340,20 +339,6 @@ pub(super) fn read(name: &str, column: &ScopeColumn, side: Side, place: SourceSp
         unavailable: !column.in_identity && (toastable || side == Side::Old),
         tagged: column.tagged.then(|| Arc::from(name)),
         pseudonym: None,
-    }
-}
-
-/// A datum that borrows nothing.
-pub(super) fn detached(datum: Datum<'_>) -> Datum<'static> {
-    match datum {
-        Datum::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),
-        Datum::Null => Datum::Null,
-        Datum::Unavailable => Datum::Unavailable,
-        Datum::Bool(value) => Datum::Bool(value),
-        Datum::Int(value) => Datum::Int(value),
-        Datum::Numeric(value) => Datum::Numeric(value),
-        Datum::Float(value) => Datum::Float(value),
-        Datum::Interval(value) => Datum::Interval(value),
     }
 }
 

@@ -355,16 +355,7 @@ fn element<'a>(base: &crate::types::Base, list: &str, nth: i64) -> Computed<Datu
     }
     let _: i64 = at;
     let Some(found) = found else { return Ok(Datum::Null) };
-    Ok(match value::of_text(base, found.as_bytes())? {
-        Datum::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),
-        Datum::Null => Datum::Null,
-        Datum::Unavailable => Datum::Unavailable,
-        Datum::Bool(value) => Datum::Bool(value),
-        Datum::Int(value) => Datum::Int(value),
-        Datum::Numeric(value) => Datum::Numeric(value),
-        Datum::Float(value) => Datum::Float(value),
-        Datum::Interval(value) => Datum::Interval(value),
-    })
+    Ok(value::of_text(base, found.as_bytes())?.into_owned())
 }
 
 /// Lines of 76 characters, as the server's `encode` writes them.

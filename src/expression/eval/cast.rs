@@ -44,7 +44,7 @@ fn converted<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
             Datum::Text(Cow::Owned(out))
         }
         (Cast::FromText(base), Datum::Text(Cow::Borrowed(text))) => value::parse(base, text)?,
-        (Cast::FromText(base), Datum::Text(Cow::Owned(text))) => owned(value::parse(base, &text)?),
+        (Cast::FromText(base), Datum::Text(Cow::Owned(text))) => value::parse(base, &text)?.into_owned(),
         (Cast::IntToInt(width), Datum::Int(int)) => Datum::Int(value::fit(int, *width)?),
         (Cast::IntToFloat { single }, Datum::Int(int)) => Datum::Float(float_of(int, *single)),
         (Cast::NumericToInt(width), Datum::Numeric(number)) => {
@@ -79,7 +79,7 @@ fn converted<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
             let end = text.trim_end_matches(' ').len();
             Datum::Text(cut_at(text, end))
         }
-        (Cast::Jsonb, Datum::Text(text)) => value::parse(&Base::Jsonb, &text).map(owned)?,
+        (Cast::Jsonb, Datum::Text(text)) => value::parse(&Base::Jsonb, &text)?.into_owned(),
         (Cast::JsonbToNumeric, Datum::Text(text)) => match text.as_bytes().first() {
             Some(b'-' | b'0'..=b'9') => Datum::Numeric(Numeric::parse(&text)?),
             _ => return Err(JSON_CAST),
@@ -91,20 +91,6 @@ fn converted<'a>(cast: &Cast, from: Datum<'a>) -> Computed<Datum<'a>> {
         },
         _ => return Err(CELL),
     })
-}
-
-/// A value that borrows nothing.
-pub(super) fn owned<'a>(value: Datum<'_>) -> Datum<'a> {
-    match value {
-        Datum::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),
-        Datum::Null => Datum::Null,
-        Datum::Unavailable => Datum::Unavailable,
-        Datum::Bool(value) => Datum::Bool(value),
-        Datum::Int(value) => Datum::Int(value),
-        Datum::Numeric(value) => Datum::Numeric(value),
-        Datum::Float(value) => Datum::Float(value),
-        Datum::Interval(value) => Datum::Interval(value),
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "PostgreSQL rounds as well")]

@@ -79,7 +79,8 @@ pub(super) fn shared<'a>(
 fn elements<'a>(list: &str, element: &Base) -> Computed<Vec<Option<Datum<'a>>>> {
     let (mut all, mut fault) = (Vec::new(), None);
     array::walk(list, |item| {
-        let item = item.map(|item| value::of_text(element, item.as_bytes()).map(cast::owned)).transpose();
+        let item =
+            item.map(|item| value::of_text(element, item.as_bytes()).map(Datum::into_owned)).transpose();
         match item {
             Ok(item) => all.push(item),
             Err(found) => fault = Some(found),

@@ -9,7 +9,7 @@ use crate::buffer::checkpoint::{Checkpoint, Phase as Made};
 use crate::buffer::ledger::Ledger;
 use crate::change::{ChangePlace, Unreadable};
 use crate::config::{ConfirmAfter, Tables};
-use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::identity::tests::identity;
 use crate::pipeline::ingest::append::tests::appender;
 use crate::position::{CommitSeq, FrameNo, Transaction};
 
@@ -60,19 +60,7 @@ impl Source for Broken {
 async fn changes_of_broken_connection_reach_publisher() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut appender) = appender(directory.path(), Tables::default());
-    let identity = Identity {
-        source: SourceIdentity::Replication(ReplicationIdentity {
-            system_id: "7".into(),
-            timeline: 1,
-            database: "lab".into(),
-            slot: "s".into(),
-            publication: "p".into(),
-        }),
-        name: "urn:forebay:lab".into(),
-        stream: None,
-        lane_hash: "x".into(),
-    };
-    let checkpoint = Checkpoint::fresh(identity, Made::Running, 0, CommitSeq::ZERO);
+    let checkpoint = Checkpoint::fresh(identity(), Made::Running, 0, CommitSeq::ZERO);
     let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
     let (_settled, settled) = watch::channel(None);
     let (_phase, phase) = watch::channel(Phase::Running);

@@ -9,7 +9,7 @@ use crate::buffer::ledger::Ledger;
 use crate::change::{ChangePlace, Column, Relation, ReplicaIdentity};
 use crate::config::{ConfirmAfter, OnPoison};
 use crate::dead_letter::entry::ChangeEntry;
-use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::identity::tests::identity;
 use crate::pipeline::dead_letter::Quarantine;
 use crate::pipeline::dead_letter::quarantine::{Fate, ToWrite};
 use crate::position::{CommitSeq, FrameNo, Transaction};
@@ -32,20 +32,8 @@ fn retry(id: &LetterId, settled: bool) -> Injection {
 
 /// A worker whose checkpoint has these injections.
 fn worker(directory: &Path, injections: Vec<Injection>) -> (DeadLetterWorker, watch::Sender<Phase>) {
-    let identity = Identity {
-        source: SourceIdentity::Replication(ReplicationIdentity {
-            system_id: "7".into(),
-            timeline: 1,
-            database: "lab".into(),
-            slot: "s".into(),
-            publication: "p".into(),
-        }),
-        name: "urn:forebay:lab".into(),
-        stream: None,
-        lane_hash: "x".into(),
-    };
     let checkpoint =
-        Checkpoint { injections, ..Checkpoint::fresh(identity, Made::Running, 0, CommitSeq::ZERO) };
+        Checkpoint { injections, ..Checkpoint::fresh(identity(), Made::Running, 0, CommitSeq::ZERO) };
     let ledger = SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never));
     let (phase, seen) = watch::channel(Phase::Running);
     let translator = Translator::new("urn:forebay:lab", 0, TranslateSettings::default());

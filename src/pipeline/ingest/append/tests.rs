@@ -10,7 +10,7 @@ use crate::buffer::log::LogConfig;
 use crate::change::{Relation, ReplicaIdentity};
 use crate::config::{ConfirmAfter, Tables};
 use crate::dead_letter::FILE_NAME;
-use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
+use crate::identity::tests::identity;
 use crate::letter_id::LetterId;
 use crate::position::CommitSeq;
 use crate::source::postgres::redecode::Pgoutput;
@@ -57,20 +57,8 @@ fn unreadable_change_of_excluded_table_is_no_dead_letter() {
 }
 
 fn ledger(injections: Vec<Injection>) -> SharedLedger {
-    let identity = Identity {
-        source: SourceIdentity::Replication(ReplicationIdentity {
-            system_id: "7".into(),
-            timeline: 1,
-            database: "lab".into(),
-            slot: "s".into(),
-            publication: "p".into(),
-        }),
-        name: "urn:forebay:lab".into(),
-        stream: None,
-        lane_hash: "x".into(),
-    };
     let checkpoint =
-        Checkpoint { injections, ..Checkpoint::fresh(identity, Phase::Running, 0, CommitSeq::ZERO) };
+        Checkpoint { injections, ..Checkpoint::fresh(identity(), Phase::Running, 0, CommitSeq::ZERO) };
     SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never))
 }
 
