@@ -1,9 +1,13 @@
 //! What the window does alone; what it does against a service is in `tests/it/lanes.rs`.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::*;
 use crate::event::{KeyHash, RecordKind};
+use crate::position::FrameNo;
+use crate::sink::pacing::Limits;
+use crate::sink::{PutError, RecordResult};
 
 #[test]
 fn deferred_dead_letter_blocks_only_its_key() {
