@@ -138,7 +138,7 @@ impl<C: Connector> IngestLoop<C> {
         let connection = self.ledger.lock().connect(timeline, end);
         self.status.ingest(|part| {
             let now = Moment::now();
-            (part.connected, part.heard, part.error) = (Some(now), Some(now.at), None);
+            (part.connected, part.last_received, part.error) = (Some(now), Some(now.at), None);
         });
         let proof = self.appender.withhold(expect);
         if let Some(proof) = &proof {

@@ -72,8 +72,8 @@ impl<S: Source> Ingest<'_, S> {
                 self.make_room().await?;
             }
             self.appender.report(&self.status);
-            let heard = self.source.heard();
-            self.status.ingest(|part| part.heard = part.heard.max(Some(heard)));
+            let last_received = self.source.last_received();
+            self.status.ingest(|part| part.last_received = part.last_received.max(Some(last_received)));
             tokio::select! {
                 biased;
                 // PRIORITY 1: stop. Nothing more is received; everything received is already written.
@@ -226,7 +226,7 @@ impl<S: Source> Ingest<'_, S> {
                 break;
             }
         }
-        self.status.ingest(|part| (part.paused, part.heard) = (None, Some(time::now())));
+        self.status.ingest(|part| (part.paused, part.last_received) = (None, Some(time::now())));
         Ok(())
     }
 

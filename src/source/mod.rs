@@ -71,7 +71,7 @@ pub trait Source {
 
     /// Time of the last message from the server. While the loop [`receive`](Self::receive)s, a live server sends one at least
     /// every 10 s, because the client requests it.
-    fn heard(&self) -> Instant;
+    fn last_received(&self) -> Instant;
 
     /// Confirms a position to the server, which may then discard WAL. Never decreases, and never exceeds what this connection
     /// delivered.

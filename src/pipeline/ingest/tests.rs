@@ -39,7 +39,7 @@ impl Source for Broken {
         }
     }
 
-    fn heard(&self) -> Instant {
+    fn last_received(&self) -> Instant {
         Instant::now()
     }
 

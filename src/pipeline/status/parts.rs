@@ -37,7 +37,7 @@ pub struct IngestStatus {
     /// Why it is not open, or why it was closed last.
     pub error: Option<String>,
     /// When the server sent anything. Time in which the loop does not read does not count.
-    pub heard: Option<Instant>,
+    pub last_received: Option<Instant>,
     /// Since when the log is full and the source is not read.
     pub paused: Option<Moment>,
     /// The highest position confirmed to the server in this process.

@@ -288,7 +288,7 @@ impl Facts<'_> {
     /// How long nothing has come although the loop reads.
     fn silence(&self, now: Instant) -> Option<Duration> {
         let reads = self.ingest.connected.is_some() && self.ingest.paused.is_none();
-        self.ingest.heard.filter(|_| reads).map(|heard| now.saturating_duration_since(heard))
+        self.ingest.last_received.filter(|_| reads).map(|at| now.saturating_duration_since(at))
     }
 
     fn waiting(&self, now: Instant) -> Duration {

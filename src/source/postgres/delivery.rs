@@ -36,7 +36,7 @@ impl Source for PostgresSource {
                 answer = self.inquiry.answer(), if asking => self.surveyed(answer),
                 filled = self.connection.fill() => {
                     filled?;
-                    self.heartbeat.heard(Instant::now());
+                    self.heartbeat.note_received(Instant::now());
                 }
                 () = sleep_until(survey_due), if !asking => {}
                 () = sleep_until(self.heartbeat.due()) => {
@@ -73,8 +73,8 @@ impl Source for PostgresSource {
         }
     }
 
-    fn heard(&self) -> std::time::Instant {
-        self.heartbeat.heard_at().into_std()
+    fn last_received(&self) -> std::time::Instant {
+        self.heartbeat.received_at().into_std()
     }
 
     async fn confirm(&mut self, settled: &Settled) -> Result<(), Failure> {
@@ -87,7 +87,7 @@ impl Source for PostgresSource {
         sleep_until(self.heartbeat.due()).await;
         self.say(false).await?;
         // The loop did not read, so unread messages do not count as silence of the server.
-        self.heartbeat.heard(Instant::now());
+        self.heartbeat.note_received(Instant::now());
         Ok(())
     }
 

@@ -222,13 +222,13 @@ impl PostgresSource {
             self.confirmed = self.confirmed.max(settled.min(self.delivered));
         }
         // Confirms must not delay the keepalive request.
-        self.say(self.heartbeat.must_ask()).await
+        self.say(self.heartbeat.must_request_reply()).await
     }
 
     /// Sends a status now.
     async fn say(&mut self, ask: bool) -> Result<(), Error> {
         self.connection.queue_status(self.confirmed, ask);
-        self.heartbeat.said(Instant::now(), ask);
+        self.heartbeat.note_sent(Instant::now(), ask);
         self.connection.send().await
     }
 
@@ -237,7 +237,7 @@ impl PostgresSource {
         if !self.heartbeat.is_due(now) {
             return self.connection.send().await;
         }
-        self.say(self.heartbeat.must_ask()).await
+        self.say(self.heartbeat.must_request_reply()).await
     }
 
     /// Runs the pending catalogue query. Cancel-safe: the next call continues, so that a slow catalogue is slow and not
@@ -399,7 +399,7 @@ impl PostgresSource {
             Some(b'k') if body.len() == KEEPALIVE_SIZE => {
                 let wal_end = lsn_at(1)?;
                 if body.last() == Some(&1) {
-                    self.heartbeat.answer_now();
+                    self.heartbeat.send_now();
                 }
                 if !self.assembler.in_transaction() {
                     self.delivered = self.delivered.max(wal_end);

@@ -13,40 +13,40 @@ const INTERVAL_MAX: Duration = Duration::from_secs(5);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// TCP detects a dead machine within a minute; this limit is for a server process that hangs. Servers before version 15 send
 /// nothing while they skip a very large transaction: for that the limit grows with each
-/// attempt that dies of it ([`Patience`]).
+/// attempt that times out ([`Patience`]).
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// The limit after many attempts: a rewrite of some billion rows is skipped in less.
 const PATIENCE_MAX: Duration = Duration::from_hours(4);
 
-/// How long a server may be silent, over several attempts. The next attempt begins where the last one died, and needs at
+/// How long a server may be silent, over several attempts. The next attempt begins where the last one ended, and needs at
 /// least as long: with one limit for all, a transaction that takes longer would never be passed.
 #[derive(Debug)]
 pub struct Patience {
     base: Duration,
     limit: Duration,
-    /// Up to here a connection had delivered everything when it died of silence.
-    died_at: Lsn,
+    /// Up to here a connection had delivered everything when it timed out.
+    timed_out_at: Lsn,
 }
 
 impl Patience {
     /// Begins with this limit.
     pub const fn new(base: Duration) -> Self {
-        Self { base, limit: base, died_at: Lsn::ZERO }
+        Self { base, limit: base, timed_out_at: Lsn::ZERO }
     }
 
     /// The limit of an attempt that begins here.
     pub fn limit(&mut self, from: Lsn) -> Duration {
-        if from > self.died_at {
+        if from > self.timed_out_at {
             self.limit = self.base;
         }
         self.limit
     }
 
-    /// Notes that an attempt has died of silence, when it had delivered everything before `at`.
+    /// Notes that an attempt has timed out, when it had delivered everything before `at`.
     pub fn exhausted(&mut self, at: Lsn) {
-        if at > self.died_at {
+        if at > self.timed_out_at {
             self.limit = self.base;
-            self.died_at = at;
+            self.timed_out_at = at;
         }
         self.limit = (self.limit * 2).min(PATIENCE_MAX.max(self.base));
     }
@@ -58,11 +58,11 @@ pub struct Heartbeat {
     interval: Duration,
     silence_max: Duration,
     due: Instant,
-    said: Instant,
-    heard_since_said: bool,
-    heard: Instant,
+    sent: Instant,
+    received_since_sent: bool,
+    received: Instant,
     /// Time of the first unanswered request for a reply. Time in which the client did not read does not count as silence.
-    asked: Option<Instant>,
+    reply_requested: Option<Instant>,
 }
 
 impl Heartbeat {
@@ -74,10 +74,10 @@ impl Heartbeat {
             interval,
             silence_max,
             due: now + interval,
-            said: now,
-            heard_since_said: true,
-            heard: now,
-            asked: None,
+            sent: now,
+            received_since_sent: true,
+            received: now,
+            reply_requested: None,
         }
     }
 
@@ -92,47 +92,47 @@ impl Heartbeat {
     }
 
     /// Notes that a status was sent; `ask`: with a request for a reply.
-    pub fn said(&mut self, now: Instant, ask: bool) {
-        self.said = now;
+    pub fn note_sent(&mut self, now: Instant, ask: bool) {
+        self.sent = now;
         if ask {
-            self.asked.get_or_insert(now);
+            self.reply_requested.get_or_insert(now);
         }
         self.due = now + self.interval;
-        self.heard_since_said = false;
+        self.received_since_sent = false;
     }
 
     /// Notes that a message was received.
-    pub const fn heard(&mut self, now: Instant) {
-        self.heard = now;
-        self.heard_since_said = true;
-        self.asked = None;
+    pub const fn note_received(&mut self, now: Instant) {
+        self.received = now;
+        self.received_since_sent = true;
+        self.reply_requested = None;
     }
 
     /// Time of the last received message.
-    pub const fn heard_at(&self) -> Instant {
-        self.heard
+    pub const fn received_at(&self) -> Instant {
+        self.received
     }
 
     /// Notes that the server requests a status, which is due at once.
-    pub const fn answer_now(&mut self) {
-        self.due = self.said;
+    pub const fn send_now(&mut self) {
+        self.due = self.sent;
     }
 
     /// Whether the next status must request a reply, because nothing was received since the last one.
-    pub const fn must_ask(&self) -> bool {
-        !self.heard_since_said
+    pub const fn must_request_reply(&self) -> bool {
+        !self.received_since_sent
     }
 
     /// Notes that the server is known to work on something: its silence counts from now on. Gives `false` when it has been
     /// silent for too long in all.
     pub fn is_busy(&mut self, now: Instant) -> bool {
-        self.asked = Some(now);
-        now.saturating_duration_since(self.heard) < PATIENCE_MAX
+        self.reply_requested = Some(now);
+        now.saturating_duration_since(self.received) < PATIENCE_MAX
     }
 
     /// The duration of the silence, if it exceeds the limit.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
-        let silence = now.saturating_duration_since(self.asked?);
+        let silence = now.saturating_duration_since(self.reply_requested?);
         (silence >= self.silence_max).then_some(silence)
     }
 }
@@ -185,17 +185,17 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, start);
-        assert!(!heartbeat.must_ask());
-        heartbeat.said(at(10), false);
-        assert!(heartbeat.must_ask());
-        assert_eq!(heartbeat.silence(at(1000)), None, "nobody has asked");
-        heartbeat.said(at(1000), true);
-        heartbeat.said(at(1010), true);
+        assert!(!heartbeat.must_request_reply());
+        heartbeat.note_sent(at(10), false);
+        assert!(heartbeat.must_request_reply());
+        assert_eq!(heartbeat.silence(at(1000)), None, "no reply was requested");
+        heartbeat.note_sent(at(1000), true);
+        heartbeat.note_sent(at(1010), true);
         assert_eq!(heartbeat.silence(at(1119)), None);
         assert_eq!(heartbeat.silence(at(1120)), Some(SILENCE_MAX));
-        heartbeat.heard(at(1121));
-        assert_eq!(heartbeat.heard_at(), at(1121));
-        assert!(!heartbeat.must_ask());
+        heartbeat.note_received(at(1121));
+        assert_eq!(heartbeat.received_at(), at(1121));
+        assert!(!heartbeat.must_request_reply());
         assert_eq!(heartbeat.silence(at(9999)), None);
     }
 
@@ -207,7 +207,7 @@ mod tests {
         for minutes in [2, 4, 8, 16] {
             assert_eq!(patience.limit(here), Duration::from_mins(minutes));
             patience.exhausted(here);
-            // The connection may have delivered nothing before it died.
+            // The connection may have delivered nothing before it timed out.
             if minutes == 4 {
                 assert_eq!(patience.limit(Lsn::ZERO), Duration::from_mins(8));
             }
@@ -226,7 +226,7 @@ mod tests {
     fn busy_server_is_given_more_time() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, start);
-        heartbeat.said(start, true);
+        heartbeat.note_sent(start, true);
         let at = |minutes| start + Duration::from_mins(minutes);
         assert!(heartbeat.silence(at(2)).is_some());
         assert!(heartbeat.is_busy(at(2)));
@@ -240,9 +240,9 @@ mod tests {
         let now = Instant::now();
         let mut heartbeat = Heartbeat::new(None, SILENCE_MAX, now);
         assert!(!heartbeat.is_due(now));
-        heartbeat.answer_now();
+        heartbeat.send_now();
         assert!(heartbeat.is_due(now));
-        heartbeat.said(now, false);
+        heartbeat.note_sent(now, false);
         assert!(!heartbeat.is_due(now));
     }
 }

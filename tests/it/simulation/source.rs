@@ -287,7 +287,7 @@ impl Source for Script {
         }
     }
 
-    fn heard(&self) -> std::time::Instant {
+    fn last_received(&self) -> std::time::Instant {
         Instant::now().into_std()
     }
 
@@ -300,7 +300,7 @@ impl Source for Script {
         }
         // A confirm can be lost with its connection.
         let lost = shared.world.generation != self.generation || (!shared.quiet && shared.random.one_in(4));
-        shared.note(|| format!("confirmed {point}{}", if lost { ", unheard" } else { "" }));
+        shared.note(|| format!("confirmed {point}{}", if lost { ", lost" } else { "" }));
         if let Some(slot) = shared.world.server.slot.as_mut().filter(|_| !lost) {
             slot.confirmed = slot.confirmed.max(point);
         }

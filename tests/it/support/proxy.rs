@@ -328,8 +328,8 @@ mod tests {
 
     fn say(stream: &mut TcpStream, text: &[u8]) -> io::Result<Vec<u8>> {
         stream.write_all(text)?;
-        let mut heard = vec![0; text.len()];
-        stream.read_exact(&mut heard).map(|()| heard)
+        let mut received = vec![0; text.len()];
+        stream.read_exact(&mut received).map(|()| received)
     }
 
     #[test]
@@ -355,9 +355,9 @@ mod tests {
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
         proxy.resume();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        let mut heard = [0; 5];
-        stream.read_exact(&mut heard).unwrap();
-        assert_eq!(&heard, b"hello");
+        let mut received = [0; 5];
+        stream.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"hello");
     }
 
     #[test]
@@ -382,10 +382,10 @@ mod tests {
         proxy.truncate_after(19);
         let mut stream = client(&proxy, 60_000);
         stream.write_all(b"hello, world").unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         // The cut may be seen as an end or as a reset; what came before it counts.
-        drop(stream.read_to_end(&mut heard));
-        assert_eq!(heard, b"hello, ");
+        drop(stream.read_to_end(&mut received));
+        assert_eq!(received, b"hello, ");
         assert_eq!(proxy.connections(), 0);
     }
 
@@ -408,9 +408,9 @@ mod tests {
             io::copy(&mut stream.try_clone().unwrap(), &mut { stream })
         });
         let proxy = Proxy::start(Target::Unix(path.clone())).unwrap();
-        let heard = say(&mut client(&proxy, 60_000), b"hello");
+        let received = say(&mut client(&proxy, 60_000), b"hello");
         std::fs::remove_file(path).unwrap();
-        assert_eq!(heard.unwrap(), b"hello");
+        assert_eq!(received.unwrap(), b"hello");
     }
 
     #[test]

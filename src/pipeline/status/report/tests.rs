@@ -12,7 +12,7 @@ fn facts(start: Instant) -> Facts<'static> {
         started: moment(0),
         ingest: IngestStatus {
             connected: Some(moment(1)),
-            heard: Some(start + Duration::from_secs(995)),
+            last_received: Some(start + Duration::from_secs(995)),
             confirmed: Some((CommitSeq::new(1), moment(999))),
             ..IngestStatus::default()
         },
@@ -49,15 +49,19 @@ fn expect(cases: &[Case]) {
 }
 
 #[test]
-fn source_that_is_not_heard_of_is_a_blocker() {
+fn silent_source_is_a_blocker() {
     expect(&[
         ("well", |_, _| {}, None),
         ("not connected", |facts, _| facts.ingest.connected = None, Some("is not open")),
-        ("silent", |facts, start| facts.ingest.heard = Some(at(start, 980).at), Some("database for 20 s")),
+        (
+            "silent",
+            |facts, start| facts.ingest.last_received = Some(at(start, 980).at),
+            Some("database for 20 s"),
+        ),
         (
             "silent because paused",
             |facts, start| {
-                facts.ingest.heard = Some(at(start, 900).at);
+                facts.ingest.last_received = Some(at(start, 900).at);
                 facts.ingest.paused = Some(at(start, 995));
             },
             None,

@@ -70,7 +70,7 @@ pub struct PollingSource {
     began: Instant,
     /// Time that the pages of this window took.
     took: Duration,
-    heard: std::time::Instant,
+    last_received: std::time::Instant,
     /// Everything up to here is delivered; to be reported once, between two pages.
     reached: Option<ResumePoint>,
     /// Whether the page was begun on this connection, and whether its next row was handed out.
@@ -101,7 +101,7 @@ impl PollingSource {
             due: now,
             began: now,
             took: Duration::ZERO,
-            heard: time::now(),
+            last_received: time::now(),
             reached: None,
             begun: false,
             handed: false,
@@ -133,7 +133,7 @@ impl PollingSource {
     fn finish(&mut self, session: Session, read: Result<PageRead, Failure>) -> Result<(), Failure> {
         self.session = Some(session);
         let read = read?;
-        self.heard = time::now();
+        self.last_received = time::now();
         let mut state = self.state.lock();
         (self.report)(state.observe(&read.server));
         if read.is_behind {
@@ -204,9 +204,9 @@ impl Source for PollingSource {
         }
     }
 
-    fn heard(&self) -> std::time::Instant {
+    fn last_received(&self) -> std::time::Instant {
         // Between two polls nothing is expected.
-        if self.asking.is_some() { self.heard } else { time::now() }
+        if self.asking.is_some() { self.last_received } else { time::now() }
     }
 
     async fn confirm(&mut self, _: &Settled) -> Result<(), Failure> {

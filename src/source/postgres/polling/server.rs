@@ -45,7 +45,7 @@ pub struct PolledServer {
     pub oldest_running: u64,
     /// The first transaction that this snapshot does not see, whatever became of it.
     pub visible_end: u64,
-    /// The first transaction id that was not given out; on a standby, that it has not heard of.
+    /// The first transaction id that was not given out; on a standby, that it has not seen.
     pub next_id: u64,
     /// A standby.
     pub in_recovery: bool,
