@@ -132,7 +132,8 @@ async fn ask(client: &Client, column: &Column, literals: &[String]) -> Result<Ve
 }
 
 fn difference(column: &Column, kind: &Kind, (text, expected): &(String, String)) -> Option<String> {
-    let difference = |what: &str| Some(format!("{}: {text:?}\n    expected {expected}\n    {what}", column.sql));
+    let difference =
+        |what: &str| Some(format!("{}: {text:?}\n    expected {expected}\n    {what}", column.sql));
     let mut ours = Vec::new();
     if let Err(error) = write_value(&mut ours, kind, text.as_bytes()) {
         return difference(&format!("refused: {error}"));

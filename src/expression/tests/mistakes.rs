@@ -111,7 +111,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("sysdate", "the clock is not available"),
     ("barcode = nil", "write null"),
     ("rowid", "use a key"),
-    ("doc['a']", "use ->"),
+    ("doc['a']", "write ->"),
     ("doc:a", "x ->> 'a'"),
     ("'a' in tags", "= any (array)"),
     ("array_append(tags, 'a')", "write a || b"),

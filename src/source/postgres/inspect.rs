@@ -73,19 +73,18 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
     let password = match (&source.password, &source.password_file) {
         (Some(password), _) => Some(Password::new(password.expose())),
         (None, Some(path)) => {
-            let text = small_file::read_text(path, PASSWORD_FILE_MAX).map_err(|error| SettingsError::File {
-                path: path.clone(),
-                problem: Problem::new(format!("cannot be read: {error}")).with_hint(PASSWORD_ALONE),
-            })?;
+            let text =
+                small_file::read_text(path, PASSWORD_FILE_MAX).map_err(|error| SettingsError::File {
+                    path: path.clone(),
+                    problem: Problem::new(format!("cannot be read: {error}")).with_hint(PASSWORD_ALONE),
+                })?;
             let password = text.trim_end_matches(['\r', '\n']);
             if password.is_empty() {
                 let problem = Problem::new("is empty").with_hint(PASSWORD_ALONE);
                 return Err(SettingsError::File { path: path.clone(), problem });
             }
             if password.contains(['\r', '\n']) {
-                let problem =
-                    "has several lines; source.password_file must hold the password and nothing else"
-                        .to_owned();
+                let problem = Problem::new("has several lines").with_hint(PASSWORD_ALONE);
                 return Err(SettingsError::File { path: path.clone(), problem });
             }
             Some(Password::new(password))

@@ -31,7 +31,7 @@ fn second_instance_takes_over_after_a_kill() {
         "the first event of the second instance came {:.1} s after the kill",
         killed.elapsed().as_secs_f64()
     );
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     assert!(report.is_clean(), "{report:#?}");
     assert!(second.terminate().success());

@@ -57,19 +57,19 @@ fn lag_is_announced_once_through_a_kill() {
     });
     flow.stub.heal();
     flow.daemon.wait_for_event("lag_recovered");
-    let told = eventually("the recovery is published", SOON, || {
-        Some(notices(&flow, "urn:forebay:lab")).filter(|told| told.len() >= 2)
+    let before = eventually("the recovery is published", SOON, || {
+        Some(notices(&flow, "urn:forebay:lab")).filter(|found| found.len() >= 2)
     });
-    let told: Vec<_> = told.values().collect();
-    let types: Vec<_> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let published: Vec<_> = before.values().collect();
+    let types: Vec<_> = published.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["forebay.lag_exceeded.v1", "forebay.lag_recovered.v1"]);
     assert_eq!(
-        (&told[0]["data"]["max_lag_seconds"], &told[1]["data"]["max_lag_seconds"]),
+        (&published[0]["data"]["max_lag_seconds"], &published[1]["data"]["max_lag_seconds"]),
         (&6.into(), &6.into())
     );
-    assert_eq!(told[1]["data"]["exceeded_at"], told[0]["time"]);
+    assert_eq!(published[1]["data"]["exceeded_at"], published[0]["time"]);
     assert_eq!(flow.daemon.metric("forebay_lag_exceeded"), Some(0.0));
-    flow.wait_until_told();
+    flow.wait_until_published();
     let report = flow.check();
     assert!(report.is_clean(), "{report:#?}");
 }
