@@ -338,7 +338,7 @@ pub(super) fn for_rest(
             "a branch has a whole condition: write case when x > 1 then …".to_owned()
         }
         _ if is_case && all.iter().any(|token| is_word(token, Keyword::END)) => {
-            "write each branch as when, a condition, then and a value: case when x > 1 then 'a' else 'b' end"
+            "write case when x > 1 then 'a' else 'b' end: each branch needs when, a condition, then and a value"
                 .to_owned()
         }
         _ if is_case => {
