@@ -56,7 +56,8 @@ impl Checker<'_, '_> {
             self.option(argument, &mut options, place)?;
         }
         let argument = self.output(term)?;
-        if argument.tagged.is_some() && !options.weak && is_one_of_few(&argument) {
+        let is_personal = argument.tagged.is_some() || argument.pseudonym.is_some();
+        if is_personal && !options.weak && is_one_of_few(&argument) {
             return self.wrong(
                 place,
                 "hmac() of one of a few values is no pseudonym: each value is known by how often its pseudonym comes",
