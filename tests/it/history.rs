@@ -7,5 +7,4 @@ mod publication;
 mod restored;
 mod slot;
 mod standby;
-mod takeover;
 mod unsendable;
