@@ -30,7 +30,6 @@ mod shared;
 mod unclean_stop;
 
 use self::boundary::Boundaries;
-use self::injections::{in_the_log, settled};
 use self::letters::LetterOffsets;
 use self::reports::{ProgressCounts, Reports, uncount};
 use self::unclean_stop::UncleanStop;
@@ -119,7 +118,7 @@ impl Ledger {
             apart: false,
             stream: written.identity.stream.clone(),
             timeline: written.identity.source.timeline(),
-            injected: in_the_log(&written, tail.frame),
+            injected: written.injections_in_the_log(tail.frame),
             asked: Vec::new(),
             closed: Vec::new(),
             letters: LetterOffsets::starting_at(written.letters_from),
@@ -406,13 +405,13 @@ impl Ledger {
 
     /// Notes that this checkpoint is fsynced. Returns the position that may be confirmed now.
     pub fn written(&mut self, checkpoint: Checkpoint) -> Option<Settled> {
-        for retry in checkpoint.injections.iter().filter_map(settled) {
+        for retry in checkpoint.injections.iter().filter_map(Injection::settled) {
             if !self.retries().any(|before| before.settled && before.letter == retry.letter) {
                 self.reports.uncount(&retry.event_type);
             }
         }
         self.injected.retain(|(_, injection)| {
-            checkpoint.injections.iter().any(|kept| kept.is(injection) && settled(kept).is_none())
+            checkpoint.injections.iter().any(|kept| kept.is(injection) && kept.settled().is_none())
         });
         self.asked.retain(|asked| {
             !checkpoint.injections.iter().any(|kept| kept.is(&Injection::Retry(asked.clone())))

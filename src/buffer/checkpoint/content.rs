@@ -212,6 +212,18 @@ pub struct Skipped {
     pub cause: String,
 }
 
+impl Checkpoint {
+    /// The unsettled injections that are in a log with this tail, after a restart.
+    pub fn injections_in_the_log(&self, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
+        let found = self.injections.iter().filter(|injection| injection.settled().is_none());
+        found
+            .filter_map(|injection| {
+                Some((injection.frame().filter(|frame| *frame <= tail)?, injection.clone()))
+            })
+            .collect()
+    }
+}
+
 impl Injection {
     /// Whether both are the same gap or the retry of the same letter, regardless of progress.
     pub fn is(&self, other: &Self) -> bool {
@@ -226,6 +238,14 @@ impl Injection {
         match self {
             Self::Gap { .. } | Self::Lag(_) => None,
             Self::Retry(retry) => retry.frame,
+        }
+    }
+
+    /// The retry, if the watermark has passed it.
+    pub fn settled(&self) -> Option<&Retry> {
+        match self {
+            Self::Retry(retry) if retry.settled => Some(retry),
+            Self::Retry(_) | Self::Gap { .. } | Self::Lag(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Records that are not changes: those of the checkpoint that are still to be appended.
 
 use super::Ledger;
-use crate::buffer::checkpoint::{Checkpoint, Injection, Retry};
+use crate::buffer::checkpoint::Injection;
 use crate::position::FrameNo;
 
 impl Ledger {
@@ -18,28 +18,11 @@ impl Ledger {
     /// Whether [`to_inject`](Self::to_inject) is not empty. It is called at the end of every transaction and therefore only
     /// counts: injections in the log are a subset of the unsettled ones.
     pub fn has_to_inject(&self) -> bool {
-        let unsettled = self.written.injections.iter().filter(|injection| settled(injection).is_none());
+        let unsettled = self.written.injections.iter().filter(|injection| injection.settled().is_none());
         unsettled.count() > self.injected.len()
     }
 
     fn is_due(&self, injection: &Injection) -> bool {
-        let settled = matches!(injection, Injection::Retry(retry) if retry.settled);
-        !settled && !self.injected.iter().any(|(_, other)| other.is(injection))
-    }
-}
-
-/// The unsettled injections that are in the log after a restart.
-pub(super) fn in_the_log(written: &Checkpoint, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
-    let found = written.injections.iter().filter(|injection| settled(injection).is_none());
-    found
-        .filter_map(|injection| Some((injection.frame().filter(|frame| *frame <= tail)?, injection.clone())))
-        .collect()
-}
-
-/// The retry, if the watermark has passed it.
-pub(super) fn settled(injection: &Injection) -> Option<&Retry> {
-    match injection {
-        Injection::Retry(retry) if retry.settled => Some(retry),
-        Injection::Retry(_) | Injection::Gap { .. } | Injection::Lag(_) => None,
+        injection.settled().is_none() && !self.injected.iter().any(|(_, other)| other.is(injection))
     }
 }

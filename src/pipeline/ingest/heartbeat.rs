@@ -1,7 +1,7 @@
 //! The heartbeat (`source.heartbeat`): a logical message that Forebay writes into the database, receives again, and publishes as
 //! `forebay.heartbeat.v1`. It proves the whole loop where nothing else happens.
 //!
-//! Messages belong to no publication: every slot of the database receives them. Those of another source are ignored.
+//! Every reader of the database's changes receives it. Those of another source are ignored.
 
 use std::convert::Infallible;
 
