@@ -41,7 +41,7 @@ pub struct Checkpoint {
     pub acknowledged: Vec<(FrameNo, u16)>,
     /// Records that are not changes (gaps, retries) and are not settled yet.
     pub injections: Vec<Injection>,
-    /// What the stream was last told of the lag (`events.lag`).
+    /// The lag event that was published last (`events.lag`).
     #[serde(default, skip_serializing_if = "LagRecord::is_unset")]
     pub lag: LagRecord,
     /// Offset of the first line of the dead-letter file whose record is beyond `watermark`, in bytes.

@@ -1,10 +1,10 @@
-//! What the stream is told of the lag: the facts of a change of state, as the checkpoint keeps them until they are published.
+//! Lag events: the facts of a change of state, as the checkpoint keeps them until they are published.
 
 use serde::{Deserialize, Serialize};
 
 use crate::position::CommitSeq;
 
-/// What the stream was last told.
+/// The lag event that was published last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LagRecord {
     /// Number of the last notice; 0 before the first.
