@@ -1,6 +1,6 @@
 //! Up to where readers may read, and how much more the reader that waits wants.
 //!
-//! Whoever extends the log wakes that reader only once there is as much as it wants: a wake-up costs more than a frame.
+//! The writer wakes that reader only once there is as much as it wants: a wake-up costs more than a frame.
 
 use tokio::sync::watch;
 

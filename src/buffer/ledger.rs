@@ -91,7 +91,7 @@ pub struct Ledger {
     /// Settled retries whose outcome the dead-letter file has recorded.
     closed: Vec<LetterId>,
     letters: LetterOffsets,
-    /// The last change of state of the lag, if the stream is told of it.
+    /// The last change of state of the lag, if lag events are on.
     lag: Option<LagFacts>,
     markers: VecDeque<Marker>,
     connection: u64,

@@ -103,7 +103,7 @@ struct LagState {
 }
 
 impl LagState {
-    /// The state that the stream was told last.
+    /// The state of the last event.
     fn resuming(told: Option<i64>) -> Self {
         Self { exceeded: told.map(|at| Exceeded { at, highest: Duration::ZERO }), calm: None }
     }

@@ -1,17 +1,17 @@
-//! Tells the stream of the lag. What the checkpoint says was told last is compared with the present state, so that a restart
-//! neither forgets an open announcement nor repeats one.
+//! Lag events. The one that the checkpoint has as the last is compared with the present state, so that a restart neither forgets
+//! an open one nor repeats it.
 
 use super::Ledger;
 use crate::buffer::checkpoint::{Checkpoint, Injection, LagFacts, LagNotice, LagRecord};
 
 impl Ledger {
-    /// Notes the last change of state. The stream is told of it, unless it was told the same before.
+    /// Notes the last change of state. It becomes an event, unless the last event says the same.
     pub fn lag_changed(&mut self, facts: LagFacts) {
         self.lag = Some(facts);
     }
 
-    /// Adds the notice of a state that the stream does not know. At most one is unpublished: a state that passes meanwhile is
-    /// never told.
+    /// Adds the event of a state that the last event does not say. At most one is unpublished: a state that passes meanwhile has
+    /// no event.
     pub(super) fn note_lag(&self, next: &mut Checkpoint) {
         let Some(facts) = self.lag else { return };
         let is_known = facts.recovered == next.lag.exceeded_at.is_none();
