@@ -156,7 +156,7 @@ impl World {
             Act::Refused => {
                 let key = format!("refused-{}", flow.postgres.value("select nextval('public.marks')"));
                 self.refused.push(key.clone());
-                self.refuse();
+                self.flow.stub.add_first(self.refusal().unwrap()).unwrap();
                 self.flow.postgres.execute(&format!("insert into lab.poison values ('{key}', 'refused')"));
             }
             Act::Kill => {
@@ -176,11 +176,9 @@ impl World {
     }
 
     /// The stream refuses each request that has one of these keys.
-    fn refuse(&self) {
-        if !self.refused.is_empty() {
-            let fault = Fault::Error { status: 400, code: "ValidationException".to_owned() };
-            self.flow.stub.add(Rule::new(fault).keys(self.refused.clone())).unwrap();
-        }
+    fn refusal(&self) -> Option<Rule> {
+        let fault = Fault::Error { status: 400, code: "ValidationException".to_owned() };
+        (!self.refused.is_empty()).then(|| Rule::new(fault).keys(self.refused.clone()))
     }
 
     /// A table that is locked already, or used for long, is let be.
@@ -247,6 +245,8 @@ impl World {
     pub fn stop(&mut self, figures: &mut Figures) {
         self.thaw();
         self.look(figures);
+        // Before that the signal ends the process, as it does with any.
+        self.flow.daemon.wait_for_event("starting");
         self.flow.daemon.signal(Signal::TERM);
         let status = self.flow.daemon.wait();
         assert!(status.success(), "{status} after SIGTERM:\n{}", self.last_words());
@@ -270,8 +270,10 @@ impl World {
             "alter role forebay reset all; alter role forebay in database lab reset all; \
              alter database lab reset all; alter role postgres reset all",
         );
-        self.flow.stub.heal();
-        self.refuse();
+        match self.refusal() {
+            Some(rule) => self.flow.stub.set(rule).unwrap(),
+            None => self.flow.stub.heal(),
+        }
         self.flow.stub.limit(false);
         self.line.slow(None);
         // Also ends what hangs.

@@ -175,6 +175,14 @@ impl Stub {
         Ok(())
     }
 
+    /// Adds a rule before all others: no other one decides the course of what it hits.
+    pub fn add_first(&self, rule: impl Into<Rule>) -> Result<(), String> {
+        let rule = rule.into();
+        rule.check()?;
+        self.shared.change(|state| state.rules.insert(0, rule.into()));
+        Ok(())
+    }
+
     /// Each of the next put requests takes one of these; [`Fault::Accept`] lets one pass. Goes before the rules.
     pub fn script<R: Into<Rule>>(&self, steps: impl IntoIterator<Item = R>) -> Result<(), String> {
         let steps: Vec<Rule> = steps.into_iter().map(Into::into).collect();
