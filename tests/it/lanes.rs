@@ -211,11 +211,17 @@ fn random_service_faults_lose_and_reorder_nothing() {
         all.detached += seen.detached;
         all.back += seen.back;
         all.parts += seen.parts;
+        all.controls += seen.controls;
         all.apart_at_start += seen.apart_at_start;
     }
     println!("{all:?}");
     assert!(
-        given.is_some() || (all.detached > 50 && all.back > 50 && all.apart_at_start > 10 && all.parts > 10),
+        given.is_some()
+            || (all.detached > 50
+                && all.back > 50
+                && all.apart_at_start > 10
+                && all.parts > 10
+                && all.controls > 10),
         "{all:?}"
     );
 }

@@ -7,11 +7,13 @@
 //! nothing of a section that pauses leaves, nor more of a shard than its rate allows; while the gate is shut
 //! only probes leave; records of catch-up readers are in at most half of the requests.
 
+mod control;
 mod fill;
 mod settle;
 
 use tokio::time::Instant;
 
+use super::control::ControlPace;
 use super::counts::EventCounts;
 use super::hot::HotKeys;
 use super::reader::{Reader, Rules};
@@ -43,6 +45,7 @@ pub(super) struct Dispatch {
     jitter: Jitter,
     order: OrderCheck,
     pub(super) suspects: Suspects,
+    control: ControlPace,
     rejected_keys: RejectedKeys,
     pub(super) hot: HotKeys,
     /// When a request was last asked for.
@@ -64,6 +67,7 @@ impl Dispatch {
             jitter: Jitter::new(seed),
             order: OrderCheck::default(),
             suspects: Suspects::default(),
+            control: ControlPace::default(),
             rejected_keys: RejectedKeys::default(),
             hot: HotKeys::default(),
             asked: None,
@@ -103,14 +107,16 @@ impl Dispatch {
         let times = if self.gate.is_open() {
             let suspects =
                 self.suspects.next_due().filter(|_| self.suspects.may_send(self.limits.in_flight_requests));
+            let control = self.control_at(readers, now);
             [
                 self.flight.next_partial(&self.limits).filter(|_| ready),
-                released.into_iter().chain(suspects).min(),
+                released.into_iter().chain(suspects).chain(control).min(),
             ]
         } else {
             let probe = self.gate.next_probe()?;
+            let suspects = || self.suspects.next_due().into_iter().chain(self.control_at(readers, now)).min();
             [
-                if ready { Some(probe) } else { self.suspects.next_due().map(|due| due.max(probe)) },
+                if ready { Some(probe) } else { suspects().map(|due| due.max(probe)) },
                 released.map(|at| at.max(probe)),
             ]
         };

@@ -55,6 +55,7 @@
 
 mod audit;
 mod begin;
+mod control;
 mod counts;
 mod detaching;
 mod dispatch;

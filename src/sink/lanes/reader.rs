@@ -24,6 +24,7 @@ use super::window::{CountedBy, Entry, NONE, State, Window};
 use crate::buffer::checkpoint::Mark;
 use crate::event::{KeyHash, PassthroughHasher, RecordKind};
 use crate::position::FrameNo;
+use crate::sink::Outgoing;
 use crate::sink::pacing::{Limits, Waiting};
 use crate::sink::sections::{PerSection, Section, Sections};
 use crate::sink::shards::{Place, Shards};
@@ -66,6 +67,8 @@ pub(super) struct Reader {
     /// Set during a hand-over: the main reader serves the records after this frame.
     pub(super) until: Option<FrameNo>,
     pub(super) watch: Watch,
+    /// One of the records that were published last, as a control. Its own memory: it outlives the window.
+    pub(super) last_published: Option<Outgoing>,
 }
 
 impl Reader {
@@ -84,6 +87,7 @@ impl Reader {
             in_flight: PerSection::default(),
             until: None,
             watch: Watch::default(),
+            last_published: None,
         }
     }
 
@@ -123,6 +127,13 @@ impl Reader {
                 early: false,
                 counted: if status == RecordStatus::Passed { CountedBy::Another } else { CountedBy::This },
             };
+            if status == RecordStatus::Passed
+                && self.last_published.is_none()
+                && self.finished.of(section).after().is_some()
+                && kind == RecordKind::Event
+            {
+                self.last_published = entry.control();
+            }
             self.push(entry, status, rules);
         }
     }
@@ -232,6 +243,11 @@ impl Reader {
         if let Some(entry) = self.window.entry(seq) {
             self.in_flight[entry.section] -= 1;
         }
+    }
+
+    /// Remembers a record that the stream has accepted, if it is small.
+    pub(super) fn note_published(&mut self, seq: u64) {
+        self.last_published = self.window.entry(seq).and_then(Entry::control).or(self.last_published.take());
     }
 
     /// Finishes a record that was [in flight](Self::begin_flight), and the events packed into it; the next record of

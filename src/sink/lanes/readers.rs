@@ -20,6 +20,7 @@ use super::unacknowledged::Unacknowledged;
 use super::window::{CountedBy, Entry, State, Window};
 use crate::buffer::checkpoint::{Mark, Totals};
 use crate::position::{FrameNo, Transaction};
+use crate::sink::Outgoing;
 use crate::sink::pacing::Waiting;
 use crate::sink::sections::{PerSection, Section, Sections};
 
@@ -93,6 +94,11 @@ impl Readers {
             readers.audit = Some(Audit { watermark: start.watermark, transaction: None });
         }
         readers
+    }
+
+    /// One of the records that were published last; `None` if none was since the start, or only large ones.
+    pub(super) fn last_published(&self) -> Option<&Outgoing> {
+        self.all.iter().find_map(|reader| reader.last_published.as_ref())
     }
 
     pub(super) fn main(&self) -> &Reader {

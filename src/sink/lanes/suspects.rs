@@ -9,8 +9,10 @@
 //!
 //! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone
 //! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and each
-//! time the error was about the content ([`PutError::Invalid`]). No other error rejects a record, however often
-//! it occurs.
+//! time the error was about the content ([`PutError::Invalid`]). Any other error, or none at all, needs more:
+//! [`SILENT_PROOFS_TO_REJECT`] such failures over [`SILENT_PROVEN_AFTER`]. Without that, the record would keep the
+//! log from being reclaimed for good. Where nothing else is to be sent, a control is: see
+//! `dispatch/control.rs`.
 //!
 //! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
 //! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
@@ -35,6 +37,11 @@ const PROVEN_AFTER: Duration = Duration::from_secs(10);
 /// The same for a record that an attempt without a response may have stored: no such attempt is under way
 /// then.
 const PROVEN_AFTER_UNACKNOWLEDGED: Duration = Duration::from_mins(1);
+/// The same for errors that are not about the content.
+const SILENT_PROOFS_TO_REJECT: u32 = 60;
+const SILENT_PROVEN_AFTER: Duration = Duration::from_hours(1);
+/// Failures alone after which a control is sent although the error is not about the content.
+const CONTROL_AFTER: u32 = 8;
 /// Pauses of a record that is alone.
 const ALONE_FIRST: Duration = Duration::from_millis(100);
 const ALONE_CAP: Duration = Duration::from_secs(30);
@@ -66,6 +73,10 @@ struct Evidence {
     proofs: u32,
     /// When the first of these was known.
     since: Instant,
+    /// Failures alone, whatever the error, while others were accepted.
+    alone: u32,
+    /// When the first of these was known.
+    alone_since: Instant,
     last: Instant,
     response: Arc<str>,
 }
@@ -110,6 +121,8 @@ pub(super) struct Suspects {
     evidence: HashMap<RecordId, Evidence>,
     /// Whether the last failure of a record that was alone was about its content.
     content_at_fault: bool,
+    /// A record has failed alone, and nothing was acknowledged since.
+    wants_control: bool,
 }
 
 impl Suspects {
@@ -125,6 +138,22 @@ impl Suspects {
     /// A request got a response.
     pub(super) fn acknowledged(&mut self, now: Instant) {
         self.acknowledged = Some(now);
+        self.wants_control = false;
+    }
+
+    /// Whether it would help to know that the service accepts another record.
+    pub(super) const fn wants_control(&self) -> bool {
+        self.wants_control
+    }
+
+    /// It did not accept the other record either.
+    pub(super) const fn control_failed(&mut self) {
+        self.wants_control = false;
+    }
+
+    /// Requests in flight that contain suspects.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.requests
     }
 
     /// Whether the service has responded since this time, or shortly before it.
@@ -229,9 +258,9 @@ impl Suspects {
         let known = self.evidence.get(&failed.id).map(|evidence| evidence.last);
         let others = self.acknowledged.is_some_and(|at| at > known.unwrap_or(sent).min(sent));
         if !others && (known.is_some() || !self.has_acknowledged_since(sent)) {
-            return Verdict::Waits {
-                failures: self.evidence.get_mut(&failed.id).map_or(0, Evidence::once_more),
-            };
+            let failures = self.evidence.get_mut(&failed.id).map_or(0, Evidence::once_more);
+            self.wants_control = self.content_at_fault || failures >= CONTROL_AFTER;
+            return Verdict::Waits { failures };
         }
         if self.evidence.len() >= EVIDENCE_MAX && !self.evidence.contains_key(&failed.id) {
             let oldest = self.evidence.iter().min_by_key(|(_, evidence)| evidence.last).map(|(id, _)| *id);
@@ -243,6 +272,8 @@ impl Suspects {
             failures: 0,
             proofs: 0,
             since: now,
+            alone: 0,
+            alone_since: now,
             last: sent,
             response: Arc::clone(&response),
         });
@@ -256,9 +287,16 @@ impl Suspects {
         } else {
             (evidence.proofs, evidence.since) = (0, now);
         }
+        if others {
+            evidence.alone += 1;
+        }
         (evidence.last, evidence.response) = (now, response);
+        self.wants_control = self.content_at_fault || evidence.failures >= CONTROL_AFTER;
+        let is_silent = evidence.alone >= SILENT_PROOFS_TO_REJECT
+            && now.duration_since(evidence.alone_since) >= SILENT_PROVEN_AFTER;
         let least = if failed.unacknowledged { PROVEN_AFTER_UNACKNOWLEDGED } else { PROVEN_AFTER };
-        if evidence.proofs >= PROOFS_TO_REJECT && now.duration_since(evidence.since) >= least {
+        let is_invalid = evidence.proofs >= PROOFS_TO_REJECT && now.duration_since(evidence.since) >= least;
+        if is_invalid || is_silent {
             Verdict::Rejected
         } else {
             Verdict::Waits { failures: evidence.failures }

@@ -25,8 +25,7 @@ pub struct Ticket {
     pub(super) sent: Vec<Sent>,
     pub(super) bytes: usize,
     pub(super) probe: bool,
-    /// Whether all of it are suspects.
-    pub(super) suspects: bool,
+    pub(super) content: RequestContent,
     /// Whether it contains records of catch-up readers.
     pub(super) catch_up: bool,
     /// When it was filled.
@@ -36,9 +35,14 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Records of the request.
+    /// Records of the request; of a control none.
     pub fn records(&self) -> usize {
         self.sent.len()
+    }
+
+    /// Whether it is a published record that is sent once more, to find out whether the stream accepts others than one that fails.
+    pub fn is_control(&self) -> bool {
+        self.content == RequestContent::Control
     }
 
     /// When it was filled, and left.
@@ -55,6 +59,17 @@ impl Ticket {
     pub fn is_probe(&self) -> bool {
         self.probe
     }
+}
+
+/// Which records a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestContent {
+    /// Any that may leave.
+    Publish,
+    /// Suspects alone.
+    Suspects,
+    /// One that is published already.
+    Control,
 }
 
 /// One record of a request: its reader, and its number there.

@@ -14,6 +14,7 @@ use super::unacknowledged::Unacknowledged;
 use crate::buffer::checkpoint::Mark;
 use crate::event::{KeyHash, RecordKind};
 use crate::position::{FrameNo, Position, Transaction};
+use crate::sink::Outgoing;
 use crate::sink::sections::Section;
 
 /// No next record.
@@ -76,7 +77,18 @@ pub(super) enum CountedBy {
     Another,
 }
 
+/// Largest record that is sent once more as a control, data and key.
+const CONTROL_MAX: usize = 64 << 10;
+
 impl Entry {
+    /// A copy, unless it is large.
+    pub(super) fn control(&self) -> Option<Outgoing> {
+        (self.size() <= CONTROL_MAX).then(|| Outgoing {
+            key: Bytes::copy_from_slice(&self.key),
+            data: Bytes::copy_from_slice(&self.line),
+        })
+    }
+
     /// Bytes of key and data, as the destination counts them.
     pub(super) fn size(&self) -> usize {
         self.key.len() + self.line.len()

@@ -8,16 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::event::{KeyHash, RecordKind};
 use forebay::position::{FrameNo, Position};
-use forebay::sink::lanes::Request;
-use forebay::sink::lanes::{Admission, Change, Detail, Frame, Lanes, Outcome, Progress, ReaderId, Start};
+use forebay::sink::RecordResult;
+use forebay::sink::lanes::{
+    Admission, Change, Detail, Frame, Lanes, Outcome, Progress, ReaderId, Request, Start,
+};
 use forebay::sink::pacing::Limits;
-use forebay::sink::{PutError, RecordResult};
 use tokio::time::Instant;
 
 use super::counts::{Counts, add, balances, count, event_type};
 use super::means::{Counted, Id, Out, Random, Saved, Written, id_of, transaction, written};
 use super::planted::{Planted, Seen};
 use super::shards::Shards;
+
+mod answers;
 
 pub(super) struct World {
     planted: Option<Planted>,
@@ -208,6 +211,10 @@ impl World {
 
     fn send(&mut self) {
         while let Some(Request { ticket, records, .. }) = self.lanes.fill(self.now) {
+            if ticket.is_control() {
+                self.control(ticket, &records);
+                continue;
+            }
             let bytes: usize = records.iter().map(|record| record.key.len() + record.data.len()).sum();
             assert_eq!((ticket.records(), ticket.bytes()), (records.len(), bytes));
             assert!(!records.is_empty() && records.len() <= self.limits.request_records);
@@ -271,42 +278,6 @@ impl World {
             outcome.accepted + outcome.throttled + outcome.failed + outcome.without_response,
             ids.len()
         );
-    }
-
-    /// A request as a whole goes wrong; some of it may have been stored.
-    fn lost(&mut self, ids: &[Vec<Id>]) -> Result<Vec<RecordResult>, PutError> {
-        let stored = self.random.percent(50);
-        for id in ids {
-            if stored && self.random.percent(80) {
-                self.appear_all(id);
-            }
-        }
-        let text = "by the model".to_owned();
-        match self.random.below(4) {
-            0 if !stored => Err(PutError::Refused(text.into())),
-            1 if !stored => Err(PutError::Throttled(text.into())),
-            2 => Ok(vec![RecordResult::Throttled; ids.len() + 1]),
-            _ => Err(PutError::NoResponse(text.into())),
-        }
-    }
-
-    fn each(&mut self, ids: &[Vec<Id>]) -> Vec<RecordResult> {
-        let mut answers = Vec::new();
-        for id in ids {
-            let hash = self.hash(id[0]).0;
-            let stuck = self.stuck.is_some_and(|(first, last)| (first..=last).contains(&hash));
-            if !stuck && !self.random.percent(self.trouble) {
-                self.appear_all(id);
-                self.number += 1;
-                let (sequence, shard) = (self.number.to_string(), self.shards.id_of(hash));
-                answers.push(RecordResult::Accepted { sequence, shard });
-            } else if self.random.percent(70) {
-                answers.push(RecordResult::Throttled);
-            } else {
-                answers.push(RecordResult::Failed { reason: "InternalFailure".to_owned() });
-            }
-        }
-        answers
     }
 
     /// Writes what belongs in the dead-letter file; in so many of a hundred cases there is no room.

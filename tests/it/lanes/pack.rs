@@ -296,7 +296,7 @@ impl World {
             self.lanes.finish(letter.frame, letter.part);
         }
         while let Some(request) = self.lanes.fill(self.now) {
-            for record in &request.records {
+            for record in request.records.iter().filter(|_| !request.ticket.is_control()) {
                 let again = lines(&record.data).find(|line| self.known.contains(*line));
                 assert_eq!(again.map(String::from_utf8_lossy), None, "it was accepted, and is sent again");
             }

@@ -19,4 +19,5 @@ pub(super) struct Seen {
     /// Lanes were detached while a part of a lane was beyond the others of it.
     pub(super) parts: usize,
     pub(super) apart_at_start: usize,
+    pub(super) controls: usize,
 }

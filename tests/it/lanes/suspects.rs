@@ -29,7 +29,7 @@ struct World {
     /// Whether requests without a poison fail as well.
     away: bool,
     accepted: BTreeSet<String>,
-    /// When the last healthy record was accepted.
+    /// When the last healthy record was accepted for the first time.
     last: Duration,
     requests: u32,
     failed: u32,
@@ -92,7 +92,9 @@ impl World {
                     Err(self.error())
                 } else {
                     self.accepted.extend(keys.iter().cloned());
-                    self.last = self.now - self.began;
+                    if !request.ticket.is_control() {
+                        self.last = self.now - self.began;
+                    }
                     Ok(vec![accepted(); keys.len()])
                 };
                 let settlement =
@@ -195,12 +197,13 @@ fn many_poisons_do_not_stop_the_others() {
     assert_eq!(world.accepted.len(), 1150, "what is new is not kept waiting");
 }
 
-/// Only an error about the content is evidence, only against a record alone, and only while others are accepted.
+/// Only an error about the content is evidence within minutes, only against a record alone, and only while others are accepted: if
+/// there are no others, a published record is sent once more.
 #[test]
 fn record_is_rejected_by_evidence_only() {
     for (fails, away, traffic, rejected) in [
         (Fails::Invalid, false, true, true),
-        (Fails::Invalid, false, false, false),
+        (Fails::Invalid, false, false, true),
         (Fails::Invalid, true, true, false),
         (Fails::Silent, false, true, false),
         (Fails::Refused, false, true, false),
@@ -283,4 +286,56 @@ fn poison_is_remembered_when_its_lane_is_detached() {
     );
     assert_eq!(world.lanes.behind().lanes, 1);
     assert!(world.failed < 25, "{} of {} failed", world.failed, world.requests);
+}
+
+/// A record that never gets a response is a dead letter after an hour, also where nothing else is to be sent: it would keep the
+/// log from being reclaimed for good.
+#[test]
+fn silent_record_is_a_dead_letter_after_an_hour() {
+    for (fails, traffic) in [(Fails::Silent, true), (Fails::Silent, false), (Fails::Refused, false)] {
+        let mut world = World::new(fails, &["k7"]);
+        world.admit(keys(20));
+        for minute in 0..59 {
+            if traffic {
+                world.admit([format!("other {minute}")]);
+            }
+            world.run(Duration::from_mins(1));
+        }
+        assert!(world.letters.is_empty(), "{fails:?} {traffic}");
+        world.run(Duration::from_mins(20));
+        assert_eq!(world.letters, [(FrameNo(8), DeadReason::Rejected)], "{fails:?} {traffic}");
+        assert!(world.lanes.is_empty());
+    }
+}
+
+/// After a restart nothing was accepted yet: what is known to be published serves as the control. Only one record is sent at a time,
+/// and each control once a second at most.
+#[test]
+fn control_after_restart_is_a_published_record() {
+    let mut world = World::new(Fails::Invalid, &["k7"]);
+    let lanes =
+        (0..=u8::MAX).filter(|lane| *lane != KeyHash::of("k7").lane()).map(|lane| (lane, FrameNo(20)));
+    world.lanes = Lanes::new(&Start { lanes: lanes.collect(), ..Start::default() }, Limits::default(), 1);
+    world.admit(keys(20));
+    world.run(Duration::from_mins(10));
+    assert_eq!(world.letters, [(FrameNo(8), DeadReason::Rejected)]);
+    assert!(world.lanes.is_empty() && world.accepted.len() == 1, "{:?}", world.accepted);
+    println!("{} requests, {} failed", world.requests, world.failed);
+    assert!(world.requests < 60, "{}", world.requests);
+}
+
+/// While the stream accepts nothing, the control is refused as well: nothing is evidence.
+#[test]
+fn refused_control_is_no_evidence() {
+    let mut world = World::new(Fails::Invalid, &["k7"]);
+    world.admit(keys(20));
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.accepted.len(), 19);
+    world.away = true;
+    world.run(Duration::from_mins(100));
+    assert!(world.letters.is_empty());
+    world.poisons.clear();
+    world.away = false;
+    world.run(Duration::from_mins(1));
+    assert!(world.letters.is_empty() && world.lanes.is_empty());
 }

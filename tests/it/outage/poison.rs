@@ -103,6 +103,41 @@ fn poison_halts_publishing_if_configured() {
     check_quarantined(flow, "the stream accepts at most");
 }
 
+/// The log is full of what is published behind a record that the stream rejects: nothing new can be received that would show that
+/// it accepts others. A published record is sent once more instead, also after a restart.
+#[test]
+fn refused_record_in_full_log_does_not_stop_the_source() {
+    let mut flow = lab(|settings| settings.max_size = "16 MiB".to_owned());
+    flow.wait_until_it_moves("before");
+    let refused = Fault::Error { status: 400, code: "ValidationException".to_owned() };
+    flow.stub.add(Rule::new(refused).keys(["5"])).unwrap();
+    flow.stub.stop();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (5, 'P5')");
+    let row = "insert into lab.plates (plate_id, barcode, notes) select n, 'L' || n, repeat('x', 4000)";
+    for part in 0..4 {
+        let (first, last) = (10_000 + part * 2_000, 11_999 + part * 2_000);
+        flow.postgres.execute(&format!("{row} from generate_series({first}, {last}) n"));
+    }
+    flow.daemon.wait_for_event("source_paused");
+    flow.stub.restart().unwrap();
+    flow.daemon.wait_for_event("record_blocked");
+    flow.daemon.kill9();
+    flow.start();
+    let others: Vec<Change> =
+        flow.postgres.history().into_iter().filter(|change| change.key != "5").collect();
+    eventually("all other keys are published", DRAINED_WITHIN, || {
+        let published = flow.published();
+        others.iter().all(|change| published.contains(change)).then_some(())
+    });
+    eventually("the record is a dead letter", DRAINED_WITHIN, || {
+        (dead_letters(&flow).len() == 1).then_some(())
+    });
+    assert!(flow.daemon.terminate().success());
+    let report = flow.check();
+    assert_eq!(report.lost, [r#"lab.plates "5" Inserted, version 1"#]);
+    assert!(report.reordered.is_empty() && report.unexpected.is_empty(), "{report}");
+}
+
 /// The window is far smaller than what comes after the record, so its lane is detached, and nothing else is written by which
 /// the service could be seen to accept others.
 #[test]

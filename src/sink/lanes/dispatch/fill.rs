@@ -7,7 +7,7 @@ use crate::sink::Outgoing;
 use crate::sink::lanes::load::{Load, LoadRules};
 use crate::sink::lanes::reader::Reader;
 use crate::sink::lanes::readers::Readers;
-use crate::sink::lanes::ticket::{Request, Sent, Ticket};
+use crate::sink::lanes::ticket::{Request, RequestContent, Sent, Ticket};
 use crate::sink::lanes::types::ReaderId;
 use crate::sink::lanes::window::{Entry, State};
 use crate::sink::pacing::Waiting;
@@ -21,6 +21,9 @@ impl Dispatch {
             self.end_pauses(readers, now);
             let pass = self.gate.pass(now);
             let waiting = self.waiting(readers);
+            if let Some(request) = self.fill_with_control(readers, pass, now) {
+                return Some(request);
+            }
             if let Some(request) = self.fill_with_suspects(readers, pass, waiting, now) {
                 return Some(request);
             }
@@ -37,7 +40,7 @@ impl Dispatch {
             self.load(&mut load, readers, now);
             let Load { sent, records, bytes, moved, .. } = load;
             if !records.is_empty() {
-                return Some(self.send(sent, records, bytes, (pass, false), now));
+                return Some(self.send(sent, records, bytes, (pass, RequestContent::Publish), now));
             }
             self.spare.push(sent);
             // From the queue where a record belongs now it may leave at once.
@@ -112,7 +115,7 @@ impl Dispatch {
             records.extend(record);
             bytes += size;
         }
-        Some(self.send(sent, records, bytes, (pass, true), now))
+        Some(self.send(sent, records, bytes, (pass, RequestContent::Suspects), now))
     }
 
     /// The suspects that may leave now.
@@ -142,16 +145,16 @@ impl Dispatch {
     }
 
     /// These records leave in a request.
-    fn send(
+    pub(super) fn send(
         &mut self,
         sent: Vec<Sent>,
         records: Vec<Outgoing>,
         bytes: usize,
-        (pass, suspects): (Pass, bool),
+        (pass, content): (Pass, RequestContent),
         now: Instant,
     ) -> Request {
         self.flight.sent(records.len(), bytes, now);
-        if suspects {
+        if content == RequestContent::Suspects {
             self.suspects.sent();
         }
         let probe = pass == Pass::Probe;
@@ -162,7 +165,7 @@ impl Dispatch {
         self.catch_up_requests += usize::from(catch_up);
         let (timeout, acknowledged_before) =
             (self.bandwidth.timeout(self.flight.bytes), self.bandwidth.acknowledged_bytes());
-        let ticket = Ticket { sent, bytes, probe, suspects, catch_up, at: now, acknowledged_before };
+        let ticket = Ticket { sent, bytes, probe, content, catch_up, at: now, acknowledged_before };
         Request { ticket, records, timeout }
     }
 }

@@ -10,7 +10,7 @@ use crate::sink::lanes::divide::Divider;
 use crate::sink::lanes::pack::Contents;
 use crate::sink::lanes::readers::Readers;
 use crate::sink::lanes::suspects::{FailedRecord, Suspects, Verdict};
-use crate::sink::lanes::ticket::{Sent, Ticket};
+use crate::sink::lanes::ticket::{RequestContent, Sent, Ticket};
 use crate::sink::lanes::types::{Cause, FailedAlone, Outcome, Settlement, Violation};
 use crate::sink::sections::{Section, Sections};
 use crate::sink::throttle::{self, LaneResult};
@@ -37,7 +37,10 @@ impl Dispatch {
         now: Instant,
     ) -> Settlement {
         self.flight.over(ticket.bytes);
-        if ticket.suspects {
+        if ticket.is_control() {
+            return self.settle_control(&ticket, result, now);
+        }
+        if ticket.content == RequestContent::Suspects {
             self.suspects.over();
         }
         self.catch_up_requests -= usize::from(ticket.catch_up);
@@ -87,6 +90,9 @@ impl Dispatch {
                         self.hot.accepted(hash, &entry.key, events);
                     }
                     self.shards.accepted(hash, &shard, bytes, now);
+                    if settlement.accepted == 0 {
+                        reader.note_published(one.seq);
+                    }
                     settlement.accepted += 1;
                     settlement.accepted_events += events;
                     settlement.accepted_bytes += bytes;
@@ -146,7 +152,7 @@ impl Dispatch {
         let mut settlement = Settlement { without_response: ticket.sent.len(), ..Settlement::default() };
         // A failure of suspects says nothing of the service while it answers others.
         let others = self.suspects.has_acknowledged_since(ticket.at);
-        let mut own = ticket.suspects && others;
+        let mut own = ticket.content == RequestContent::Suspects && others;
         match error {
             PutError::Throttled(_) | PutError::Missing(_) => self.retry(readers, &ticket.sent),
             PutError::NoResponse(_) | PutError::Invalid(_) | PutError::Refused(_) => {

@@ -1,0 +1,74 @@
+//! A control: a published record that is sent once more, to find out whether the stream accepts others than the one that fails.
+//!
+//! A record is rejected only if others are accepted meanwhile ([`Suspects`](crate::sink::lanes::suspects::Suspects)). Where nothing
+//! else is to be sent, that would never be known. This can last: the record keeps the log from being reclaimed, and a log that is
+//! full of what is published behind it receives nothing new.
+//!
+//! The control is the record that was accepted last, so that it follows nothing newer of its key but what follows anyway after a
+//! restart. Readers discard it as they discard any repeat. Nothing is counted for it.
+
+use tokio::time::Instant;
+
+use super::Dispatch;
+use crate::sink::lanes::readers::Readers;
+use crate::sink::lanes::ticket::{Request, RequestContent, Ticket};
+use crate::sink::lanes::types::Settlement;
+use crate::sink::throttle::Pass;
+use crate::sink::{Outgoing, PutError, RecordResult};
+
+impl Dispatch {
+    /// The record to send as a control, if one is wanted.
+    fn control_record<'a>(&self, readers: &'a Readers) -> Option<&'a Outgoing> {
+        let is_idle =
+            || self.flight.requests <= self.suspects.in_flight() && self.waiting(readers).records == 0;
+        readers.last_published().filter(|_| self.suspects.wants_control() && is_idle())
+    }
+
+    /// When a control may leave, if one is wanted.
+    pub(super) fn control_at(&self, readers: &Readers, now: Instant) -> Option<Instant> {
+        self.control_record(readers).and_then(|_| self.control.next(now))
+    }
+
+    /// A control, if one should leave now.
+    pub(super) fn fill_with_control(
+        &mut self,
+        readers: &Readers,
+        pass: Pass,
+        now: Instant,
+    ) -> Option<Request> {
+        let record = self.control_record(readers)?.clone();
+        if pass == Pass::Shut || self.control.next(now) != Some(now) {
+            return None;
+        }
+        self.control.sent(now);
+        let bytes = record.key.len() + record.data.len();
+        Some(self.send(Vec::new(), vec![record], bytes, (pass, RequestContent::Control), now))
+    }
+
+    /// Takes the result of a control, and of no other record.
+    pub(super) fn settle_control(
+        &mut self,
+        ticket: &Ticket,
+        result: Result<Vec<RecordResult>, PutError>,
+        now: Instant,
+    ) -> Settlement {
+        self.control.over();
+        match result {
+            Ok(answers) => {
+                self.gate.acknowledged();
+                if let [RecordResult::Accepted { .. }] = answers.as_slice() {
+                    self.suspects.acknowledged(now);
+                } else {
+                    self.suspects.control_failed();
+                }
+                Settlement::default()
+            }
+            Err(error) => {
+                // The failing record has its turn before another control: this one may be what fails.
+                self.suspects.control_failed();
+                let pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
+                Settlement { pause, error: Some(error), ..Settlement::default() }
+            }
+        }
+    }
+}
