@@ -19,4 +19,5 @@ pub mod recover;
 pub mod start;
 pub mod supervise;
 pub mod teardown;
+pub mod takeover;
 pub mod watchdog;

@@ -2,6 +2,7 @@
 //! (`pipeline::start::recover`). Pure, with a table of tests.
 
 use crate::buffer::checkpoint::Checkpoint;
+use crate::daemon::takeover;
 use crate::failure::{Explain, Failure};
 use crate::pipeline::start::recover::{self, LogRefusal, LogState, Start};
 use crate::source::postgres::admit::{self, ReplicationSlot, Server, SourceRefusal, Wanted};
@@ -69,6 +70,16 @@ pub fn recover(
     server: &Server,
 ) -> Result<Start, StartRefusal> {
     let known = recover::known(checkpoint, log)?;
+    if let Some(found) = &known
+        && slot.is_some()
+        && takeover::begins_anew(wanted, Some(found))
+    {
+        admit::check_identity(wanted, &found.identity)?;
+        let epoch_least = wanted.epoch_least.max(found.epoch);
+        let wanted = Wanted { epoch_least, ..wanted.clone() };
+        let admission = admit::judge(&wanted, None, slot, server)?;
+        return Ok(recover::recover(None, log, admission, wanted.at)?);
+    }
     let admission = admit::judge(wanted, known.as_ref(), slot, server)?;
     Ok(recover::recover(known, log, admission, wanted.at)?)
 }

@@ -6,7 +6,7 @@ use crate::buffer::checkpoint::Phase;
 use crate::config::{self, Config, ConfirmAfter};
 use crate::daemon::polled::PolledDatabase;
 use crate::daemon::recover::StartRefusal;
-use crate::daemon::{audit, contract, polling, recover};
+use crate::daemon::{audit, contract, polling, recover, takeover};
 use crate::failure::Failure;
 use crate::pipeline::start::recover::Start;
 use crate::pipeline::start::{Decided, LockedDirectory};
@@ -66,6 +66,10 @@ pub fn alone(database: &Database, directory: &LockedDirectory) -> Result<Option<
     if let Some(polled) = &database.polled {
         return polling::alone(polled, directory);
     }
+    // There is nothing to publish, and the slot may be another one's.
+    if takeover::directory_begins_anew(&database.wanted, directory) {
+        return Ok(None);
+    }
     recover::alone(&database.wanted, directory.checkpoint.as_ref(), &directory.log_state())
         .map_err(|refusal| in_directory(refusal, directory))
 }
@@ -96,8 +100,7 @@ pub async fn decide(
     let epoch_least = wanted.epoch_least.max(audited);
     let wanted = Wanted { epoch_least, at: crate::time::now_micros(), ..wanted.clone() };
     let mut session = Session::open(settings).await?;
-    let seen = inspect::look(&mut session, settings, &wanted).await?;
-    seen.check(&wanted)?;
+    let seen = takeover::look_in_turn((&mut session, settings), &wanted, directory, report_wait).await?;
     create::check_failover(source, seen.facts.version)?;
     let planned = match (&seen.publication, &source.tables) {
         (Some(_), _) => Vec::new(),

@@ -1,6 +1,7 @@
 //! Several instances on one stream: each has a publication with a row filter on a hash of the key, and so a part of the keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -78,4 +79,48 @@ fn two_instances_share_keys_without_loss() {
     println!("keys: {first} and {second_keys}");
     assert!(first > 20 && second_keys > 20, "{first} and {second_keys}");
     assert!(second.terminate().success());
+}
+
+/// Each has a directory of its own, which need not survive: the second one waits for the slot, and goes on where the first one was
+/// killed. That one comes back with an empty directory, and waits in its turn.
+#[test]
+fn second_instance_takes_over_the_slot() {
+    let seed = seed();
+    let mut flow = Flow::prepare(seed, |settings| settings.confirm_after = Some("never".to_owned()));
+    flow.start();
+    flow.wait_until_it_moves("by the first");
+    let mut second = Daemon::prepare(flow.daemon.settings().clone());
+    second.start_again();
+    second.wait_for_event("waiting_to_take_over");
+    let reason = second.ready().unwrap_err();
+    assert!(reason.contains("waiting to take over") && reason.contains("PID"), "{reason}");
+    assert!(!second.buffer_directory().join("checkpoint").exists(), "it has decided nothing");
+    let load = Running::start(&flow.postgres, 3, 60, seed);
+    let more = |flow: &mut Flow, what: &str| {
+        let before = flow.published().len();
+        eventually(what, DRAINED_WITHIN, || (flow.published().len() > before + 300).then_some(()));
+    };
+    more(&mut flow, "the first publishes");
+    // A kill while it waits changes nothing.
+    second.kill9();
+    second.start_again();
+    second.wait_for_event("waiting_to_take_over");
+    flow.daemon.kill9();
+    let began = Instant::now();
+    second.wait_for_event("taking_over");
+    second.wait_for_event("receiving");
+    println!("{:?} from the kill to the second one's stream", began.elapsed());
+    more(&mut flow, "the second publishes");
+    flow.daemon.wipe();
+    flow.daemon.start_again();
+    flow.daemon.wait_for_event("waiting_to_take_over");
+    assert!(second.terminate().success());
+    flow.daemon.wait_for_event("receiving");
+    more(&mut flow, "the first publishes again");
+    load.stop();
+    flow.wait_until_published();
+    let report = flow.check();
+    println!("{report}");
+    report.assert_clean();
+    assert!(flow.daemon.terminate().success());
 }

@@ -108,6 +108,15 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Whether nothing was received into the directory, and nothing waits to be published.
+    pub fn has_received_nothing(&self) -> bool {
+        let nothing = FrameNo(0);
+        self.durable.frame == nothing
+            && self.watermark.frame == nothing
+            && self.last_seen.is_none()
+            && self.injections.is_empty()
+    }
+
     /// Names the skipped transaction in the gap event of the epoch that has just begun.
     pub fn note_skipped(&mut self, what: Option<Skipped>) {
         if let Some(Injection::Gap { skipped, .. }) = self.injections.last_mut() {
