@@ -36,7 +36,7 @@ impl LoopHeartbeat {
         let published = ledger.lock().watermark().mark.position;
         status.heartbeat(|part| {
             part.every = Some(self.every);
-            part.published(self.next.process, published, time::now());
+            part.published(published, time::now());
         });
     }
 

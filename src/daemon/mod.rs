@@ -4,6 +4,7 @@
 
 pub mod activity;
 pub mod adopt;
+mod assembly;
 mod audit;
 pub mod check;
 pub mod connector;
@@ -18,6 +19,6 @@ pub mod polling;
 pub mod recover;
 pub mod start;
 pub mod supervise;
-pub mod teardown;
 pub mod takeover;
+pub mod teardown;
 pub mod watchdog;

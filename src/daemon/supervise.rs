@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
-use tracing::field::display;
 
 use crate::backoff;
 use crate::buffer::checkpointer::{Checkpointer, Request};
@@ -23,28 +22,27 @@ use crate::buffer::log::Log;
 use crate::config::{self, Config};
 use crate::contracts;
 use crate::daemon::activity::ActivityKeeper;
+use crate::daemon::assembly::{Assembly, Setup, start_up};
 use crate::daemon::connector::PostgresConnector;
 use crate::daemon::contract::Selectors;
 use crate::daemon::forecast::{Foreseen, Growth};
 use crate::daemon::heartbeat::LoopHeartbeat;
 use crate::daemon::lag::LagWatch;
 use crate::daemon::polling::PollingConnector;
-use crate::daemon::start::{self, Database};
+use crate::daemon::start::Database;
 use crate::daemon::watchdog::Watchdog;
 use crate::failure::Failure;
 use crate::pipeline::Phase;
 use crate::pipeline::attempts::{IngestLoop, Outcome, pauses, publish_loop};
-use crate::pipeline::dead_letter::worker::WorkerParts;
-use crate::pipeline::dead_letter::{DeadLetterWorker, Quarantine};
-use crate::pipeline::ingest::append::{Appender, frame_max};
+use crate::pipeline::dead_letter::Quarantine;
+use crate::pipeline::ingest::append::Appender;
 use crate::pipeline::publish::Publish;
-use crate::pipeline::start::{LockedDirectory, Started, directory};
+use crate::pipeline::start::Started;
 use crate::pipeline::status::Status;
 use crate::position::FrameNo;
 use crate::sink::kinesis::{self, KinesisDestination};
 use crate::source::postgres::Stream;
 use crate::source::postgres::monitor::PublicationMonitor;
-use crate::source::postgres::tables::TableHistory;
 use crate::translate::Translator;
 
 /// Deadline of the publish loop, from the beginning of a stop. It waits 3 s for responses.
@@ -54,16 +52,18 @@ const CHECKPOINT_WITHIN: Duration = Duration::from_millis(4_100);
 /// Longest duration of a stop. After that, the process exits as after a crash.
 const STOP_MAX: Duration = Duration::from_millis(4_600);
 
-/// How long a start waits for the database before it publishes durable changes without it.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-
 /// Runs until `stop` resolves or an error occurs that a retry cannot fix.
 ///
 /// # Errors
 /// An error that needs an operator.
 pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     tokio::pin!(stop);
-    let setup = Setup { config: config.clone(), database: Database::new(config)?, status: status.clone() };
+    let setup = Setup {
+        config: config.clone(),
+        database: Database::new(config)?,
+        status: status.clone(),
+        process: backoff::seed(),
+    };
     let settings = contracts::settings(config).map_err(Failure::stop)?;
     let translator = Translator::new(&config.source_urn(), 0, settings);
     let (phase, running) = watch::channel(Phase::Running);
@@ -102,7 +102,7 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
         heartbeat: config
             .source
             .heartbeat
-            .map(|every| LoopHeartbeat::new(every, config.source_urn(), backoff::seed())),
+            .map(|every| LoopHeartbeat::new(every, config.source_urn(), setup.process)),
     };
     let ends = async {
         tokio::select! {
@@ -125,110 +125,10 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     outcome
 }
 
-/// What the whole process is configured with, resolved once.
-#[derive(Clone)]
-struct Setup {
-    config: Config,
-    database: Database,
-    status: Status,
-}
-
 fn stream(config: &Config) -> Stream {
     Stream {
         max_row_size: usize::try_from(config.source.max_row_size).unwrap_or(usize::MAX),
         ..Stream::new(&config.source.slot, &config.source.publication)
-    }
-}
-
-/// Opens the directory, checks the database and opens the dead-letter file. Reads the log and the unpublished dead letters,
-/// which can take minutes.
-async fn start_up(
-    setup: &Setup,
-    translator: &Translator,
-    phase: watch::Receiver<Phase>,
-) -> Result<Assembly, Failure> {
-    let Setup { config, database, status } = setup;
-    status.ingest(|part| part.error = Some("the start reads the buffer directory".to_owned()));
-    let directory = LockedDirectory::open(config)?;
-    if directory.is_first_start() {
-        // Checks that need no server come before publication and slot are created.
-        let made = KinesisDestination::new(&kinesis::Settings::from(&config.kinesis)).await;
-        drop(made.map_err(Failure::stop)?);
-    }
-    let started = until_started(setup, translator, directory).await?;
-    let (directory, ledger) = (started.log.config().directory.clone(), started.ledger.clone());
-    let (quarantine, inbox) = Quarantine::new(directory.clone(), ledger.clone(), config.on_poison);
-    let epoch = ledger.lock().checkpoint().epoch;
-    let tables = TableHistory::open(&directory, (&database.settings.database, epoch), &config.pii);
-    let translator = translator.of_epoch(epoch);
-    // Before anything can pass the records of its letters.
-    let worker = DeadLetterWorker::open(WorkerParts {
-        directory,
-        ledger,
-        translator: translator.of_epoch(epoch),
-        source: Arc::new(tables.clone()),
-        limit: frame_max(&started.log),
-        max_size: config.buffer.max_dead_letter_size,
-        inbox,
-        phase,
-    })?;
-    Ok(Assembly { started, quarantine, worker, tables, translator })
-}
-
-/// Everything that the threads need.
-struct Assembly {
-    started: Started,
-    quarantine: Quarantine,
-    worker: DeadLetterWorker,
-    tables: TableHistory,
-    /// Of the epoch that was begun with.
-    translator: Translator,
-}
-
-async fn until_started(
-    setup: &Setup,
-    translator: &Translator,
-    mut directory: LockedDirectory,
-) -> Result<Started, Failure> {
-    let Setup { config, database, status } = setup;
-    let starting = "still checking the database; creating a slot waits for running transactions";
-    status.ingest(|part| part.error = Some(starting.to_owned()));
-    let report_wait = |waits: String| status.ingest(|part| part.error = Some(waits));
-    let mut alone = start::alone(database, &directory)?;
-    let mut pauses = pauses(backoff::seed());
-    loop {
-        let asked = start::decide(database, translator, &mut directory, &report_wait);
-        let decided = if alone.is_some() {
-            let silent = || Failure::retry(format!("the database did not respond within {ANSWERS_WITHIN:?}"));
-            tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
-        } else {
-            asked.await
-        };
-        match decided {
-            Ok(decided) => return directory::open(config, directory, decided),
-            Err(Failure::Retry(error)) => {
-                let error = Failure::Retry(error);
-                status.ingest(|part| part.error = Some(error.to_string()));
-                if let Some(start) = alone.take() {
-                    let problem = error.problem();
-                    let (detail, hint) = (problem.detail().map(display), problem.hint().map(display));
-                    tracing::warn!(
-                        event = "database_unavailable", error = %problem.primary(), detail, hint,
-                        "database unavailable; publishing buffered events while retrying"
-                    );
-                    let decided = directory::decide_alone(&mut directory, start)?;
-                    return directory::open(config, directory, decided);
-                }
-                let pause = pauses.failed();
-                let problem = error.problem();
-                let (detail, hint) = (problem.detail().map(display), problem.hint().map(display));
-                tracing::warn!(
-                    event = "start_retried", error = %problem.primary(), detail, hint, retry_in = ?pause, "cannot start yet"
-                );
-                tokio::time::sleep(pause).await;
-            }
-            Err(failure) => return Err(failure),
-        }
     }
 }
 
@@ -253,8 +153,8 @@ impl Running {
         phase: watch::Sender<Phase>,
         monitor: Arc<Mutex<PublicationMonitor>>,
     ) -> Result<Self, Failure> {
-        let Setup { config, database, status } = setup;
-        let Assembly { started, quarantine, worker, tables, translator } = opened;
+        let Setup { config, database, status, process } = setup;
+        let Assembly { started, quarantine, quarantined, worker, tables, translator } = opened;
         let Started { lock, file, ledger, log, writer, confirm_after, asked, removal: _ } = started;
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(THREADS.len() + 1);
@@ -279,7 +179,9 @@ impl Running {
         let rules = translator.of_epoch(translator.epoch());
         let ingest = IngestLoop {
             connector: (),
-            appender: Appender::new(Arc::clone(&log), writer, translator, Arc::new(tables.clone())),
+            appender: Appender::new(Arc::clone(&log), writer, translator, Arc::new(tables.clone()))
+                .with_quarantined(quarantined)
+                .with_heartbeats(config.source.heartbeat.map(|_| *process)),
             ledger: ledger.clone(),
             settled,
             phase: phase.subscribe(),

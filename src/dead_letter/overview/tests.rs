@@ -115,3 +115,26 @@ fn event_that_halts_publishing_is_not_finished() {
     };
     assert_eq!((parts(true), parts(false)), (vec![0], vec![]));
 }
+
+/// Of whole changes beyond a position: neither events, nor rules that failed, nor one that publishing is halted before.
+#[test]
+fn changes_that_are_dead_letters_are_found() {
+    let (_root, directory) = directory();
+    let position = Position { epoch: 1, commit: CommitSeq::new(0x0016_B374_D848), index: 3 };
+    let of_rule = format!(r#","id":"{}""#, LetterId::of_rule(position, "lab.counted.v1"));
+    let event = r#"{"frame":5,"part":0,"type":"t","key":"k","reason":"r","event":{"sequence":"000100000016B374D848000000030000"}}"#;
+    let before = Position { index: 2, ..position };
+    for (text, after, found) in [
+        (letter(5, ""), None, true),
+        (letter(5, ""), Some(before), true),
+        (letter(5, "") + &letter(7, ""), Some(before), true),
+        (letter(5, ""), Some(position), false),
+        (letter(5, &of_rule), None, false),
+        (letter(5, r#","halted":true"#), None, false),
+        (format!("{event}\n"), None, false),
+    ] {
+        std::fs::write(directory.path_of(FILE_NAME), &text).unwrap();
+        let changes = quarantined_changes(&directory, 0, after).unwrap();
+        assert_eq!(changes.contains(&position), found, "{text}");
+    }
+}

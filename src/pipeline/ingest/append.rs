@@ -1,23 +1,22 @@
 //! Turns changes into frames of the log: translates, stages and writes them. Changes that were received before are dropped.
 
+mod inject;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::buffer::checkpoint::Injection;
-use crate::buffer::disk::DiskError;
 use crate::buffer::frame::FrameKind;
 use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::writer::Writer;
 use crate::change::{Change, ChangePlace, Message, Unreadable};
-use crate::dead_letter::FILE_NAME;
 use crate::dead_letter::entry::{ChangeEntry, bounded_reason, one_line};
 use crate::event::{Origin, Records};
 use crate::failure::{Failure, Problem};
-use crate::pipeline::dead_letter::{retry, worker};
+use crate::pipeline::ingest::heartbeat;
 use crate::pipeline::ingest::proof::Proof;
 use crate::pipeline::ingest::rate_limited_log::{Drifted, RateLimitedLog};
-use crate::pipeline::ingest::{heartbeat, injection};
 use crate::pipeline::meters;
 use crate::pipeline::status::{ReceivedCounts, Status};
 use crate::position::{FrameNo, Position, Transaction};
@@ -31,10 +30,9 @@ const LOG_AGAIN: Duration = Duration::from_mins(1);
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of staged frames that are not kept while the next change is received.
 const HEAVY: usize = 1 << 20;
-/// From this many bytes on, no more is injected at one boundary: dead letters can have megabytes, and no feedback is sent to
-/// the server while they are made.
-const INJECT_AT_ONCE: usize = 4 << 20;
 
+const ALREADY_QUARANTINED: &str =
+    "it became a dead letter before a restart, and stays one until it is retried";
 const TOO_LARGE: &str =
     "its events together are larger than the log may hold of one change (32 MiB, or buffer.max_size)";
 const TOO_LARGE_WITH_LETTERS: &str = "its events, and the dead letters of those that could not be made, are larger than the log may hold of one change \
@@ -68,8 +66,12 @@ pub struct Appender {
     counts: ReceivedCounts,
     /// When it was.
     reported: Instant,
-    /// A heartbeat that was received since then: process, number, position.
-    heartbeat: Option<(u64, u64, Position)>,
+    /// Changes that are dead letters already, although they are received again.
+    quarantined: BTreeSet<Position>,
+    /// The process's own number, with which it marks its heartbeats; `None`: heartbeats are off, and messages like them are ignored.
+    process: Option<u64>,
+    /// The last own heartbeat that was received since then: its number and position.
+    heartbeat: Option<(u64, Position)>,
 }
 
 /// The records of a change do not fit into a frame.
@@ -98,12 +100,27 @@ impl Appender {
             drifted: Drifted::default(),
             counts: ReceivedCounts::default(),
             reported: time::now(),
+            quarantined: BTreeSet::new(),
+            process: None,
             heartbeat: None,
             translator,
             source,
             writer,
             log,
         }
+    }
+
+    /// These changes became dead letters in an earlier process. They stay dead letters until they are retried, even if they could be
+    /// translated now: later events of their keys may have been published.
+    #[must_use]
+    pub fn with_quarantined(self, quarantined: BTreeSet<Position>) -> Self {
+        Self { quarantined, ..self }
+    }
+
+    /// Publishes heartbeats, and reports those that this process wrote.
+    #[must_use]
+    pub fn with_heartbeats(self, process: Option<u64>) -> Self {
+        Self { process, ..self }
     }
 
     /// The transaction of the last change appended, staged ones included: the server must still have it.
@@ -172,6 +189,9 @@ impl Appender {
     /// Makes the records of a change, ready to [`append`](Self::append). A change that cannot be translated becomes a dead letter.
     pub(in crate::pipeline) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
+        if !self.quarantined.is_empty() && self.quarantined.remove(&change.place.position(self.epoch)) {
+            return self.dead(change, &Problem::new(ALREADY_QUARANTINED));
+        }
         let mut outcome = RuleOutcome::default();
         let problem = match self.translator.translate(change, &mut self.records, &mut outcome) {
             Ok(()) if self.records.fit() => match self.failed_rules(change, &outcome) {
@@ -229,10 +249,14 @@ impl Appender {
     /// Makes the record of a logical message, if it is an event.
     pub(in crate::pipeline) fn translate_message(&mut self, message: &Message<'_>) {
         self.records.clear();
-        if let Some(text) = heartbeat::read(message, self.translator.source()) {
+        if let Some(process) = self.process
+            && let Some(text) = heartbeat::read(message, self.translator.source())
+        {
             let position = message.place.position(self.epoch);
             heartbeat::write(&text, position, &mut self.records);
-            self.heartbeat = Some((text.process, text.number, position));
+            if text.process == process {
+                self.heartbeat = Some((text.number, position));
+            }
             return;
         }
         let problem = match self.translator.message(message, &mut self.records) {
@@ -340,79 +364,6 @@ impl Appender {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Appends pending injections if no transaction is open. Those without space, and those beyond the limit of one boundary,
-    /// follow at the next boundary.
-    pub(in crate::pipeline) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
-        if self.open || !ledger.lock().has_to_inject() {
-            return Ok(());
-        }
-        let pending = ledger.lock().to_inject();
-        let mut bytes = 0;
-        for injection in pending {
-            if bytes >= INJECT_AT_ONCE {
-                return Ok(());
-            }
-            self.records.clear();
-            let position = match self.make(&injection) {
-                Ok(position) => position,
-                Err(error) => {
-                    self.log_unreadable(&error);
-                    continue;
-                }
-            };
-            bytes += self.records.size();
-            let appended =
-                self.writer.append(FrameKind::Injected, position, Transaction::default(), &self.records);
-            match appended {
-                Err(error) if error.is_full() => return Ok(()),
-                appended => self.frame = appended?,
-            }
-            self.count();
-            ledger.lock().injected(self.frame, injection);
-        }
-        Ok(())
-    }
-
-    /// Logs, at most once a minute, that retries wait for the dead-letter file. Receiving does not wait for it.
-    fn log_unreadable(&mut self, error: &DiskError) {
-        let now = time::now();
-        if self.logged_unreadable.is_none_or(|last| now.duration_since(last) >= LOG_AGAIN) {
-            self.logged_unreadable = Some(now);
-            tracing::error!(
-                event = "dead_letters_unreadable", %error, file = %self.log.config().directory.path_of(FILE_NAME).display(),
-                hint = "Make the user that runs Forebay the owner of this file.",
-                "cannot read the dead-letter file; retries wait"
-            );
-        }
-    }
-
-    /// Makes the records of an injection. If a dead letter is missing or cannot be retried, the frame is empty.
-    fn make(&mut self, injection: &Injection) -> Result<Position, DiskError> {
-        if let Some(position) = injection::write(injection, self.translator.source(), &mut self.records) {
-            return Ok(position);
-        }
-        let Injection::Retry(letter) = injection else { return Ok(Position::default()) };
-        let directory = &self.log.config().directory;
-        let lines = worker::find(directory, letter)?;
-        let tools = retry::RetryTools { translator: &self.translator, source: &*self.source };
-        let made = lines.map(|lines| retry::records(&lines, tools, &mut self.records));
-        match made {
-            Some(Ok(position)) => return Ok(position),
-            Some(Err(error)) => {
-                tracing::error!(
-                    event = "dead_letter_not_retried", letter = %letter.letter, %error, hint = error.hint(),
-                    "dead letter cannot be retried"
-                );
-            }
-            None => tracing::error!(
-                event = "dead_letter_not_retried", letter = %letter.letter,
-                "dead letter to retry is not in the file"
-            ),
-        }
-        self.records.clear();
-        Ok(Position::default())
     }
 
     /// Notes that the transaction is complete. Injections now stand between two transactions.

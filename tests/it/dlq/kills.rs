@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{event_counts, id, large, letters, run, set_limit};
+use kinesis_stub::{Fault, Refusal, Rule};
+
+use super::{event_counts, id, lab, large, letters, run, set_limit, version, wait_for_letters};
 use crate::support::flow::Flow;
 use crate::support::random::{Random, seed};
 use crate::support::{SOON, eventually, poll};
@@ -70,4 +72,40 @@ fn kills_lose_no_decision_and_event_counts_balance() {
     let report = flow.check();
     assert_eq!(report.lost.iter().cloned().collect::<BTreeSet<_>>(), discarded, "{report}");
     assert!(report.reordered.is_empty() && report.altered.is_empty(), "{report}");
+}
+
+/// The change was not durable when the process was killed, so it is received again. It could be published now, but a later event of
+/// its key is in the stream: it stays a dead letter.
+#[test]
+fn change_received_again_stays_a_dead_letter() {
+    let mut flow = lab(|settings| settings.confirm_after = Some("1h".to_owned()));
+    // The watermark stays before what follows.
+    let rule = Rule::new(Fault::Reject { code: Refusal::Throttled }).keys(["1"]);
+    flow.stub.set(rule).unwrap();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (1, 'P1')");
+    flow.postgres.execute(
+        "insert into lab.plates (plate_id, barcode, notes) values (5, 'P5', repeat(chr(1), 1800000))",
+    );
+    let before = wait_for_letters(&flow, 1, "waiting");
+    flow.postgres.execute("update lab.plates set notes = 'short' where plate_id = 5");
+    eventually("the next version is published", SOON, || {
+        flow.published().contains(&version("5", 2)).then_some(())
+    });
+    flow.daemon.kill9();
+    flow.daemon.settings().more.push(("tables".to_owned(), "drop = [\"lab.plates.notes\"]".to_owned()));
+    flow.start();
+    flow.stub.heal();
+    flow.wait_until_it_moves("after the restart");
+    let after = wait_for_letters(&flow, 1, "waiting");
+    assert_eq!(id(&after[0]), id(&before[0]));
+    assert!(flow.daemon.terminate().success());
+    let report = flow.check();
+    assert_eq!(report.lost, [r#"lab.plates "5" Inserted, version 1"#]);
+    assert!(report.reordered.is_empty(), "{report}");
+    // A retry publishes it.
+    assert!(run(&flow, &["dlq", "retry", "--all"]).contains("when the daemon runs again"));
+    flow.start();
+    wait_for_letters(&flow, 1, "published");
+    assert!(flow.published().contains(&version("5", 1)));
+    assert!(flow.daemon.terminate().success());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::buffer::checkpoint::{Checkpoint, Mark, Phase, Retry};
+use crate::buffer::checkpoint::{Checkpoint, Injection, Mark, Phase, Retry};
 use crate::buffer::disk::Directory;
 use crate::buffer::ledger::Ledger;
 use crate::buffer::log::LogConfig;
@@ -126,5 +126,38 @@ fn bulk_retry_keeps_replication_alive() {
     for (frame, more) in [(2, true), (3, false)] {
         appender.inject(&ledger).unwrap();
         assert_eq!((appender.frame(), ledger.lock().has_to_inject()), (FrameNo(frame), more));
+    }
+}
+
+/// Another process's heartbeat that follows ours is published too, and does not hide that ours was received. Where heartbeats are
+/// off, whoever may write logical messages does not make events of Forebay's.
+#[test]
+fn heartbeats_are_read_only_if_configured_and_known_by_process() {
+    let content = |process: u64, number: u64| {
+        format!(r#"{{"source":"urn:forebay:lab","process":{process},"number":{number},"at":0}}"#)
+    };
+    for (configured, records) in [(None, 0), (Some(7), 1)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (_log, appender) = appender(directory.path(), Tables::default());
+        let mut appender = appender.with_heartbeats(configured);
+        for (index, process, number) in [(1, 7, 2), (2, 8, 5)] {
+            let content = content(process, number);
+            let place = ChangePlace {
+                transaction: Transaction::default(),
+                index,
+                record: CommitSeq::new(400),
+                nth: index,
+            };
+            appender.translate_message(&Message {
+                place,
+                prefix: heartbeat::HEARTBEAT_PREFIX.as_bytes(),
+                content: content.as_bytes(),
+                size: 1,
+                raw: b"x",
+            });
+            assert_eq!(appender.records.len(), records, "{configured:?}");
+        }
+        let expected = configured.map(|_| 2);
+        assert_eq!(appender.heartbeat.map(|(number, _)| number), expected);
     }
 }
