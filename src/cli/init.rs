@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::aws::stream;
 use crate::config::{Secret, write_new};
-use crate::daemon::init::{ConfigDraft, InitOrder, draft};
+use crate::daemon::init::{ConfigDraft, DividedDraft, InitOrder, draft, draft_divided};
+use crate::failure::Failure;
 
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,10 @@ pub struct InitOptions {
     /// Name of the configuration; default: made of the database's
     #[arg(long, value_name = "NAME", value_parser = crate::config::name)]
     name: Option<String>,
-    /// File to write, which must not exist; - prints it
+    /// Divide the keys of all tables among so many daemons on one stream: writes the publications and a file for each
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=16))]
+    instances: Option<u8>,
+    /// File to write, which must not exist; - prints it. With --instances, its name is the beginning of theirs
     #[arg(long, short, value_name = "FILE", default_value = "forebay.toml")]
     output: PathBuf,
 }
@@ -29,8 +33,9 @@ pub struct InitOptions {
 /// The database cannot be reached, or the file exists.
 pub fn run(options: &InitOptions) -> Result<(), String> {
     let is_printed = options.output == Path::new("-");
-    if !is_printed && options.output.exists() {
-        return Err(exists(&options.output));
+    let files = files(options);
+    if let Some(existing) = files.iter().find(|file| !is_printed && file.exists()) {
+        return Err(exists(existing));
     }
     let order = InitOrder {
         url: options.source.clone(),
@@ -42,19 +47,67 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let found = runtime.block_on(draft(&order)).map_err(super::explain)?;
+    let found = runtime.block_on(async {
+        Ok::<_, Failure>(match options.instances {
+            None => {
+                let draft = draft(&order).await?;
+                (vec![draft.text.clone()], summary(&options.output, &draft))
+            }
+            Some(instances) => {
+                let DividedDraft { publications, configs } = draft_divided(&order, instances).await?;
+                let steps = steps(&files, configs.first());
+                let configs = configs.into_iter().map(|config| config.text);
+                (std::iter::once(publications).chain(configs).collect::<Vec<_>>(), steps)
+            }
+        })
+    });
+    let (texts, summary) = found.map_err(super::explain)?;
     // A thread that waits for a name server must not block the exit.
     runtime.shutdown_background();
     if is_printed {
-        super::say_exactly(&found.text);
+        super::say_exactly(&texts.join("\n"));
         return Ok(());
     }
-    write_new(&options.output, &found.text).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(&options.output),
-        _ => format!("cannot write {}: {error}", options.output.display()),
-    })?;
-    super::say(&summary(&options.output, &found));
+    for (file, text) in files.iter().zip(&texts) {
+        write_new(file, text).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => exists(file),
+            _ => format!("cannot write {}: {error}", file.display()),
+        })?;
+    }
+    super::say(&summary);
     Ok(())
+}
+
+/// The files that are written; with several instances, that of the publications comes first.
+fn files(options: &InitOptions) -> Vec<PathBuf> {
+    let Some(instances) = options.instances else { return vec![options.output.clone()] };
+    let stem = options.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = |name: String| options.output.with_file_name(name);
+    let publications = beside(format!("{stem}_publications.sql"));
+    let configs = (0..instances).map(|instance| beside(format!("{stem}_{instance}.toml")));
+    std::iter::once(publications).chain(configs).collect()
+}
+
+/// What was written, and what to do with it, in this order.
+fn steps(files: &[PathBuf], first: Option<&ConfigDraft>) -> String {
+    let published = first.map_or(0, |config| config.published);
+    let left_out = first.map_or(0, |config| config.left_out);
+    let (publications, configs) = files
+        .split_first()
+        .map_or_else(Default::default, |(first, rest)| (first.display().to_string(), rest));
+    let starts = configs.iter().map(|file| {
+        let file = file.display();
+        format!("   forebay check --config {file} && forebay run --config {file}\n")
+    });
+    let starts: String = starts.collect();
+    format!(
+        "{published} tables to publish, {left_out} left out. Look at each file. Then, in this order:\n\
+         1. Stop the writers. An instance that ran alone must have published everything (forebay status) and be torn down (forebay \
+         teardown).\n\
+         2. psql --single-transaction --file={publications}\n\
+         3. Start all instances:\n{starts}\
+         4. Start the writers.\n"
+    )
 }
 
 fn exists(path: &Path) -> String {

@@ -2,8 +2,11 @@
 //!
 //! The text is a function of what was found ([`render`]). It never contains a password.
 
+mod instances;
+
 use std::fmt::Write as _;
 
+pub use self::instances::{DividedDraft, divide};
 use crate::config::units::ByteAmount;
 use crate::config::{Secret, TableName};
 use crate::failure::Failure;
@@ -14,6 +17,9 @@ use crate::source::postgres::session::Session;
 
 /// With more tables than this, they are counted and not listed: the default publishes every table with a key.
 const LISTED_MAX: usize = 200;
+
+/// Most letters of `name`.
+const NAME_MAX: usize = 40;
 
 /// Why a table with an odd name is left out.
 const UNWRITABLE: &str = "its name cannot be written in source.tables; create the publication yourself";
@@ -47,6 +53,21 @@ pub struct ConfigDraft {
 /// # Errors
 /// The database cannot be reached.
 pub async fn draft(order: &InitOrder) -> Result<ConfigDraft, Failure> {
+    let (database, found) = survey_of(order).await?;
+    Ok(render(order, &database, &found))
+}
+
+/// Looks at the database, and divides its work among several instances.
+///
+/// # Errors
+/// The database cannot be reached, or its work cannot be divided.
+pub async fn draft_divided(order: &InitOrder, instances: u8) -> Result<DividedDraft, Failure> {
+    let (database, found) = survey_of(order).await?;
+    divide(order, &database, &found, instances).map_err(Failure::Stop)
+}
+
+/// The name of the database, and what is in it.
+async fn survey_of(order: &InitOrder) -> Result<(String, DatabaseSurvey), Failure> {
     let settings = Settings::from_url(&order.url)
         .and_then(|settings| {
             let password = order.password.as_ref().map(|password| Password::new(password.expose()));
@@ -55,11 +76,25 @@ pub async fn draft(order: &InitOrder) -> Result<ConfigDraft, Failure> {
         .map_err(Failure::stop)?;
     let mut session = Session::open(&settings).await?;
     let found = session.run(survey::survey).await?;
-    Ok(render(order, &settings.database, &found))
+    Ok((settings.database, found))
 }
 
 /// The configuration for a database. Pure.
 pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> ConfigDraft {
+    render_with(order, database, found, None)
+}
+
+/// The same for one of several instances, which has a publication that exists, and listens on this port.
+fn render_part(order: &InitOrder, name: &str, found: &DatabaseSurvey, port: u16) -> ConfigDraft {
+    render_with(order, name, found, Some(port))
+}
+
+fn render_with(
+    order: &InitOrder,
+    database: &str,
+    found: &DatabaseSurvey,
+    part_on: Option<u16>,
+) -> ConfigDraft {
     let name = order.name.clone().unwrap_or_else(|| name_of(database));
     let (listed, left_out): (Vec<_>, Vec<_>) =
         found.tables.iter().partition(|table| table.left_out.is_none() && is_writable(&table.name));
@@ -81,8 +116,12 @@ pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> Conf
     add(&format!("url = {}", quoted(&without_password(&order.url))));
     add("# The password is not written here: set FOREBAY_SOURCE__PASSWORD, PGPASSFILE, or");
     add("# password_file = \"/run/secrets/forebay\"");
-    publication(&mut add, &name, found);
-    tables(&mut add, &listed, found);
+    if part_on.is_some() {
+        add(&format!("# Its tables are those of the publication forebay_{name}: a part of their rows each."));
+    } else {
+        publication(&mut add, &name, found);
+        tables(&mut add, &listed, found);
+    }
     add("");
     add("[kinesis]");
     let stream = order.stream.clone().unwrap_or_else(|| format!("{name}-events"));
@@ -99,6 +138,11 @@ pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> Conf
     add(
         "max_size = \"10 GiB\"    # twice what the tables get in the longest stream outage that you plan for",
     );
+    if let Some(port) = part_on {
+        add("");
+        add("[http]");
+        add(&format!("listen = \"127.0.0.1:{port}\"    # another one for each instance of a machine"));
+    }
     personal(&mut add, &listed);
     if !left_out.is_empty() {
         add("");
@@ -200,8 +244,6 @@ fn quoted(text: &str) -> String {
 
 /// A name for the configuration: lower-case letters, digits and underscores, beginning with a letter.
 fn name_of(database: &str) -> String {
-    /// What the configuration allows.
-    const NAME_MAX: usize = 40;
     let fitting = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let name: String = database.chars().map(fitting).collect();
     let first = name.find(|c: char| c.is_ascii_lowercase());
@@ -234,6 +276,7 @@ mod tests {
             name: TableName { schema: "Odd \"one\"".to_owned(), table: table.to_owned() },
             left_out,
             key: vec!["id\n# x".to_owned()],
+            hashed: None,
             is_full: false,
             rows: 10,
             bytes: 8_192,

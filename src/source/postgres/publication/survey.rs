@@ -20,6 +20,8 @@ pub struct SurveyedTable {
     pub left_out: Option<&'static str>,
     /// Columns that identify a row.
     pub key: Vec<String>,
+    /// The first of them whose hash a row filter can use, and the function that hashes it.
+    pub hashed: Option<(String, &'static str)>,
     /// Whether the whole old row is sent (`REPLICA IDENTITY FULL`).
     pub is_full: bool,
     /// Rows, as last counted.
@@ -43,6 +45,8 @@ pub struct DatabaseSurvey {
     pub publications: Vec<String>,
     /// For how many seconds changes have been counted.
     pub counted_for: u64,
+    /// The server's version as a number, such as 180000.
+    pub version: i32,
 }
 
 /// Tables that are described; of more, only the number is known.
@@ -72,7 +76,9 @@ pub async fn survey(client: &Client) -> Result<DatabaseSurvey, Error> {
         }
         Ok(())
     };
-    pages::each(client, &query(version(client).await?), PERSONAL, take).await?;
+    let version = version(client).await?;
+    pages::each(client, &query(version), PERSONAL, take).await?;
+    found.version = version;
     let row = client.query_one(PUBLICATIONS, &[]).await?;
     found.publications = texts(row.try_get::<_, Vec<CatalogText>>(0)?);
     let row = client.query_one(ABOUT, &[]).await?;
@@ -99,15 +105,33 @@ fn table(row: &Row) -> Result<SurveyedTable, Error> {
         (.., Some(_)) => Some("REPLICA IDENTITY FULL, but generated columns that are not sent"),
         (.., None) => None,
     };
+    let (key, types) = (texts_at(6)?, row.try_get::<_, Option<Vec<i64>>>(11)?.unwrap_or_default());
+    let hashed = key.iter().zip(types).find_map(|(column, of)| Some((column.clone(), hash_function(of)?)));
     Ok(SurveyedTable {
         name: table_name(row, 0)?,
         left_out,
         is_full: row.try_get(5)?,
-        key: texts_at(6)?,
+        key,
+        hashed,
         rows: count(row.try_get(7)?),
         bytes: count(row.try_get(8)?),
         changes: count(row.try_get(9)?),
         personal: texts_at(10)?,
+    })
+}
+
+/// The function that hashes a type to 64 bits; `None` for types that a row filter may not use, or whose function takes another
+/// type. The numbers of these types never change (`pg_type.dat`).
+fn hash_function(type_oid: i64) -> Option<&'static str> {
+    Some(match type_oid {
+        20 => "hashint8extended",
+        21 => "hashint2extended",
+        23 => "hashint4extended",
+        25 | 1043 => "hashtextextended",
+        1042 => "hashbpcharextended",
+        1700 => "hash_numeric_extended",
+        2950 => "uuid_hash_extended",
+        _ => return None,
     })
 }
 
@@ -136,7 +160,8 @@ fn query(version: i32) -> String {
                 (SELECT array_agg({COLUMN} ORDER BY a.attnum) FROM {KEY}),
                 s.rows, s.bytes, s.changes,
                 (SELECT array_agg({COLUMN} ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname ~* $1)
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname ~* $1),
+                (SELECT array_agg(a.atttypid::int8 ORDER BY a.attnum) FROM {KEY})
          FROM (SELECT DISTINCT top FROM tree) t
          JOIN pg_catalog.pg_class c ON c.oid = t.top
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
