@@ -169,6 +169,21 @@ fn altered_composite_is_read_as_it_was_written() {
     flow.daemon.assert_quiet(&[]);
 }
 
+/// A look at the table no longer finds the type of the column: it is looked at for the rows.
+#[test]
+fn rows_before_a_dropped_column_have_their_field_names() {
+    let mut flow =
+        start(&["t"], "create type addr as (a int, b int); create table t (id bigint primary key, a addr)");
+    sql(&flow, "insert into t values (1, row(1, 2))");
+    events(&flow, 1);
+    assert!(flow.daemon.terminate().success());
+    sql(&flow, "alter type addr rename attribute a to c");
+    sql(&flow, "insert into t values (2, row(1, 2))");
+    sql(&flow, "alter table t drop column a");
+    flow.start();
+    assert_eq!(data(&events(&flow, 2), 2)["a"], json!({"c": 1, "b": 2}));
+}
+
 /// An attribute more in the middle of a transaction: each row has as many fields as its type had.
 #[test]
 fn rows_around_an_altered_composite_are_told_apart() {

@@ -246,7 +246,8 @@ impl PostgresSource {
         while let Some(table) = self.must_look() {
             if !self.inquiry.is_asking() {
                 sleep_until(self.inquiry.look_due(matches!(self.pending, Some(Pending::Row { .. })))).await;
-                self.inquiry.ask_about(table);
+                let types = self.types_to_look_at(table);
+                self.inquiry.ask_about(table, types);
             }
             let is_look = self.inquiry.is_asking_about_table();
             match self.inquiry.answer().await {
@@ -264,6 +265,16 @@ impl PostgresSource {
             Some(Pending::Announced(announced, _)) => Some(announced.oid),
             Some(Pending::Row { step: Step::Row(_, _, table), looked: false, .. }) => Some(*table),
             _ => None,
+        }
+    }
+
+    /// The types of the rows for which a table must be read.
+    fn types_to_look_at(&self, table: u32) -> Vec<u32> {
+        match &self.pending {
+            Some(Pending::Announced(announced, _)) => {
+                announced.columns.iter().map(|column| column.type_oid).collect()
+            }
+            _ => self.announcements.types(table),
         }
     }
 

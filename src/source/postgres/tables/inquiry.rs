@@ -27,7 +27,8 @@ const LOG_AGAIN: u32 = 60;
 /// A query.
 #[derive(Clone, Debug)]
 enum Question {
-    Table(u32),
+    /// A table, and the types of its rows.
+    Table(u32, Vec<u32>),
     Survey(Survey),
     Dropped(Vec<u32>),
 }
@@ -119,10 +120,10 @@ impl Inquiry {
         if self.failed > 0 { looked.max(self.retry_due) } else { looked }
     }
 
-    /// Asks about a table. Only one question may be asked at a time.
-    pub fn ask_about(&mut self, table: u32) {
+    /// Asks about a table and the types of its rows. Only one question may be asked at a time.
+    pub fn ask_about(&mut self, table: u32, types: Vec<u32>) {
         self.looked = Some(Instant::now());
-        self.ask(Question::Table(table));
+        self.ask(Question::Table(table, types));
     }
 
     /// Asks about all tables, if that is due; `prepare` adds those that became known. First, which of the tables that `dropped`
@@ -144,7 +145,7 @@ impl Inquiry {
     }
 
     fn ask(&mut self, question: Question) {
-        self.about_table = matches!(question, Question::Table(_));
+        self.about_table = matches!(question, Question::Table(..));
         let (settings, publication) = (self.settings.clone(), self.publication.clone());
         self.asking = Some(Box::pin(answer(settings, self.session.take(), question, publication)));
     }
@@ -196,8 +197,8 @@ async fn answer(
         let answer = session
             .run(async |client| -> Result<_, Error> {
                 Ok(match question {
-                    Question::Table(table) => {
-                        CatalogAnswer::Table(look_at(client, table, &publication).await?)
+                    Question::Table(table, types) => {
+                        CatalogAnswer::Table(look_at(client, table, &types, &publication).await?)
                     }
                     Question::Dropped(tables) => {
                         CatalogAnswer::Dropped(dropped::look(client, &tables).await?)

@@ -98,11 +98,16 @@ pub(super) const WAL: &str =
     "SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                         ELSE pg_catalog.pg_current_wal_insert_lsn() END)::text AS wal";
 
-/// Looks at these tables.
+/// Looks at these tables, and at these types: rows may be of a column that their table no longer has.
 ///
 /// # Errors
 /// The connection broke, or the statement was cancelled.
-pub(super) async fn look(client: &Client, tables: &[u32], publication: &str) -> Result<Look, Error> {
+pub(super) async fn look(
+    client: &Client,
+    tables: &[u32],
+    types: &[u32],
+    publication: &str,
+) -> Result<Look, Error> {
     let (line, noise) = (raw_name!("l.line"), raw_name!("l.noise"));
     let query = format!(
         "{LINES} {WAL}, pg_catalog.pg_current_snapshot()::text AS snapshot, NOT pg_catalog.pg_is_in_recovery() AS exact,
@@ -110,7 +115,7 @@ pub(super) async fn look(client: &Client, tables: &[u32], publication: &str) -> 
          FROM (SELECT 1) one LEFT JOIN (SELECT * FROM table_lines UNION ALL SELECT * FROM type_lines) l ON true"
     );
     let before = before(client).await?;
-    let rows = client.query_typed(&query, &parameters(&tables, &publication)).await?;
+    let rows = client.query_typed(&query, &parameters(&tables, &types, &publication)).await?;
     let mut look = Look::default();
     if let Some(first) = rows.first() {
         look.at = LookedAt::of(first, before)?;
@@ -198,7 +203,7 @@ pub(super) async fn named(client: &Client, pii: &Pii) -> Result<Vec<u32>, Error>
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Fingerprint of everything that [`look`] would find of these tables, and how long it took to make it.
+/// Fingerprint of everything that [`look`] would find of these tables alone, and how long it took to make it.
 ///
 /// # Errors
 /// As [`look`].
@@ -215,16 +220,18 @@ pub(super) async fn fingerprint(
     );
     let began = Instant::now();
     let before = before(client).await?;
-    let row = client.query_typed(&query, &parameters(&tables, &publication)).await?;
+    let types: &[u32] = &[];
+    let row = client.query_typed(&query, &parameters(&tables, &types, &publication)).await?;
     let row = row.first().ok_or_else(|| Error::Protocol("a fingerprint without a row".to_owned()))?;
     Ok((row.try_get("fingerprint")?, LookedAt::of(row, before)?, began.elapsed()))
 }
 
 fn parameters<'a>(
     tables: &'a &[u32],
+    types: &'a &[u32],
     publication: &'a &str,
-) -> [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type); 2] {
-    [(tables, Type::OID_ARRAY), (publication, Type::TEXT)]
+) -> [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type); 3] {
+    [(tables, Type::OID_ARRAY), (publication, Type::TEXT), (types, Type::OID_ARRAY)]
 }
 
 /// End of the WAL before a look. Switches off compilation, which takes longer than such a statement.
@@ -361,6 +368,7 @@ const LINES: &str = "
         LEFT JOIN entered e ON e.leaf = t.oid),
     types (oid) AS (
         SELECT DISTINCT c.atttypid FROM columns c WHERE c.atttypid >= 10000 UNION
+        SELECT w.oid FROM pg_catalog.unnest($3) w (oid) WHERE w.oid >= 10000 UNION
         SELECT p.part FROM types JOIN pg_catalog.pg_type t ON t.oid = types.oid
         CROSS JOIN LATERAL (
             SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END WHERE t.typtype IN ('d', 'b')

@@ -202,7 +202,7 @@ impl Survey {
         named.truncate(EAGER_MAX);
         if !named.is_empty() {
             // First, so that children and partitions are looked for in the same survey.
-            tables.note(look::look(client, &named, publication).await?);
+            tables.note(look::look(client, &named, &[], publication).await?);
         }
         all.extend(tables.lock().existing());
         let survey = Self::default().of(all, &tables.lock().personal, &named);
@@ -239,7 +239,7 @@ impl Survey {
         let look = if fingerprint == self.fingerprint {
             None
         } else {
-            let mut look = look::look(client, &self.tables, publication).await?;
+            let mut look = look::look(client, &self.tables, &[], publication).await?;
             look.heirs = look::heirs(client, &self.personal).await?;
             Some(look)
         };
@@ -260,10 +260,10 @@ impl Surveyed {
     }
 }
 
-/// Looks at one table.
+/// Looks at one table, and at these types, which its rows have.
 ///
 /// # Errors
 /// The connection broke.
-pub async fn look_at(client: &Client, table: u32, publication: &str) -> Result<Look, Error> {
-    look::look(client, &[table], publication).await
+pub async fn look_at(client: &Client, table: u32, types: &[u32], publication: &str) -> Result<Look, Error> {
+    look::look(client, &[table], types, publication).await
 }

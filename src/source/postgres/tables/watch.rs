@@ -112,6 +112,11 @@ impl Announcements {
         self.extend();
     }
 
+    /// The types of an announced table's columns, if their changes go unannounced. The table may have dropped a column since.
+    pub fn types(&self, table: u32) -> Vec<u32> {
+        self.watches.get(&table).map(|watch| watch.sheet.type_oids()).unwrap_or_default()
+    }
+
     /// Tables are gone, and no change of them follows.
     pub fn forget(&mut self, tables: &[u32]) {
         for table in tables {
@@ -219,8 +224,15 @@ impl TypeWatch {
             let filled = combinations(&candidates).iter().map(fill).collect();
             self.tried = (candidates, filled);
         }
-        let mut fitting = self.tried.1.iter().filter(|relation| fits(relation, change));
-        let chosen = fitting.next().or_else(|| self.tried.1.first()).unwrap_or(&self.current);
+        let tried = || self.tried.1.iter();
+        // The label of an enum may be in none of them. Then the composites alone show which of them fit; and if none fits, any of them
+        // may be the one.
+        let with_labels = [true, false]
+            .into_iter()
+            .find(|with_labels| tried().any(|relation| fits(relation, change, *with_labels)));
+        let mut fitting = tried()
+            .filter(|relation| with_labels.is_none_or(|with_labels| fits(relation, change, with_labels)));
+        let chosen = fitting.next().unwrap_or(&self.current);
         let states = || self.tried.0.iter().flat_map(|(_, states)| states);
         let is_altered = states().any(|state| state.was_altered_by(moment.xid));
         let unknown = if tables.lock().is_before_oldest(&self.sheet.mutable, moment) {
@@ -263,11 +275,11 @@ fn differing<'a>(one: &'a Relation, other: &Relation) -> Option<&'a str> {
     columns.find(|(one, other)| one.kind != other.kind).map(|(one, _)| &*one.name)
 }
 
-/// Whether the values of a row are of the types of a description.
-fn fits(relation: &Relation, change: &Change<'_>) -> bool {
+/// Whether the values of a row are of the types of a description. `with_labels`: also whether its enums have the labels.
+fn fits(relation: &Relation, change: &Change<'_>, with_labels: bool) -> bool {
     let mut scratch = Vec::new();
     relation.columns.iter().enumerate().all(|(at, column)| {
-        let labels = labels(&column.data_type);
+        let labels = labels(&column.data_type).filter(|_| with_labels);
         if labels.is_none() && !has_composite(&column.kind) {
             return true;
         }
@@ -376,3 +388,7 @@ fn report(sheet: &Sheet) {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
