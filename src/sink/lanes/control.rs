@@ -1,8 +1,14 @@
-//! When a control may leave: see `dispatch/control.rs`.
+//! Which records can be a control, and when one may leave: see `dispatch/control.rs`.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::finished::RecordStatus;
+use super::reader::Reader;
+use super::types::Outcome;
+use super::window::Entry;
+use crate::event::RecordKind;
 
 /// Least distance between two controls.
 const DISTANCE: Duration = Duration::from_secs(1);
@@ -28,5 +34,27 @@ impl ControlPace {
     /// Its result is known.
     pub(super) const fn over(&mut self) {
         self.in_flight = false;
+    }
+}
+
+impl Reader {
+    /// Whether a record that was finished before it was read can be a control: an event of the present stream that is not a dead
+    /// letter. Only at the start all dead letters are known.
+    pub(super) fn is_control(&self, entry: &Entry, status: RecordStatus, is_of_epoch: bool) -> bool {
+        let is_published = match status {
+            RecordStatus::Unfinished | RecordStatus::Acknowledged(Some(Outcome::Quarantined)) => false,
+            RecordStatus::Acknowledged(_) => true,
+            RecordStatus::Passed => self.finished.of(entry.section).after().is_some(),
+        };
+        is_published
+            && is_of_epoch
+            && self.from_start
+            && self.last_published.is_none()
+            && entry.kind == RecordKind::Event
+    }
+
+    /// Remembers a record that the stream has accepted, if it is small.
+    pub(super) fn note_published(&mut self, seq: u64) {
+        self.last_published = self.window.entry(seq).and_then(Entry::control).or(self.last_published.take());
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Reader {
     pub(super) watch: Watch,
     /// One of the records that were published last, as a control. Its own memory: it outlives the window.
     pub(super) last_published: Option<Outgoing>,
+    /// Whether it was made at the start.
+    pub(super) from_start: bool,
 }
 
 impl Reader {
@@ -88,6 +90,7 @@ impl Reader {
             until: None,
             watch: Watch::default(),
             last_published: None,
+            from_start: false,
         }
     }
 
@@ -102,6 +105,7 @@ impl Reader {
         rules: Rules<'_>,
     ) {
         self.window.begin(frame);
+        let is_of_epoch = frame.transaction.is_some();
         let mut parts = 0..=u16::MAX;
         for record in records {
             let part = parts.next().expect("the log counts the records of a frame in 16 bits");
@@ -127,11 +131,7 @@ impl Reader {
                 early: false,
                 counted: if status == RecordStatus::Passed { CountedBy::Another } else { CountedBy::This },
             };
-            if status == RecordStatus::Passed
-                && self.last_published.is_none()
-                && self.finished.of(section).after().is_some()
-                && kind == RecordKind::Event
-            {
+            if self.is_control(&entry, status, is_of_epoch) {
                 self.last_published = entry.control();
             }
             self.push(entry, status, rules);
@@ -243,11 +243,6 @@ impl Reader {
         if let Some(entry) = self.window.entry(seq) {
             self.in_flight[entry.section] -= 1;
         }
-    }
-
-    /// Remembers a record that the stream has accepted, if it is small.
-    pub(super) fn note_published(&mut self, seq: u64) {
-        self.last_published = self.window.entry(seq).and_then(Entry::control).or(self.last_published.take());
     }
 
     /// Finishes a record that was [in flight](Self::begin_flight), and the events packed into it; the next record of

@@ -90,6 +90,7 @@ impl Readers {
                 readers.set_owner(&group, id);
             }
         }
+        readers.all.iter_mut().for_each(|reader| reader.from_start = true);
         if groups.len() > 1 {
             readers.audit = Some(Audit { watermark: start.watermark, transaction: None });
         }

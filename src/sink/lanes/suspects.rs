@@ -10,9 +10,10 @@
 //! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone
 //! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and each
 //! time the error was about the content ([`PutError::Invalid`]). Any other error, or none at all, needs more:
-//! [`SILENT_PROOFS_TO_REJECT`] such failures over [`SILENT_PROVEN_AFTER`]. Without that, the record would keep the
-//! log from being reclaimed for good. Where nothing else is to be sent, a control is: see
-//! `dispatch/control.rs`.
+//! [`SILENT_PROOFS_TO_REJECT`] such failures over [`SILENT_PROVEN_AFTER`], and meanwhile at most one in
+//! [`ACCEPTED_FOR_FAILED`] of the other requests failed: a service that answers now and then would make healthy
+//! records look guilty. Without that rule the record would keep the log from being reclaimed for good. Where
+//! nothing else is to be sent, a control is: see `dispatch/control.rs`.
 //!
 //! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
 //! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
@@ -40,6 +41,8 @@ const PROVEN_AFTER_UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 /// The same for errors that are not about the content.
 const SILENT_PROOFS_TO_REJECT: u32 = 60;
 const SILENT_PROVEN_AFTER: Duration = Duration::from_hours(1);
+/// So many other requests must be accepted for each one that fails.
+const ACCEPTED_FOR_FAILED: u64 = 10;
 /// Failures alone after which a control is sent although the error is not about the content.
 const CONTROL_AFTER: u32 = 8;
 /// Pauses of a record that is alone.
@@ -75,8 +78,8 @@ struct Evidence {
     since: Instant,
     /// Failures alone, whatever the error, while others were accepted.
     alone: u32,
-    /// When the first of these was known.
-    alone_since: Instant,
+    /// When the first of these was known, and what was known of other requests then.
+    alone_since: (Instant, Others),
     last: Instant,
     response: Arc<str>,
 }
@@ -86,6 +89,21 @@ impl Evidence {
     fn once_more(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failures
+    }
+}
+
+/// Requests without a record that is known to fail alone: with an accepted record, and failed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    accepted: u64,
+    failed: u64,
+}
+
+impl Others {
+    /// Whether the service was well since then.
+    fn are_well_since(self, then: Self) -> bool {
+        let (accepted, failed) = (self.accepted - then.accepted, self.failed - then.failed);
+        failed.saturating_mul(ACCEPTED_FOR_FAILED) <= accepted
     }
 }
 
@@ -123,6 +141,9 @@ pub(super) struct Suspects {
     content_at_fault: bool,
     /// A record has failed alone, and nothing was acknowledged since.
     wants_control: bool,
+    /// Failures alone since anything was acknowledged.
+    unproven: u32,
+    others: Others,
 }
 
 impl Suspects {
@@ -138,7 +159,16 @@ impl Suspects {
     /// A request got a response.
     pub(super) fn acknowledged(&mut self, now: Instant) {
         self.acknowledged = Some(now);
-        self.wants_control = false;
+        (self.wants_control, self.unproven) = (false, 0);
+    }
+
+    /// A request without a record that is known to fail alone is over: it failed, or the service accepted something of it.
+    pub(super) const fn note_other(&mut self, is_accepted: bool) {
+        if is_accepted {
+            self.others.accepted += 1;
+        } else {
+            self.others.failed += 1;
+        }
     }
 
     /// Whether it would help to know that the service accepts another record.
@@ -259,7 +289,9 @@ impl Suspects {
         let others = self.acknowledged.is_some_and(|at| at > known.unwrap_or(sent).min(sent));
         if !others && (known.is_some() || !self.has_acknowledged_since(sent)) {
             let failures = self.evidence.get_mut(&failed.id).map_or(0, Evidence::once_more);
-            self.wants_control = self.content_at_fault || failures >= CONTROL_AFTER;
+            self.unproven = self.unproven.saturating_add(1);
+            self.wants_control |=
+                self.content_at_fault || failures >= CONTROL_AFTER || self.unproven >= CONTROL_AFTER;
             return Verdict::Waits { failures };
         }
         if self.evidence.len() >= EVIDENCE_MAX && !self.evidence.contains_key(&failed.id) {
@@ -273,7 +305,7 @@ impl Suspects {
             proofs: 0,
             since: now,
             alone: 0,
-            alone_since: now,
+            alone_since: (now, self.others),
             last: sent,
             response: Arc::clone(&response),
         });
@@ -291,9 +323,13 @@ impl Suspects {
             evidence.alone += 1;
         }
         (evidence.last, evidence.response) = (now, response);
-        self.wants_control = self.content_at_fault || evidence.failures >= CONTROL_AFTER;
-        let is_silent = evidence.alone >= SILENT_PROOFS_TO_REJECT
-            && now.duration_since(evidence.alone_since) >= SILENT_PROVEN_AFTER;
+        self.wants_control |= self.content_at_fault || evidence.failures >= CONTROL_AFTER;
+        let (since, before) = evidence.alone_since;
+        let is_long = evidence.alone >= SILENT_PROOFS_TO_REJECT && now - since >= SILENT_PROVEN_AFTER;
+        let is_silent = is_long && self.others.are_well_since(before);
+        if is_long && !is_silent {
+            (evidence.alone, evidence.alone_since) = (0, (now, self.others));
+        }
         let least = if failed.unacknowledged { PROVEN_AFTER_UNACKNOWLEDGED } else { PROVEN_AFTER };
         let is_invalid = evidence.proofs >= PROOFS_TO_REJECT && now.duration_since(evidence.since) >= least;
         if is_invalid || is_silent {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use forebay::event::KeyHash;
-use forebay::position::FrameNo;
+use forebay::position::{FrameNo, Transaction};
 use forebay::sink::PutError;
 use forebay::sink::lanes::{Cause, DeadReason, Frame, Lanes, Start};
 use forebay::sink::pacing::Limits;
@@ -28,6 +28,8 @@ struct World {
     poisons: Vec<String>,
     /// Whether requests without a poison fail as well.
     away: bool,
+    /// Of all other requests only each so many is accepted; 0: each.
+    answers_one_in: u32,
     accepted: BTreeSet<String>,
     /// When the last healthy record was accepted for the first time.
     last: Duration,
@@ -50,6 +52,7 @@ impl World {
             fails,
             poisons: poisons.iter().map(|key| (*key).to_owned()).collect(),
             away: false,
+            answers_one_in: 0,
             accepted: BTreeSet::new(),
             last: Duration::ZERO,
             requests: 0,
@@ -65,7 +68,9 @@ impl World {
         for key in keys {
             self.frames += 1;
             let line = format!("{key} {}\n", self.frames);
-            self.lanes.admit(&Frame { bytes: 1000, ..frame(self.frames) }, [event(&key, &line)]);
+            let transaction = Some(Transaction::default());
+            let frame = Frame { bytes: 1000, transaction, ..frame(self.frames) };
+            self.lanes.admit(&frame, [event(&key, &line)]);
         }
     }
 
@@ -85,7 +90,8 @@ impl World {
                 self.requests += 1;
                 let key = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
                 let keys: Vec<_> = request.records.iter().map(|record| key(&record.key)).collect();
-                let bad = self.away || keys.iter().any(|key| self.poisons.contains(key));
+                let brownout = self.answers_one_in > 0 && !self.requests.is_multiple_of(self.answers_one_in);
+                let bad = self.away || brownout || keys.iter().any(|key| self.poisons.contains(key));
                 let result = if bad {
                     self.failed += 1;
                     self.largest_failed = keys.len();
@@ -338,4 +344,33 @@ fn refused_control_is_no_evidence() {
     world.away = false;
     world.run(Duration::from_mins(1));
     assert!(world.letters.is_empty() && world.lanes.is_empty());
+}
+
+/// A service that answers one request of twenty, for hours, makes no healthy record a dead letter.
+#[test]
+fn brownout_accuses_nobody() {
+    let mut world = World::new(Fails::Silent, &[]);
+    world.answers_one_in = 20;
+    for round in 0..6 {
+        world.admit((0..200).map(|n| format!("r{round} {n}")));
+        world.run(Duration::from_mins(40));
+    }
+    assert!(world.letters.is_empty(), "{} dead letters", world.letters.len());
+    world.answers_one_in = 0;
+    world.run(Duration::from_mins(2));
+    assert!(world.lanes.is_empty() && world.letters.is_empty());
+}
+
+/// The same after a restart, where nothing but the silent record is left.
+#[test]
+fn silent_record_after_restart_is_a_dead_letter_after_an_hour() {
+    let mut world = World::new(Fails::Silent, &["k7"]);
+    let lanes =
+        (0..=u8::MAX).filter(|lane| *lane != KeyHash::of("k7").lane()).map(|lane| (lane, FrameNo(20)));
+    world.lanes = Lanes::new(&Start { lanes: lanes.collect(), ..Start::default() }, Limits::default(), 1);
+    world.admit(keys(20));
+    world.run(Duration::from_mins(59));
+    assert!(world.letters.is_empty());
+    world.run(Duration::from_mins(20));
+    assert_eq!(world.letters, [(FrameNo(8), DeadReason::Rejected)]);
 }

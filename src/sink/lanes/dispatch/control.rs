@@ -4,15 +4,16 @@
 //! else is to be sent, that would never be known. This can last: the record keeps the log from being reclaimed, and a log that is
 //! full of what is published behind it receives nothing new.
 //!
-//! The control is the record that was accepted last, so that it follows nothing newer of its key but what follows anyway after a
-//! restart. Readers discard it as they discard any repeat. Nothing is counted for it.
+//! The control is one of the small records that were accepted last; after a restart, one that was published before. It may follow
+//! newer events of its key, as any repeat may, and readers discard it as they discard those. Nothing is counted for it. There is
+//! none if nothing of the log was ever published: then the stream may be at fault as well.
 
 use tokio::time::Instant;
 
 use super::Dispatch;
 use crate::sink::lanes::readers::Readers;
 use crate::sink::lanes::ticket::{Request, RequestContent, Ticket};
-use crate::sink::lanes::types::Settlement;
+use crate::sink::lanes::types::{Cause, Settlement};
 use crate::sink::throttle::Pass;
 use crate::sink::{Outgoing, PutError, RecordResult};
 
@@ -58,6 +59,7 @@ impl Dispatch {
                 self.gate.acknowledged();
                 if let [RecordResult::Accepted { .. }] = answers.as_slice() {
                     self.suspects.acknowledged(now);
+                    self.suspects.note_other(true);
                 } else {
                     self.suspects.control_failed();
                 }
@@ -66,8 +68,13 @@ impl Dispatch {
             Err(error) => {
                 // The failing record has its turn before another control: this one may be what fails.
                 self.suspects.control_failed();
-                let pause = self.gate.failed(ticket.probe, now, &mut self.jitter);
-                Settlement { pause, error: Some(error), ..Settlement::default() }
+                self.suspects.note_other(false);
+                // An error about its content is its own, unless it is the probe of a stream that accepts nothing.
+                let is_streams = ticket.probe || !matches!(error, PutError::Invalid(_));
+                let pause =
+                    if is_streams { self.gate.failed(ticket.probe, now, &mut self.jitter) } else { None };
+                let cause = if is_streams { Cause::Stream } else { Cause::Unknown };
+                Settlement { pause, cause, error: Some(error), ..Settlement::default() }
             }
         }
     }

@@ -54,6 +54,9 @@ impl Dispatch {
             Ok(answers) => {
                 self.gate.acknowledged();
                 self.suspects.acknowledged(now);
+                if answers.iter().any(|answer| matches!(answer, RecordResult::Accepted { .. })) {
+                    self.suspects.note_other(true);
+                }
                 self.bandwidth.acknowledged(ticket.bytes, (ticket.at, ticket.acknowledged_before), now);
                 self.settle_each(&ticket, answers, readers, counts, detaching, now)
             }
@@ -156,7 +159,11 @@ impl Dispatch {
         match error {
             PutError::Throttled(_) | PutError::Missing(_) => self.retry(readers, &ticket.sent),
             PutError::NoResponse(_) | PutError::Invalid(_) | PutError::Refused(_) => {
-                own |= self.has_evidence(readers, ticket);
+                let is_known = self.has_evidence(readers, ticket);
+                if !is_known {
+                    self.suspects.note_other(false);
+                }
+                own |= is_known;
                 settlement.cause = match (own, others) {
                     (false, _) => Cause::Stream,
                     (true, true) => Cause::Record,

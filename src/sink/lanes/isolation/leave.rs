@@ -195,12 +195,12 @@ fn begin_again(
     let mut acknowledged = old.finished.acknowledged().clone();
     acknowledged.extend(beyond(&old, &all, of));
     old.settle_counts(counts, &all, of);
-    let watch = old.watch.again(pushed);
+    let (watch, control) = (old.watch.again(pushed), old.last_published.take());
     readers.empty(old, counts);
     let frame = lowest(&own, of).map_or(base, |own| own.min(base));
     let again = readers.add(Mark { frame, position: None }, Finished::new(own, acknowledged));
     if let Some(reader) = readers.get_mut(again) {
-        reader.watch = watch;
+        (reader.watch, reader.last_published) = (watch, control);
     }
     readers.set_owner(&sections, again);
     Some(again)
