@@ -7,7 +7,7 @@ use crate::daemon::{contract, watchdog};
 use crate::failure::Failure;
 use crate::pipeline::status::Status;
 use crate::position::CommitSeq;
-use crate::source::postgres::admit::{self, Admitted, ReplicationSlot, Server, Wanted};
+use crate::source::postgres::admit::{self, Admitted, ReplicationSlot, Server, SourceRefusal, Wanted};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::error::{Error, LOG_IN_REFUSED, ServerError};
 use crate::source::postgres::inspect;
@@ -85,7 +85,7 @@ impl PostgresConnector {
         }
         seen.check_running(&self.wanted)?;
         watchdog::observe(&self.monitor, &seen, &self.status);
-        admit(&known(), seen.slot.as_ref(), &seen.server)?;
+        admit(&self.wanted, &known(), seen.slot.as_ref(), &seen.server)?;
         self.checked = true;
         // Before the stream begins, so that everything in it is newer than these definitions.
         self.tables.begin(&seen.server.system_id);
@@ -108,7 +108,7 @@ impl PostgresConnector {
         // A confirm of the last connection may have arrived since the slot was read. Now that this connection owns the slot,
         // nothing else moves it: its position is where the stream begins.
         let slot = inspect::slot_again(&mut session, &self.wanted, &seen).await?;
-        let admitted = admit(&known(), slot.as_ref(), &seen.server)?;
+        let admitted = admit(&self.wanted, &known(), slot.as_ref(), &seen.server)?;
         source.expect(admitted.expect);
         source.describe_by(self.tables.clone(), Some((session, survey)));
         tracing::info!(
@@ -135,7 +135,7 @@ impl PostgresConnector {
             connection.close().await;
             return Err(Failure::retry("the replication slot is still read by another connection"));
         }
-        let admitted = admit(&known(), seen.slot.as_ref(), &seen.server)?;
+        let admitted = admit(&self.wanted, &known(), seen.slot.as_ref(), &seen.server)?;
         let at = seen.slot.map(|slot| slot.confirmed).unwrap_or_default();
         self.stream.reached = at;
         let mut source = PostgresSource::start_on(connection, &self.settings, &self.stream).await?;
@@ -153,7 +153,17 @@ impl PostgresConnector {
     }
 }
 
-/// Whether a stream from the slot's position continues the known history.
-fn admit(known: &Checkpoint, slot: Option<&ReplicationSlot>, server: &Server) -> Result<Admitted, Failure> {
-    Ok(admit::admit(known, known.last_seen, slot, server)?)
+/// Whether a stream from the slot's position continues the known history. If an instance without this directory would begin a
+/// later epoch now (`never`, after a failover), this one does so too, at its next start.
+fn admit(
+    wanted: &Wanted,
+    known: &Checkpoint,
+    slot: Option<&ReplicationSlot>,
+    server: &Server,
+) -> Result<Admitted, Failure> {
+    let admitted = admit::admit(known, known.last_seen, slot, server)?;
+    if wanted.never_written && known.epoch < wanted.least_epoch(server) {
+        return Err(SourceRefusal::EpochBehind { epoch: known.epoch, timeline: server.timeline }.into());
+    }
+    Ok(admitted)
 }

@@ -71,7 +71,8 @@ pub fn recover(
 ) -> Result<Start, StartRefusal> {
     let known = recover::known(checkpoint, log)?;
     if let Some(found) = &known
-        && slot.is_some()
+        && slot.is_some_and(|slot| found.ever_confirmed.seq() <= slot.confirmed)
+        && found.ever_confirmed.seq() <= server.wal_end
         && takeover::begins_anew(wanted, Some(found))
     {
         admit::check_identity(wanted, &found.identity)?;

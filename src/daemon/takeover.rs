@@ -2,22 +2,26 @@
 //! the replication slot, and then begins as an empty directory does.
 //!
 //! What the first instance confirms meanwhile, and which timeline the server is on in the end, decide how the second one begins.
-//! So it decides and writes nothing before the slot is free, and a directory that has received nothing counts as an empty one. Two
+//! So it decides and writes nothing before the slot has been free for a while, and a directory that has received nothing counts as an empty one. Two
 //! that find the slot free at the same time: the server lets one of them read it, and the other stops when it is passed.
 
 use std::time::Duration;
 
 use crate::buffer::checkpoint::Checkpoint;
 use crate::failure::Failure;
-use crate::pipeline::start::{LockedDirectory, recover};
+use crate::pipeline::start::{LockedDirectory, SourceTurn, recover};
 use crate::source::postgres::admit::Wanted;
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::inspect::{self, Seen};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::slot_facts;
+use crate::time;
 
-/// How long the slot is free before this is noticed, at most.
+/// How often the slot is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a slot that another process has read must be free: that one may only have lost its connection, or its server was
+/// restarted, and it comes back.
+const FREE_FOR: Duration = Duration::from_secs(10);
 
 /// Whether a directory with this history may begin with the slot as it is.
 pub fn begins_anew(wanted: &Wanted, known: Option<&Checkpoint>) -> bool {
@@ -37,53 +41,62 @@ pub fn directory_begins_anew(wanted: &Wanted, directory: &LockedDirectory) -> bo
 pub async fn look_in_turn(
     (session, settings): (&mut Session, &Settings),
     wanted: &Wanted,
-    directory: &LockedDirectory,
+    directory: &mut LockedDirectory,
     report_wait: &dyn Fn(String),
 ) -> Result<Seen, Failure> {
     let seen = inspect::look(session, settings, wanted).await?;
     seen.check(wanted)?;
-    if !directory_begins_anew(wanted, directory)
-        || !until_slot_is_free(session, wanted, &seen, report_wait).await?
-    {
+    let reader = seen.slot_facts.as_ref().and_then(|facts| facts.active_pid);
+    if reader.is_some() && directory_begins_anew(wanted, directory) {
+        directory.turn = SourceTurn::Waits;
+    }
+    if directory.turn == SourceTurn::Own {
         return Ok(seen);
     }
+    until_slot_is_free(session, wanted, reader, report_wait).await?;
     let seen = inspect::look(session, settings, wanted).await?;
     seen.check(wanted)?;
+    directory.turn = SourceTurn::Own;
     Ok(seen)
 }
 
-/// Waits while another process reads the slot. Returns whether it had to: what was seen before is then old.
+/// Waits until no process has read the slot for [`FREE_FOR`].
 async fn until_slot_is_free(
     session: &mut Session,
     wanted: &Wanted,
-    seen: &Seen,
+    mut reader: Option<i32>,
     report_wait: &dyn Fn(String),
-) -> Result<bool, Failure> {
-    let mut reader = seen.slot_facts.as_ref().and_then(|facts| facts.active_pid);
-    let mut logged = None;
-    while let Some(pid) = reader {
-        if logged != reader {
-            logged = reader;
-            report_wait(format!(
-                "waiting to take over: the replication slot is read by another process (PID {pid})"
-            ));
-            tracing::info!(
-                event = "waiting_to_take_over",
-                slot = wanted.slot,
-                pid,
-                "the replication slot is read by another process; waiting to take over"
-            );
+) -> Result<(), Failure> {
+    let (mut logged, mut free_since) = (None, None);
+    loop {
+        if let Some(pid) = reader {
+            free_since = None;
+            if logged != reader {
+                logged = reader;
+                report_wait(format!(
+                    "waiting to take over: the replication slot is read by another process (PID {pid})"
+                ));
+                tracing::info!(
+                    event = "waiting_to_take_over",
+                    slot = wanted.slot,
+                    pid,
+                    "the replication slot is read by another process; waiting to take over"
+                );
+            }
+        } else {
+            let now = time::now();
+            if now.duration_since(*free_since.get_or_insert(now)) >= FREE_FOR {
+                tracing::info!(
+                    event = "taking_over",
+                    slot = wanted.slot,
+                    "the replication slot is free; taking over"
+                );
+                return Ok(());
+            }
+            report_wait(format!("waiting to take over: the replication slot must be free for {FREE_FOR:?}"));
         }
         tokio::time::sleep(LOOK_EVERY).await;
         let facts = session.look(async |client| slot_facts(client, &wanted.slot).await).await?;
         reader = facts.and_then(|facts| facts.active_pid);
     }
-    if logged.is_some() {
-        tracing::info!(
-            event = "taking_over",
-            slot = wanted.slot,
-            "the replication slot is free; taking over"
-        );
-    }
-    Ok(logged.is_some())
 }

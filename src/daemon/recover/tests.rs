@@ -1,5 +1,7 @@
 //! The recovery table: one row for each sentence of the design.
 
+mod never;
+
 use super::*;
 use crate::buffer::checkpoint::{Mark, Phase};
 use crate::identity::{Identity, ReplicationIdentity, SourceIdentity, StreamIdentity};
@@ -449,34 +451,4 @@ fn wiped_directory_takes_its_epoch_from_the_timeline() {
         let start = recover(&wanted, None, &nothing, Some(&slot(700)), &server).unwrap();
         assert_eq!(start.checkpoint.epoch, epoch);
     }
-}
-
-/// A directory that has received nothing, with `never` written: wherever the slot is now, as an empty one.
-#[test]
-fn directory_that_received_nothing_follows_the_slot() {
-    let never = Wanted { never_written: true, ..wanted() };
-    let mut idle = Checkpoint::fresh(identity(), Phase::Running, 3, CommitSeq::new(500));
-    let begin = |wanted: &Wanted, found: &Checkpoint, log: &LogState, server: &Server| {
-        recover(wanted, Some(found), log, Some(&slot(910)), server)
-    };
-    let promoted = Server { timeline: 9, switches: vec![(1, CommitSeq::new(600))], ..server() };
-    for (server, epoch) in [(server(), 3), (promoted, 8)] {
-        for phase in [Phase::Running, Phase::Creating] {
-            idle.phase = phase;
-            let start = begin(&never, &idle, &LogState::default(), &server).unwrap();
-            assert!(!start.create && !start.new_epoch);
-            assert_eq!(
-                (start.checkpoint.ever_confirmed, start.checkpoint.epoch),
-                (CommitSeq::new(910).into(), epoch)
-            );
-        }
-    }
-    idle.phase = Phase::Running;
-    let refused = |result: Result<Start, StartRefusal>| result.unwrap_err().code();
-    assert_eq!(refused(begin(&wanted(), &idle, &LogState::default(), &server())), Some("slot_ahead"));
-    // What the log has beyond the checkpoint may have been published.
-    let seen = LogState { seen: Some((3, last_seen(700))), ..LogState::default() };
-    assert_eq!(refused(begin(&never, &idle, &seen, &server())), Some("slot_ahead"));
-    let other = Wanted { source: "urn:forebay:other".into(), ..never };
-    assert!(refused(begin(&other, &idle, &LogState::default(), &server())).is_some());
 }

@@ -15,6 +15,15 @@ use crate::failure::Failure;
 use crate::pipeline::start::recover::{LogState, Start};
 use crate::position::{FrameNo, Transaction};
 
+/// Whose turn it is to read a source that several processes may read, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceTurn {
+    /// This process's.
+    Own,
+    /// Another process was found to read it, and this one waits until that has ended.
+    Waits,
+}
+
 /// The buffer directory, locked and read. Nothing in it is changed yet.
 #[derive(Debug)]
 pub struct LockedDirectory {
@@ -34,6 +43,8 @@ pub struct LockedDirectory {
     pub seen: Option<(u16, Transaction)>,
     /// Whether the last stop was clean.
     pub clean: bool,
+    /// Whose turn it is to read the source.
+    pub turn: SourceTurn,
     /// Whether this process has written a checkpoint.
     noted: bool,
     /// The setting in force.
@@ -80,7 +91,19 @@ impl LockedDirectory {
         let any = scan.any();
         let clean = checkpoint.as_ref().is_none_or(|found| found.clean);
         let seen = if clean { None } else { Log::last_seen(&directory)? };
-        Ok(Self { directory, lock, file, checkpoint, scan, any, seen, clean, noted: false, confirm_after })
+        Ok(Self {
+            directory,
+            lock,
+            file,
+            checkpoint,
+            scan,
+            any,
+            seen,
+            clean,
+            turn: SourceTurn::Own,
+            noted: false,
+            confirm_after,
+        })
     }
 
     /// Makes all durable frames readable again, and returns how many were lost.

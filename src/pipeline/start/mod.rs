@@ -4,4 +4,4 @@
 pub mod directory;
 pub mod recover;
 
-pub use self::directory::{Decided, LockedDirectory, Started};
+pub use self::directory::{Decided, LockedDirectory, SourceTurn, Started};

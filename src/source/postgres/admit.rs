@@ -115,7 +115,16 @@ pub fn judge(
         return Ok(admission);
     }
     match admit(known, known.last_seen, slot, server) {
-        Ok(admitted) => admission.expect = admitted.expect,
+        Ok(admitted) => {
+            admission.expect = admitted.expect;
+            let least = wanted.least_epoch(server);
+            if wanted.never_written && known.epoch < least {
+                admission.epoch_least = least;
+                admission.unproven = Some(format!(
+                    "an instance without this directory would have begun epoch {least}: it may have published later events"
+                ));
+            }
+        }
         // Confirmed changes must be in the server's history. The slot delivers the rest again, in the new epoch.
         Err(refusal) if !known.clean && refusal.is_of_history() => {
             admit(&Checkpoint { clean: true, ..known.clone() }, None, slot, server)?;
@@ -251,18 +260,18 @@ fn first_start(
         unproven: None,
         epoch_least: wanted.epoch_least,
     };
+    let epoch_least = wanted.least_epoch(server);
     match slot {
         None if server.publication_exists && wanted.never_written => Err(SourceRefusal::OnlySlotMissing {
             slot: wanted.slot.clone(),
             publication: wanted.publication.clone(),
         }),
         // A publication without a slot was never read.
-        None => Ok(admission(true, CommitSeq::ZERO)),
+        None => Ok(Resumption { epoch_least, ..admission(true, CommitSeq::ZERO) }),
         // It is unknown what was published, so the epoch follows the timeline, which never falls.
-        Some(slot) if wanted.never_written => slot.check(&wanted.slot).map(|()| Resumption {
-            epoch_least: wanted.epoch_least.max(epoch_of(server.timeline)),
-            ..admission(false, slot.confirmed)
-        }),
+        Some(slot) if wanted.never_written => {
+            slot.check(&wanted.slot).map(|()| Resumption { epoch_least, ..admission(false, slot.confirmed) })
+        }
         Some(slot) => Err(SourceRefusal::UsedBefore { slot: wanted.slot.clone(), confirmed: slot.confirmed }),
     }
 }
@@ -273,6 +282,13 @@ fn epoch_of(timeline: u32) -> u16 {
 }
 
 impl Wanted {
+    /// The lowest epoch in which an empty directory may begin. Several that need not survive must agree on it without knowing each
+    /// other: it follows the timeline.
+    pub fn least_epoch(&self, server: &Server) -> u16 {
+        let of_timeline = if self.never_written { epoch_of(server.timeline) } else { 0 };
+        self.epoch_least.max(of_timeline)
+    }
+
     /// The source of a directory that begins with this configuration on this server.
     pub fn identity(&self, server: &Server) -> SourceIdentity {
         SourceIdentity::Replication(ReplicationIdentity {

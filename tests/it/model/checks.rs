@@ -21,7 +21,9 @@ impl Sim {
                 self.disk.frames.iter().any(|frame| frame.damaged && (*first..=*last).contains(&frame.number))
             }
             StartRefusal::Source(SourceRefusal::Unproven { known, now }) => known != now,
-            StartRefusal::Source(SourceRefusal::SlotInTheMaking { .. })
+            StartRefusal::Source(
+                SourceRefusal::SlotInTheMaking { .. } | SourceRefusal::EpochBehind { .. },
+            )
             | StartRefusal::Log(LogRefusal::LastEpoch(_)) => false,
             StartRefusal::Log(LogRefusal::CheckpointMissing)
             | StartRefusal::Source(

@@ -88,6 +88,14 @@ pub enum SourceRefusal {
         /// The server's.
         now: u32,
     },
+    /// After a failover, an instance without this directory would begin a later epoch (`never`).
+    #[error("the server changed its timeline, and this directory's epoch is behind it")]
+    EpochBehind {
+        /// The epoch.
+        epoch: u16,
+        /// The server's timeline.
+        timeline: u32,
+    },
 }
 
 impl Explain for SourceRefusal {
@@ -102,6 +110,7 @@ impl Explain for SourceRefusal {
             Self::SlotAhead { .. } => "slot_ahead",
             Self::OtherHistory { .. } => "history_differs",
             Self::Unproven { .. } => "history_unproven",
+            Self::EpochBehind { .. } => "epoch_behind",
         })
     }
 
@@ -135,6 +144,10 @@ impl Explain for SourceRefusal {
             Self::Unproven { known, now } => format!(
                 "The server is on timeline {now}, this directory on timeline {known}. Its checkpoint does not name the last \
                  transactions published, so nothing proves that the server still has them."
+            ),
+            Self::EpochBehind { epoch, timeline } => format!(
+                "This directory is in epoch {epoch}. With confirm_after = \"never\", an empty directory would begin a later one on \
+                 timeline {timeline}, and readers would discard what follows here."
             ),
         })
     }
@@ -174,7 +187,7 @@ impl Explain for SourceRefusal {
                  of it is lost."
                     .to_owned()
             }
-            Self::Unproven { .. } => {
+            Self::Unproven { .. } | Self::EpochBehind { .. } => {
                 "Start `forebay run` again: it begins a new epoch by itself and publishes a gap event.".to_owned()
             }
         })
