@@ -187,6 +187,10 @@ impl LetterEntry<'_> {
     }
 }
 
+/// The reason of a change that is received again and was a dead letter before.
+pub const ALREADY_QUARANTINED: &str =
+    "it became a dead letter before a restart, and stays one until it is retried";
+
 /// The end of a letter's line.
 pub const END: &[u8] = b"}\n";
 

@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::entry::Line;
 pub use super::entry::State;
+use super::entry::{ALREADY_QUARANTINED, Line};
 
 use super::line_reader::LineReader;
 use crate::buffer::checkpoint::{Checkpoint, Injection};
@@ -248,14 +248,19 @@ impl Letter {
         self.frames.contains(&frame)
     }
 
-    /// A newer line: content and reason are the newer ones.
+    /// A newer line: content and reason are the newer ones, unless the reason is that there is an older one.
     fn comes_again(&mut self, newer: Self) {
         let mut frames = std::mem::take(&mut self.frames);
         let new = newer.frames.iter().filter(|frame| !frames.contains(frame)).copied();
         frames.extend(new.collect::<Vec<_>>());
         let state = self.state.after_another_line(newer.state == State::Halted);
         let (since, note, at) = (self.since.take(), self.note.take(), self.at.take());
+        let first = (std::mem::take(&mut self.reason), self.hint.take());
+        let says_nothing_new = newer.reason.ends_with(ALREADY_QUARANTINED);
         *self = newer;
+        if says_nothing_new {
+            (self.reason, self.hint) = first;
+        }
         (self.frames, self.state) = (frames, state);
         (self.since, self.note) = (since, note);
         self.at = at.or_else(|| self.at.take());

@@ -11,7 +11,7 @@ use crate::buffer::ledger::{Behind, SharedLedger};
 use crate::buffer::log::Log;
 use crate::buffer::writer::Writer;
 use crate::change::{Change, ChangePlace, Message, Unreadable};
-use crate::dead_letter::entry::{ChangeEntry, bounded_reason, one_line};
+use crate::dead_letter::entry::{ALREADY_QUARANTINED, ChangeEntry, bounded_reason, one_line};
 use crate::event::{Origin, Records};
 use crate::failure::{Failure, Problem};
 use crate::pipeline::ingest::heartbeat;
@@ -31,8 +31,6 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of staged frames that are not kept while the next change is received.
 const HEAVY: usize = 1 << 20;
 
-const ALREADY_QUARANTINED: &str =
-    "it became a dead letter before a restart, and stays one until it is retried";
 const TOO_LARGE: &str =
     "its events together are larger than the log may hold of one change (32 MiB, or buffer.max_size)";
 const TOO_LARGE_WITH_LETTERS: &str = "its events, and the dead letters of those that could not be made, are larger than the log may hold of one change \
@@ -117,6 +115,10 @@ impl Appender {
         Self { quarantined, ..self }
     }
 
+    fn is_quarantined(&self, place: &ChangePlace) -> bool {
+        !self.quarantined.is_empty() && self.quarantined.contains(&place.position(self.epoch))
+    }
+
     /// Publishes heartbeats, and reports those that this process wrote.
     #[must_use]
     pub fn with_heartbeats(self, process: Option<u64>) -> Self {
@@ -189,7 +191,7 @@ impl Appender {
     /// Makes the records of a change, ready to [`append`](Self::append). A change that cannot be translated becomes a dead letter.
     pub(in crate::pipeline) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
-        if !self.quarantined.is_empty() && self.quarantined.remove(&change.place.position(self.epoch)) {
+        if self.is_quarantined(&change.place) {
             return self.dead(change, &Problem::new(ALREADY_QUARANTINED));
         }
         let mut outcome = RuleOutcome::default();
@@ -260,6 +262,10 @@ impl Appender {
             return;
         }
         let problem = match self.translator.message(message, &mut self.records) {
+            Ok(()) if self.is_quarantined(&message.place) => {
+                self.records.clear();
+                Problem::new(ALREADY_QUARANTINED)
+            }
             Ok(()) if self.records.fit() => return,
             Ok(()) => Problem::new(TOO_LARGE),
             Err(error) => Problem::of(&error),
@@ -304,6 +310,9 @@ impl Appender {
                 self.frame = frame;
                 self.open = true;
                 self.last = Some(position);
+                while self.quarantined.first().is_some_and(|first| *first <= position) {
+                    self.quarantined.pop_first();
+                }
                 self.count();
                 // The next change is received before it is translated: its memory and that of these records add up.
                 self.records.clear();
