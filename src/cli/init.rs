@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::aws::stream;
 use crate::config::{Secret, write_new};
-use crate::daemon::init::{ConfigDraft, DividedDraft, InitOrder, draft, draft_divided};
+use crate::daemon::init::instances::{DividedDraft, draft_divided};
+use crate::daemon::init::{ConfigDraft, InitOrder, draft};
 use crate::failure::Failure;
 
 /// Options of `init`.

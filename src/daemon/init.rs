@@ -2,11 +2,10 @@
 //!
 //! The text is a function of what was found ([`render`]). It never contains a password.
 
-mod instances;
+pub mod instances;
 
 use std::fmt::Write as _;
 
-pub use self::instances::{DividedDraft, divide};
 use crate::config::units::ByteAmount;
 use crate::config::{Secret, TableName};
 use crate::failure::Failure;
@@ -55,15 +54,6 @@ pub struct ConfigDraft {
 pub async fn draft(order: &InitOrder) -> Result<ConfigDraft, Failure> {
     let (database, found) = survey_of(order).await?;
     Ok(render(order, &database, &found))
-}
-
-/// Looks at the database, and divides its work among several instances.
-///
-/// # Errors
-/// The database cannot be reached, or its work cannot be divided.
-pub async fn draft_divided(order: &InitOrder, instances: u8) -> Result<DividedDraft, Failure> {
-    let (database, found) = survey_of(order).await?;
-    divide(order, &database, &found, instances).map_err(Failure::Stop)
 }
 
 /// The name of the database, and what is in it.

@@ -2,10 +2,12 @@
 //! configuration of its own.
 //!
 //! A row belongs to the instance that the hash of a column of its key gives. A table whose key has no column that a row filter can
-//! hash belongs to one instance as a whole. Pure.
+//! hash belongs to one instance as a whole.
 
-use super::{ConfigDraft, DatabaseSurvey, InitOrder, SurveyedTable, is_writable, name_of, render_part};
-use crate::failure::Problem;
+use super::{
+    ConfigDraft, DatabaseSurvey, InitOrder, SurveyedTable, is_writable, name_of, render_part, survey_of,
+};
+use crate::failure::{Failure, Problem};
 use crate::source::postgres::publication::{escape_identifier, quoted};
 
 /// Row filters exist from this version on.
@@ -24,6 +26,15 @@ pub struct DividedDraft {
     pub publications: String,
     /// The configuration of each instance.
     pub configs: Vec<ConfigDraft>,
+}
+
+/// Looks at the database, and divides its work among several instances.
+///
+/// # Errors
+/// The database cannot be reached, or its work cannot be divided.
+pub async fn draft_divided(order: &InitOrder, instances: u8) -> Result<DividedDraft, Failure> {
+    let (database, found) = survey_of(order).await?;
+    divide(order, &database, &found, instances).map_err(Failure::Stop)
 }
 
 /// Divides what is published among so many instances.
