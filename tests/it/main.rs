@@ -38,6 +38,7 @@ mod init;
 mod isolation;
 mod json;
 mod lanes;
+mod mistakes;
 mod model;
 mod names;
 mod outage;
