@@ -2,17 +2,18 @@
 //! record, keys out of order against each other, and a reshard. What they make of it equals the tables.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kinesis_stub::{Config, Stub};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::flow::Flow;
-use crate::support::kinesis::{Kinesis, StreamRecord, client};
+use crate::support::kinesis::{Kinesis, REGION, StreamRecord, client};
 use crate::support::postgres::Postgres;
 use crate::support::process::Process;
 use crate::support::python::{Environment, printed, write};
@@ -76,6 +77,16 @@ impl ConsumerFixture {
         out
     }
 
+    /// The same lines as an archive, in objects whose order says nothing.
+    fn archive(&self) -> PathBuf {
+        let archive = self.flow.daemon.home().join("archive");
+        for (number, lines) in self.disturbed().chunks(50).enumerate() {
+            let data: Vec<u8> = lines.iter().flat_map(|record| record.data.clone()).collect();
+            write(&archive.join(format!("events/day=2026-11-30/{}", 1000 - number)), &data);
+        }
+        archive
+    }
+
     /// The table's rows as their events have them, by key.
     fn rows(&self, table: &str, key: &str) -> BTreeMap<String, Value> {
         rows(&self.flow.postgres, table, key)
@@ -137,27 +148,31 @@ impl Target {
     }
 
     /// A consumer over it, not started yet.
-    fn consumer(&self, program: &str) -> Command {
-        let mut command = Environment::Client.script(&format!("examples/consumers/python/{program}"));
-        command.arg("--database").arg(self.home.path().join("database"));
-        command.args(["--stream", STREAM, "--endpoint", &self.stub.endpoint()]);
-        command
+    fn consumer(&self, mut program: Command) -> Command {
+        program.arg("--database").arg(self.home.path().join("database"));
+        program.args(["--stream", STREAM, "--endpoint", &self.stub.endpoint()]);
+        program
     }
 
-    /// Puts everything, while a consumer runs that is killed in the middle.
-    fn put_while_consumed(&self, program: &str, table: &str, records: &[StreamRecord]) {
+    /// One of the consumers in Python.
+    fn python(&self, program: &str) -> Command {
+        self.consumer(Environment::Client.script(&format!("examples/consumers/python/{program}")))
+    }
+
+    /// Puts everything, while a consumer runs that is killed in the middle, after it has committed something to its database.
+    fn put_while_consumed(
+        &self,
+        consumer: &mut Command,
+        has_committed: impl Fn(&Path) -> bool,
+        records: &[StreamRecord],
+    ) {
         let (first, rest) = records.split_at(records.len() / 2);
-        let mut consumer = Process::spawn(program, &mut self.consumer(program));
+        let mut consumer = Process::spawn("consumer", consumer);
         self.put(first);
         let database = self.home.path().join("database");
-        let count = format!(
-            "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select count(*) from {table}').fetchone()[0])"
-        );
         eventually("the consumer has committed something", SOON, || {
             assert!(consumer.is_running(), "{}", consumer.tail());
-            let output =
-                Command::new("/usr/bin/python3").args(["-c", &count]).arg(&database).output().unwrap();
-            (output.status.success() && output.stdout != b"0\n").then_some(())
+            has_committed(&database).then_some(())
         });
         consumer.kill9();
         self.stub.reshard(STREAM, 3).unwrap();
@@ -168,6 +183,15 @@ impl Target {
     }
 }
 
+/// Whether a table of a consumer in Python has rows.
+fn has_rows(database: &Path, table: &str) -> bool {
+    let count = format!(
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select count(*) from {table}').fetchone()[0])"
+    );
+    let output = Command::new("/usr/bin/python3").args(["-c", &count]).arg(database).output().unwrap();
+    output.status.success() && output.stdout != b"0\n"
+}
+
 #[test]
 fn view_of_disturbed_stream_equals_the_tables() {
     if !Environment::Client.is_here() {
@@ -175,17 +199,77 @@ fn view_of_disturbed_stream_equals_the_tables() {
     }
     let fixture = ConsumerFixture::new();
     let target = Target::new();
-    target.put_while_consumed("view.py", "rows", &fixture.disturbed());
-    let view = printed(target.consumer("view.py").args(["--until-idle", "--print"]), "");
+    let has_committed = |database: &Path| has_rows(database, "rows");
+    target.put_while_consumed(&mut target.python("view.py"), has_committed, &fixture.disturbed());
+    let view = printed(target.python("view.py").args(["--until-idle", "--print"]), "");
     fixture.assert_view_is_the_tables(&view);
+    fixture.assert_view_is_the_tables(&view_of_archive(&fixture.archive()));
+}
 
-    // The same lines as an archive, in objects whose order says nothing.
-    let archive = fixture.flow.daemon.home().join("archive");
-    for (number, lines) in fixture.disturbed().chunks(50).enumerate() {
-        let data: Vec<u8> = lines.iter().flat_map(|record| record.data.clone()).collect();
-        write(&archive.join(format!("events/day=2026-11-30/{}", 1000 - number)), &data);
+/// The consumer in Node, copied to a folder from which Node finds the packages that `scripts/setup` installed.
+struct NodeExample {
+    folder: TempDir,
+}
+
+impl NodeExample {
+    /// `None` if the packages are not installed, and the developer asked to skip what needs them.
+    fn new() -> Option<Self> {
+        let Ok(packages) = cache().join("consumers-node/node_modules").canonicalize() else {
+            missing("the packages of the Node consumer");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for entry in repository().join("examples/consumers/node").read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        std::os::unix::fs::symlink(packages, folder.path().join("node_modules")).unwrap();
+        Some(Self { folder })
     }
-    fixture.assert_view_is_the_tables(&view_of_archive(&archive));
+
+    /// Not started yet. Nothing of the developer's own AWS settings reaches it.
+    fn view(&self) -> Command {
+        let mut command = Command::new("node");
+        command.arg(self.folder.path().join("view.js")).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.env("AWS_REGION", REGION);
+        command
+    }
+
+    /// Whether its database, a JSON file, has rows.
+    fn has_rows(database: &Path) -> bool {
+        let state = std::fs::read(database).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        state["rows"].as_object().is_some_and(|rows| !rows.is_empty())
+    }
+}
+
+/// The rows of a view as they are written, with all digits, by table and key.
+fn texts(view: &str) -> BTreeMap<(String, String), String> {
+    let row = |line: &str| {
+        let (table, key, row): (String, String, Box<RawValue>) = serde_json::from_str(line).unwrap();
+        ((table, key), row.get().to_owned())
+    };
+    view.lines().map(row).collect()
+}
+
+#[test]
+fn node_view_of_disturbed_stream_equals_the_tables() {
+    let Some(node) = NodeExample::new() else { return };
+    if !Environment::Client.is_here() {
+        return;
+    }
+    let fixture = ConsumerFixture::new();
+    let target = Target::new();
+    let mut consumer = target.consumer(node.view());
+    target.put_while_consumed(&mut consumer, NodeExample::has_rows, &fixture.disturbed());
+    let view = printed(target.consumer(node.view()).args(["--until-idle", "--print"]), "");
+    fixture.assert_view_is_the_tables(&view);
+    // SQLite leaves numbers as they are written. JavaScript's own parser would not.
+    assert_eq!(texts(&view), texts(&view_of_archive(&fixture.archive())));
 }
 
 /// What `view.py` makes of an archive.
@@ -203,8 +287,9 @@ fn consumer_has_one_effect_per_event_of_disturbed_stream() {
     }
     let fixture = ConsumerFixture::new();
     let target = Target::new();
-    target.put_while_consumed("consume.py", "notices", &fixture.disturbed());
-    let counts = printed(target.consumer("consume.py").arg("--until-idle"), "");
+    let has_committed = |database: &Path| has_rows(database, "notices");
+    target.put_while_consumed(&mut target.python("consume.py"), has_committed, &fixture.disturbed());
+    let counts = printed(target.python("consume.py").arg("--until-idle"), "");
     let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in fixture.records.iter().flat_map(|record| record.data.split_inclusive(|&byte| byte == b'\n')) {
         let event: Value = serde_json::from_slice(line).unwrap();
@@ -215,7 +300,7 @@ fn consumer_has_one_effect_per_event_of_disturbed_stream() {
         expected.iter().map(|(name, ids)| format!("{:>9}  {name}", ids.len())).collect();
     assert_eq!(counts.lines().collect::<Vec<_>>(), expected);
     // Nothing new, and no effect again.
-    assert_eq!(printed(target.consumer("consume.py").arg("--until-idle"), ""), counts);
+    assert_eq!(printed(target.python("consume.py").arg("--until-idle"), ""), counts);
 }
 
 /// Records as the driver of the Lambda example reads them.

@@ -24,8 +24,12 @@ class Stream:
 
     def shards(self):
         """The shards that may be read now: not finished, and neither are they children of one that is not."""
-        pages = self.kinesis.get_paginator("list_shards").paginate(StreamName=self.name)
-        found = [shard for page in pages for shard in page["Shards"]]
+        # boto3's paginator sends the name with each token, which AWS refuses.
+        page = self.kinesis.list_shards(StreamName=self.name)
+        found = page["Shards"]
+        while token := page.get("NextToken"):
+            page = self.kinesis.list_shards(NextToken=token)
+            found += page["Shards"]
         finished = {shard for (shard,) in self.db.execute("SELECT shard FROM checkpoint WHERE finished")}
         # A parent beyond the retention is not listed: nobody can read it any more.
         unfinished = {shard["ShardId"] for shard in found} - finished
