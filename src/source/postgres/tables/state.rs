@@ -233,6 +233,11 @@ impl TypeState {
         self.fields.iter().any(|field| field.since == xid)
     }
 
+    /// Whether this transaction wrote all of the composite, as the one that created it does.
+    pub(super) fn was_made_by(&self, xid: u32) -> bool {
+        self.fields.iter().all(|field| field.since == xid)
+    }
+
     /// Whether a later transaction than this one altered the composite.
     pub(super) fn was_altered_after(&self, xid: u32) -> bool {
         self.fields.iter().any(|field| precedes(xid, field.since))

@@ -199,10 +199,14 @@ impl Versions<Option<TableState>> {
 }
 
 impl Versions<TypeState> {
-    /// Whether a change is older than all that is remembered, and the composite was altered since: nothing shows what it was.
+    /// Whether a change is older than all that is remembered, and the composite was altered since, or in its transaction: nothing
+    /// shows what it was.
     pub(super) fn is_before_oldest(&self, moment: RowMoment) -> bool {
         self.all().first().is_some_and(|oldest| {
-            moment.wal <= oldest.first.after && oldest.state.was_altered_after(moment.xid)
+            let (state, xid) = (&oldest.state, moment.xid);
+            let is_altered =
+                state.was_altered_after(xid) || state.was_altered_by(xid) && !state.was_made_by(xid);
+            moment.wal <= oldest.first.after && is_altered
         })
     }
 
@@ -214,7 +218,7 @@ impl Versions<TypeState> {
         let lowest = versions.iter().rposition(|version| moment.wal > version.first.after).unwrap_or(0);
         let highest = versions
             .iter()
-            .position(|version| moment.wal <= version.last.before)
+            .position(|version| moment.wal < version.last.before)
             .unwrap_or(versions.len() - 1)
             .max(versions.iter().rposition(|version| version.state.was_altered_by(moment.xid)).unwrap_or(0))
             .max(lowest);

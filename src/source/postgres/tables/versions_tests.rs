@@ -205,8 +205,11 @@ fn change_before_the_oldest_state_is_known_only_if_unaltered() {
     );
     let at = |versions: &Versions<_>, xid, wal| versions.is_before_oldest(RowMoment { xid, wal });
     assert!(at(&versions, 140, 900));
+    assert!(at(&versions, 150, 900), "altered in the transaction of the change");
     assert!(!at(&versions, 160, 900), "altered before the change");
     assert!(!at(&versions, 140, 1100), "written after the look");
+    let made = Versions::new(composite(&[("no", false, 150)]), &Arc::new(LookedAt::at(1000, 200)));
+    assert!(!at(&made, 150, 900), "created in the transaction of the change");
     for nth in 0..20 {
         let name = format!("no{nth}");
         let altered = composite(&[("street", false, 50), (&name, false, 300 + nth)]);

@@ -163,7 +163,7 @@ impl Announcements {
     pub fn suits(&mut self, change: &Change<'_>, moment: RowMoment, looked: bool) -> Suits {
         let Some(watch) = self.watches.get_mut(&change.relation.oid) else { return Suits::Yes };
         let is_certain =
-            moment.wal <= watch.until && !self.tables.lock().misses(&watch.sheet.mutable, moment.xid);
+            moment.wal < watch.until && !self.tables.lock().misses(&watch.sheet.mutable, moment.xid);
         let may_look = !looked && !is_certain;
         if may_look && watch.has_composite {
             return Suits::Look;
