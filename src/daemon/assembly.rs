@@ -1,6 +1,6 @@
 //! The start of the process, up to what its threads need.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub(super) async fn start_up(
 pub(super) struct Assembly {
     pub(super) started: Started,
     pub(super) quarantine: Quarantine,
-    /// Changes beyond the log's end that are dead letters already.
-    pub(super) quarantined: BTreeSet<Position>,
+    /// What of the changes beyond the log's end is a dead letter already: the types of events, or no type for a whole change.
+    pub(super) quarantined: BTreeMap<Position, Vec<String>>,
     pub(super) worker: DeadLetterWorker,
     pub(super) tables: TableHistory,
     /// Of the epoch that was begun with.

@@ -1,7 +1,7 @@
 //! Every letter of the file in a few bytes: its state and where its lines are. Texts are read when they are shown, so that
 //! memory depends on the number of letters only, and not on their size.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::entry::{Line, State};
 use super::index::{self, Letter};
@@ -66,8 +66,8 @@ pub fn finished_events(
     Ok(events)
 }
 
-/// The positions beyond `after` of changes that became dead letters as a whole, in the lines from `from` on. One that publishing is
-/// halted before is left out.
+/// What of the changes beyond `after` became dead letters, in the lines from `from` on: the types of the events whose rules failed; no
+/// type if it was the whole change. One that publishing is halted before is left out.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -75,16 +75,22 @@ pub fn quarantined_changes(
     directory: &Directory,
     from: u64,
     after: Option<Position>,
-) -> Result<BTreeSet<Position>, DiskError> {
+) -> Result<BTreeMap<Position, Vec<String>>, DiskError> {
     let mut found = Vec::new();
     let mut overview = Overview::starting_at(from);
     overview.read_on(directory, |_, line| {
-        let change = line.position().filter(|position| line.change.is_some() && Some(*position) > after);
-        // The letter of a rule that failed has another id.
-        found.extend(change.map(|at| (at, LetterId::of(at, 0))).filter(|(_, id)| *id == line.letter_id()));
+        if let Some(position) = line.position().filter(|at| line.change.is_some() && Some(*at) > after) {
+            let id = line.letter_id();
+            let rule = (id != LetterId::of(position, 0)).then(|| line.event_type.clone());
+            found.push((position, id, rule));
+        }
     })?;
     let is_halted = |id: &LetterId| overview.get(id).is_some_and(|letter| letter.state == State::Halted);
-    Ok(found.into_iter().filter(|(_, id)| !is_halted(id)).map(|(position, _)| position).collect())
+    let mut changes: BTreeMap<Position, Vec<String>> = BTreeMap::new();
+    for (position, _, rule) in found.into_iter().filter(|(_, id, _)| !is_halted(id)) {
+        changes.entry(position).or_default().extend(rule);
+    }
+    Ok(changes)
 }
 
 /// Calls `each` for every letter in the lines from `from` on: where its line begins and ends, its frame and its position.

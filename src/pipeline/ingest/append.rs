@@ -2,7 +2,7 @@
 
 mod inject;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,9 @@ pub struct Appender {
     counts: ReceivedCounts,
     /// When it was.
     reported: Instant,
-    /// Changes that are dead letters already, although they are received again.
-    quarantined: BTreeSet<Position>,
+    /// What of changes that are received again is a dead letter already: the types of events whose rules failed; no type if it is the
+    /// whole change.
+    quarantined: BTreeMap<Position, Vec<String>>,
     /// The process's own number, with which it marks its heartbeats; `None`: heartbeats are off, and messages like them are ignored.
     process: Option<u64>,
     /// The last own heartbeat that was received since then: its number and position.
@@ -98,7 +99,7 @@ impl Appender {
             drifted: Drifted::default(),
             counts: ReceivedCounts::default(),
             reported: time::now(),
-            quarantined: BTreeSet::new(),
+            quarantined: BTreeMap::new(),
             process: None,
             heartbeat: None,
             translator,
@@ -108,15 +109,18 @@ impl Appender {
         }
     }
 
-    /// These changes became dead letters in an earlier process. They stay dead letters until they are retried, even if they could be
-    /// translated now: later events of their keys may have been published.
+    /// These changes, or these events of them, became dead letters in an earlier process. They stay dead letters until they are retried,
+    /// even if they could be translated now: later events of their keys may have been published.
     #[must_use]
-    pub fn with_quarantined(self, quarantined: BTreeSet<Position>) -> Self {
+    pub fn with_quarantined(self, quarantined: BTreeMap<Position, Vec<String>>) -> Self {
         Self { quarantined, ..self }
     }
 
-    fn is_quarantined(&self, place: &ChangePlace) -> bool {
-        !self.quarantined.is_empty() && self.quarantined.contains(&place.position(self.epoch))
+    fn quarantined_of(&self, place: &ChangePlace) -> Option<&[String]> {
+        if self.quarantined.is_empty() {
+            return None;
+        }
+        self.quarantined.get(&place.position(self.epoch)).map(Vec::as_slice)
     }
 
     /// Publishes heartbeats, and reports those that this process wrote.
@@ -191,10 +195,18 @@ impl Appender {
     /// Makes the records of a change, ready to [`append`](Self::append). A change that cannot be translated becomes a dead letter.
     pub(in crate::pipeline) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
-        if self.is_quarantined(&change.place) {
-            return self.dead(change, &Problem::new(ALREADY_QUARANTINED));
-        }
         let mut outcome = RuleOutcome::default();
+        match self.quarantined_of(&change.place) {
+            None => {}
+            Some([]) => return self.dead(change, &Problem::new(ALREADY_QUARANTINED)),
+            Some(types) => {
+                let kept_back = |event_type: &String| Failed {
+                    event_type: event_type.clone(),
+                    reason: Problem::new(ALREADY_QUARANTINED),
+                };
+                outcome.kept_back = types.iter().map(kept_back).collect();
+            }
+        }
         let problem = match self.translator.translate(change, &mut self.records, &mut outcome) {
             Ok(()) if self.records.fit() => match self.failed_rules(change, &outcome) {
                 Ok(()) => return,
@@ -262,7 +274,7 @@ impl Appender {
             return;
         }
         let problem = match self.translator.message(message, &mut self.records) {
-            Ok(()) if self.is_quarantined(&message.place) => {
+            Ok(()) if self.quarantined_of(&message.place).is_some() => {
                 self.records.clear();
                 Problem::new(ALREADY_QUARANTINED)
             }
@@ -310,7 +322,7 @@ impl Appender {
                 self.frame = frame;
                 self.open = true;
                 self.last = Some(position);
-                while self.quarantined.first().is_some_and(|first| *first <= position) {
+                while self.quarantined.first_key_value().is_some_and(|(first, _)| *first <= position) {
                     self.quarantined.pop_first();
                 }
                 self.count();

@@ -30,6 +30,8 @@ pub struct Failed {
 /// The result of a change, besides its records.
 #[derive(Debug, Default)]
 pub struct RuleOutcome {
+    /// Events that are not made, as if they failed like this.
+    pub kept_back: Vec<Failed>,
     /// Events that failed.
     pub failed: Vec<Failed>,
     /// Conditions that needed a value the server did not send. They count as not true.
@@ -90,7 +92,9 @@ impl RulePlan {
             if !event.is_about(&change.operation) {
                 continue;
             }
+            let kept_back = outcome.kept_back.iter().find(|kept| kept.event_type == event.name);
             let made = match event.wants(&change.operation, &row, context) {
+                Ok(Truth::True) if let Some(kept) = kept_back => Err(kept.reason.clone()),
                 Ok(Truth::True) => {
                     let part = next.ok_or(TranslateError::TooMuch)?;
                     let same = |other: &&usize| {

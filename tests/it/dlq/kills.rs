@@ -109,3 +109,52 @@ fn change_received_again_stays_a_dead_letter() {
     assert!(flow.published().contains(&version("5", 1)));
     assert!(flow.daemon.terminate().success());
 }
+
+/// The same of one event: its rule failed, and was corrected before the restart.
+#[test]
+fn event_of_a_corrected_rule_stays_a_dead_letter() {
+    let rule = |ratio: &str| {
+        format!(
+            "[[event]]\ntype = \"lab.plate_ratio.v1\"\nabout = \"A ratio.\"\nowner = \"lab\"\nfrom = \"lab.plates\"\n\
+             on = \"insert, update\"\ndata = \"plate_id, {ratio} as ratio\"\n"
+        )
+    };
+    let mut flow = Flow::prepare(seed(), |settings| {
+        settings.confirm_after = Some("1h".to_owned());
+        settings.more.push(("events".to_owned(), "rules = \"ratio.toml\"".to_owned()));
+    });
+    let file = flow.daemon.home().join("ratio.toml");
+    std::fs::write(&file, rule("10 / length(notes)")).unwrap();
+    flow.start();
+    let throttled = Rule::new(Fault::Reject { code: Refusal::Throttled }).keys(["1"]);
+    flow.stub.set(throttled).unwrap();
+    flow.postgres.execute(
+        "insert into lab.plates (plate_id, barcode, notes) values (1, 'P1', 'x'); \
+         insert into lab.plates (plate_id, barcode, notes) values (5, 'P5', '')",
+    );
+    let before = wait_for_letters(&flow, 1, "waiting");
+    assert_eq!(before[0]["type"], "lab.plate_ratio.v1");
+    flow.postgres.execute("update lab.plates set notes = 'abc' where plate_id = 5");
+    let ratios = |flow: &Flow, plate: &str| -> Vec<i64> {
+        let records = flow.records();
+        let lines = records.iter().flat_map(|record| record.data.split(|byte| *byte == b'\n'));
+        let events = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+        let of_plate =
+            events.filter(|event| event["type"] == "lab.plate_ratio.v1" && event["subject"] == plate);
+        of_plate.map(|event| event["data"]["ratio"].as_i64().unwrap()).collect()
+    };
+    eventually("the next event is published", SOON, || ratios(&flow, "5").contains(&3).then_some(()));
+    flow.daemon.kill9();
+    std::fs::write(&file, rule("10 / (length(notes) + 1)")).unwrap();
+    flow.start();
+    flow.stub.heal();
+    flow.postgres.execute("insert into lab.plates (plate_id, barcode, notes) values (6, 'P6', 'x')");
+    eventually("what comes later is published", SOON, || ratios(&flow, "6").contains(&5).then_some(()));
+    let after = wait_for_letters(&flow, 1, "waiting");
+    assert_eq!(id(&after[0]), id(&before[0]));
+    assert!(!ratios(&flow, "5").contains(&10), "{:?}", ratios(&flow, "5"));
+    run(&flow, &["dlq", "retry", "--all"]);
+    wait_for_letters(&flow, 1, "published");
+    assert!(ratios(&flow, "5").contains(&10));
+    assert!(flow.daemon.terminate().success());
+}
