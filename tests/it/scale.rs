@@ -92,7 +92,7 @@ fn two_instances_share_keys_without_loss() {
     assert!(second.terminate().success());
 }
 
-/// Each has a directory of its own, which need not survive: the second one waits for the slot, and goes on where the first one was
+/// Each has its own directory, which may be lost: the second one waits for the slot, and goes on where the first one was
 /// killed. That one comes back with an empty directory, and waits in its turn.
 #[test]
 fn second_instance_takes_over_the_slot() {

@@ -99,7 +99,7 @@ fn publications(names: &[String], tables: &[&SurveyedTable]) -> String {
     let head = format!(
         "-- {instances} publications with disjoint parts of the keys, written by `forebay init --instances {instances}`.\n\
          --\n\
-         -- 1. Stop whoever writes to these tables. An instance that ran alone must have published everything and be torn down.\n\
+         -- 1. Stop the writers of these tables. An instance that ran alone must have published everything and be torn down.\n\
          -- 2. Run this file as the owner of the tables: psql --single-transaction --file=…\n\
          -- 3. Start all instances, and wait until each says event=\"receiving\".\n\
          -- 4. Start the writers again.\n\

@@ -130,7 +130,7 @@ fn bulk_retry_keeps_replication_alive() {
 }
 
 /// Another process's heartbeat that follows ours is published too, and does not hide that ours was received. Where heartbeats are
-/// off, whoever may write logical messages does not make events of Forebay's.
+/// off, a logical message of others cannot pretend to be one.
 #[test]
 fn heartbeats_are_read_only_if_configured_and_known_by_process() {
     let content = |process: u64, number: u64| {
