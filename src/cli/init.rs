@@ -69,10 +69,14 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
         super::say_exactly(&texts.join("\n"));
         return Ok(());
     }
-    for (file, text) in files.iter().zip(&texts) {
-        write_new(file, text).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(file),
-            _ => format!("cannot write {}: {error}", file.display()),
+    for (at, (file, text)) in files.iter().zip(&texts).enumerate() {
+        write_new(file, text).map_err(|error| {
+            // All of them, or none: those before this one are ours.
+            files.iter().take(at).for_each(|written| drop(std::fs::remove_file(written)));
+            match error.kind() {
+                std::io::ErrorKind::AlreadyExists => exists(file),
+                _ => format!("cannot write {}: {error}", file.display()),
+            }
         })?;
     }
     super::say(&summary);

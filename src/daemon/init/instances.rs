@@ -62,6 +62,11 @@ pub fn divide(
         return Err(Problem::new(format!("the work cannot be divided: {problem}"))
             .with_hint("Run `forebay init` without --instances to see why."));
     }
+    if published.iter().all(|table| table.hashed.is_none()) && published.len() < usize::from(instances) {
+        return Err(Problem::new("the work cannot be divided: an instance would have no table")
+            .with_detail("No table has a key with a column of an integer, text, uuid or numeric type.")
+            .with_hint(format!("Give at most {} to --instances.", published.len())));
+    }
     let names: Vec<String> = (0..instances).map(|instance| format!("{name}_{instance}")).collect();
     let configs = (0..).zip(&names).map(|(instance, name)| {
         let stream = order.stream.clone().unwrap_or_else(|| format!("{}-events", base(name)));
@@ -186,15 +191,17 @@ mod tests {
 
     #[test]
     fn division_that_cannot_be_is_refused() {
-        let tables = vec![table("plates", None)];
+        let tables = vec![table("plates", Some(("id", "hashint8extended")))];
         let survey = DatabaseSurvey { tables, version: 150_000, ..DatabaseSurvey::default() };
         let old = DatabaseSurvey { version: 140_012, ..survey.clone() };
         let nothing = DatabaseSurvey { tables: Vec::new(), ..survey.clone() };
+        let whole = DatabaseSurvey { tables: vec![table("days", None)], ..survey.clone() };
         let long = "x".repeat(38);
         for (order, survey, words) in [
             (order(None), &old, "PostgreSQL 15"),
             (order(None), &nothing, "no table"),
             (order(Some(&long)), &survey, "too long"),
+            (order(None), &whole, "would have no table"),
         ] {
             let problem = divide(&order, "lab", survey, 2).unwrap_err();
             assert!(problem.primary().contains(words), "{problem:?}");
