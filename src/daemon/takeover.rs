@@ -1,9 +1,10 @@
-//! A second instance: with a directory that need not survive (`confirm_after = "never"` is written), it waits while another one reads
-//! the replication slot, and then begins as an empty directory does.
+//! A second instance: with a directory that need not survive (`confirm_after = "never"` is written), it waits while another
+//! one reads the replication slot, and then begins as an empty directory does.
 //!
-//! What the first instance confirms meanwhile, and which timeline the server is on in the end, decide how the second one begins.
-//! So it decides and writes nothing before the slot has been free for a while, and a directory that has received nothing counts as an empty one. Two
-//! that find the slot free at the same time: the server lets one of them read it, and the other stops when it is passed.
+//! What the first instance confirms meanwhile, and which timeline the server is on in the end, decide how the second one
+//! begins. So it decides and writes nothing before the slot has been free for a while, and a directory that has received
+//! nothing counts as an empty one. If two find the slot free at the same time, the server lets one of them read it, and the
+//! other stops when the slot is ahead of it; its next start waits.
 
 use std::time::Duration;
 

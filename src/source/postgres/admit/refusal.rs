@@ -179,7 +179,8 @@ impl Explain for SourceRefusal {
             }
             Self::SlotAhead { .. } => {
                 "Find the other reader and stop it. Then run `forebay adopt --reason \"…\"` to continue from the slot and publish a \
-                 gap event."
+                 gap event. If a second instance has taken over (confirm_after = \"never\"), let it run: empty this directory \
+                 instead, and this instance waits in its turn."
                     .to_owned()
             }
             Self::OtherHistory { .. } => {
