@@ -10,8 +10,10 @@ use tracing::field::display;
 use crate::backoff;
 use crate::config::Config;
 use crate::daemon::start::{self, Database};
+use crate::daemon::takeover;
 use crate::dead_letter::overview;
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::pipeline::Phase;
 use crate::pipeline::attempts::pauses;
 use crate::pipeline::dead_letter::worker::WorkerParts;
@@ -45,8 +47,11 @@ pub(super) async fn start_up(
     phase: watch::Receiver<Phase>,
 ) -> Result<Assembly, Failure> {
     let Setup { config, database, status, .. } = setup;
-    status.ingest(|part| part.error = Some("the start reads the buffer directory".to_owned()));
-    let directory = LockedDirectory::open(config)?;
+    let report_wait = |waits: &str| status.ingest(|part| part.error = Some(waits.to_owned()));
+    let is_ours = |found: &Identity| start::check_identity(database, found).is_ok();
+    let (directory, lock) = takeover::lock_in_turn(&config.buffer.dir, is_ours, report_wait).await?;
+    report_wait("the start reads the buffer directory");
+    let directory = LockedDirectory::read(config, directory, lock)?;
     if directory.is_first_start() {
         // Checks that need no server come before publication and slot are created.
         let made = KinesisDestination::new(&kinesis::Settings::from(&config.kinesis)).await;

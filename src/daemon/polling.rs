@@ -48,7 +48,10 @@ pub fn alone(database: &PolledDatabase, directory: &LockedDirectory) -> Result<O
 }
 
 /// The polled source of a directory.
-fn known_source<'a>(
+///
+/// # Errors
+/// The directory belongs to another source.
+pub fn known_source<'a>(
     database: &PolledDatabase,
     found: &'a Identity,
 ) -> Result<&'a PollingIdentity, PollRefusal> {

@@ -8,10 +8,11 @@ use crate::daemon::polled::PolledDatabase;
 use crate::daemon::recover::StartRefusal;
 use crate::daemon::{audit, contract, polling, recover, takeover};
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::pipeline::start::recover::Start;
 use crate::pipeline::start::{Decided, LockedDirectory};
 use crate::position::CommitSeq;
-use crate::source::postgres::admit::Wanted;
+use crate::source::postgres::admit::{self, Wanted};
 use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::inspect::{self, Seen};
 use crate::source::postgres::session::Session;
@@ -72,6 +73,17 @@ pub fn alone(database: &Database, directory: &LockedDirectory) -> Result<Option<
     }
     recover::alone(&database.wanted, directory.checkpoint.as_ref(), &directory.log_state())
         .map_err(|refusal| in_directory(refusal, directory))
+}
+
+/// Checks that a directory belongs to the configured source.
+///
+/// # Errors
+/// It belongs to another one.
+pub fn check_identity(database: &Database, found: &Identity) -> Result<(), Failure> {
+    if let Some(polled) = &database.polled {
+        return Ok(polling::known_source(polled, found).map(drop)?);
+    }
+    Ok(admit::check_identity(&database.wanted, found)?)
 }
 
 /// A refusal, with the path: it is often another directory than the one that was meant.

@@ -1,15 +1,20 @@
-//! A second instance: with a directory that need not survive (`confirm_after = "never"` is written), it waits while another
-//! one reads the replication slot, and then begins as an empty directory does.
+//! A second instance waits until the first one has ended, and takes over.
 //!
-//! What the first instance confirms meanwhile, and which timeline the server is on in the end, decide how the second one
-//! begins. So it decides and writes nothing before the slot has been free for a while, and a directory that has received
-//! nothing counts as an empty one. If two find the slot free at the same time, the server lets one of them read it, and the
+//! With one directory for both, it waits for the directory's lock, and then continues as any start does.
+//!
+//! With a directory of its own that need not survive (`confirm_after = "never"` is written), it waits while another one reads
+//! the replication slot, and then begins as an empty directory does. What the first instance confirms meanwhile, and which
+//! timeline the server is on in the end, decide how the second one begins. So it decides and writes nothing before the slot has
+//! been free for a while, and a directory that has received nothing counts as an empty one. If two find the slot free at the same time, the server lets one of them read it, and the
 //! other stops when the slot is ahead of it; its next start waits.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::buffer::checkpoint::Checkpoint;
+use crate::buffer::checkpoint::{Checkpoint, CheckpointFile};
+use crate::buffer::disk::{Directory, DirectoryLock, LockError};
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::pipeline::start::{LockedDirectory, SourceTurn, recover};
 use crate::source::postgres::admit::Wanted;
 use crate::source::postgres::conninfo::Settings;
@@ -18,11 +23,61 @@ use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::slot_facts;
 use crate::time;
 
-/// How often the slot is looked at.
+/// How often lock and slot are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot that another process has read must be free: that one may only have lost its connection, or its server was
 /// restarted, and it comes back.
 const FREE_FOR: Duration = Duration::from_secs(10);
+
+/// Creates the directory if it does not exist, and locks it. Waits for a process that uses it, unless the directory belongs to
+/// another source (`is_ours`).
+///
+/// # Errors
+/// Two configurations name one directory, or the lock cannot be used.
+pub async fn lock_in_turn(
+    path: &Path,
+    is_ours: impl Fn(&Identity) -> bool,
+    report_wait: impl Fn(&str),
+) -> Result<(Directory, DirectoryLock), Failure> {
+    let mut logged = None;
+    loop {
+        // Opened for each look: it may have been deleted and created again meanwhile.
+        let directory = Directory::create(path)?;
+        let error = match DirectoryLock::acquire(&directory) {
+            Ok(lock) => {
+                if logged.is_some() {
+                    tracing::info!(
+                        event = "taking_over",
+                        directory = %path.display(),
+                        "the buffer directory is free; taking over"
+                    );
+                }
+                return Ok((directory, lock));
+            }
+            Err(error) => error,
+        };
+        let LockError::InUse { pid, .. } = &error else { return Err(error.into()) };
+        // While it is being written, it may not be readable: the next look will tell.
+        let known = CheckpointFile::peek(&directory).ok().and_then(|peeked| peeked.checkpoint);
+        if known.is_some_and(|known| !is_ours(&known.identity)) {
+            return Err(error.into());
+        }
+        let pid = pid.as_deref().unwrap_or("unknown");
+        if logged.as_deref() != Some(pid) {
+            logged = Some(pid.to_owned());
+            report_wait(&format!(
+                "waiting to take over: another process (PID {pid}) uses the buffer directory"
+            ));
+            tracing::info!(
+                event = "waiting_to_take_over",
+                directory = %path.display(),
+                pid,
+                "another process uses the buffer directory; waiting to take over"
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 /// Whether a directory with this history may begin with the slot as it is.
 pub fn begins_anew(wanted: &Wanted, known: Option<&Checkpoint>) -> bool {

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, is_event};
+use crate::support::daemon::{Daemon, Settings, is_event};
 use crate::support::fixture::Fixture;
 use crate::support::flow::Flow;
 use crate::support::postgres::Version;
@@ -54,18 +54,24 @@ fn with_changes_in_the_log() -> Flow {
     flow
 }
 
-/// Fault 1 of the second review: the runbook called deleting `lock` harmless. A second daemon locked a new file and truncated
-/// the first one's log, whose changes were then confirmed and lost.
+/// A second daemon that locked a new file would truncate the first one's log, whose changes would then be confirmed and lost. With
+/// the same configuration it waits for its turn; with another one, it is refused.
 #[test]
 fn deleted_lock_file_keeps_others_out() {
     let mut flow = with_changes_in_the_log();
     std::fs::remove_file(flow.daemon.buffer_directory().join("lock")).unwrap();
     let settings = flow.daemon.settings().clone();
-    let mut other = Daemon::prepare_on(settings, &flow.daemon.buffer_directory());
+    let mut second = Daemon::prepare_on(settings.clone(), &flow.daemon.buffer_directory());
+    second.start_again();
+    second.wait_for_event("waiting_to_take_over");
+    assert!(second.terminate().success());
+    let mut other = Daemon::prepare_on(
+        Settings { name: "other".to_owned(), ..settings },
+        &flow.daemon.buffer_directory(),
+    );
     other.start_again();
     assert_eq!(other.wait().code(), Some(1));
-    let log = other.log().join("\n");
-    assert!(log.contains("another process uses the buffer directory"), "{log}");
+    other.wait_for_event_with(0, "stopping", "directory_in_use");
     assert!(flow.daemon.terminate().success());
     flow.stub.restart().unwrap();
     flow.start();

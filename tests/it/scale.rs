@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Instant;
 
+use kinesis_stub::{Fault, Refusal};
 use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::random::seed;
 use crate::support::workload::Running;
-use crate::support::{eventually, repository};
+use crate::support::{SOON, eventually, repository};
 
 /// Makes the publications as `forebay init --instances` writes them.
 fn publish_parts(flow: &Flow, instances: usize) {
@@ -128,6 +129,43 @@ fn second_instance_takes_over_the_slot() {
     assert!(second.terminate().success());
     flow.daemon.wait_for_event("receiving");
     more(&mut flow, "the first publishes again");
+    load.stop();
+    flow.wait_until_published();
+    let report = flow.check();
+    println!("{report}");
+    report.assert_clean();
+    assert!(flow.daemon.terminate().success());
+}
+
+/// One directory on a volume for both: the second one waits for its lock, and continues with the log of the first.
+#[test]
+fn second_instance_takes_over_the_directory() {
+    let seed = seed();
+    let mut flow = Flow::prepare(seed, |_| {});
+    flow.start();
+    flow.wait_until_it_moves("by the first");
+    let mut second = Daemon::prepare_on(flow.daemon.settings().clone(), &flow.daemon.buffer_directory());
+    second.start_again();
+    second.wait_for_event("waiting_to_take_over");
+    let reason = second.ready().unwrap_err();
+    assert!(reason.contains("waiting to take over") && reason.contains("PID"), "{reason}");
+    let load = Running::start(&flow.postgres, 3, 60, seed);
+    flow.wait_until_it_moves("by the first, under load");
+    // What only the log of the first one has is published by the second one.
+    flow.stub.set(Fault::Reject { code: Refusal::Throttled }).unwrap();
+    flow.mark();
+    let unpublished = || flow.daemon.metric("forebay_log_frames_unpublished");
+    eventually("changes are in the log", SOON, || unpublished().filter(|frames| *frames > 50.0));
+    flow.daemon.kill9();
+    let began = Instant::now();
+    second.wait_for_event("taking_over");
+    second.wait_for_event("receiving");
+    println!("{:?} from the kill to the second one's stream", began.elapsed());
+    flow.stub.heal();
+    flow.daemon.start_again();
+    flow.daemon.wait_for_event("waiting_to_take_over");
+    assert!(second.terminate().success());
+    flow.daemon.wait_for_event("taking_over");
     load.stop();
     flow.wait_until_published();
     let report = flow.check();

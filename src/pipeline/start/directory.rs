@@ -57,16 +57,28 @@ impl LockedDirectory {
     /// # Errors
     /// Another process uses it, the disk fails, or the checkpoint is damaged.
     pub fn open(config: &Config) -> Result<Self, Failure> {
-        Self::open_with(config, CheckpointFile::open)
+        let directory = Directory::create(&config.buffer.dir)?;
+        let lock = DirectoryLock::acquire(&directory)?;
+        Self::read(config, directory, lock)
     }
 
-    /// As [`open`](Self::open), for an adoption: a checkpoint file without a valid copy is renamed, and a log without a checkpoint
-    /// is used as far as it can be read.
+    /// Reads checkpoint and log of a directory that is locked already.
+    ///
+    /// # Errors
+    /// The disk fails, or the checkpoint is damaged.
+    pub fn read(config: &Config, directory: Directory, lock: DirectoryLock) -> Result<Self, Failure> {
+        Self::read_with(config, (directory, lock), CheckpointFile::open)
+    }
+
+    /// Creates the directory if it does not exist, locks it, and opens it for an adoption: a checkpoint file without a valid copy
+    /// is renamed, and a log without a checkpoint is used as far as it can be read.
     ///
     /// # Errors
     /// Another process uses it, or the disk fails.
     pub fn open_to_adopt(config: &Config) -> Result<Self, Failure> {
-        let mut locked = Self::open_with(config, |directory| {
+        let directory = Directory::create(&config.buffer.dir)?;
+        let lock = DirectoryLock::acquire(&directory)?;
+        let mut locked = Self::read_with(config, (directory, lock), |directory| {
             CheckpointFile::put_damaged_aside(directory)?;
             CheckpointFile::open(directory)
         })?;
@@ -77,12 +89,11 @@ impl LockedDirectory {
         Ok(locked)
     }
 
-    fn open_with(
+    fn read_with(
         config: &Config,
+        (directory, lock): (Directory, DirectoryLock),
         checkpoint: impl FnOnce(&Directory) -> Result<(CheckpointFile, Option<Checkpoint>), CheckpointError>,
     ) -> Result<Self, Failure> {
-        let directory = Directory::create(&config.buffer.dir)?;
-        let lock = DirectoryLock::acquire(&directory)?;
         let confirm_after = confirm_after(config, &directory);
         let (file, checkpoint) = checkpoint(&directory)?;
         let (watermark, durable) =
