@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::aws::stream;
 use crate::config::{Secret, write_new};
 use crate::daemon::init::instances::{DividedDraft, draft_divided};
-use crate::daemon::init::{ConfigDraft, InitOrder, draft};
+use crate::daemon::init::{ConfigDraft, InitOrder, ReadMode, draft};
 use crate::failure::Failure;
 
 /// Options of `init`.
@@ -23,6 +23,9 @@ pub struct InitOptions {
     /// Divide the keys of all tables among so many daemons on one stream: writes the publications and a file for each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=16))]
     instances: Option<u8>,
+    /// How tables are read; default: by replication if the role and the server can, else by polling
+    #[arg(long, value_name = "MODE", conflicts_with = "instances")]
+    mode: Option<ReadMode>,
     /// File to write, which must not exist; - prints it. With --instances, its name is the beginning of theirs
     #[arg(long, short, value_name = "FILE", default_value = "forebay.toml")]
     output: PathBuf,
@@ -43,6 +46,7 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
         password: std::env::var("FOREBAY_SOURCE__PASSWORD").ok().map(Secret::new),
         name: options.name.clone(),
         stream: options.stream.clone(),
+        mode: options.mode,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

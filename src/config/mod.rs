@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use self::events::{Automatic, DEFAULT_LOCK, Events, Pii, weak_key};
 use self::keys::{Keys, path};
 pub use self::log::Log;
-pub use self::polling::{CursorSetting, Polling, PollingStart};
+pub use self::polling::{CursorSetting, Polling, PollingStart, TABLES_MAX};
 pub use self::secret::Secret;
 pub use self::tables::{TableName, Tables};
 pub use self::write::write_new;

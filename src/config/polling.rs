@@ -17,7 +17,7 @@ const GRACE_MIN: Duration = Duration::from_secs(1);
 /// Longest grace.
 const GRACE_MAX: Duration = Duration::from_hours(24);
 /// Most tables: the checkpoint stores the progress of each.
-const TABLES_MAX: usize = 32;
+pub const TABLES_MAX: usize = 32;
 
 /// How tables are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,17 @@ impl CursorSetting {
     pub fn column(&self) -> &str {
         match self {
             Self::Serial(column) | Self::UpdatedAt(column) | Self::Xid8(column) => column,
+        }
+    }
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            start: PollingStart::Now,
+            grace: Duration::from_mins(10),
+            cursors: BTreeMap::new(),
         }
     }
 }
@@ -131,10 +142,11 @@ impl Polling {
                 keys.error(key, problem.with_hint("Remove the key."));
             }
         }
+        let defaults = Self::default();
         Some(Self {
-            interval: interval.unwrap_or(Duration::from_secs(1)),
-            start: start.unwrap_or(PollingStart::Now),
-            grace: grace.unwrap_or(Duration::from_mins(10)),
+            interval: interval.unwrap_or(defaults.interval),
+            start: start.unwrap_or(defaults.start),
+            grace: grace.unwrap_or(defaults.grace),
             cursors,
         })
     }

@@ -3,22 +3,22 @@
 //! The text is a function of what was found ([`render`]). It never contains a password.
 
 pub mod instances;
+pub mod polled;
+mod text;
 
-use std::fmt::Write as _;
-
-use crate::config::units::ByteAmount;
-use crate::config::{Secret, TableName};
+use crate::config::Secret;
 use crate::failure::Failure;
-use crate::json;
 use crate::source::postgres::conninfo::{Password, Settings};
 use crate::source::postgres::publication::survey::{self, DatabaseSurvey, SurveyedTable};
 use crate::source::postgres::session::Session;
 
+pub use self::polled::ReadMode;
+
+use self::polled::PolledSurvey;
+use self::text::{comment, facts, is_writable, name_of, quoted, without_password};
+
 /// With more tables than this, they are counted and not listed: the default publishes every table with a key.
 const LISTED_MAX: usize = 200;
-
-/// Most letters of `name`.
-const NAME_MAX: usize = 40;
 
 /// Why a table with an odd name is left out.
 const UNWRITABLE: &str = "its name cannot be written in source.tables; create the publication yourself";
@@ -34,6 +34,19 @@ pub struct InitOrder {
     pub name: Option<String>,
     /// `kinesis.stream`; `None`: made of the name.
     pub stream: Option<String>,
+    /// How the tables are read; `None`: by replication if the role can.
+    pub mode: Option<ReadMode>,
+}
+
+/// What a configuration says of the tables.
+#[derive(Clone, Copy)]
+enum TablesPart<'a> {
+    /// The publication that it uses or creates.
+    Published,
+    /// A publication that exists with a part of the rows; it listens on this port.
+    Divided(u16),
+    /// The tables that are polled.
+    Polled(&'a PolledSurvey),
 }
 
 /// A configuration and what it covers.
@@ -52,42 +65,50 @@ pub struct ConfigDraft {
 /// # Errors
 /// The database cannot be reached.
 pub async fn draft(order: &InitOrder) -> Result<ConfigDraft, Failure> {
-    let (database, found) = survey_of(order).await?;
-    Ok(render(order, &database, &found))
+    let (database, mut session) = open(order).await?;
+    let found = session.run(survey::survey).await?;
+    let polled = PolledSurvey::read(order.mode, &mut session, &found).await?;
+    Ok(match &polled {
+        Some(polled) => render_with(order, &database, &found, TablesPart::Polled(polled)),
+        None => render(order, &database, &found),
+    })
 }
 
-/// The name of the database, and what is in it.
-async fn survey_of(order: &InitOrder) -> Result<(String, DatabaseSurvey), Failure> {
+/// The name of the database, and a connection.
+async fn open(order: &InitOrder) -> Result<(String, Session), Failure> {
     let settings = Settings::from_url(&order.url)
         .and_then(|settings| {
             let password = order.password.as_ref().map(|password| Password::new(password.expose()));
             settings.with_password(password).with_passfile(None)
         })
         .map_err(Failure::stop)?;
-    let mut session = Session::open(&settings).await?;
-    let found = session.run(survey::survey).await?;
-    Ok((settings.database, found))
+    let session = Session::open(&settings).await?;
+    Ok((settings.database, session))
 }
 
 /// The configuration for a database. Pure.
 pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> ConfigDraft {
-    render_with(order, database, found, None)
+    render_with(order, database, found, TablesPart::Published)
 }
 
 /// The same for one of several instances, which has a publication that exists, and listens on this port.
 fn render_part(order: &InitOrder, name: &str, found: &DatabaseSurvey, port: u16) -> ConfigDraft {
-    render_with(order, name, found, Some(port))
+    render_with(order, name, found, TablesPart::Divided(port))
 }
 
 fn render_with(
     order: &InitOrder,
     database: &str,
     found: &DatabaseSurvey,
-    part_on: Option<u16>,
+    part: TablesPart<'_>,
 ) -> ConfigDraft {
     let name = order.name.clone().unwrap_or_else(|| name_of(database));
-    let (listed, left_out): (Vec<_>, Vec<_>) =
-        found.tables.iter().partition(|table| table.left_out.is_none() && is_writable(&table.name));
+    let (listed, left_out): (Vec<_>, Vec<_>) = found.tables.iter().partition(|table| match part {
+        TablesPart::Polled(polled) => polled.lists(&table.name),
+        TablesPart::Published | TablesPart::Divided(_) => {
+            table.left_out.is_none() && is_writable(&table.name)
+        }
+    });
     let mut text = String::new();
     let mut add = |line: &str| {
         text.push_str(line);
@@ -106,11 +127,17 @@ fn render_with(
     add(&format!("url = {}", quoted(&without_password(&order.url))));
     add("# The password is not written here: set FOREBAY_SOURCE__PASSWORD, PGPASSFILE, or");
     add("# password_file = \"/run/secrets/forebay\"");
-    if part_on.is_some() {
-        add(&format!("# Its tables are those of the publication forebay_{name}: a part of their rows each."));
-    } else {
-        publication(&mut add, &name, found);
-        tables(&mut add, &listed, found);
+    match part {
+        TablesPart::Divided(_) => {
+            add(&format!(
+                "# Its tables are those of the publication forebay_{name}: a part of their rows each."
+            ));
+        }
+        TablesPart::Polled(polled) => polled.write(&mut add, found),
+        TablesPart::Published => {
+            publication(&mut add, &name, found);
+            tables(&mut add, &listed, found);
+        }
     }
     add("");
     add("[kinesis]");
@@ -128,29 +155,33 @@ fn render_with(
     add(
         "max_size = \"10 GiB\"    # twice what the tables get in the longest stream outage that you plan for",
     );
-    if let Some(port) = part_on {
+    if let TablesPart::Divided(port) = part {
         add("");
         add("[http]");
         add(&format!("listen = \"127.0.0.1:{port}\"    # another one for each instance of a machine"));
     }
     personal(&mut add, &listed);
+    not_published(&mut add, &left_out, found.more, part);
+    ConfigDraft { text, published: listed.len(), left_out: left_out.len() }
+}
+
+/// The tables that are left out, with the reason of each, and how many tables are not shown.
+fn not_published(add: &mut impl FnMut(&str), left_out: &[&SurveyedTable], more: usize, part: TablesPart<'_>) {
     if !left_out.is_empty() {
         add("");
         add("# Not published:");
     }
     for table in left_out.iter().take(LISTED_MAX) {
-        add(&comment(&format!("{}: {}", table.name, table.left_out.unwrap_or(UNWRITABLE))));
+        let reason = match part {
+            TablesPart::Polled(polled) => polled.why_not(&table.name),
+            TablesPart::Published | TablesPart::Divided(_) => table.left_out,
+        };
+        add(&comment(&format!("{}: {}", table.name, reason.unwrap_or(UNWRITABLE))));
     }
-    let not_shown = found.more + left_out.len().saturating_sub(LISTED_MAX);
+    let not_shown = more + left_out.len().saturating_sub(LISTED_MAX);
     if not_shown > 0 {
         add(&format!("# … and {not_shown} more tables that are not shown."));
     }
-    ConfigDraft { text, published: listed.len(), left_out: left_out.len() }
-}
-
-/// Whether the configuration has a form for this name.
-fn is_writable(name: &TableName) -> bool {
-    TableName::parse(&name.to_string()).is_ok_and(|parsed| parsed == *name)
 }
 
 fn publication(add: &mut impl FnMut(&str), name: &str, found: &DatabaseSurvey) {
@@ -187,15 +218,6 @@ fn tables(add: &mut impl FnMut(&str), listed: &[&SurveyedTable], found: &Databas
     add("]");
 }
 
-/// Key, size and rate of a table.
-fn facts(table: &SurveyedTable, counted_for: u64) -> String {
-    let key =
-        if table.key.is_empty() { "no key".to_owned() } else { format!("key {}", table.key.join(", ")) };
-    let identity = if table.is_full { ", REPLICA IDENTITY FULL" } else { "" };
-    let a_day = table.changes.saturating_mul(86_400) / counted_for.max(86_400);
-    format!("{key}{identity}; {} rows, {}; {a_day} changes a day", table.rows, ByteAmount(table.bytes))
-}
-
 /// Columns that look like personal data.
 fn personal(add: &mut impl FnMut(&str), listed: &[&SurveyedTable]) {
     let columns: Vec<String> = listed
@@ -216,50 +238,10 @@ fn personal(add: &mut impl FnMut(&str), listed: &[&SurveyedTable]) {
     add("# ]");
 }
 
-/// A comment of one line, whatever is in the text.
-fn comment(text: &str) -> String {
-    let mut line = "# ".to_owned();
-    let written = write!(line, "{}", crate::visible::visible(text));
-    debug_assert!(written.is_ok(), "writing to a String cannot fail");
-    line
-}
-
-/// A basic string of TOML.
-fn quoted(text: &str) -> String {
-    let mut quoted = Vec::new();
-    json::write_string(&mut quoted, text);
-    // JSON leaves DEL as it is.
-    String::from_utf8_lossy(&quoted).replace('\u{7f}', "\\u007F")
-}
-
-/// A name for the configuration: lower-case letters, digits and underscores, beginning with a letter.
-fn name_of(database: &str) -> String {
-    let fitting = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    let name: String = database.chars().map(fitting).collect();
-    let first = name.find(|c: char| c.is_ascii_lowercase());
-    let name = first.and_then(|at| name.get(at..)).unwrap_or("db");
-    name.chars().take(NAME_MAX).collect()
-}
-
-/// The URL without its password.
-fn without_password(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
-    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let address = match address.split_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => address.to_owned(),
-    };
-    let is_secret =
-        |pair: &&str| ["password", "sslpassword"].contains(&pair.split('=').next().unwrap_or_default());
-    let query: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_secret(pair)).collect();
-    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    format!("{scheme}://{address}{query}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, TableName};
 
     fn table(table: &str, left_out: Option<&'static str>) -> SurveyedTable {
         SurveyedTable {
@@ -276,7 +258,7 @@ mod tests {
     }
 
     fn order(url: &str) -> InitOrder {
-        InitOrder { url: url.to_owned(), password: None, name: None, stream: None }
+        InitOrder { url: url.to_owned(), password: None, name: None, stream: None, mode: None }
     }
 
     /// Whatever the names of a database are, the file is read, and publishes the tables that can be published.
@@ -310,15 +292,5 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &draft.text).unwrap();
         assert_eq!(Config::read(file.path(), std::iter::empty()).unwrap().source.tables, None);
-    }
-
-    #[test]
-    fn name_is_made_of_the_database() {
-        for (database, name) in
-            [("lab", "lab"), ("My-Shop", "my_shop"), ("2nd", "nd"), ("表", "db"), ("", "db")]
-        {
-            assert_eq!(name_of(database), name);
-        }
-        assert_eq!(name_of(&"x".repeat(63)).len(), 40);
     }
 }

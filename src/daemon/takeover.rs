@@ -5,8 +5,8 @@
 //! With a directory of its own that need not survive (`confirm_after = "never"` is written), it waits while another one reads
 //! the replication slot, and then begins as an empty directory does. What the first instance confirms meanwhile, and which
 //! timeline the server is on in the end, decide how the second one begins. So it decides and writes nothing before the slot has
-//! been free for a while, and a directory that has received nothing counts as an empty one. If two find the slot free at the same time, the server lets one of them read it, and the
-//! other stops when the slot is ahead of it; its next start waits.
+//! been free for a while, and a directory that has received nothing counts as an empty one. If two find the slot free at the
+//! same time, the server lets one of them read it, and the other stops when the slot is ahead of it; its next start waits.
 
 use std::path::Path;
 use std::time::Duration;

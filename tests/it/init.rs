@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::daemon::is_event;
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::Process;
-use crate::support::{SOON, port};
+use crate::support::{SOON, eventually, port};
 
 fn home() -> TempDir {
     tempfile::Builder::new().prefix("fb-init-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
@@ -108,4 +108,64 @@ fn tables_that_cannot_be_published_are_named_with_reason() {
     }
     assert!(!text.contains("visits_1"), "a partition is published with its table: {text}");
     assert!(!home.path().join("forebay.toml").exists());
+}
+
+/// A role without the right to replicate polls: the cursors are those that a start chooses, and the file runs.
+#[test]
+fn role_without_replication_polls() {
+    for version in [Version(12), Version::usual()] {
+        let (postgres, home) = (Postgres::lab(version), home());
+        postgres.execute(
+            "create role reader login password 'sekret';
+             create schema shop; grant usage on schema shop to reader;
+             create table shop.orders (id bigint generated always as identity primary key, total numeric);
+             create table shop.customers (id uuid primary key, email text, updated_at timestamptz not null default now());
+             create index on shop.customers (updated_at);
+             create table shop.notes (id uuid primary key);
+             create table shop.secrets (id int primary key);
+             grant select on shop.orders, shop.customers, shop.notes to reader;
+             grant select on sequence shop.orders_id_seq to reader",
+        );
+        let stub = Stub::start(Config::default().stream("lab-events", 2)).unwrap();
+        let url = postgres.url("reader").replace("reader@", "reader:sekret@");
+        let init = ["init", "--source", &url, "--stream", "lab-events"];
+        let output = forebay(home.path(), &init).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains("2 tables to publish"), "{}", said(&output));
+        let text = std::fs::read_to_string(home.path().join("forebay.toml")).unwrap();
+        for (line, reason) in [
+            if version < Version::OLDEST {
+                ("# PostgreSQL 12: ", "14 or later")
+            } else {
+                ("# Role \"reader\" may not replicate.", "ALTER ROLE \"reader\" REPLICATION")
+            },
+            ("mode = \"polling\"", ""),
+            ("    \"shop.orders\",", "serial cursor id"),
+            ("    \"shop.customers\",", "updated_at cursor updated_at"),
+            ("# shop.notes: ", "xid8"),
+            ("# shop.secrets: ", "GRANT SELECT"),
+            ("#     \"shop.customers.email\",", ""),
+        ] {
+            let is_there = |found: &str| found.starts_with(line) && found.contains(reason);
+            assert!(text.lines().any(is_there), "{line}: {text}");
+        }
+        let environment = [
+            ("FOREBAY_SOURCE__PASSWORD", "sekret".to_owned()),
+            ("FOREBAY_KINESIS__ENDPOINT", stub.endpoint()),
+            ("FOREBAY_BUFFER__DIR", home.path().join("buffer").display().to_string()),
+            ("FOREBAY_HTTP__LISTEN", format!("127.0.0.1:{}", port::free())),
+        ];
+        let missing = blockers(forebay(home.path(), &["check", "--json"]).envs(environment.clone()));
+        assert_eq!(missing, Vec::<Value>::new());
+        let daemon = Process::spawn("forebay", forebay(home.path(), &["run"]).envs(environment));
+        let receiving = daemon.log().wait(0, SOON, |line| is_event(line, "receiving"));
+        assert!(receiving.is_some(), "{}", daemon.tail());
+        postgres.execute("insert into shop.orders (total) values (7)");
+        eventually("the row is in the stream", SOON, || (!stub.records().is_empty()).then_some(()));
+        // The mode can be chosen.
+        let chosen =
+            forebay(home.path(), &["init", "--source", &url, "--mode", "replication", "--output", "-"]);
+        let text = said(&{ chosen }.output().unwrap());
+        assert!(!text.contains("mode = \"polling\"") && text.contains("\"shop.notes\","), "{text}");
+    }
 }

@@ -4,11 +4,10 @@
 //! A row belongs to the instance that the hash of a column of its key gives. A table whose key has no column that a row filter can
 //! hash belongs to one instance as a whole.
 
-use super::{
-    ConfigDraft, DatabaseSurvey, InitOrder, SurveyedTable, is_writable, name_of, render_part, survey_of,
-};
+use super::text::{NAME_MAX, is_writable, name_of};
+use super::{ConfigDraft, DatabaseSurvey, InitOrder, SurveyedTable, open, render_part};
 use crate::failure::{Failure, Problem};
-use crate::source::postgres::publication::{escape_identifier, quoted};
+use crate::source::postgres::publication::{escape_identifier, quoted, survey};
 
 /// Row filters exist from this version on.
 const ROW_FILTERS_SINCE: i32 = 150_000;
@@ -33,7 +32,8 @@ pub struct DividedDraft {
 /// # Errors
 /// The database cannot be reached, or its work cannot be divided.
 pub async fn draft_divided(order: &InitOrder, instances: u8) -> Result<DividedDraft, Failure> {
-    let (database, found) = survey_of(order).await?;
+    let (database, mut session) = open(order).await?;
+    let found = session.run(survey::survey).await?;
     divide(order, &database, &found, instances).map_err(Failure::Stop)
 }
 
@@ -85,11 +85,11 @@ fn base_name(order: &InitOrder, database: &str) -> Result<String, Problem> {
     match &order.name {
         None => {
             let name = name_of(database);
-            let end = name.len().min(super::NAME_MAX - SUFFIX);
+            let end = name.len().min(NAME_MAX - SUFFIX);
             Ok(name.get(..end).unwrap_or(&name).to_owned())
         }
-        Some(name) if name.len() + SUFFIX > super::NAME_MAX => {
-            let most = super::NAME_MAX - SUFFIX;
+        Some(name) if name.len() + SUFFIX > NAME_MAX => {
+            let most = NAME_MAX - SUFFIX;
             Err(Problem::new(format!("the name {name:?} is too long for several instances"))
                 .with_detail(format!("Each gets a number behind it, so that {most} letters are left."))
                 .with_hint("Give a shorter one with --name."))
@@ -161,6 +161,7 @@ mod tests {
             password: None,
             name: name.map(str::to_owned),
             stream: None,
+            mode: None,
         }
     }
 
