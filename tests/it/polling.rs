@@ -44,7 +44,7 @@ fn schema_of_12() -> String {
 }
 
 /// Settings that poll these tables of a server.
-pub fn settings(server: &Postgres, kinesis: &Kinesis, tables: &[&str]) -> Settings {
+pub fn settings(server: &Postgres, endpoint: String, tables: &[&str]) -> Settings {
     let source = |line: &str| ("source".to_owned(), line.to_owned());
     let mut more = vec![source("mode = \"polling\""), source("interval = \"100ms\"")];
     if tables.contains(&"p.things") {
@@ -55,7 +55,7 @@ pub fn settings(server: &Postgres, kinesis: &Kinesis, tables: &[&str]) -> Settin
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         confirm_after: None,
         more,
-        ..Settings::new(server.url("reader"), kinesis.endpoint())
+        ..Settings::new(server.url("reader"), endpoint)
     }
 }
 
@@ -63,14 +63,19 @@ pub fn settings(server: &Postgres, kinesis: &Kinesis, tables: &[&str]) -> Settin
 pub fn prepare(postgres: Postgres, standby: Option<&Postgres>, tables: &[&str]) -> Fixture {
     let kinesis = Kinesis::kinesalite();
     kinesis.create_stream("lab-events", 2);
-    let daemon = Daemon::prepare(settings(standby.unwrap_or(&postgres), &kinesis, tables));
+    let daemon = Daemon::prepare(settings(standby.unwrap_or(&postgres), kinesis.endpoint(), tables));
     Fixture { daemon, kinesis, postgres }
 }
 
 /// The events of a type by subject, in the order of the stream. A repeat of an event, with the same id, is left out.
 pub fn events_of(fixture: &Fixture, event_type: &str) -> BTreeMap<String, Vec<Value>> {
+    of_type(fixture.events(), event_type)
+}
+
+/// The same of these events.
+fn of_type(events: impl IntoIterator<Item = Value>, event_type: &str) -> BTreeMap<String, Vec<Value>> {
     let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for event in fixture.events().into_iter().filter(|event| event["type"] == event_type) {
+    for event in events.into_iter().filter(|event| event["type"] == event_type) {
         let of_subject = found.entry(event["subject"].as_str().unwrap().to_owned()).or_default();
         if !of_subject.iter().any(|other| other["id"] == event["id"]) {
             of_subject.push(event);

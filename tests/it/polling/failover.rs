@@ -72,7 +72,7 @@ fn standby_behind_is_waited_for_and_promoted_one_followed() {
     }
     wait_for(&fixture, "p.facts.inserted.v1", "20");
     assert!(fixture.daemon.terminate().success());
-    let there = settings(&standby, &fixture.kinesis, &["p.facts"]);
+    let there = settings(&standby, fixture.kinesis.endpoint(), &["p.facts"]);
     fixture.daemon.settings().url = there.url;
     fixture.go_on();
     fixture.daemon.wait_for_event("standby_behind");
@@ -117,7 +117,7 @@ fn promoted_standby_is_followed_only_with_all_that_was_read() {
     assert!(copied.success());
 
     whole.promote();
-    let url = |server| settings(server, &fixture.kinesis, &["p.facts"]).url;
+    let url = |server| settings(server, fixture.kinesis.endpoint(), &["p.facts"]).url;
     let (there, partial_url) = (url(&whole), url(&partial));
     fixture.daemon.settings().url = there;
     fixture.go_on();

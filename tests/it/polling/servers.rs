@@ -205,7 +205,7 @@ fn pooled_connection_loses_nothing_over_a_crash() {
     let postgres = database(Version::usual());
     let Some(mut pooler) = Pooler::start(&postgres) else { return };
     let mut fixture = prepare(postgres, None, &["p.facts", "p.things", "p.messages"]);
-    let direct = settings(&fixture.postgres, &fixture.kinesis, &["p.facts"]).url;
+    let direct = settings(&fixture.postgres, fixture.kinesis.endpoint(), &["p.facts"]).url;
     fixture.daemon.settings().url =
         direct.replace(&format!(":{}/", fixture.postgres.port()), &format!(":{}/", pooler.port));
     fixture.go_on();
