@@ -9,8 +9,9 @@ use crate::buffer::disk::{Directory, DirectoryLock, DirectoryRoom};
 use crate::buffer::stat;
 use crate::config::units::ByteAmount;
 use crate::config::{Config, TableName};
+use crate::daemon::polled::{PolledDatabase, describe};
 use crate::daemon::start::Database;
-use crate::daemon::{audit, contract, polled, recover};
+use crate::daemon::{audit, contract, polling, recover};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::{Failure, Problem};
 use crate::pipeline::start::directory;
@@ -136,30 +137,8 @@ async fn look(
     let database = Database::new(config).map_err(of_source)?;
     let Database { settings, wanted, source, .. } = &database;
     let mut session = Session::open(settings).await.map_err(|error| ("source", error.into()))?;
-    let polled = polled::tables(config, settings, &mut session).await.map_err(of_source)?;
-    if let Some(tables) = polled {
-        found.extend(tables.iter().map(|table| {
-            let (kind, column) = (table.cursor.kind.name(), table.cursor_column());
-            let fact = format!("can be polled by its {kind} cursor {column}: {}", table.cursor.reason);
-            Diagnosis::ok(format!("table {}", table.name), fact)
-        }));
-        found.extend(tables.iter().filter(|table| table.cursor.reads_all()).map(|table| {
-            let fact = "the role may not read the sequence of its cursor, so each poll reads the whole table";
-            Diagnosis::warning(format!("table {}", table.name), fact)
-                .with_hint("Grant SELECT on the sequence to the role.")
-        }));
-        let fact = "deletes and TRUNCATE are not seen, nor the versions of a row between two polls";
-        found.push(Diagnosis::ok("source.mode", fact));
-        let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
-        let published = contract::Published {
-            name: "",
-            facts: None,
-            planned: &names,
-            polled: Some(&tables),
-            history: TableHistory::empty(&config.pii),
-        };
-        fits(config, &mut session, &published, found).await?;
-        return Ok(None);
+    if let Some(polled) = &database.polled {
+        return look_at_polled(config, polled, &mut session, directory, found).await.map(|()| None);
     }
     let began = Instant::now();
     let seen = inspect::glance(&mut session, wanted).await.map_err(of_source)?;
@@ -183,6 +162,51 @@ async fn look(
     let rate = present_rate(&seen, &later, began.elapsed());
     found.extend(judge::judge(&seen, &setup, source, rate.max(setup.wal_rate)));
     Ok(Some(rate))
+}
+
+/// The same of a polled database.
+async fn look_at_polled(
+    config: &Config,
+    database: &PolledDatabase,
+    session: &mut Session,
+    directory: Option<&Directory>,
+    found: &mut Vec<Diagnosis>,
+) -> Result<(), SubjectFailure> {
+    let described = describe(session, database, &|_| {}).await.map_err(|error| ("source", error.into()))?;
+    described.server.check().map_err(|refusal| ("server", refusal.into()))?;
+    let is_fit = described.found.is_empty();
+    found.extend(described.found.iter().cloned());
+    let tables = &described.tables;
+    found.extend(tables.iter().map(|table| {
+        let (kind, column) = (table.cursor.kind.name(), table.cursor_column());
+        let fact = format!("can be polled by its {kind} cursor {column}: {}", table.cursor.reason);
+        Diagnosis::ok(format!("table {}", table.name), fact)
+    }));
+    found.extend(tables.iter().filter(|table| table.cursor.reads_all()).map(|table| {
+        let fact = "the role may not read the sequence of its cursor, so each poll reads the whole table";
+        Diagnosis::warning(format!("table {}", table.name), fact)
+            .with_hint("Grant SELECT on the sequence to the role.")
+    }));
+    let fact = "deletes and TRUNCATE are not seen, nor the versions of a row between two polls";
+    found.push(Diagnosis::ok("source.mode", fact));
+    let decided = polling::foresee(config, database, directory, &described.server);
+    found.push(decision(directory, decided));
+    if is_fit {
+        let translator = translator(config)?;
+        let history = history(config, directory, &database.settings.database, &described.server.system_id);
+        let checked = polling::check(session, &translator, &described, &history).await;
+        checked.map_err(|failure| ("rules", failure))?;
+        found.push(Diagnosis::ok("rules", FIT));
+    }
+    Ok(())
+}
+
+/// What the directory knows of tables and of columns with personal data.
+fn history(config: &Config, directory: Option<&Directory>, database: &str, system_id: &str) -> TableHistory {
+    match directory {
+        Some(directory) => TableHistory::open(directory, (database, 0), &config.pii).apart(system_id),
+        None => TableHistory::empty(&config.pii),
+    }
 }
 
 /// Bytes of WAL a second.
@@ -223,12 +247,7 @@ async fn start(
         }
         found.extend(obstacles);
     }
-    let history = match directory {
-        Some(directory) => {
-            TableHistory::open(directory, (&settings.database, 0), &config.pii).apart(&seen.server.system_id)
-        }
-        None => TableHistory::empty(&config.pii),
-    };
+    let history = history(config, directory, &settings.database, &seen.server.system_id);
     let published = contract::Published {
         name: &wanted.publication,
         facts: seen.publication.as_ref(),
@@ -236,23 +255,19 @@ async fn start(
         polled: None,
         history,
     };
-    fits(config, session, &published, found).await?;
-    found.push(decision(database, directory, &seen));
+    let translator = translator(config)?;
+    contract::check(session, &translator, &published).await.map_err(|failure| ("rules", failure))?;
+    found.push(Diagnosis::ok("rules", FIT));
+    found.push(decision(directory, decide(database, directory, &seen)));
     Ok(())
 }
 
-/// Checks rules, selectors and contracts.
-async fn fits(
-    config: &Config,
-    session: &mut Session,
-    published: &contract::Published<'_>,
-    found: &mut Vec<Diagnosis>,
-) -> Result<(), SubjectFailure> {
+/// What is said of rules that a start would accept.
+const FIT: &str = "rules, selectors and contracts fit the tables";
+
+fn translator(config: &Config) -> Result<Translator, SubjectFailure> {
     let settings = TranslateSettings::load(config).map_err(|error| ("rules", Failure::stop(error)))?;
-    let translator = Translator::new(&config.source_urn(), 0, settings);
-    contract::check(session, &translator, published).await.map_err(|failure| ("rules", failure))?;
-    found.push(Diagnosis::ok("rules", "rules, selectors and contracts fit the tables"));
-    Ok(())
+    Ok(Translator::new(&config.source_urn(), 0, settings))
 }
 
 /// What an existing publication leaves out. While a daemon runs, the monitor reports it.
@@ -279,13 +294,13 @@ fn omissions(facts: &PublicationFacts, configured: Option<&[TableName]>) -> Vec<
     found
 }
 
-/// What a start would decide from the directory and the server.
-fn decision(database: &Database, directory: Option<&Directory>, seen: &Seen) -> Diagnosis {
+/// What a start would decide, unless a process uses the directory.
+fn decision(directory: Option<&Directory>, decided: Result<String, Failure>) -> Diagnosis {
     let subject = "start";
     if let Some(pid) = directory.and_then(DirectoryLock::holder) {
         return Diagnosis::ok(subject, format!("process {pid} uses the directory"));
     }
-    match decide(database, directory, seen) {
+    match decided {
         Ok(fact) => Diagnosis::ok(subject, fact),
         // It waits for what may pass.
         Err(failure @ Failure::Retry(_)) => {
@@ -295,6 +310,7 @@ fn decision(database: &Database, directory: Option<&Directory>, seen: &Seen) -> 
     }
 }
 
+/// What a start would decide from the directory and the server.
 fn decide(database: &Database, directory: Option<&Directory>, seen: &Seen) -> Result<String, Failure> {
     let Database { wanted, source, .. } = database;
     let (checkpoint, log) = directory.map(directory::peek).transpose()?.unwrap_or_default();

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffer::checkpoint::Checkpoint;
+use crate::buffer::disk::Directory;
 use crate::change::Relation;
-use crate::config::{ConfirmAfter, PollingStart, TableName};
+use crate::config::{Config, ConfirmAfter, PollingStart, TableName};
 use crate::daemon::polled::{DescribedTables, PolledDatabase, describe};
 use crate::daemon::{audit, contract};
 use crate::diagnosis::Diagnosis;
 use crate::failure::Failure;
 use crate::identity::{Identity, PollingIdentity, SourceIdentity};
+use crate::pipeline::start::directory::peek;
 use crate::pipeline::start::recover::{self, LogState, Start};
 use crate::pipeline::start::{Decided, LockedDirectory};
 use crate::pipeline::status::Status;
@@ -36,15 +38,51 @@ const FLUSHED_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// It belongs to another source, or does not outlive the process.
 pub fn alone(database: &PolledDatabase, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
-    if directory.confirm_after == ConfirmAfter::Never {
-        let kind = directory.directory.volatile_kind().unwrap_or("a volatile file system").to_owned();
-        return Err(PollRefusal::Volatile { kind }.into());
-    }
+    check_storage(directory.confirm_after, &directory.directory)?;
     if let Some(found) = &directory.checkpoint {
         known_source(database, &found.identity)?;
         PollProgress::read(&found.ever_confirmed).map_err(|reason| PollRefusal::Checkpoint { reason })?;
     }
     Ok(recover::alone(directory.checkpoint.as_ref(), &directory.log_state()))
+}
+
+/// Checks that the directory outlives the process: only durable rows are published.
+fn check_storage(confirm_after: ConfirmAfter, directory: &Directory) -> Result<(), PollRefusal> {
+    if confirm_after == ConfirmAfter::Never {
+        let kind = directory.volatile_kind().unwrap_or("a volatile file system").to_owned();
+        return Err(PollRefusal::Volatile { kind });
+    }
+    Ok(())
+}
+
+/// What a start would decide about the directory, for `forebay check`. Changes nothing.
+///
+/// # Errors
+/// What a start would be refused for.
+pub fn foresee(
+    config: &Config,
+    database: &PolledDatabase,
+    directory: Option<&Directory>,
+    server: &PolledServer,
+) -> Result<String, Failure> {
+    let mut epoch_least = database.epoch_least;
+    let (mut checkpoint, mut log) = Default::default();
+    if let Some(directory) = directory {
+        check_storage(config.buffer.confirm_after(directory.volatile_kind().is_some()), directory)?;
+        epoch_least = epoch_least.max(audit::audited_epoch(directory)?);
+        (checkpoint, log) = peek(directory)?;
+    }
+    let known = recover::known(checkpoint.as_ref(), &log)?;
+    let is_first = known.is_none();
+    let first = PollProgress::first(None);
+    let epoch = decide_start(database, known, &log, (server, epoch_least, first))?.checkpoint.epoch;
+    Ok(match database.polling.start {
+        _ if !is_first => format!("continues where it stopped, in epoch {epoch}"),
+        PollingStart::Now => "a first start: it publishes rows that are written from then on".to_owned(),
+        PollingStart::Beginning => {
+            "a first start: it publishes the rows that exist, then new ones".to_owned()
+        }
+    })
 }
 
 /// The polled source of a directory.
@@ -170,7 +208,10 @@ fn admitted(
 }
 
 /// Checks tables, rules and contracts.
-async fn check(
+///
+/// # Errors
+/// A table cannot be polled, or a rule or a contract does not fit.
+pub(super) async fn check(
     session: &mut Session,
     translator: &Translator,
     described: &DescribedTables,

@@ -41,7 +41,13 @@ fn commands_work_with_a_polled_source() {
         daemon,
         &["check"],
         true,
-        &["serial cursor", "xid8 cursor", "deletes and TRUNCATE are not seen", "rules, selectors"],
+        &[
+            "serial cursor",
+            "xid8 cursor",
+            "deletes and TRUNCATE are not seen",
+            "a first start: it publishes rows that are written from then on",
+            "rules, selectors",
+        ],
     );
     says(daemon, &["events", "preview", "--last", "1"], true, &["\"share\":1"]);
     says(daemon, &["events", "preview", "--live", "1"], false, &["polled"]);
@@ -58,6 +64,10 @@ fn commands_work_with_a_polled_source() {
     });
     assert!(fixture.daemon.terminate().success());
     std::fs::write(rules.join("facts.toml"), rule("10 / (writer + 1)")).unwrap();
+    says(&fixture.daemon, &["check"], true, &["continues where it stopped, in epoch 0"]);
+    fixture.daemon.settings().name = "other".to_owned();
+    says(&fixture.daemon, &["check"], false, &["blocker", "urn:forebay:lab"]);
+    fixture.daemon.settings().name = "lab".to_owned();
     fixture.go_on();
     says(&fixture.daemon, &["dlq", "retry", "--all"], true, &[]);
     assert_eq!(wait_for(&fixture, "p.noted.v1", "2")["data"]["share"], 10);
@@ -69,6 +79,7 @@ fn personal_key_is_refused_and_other_column_left_out() {
     let mut fixture = prepare(database(Version::usual()), None, &["p.facts"]);
     let pii = |column: &str| ("pii".to_owned(), format!("columns = [\"p.facts.{column}\"]"));
     fixture.daemon.settings().more.push(pii("id"));
+    says(&fixture.daemon, &["check"], false, &["key column id holds personal data"]);
     fixture.refuses(&["key column id holds personal data"]);
     fixture.daemon.settings().more.pop();
     fixture.daemon.settings().more.push(pii("note"));
