@@ -7,11 +7,11 @@
 //!     └────────────── ingest ────────────────────┘  └── publish ───┘
 //! ```
 //!
-//! Two loops share one buffer and nothing else. The layers from the bottom up; a lower layer never imports a higher
-//! one:
+//! Two loops share one buffer and nothing else. These are the layers from the bottom up. A lower layer never
+//! imports a higher one:
 //!
-//! - types and values: [`backoff`], [`position`], [`identity`], [`time`], [`types`], [`json`], [`change`], [`event`], [`letter_id`],
-//!   [`failure`], [`diagnosis`], [`visible`], [`small_file`], [`config`], [`rules`]
+//! - types and values: [`backoff`], [`position`], [`identity`], [`time`], [`types`], [`json`], [`change`],
+//!   [`event`], [`letter_id`], [`failure`], [`diagnosis`], [`visible`], [`small_file`], [`config`], [`rules`]
 //! - [`expression`]: the SQL subset of rules
 //! - [`translate`]: row changes to events; [`buffer`]: the log and the checkpoint
 //! - [`dead_letter`]: changes and events that cannot be published
@@ -19,7 +19,7 @@
 //! - [`source`]: where changes come from; [`sink`]: where events go
 //! - [`pipeline`]: the two loops, dead letters, status
 //! - [`daemon`]: the process: PostgreSQL and Kinesis as the ends of a pipeline, recovery, start and stop
-//! - [`observe`]: metrics and health; [`preview`]: the events that rows would make; [`audit`]: do the
+//! - [`observe`]: metrics and health; [`preview`]: the events that rows would make; [`audit`]: whether the
 //!   database and the archive agree
 //! - [`cli`]: one file per subcommand
 

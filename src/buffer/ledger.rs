@@ -295,7 +295,7 @@ impl Ledger {
     }
 
     /// Notes the identity of the stream.
-    pub fn meet_stream(&mut self, stream: StreamIdentity) {
+    pub fn note_stream(&mut self, stream: StreamIdentity) {
         self.stream = Some(stream);
     }
 

@@ -1,6 +1,7 @@
-//! Runs a loop again and again: after a failure that may pass, the next attempt starts after a pause.
+//! Runs each loop in attempts. After a failure that may pass, the next attempt starts after a pause.
 //!
-//! Only this module and the lanes of the sink retry. Each retry is a WARN and a counter. Their number is not limited.
+//! Only this module and the lanes of the sink retry. Each retry is a warning in the log and a counter. The
+//! number of retries is not limited.
 
 use std::time::Duration;
 
@@ -25,10 +26,11 @@ pub type Outcome = Result<(), Failure>;
 /// Shortest and longest pause between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// After an attempt that lasted this long, or that delivered something new, the next pause is short again.
+/// After an attempt that lasted this long, or that appended something new to the log, the next pause is the
+/// shortest again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// The pauses between attempts. The seed is for their jitter.
+/// The pauses between attempts. The seed determines their jitter.
 pub fn pauses(seed: u64) -> Backoff {
     Backoff::seeded(PAUSE_MIN, PAUSE_MAX, seed)
 }
@@ -42,20 +44,21 @@ pub struct IngestLoop<C> {
     pub appender: Appender,
     /// The ledger.
     pub ledger: SharedLedger,
-    /// The position that may be confirmed.
+    /// The highest position that may be confirmed to the source.
     pub settled: watch::Receiver<Option<Settled>>,
-    /// Whether the process is stopping.
+    /// Whether the process runs or stops.
     pub phase: watch::Receiver<Phase>,
-    /// The loop's part of the status.
+    /// Where the loop reports its state.
     pub status: Status,
     /// Pauses between attempts.
     pub pauses: Backoff,
-    /// Whether the source has ever responded: a failure before that is logged as `source_unavailable`.
+    /// Whether the source has responded since the process started. A failure before that is logged as
+    /// `source_unavailable`.
     pub responded: bool,
 }
 
 impl IngestLoop<()> {
-    /// The loop, over the connections of this connector.
+    /// The same loop, with a connector to open its connections.
     pub fn over<C: Connector>(self, connector: C) -> IngestLoop<C> {
         let Self { connector: (), appender, ledger, settled, phase, status, pauses, responded } = self;
         IngestLoop { connector, appender, ledger, settled, phase, status, pauses, responded }
@@ -63,10 +66,11 @@ impl IngestLoop<()> {
 }
 
 impl<C: Connector> IngestLoop<C> {
-    /// Receives until the process stops (`Ok`) or a person must act.
+    /// Receives until the process stops (`Ok`).
     ///
     /// # Errors
-    /// A person must act; or an attempt failed while the process stops.
+    /// A failure that retries cannot help, so that a person must act; or an attempt that failed while the
+    /// process stops.
     pub async fn run(mut self) -> Outcome {
         loop {
             let began = tokio::time::Instant::now();
@@ -75,7 +79,8 @@ impl<C: Connector> IngestLoop<C> {
             self.status.ingest(|part| part.connected = None);
             let error = match outcome {
                 Err(Failure::Retry(error)) => Failure::Retry(error),
-                // An operator may skip the change. Earlier changes must then be settled.
+                // An operator may decide to skip this change. Before the process stops for that decision, all
+                // earlier changes must be settled.
                 Err(Failure::Stop(error))
                     if error.code() == Some("change_unsendable") && !self.is_all_noted() =>
                 {
@@ -113,14 +118,14 @@ impl<C: Connector> IngestLoop<C> {
         }
     }
 
-    /// Whether everything appended is settled.
+    /// Whether everything appended is published or durable, according to the last checkpoint.
     fn is_all_noted(&self) -> bool {
         let ledger = self.ledger.lock();
         let noted = ledger.known();
         noted.watermark.frame.max(noted.durable.frame) >= ledger.tail().mark.frame
     }
 
-    /// Checks the database as at a start, and receives until the connection ends.
+    /// One attempt: checks the database like a start does, and receives until the connection ends.
     async fn attempt(&mut self) -> Outcome {
         let mut phase = self.phase.clone();
         let (ledger, appended) = (self.ledger.clone(), self.appender.last_seen());
@@ -162,10 +167,10 @@ impl<C: Connector> IngestLoop<C> {
     }
 }
 
-/// Publishes until the process stops (`Ok`) or a person must act.
+/// Publishes until the process stops (`Ok`).
 ///
 /// # Errors
-/// A person must act.
+/// A failure that retries cannot help, so that a person must act.
 pub async fn publish_loop(mut publish: Publish<impl Destination>) -> Outcome {
     let mut pauses = pauses(publish.seed);
     loop {

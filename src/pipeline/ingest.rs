@@ -1,7 +1,9 @@
-//! The ingest loop: receives changes, translates them, appends them to the log, and confirms settled positions to the source.
+//! The ingest loop: receives changes, translates them, appends them to the log, and confirms settled
+//! positions to the source.
 //!
-//! It never waits for the destination, and content never stops it. While the log is full it stops reading and keeps the
-//! connection alive; the source retains the rest. It continues as soon as there is space.
+//! It never waits for the destination, and no change stops it, whatever it contains. While the log is full it
+//! stops reading and keeps the connection alive; the source retains the rest. It continues as soon as there
+//! is space.
 
 pub mod append;
 pub mod heartbeat;
@@ -25,7 +27,7 @@ use crate::position::{ResumePoint, Transaction};
 use crate::source::Source;
 use crate::time;
 
-/// How often a paused loop sends feedback to the server and checks for free disk space.
+/// How often a paused loop sends feedback to the server and checks for free space.
 const PAUSED_TICK: Duration = Duration::from_secs(1);
 
 /// How often a loop that receives nothing checks for injections.
@@ -36,19 +38,20 @@ const IDLE_TICK: Duration = Duration::from_millis(500);
 pub struct Ingest<'a, S> {
     /// The connection.
     pub source: S,
-    /// The proof that the connection owes before its changes are published.
+    /// What this connection must prove before new changes are published; `None` once it is proven.
     pub proof: Option<Proof>,
-    /// The log has no space for the changes before the proof. They are read without storing, and received again later.
+    /// The log has no space for the changes before the proof. They are read and dropped; a later connection
+    /// delivers them again.
     pub skips: bool,
     /// Turns changes into frames of the log.
     pub appender: &'a mut Appender,
     /// The ledger.
     pub ledger: SharedLedger,
-    /// The position that the checkpointer has settled.
+    /// The highest position that the checkpointer has settled.
     pub settled: watch::Receiver<Option<Settled>>,
-    /// Whether the process is stopping.
+    /// Whether the process runs or stops.
     pub phase: watch::Receiver<Phase>,
-    /// The loop's part of the status.
+    /// Where the loop reports its state.
     pub status: Status,
     /// Number of this connection, from the ledger.
     pub connection: u64,
@@ -63,8 +66,8 @@ impl<S: Source> Ingest<'_, S> {
         loop {
             self.appender.inject(&self.ledger)?;
             if let Err(failure) = self.drain().await {
-                // The next connection may take long, so the changes of this one are written now and can be published. Those without
-                // space stay staged.
+                // It may take long until the next connection, so the changes of this one are written now and
+                // can be published. Changes without space stay staged.
                 self.appender.flush(&self.ledger)?;
                 return Err(failure);
             }
@@ -76,13 +79,14 @@ impl<S: Source> Ingest<'_, S> {
             self.status.ingest(|part| part.last_received = part.last_received.max(Some(last_received)));
             tokio::select! {
                 biased;
-                // PRIORITY 1: stop. Nothing more is received; everything received is already written.
+                // PRIORITY 1: stop. Nothing more is received, and everything received is already written.
                 () = stopping(&mut self.phase) => return self.stop().await,
-                // PRIORITY 2: confirm, so that the source can forget it under any load.
+                // PRIORITY 2: confirm, so that the source can remove its log under any load.
                 settled = settled(&mut self.settled) => self.confirm(settled).await?,
                 // PRIORITY 3: receive.
                 received = self.source.receive() => received?,
-                // PRIORITY 4: while nothing is received, dead letters may be waiting for their retry.
+                // PRIORITY 4: check for injections. While nothing is received, retries of dead letters may
+                // wait.
                 () = tokio::time::sleep(IDLE_TICK) => {}
             }
         }
@@ -117,7 +121,8 @@ impl<S: Source> Ingest<'_, S> {
                 Delivery::Change(_) | Delivery::Message(_) | Delivery::Unreadable(_) if self.skips => {
                     continue;
                 }
-                // The context applies to all later changes of the transaction, even if the message itself was received before.
+                // A context applies to all later changes of its transaction, even if the message itself was
+                // received before.
                 Delivery::Message(message) if self.appender.takes_context(&message) => continue,
                 Delivery::Message(message) if self.appender.is_known(&message.place) => continue,
                 Delivery::Message(message) => {
@@ -154,7 +159,7 @@ impl<S: Source> Ingest<'_, S> {
         }
     }
 
-    /// A transaction begins. It may complete the proof, which releases the withheld frames.
+    /// A transaction begins. It may complete the proof, which makes the withheld frames visible.
     async fn prove(&mut self, transaction: Transaction) -> Result<(), Failure> {
         let Some(proof) = &mut self.proof else { return Ok(()) };
         if !proof.begin(transaction)? {
@@ -175,7 +180,8 @@ impl<S: Source> Ingest<'_, S> {
         ))
     }
 
-    /// Whether space cannot become free: everything visible is published, and the rest of the log waits for the proof.
+    /// Whether no space can become free: everything visible is published, and the rest of the log waits for
+    /// the proof.
     fn waits_for_proof(&self) -> bool {
         self.proof.is_some() && self.ledger.lock().checkpoint().watermark.frame >= self.appender.visible()
     }
@@ -196,12 +202,12 @@ impl<S: Source> Ingest<'_, S> {
         Ok(())
     }
 
-    /// The log is full: pauses the source until there is space. Publishing and confirms continue. If the log is full of withheld
-    /// frames, the source is read without storing until the proof is complete.
+    /// The log is full: pauses the source until there is space. Publishing and confirming continue. If
+    /// withheld frames fill the log, the source is read without storing until the proof is complete.
     async fn make_room(&mut self) -> Result<(), Failure> {
         self.status.ingest(|part| part.paused = part.paused.or_else(|| Some(Moment::now())));
         let behind = self.ledger.lock().published().behind.clone();
-        let say = self.appender.say_full(behind.as_ref());
+        let logged = self.appender.log_full(behind.as_ref());
         loop {
             tokio::select! {
                 biased;
@@ -212,7 +218,7 @@ impl<S: Source> Ingest<'_, S> {
                 () = tokio::time::sleep(PAUSED_TICK) => {}
             }
             if self.appender.flush(&self.ledger)? {
-                if say {
+                if logged {
                     tracing::info!(event = "source_resumed", "buffer has space; source resumed");
                 }
                 break;

@@ -1,7 +1,8 @@
-//! The metrics: names, descriptions, and how they get their values. Users rely on the names.
+//! The metrics: names, descriptions, and how they get their values. Users rely on the names, so they do not
+//! change.
 //!
-//! Counters are incremented at the event. Gauges are computed from the [`Report`] at each scrape, so that ages are correct even
-//! while a loop hangs.
+//! Counters are incremented at the event. Gauges are computed from the [`Report`] at each scrape, so that
+//! ages are correct even while a loop hangs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -69,7 +70,7 @@ const UNACCOUNTED: &str = "forebay_events_unaccounted";
 const RETRIES: &str = "forebay_loop_restarts_total";
 const LOG_LINES_DROPPED: &str = "forebay_stderr_lines_dropped_total";
 
-/// Gauges with their meanings.
+/// Gauges and their descriptions.
 const GAUGES: [(&str, &str); 39] = [
     (BUILD, "Version of the program, as a label; always 1"),
     (CONNECTED, "1 while the replication stream is open"),
@@ -133,7 +134,7 @@ const GAUGES: [(&str, &str); 39] = [
     (RATE_BYTES, "Lowest rate in force for any shard, in bytes a second; 0 while none is"),
 ];
 
-/// Counters with their meanings.
+/// Counters and their descriptions.
 const COUNTERS: [(&str, &str); 12] = [
     (UNTRANSLATABLE, "Changes that became dead letters because they could not be read or translated"),
     (UNDECIDED, "Rule conditions skipped because a referenced column was not sent (unchanged TOAST value)"),
@@ -152,26 +153,26 @@ const COUNTERS: [(&str, &str); 12] = [
     ),
 ];
 
-/// Histograms with their meanings. Their buckets are fixed.
+/// Histograms and their descriptions. Their buckets are fixed.
 const HISTOGRAMS: [(&str, &str); 2] = [
     (AGE_AT_PUBLISH, "Age of a change, since its commit, when its record was sent"),
     (LATENCY, "Time from the commit of a change until its record was acknowledged"),
 ];
 
-/// Counters with labels of their own, with their meanings. They appear with their first label.
+/// Counters with a label per event type, and their descriptions. A series appears with its first event.
 const LABELLED: [(&str, &str); 1] =
     [(EVENTS, "Events by type and outcome: received, filtered, published, quarantined")];
 
-/// Meaning of the counters that this module writes itself.
+/// Description of the counter per shard, which this module prints itself.
 const SHARD_THROTTLED_MEANING: &str = "Records that were throttled, by shard; only shards that are open";
 
-/// Most values of a label; whatever comes later shares one.
+/// Most values of a label. All later values share [`OTHERS`].
 const LABELS_MAX: usize = 128;
-/// That one.
+/// Value of the label for all others.
 const OTHERS: &str = "(others)";
 
-/// Gives every metric its meaning, and every counter its first value: an alert on an increase would not see a counter that
-/// appears as 1.
+/// Registers the descriptions, and starts every counter at 0: an alert on an increase would miss a counter
+/// that appears as 1.
 pub fn describe() {
     let unit = |name: &str| match name.trim_end_matches("_total") {
         name if name.ends_with("_bytes") => Unit::Bytes,
@@ -202,13 +203,13 @@ pub fn describe() {
     }
 }
 
-/// The counters of throttled records, as Prometheus reads them: one series for each shard of this moment, at most so many. A
-/// shard that was closed has none any more; the recorder would keep it for the life of the process.
+/// The counters of throttled records in Prometheus text format: one series per open shard, at most
+/// [`LABELS_MAX`]. The metrics recorder would keep the series of closed shards until the process ends.
 pub fn throttled_shards(loads: &[ShardLoad]) -> String {
     let mut out =
         format!("# HELP {SHARD_THROTTLED} {SHARD_THROTTLED_MEANING}\n# TYPE {SHARD_THROTTLED} counter\n");
     for load in loads.iter().take(LABELS_MAX) {
-        // The service names shards; what it says must not become another line.
+        // Shard names come from the service and must not break the format.
         let shard = load.shard.replace(['\\', '"', '\n'], "_");
         let written = writeln!(out, "{SHARD_THROTTLED}{{shard=\"{shard}\"}} {}", load.throttled);
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
@@ -216,7 +217,7 @@ pub fn throttled_shards(loads: &[ShardLoad]) -> String {
     out + "\n"
 }
 
-/// The histograms, as Prometheus reads them.
+/// The histograms in Prometheus text format.
 pub fn histograms(traffic: &Traffic) -> String {
     let of = [&traffic.age, &traffic.latency];
     HISTOGRAMS.iter().zip(of).map(|((name, meaning), histogram)| histogram.expose(name, meaning)).collect()
@@ -281,7 +282,7 @@ pub fn show(report: &Report) {
     gauge!(LAG_EXCEEDED).set(is(report.lag.exceeded));
     let heartbeat = &report.heartbeat;
     gauge!(HEARTBEAT_LOOP).set(heartbeat.loop_seconds.unwrap_or_default());
-    // Before the first is published, the age is how long it has been under way.
+    // Before the first heartbeat is published, its age is the time since it was written.
     gauge!(HEARTBEAT_AGE).set(heartbeat.last_seconds.or(heartbeat.waiting_seconds).unwrap_or_default());
     let buffer = report.buffer.as_ref();
     gauge!(LOG_FULL_IN).set(buffer.and_then(|buffer| buffer.full_in_seconds).unwrap_or(f64::INFINITY));
@@ -297,7 +298,7 @@ pub fn show(report: &Report) {
     gauge!(DETACHED).set(publish.lanes_detached as f64);
     gauge!(BEHIND).set(publish.lanes_behind_frames as f64);
     gauge!(BEHIND_SECONDS).set(publish.lanes_behind_seconds);
-    // Without names: shards come and go, so one series for each would never end. The log names them.
+    // No label per shard: shards come and go, so the number of series would grow. The log names the shards.
     gauge!(SHARDS_LIMITED).set(publish.shards_limited as f64);
     gauge!(SHARDS_REFUSING).set(publish.shards_refusing as f64);
     gauge!(RATE_RECORDS).set(publish.shard_rate_lowest_records);
@@ -356,12 +357,12 @@ pub(super) fn quarantined() {
     counter!(QUARANTINED).increment(1);
 }
 
-/// The publication differs in so many ways from what was seen before.
+/// Counts differences of the publication from its last known state.
 pub fn publication_changed(differences: u64) {
     counter!(PUBLICATION_CHANGES).increment(differences);
 }
 
-/// A line for standard error found no room.
+/// Counts a line that was dropped because the reader of standard error did not keep up.
 pub fn log_line_dropped() {
     counter!(LOG_LINES_DROPPED).increment(1);
 }
@@ -378,7 +379,7 @@ fn wide(count: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// A reshard every hour must not grow the page for the life of the process.
+    /// Resharding every hour must not grow the metrics page for the life of the process.
     #[test]
     fn closed_shard_has_no_series_any_more() {
         let load = |shard: &str| ShardLoad {

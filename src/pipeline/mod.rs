@@ -10,13 +10,13 @@ pub mod publish;
 pub mod start;
 pub mod status;
 
-/// How far the process is on its way out. Both loops watch it.
+/// The phases of the process. Both loops watch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Everything runs.
     Running,
-    /// The source is no longer read; requests that are out are waited for.
+    /// The source is no longer read. The process waits for requests in flight.
     Stopping,
-    /// The last checkpoint is written: confirm it and hang up.
+    /// The last checkpoint is written. The ingest loop confirms it and closes the connection.
     LastConfirm,
 }

@@ -1,7 +1,7 @@
 //! The publish loop: reads the log after the watermark, sends records, and reports progress to the ledger.
 //!
-//! It never decodes a change, and no error of the service ends it: rejected and unacknowledged records are retried without
-//! limit, each key in order. Its only state is the window; everything else is in the ledger.
+//! It never decodes a change, and no error of the service ends it: rejected and unacknowledged records are
+//! retried without limit, in order per key. Its only state is the window; everything else is in the ledger.
 
 mod access_watch;
 mod former_counts;
@@ -41,13 +41,14 @@ use crate::sink::pacing::{Limits, PACK_BYTES};
 use crate::sink::rate::Summary;
 use crate::sink::{Destination, PutError, RecordResult, StreamFacts};
 
-/// How often lanes and event counts are reported. The checkpoint is not written more often either.
+/// How often progress of lanes and event counts are reported. The checkpoint is not written more often
+/// either.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// How long a stop waits for requests without a response.
+/// How long a stop waits for requests in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// Hot keys that the status page shows.
+/// Number of hot keys on the status page.
 const HOT_KEYS: usize = 8;
-/// Pause before dead letters that had no room are written again.
+/// Pause before dead letters are written again that found no space.
 const QUARANTINE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Everything that outlives an attempt of the loop.
@@ -59,15 +60,15 @@ pub struct Publish<P> {
     pub log: Arc<Log>,
     /// The ledger.
     pub ledger: SharedLedger,
-    /// Writes records that cannot be published.
+    /// Passes records that cannot be published to the dead-letter writer.
     pub quarantine: Quarantine,
-    /// How many events a record holds.
+    /// How many events are packed into one record.
     pub pack: Pack,
-    /// Whether the process is stopping.
+    /// Whether the process runs or stops.
     pub phase: watch::Receiver<Phase>,
-    /// The loop's part of the status.
+    /// Where the loop reports its state.
     pub status: Status,
-    /// For jitter alone.
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
@@ -77,7 +78,7 @@ impl<P: Destination> Publish<P> {
     /// # Errors
     /// The log cannot be read, or the stream is another one.
     pub async fn run(&mut self) -> Result<(), Failure> {
-        let Some(facts) = self.meet_stream().await? else { return Ok(()) };
+        let Some(facts) = self.describe_first().await? else { return Ok(()) };
         let start = {
             let mut ledger = self.ledger.lock();
             let last_seen = ledger.checkpoint().last_seen;
@@ -126,7 +127,7 @@ impl<P: Destination> Publish<P> {
     }
 
     /// Describes the stream, with retries until it succeeds; `None` if the process stops first.
-    async fn meet_stream(&mut self) -> Result<Option<StreamFacts>, Failure> {
+    async fn describe_first(&mut self) -> Result<Option<StreamFacts>, Failure> {
         let mut pause = Duration::from_millis(100);
         loop {
             let described = tokio::select! {
@@ -169,7 +170,7 @@ impl<P: Destination> Publish<P> {
         }
     }
 
-    /// Commit time of the first change beyond the watermark. Lanes that are ahead are not considered.
+    /// Commit time of the first change after the watermark, microseconds since the Unix epoch.
     fn oldest(&self) -> Option<i64> {
         let watermark = self.ledger.lock().watermark().mark.frame;
         let chunk = Reader::new(&self.log, watermark).next_chunk().ok()??;
@@ -193,7 +194,7 @@ impl<P: Destination> Publish<P> {
             Some(_) => Ok(()),
             None => {
                 if facts.closed.is_none() {
-                    ledger.meet_stream(now);
+                    ledger.note_stream(now);
                 }
                 Ok(())
             }
@@ -201,16 +202,17 @@ impl<P: Destination> Publish<P> {
     }
 }
 
-/// One attempt: the readers and the windows belong to it, so that nothing outlives a failure.
+/// One attempt. Readers and windows belong to it, so nothing of them outlives a failure.
 struct Attempt<'a, P> {
     loop_: &'a mut Publish<P>,
     readers: LogReaders,
     lanes: Lanes,
     reported: Instant,
     publish_log: PublishLog,
-    /// The dead-letter file had no room: it is tried again at this time.
+    /// When dead letters are written again; `None` unless the file had no space.
     quarantine_after: Option<Instant>,
-    /// The operator wants the record that publishing is halted before to be sent again, once the stream is described.
+    /// The operator has decided to send the record again that halts publishing. It is sent once the stream is
+    /// described.
     sends_again: bool,
     stream: StreamWatch,
     access: AccessWatch,
@@ -249,7 +251,7 @@ impl<P: Destination> Attempt<'_, P> {
                 let answer = self.loop_.publisher.put(request.records);
                 out.push(in_time(request.ticket, request.timeout, answer));
             }
-            // While nothing may be sent, no lane is slower than another.
+            // Lanes are compared only while records may be sent: otherwise none is slower than another.
             let sends = self.may_send();
             if sends && self.lanes.rebalance(Instant::now()) {
                 PublishLog::lanes_moved(self.lanes.take_changes());
@@ -259,24 +261,25 @@ impl<P: Destination> Attempt<'_, P> {
             let hold = self.lanes.hold(Instant::now()).filter(|_| sends);
             tokio::select! {
                 biased;
-                // PRIORITY 1: stop. Wait for requests without a response, send nothing more.
+                // PRIORITY 1: stop. Send nothing more, and wait for requests in flight.
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
-                // A description, once a minute while all is well. It decides whether anything may be sent.
+                // The description of the stream, requested once a minute. It decides whether anything may be
+                // sent.
                 Some(described) = describing.next(), if !describing.is_empty() => self.described(described)?,
                 // PRIORITY 2: responses, which free space in the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
-                // Nothing waits for these two.
+                // Neither of these two delays a record.
                 Some(asked) = asking.next(), if !asking.is_empty() => self.asked(asked),
                 Some(listed) = listing.next(), if !listing.is_empty() => ranges.listed(listed, &mut self.lanes),
-                // Records that are in the dead-letter file no longer block their keys.
+                // Records whose dead letters are durable no longer block their keys.
                 report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
                     self.quarantined(report);
                 }
                 // PRIORITY 3: more to send.
                 () = self.readers.grown(hold), if self.lanes.wants(ReaderId::MAIN).is_some() && !halted && !more => {}
-                // PRIORITY 4: time: a pause is over, a report is due.
+                // PRIORITY 4: time. A pause is over, or a report is due.
                 () = tokio::time::sleep_until(wake) => {}
-                // PRIORITY 5: more to read, after everything else had its turn.
+                // PRIORITY 5: read more, after everything else had its turn.
                 () = tokio::task::yield_now(), if more => {}
             }
             self.report(Detail::Lanes);
@@ -318,7 +321,7 @@ impl<P: Destination> Attempt<'_, P> {
         wake
     }
 
-    /// Passes records that cannot be published to the dead-letter writer, each in its turn.
+    /// Passes records that cannot be published to the dead-letter writer, in the order of their keys.
     fn quarantine(&mut self) {
         if self.quarantine_after.is_some_and(|at| Instant::now() < at) {
             return;
@@ -327,8 +330,8 @@ impl<P: Destination> Attempt<'_, P> {
         self.loop_.quarantine.submit(|| self.lanes.next_dead_letter());
     }
 
-    /// Handles the result of the dead-letter writer. If the file has no room, the keys of these records wait and all others
-    /// continue: to end the attempt would repeat records that are under way.
+    /// Handles the results of the dead-letter writer. If the file has no space, the keys of these records
+    /// stay blocked and all others continue. Ending the attempt would repeat the requests in flight.
     fn quarantined(&mut self, report: Report) {
         let (written, waiting): (Vec<_>, Vec<_>) =
             report.into_iter().partition(|(_, fate)| *fate != Fate::NoRoom);
@@ -340,7 +343,7 @@ impl<P: Destination> Attempt<'_, P> {
                 meters::quarantined();
             }
         }
-        // In reverse, so that they are queued in their order.
+        // In reverse, because each is put at the front of its queue.
         for (record, _) in waiting.into_iter().rev() {
             self.lanes.put_back(record.frame, record.part);
             self.quarantine_after = Some(Instant::now() + QUARANTINE_AGAIN);
@@ -357,7 +360,7 @@ impl<P: Destination> Attempt<'_, P> {
         !self.halted() && self.stream.may_send()
     }
 
-    /// Carries out the operator's decision about the record before which publishing is halted.
+    /// Carries out the operator's decision about the record that halts publishing.
     fn decide(&mut self) {
         match self.loop_.quarantine.verdict() {
             None => {}
@@ -385,7 +388,7 @@ impl<P: Destination> Attempt<'_, P> {
         self.publish_log.settled(&settlement, self.lanes.paused_lanes(), self.stream.name());
     }
 
-    /// Updates the stream's state from a response.
+    /// Reports the result of a request in the status.
     fn note(&self, settlement: &Settlement) {
         let others_wait = !self.lanes.is_empty();
         self.loop_.status.publish(|part| {
@@ -399,7 +402,7 @@ impl<P: Destination> Attempt<'_, P> {
         });
     }
 
-    /// Handles the response to whether records may be sent.
+    /// Handles the response to the check whether records may be sent.
     fn asked(&mut self, result: Result<(), PutError>) {
         match self.access.asked(result, self.stream.name()) {
             None => {}
@@ -408,14 +411,14 @@ impl<P: Destination> Attempt<'_, P> {
         }
     }
 
-    /// Handles a description: whether the stream is still the same one, and its limits.
+    /// Handles a description: checks that it is the same stream, and applies its limits.
     fn described(&mut self, described: Result<StreamFacts, PutError>) -> Result<(), Failure> {
         if let Ok(facts) = &described {
             self.loop_.check_stream(facts)?;
             self.lanes.set_max_record_size(facts.max_record_size);
             let sends_again = std::mem::take(&mut self.sends_again);
             if let Some((frame, part)) = self.loop_.quarantine.resume() {
-                // It may fit now; otherwise publishing halts before it again.
+                // The record may fit now. If not, publishing halts before it again.
                 if sends_again {
                     self.lanes.send_again(frame, part);
                 } else {
@@ -482,7 +485,7 @@ impl<P: Destination> Attempt<'_, P> {
     }
 }
 
-/// The result of a request, with its ticket; unacknowledged if it takes too long.
+/// Adds the ticket to the result of a request, and a timeout: after it, the records count as unacknowledged.
 async fn in_time(
     ticket: Ticket,
     within: Duration,

@@ -1,7 +1,7 @@
-//! The status of the process: one value. Each loop writes its own part; everything else reads it.
+//! The status of the process in one place. Each loop writes its own part; everything else reads a [`Report`].
 //!
-//! Metrics, `/health/ready`, `/status` and log lines are views of [`Report`]. Times are kept as points on the monotonic
-//! clock, so that a view made while a loop hangs shows how long it has hung.
+//! Metrics, `/health/ready`, `/status` and log lines are views of the report. Times are points on the
+//! monotonic clock, so a view made while a loop hangs shows how long it has hung.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,7 +25,7 @@ mod received;
 mod report;
 mod traffic;
 
-/// Where the facts about the buffer come from.
+/// What the facts about the buffer are computed from.
 #[derive(Debug)]
 struct BufferParts {
     log: Arc<Log>,
@@ -38,15 +38,15 @@ struct BufferParts {
 pub struct EventTypeCounts {
     /// Events appended to the log since the process started.
     pub received: u64,
-    /// Changes that rules have excluded since then.
+    /// Changes that rules have excluded since the process started.
     pub filtered: u64,
-    /// Events that the stream has acknowledged.
+    /// Events that the stream has acknowledged since the directory was created.
     pub published: u64,
-    /// Events in the dead-letter file.
+    /// Events written to the dead-letter file since the directory was created.
     pub quarantined: u64,
 }
 
-/// See the module.
+/// A shared handle to the status of the process.
 #[derive(Clone, Debug)]
 pub struct Status(Arc<StatusParts>);
 
@@ -74,7 +74,7 @@ impl Status {
         Self::with_keys(name, false)
     }
 
-    /// The same; it may show keys of events.
+    /// Like [`new`](Self::new), with the setting whether the status page may show keys of events.
     pub fn with_keys(name: &str, shows_keys: bool) -> Self {
         Self(Arc::new(StatusParts {
             name: name.to_owned(),
@@ -108,7 +108,7 @@ impl Status {
         change(&mut self.0.source.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the part about the lag.
+    /// Changes the part about lag.
     pub fn lag<T>(&self, change: impl FnOnce(&mut LagStatus) -> T) -> T {
         change(&mut self.0.lag.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -118,7 +118,7 @@ impl Status {
         change(&mut self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the part about log and disk.
+    /// Changes the part about free space of log and disk.
     pub fn fill<T>(&self, change: impl FnOnce(&mut FillStatus) -> T) -> T {
         change(&mut self.0.fill.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -128,22 +128,22 @@ impl Status {
         self.0.buffer.get().map(|buffer| (buffer.log.bytes(), buffer.max_bytes))
     }
 
-    /// What was received and filtered, per event type.
+    /// Changes the counts of received and filtered events.
     pub fn received<T>(&self, change: impl FnOnce(&mut ReceivedCounts) -> T) -> T {
         change(&mut self.0.received.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the publish loop has sent.
+    /// Changes the figures of what was sent.
     pub fn traffic<T>(&self, change: impl FnOnce(&mut Traffic) -> T) -> T {
         change(&mut self.0.traffic.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The last hour.
+    /// Reads or changes the samples of the last hour.
     pub fn samples<T>(&self, look: impl FnOnce(&mut Samples) -> T) -> T {
         look(&mut self.0.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a sample for the plots of the last hour. To be called every [`SAMPLED_EVERY`].
+    /// Takes a sample for the plots of the last hour. Call it every [`SAMPLED_EVERY`].
     pub fn sample(&self) {
         let report = self.report();
         let received = self.received(|all| all.iter().map(|(_, counts)| counts.received).sum());
@@ -152,13 +152,14 @@ impl Status {
         self.samples(|samples| samples.take(&report, retained, received, &traffic));
     }
 
-    /// Whether keys of events may be shown. Where columns are tagged as personal data, only their hashes are.
+    /// Whether keys of events may be shown. Tables with columns tagged as personal data show only hashes of
+    /// keys.
     pub fn shows_keys(&self) -> bool {
         self.0.shows_keys
     }
 
-    /// The counts of each event type: received and filtered since the process started, published and quarantined since the
-    /// directory was created.
+    /// The counts per event type: received and filtered since the process started, published and quarantined
+    /// since the directory was created.
     pub fn event_counts(&self) -> BTreeMap<String, EventTypeCounts> {
         let mut counts: BTreeMap<String, EventTypeCounts> = BTreeMap::new();
         if let Some(buffer) = self.0.buffer.get() {
@@ -176,13 +177,13 @@ impl Status {
         counts
     }
 
-    /// The buffer is open.
+    /// Notes that the buffer is open.
     pub fn opened(&self, log: &Arc<Log>, ledger: &SharedLedger, max_bytes: u64) {
         let buffer = BufferParts { log: Arc::clone(log), ledger: ledger.clone(), max_bytes };
         self.0.buffer.get_or_init(|| buffer);
     }
 
-    /// What it says now.
+    /// A snapshot of the status at this moment.
     pub fn report(&self) -> Report {
         let parts = &*self.0;
         let buffer = parts.buffer.get().map(|buffer| {

@@ -1,7 +1,8 @@
-//! Events that the dead-letter file has already, although the checkpoint does not count them as finished yet.
+//! Events that are already in the dead-letter file although the checkpoint does not count them as finished.
 //!
-//! After a crash between the two writes, the log delivers them again. An event in the file stays there until it is retried, even
-//! if the stream would accept it now. Otherwise a discarded event could be published.
+//! The process may die between writing the letter and writing the checkpoint. The log then delivers the event
+//! again. An event in the file stays there until it is retried, even if the stream would accept it now.
+//! Otherwise a discarded event could be published.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,24 +14,24 @@ use crate::dead_letter::line_at;
 use crate::dead_letter::overview::{self, EventPlace};
 use crate::position::{FrameNo, Position};
 
-/// Letters of records beyond the watermark.
+/// Dead letters of records beyond the watermark.
 #[derive(Debug, Default)]
 pub struct AlreadyWritten {
-    /// `None`: nothing was read.
+    /// The buffer directory; `None` until the file is read.
     directory: Option<Directory>,
-    /// Where the line of a change's event begins in the file, by the event's `sequence`. Its frame may have another number when
-    /// it comes again: what was not durable is received anew. Its place in the frame is not its ordinal either: dead letters of
-    /// rules that failed follow the events.
+    /// Offset of the line in the dead-letter file, by the event's `sequence`. The frame number cannot be the
+    /// key: an event that was not durable is received again and may get another number. Neither can its index
+    /// in the frame, because dead letters of failed rules follow the events there.
     changes: BTreeMap<(Position, u16), u64>,
-    /// The same for events that a retry brought; their frame is in the checkpoint.
+    /// Offset of the line, by frame, for events that a retry injected. Their frame is in the checkpoint.
     injected: HashMap<(FrameNo, u16), u64>,
-    /// Lines of those that have come again.
+    /// Offset of the line, for events that the log has delivered again.
     seen: HashMap<(FrameNo, u16), u64>,
 }
 
 impl AlreadyWritten {
-    /// What the file has, from the line at `from` on, of what comes after `watermark`. A letter that publishing is halted before
-    /// is not finished.
+    /// Reads the dead-letter file from offset `from`, and keeps the events beyond `watermark`. An event that
+    /// halts publishing is not finished, so it is not included.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -49,7 +50,7 @@ impl AlreadyWritten {
         Ok(found)
     }
 
-    /// Whether the file has this event of the log.
+    /// Whether the dead-letter file has this event of the log.
     pub fn has(&mut self, frame: &FrameHead, part: u16, line: &[u8]) -> bool {
         let place = (frame.number, part);
         let offset = match frame.kind {
@@ -67,15 +68,15 @@ impl AlreadyWritten {
         true
     }
 
-    /// Where the line begins of an event that [has](Self::has) come again.
+    /// Offset of the line of an event for which [`has`](Self::has) returned true.
     pub fn offset(&self, frame: FrameNo, part: u16) -> Option<u64> {
         self.seen.get(&(frame, part)).copied()
     }
 
-    /// Whether the line at an offset is of this event. A position and a frame's number may have been given again, after
-    /// damage or an adoption, to other content.
+    /// Whether the line at `offset` is about this event. After damage or an adoption, the same position or
+    /// frame number may belong to another event.
     fn is_of(&self, offset: u64, event: &[u8]) -> bool {
-        // What cannot be read is sent: a repeat at most.
+        // If the line cannot be read, the event is sent. At worst it is a repeat.
         let Some(directory) = &self.directory else { return false };
         line_at(directory, offset).is_ok_and(|line| holds_event(&line, event))
     }
@@ -92,8 +93,8 @@ mod tests {
         format!("{{\"id\":\"e\",\"sequence\":\"{sequence}\",\"data\":{{}}}}")
     }
 
-    /// The letter of a large event: it was the third of its change, and the second record of its frame, followed by a rule's
-    /// dead letter.
+    /// The dead letter of a large event. The event was the third of its change and the second record of its
+    /// frame, before the dead letter of a failed rule.
     fn write(folder: &Directory) {
         let mut file = DeadLetterFile::open(folder).unwrap();
         let event = event("00000000000000000009000000020002");
@@ -128,15 +129,15 @@ mod tests {
         let (change, injected) = (FrameKind::Change, FrameKind::Injected);
         for (watermark, head, part, line, expected) in [
             (mark(9, 1), frame(10, change, 2), 1, &line, true),
-            // Received anew, after something else; and after the watermark has passed its old number.
+            // Received again in another frame, also after the watermark has passed the old frame number.
             (mark(9, 1), frame(12, change, 2), 1, &line, true),
             (mark(10, 1), frame(11, change, 2), 1, &line, true),
-            // Others of its change, and others that say so.
+            // Another event of the same change, and another event with the same `sequence`.
             (mark(9, 1), frame(10, change, 2), 0, &other, false),
             (mark(9, 1), frame(10, change, 3), 1, &line, false),
-            // Finished.
+            // Below the watermark: finished.
             (mark(10, 2), frame(11, change, 2), 1, &line, false),
-            // A retry is to be sent, unless it was that frame that brought it.
+            // An event of a retry is sent, unless the same frame delivered it.
             (mark(9, 1), frame(11, injected, 2), 0, &line, false),
             (mark(9, 1), frame(10, injected, 2), 1, &line, true),
         ] {

@@ -1,7 +1,8 @@
 //! Moves records that cannot be published into the dead-letter file, and retries them.
 //!
-//! The publish loop submits them in batches ([`quarantine`]). One thread writes them, with one fsync a batch, and carries out
-//! requests ([`worker`]). A retry makes their records again ([`retry`]).
+//! The publish loop submits them in batches ([`quarantine`]). One thread writes them, with one fsync per
+//! batch, and carries out the requests of `forebay dlq` ([`worker`]). A retry creates their records again
+//! ([`retry`]).
 
 mod already_written;
 pub mod quarantine;

@@ -1,5 +1,6 @@
-//! The publish loop's side of dead letters: passes records that cannot be published to the writer, and is notified when they
-//! are durable. It never waits for the disk: only the keys of these records wait.
+//! The publish loop's side of dead letters: it passes records that cannot be published to the writer thread,
+//! and learns when they are durable. The loop never waits for the disk. Only the keys of these records are
+//! blocked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,46 +16,47 @@ use crate::sink::lanes::{DeadLetter, DeadReason};
 
 use super::already_written::AlreadyWritten;
 
-/// Most letters in a batch, which is written with one fsync.
+/// Most letters in a batch. A batch costs one fsync.
 const BATCH_LETTERS: usize = 1024;
-/// No more letters are added to a batch of so many bytes.
+/// Once a batch has this many bytes, no letter is added to it.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// A record on its way into the file.
+/// A record to be written to the dead-letter file.
 #[derive(Debug)]
 pub struct ToWrite {
     /// The record.
     pub record: DeadLetter,
-    /// Offset of its line if the file has it. It is written again, because its first fsync may have failed.
+    /// Offset of its line if the file has it already. The line is written again, because its first fsync may
+    /// have failed.
     pub written_at: Option<u64>,
-    /// Publishing is halted before it (`on_poison = "stop"`).
+    /// Whether publishing is halted before it (`on_poison = "stop"`).
     pub halts: bool,
 }
 
-/// Result for one record.
+/// The result for one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The file has it, durably.
+    /// Its line is durable.
     Written,
-    /// The file has no space, or cannot be used now. The record is to be written later.
+    /// The file has no space or cannot be written now. The record must be submitted again later.
     NoRoom,
-    /// The file has it, and publishing is halted before it.
+    /// Its line is durable, and publishing is halted before it.
     Halts(LetterId),
 }
 
-/// Results for a batch, in its order.
+/// The results of a batch, in the order of its records.
 pub type Report = Vec<(DeadLetter, Fate)>;
 
-/// A person's decision about the record that publishing is halted before.
+/// An operator's decision about the record that halts publishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays in the dead-letter file; publishing continues.
+    /// The record stays in the dead-letter file, and publishing continues.
     Skip,
-    /// The stream may accept it now.
+    /// The record is sent again, because the stream may accept it now.
     SendAgain,
 }
 
-/// The operator's decisions, from the worker to the publish loop. Locked briefly.
+/// The operator's decisions, passed from the worker to the publish loop. The lock is held only briefly.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions(Arc<Mutex<Inner>>);
 
@@ -62,12 +64,13 @@ pub struct Decisions(Arc<Mutex<Inner>>);
 struct Inner {
     halted_at: Option<LetterId>,
     verdict: Option<Verdict>,
-    /// The stream is to be described now: a retry may depend on its settings.
+    /// The stream must be described now: whether a retry succeeds may depend on its settings.
     describe: bool,
 }
 
 impl Decisions {
-    /// Decides about the record that publishing is halted before. `false`: it is another one.
+    /// Decides about the record that halts publishing. Returns `false` if publishing is not halted before
+    /// this record.
     pub fn decide(&self, id: &LetterId, verdict: Verdict) -> bool {
         let mut inner = self.lock();
         let is_it = inner.halted_at.as_ref() == Some(id);
@@ -77,12 +80,13 @@ impl Decisions {
         is_it
     }
 
-    /// Requests a new description of the stream: before a retry, the operator may have raised its limit.
+    /// Requests a new description of the stream: before a retry, the operator may have raised the limit of
+    /// the record size.
     pub fn describe_stream(&self) {
         self.lock().describe = true;
     }
 
-    /// Publishing is halted before this record, or not halted.
+    /// Sets the record that halts publishing; `None`: publishing is not halted.
     pub fn halt(&self, id: Option<LetterId>) {
         let mut inner = self.lock();
         (inner.halted_at, inner.verdict) = (id, None);
@@ -101,7 +105,7 @@ impl Decisions {
 /// The writer's end of the channels.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Batches; closed when the publish loop has ended.
+    /// Batches to write. The channel closes when the publish loop has ended.
     pub batches: mpsc::Receiver<Vec<ToWrite>>,
     /// The result for each record.
     pub reports: mpsc::Sender<Report>,
@@ -118,18 +122,19 @@ pub struct Quarantine {
     batches: mpsc::Sender<Vec<ToWrite>>,
     reports: mpsc::Receiver<Report>,
     decisions: Decisions,
-    /// A batch is being written. One at a time: the slower the disk, the larger the next batch.
+    /// Whether a batch is being written. There is one at a time: the slower the disk, the larger the next
+    /// batch.
     busy: bool,
-    /// The record that publishing is halted before.
+    /// The record that halts publishing.
     halted_at: Option<(FrameNo, u16)>,
-    /// The last halt that was logged.
+    /// The last record whose halt was logged.
     logged: Option<LetterId>,
-    /// Letters that the file had when the attempt began.
+    /// Letters that were in the file when the attempt began.
     already_written: AlreadyWritten,
 }
 
 impl Quarantine {
-    /// For a buffer directory; the other end is the writer's.
+    /// Both ends of the channels, for a buffer directory.
     pub fn new(directory: Directory, ledger: SharedLedger, on_poison: OnPoison) -> (Self, Inbox) {
         let (batches, to_write) = mpsc::channel(1);
         let (reported, reports) = mpsc::channel(1);
@@ -150,8 +155,8 @@ impl Quarantine {
         (quarantine, inbox)
     }
 
-    /// Begins an attempt: publishing is not halted, and the file is read. Waits for the batch of the attempt before: its letters
-    /// must be in what is read.
+    /// Begins an attempt: ends the halt, and reads the dead-letter file. First waits for the batch of the
+    /// previous attempt, because its letters must be among those that are read.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -170,7 +175,7 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Events that are not to be sent, because the file has them.
+    /// Events that must not be sent, because they are in the dead-letter file.
     pub const fn already_written(&mut self) -> &mut AlreadyWritten {
         &mut self.already_written
     }
@@ -180,7 +185,7 @@ impl Quarantine {
         self.busy
     }
 
-    /// Whether nothing may be sent: publishing is halted before a record, or may be about to.
+    /// Whether nothing may be sent: publishing is halted before a record, or will be if the batch is written.
     pub fn halts(&self) -> bool {
         self.halted_at.is_some() || (self.busy && self.on_poison == OnPoison::Stop)
     }
@@ -190,7 +195,7 @@ impl Quarantine {
         if self.busy {
             return;
         }
-        // A record that halts publishing is a batch of its own.
+        // With `on_poison = "stop"`, each record is a batch of its own.
         let most = if self.on_poison == OnPoison::Stop { 1 } else { BATCH_LETTERS };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < most
@@ -199,7 +204,7 @@ impl Quarantine {
         {
             bytes += record.line.len();
             let written_at = self.already_written.offset(record.frame, record.part);
-            // A retry that fails does not halt publishing again.
+            // A retry that failed again does not halt publishing.
             let halts = self.on_poison == OnPoison::Stop
                 && written_at.is_none()
                 && !self.ledger.lock().brings_retry(record.frame);
@@ -209,18 +214,19 @@ impl Quarantine {
             return;
         }
         self.busy = true;
-        // A writer that has ended stops the process and reports why, so nothing is reported here.
+        // If the writer has ended, it stops the process and reports why. So a closed channel is not reported
+        // here.
         drop(self.batches.try_send(batch));
     }
 
-    /// Waits for the result of the batch, and never returns if the writer has ended. Cancel-safe.
+    /// Waits for the result of the batch. It never returns if the writer has ended. Cancel-safe.
     pub async fn reported(&mut self) -> Report {
         let Some(report) = self.reports.recv().await else { return std::future::pending().await };
         self.busy = false;
         report
     }
 
-    /// Publishing is halted before this record.
+    /// Halts publishing before this record.
     pub fn halt(&mut self, record: &DeadLetter, id: LetterId) {
         self.halted_at = Some((record.frame, record.part));
         if self.logged.as_ref() != Some(&id) {
@@ -235,19 +241,19 @@ impl Quarantine {
         self.logged = Some(id);
     }
 
-    /// What a person has decided about the record that publishing is halted before. Before a record is sent again, the stream is
-    /// described; any retry requests that.
+    /// The operator's decision about the record that halts publishing. A record is sent again only after the
+    /// stream was described, which any retry requests.
     pub fn verdict(&mut self) -> Option<Verdict> {
         let (verdict, describe) = self.decisions.take();
         if verdict.is_some() {
-            // Its result is logged, too.
+            // The result of the decision is logged too.
             self.logged = None;
             return verdict;
         }
         describe.then_some(Verdict::SendAgain)
     }
 
-    /// Ends a halt. Returns the record that publishing was halted before.
+    /// Ends the halt, and returns the record before which publishing was halted.
     pub fn resume(&mut self) -> Option<(FrameNo, u16)> {
         if self.halted_at.is_some() {
             self.decisions.halt(None);

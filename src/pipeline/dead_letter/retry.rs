@@ -1,4 +1,4 @@
-//! Makes the records of a dead letter again: its event unchanged, or its raw change translated again.
+//! Creates the records of a dead letter again: its event unchanged, or its raw change translated again.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::position::Position;
 use crate::source::Redecode;
 use crate::translate::{RuleOutcome, TranslateError, Translator};
 
-/// Why a letter does not become records.
+/// Why a dead letter cannot be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
     /// The line is not one that Forebay has written.
     #[error("the line of the dead letter cannot be read: {0}")]
     Line(#[from] serde_json::Error),
-    /// A retry cannot help.
+    /// The letter lacks what a retry needs.
     #[error(transparent)]
     NotKept(#[from] NotKept),
-    /// It fails again.
+    /// The translation failed again.
     #[error("{}", .0.primary())]
     Again(Problem),
 }
@@ -34,7 +34,7 @@ impl RetryError {
     }
 }
 
-/// Makes events of a letter's change.
+/// What the translation of a letter's change needs.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryTools<'a> {
     /// The rules.
@@ -43,11 +43,11 @@ pub struct RetryTools<'a> {
     pub source: &'a dyn Redecode,
 }
 
-/// Why a record that was in the log cannot be appended now.
+/// Why a record that was in the log before cannot be appended now.
 const TOO_LARGE: &str = "it is larger than the log may be (buffer.max_size), or than any stream accepts";
 
-/// Adds the records of a letter, as far as they fit. What fails again becomes a dead letter again. Returns the position of the
-/// change.
+/// Adds the records of a letter, as far as they fit into a frame, and returns the position of the change. An
+/// event that fails again becomes a dead letter again.
 ///
 /// # Errors
 /// The line cannot be read, or a part of it is missing.
@@ -81,10 +81,10 @@ pub fn records(lines: &Lines, tools: RetryTools<'_>, records: &mut Records) -> R
     }
 }
 
-/// Whether a letter's change can be translated now, or its event can be sent again.
+/// Checks that a letter's change can be translated now, or that its event can be sent again.
 ///
 /// # Errors
-/// Why not.
+/// The reason why it cannot.
 pub fn check(lines: &Lines, tools: RetryTools<'_>, limit: usize) -> Result<(), RetryError> {
     let mut made = Records::with_limit(limit);
     match content(&lines.letter) {
@@ -93,7 +93,8 @@ pub fn check(lines: &Lines, tools: RetryTools<'_>, limit: usize) -> Result<(), R
     }
 }
 
-/// Translates a change with the table definition in its letter. If that fails, tries the other known definitions of the table.
+/// Translates the change with the table definition in its letter. If that fails, tries the other known
+/// definitions of the table.
 fn translate(kept: &Kept, tools: RetryTools<'_>, records: &mut Records) -> Result<(), RetryError> {
     let Err(failed) = translate_as(kept, kept.relation.as_ref(), tools, records) else { return Ok(()) };
     let others =

@@ -1,16 +1,20 @@
-//! The thread that owns the dead-letter file: writes the batches of the publish loop, one fsync each, and carries out requests.
+//! The thread that owns the dead-letter file: it writes the batches of the publish loop, with one fsync each,
+//! and carries out the requests of operators.
 //!
-//! A retry goes through these steps, and a crash between any two of them is finished by the next start:
+//! A retry has these steps. If the process dies between any two of them, the next start continues:
 //!
-//! 1. the request is filed (`forebay dlq`), and found here;
-//! 2. the dead-letter file has a decision `retrying`;
-//! 3. the checkpoint has the letter among its injections; now the request is removed;
-//! 4. ingest injects its records at a transaction boundary; once they are durable, the checkpoint has their frame;
-//! 5. the watermark passes the frame: the same checkpoint moves the event counts and marks the retry as settled;
-//! 6. the dead-letter file has a decision `published`, or `waiting` if the letter failed again in that frame;
-//! 7. the checkpoint drops it.
+//! 1. `forebay dlq` writes the request into the buffer directory, and the worker finds it.
+//! 2. The worker writes a `retrying` decision to the dead-letter file.
+//! 3. The checkpoint lists the letter among its injections. Now the request is deleted.
+//! 4. Ingest injects the records at a transaction boundary. Once they are durable, the checkpoint has their
+//!    frame.
+//! 5. The watermark passes the frame. The same checkpoint moves the event counts and marks the retry as
+//!    settled.
+//! 6. The worker writes a `published` decision to the dead-letter file, or `waiting` if the letter failed
+//!    again in that frame.
+//! 7. The checkpoint drops the injection.
 //!
-//! A discard is one line in the file; if publishing is halted before the record, the publish loop resumes.
+//! A discard is one line in the file. If publishing is halted before the record, the publish loop continues.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -38,13 +42,13 @@ use crate::translate::Translator;
 use super::quarantine::{Inbox, Verdict};
 use super::retry::{self, RetryTools};
 
-/// How often requests are checked for: an operator waits for the result.
+/// How often the worker checks for requests. An operator waits for the result.
 const EVERY: Duration = Duration::from_millis(300);
-/// A failure that lasts is logged once in so many looks.
+/// A check that keeps failing is logged once every so many times.
 const LOG_EVERY: u32 = 100;
-/// Most retries at a time: each takes about 130 bytes of the checkpoint's slot.
+/// Most retries at a time. Each takes about 130 bytes in the checkpoint.
 const RETRIES_MAX: usize = 512;
-/// Letters that are discarded with one fsync.
+/// Most letters that are discarded with one fsync.
 const DISCARD_AT_ONCE: usize = 256;
 
 /// Everything that the worker needs.
@@ -54,17 +58,17 @@ pub struct WorkerParts {
     pub directory: Directory,
     /// The ledger.
     pub ledger: SharedLedger,
-    /// Tells whether a change can be translated now.
+    /// Decides whether a change can be translated now.
     pub translator: Translator,
     /// Reads captured changes.
     pub source: Arc<dyn Redecode>,
-    /// Most bytes of records that fit into a frame of the log.
+    /// Most bytes of records that fit into one frame of the log.
     pub limit: usize,
-    /// Bytes that the dead-letter file may have.
+    /// Largest size of the dead-letter file in bytes.
     pub max_size: u64,
-    /// Batches of the publish loop.
+    /// Receives the batches of the publish loop.
     pub inbox: Inbox,
-    /// Ends the worker.
+    /// Whether the process runs or stops.
     pub phase: watch::Receiver<Phase>,
 }
 
@@ -73,21 +77,23 @@ pub struct WorkerParts {
 pub struct DeadLetterWorker {
     pub(super) parts: WorkerParts,
     pub(super) file: DeadLetterFile,
-    /// The first new letter of the batch, and its reason: a batch has one line in the log.
+    /// The first new letter of the batch, and its reason. Each batch is one line in the log.
     pub(super) first: Option<(LetterId, String)>,
-    /// The letters of the requests and retries at hand.
+    /// The letters of the current requests and retries.
     index: Option<Index>,
-    /// With `on_poison = "stop"`: the letters whose records were not published when it was read first, and those since.
+    /// With `on_poison = "stop"`: letters whose records are not published. Read from the file once, then kept
+    /// up to date.
     pub(super) unpublished: Option<Overview>,
-    /// Letters of the requests at hand that cannot be retried, which was logged.
+    /// Letters that cannot be retried, as was logged. They belong to the current requests.
     refused: HashSet<LetterId>,
-    /// Letters whose retry a request has begun: one request retries a letter once, though others of it still wait.
+    /// Letters whose retry was begun, by request file. A request retries each letter once, even if it still
+    /// waits for others.
     begun: HashMap<PathBuf, HashSet<LetterId>>,
-    /// Looks that have failed since the last success.
+    /// Checks that have failed since the last success.
     failed_looks: u32,
 }
 
-/// Whether a request is done, or must be checked again.
+/// Whether a request is finished, or must be checked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Done,
@@ -98,7 +104,7 @@ impl DeadLetterWorker {
     /// Opens the dead-letter file.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The file cannot be opened or read.
     pub fn open(parts: WorkerParts) -> Result<Self, Failure> {
         let file = DeadLetterFile::open(&parts.directory)?;
         Self::note_unpublished(&parts)?;
@@ -124,10 +130,10 @@ impl DeadLetterWorker {
         })
     }
 
-    /// Works until the publish loop has ended. Blocks for the disk: it has a thread of its own.
+    /// Works until the publish loop has ended. It blocks on the disk, so it has a thread of its own.
     ///
     /// # Errors
-    /// The disk fails.
+    /// A write or fsync failed.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut phase = self.parts.phase.clone();
         let mut next_look = Instant::now();
@@ -135,23 +141,24 @@ impl DeadLetterWorker {
             let running = *phase.borrow() == Phase::Running;
             tokio::select! {
                 biased;
-                // PRIORITY 1: keys wait for these letters. The channel closes when the publish loop has ended.
+                // PRIORITY 1: write letters, because keys are blocked until they are durable. The channel
+                // closes when the publish loop has ended.
                 batch = self.parts.inbox.batches.recv() => {
                     let Some(batch) = batch else {
-                        // The publish loop reports why it has ended.
+                        // The publish loop has ended and reports the reason itself.
                         drop(phase.wait_for(|phase| *phase != Phase::Running).await);
                         return Ok(());
                     };
                     let report = self.write(batch)?;
-                    // The publish loop may have ended meanwhile.
+                    // The publish loop may have ended in the meantime; nobody needs the report then.
                     drop(self.parts.inbox.reports.try_send(report));
                 }
-                // PRIORITY 2: a person waits.
+                // PRIORITY 2: check for requests, because an operator waits.
                 () = tokio::time::sleep_until(next_look), if running => {
                     self.look_and_log()?;
                     next_look = Instant::now() + EVERY;
                 }
-                // A stop ends the looking.
+                // Once the process stops, there are no more checks.
                 _ = phase.changed(), if running => {}
             }
         }
@@ -173,7 +180,7 @@ impl DeadLetterWorker {
         Ok(())
     }
 
-    /// Appends decisions, durably.
+    /// Appends decisions to the file, and makes them durable.
     fn append(&mut self, lines: &[u8]) -> Result<(), Failure> {
         Ok(self.file.append(lines)?)
     }
@@ -181,7 +188,7 @@ impl DeadLetterWorker {
     fn look(&mut self) -> Result<(), Failure> {
         let settled: Vec<Retry> =
             self.parts.ledger.lock().retries().filter(|retry| retry.settled).cloned().collect();
-        // A failed read does not stop the process: the folder may be root's until its owner is changed.
+        // A failed read does not stop the process: the folder may belong to root until its owner is changed.
         let filed = request::filed(&self.parts.directory).map_err(Failure::retry)?;
         if settled.is_empty() && filed.is_empty() {
             self.index = None;
@@ -215,7 +222,7 @@ impl DeadLetterWorker {
             else {
                 continue;
             };
-            // It failed again, or its frame was empty.
+            // The letter failed again, or its frame was empty.
             let failed = retry.frame.is_some_and(|frame| letter.came_in(frame))
                 || retry::records(
                     &self.lines(index, letter)?,
@@ -308,9 +315,9 @@ impl DeadLetterWorker {
                     continue;
                 }
                 (State::Published | State::Discarded, _) => continue,
-                // Its retry has ended.
+                // This request has retried it already.
                 (State::Waiting | State::Halted, None) if before.contains(id) => continue,
-                // In the file, but not in the checkpoint: after a crash.
+                // The process died after the decision was written and before the checkpoint was.
                 (State::Retrying, None) => true,
                 (State::Waiting, None) if room == 0 => {
                     progress = Progress::Pending;
@@ -325,10 +332,11 @@ impl DeadLetterWorker {
                     }
                     None => true,
                 },
-                // Its last retry is being closed, or the checkpoint is being written.
+                // Its previous retry is being closed, or the checkpoint is being written.
                 (_, Some(_)) => false,
             };
-            // A halt blocks all others: its retry does not wait for theirs.
+            // A letter that halts publishing blocks all others, so its retry does not count against the
+            // limit.
             if begin && (room > 0 || letter.state == State::Halted) {
                 room = room.saturating_sub(1);
                 if letter.state != State::Retrying {
@@ -377,21 +385,21 @@ impl DeadLetterWorker {
         Ok(can)
     }
 
-    /// Retries a letter that publishing is halted before. `None`: it is to be injected like any other. Otherwise all is done, or
-    /// must wait.
+    /// Retries a letter that halts publishing. `None`: it must be injected like any other letter.
     fn retry_halted(&mut self, index: &Index, letter: &Letter) -> Result<Option<Progress>, Failure> {
         let line = self.line(letter)?;
         if let Some(Content::Change(_)) = entry::content(&line) {
             return Ok(if self.can_begin(index, letter)? { None } else { Some(Progress::Done) });
         }
-        // The record is still in the window, and is sent from there once the stream accepts it.
+        // The record is still in the window. It is sent from there once the stream accepts it.
         let decided = self.parts.inbox.decisions.decide(&letter.id, Verdict::SendAgain);
         let watermark = self.parts.ledger.lock().checkpoint().watermark.frame;
         let is_published = letter.last_frame().is_some_and(|frame| frame <= watermark);
         Ok(Some(if decided || is_published { Progress::Done } else { Progress::Pending }))
     }
 
-    /// Whether the change of a letter can be translated now. Otherwise it stays as it is, and that is logged.
+    /// Whether the change of a letter can be translated now. If not, the reason is logged and the letter
+    /// stays as it is.
     fn translates(&self, index: &Index, letter: &Letter) -> Result<bool, Failure> {
         let tools = RetryTools { translator: &self.parts.translator, source: &*self.parts.source };
         match retry::check(&self.lines(index, letter)?, tools, self.parts.limit) {
@@ -416,7 +424,7 @@ impl DeadLetterWorker {
     }
 }
 
-/// The lines of a letter that is retried, wherever they are in the file now; `None`: the file does not have it.
+/// The lines of a letter to retry, wherever they are in the file now; `None` if the file does not have them.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -430,7 +438,7 @@ pub fn find(directory: &Directory, retry: &Retry) -> Result<Option<Lines>, DiskE
         Ok(letter.map(|letter| (line, letter)))
     };
     let is_it = |found: &(Vec<u8>, Letter)| found.1.id == retry.letter;
-    // Usually nothing has moved since the retry began.
+    // Usually the line is where it was when the retry began.
     if let Some((line, letter)) = at(retry.offset)?.filter(is_it) {
         let Some(raw_in) = letter.raw_in else {
             return Ok(Some(Lines { letter: line, raw: None }));

@@ -1,4 +1,4 @@
-//! Writes batches of dead letters: one fsync each.
+//! Writes batches of dead letters, with one fsync each.
 
 use crate::dead_letter::entry::{self, ContentKind, END, LetterEntry, State};
 use crate::dead_letter::overview::Overview;
@@ -13,8 +13,8 @@ use super::quarantine::{Fate, Report, ToWrite, reason};
 use super::worker::DeadLetterWorker;
 
 impl DeadLetterWorker {
-    /// Writes a batch, as far as there is room, and makes it durable. A failure that may pass, such as a file that cannot be
-    /// opened because descriptors ran out, leaves the rest of the batch to a later one.
+    /// Writes a batch as far as the file has space, and makes it durable. After a failure that may pass (the
+    /// file cannot be opened because no descriptor is left), the rest of the batch is submitted again later.
     pub(super) fn write(&mut self, batch: Vec<ToWrite>) -> Result<Report, Failure> {
         let mut report = Report::with_capacity(batch.len());
         let mut blocked: Option<Pushed> = None;
@@ -99,7 +99,7 @@ impl DeadLetterWorker {
         }
         self.append_letter(record.frame, position, &[&head, entry.content(), END])?;
         if to_write.halts {
-            // Before an operator can read the line and decide.
+            // The halt is set first: an operator could read the line and decide at once.
             self.parts.inbox.decisions.halt(Some(id.clone()));
             return Ok(Fate::Halts(id));
         }
@@ -119,14 +119,14 @@ impl DeadLetterWorker {
         Ok(())
     }
 
-    /// The state of a letter that the file has, if its record is not published, and the frame that brought it last. A file that
-    /// cannot be read may be readable later.
+    /// The state of a letter in the file whose record is not published, and the frame that delivered it last.
+    /// A file that cannot be read now may be readable later, so that is a failure to retry.
     fn known(&mut self, id: &LetterId) -> Result<Option<(State, FrameNo)>, Failure> {
         let unpublished = self
             .unpublished
             .get_or_insert_with(|| Overview::starting_at(self.parts.ledger.lock().letters_from()));
         if let Err(error) = unpublished.catch_up(&self.parts.directory) {
-            // Some of the lines may be counted already.
+            // The read may have stopped half-way. The next one starts again, so that no line counts twice.
             self.unpublished = None;
             return Err(Failure::retry(error));
         }

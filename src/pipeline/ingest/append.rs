@@ -1,4 +1,5 @@
-//! Turns changes into frames of the log: translates, stages and writes them. Changes that were received before are dropped.
+//! Turns changes into frames of the log: translates, stages and writes them. Changes that were appended
+//! before are dropped.
 
 mod inject;
 
@@ -24,11 +25,11 @@ use crate::source::Redecode;
 use crate::time;
 use crate::translate::{CONTEXT_PREFIX, Failed, RuleOutcome, TransactionContext, TranslateError, Translator};
 
-/// A full log, or a dead-letter file that cannot be read, is logged at most this often.
+/// Shortest time between two log lines about a full log, or about a dead-letter file that cannot be read.
 const LOG_AGAIN: Duration = Duration::from_mins(1);
-/// How often event counts are reported.
+/// Shortest time between two reports of event counts.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// Bytes of staged frames that are not kept while the next change is received.
+/// From this many staged bytes on, frames are written before the next change is received.
 const HEAVY: usize = 1 << 20;
 
 const TOO_LARGE: &str =
@@ -36,40 +37,42 @@ const TOO_LARGE: &str =
 const TOO_LARGE_WITH_LETTERS: &str = "its events, and the dead letters of those that could not be made, are larger than the log may hold of one change \
      (32 MiB, or buffer.max_size)";
 
-/// Turns changes into frames. It outlives connections: changes that one has appended are skipped in the next.
+/// Turns changes into frames. It outlives connections: a change that one connection has appended is dropped
+/// when the next delivers it again.
 #[derive(Debug)]
 pub struct Appender {
     writer: Writer,
     translator: Translator,
-    /// For dead letters that are retried.
+    /// Decodes the changes of dead letters that are retried.
     source: Arc<dyn Redecode>,
     records: Records,
     epoch: u16,
     /// The tail: the last change that was appended, staged or written. Changes at or below it are dropped.
     last: Option<Position>,
     frame: FrameNo,
-    /// A transaction has begun to arrive and is not complete.
+    /// A transaction has begun and is not complete.
     open: bool,
     log: Arc<Log>,
-    /// Why the last flush had no space.
+    /// Why the last flush found no space.
     full: Option<String>,
-    /// When that was last logged. While a full log drains, it has space again every second.
+    /// When the full log was last logged. While a full log drains, it has space again every second.
     logged_full: Option<Instant>,
-    /// When it was last logged that the dead-letter file cannot be read.
+    /// When the unreadable dead-letter file was last logged.
     logged_unreadable: Option<Instant>,
-    /// Rate limit for invalid contexts: a client that sends one sends many.
+    /// Rate limit for invalid contexts: a client that sends one usually sends many.
     bad_contexts: RateLimitedLog,
     drifted: Drifted,
-    /// What was received and filtered since it was last reported.
+    /// Events received and filtered since the last report.
     counts: ReceivedCounts,
-    /// When it was.
+    /// Time of the last report.
     reported: Instant,
-    /// What of changes that are received again is a dead letter already: the types of events whose rules failed; no type if it is the
-    /// whole change.
+    /// Changes that are received again and are dead letters already: the types of the events whose rules
+    /// failed, or an empty list if the whole change is a dead letter.
     quarantined: BTreeMap<Position, Vec<String>>,
-    /// The process's own number, with which it marks its heartbeats; `None`: heartbeats are off, and messages like them are ignored.
+    /// Number of this process, which marks its heartbeats. `None`: heartbeats are off, and messages that look
+    /// like one are ignored.
     process: Option<u64>,
-    /// The last own heartbeat that was received since then: its number and position.
+    /// Number and position of the last heartbeat of this process that was received since the last report.
     heartbeat: Option<(u64, Position)>,
 }
 
@@ -77,12 +80,12 @@ pub struct Appender {
 #[derive(Debug)]
 struct TooLarge;
 
-/// Room must be made before the change can be appended.
+/// The log has no space for the change.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Full;
 
 impl Appender {
-    /// Appends after `tail`, to which recovery has truncated the log.
+    /// Appends after the tail of `writer`, to which recovery has truncated the log.
     pub fn new(log: Arc<Log>, writer: Writer, translator: Translator, source: Arc<dyn Redecode>) -> Self {
         let tail = writer.tail();
         let epoch = translator.epoch();
@@ -109,8 +112,9 @@ impl Appender {
         }
     }
 
-    /// These changes, or these events of them, became dead letters in an earlier process. They stay dead letters until they are retried,
-    /// even if they could be translated now: later events of their keys may have been published.
+    /// Sets the changes and events that became dead letters in an earlier process. They stay dead letters
+    /// until they are retried, even if they could be translated now, because later events of their keys may
+    /// have been published.
     #[must_use]
     pub fn with_quarantined(self, quarantined: BTreeMap<Position, Vec<String>>) -> Self {
         Self { quarantined, ..self }
@@ -129,13 +133,13 @@ impl Appender {
         Self { process, ..self }
     }
 
-    /// The transaction of the last change appended, staged ones included: the server must still have it.
+    /// The transaction of the last appended change, including staged ones. The server must still have it.
     pub fn last_seen(&self) -> Option<Transaction> {
         self.last.and(self.writer.tail().transaction)
     }
 
-    /// Withholds new changes of a connection from the publisher until it has delivered `expect`: see [`Proof`]. If no proof is
-    /// needed, nothing is withheld.
+    /// Withholds new changes of a connection from the publisher until it has delivered `expect`: see
+    /// [`Proof`]. Returns `None`, and withholds nothing, if no proof is needed.
     pub(in crate::pipeline) fn withhold(&self, expect: Option<Transaction>) -> Option<Proof> {
         let Some(proof) = Proof::needed(expect, self.last) else {
             self.log.show();
@@ -162,7 +166,7 @@ impl Appender {
         self.last.is_some_and(|last| position <= last)
     }
 
-    /// A transaction begins, without a context yet.
+    /// A transaction begins. It has no context yet.
     pub(in crate::pipeline) fn begin(&mut self) {
         self.translator.set_context(None);
         self.writer.set_origin(Origin::Live);
@@ -192,7 +196,8 @@ impl Appender {
         true
     }
 
-    /// Makes the records of a change, ready to [`append`](Self::append). A change that cannot be translated becomes a dead letter.
+    /// Creates the records of a change, ready to [`append`](Self::append). A change that cannot be translated
+    /// becomes a dead letter.
     pub(in crate::pipeline) fn translate(&mut self, change: &Change<'_>) {
         self.records.clear();
         let mut outcome = RuleOutcome::default();
@@ -230,7 +235,7 @@ impl Appender {
         self.dead(change, &problem);
     }
 
-    /// Makes a dead letter of a change, in the place of its events.
+    /// Replaces the records of a change with one dead letter.
     fn dead(&mut self, change: &Change<'_>, problem: &Problem) {
         meters::untranslatable();
         let (table, context) = (change.relation.name(), self.translator.transaction_context());
@@ -238,7 +243,7 @@ impl Appender {
         letter(change, self.epoch, &table, context, &reason, problem.hint()).push_alone(&mut self.records);
     }
 
-    /// Adds a dead letter for each event that failed. The others are published.
+    /// Adds a dead letter for each event whose rule failed. The other events are published.
     fn failed_rules(&mut self, change: &Change<'_>, outcome: &RuleOutcome) -> Result<(), TooLarge> {
         meters::undecided(outcome.undecided);
         if outcome.failed.is_empty() {
@@ -260,7 +265,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Makes the record of a logical message, if it is an event.
+    /// Creates the record of a logical message, if it is an event.
     pub(in crate::pipeline) fn translate_message(&mut self, message: &Message<'_>) {
         self.records.clear();
         if let Some(process) = self.process
@@ -295,7 +300,7 @@ impl Appender {
             .push_alone(&mut self.records);
     }
 
-    /// Makes the dead letter of a change that cannot be read, unless no rule selects its table.
+    /// Creates the dead letter of a change that cannot be decoded, unless no rule selects its table.
     pub(in crate::pipeline) fn quarantine(&mut self, change: &Unreadable<'_>) {
         self.records.clear();
         if change.relation.is_some_and(|relation| !self.translator.wants(relation)) {
@@ -326,7 +331,8 @@ impl Appender {
                     self.quarantined.pop_first();
                 }
                 self.count();
-                // The next change is received before it is translated: its memory and that of these records add up.
+                // Frees the memory: the next change is received before it is translated, and both would add
+                // up.
                 self.records.clear();
                 Ok(Ok(()))
             }
@@ -345,7 +351,7 @@ impl Appender {
         }
     }
 
-    /// Reports what was received and filtered, about once a second.
+    /// Reports the events received and filtered, at most once per [`REPORT_EVERY`].
     pub(in crate::pipeline) fn report(&mut self, status: &Status) {
         if let Some(received) = self.heartbeat.take() {
             status.heartbeat(|part| part.received = Some(received));
@@ -355,7 +361,7 @@ impl Appender {
         }
     }
 
-    /// Reports what was received and filtered.
+    /// Reports the events received and filtered now.
     pub(in crate::pipeline) fn report_now(&mut self, status: &Status) {
         self.reported = time::now();
         let counts = &mut self.counts;
@@ -363,12 +369,12 @@ impl Appender {
         status.received(|all| all.take(counts));
     }
 
-    /// Whether so much is staged that it should be written before more is received.
+    /// Whether staged frames should be written before more is received.
     pub(in crate::pipeline) const fn is_heavy(&self) -> bool {
         self.writer.staged() >= HEAVY
     }
 
-    /// Writes what is staged and reports the tail. `false`: the log is full.
+    /// Writes staged frames and reports the tail to the ledger. Returns `false` if the log is full.
     pub(in crate::pipeline) fn flush(&mut self, ledger: &SharedLedger) -> Result<bool, Failure> {
         let outcome = self.writer.flush();
         ledger.lock().received(self.log.tail().into());
@@ -387,7 +393,7 @@ impl Appender {
         }
     }
 
-    /// Notes that the transaction is complete. Injections now stand between two transactions.
+    /// Notes that the transaction is complete, so that injections may be appended.
     pub(in crate::pipeline) const fn complete(&mut self) {
         self.open = false;
     }
@@ -397,13 +403,14 @@ impl Appender {
         self.frame
     }
 
-    /// Waits until segments were deleted since the last flush. Cancel-safe.
+    /// Waits until a segment is deleted after the last flush. Cancel-safe.
     pub(in crate::pipeline) async fn room(&mut self) {
         self.writer.room().await;
     }
 
-    /// Logs, at most once a minute, that the log is full, and which lanes are the reason. Returns whether it did.
-    pub(in crate::pipeline) fn say_full(&mut self, behind: Option<&Behind>) -> bool {
+    /// Logs, at most once a minute, that the log is full, and which lanes lag behind. Returns whether it was
+    /// logged.
+    pub(in crate::pipeline) fn log_full(&mut self, behind: Option<&Behind>) -> bool {
         let reason = self.full.take().unwrap_or_else(|| "the log is full".to_owned());
         let now = time::now();
         let say = self.logged_full.is_none_or(|last| now.duration_since(last) >= LOG_AGAIN);
@@ -421,7 +428,7 @@ impl Appender {
     }
 }
 
-/// Most bytes of records that always fit into a frame, and the frame into an empty log.
+/// Most bytes of records that fit into any frame, and whose frame fits into an empty log.
 pub fn frame_max(log: &Log) -> usize {
     const AROUND: usize = 64 << 10;
     usize::try_from(log.config().max_size).unwrap_or(usize::MAX).min(Records::LIMIT) - AROUND

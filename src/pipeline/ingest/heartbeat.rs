@@ -1,7 +1,8 @@
-//! The heartbeat (`source.heartbeat`): a logical message that Forebay writes into the database, receives again, and publishes as
-//! `forebay.heartbeat.v1`. It proves the whole loop where nothing else happens.
+//! The heartbeat (`source.heartbeat`): a logical message that Forebay writes into the database, receives
+//! again, and publishes as `forebay.heartbeat.v1`. It proves that the whole path works, even while the tables
+//! do not change.
 //!
-//! Every reader of the database's changes receives it. Those of another source are ignored.
+//! Every reader of the database's changes receives the message. Heartbeats of another source are ignored.
 
 use std::convert::Infallible;
 
@@ -23,21 +24,22 @@ const TYPE: &str = "forebay.heartbeat.v1";
 pub struct HeartbeatText {
     /// The source's name.
     pub source: String,
-    /// A number of the process that wrote it.
+    /// Random number of the process that wrote it.
     pub process: u64,
-    /// Counts the heartbeats of the process.
+    /// Number of the heartbeat within the process.
     pub number: u64,
     /// When it was written, microseconds since the Unix epoch.
     pub at: i64,
 }
 
-/// Reads a heartbeat of this source; `None`: the message is none.
+/// Reads a heartbeat of this source; `None` if the message is anything else.
 pub(super) fn read(message: &Message<'_>, source: &str) -> Option<HeartbeatText> {
     let content = (message.prefix == HEARTBEAT_PREFIX.as_bytes()).then_some(message.content)?;
     serde_json::from_slice(content).ok().filter(|text: &HeartbeatText| text.source == source)
 }
 
-/// Writes the event. Its partition key is its own: between other events about the stream, its sequences would not rise.
+/// Writes the event. It has a partition key of its own: in order with other events about the stream, its
+/// `sequence` would not increase.
 pub(super) fn write(text: &HeartbeatText, position: Position, records: &mut Records) {
     let (source, key) = (&text.source, format!("{}:heartbeat", text.source));
     let Position { epoch, commit, index } = position;

@@ -1,7 +1,8 @@
-//! Events that Forebay itself makes: `forebay.gap.v1`, `forebay.lag_exceeded.v1` and `forebay.lag_recovered.v1`.
+//! Events that Forebay itself creates: `forebay.gap.v1`, `forebay.lag_exceeded.v1` and
+//! `forebay.lag_recovered.v1`.
 //!
-//! They are injected at a transaction boundary. Their frames count for watermark, durable position and lanes like others, and
-//! never move the tail that de-duplicates changes.
+//! They are injected at a transaction boundary. Their frames count for watermark, durable position and lanes
+//! like any other, but never move the tail that de-duplicates changes.
 
 use std::convert::Infallible;
 
@@ -12,8 +13,8 @@ use crate::buffer::checkpoint::{Injection, LagNotice, Skipped};
 use crate::event::{RecordKind, Records};
 use crate::position::{CommitSeq, Position};
 
-/// Writes the notice's event, under the source's name as key, and returns the position its `sequence` names; `None` if the
-/// injection is no notice.
+/// Writes the event of a gap or a lag notice, with the source's name as key, and returns the position in its
+/// `sequence`; `None` if the injection is a retry.
 pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Option<Position> {
     let (position, name, event_type, at, data) = match injection {
         Injection::Gap { epoch, from, to, reason, at, skipped } => {
@@ -63,7 +64,7 @@ pub fn write(injection: &Injection, source: &str, records: &mut Records) -> Opti
     }
 }
 
-/// Type and data of an event about the lag.
+/// Type and data of a lag event.
 fn lag(notice: &LagNotice) -> (&'static str, Value) {
     let facts = &notice.facts;
     if !facts.recovered {
@@ -86,7 +87,7 @@ fn text(micros: i64) -> String {
     String::from_utf8_lossy(&time).into_owned()
 }
 
-/// A skipped transaction, as the gap event and the audit file name it.
+/// A skipped transaction, as the gap event and the audit file show it.
 pub fn skipped(skipped: &Skipped) -> Value {
     json!({
         "commit": skipped.commit.to_string(),

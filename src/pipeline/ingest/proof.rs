@@ -1,9 +1,11 @@
-//! Proof that a connection continues the known history; before it, nothing new is published. Pure.
+//! The proof that a connection continues the known history. Until then, nothing new is published. This module
+//! does no I/O.
 //!
-//! A start truncates the log to the settled position, but an earlier process may have published more, up to the last seen
-//! transaction. If the server had another history, its events before that position would have a lower `sequence` than events
-//! that consumers know. So new changes are received but withheld from publishing until the server has begun that very
-//! transaction. A process that has received the transaction itself needs no proof: it drops repeats at or below its tail.
+//! A start truncates the log to the settled position, but an earlier process may have published more, up to
+//! the last seen transaction. If the server had another history, its events before that position would have a
+//! lower `sequence` than events that consumers already know. So new changes are received, but withheld from
+//! publishing until the server has begun exactly that transaction. A process that has received the
+//! transaction itself needs no proof: it drops repeats at or below its tail.
 
 use crate::failure::{Explain, Failure};
 use crate::position::{CommitSeq, Position, Transaction};
@@ -12,9 +14,9 @@ use crate::position::{CommitSeq, Position, Transaction};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server was exchanged for one without the history that was received last")]
 pub struct WithheldContradicted {
-    /// Position at which a different transaction begins.
+    /// Position at which the server began a different transaction.
     pub at: CommitSeq,
-    /// The transaction that was expected there.
+    /// The transaction that this process received there before.
     pub expected: Transaction,
 }
 
@@ -44,24 +46,24 @@ impl From<WithheldContradicted> for Failure {
     }
 }
 
-/// The proof that one connection owes.
+/// What one connection must still prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The last transaction that an earlier connection delivered and that is still withheld, until this connection delivers it.
+    /// The last withheld transaction of an earlier connection, until this connection delivers it.
     withheld: Option<Transaction>,
     /// The last transaction seen.
     seen: Transaction,
 }
 
 impl Proof {
-    /// The proof for a connection that must deliver `expect`, if `last` is the last change of this epoch in the log; `None` if no
-    /// new change can precede that transaction.
+    /// The proof that a connection must give: it delivers `expect`. `last` is the last change of this epoch
+    /// in the log. Returns `None` if no new change can precede that transaction.
     pub fn needed(expect: Option<Transaction>, last: Option<Position>) -> Option<Self> {
         let seen = expect.filter(|seen| last.is_none_or(|last| last.commit < seen.commit))?;
         Some(Self { withheld: None, seen })
     }
 
-    /// Also requires the transaction of the last withheld frame, which this connection has not delivered yet.
+    /// Adds the transaction of the last withheld frame, which this connection must deliver again too.
     #[must_use]
     pub const fn and(self, withheld: Option<Transaction>) -> Self {
         Self { withheld, ..self }
@@ -72,8 +74,8 @@ impl Proof {
         self.seen
     }
 
-    /// Notes that a transaction begins. Returns whether the proof is complete. The source itself detects if the server skips the
-    /// last seen transaction.
+    /// Notes that a transaction begins, and returns whether the proof is complete. If the server skips the
+    /// last seen transaction, the source detects it.
     ///
     /// # Errors
     /// The withheld frames belong to another history.

@@ -10,17 +10,17 @@ use crate::time;
 /// Shortest time between two lines.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Most tables in memory. Beyond that, a table may be logged again.
+/// Most tables remembered. Beyond that, all are forgotten, and a table may be logged again.
 const TABLES_MAX: usize = 1_000;
 
-/// Once a minute.
+/// Allows one line a minute.
 #[derive(Debug, Default)]
 pub(super) struct RateLimitedLog {
     last: Option<Instant>,
 }
 
 impl RateLimitedLog {
-    /// Whether the line is due. If so, its time is noted.
+    /// Whether the line may be logged now. If so, the next one is due in a minute.
     pub(super) fn is_due(&mut self) -> bool {
         let now = time::now();
         let due = self.last.is_none_or(|last| now.duration_since(last) >= AGAIN);
@@ -38,13 +38,13 @@ pub(super) struct Drifted {
 }
 
 impl Drifted {
-    /// Whether this definition was not logged before.
+    /// Whether this definition has not been logged yet.
     pub(super) fn is_new(&mut self, relation: &Arc<Relation>) -> bool {
         if self.tables.len() >= TABLES_MAX {
             self.tables.clear();
         }
         // A reconnect delivers the same definition again.
-        self.tables.insert(relation.oid, Arc::clone(relation)).is_none_or(|said| said != *relation)
+        self.tables.insert(relation.oid, Arc::clone(relation)).is_none_or(|logged| logged != *relation)
     }
 }
 

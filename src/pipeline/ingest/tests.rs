@@ -1,4 +1,4 @@
-//! What an attempt leaves behind, over a scripted source.
+//! State after an attempt over a scripted source.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::identity::tests::identity;
 use crate::pipeline::ingest::append::tests::appender;
 use crate::position::{CommitSeq, FrameNo, Transaction};
 
-/// Delivers one change that cannot be read, and breaks.
+/// Delivers one unreadable change, then fails.
 struct Broken(u32);
 
 impl Source for Broken {

@@ -1,4 +1,5 @@
-//! Decides when to ask whether records may be sent at all: an idle database would hide a missing right until its first event.
+//! Decides when to check the permission to send records. Without the check, an idle database would hide a
+//! missing permission until its first event.
 
 use std::time::Duration;
 
@@ -7,25 +8,26 @@ use tokio::time::Instant;
 use crate::failure::Problem;
 use crate::sink::PutError;
 
-/// How long nothing has been sent before it is asked. A request with records shows it better.
+/// Nothing must have been sent for this long before the permission is checked. A request with records is the
+/// better check.
 const QUIET: Duration = Duration::from_secs(2);
-/// Pause before it is asked again, while it is denied and nothing is sent.
+/// Pause between checks while the permission is missing and nothing is sent.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Shortest time between two log lines.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
-/// News about the right to send.
+/// A change of the permission to send.
 pub(super) enum PutAccess {
     /// It is missing.
     Denied(Problem),
-    /// It was missing, and is there.
+    /// It was missing, and is granted now.
     Allowed,
 }
 
-/// When to ask, and what was said last.
+/// When to check the permission, and the last known result.
 #[derive(Debug)]
 pub(super) struct AccessWatch {
-    /// `None`: it is known, or a request with records will show it.
+    /// Time of the next check. `None`: the permission is known, or a request with records will show it.
     due: Option<Instant>,
     denied: bool,
     warned: Option<Instant>,
@@ -36,7 +38,7 @@ impl AccessWatch {
         Self { due: Some(Instant::now() + QUIET), denied: false, warned: None }
     }
 
-    /// Whether it is to be asked now.
+    /// Whether a check is due.
     pub(super) fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
     }
@@ -46,7 +48,7 @@ impl AccessWatch {
         self.due = None;
     }
 
-    /// The response, if it says something new: why records are denied, or that they no longer are.
+    /// Handles the result of a check. Returns a change of the permission, or why it is still missing.
     pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<PutAccess> {
         self.due?;
         let now = Instant::now();

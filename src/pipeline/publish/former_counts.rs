@@ -1,4 +1,4 @@
-//! The event counts of a checkpoint that an earlier build wrote, completed once, see [`FormerCounts`].
+//! Completes the event counts of a checkpoint that an earlier version wrote: see [`FormerCounts`].
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::buffer::log::Log;
 use crate::buffer::reader::{ReadError, Reader};
 use crate::sink::lanes::{Admission, FormerCounts, Start};
 
-/// Counts what lanes have published beyond the watermark of this start. Reads the log between them, and lets others run meanwhile.
+/// Counts the events that lanes have published beyond the watermark of this start. Reads that part of the
+/// log, and yields to other tasks after each chunk.
 pub(super) async fn count(
     log: &Arc<Log>,
     start: &Start,

@@ -1,4 +1,4 @@
-//! Log lines of the publish loop. Repeated ones are rate-limited. None contains row values or keys.
+//! Log lines of the publish loop. Repeated lines are rate-limited. No line contains row values or keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::failure::Explain;
 use crate::pipeline::meters;
 use crate::sink::lanes::{Change, FailedAlone, Settlement, Violation};
 
-/// Most overloaded shards that a line of the log names.
+/// Most overloaded shards that one line names.
 const NAMED_MAX: usize = 8;
-/// Shortest time between two log lines about the same lasting problem.
+/// Shortest time between two lines about the same lasting problem.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The times of the last log lines, and what they have not reported yet.
+/// When each kind of line was last logged, and what the next one must report.
 #[derive(Debug, Default)]
 pub(super) struct PublishLog {
     /// When retries were last logged; `None` once records are accepted.
-    complaint: Option<Instant>,
-    /// When a violation of the order was last logged.
+    retries_logged: Option<Instant>,
+    /// When an order violation was last logged.
     violation: Option<Instant>,
-    /// When a record that fails alone was last logged.
+    /// When a record that fails on its own was last logged.
     alone: Option<Instant>,
-    /// Shards that were limited since the last log line.
+    /// Shards that were limited since the last line.
     overloaded: BTreeSet<String>,
     /// Shards that are limited now.
     limited: usize,
-    /// Events without an outcome when that was last logged.
+    /// Number of events without an outcome when that was last logged.
     unaccounted: u64,
 }
 
@@ -37,29 +37,29 @@ impl PublishLog {
         self.limited = limited;
     }
 
-    /// A request was settled.
+    /// Logs the result of a request, if it is a problem or the end of one.
     pub(super) fn settled(&mut self, settlement: &Settlement, paused_lanes: usize, stream: &str) {
         if let Some(violation) = &settlement.violation {
-            self.accuse(violation);
+            self.log_violation(violation);
         }
         if let Some(alone) = &settlement.failed_alone {
-            self.say_alone(alone);
+            self.log_failed_alone(alone);
             return;
         }
         let newly = settlement.cuts.iter().filter(|cut| cut.first).map(|cut| cut.shard.clone());
         self.overloaded.extend(newly.take(NAMED_MAX.saturating_sub(self.overloaded.len())));
         if settlement.throttled + settlement.failed + settlement.without_response > 0 {
-            self.complain(settlement, stream);
+            self.log_retries(settlement, stream);
             return;
         }
         let calm = settlement.accepted > 0 && paused_lanes == 0 && self.limited == 0;
-        if calm && self.complaint.take().is_some() {
+        if calm && self.retries_logged.take().is_some() {
             tracing::info!(event = "stream_recovered", "stream accepts records again");
         }
     }
 
-    /// Logs that a single record fails although others are accepted.
-    fn say_alone(&mut self, record: &FailedAlone) {
+    /// Logs that one record fails in every request while others are accepted.
+    fn log_failed_alone(&mut self, record: &FailedAlone) {
         let FailedAlone { frame, part, event_type, size, failures, rejected } = record;
         if *rejected || !is_due(&mut self.alone) {
             return;
@@ -70,8 +70,8 @@ impl PublishLog {
         );
     }
 
-    /// Logs that Kinesis broke the order of a key.
-    fn accuse(&mut self, violation: &Violation) {
+    /// Logs that Kinesis did not keep the order of a key.
+    fn log_violation(&mut self, violation: &Violation) {
         if !is_due(&mut self.violation) {
             return;
         }
@@ -85,8 +85,8 @@ impl PublishLog {
     }
 
     /// Logs that records are being retried.
-    fn complain(&mut self, settlement: &Settlement, stream: &str) {
-        if !is_due(&mut self.complaint) {
+    fn log_retries(&mut self, settlement: &Settlement, stream: &str) {
+        if !is_due(&mut self.retries_logged) {
             return;
         }
         let overloaded = std::mem::take(&mut self.overloaded).into_iter().collect::<Vec<_>>().join(" ");
@@ -104,7 +104,7 @@ impl PublishLog {
         );
     }
 
-    /// Logs that the watermark has passed events without an outcome, each time that there are more.
+    /// Logs that the watermark has passed events without an outcome, whenever their number has grown.
     pub(super) fn unaccounted(&mut self, types: &[(&str, u64)]) {
         let events = types.iter().map(|(_, events)| events).sum();
         meters::unaccounted(events);
@@ -143,17 +143,17 @@ impl PublishLog {
     }
 }
 
-/// Whether a line is due again. If so, its time is noted.
-fn is_due(said: &mut Option<Instant>) -> bool {
+/// Whether a line may be logged again. If so, its time is noted.
+fn is_due(last: &mut Option<Instant>) -> bool {
     let now = Instant::now();
-    let due = said.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
+    let due = last.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
     if due {
-        *said = Some(now);
+        *last = Some(now);
     }
     due
 }
 
-/// Lanes as a person reads them: `0-63, 200`.
+/// Lanes as ranges for people: `0-63, 200`.
 pub(super) fn ranges(lanes: &[u8]) -> String {
     let runs = lanes.chunk_by(|one, next| one.checked_add(1) == Some(*next));
     let text = runs.filter_map(|run| match (run.first()?, run.last()?) {

@@ -1,5 +1,5 @@
-//! Decides when to list the shards of the stream. The right to do so is optional: without it, and until there is a response,
-//! the boundaries of shards are learned from the responses to PutRecords.
+//! Decides when to list the shards of the stream. The permission is optional: without it, and until there is
+//! a response, the boundaries of shards are learned from the responses to PutRecords.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::failure::Problem;
 use crate::sink::lanes::Lanes;
 use crate::sink::{HashRange, PutError};
 
-/// Shortest time between two lists. The service allows far more.
+/// Shortest time between two requests. The service allows far more.
 const EVERY: Duration = Duration::from_secs(10);
-/// Shortest time after a failure, because the right is often missing.
+/// Pause after a failure. It is long because the permission is often missing.
 const AGAIN: Duration = Duration::from_mins(10);
 
 /// When to list the shards, and whether the last attempt failed.
@@ -26,12 +26,12 @@ impl RangeWatch {
         Self { not_before: Instant::now(), failed: false }
     }
 
-    /// When to list the shards; `None` if the ranges of all shards are known.
+    /// When to list the shards; `None` if the hash ranges of all shards are known.
     pub(super) fn due(&self, lanes: &Lanes) -> Option<Instant> {
         lanes.wants_ranges().then_some(self.not_before)
     }
 
-    /// The shards were listed, or that failed.
+    /// Handles the result of a request.
     pub(super) fn listed(&mut self, result: Result<Vec<HashRange>, PutError>, lanes: &mut Lanes) {
         let now = Instant::now();
         match result {

@@ -1,4 +1,4 @@
-//! Reads frames from the log into the windows. Each reader of the lanes has its own log reader.
+//! Reads frames from the log into the windows. Each reader of the lanes has a log reader of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use crate::position::FrameNo;
 use crate::sink::lanes::{Admission, Frame, Lanes, ReaderId};
 use crate::sink::pacing::Hold;
 
-/// Most bytes that a reader reads in one step. Records of other readers' lanes do not stay in its window. Without the limit, a
-/// reader that is far behind and has little to send would read the whole log in one step, and block sends, responses and a stop.
+/// Most bytes that a reader reads in one step. Records of lanes that other readers serve do not stay in its
+/// window. Without the limit, a reader that lags far behind and has little to send would read the whole log
+/// in one step, and delay requests, responses and a stop.
 const SHARE: usize = 512 << 10;
 
 /// The readers of one attempt.
@@ -26,21 +27,22 @@ pub(super) struct LogReaders {
     main: Reader,
     /// Log readers of the catch-up readers.
     catch_up: HashMap<ReaderId, Reader>,
-    /// The epoch. Transactions of earlier epochs belong to another history, so none of them is the last seen one.
+    /// The current epoch. Transactions of earlier epochs belong to another history, so none of them is the
+    /// last seen one.
     epoch: u16,
 }
 
 impl LogReaders {
-    /// With only the main reader, at the position where the lanes begin.
+    /// Starts with only the main reader, at the position where the lanes begin.
     pub(super) fn new(log: &Arc<Log>, lanes: &Lanes, epoch: u16) -> Self {
         Self { log: Arc::clone(log), main: Reader::new(log, lanes.head()), catch_up: HashMap::new(), epoch }
     }
 
-    /// Waits until the log has frames that the main reader has not read, and longer if they would only wait: a burst of single
-    /// events costs one wake-up. Cancel-safe.
+    /// Waits until the log has frames that the main reader has not read. With `hold` it waits longer, until a
+    /// request is full or the time has come, so that a burst of single events costs one wake-up. Cancel-safe.
     pub(super) async fn grown(&self, hold: Option<Hold>) {
         if let Some(Hold { until, records, bytes }) = hold {
-            // A frame has at least one record.
+            // Each frame has at least one record.
             let much = self.main.grown(Demand { frames: records as u64, bytes: bytes as u64 });
             if timeout_at(until, much).await.is_ok() {
                 return;
@@ -49,8 +51,9 @@ impl LogReaders {
         self.main.grown(Demand::ANY).await;
     }
 
-    /// Reads for each reader as much as its window has room for, at most [`SHARE`] bytes. Returns whether a reader has room for
-    /// more. Events that the dead-letter file has (`already_written`) enter as dead letters. Blocks for the disk.
+    /// Lets each reader read as much as its window has space for, at most [`SHARE`] bytes. Returns whether a
+    /// reader could read more. Events that are in the dead-letter file (`already_written`) are admitted as
+    /// dead letters. Blocks on the disk.
     pub(super) fn read(
         &mut self,
         lanes: &mut Lanes,
@@ -79,7 +82,7 @@ impl LogReaders {
             return &mut self.main;
         }
         let reader = self.catch_up.entry(id).or_insert_with(|| Reader::new(&self.log, after));
-        // The reader may have ended, and a new one of the same number begun at a later frame.
+        // The reader may have ended, and a new one with the same number may begin at a later frame.
         if reader.last() != after {
             *reader = Reader::new(&self.log, after);
         }
@@ -98,7 +101,7 @@ fn admit(lanes: &mut Lanes, id: ReaderId, chunk: &Chunk, epoch: u16, already_wri
             bytes: frame.size(),
         };
         let mut kind = |part: u16, record: &LentRecord<'_>| match record.kind {
-            // It is handled as a dead letter, at its place among the records of its key.
+            // It takes the place of the event among the records of its key.
             RecordKind::Event if already_written.has(head, part, &record.line) => RecordKind::DeadLetter,
             kind => kind,
         };

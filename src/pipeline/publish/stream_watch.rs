@@ -1,5 +1,5 @@
-//! The state of the stream: whether it is still the same one, whether it can be described, and whether it accepts records. It is
-//! reported in the log, in metrics and on `/health/ready`.
+//! The state of the stream: whether it is still the same one, whether it can be described, and whether it
+//! accepts records. The state is reported in the log, in metrics and on `/health/ready`.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ use crate::sink::{PutError, StreamFacts};
 /// Shortest time between two log lines about a stream that cannot be described.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The stream is not the one to which this directory has published, or it does not keep order.
+/// The stream cannot be published to: it is not the one that this directory has published to, or it does not
+/// keep the order of a key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamRefusal {
-    /// Another stream, or a recreated one.
+    /// The configuration names another stream, or the stream was recreated.
     #[error("the buffer directory belongs to a different stream")]
     Other {
-        /// Full name in the checkpoint.
+        /// Full name of the stream in the checkpoint.
         found: String,
         /// Its creation time, milliseconds since the Unix epoch.
         found_created: i64,
-        /// Full name now.
+        /// Full name of the configured stream.
         now: String,
-        /// Creation time now.
+        /// Its creation time, milliseconds since the Unix epoch.
         now_created: i64,
     },
     /// `RecordDistributionStrategy` is `AUTO`.
@@ -72,16 +73,16 @@ pub(super) struct StreamWatch {
     facts: StreamFacts,
     status: Status,
     state: StreamState,
-    /// The error of the last request, if it failed as a whole.
+    /// Error of the last request, if all its records failed because of the stream.
     refused: Option<Problem>,
     /// Why the stream cannot be described; `None` if it can.
     undescribed: Option<Problem>,
-    /// When that was last logged.
-    said: Option<Instant>,
+    /// When the last warning about that was logged.
+    last_warned: Option<Instant>,
 }
 
 impl StreamWatch {
-    /// For a stream that was just described and is the expected one.
+    /// Starts with a stream that was just described and is the expected one.
     pub(super) fn new(facts: StreamFacts, status: Status) -> Self {
         let watch = Self {
             facts,
@@ -89,10 +90,10 @@ impl StreamWatch {
             state: StreamState::new(Instant::now()),
             refused: None,
             undescribed: None,
-            said: None,
+            last_warned: None,
         };
         watch.status.publish(|part| (part.begun, part.described) = (true, true));
-        watch.say_whether_available();
+        watch.report_availability();
         watch
     }
 
@@ -106,33 +107,33 @@ impl StreamWatch {
         self.state.may_send(Instant::now())
     }
 
-    /// When records that wait for a description may be sent without it; `None` if none wait.
+    /// When waiting records may be sent even without a description; `None` if none wait.
     pub(super) fn wait_until(&self) -> Option<Instant> {
         self.state.wait_until(Instant::now())
     }
 
-    /// When the stream is to be described.
+    /// When the next description is due.
     pub(super) const fn due(&self) -> Instant {
         self.state.due()
     }
 
-    /// A description was requested.
+    /// Notes that a description was requested.
     pub(super) fn note_request(&mut self) {
         self.state.note_request(Instant::now());
     }
 
-    /// An operator's retry needs a new description now.
+    /// Makes a description due now: an operator's retry needs it.
     pub(super) fn request_description(&mut self) {
         self.state.request(Instant::now());
     }
 
-    /// Records are ready to be sent.
+    /// Notes that records are ready to be sent.
     pub(super) fn wants_to_send(&mut self) {
         self.state.wants_to_send(Instant::now());
     }
 
-    /// A request that left at `sent` was acknowledged, or failed as a whole. A record that fails alone does not make the stream
-    /// unavailable.
+    /// Handles a request that was sent at `sent` and was acknowledged, or failed as a whole. A record that
+    /// fails on its own does not make the stream unavailable.
     pub(super) fn settled(&mut self, sent: Instant, failure: Option<(&PutError, Cause)>) {
         match failure {
             None => {
@@ -146,33 +147,33 @@ impl StreamWatch {
                 self.refused = Some(Problem::of(error));
             }
         }
-        self.say_whether_available();
+        self.report_availability();
     }
 
-    /// Without a request that has records: why they are denied, or that they no longer are.
+    /// Handles the check of the permission: the problem, or `None` if records may be sent.
     pub(super) fn denied(&mut self, problem: Option<Problem>) {
         self.refused = problem;
-        self.say_whether_available();
+        self.report_availability();
     }
 
-    /// The stream was described, and is ours; or could not be.
+    /// Handles a description of the expected stream, or its failure.
     pub(super) fn described(&mut self, result: Result<StreamFacts, PutError>) {
         self.state.described(&result, Instant::now());
         self.status.publish(|part| part.described = result.is_ok());
         self.undescribed = match result {
             Ok(facts) => {
                 let closed = closed(&facts);
-                self.say_what_changed(&facts);
+                self.log_changes(&facts);
                 self.facts = facts;
                 closed
             }
             Err(error) => Some(error.into()),
         };
-        self.say_whether_described();
-        self.say_whether_available();
+        self.log_description();
+        self.report_availability();
     }
 
-    fn say_what_changed(&self, now: &StreamFacts) {
+    fn log_changes(&self, now: &StreamFacts) {
         let before = &self.facts;
         if (before.max_record_size, before.shards, &before.mode)
             != (now.max_record_size, now.shards, &now.mode)
@@ -188,9 +189,9 @@ impl StreamWatch {
         }
     }
 
-    fn say_whether_described(&mut self) {
+    fn log_description(&mut self) {
         let Some(error) = &self.undescribed else {
-            if self.said.take().is_some() {
+            if self.last_warned.take().is_some() {
                 tracing::info!(
                     event = "stream_described",
                     stream = self.facts.name,
@@ -199,15 +200,15 @@ impl StreamWatch {
             }
             return;
         };
-        // While everything fails, the log lines about retried records report the outage.
+        // While every request fails, the lines about retried records report the outage.
         if !self.state.is_unverified() && self.refused.is_some() {
             return;
         }
         let now = Instant::now();
-        if self.said.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+        if self.last_warned.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
             return;
         }
-        self.said = Some(now);
+        self.last_warned = Some(now);
         if self.state.is_unverified() {
             tracing::warn!(
                 event = "stream_unverified",
@@ -227,14 +228,14 @@ impl StreamWatch {
         }
     }
 
-    fn say_whether_available(&self) {
+    fn report_availability(&self) {
         let unverified = self.undescribed.as_ref().filter(|_| self.state.is_unverified());
         let reason = unverified.or(self.refused.as_ref());
         self.status.publish(|part| part.unavailable = reason.map(ToString::to_string));
     }
 }
 
-/// Why nothing should be sent to it now; `None` if it may be.
+/// Why records should not be sent to the stream now; `None` if they may be.
 pub(super) fn closed(facts: &StreamFacts) -> Option<Problem> {
     facts.closed.map(|why| format!("the stream {} is {why}", facts.name).into())
 }

@@ -1,4 +1,4 @@
-//! The buffer directory at a start: locked, read, and opened as was decided.
+//! The buffer directory at a start: it is locked, read, and opened as recovery has decided.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::failure::Failure;
 use crate::pipeline::start::recover::{LogState, Start};
 use crate::position::{FrameNo, Transaction};
 
-/// Whose turn it is to read a source that several processes may read, one at a time.
+/// Whose turn it is to read a source that several processes read one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceTurn {
-    /// This process's.
+    /// This process reads it.
     Own,
-    /// Another process was found to read it, and this one waits until that has ended.
+    /// Another process reads it. This one waits until the other has ended.
     Waits,
 }
 
 /// The buffer directory, locked and read. Nothing in it is changed yet.
 #[derive(Debug)]
 pub struct LockedDirectory {
-    /// Its descriptor.
+    /// The open directory.
     pub directory: Directory,
-    /// Held as long as the process lives.
+    /// Keeps the directory locked as long as the process lives.
     pub lock: DirectoryLock,
     /// The checkpoint file.
     pub file: CheckpointFile,
@@ -47,7 +47,7 @@ pub struct LockedDirectory {
     pub turn: SourceTurn,
     /// Whether this process has written a checkpoint.
     noted: bool,
-    /// The setting in force.
+    /// `buffer.confirm_after`, as recovery applies it.
     pub confirm_after: ConfirmAfter,
 }
 
@@ -70,8 +70,8 @@ impl LockedDirectory {
         Self::read_with(config, (directory, lock), CheckpointFile::open)
     }
 
-    /// Creates the directory if it does not exist, locks it, and opens it for an adoption: a checkpoint file without a valid copy
-    /// is renamed, and a log without a checkpoint is used as far as it can be read.
+    /// Like [`open`](Self::open), but for an adoption: a checkpoint file without a valid copy is renamed, and
+    /// a log without a checkpoint is used as far as it can be read.
     ///
     /// # Errors
     /// Another process uses it, or the disk fails.
@@ -117,7 +117,7 @@ impl LockedDirectory {
         })
     }
 
-    /// Makes all durable frames readable again, and returns how many were lost.
+    /// Repairs the log so that recovery can read it, and returns how many durable frames were lost.
     ///
     /// # Errors
     /// The disk fails.
@@ -136,13 +136,13 @@ impl LockedDirectory {
         self.checkpoint.as_ref().map_or_else(in_log, |found| found.epoch)
     }
 
-    /// Whether nothing was ever received into it.
+    /// Whether nothing was ever received into this directory.
     pub fn is_first_start(&self) -> bool {
         self.checkpoint.as_ref().is_none_or(|found| found.phase == Phase::Creating)
     }
 
-    /// Writes a checkpoint if it differs. The first one of a process is always written: after a failed fsync, the one found may be
-    /// only in the page cache.
+    /// Writes a checkpoint if it differs from the current one. The first one of a process is always written:
+    /// after a failed fsync, the one that was read may be only in the page cache.
     ///
     /// # Errors
     /// The checkpoint cannot be written.
@@ -155,7 +155,7 @@ impl LockedDirectory {
         Ok(())
     }
 
-    /// Input of [`recover`](super::recover).
+    /// The state of the log as input of [`recover`](super::recover).
     pub fn log_state(&self) -> LogState {
         log_state(&self.scan, self.any, self.seen)
     }
@@ -165,10 +165,11 @@ fn log_state(scan: &Scan, any: bool, seen: Option<(u16, Transaction)>) -> LogSta
     LogState { good: scan.good.mark(), damage: scan.damage.as_ref().map(ToString::to_string), any, seen }
 }
 
-/// Reads checkpoint and log as a start does, without the lock, and changes nothing. Reads all durable, unpublished frames.
+/// Reads checkpoint and log like a start does, but without the lock, and changes nothing. Reads all durable,
+/// unpublished frames.
 ///
 /// # Errors
-/// The checkpoint is damaged, the disk fails, or a process uses the directory meanwhile.
+/// The checkpoint is damaged, the disk fails, or a process changes the directory meanwhile.
 pub fn peek(directory: &Directory) -> Result<(Option<Checkpoint>, LogState), Failure> {
     let checkpoint = CheckpointFile::peek(directory)?.checkpoint;
     let (watermark, durable) =
@@ -198,7 +199,7 @@ fn confirm_after(config: &Config, directory: &Directory) -> ConfirmAfter {
 /// Everything that the loops need.
 #[derive(Debug)]
 pub struct Started {
-    /// Held as long as the process lives.
+    /// Keeps the directory locked as long as the process lives.
     pub lock: DirectoryLock,
     /// For the checkpointer.
     pub file: CheckpointFile,
@@ -210,26 +211,26 @@ pub struct Started {
     pub writer: Writer,
     /// The setting in force.
     pub confirm_after: ConfirmAfter,
-    /// Whether the source was checked. If not, its first response is checked as at a start.
+    /// Whether the source was checked. If not, its first connection is checked like a start.
     pub asked: bool,
-    /// How to remove what this process has created on the source's side, if anything.
+    /// How to remove what this process has created on the source's side; `None` if it has created nothing.
     pub removal: Option<String>,
 }
 
-/// The decision. If it changes the checkpoint, that is written.
+/// What recovery has decided. If the checkpoint changed, it is written already.
 #[derive(Debug)]
 pub struct Decided {
-    /// To begin with.
+    /// The checkpoint to begin with.
     pub checkpoint: Checkpoint,
-    /// Everything in the log beyond this frame is truncated.
+    /// All frames after this one are truncated.
     pub truncate_after: FrameNo,
-    /// As [`Started::asked`].
+    /// Like [`Started::asked`].
     pub asked: bool,
-    /// As [`Started::removal`].
+    /// Like [`Started::removal`].
     pub removal: Option<String>,
 }
 
-/// Begins without the source, as [`alone`](crate::pipeline::start::recover::alone) has decided.
+/// Starts without the source, as [`alone`](crate::pipeline::start::recover::alone) has decided.
 ///
 /// # Errors
 /// The checkpoint cannot be written.
@@ -243,13 +244,14 @@ pub fn decide_alone(directory: &mut LockedDirectory, start: Start) -> Result<Dec
     })
 }
 
-/// Truncates the log as decided and hands everything to its owner.
+/// Truncates the log as decided, and creates what the loops need.
 ///
 /// # Errors
 /// The disk fails.
 pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Result<Started, Failure> {
     let LockedDirectory { directory, lock, file, scan, clean, mut confirm_after, .. } = locked;
-    // A source that cannot send a change again is resumed at exactly what is durable, and nothing else is published.
+    // A polled source cannot send a change again. It is resumed exactly after the last durable change, and
+    // only durable changes are published.
     let resumes_exactly = config.source.polling.is_some();
     if resumes_exactly {
         confirm_after = ConfirmAfter::Waited(Duration::ZERO);

@@ -1,5 +1,5 @@
-//! Start-up of the source-independent half: opens the buffer directory and prepares the two loops. The source itself decides
-//! whether it continues the known history.
+//! The part of a start that does not depend on the source: opens the buffer directory and prepares the two
+//! loops. The source itself decides whether it continues the known history.
 
 pub mod directory;
 pub mod recover;

@@ -1,14 +1,19 @@
-//! Decides how a start continues, from the state of the buffer directory and the source's admission. Pure.
+//! Decides how a start continues, from the state of the buffer directory and the source's admission: where
+//! the log is truncated, which lane progress counts, and which epoch begins. This module does no I/O.
 //!
-//! It decides where the log is truncated, which lane progress counts, and which epoch begins.
+//! [`alone`] decides whether a start may publish durable changes at once while the source does not respond.
+//! That is safe because no later response of the source can invalidate them:
 //!
-//! [`alone`] is for a start while the source does not respond: what is durable is published at once. That is safe because
-//! nothing that the source may say later could take it back. What is durable was committed in the history that this directory
-//! belongs to, the source may have forgotten it, and every response leads to its being published first: a source that is
-//! admitted, and also each refusal, since `adopt` keeps what is durable and publishes it before the gap. Where the log is
-//! truncated does not depend on the source either, unless what is durable is damaged; then the source is asked first. The
-//! directory must already know its stream: that proves one of the two ends, so that a wrong configuration cannot lead one
-//! system's events into another's stream. The first connection is then judged as a start is, and a refusal stops the process.
+//! - A durable change was committed in the history that this directory belongs to, and the source may have
+//!   removed it.
+//! - Every response leads to publishing it first. That is clear for a source that is admitted. After a
+//!   refusal, `adopt` keeps durable changes and publishes them before the gap.
+//! - Where the log is truncated does not depend on the source, unless durable frames are damaged. In that
+//!   case the source must respond first.
+//! - The directory must already know its stream. That proves one of the two ends, so a wrong configuration
+//!   cannot send one system's events to another's stream.
+//!
+//! The first connection is then judged like a start, and a refusal stops the process.
 
 use crate::buffer::checkpoint::{Checkpoint, LastEpoch, Mark, Phase};
 use crate::buffer::ledger::highest;
@@ -23,42 +28,44 @@ pub const LANE_HASH: &str = "md5/256";
 /// The state of the log between `watermark` and `durable`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
-    /// The last frame up to which all frames after `watermark` are readable; `watermark` itself if none is.
+    /// The last frame up to which all frames after `watermark` are readable; `watermark` itself if the first
+    /// is unreadable.
     pub good: Mark,
-    /// The damage of the next frame, if it should exist.
+    /// Why the frame after `good` cannot be read, if there should be one.
     pub damage: Option<String>,
     /// Whether there are any segments at all.
     pub any: bool,
-    /// The highest transaction of the highest epoch in any readable frame beyond `watermark`, durable or not. It was received, and
-    /// may have been published.
+    /// The highest transaction in any readable frame beyond `watermark`, durable or not, with its epoch. Only
+    /// the highest epoch counts. The transaction was received, and its events may have been published.
     pub seen: Option<(u16, Transaction)>,
 }
 
-/// How to begin.
+/// How the process begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// The source must create what it is read by.
+    /// The source must create its slot or cursor first.
     pub create: bool,
-    /// Everything in the log beyond this frame is truncated.
+    /// All frames after this one are truncated.
     pub truncate_after: FrameNo,
-    /// The checkpoint to continue from. If it differs from the one found, it must be written before anything is received.
+    /// The checkpoint to continue from. If it differs from the one on disk, it must be written before
+    /// anything is received.
     pub checkpoint: Checkpoint,
-    /// Nothing may be confirmed until the source has delivered this very transaction.
+    /// Nothing may be confirmed until the source has delivered exactly this transaction.
     pub expect: Option<Transaction>,
     /// The checkpoint begins a new epoch, because it could not be proven that the known one continues.
     pub new_epoch: bool,
 }
 
-/// Why the directory cannot be started from.
+/// Why a start from this directory is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogRefusal {
-    /// A log without a checkpoint.
+    /// There is a log without a checkpoint.
     #[error("the buffer directory has log segments but no checkpoint file")]
     CheckpointMissing,
-    /// Durable frames cannot be read, and the source has forgotten them.
+    /// Durable frames cannot be read, and the source has already removed their changes.
     #[error("the log is damaged: {damage}")]
     Damaged {
-        /// The damage.
+        /// What is wrong with the first missing frame.
         damage: String,
         /// First missing frame.
         first: FrameNo,
@@ -66,10 +73,10 @@ pub enum LogRefusal {
         last: FrameNo,
         /// The last readable position.
         good: String,
-        /// Where the source resumes.
+        /// Where the source would resume.
         resumes_at: CommitSeq,
     },
-    /// A new epoch must begin, but none can follow.
+    /// A new epoch must begin, but the epoch has its highest number.
     #[error(transparent)]
     LastEpoch(#[from] LastEpoch),
 }
@@ -121,7 +128,8 @@ impl From<LogRefusal> for Failure {
     }
 }
 
-/// The known history: that of the checkpoint, and after an unclean stop also that of the log. `None` at a first start.
+/// The known history: that of the checkpoint, and after an unclean stop also that of the log. `None` at a
+/// first start.
 ///
 /// # Errors
 /// There is a log without a checkpoint.
@@ -134,10 +142,11 @@ pub fn known(checkpoint: Option<&Checkpoint>, log: &LogState) -> Result<Option<C
     }
 }
 
-/// Decides how a process starts on a source that has admitted the [`known`] history. `at` is the time of a gap event.
+/// Decides how a process starts on a source that has admitted the [`known`] history. `at` is the time of a
+/// gap event, microseconds since the Unix epoch.
 ///
 /// # Errors
-/// Durable frames are damaged and the source has removed their changes, or no epoch can follow.
+/// Durable frames are damaged and the source has removed their changes, or the epoch has its highest number.
 pub fn recover(
     known: Option<Checkpoint>,
     log: &LogState,
@@ -172,7 +181,7 @@ pub fn recover(
     Ok(Start { create: false, truncate_after, checkpoint: next, expect, new_epoch })
 }
 
-/// The identity of a directory that begins with this source.
+/// The identity of a new directory for this source.
 pub fn identity(source: SourceIdentity, name: String) -> Identity {
     Identity { source, name, stream: None, lane_hash: LANE_HASH.to_owned() }
 }
@@ -191,7 +200,8 @@ pub fn alone(checkpoint: Option<&Checkpoint>, log: &LogState) -> Option<Start> {
     Some(Start { create: false, truncate_after, checkpoint: next, expect: None, new_epoch: false })
 }
 
-/// The last seen transaction: after a clean stop that of the checkpoint; otherwise the log may have a higher one.
+/// The checkpoint with the last seen transaction. After an unclean stop, the log may have a higher one than
+/// the checkpoint.
 fn with_evidence(found: &Checkpoint, log: &LogState) -> Checkpoint {
     let seen = log.seen.filter(|(epoch, _)| !found.clean && *epoch == found.epoch);
     let last_seen = highest(found.last_seen, seen.map(|(_, transaction)| transaction));
@@ -209,7 +219,7 @@ fn with_lanes_of_this_hash(found: &Checkpoint) -> Checkpoint {
     next
 }
 
-/// Where the log is truncated, and lane progress beyond it with it.
+/// Decides where the log is truncated, and limits the lane progress to it.
 fn truncation(next: &mut Checkpoint) -> FrameNo {
     let (watermark, truncate_after) = (next.watermark.frame, next.watermark.frame.max(next.durable.frame));
     next.lanes.retain_mut(|(_, frame)| {
@@ -229,18 +239,19 @@ fn is_damaged(found: &Checkpoint, log: &LogState) -> bool {
     found.durable.frame > found.watermark.frame && log.good.frame < found.durable.frame
 }
 
-/// Lowers `durable` to the last readable frame, if the source still has the rest.
+/// Lowers `durable` to the last readable frame, if the source still has the missing changes.
 fn truncate_damage(next: &mut Checkpoint, log: &LogState, resumes_at: CommitSeq) -> Result<(), LogRefusal> {
     let (watermark, durable) = (next.watermark, next.durable);
     if !is_damaged(next, log) {
         return Ok(());
     }
     let good = if log.good.frame > watermark.frame { log.good } else { watermark };
-    // The missing changes come after `good`; the source sends again every transaction that committed at or after `resumes_at`.
+    // The missing changes come after `good`. The source sends every transaction again that was committed at
+    // or after `resumes_at`.
     if good.position.is_some_and(|position| position.epoch == next.epoch && resumes_at <= position.commit) {
         next.durable = good;
-        // The source sends confirmed changes beyond the truncation again. A source that later resumes further on (a failover and
-        // back) lacks the missing changes: it is ahead of this directory.
+        // The source sends confirmed changes beyond the truncation again. If it later resumes further ahead
+        // (a failover and back), it skips the missing changes; the lowered value makes that detectable.
         next.ever_confirmed = next.ever_confirmed.clone().min(resumes_at.into());
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! Findings about what fills or is late: the log, the disk, the lag and the heartbeat. Pure.
+//! Findings about what fills up or is late: the log, the disk, the lag and the heartbeat. This module does no
+//! I/O.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +7,17 @@ use super::report::{Facts, text};
 use crate::config::units::{ByteAmount, Span};
 use crate::diagnosis::Diagnosis;
 
-/// What is foreseen for so soon is a warning.
+/// An event that is forecast within this time is a warning.
 const FORESEEN: Duration = Duration::from_hours(24);
 
-/// Bytes a second, for people.
+/// A growth in bytes per second, for display.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes a second for people")]
 const fn rate(growth: f64) -> ByteAmount {
     ByteAmount(growth as u64)
 }
 
 impl Facts<'_> {
-    /// Events are later than `max_lag` allows.
+    /// A warning if the lag exceeds `max_lag`.
     pub(super) fn late(&self) -> Option<Diagnosis> {
         let (Some(since), Some(max)) = (self.lag.exceeded_at, self.lag.max) else { return None };
         let fact = format!(
@@ -29,7 +30,7 @@ impl Facts<'_> {
         Some(Diagnosis::warning("lag", fact).with_hint(hint))
     }
 
-    /// Log or disk will be full.
+    /// Warnings that log or disk will be full soon.
     pub(super) fn filling(&self, now: Instant) -> Vec<Diagnosis> {
         let left = |at: Option<Instant>| {
             at.map(|at| at.saturating_duration_since(now)).filter(|left| *left < FORESEEN)
@@ -57,7 +58,7 @@ impl Facts<'_> {
         found
     }
 
-    /// The heartbeat does not come back.
+    /// A warning if the heartbeat does not come back.
     pub(super) fn without_heartbeat(&self, now: Instant) -> Option<Diagnosis> {
         let waiting = self.heartbeat.late(now)?;
         let fact = format!("the heartbeat written {} s ago has not been published", waiting.as_secs());

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::position::Position;
 
-/// A heartbeat that has not come back for so many intervals is a finding.
+/// A heartbeat that has not come back after this many intervals is a finding.
 const LATE_AFTER: u32 = 3;
-/// It takes at least this long until it is: a checkpoint and a look take a second each.
+/// But not before this time has passed: checkpoint and status check take a second each.
 const LATE_LEAST: Duration = Duration::from_secs(15);
 
 /// A heartbeat that is not published yet.
@@ -16,25 +16,26 @@ pub struct PendingHeartbeat {
     pub number: u64,
     /// When it was written.
     pub written: Instant,
-    /// When the first one was written that never came back: a failover can lose one.
+    /// When the first heartbeat was written that has not come back. A failover can lose one, so this is older
+    /// than `written`.
     pub since: Instant,
 }
 
-/// How the heartbeat goes round.
+/// The state of the heartbeat.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeartbeatStatus {
-    /// `source.heartbeat`; `None`: it is off, or the process has just started.
+    /// Interval (`source.heartbeat`). `None`: heartbeats are off, or the process has just started.
     pub every: Option<Duration>,
-    /// The last one, if it is not published yet.
+    /// The last heartbeat, until it is published.
     pub under_way: Option<PendingHeartbeat>,
-    /// The last one of this process that was received: its number and position.
+    /// Number and position of the last heartbeat of this process that was received.
     pub received: Option<(u64, Position)>,
-    /// How long the last one took that is published, and when it was written.
+    /// The last published heartbeat: how long it took, and when it was written.
     pub last: Option<(Duration, Instant)>,
 }
 
 impl HeartbeatStatus {
-    /// Everything up to `watermark` is published.
+    /// Notes that everything up to `watermark` is published.
     pub fn published(&mut self, watermark: Option<Position>, now: Instant) {
         let (Some(pending), Some((number, position))) = (self.under_way, self.received) else { return };
         if number == pending.number && watermark >= Some(position) {
@@ -43,12 +44,12 @@ impl HeartbeatStatus {
         }
     }
 
-    /// How long one is under way.
+    /// How long the current heartbeat has been under way.
     pub fn waiting(&self, now: Instant) -> Option<Duration> {
         self.under_way.map(|pending| now.saturating_duration_since(pending.since))
     }
 
-    /// The same, if it is too long.
+    /// The same time, if it is too long.
     pub(super) fn late(&self, now: Instant) -> Option<Duration> {
         let limit = (self.every? * LATE_AFTER).max(LATE_LEAST);
         self.waiting(now).filter(|waiting| *waiting >= limit)

@@ -1,14 +1,14 @@
-//! A histogram of durations with fixed bounds: its size is constant, and two of them can be compared.
+//! A histogram of durations with fixed bounds: its size is constant, and two histograms can be subtracted.
 
 use std::fmt::Write as _;
 
-/// Upper bounds of the buckets in seconds. The last bucket, without a bound, is beside them.
+/// Upper bounds of the buckets in seconds. One more bucket has no upper bound.
 const BOUNDS: [f64; 19] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0,
     7_200.0, 43_200.0,
 ];
 
-/// See the module.
+/// Counts of durations per bucket, and their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Histogram {
     counts: [u64; BOUNDS.len() + 1],
@@ -25,12 +25,12 @@ impl Histogram {
         self.sum += seconds;
     }
 
-    /// How many durations it has.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// What was added since an earlier state of the same histogram.
+    /// The difference from an earlier state of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut counts = self.counts;
@@ -40,7 +40,8 @@ impl Histogram {
         Self { counts, sum: self.sum - earlier.sum }
     }
 
-    /// The duration below which this share of them is, by interpolation within a bucket; `None` if there are none.
+    /// The duration that this share of durations does not exceed, interpolated within its bucket; `None` if
+    /// the histogram is empty.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = self.count() as f64 * share;
@@ -57,7 +58,7 @@ impl Histogram {
         None
     }
 
-    /// The histogram as Prometheus reads it.
+    /// The histogram in Prometheus text format.
     pub fn expose(&self, name: &str, meaning: &str) -> String {
         let mut out = format!("# HELP {name} {meaning}\n# TYPE {name} histogram\n");
         let mut sum = 0;

@@ -1,4 +1,4 @@
-//! The parts of the status: what each loop knows of itself.
+//! The parts of the status. Each is written by one loop.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::sink::lanes::Lag;
 use crate::sink::rate::Summary;
 use crate::time;
 
-/// A point in time on both clocks: one to measure by, one to show.
+/// A point in time on two clocks: one to measure with, one to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Monotonic.
+    /// On the monotonic clock.
     pub at: Instant,
-    /// Microseconds since the Unix epoch.
+    /// On the wall clock, microseconds since the Unix epoch.
     pub micros: i64,
 }
 
@@ -23,70 +23,70 @@ impl Moment {
         Self { at: time::now(), micros: time::now_micros() }
     }
 
-    /// How long ago that was.
+    /// Time from this moment until `now`.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
     }
 }
 
-/// What the ingest loop knows. Until it runs, the start writes it.
+/// The state of the ingest loop. During the start, the start-up code writes it.
 #[derive(Clone, Debug, Default)]
 pub struct IngestStatus {
-    /// Since when the stream of changes is open.
+    /// When the connection was opened; `None` while it is closed.
     pub connected: Option<Moment>,
-    /// Why it is not open, or why it was closed last.
+    /// Why the connection is closed, or why the last one was.
     pub error: Option<String>,
-    /// When the server sent anything. Time in which the loop does not read does not count.
+    /// When the server last sent anything. Time in which the loop does not read is left out.
     pub last_received: Option<Instant>,
-    /// Since when the log is full and the source is not read.
+    /// When the source was paused because the log is full; `None` while it is read.
     pub paused: Option<Moment>,
     /// The highest position confirmed to the server in this process.
     pub confirmed: Option<(CommitSeq, Moment)>,
 }
 
-/// What the publish loop knows.
+/// The state of the publish loop.
 #[derive(Clone, Debug, Default)]
 pub struct PublishStatus {
     /// Whether the stream was ever described.
     pub begun: bool,
-    /// Whether the last look at the stream's settings succeeded.
+    /// Whether the last description of the stream succeeded.
     pub described: bool,
     /// Why nothing is sent, or why the last request failed as a whole.
     pub unavailable: Option<String>,
-    /// What the service said of the record it refused last, while there are such records.
+    /// The service's error for the last rejected record; `None` once no record is rejected.
     pub refused: Option<String>,
-    /// Keys that were refused since the service last took something of them.
+    /// Number of keys whose records are rejected.
     pub rejected_keys: usize,
-    /// When a record was acknowledged.
+    /// When a record was last acknowledged.
     pub acknowledged: Option<Moment>,
-    /// Since when something waits to be acknowledged, and nothing was. What is refused while other keys are taken does not
-    /// count.
+    /// Since when records have waited without any acknowledgement; `None` if none wait. Rejected records do
+    /// not count while the stream accepts other keys.
     pub waiting: Option<Instant>,
     /// When the oldest unpublished change was committed, microseconds since the Unix epoch.
     pub oldest: Option<i64>,
     /// Whether publishing is halted before a poison record (`on_poison = "stop"`).
     pub halted: bool,
-    /// Bytes of log that the windows hold.
+    /// Bytes of the log in the windows.
     pub window_bytes: usize,
-    /// Requests without an answer.
+    /// Requests in flight.
     pub in_flight: usize,
-    /// Lanes that wait after a refusal.
+    /// Lanes that pause after a rejection.
     pub paused_lanes: usize,
-    /// Lanes that a catch-up reader serves.
+    /// Lag of the lanes that catch-up readers serve.
     pub lag: Lag,
-    /// Rates of shards.
+    /// Send rates of the shards.
     pub rates: Summary,
 }
 
 impl PublishStatus {
-    /// Records were acknowledged; whether others wait.
+    /// Notes that records were acknowledged, and whether others still wait.
     pub fn acknowledged(&mut self, others_wait: bool) {
         let now = Moment::now();
         self.acknowledged = Some(now);
         self.waiting = others_wait.then_some(now.at);
     }
 
-    /// How many keys are refused.
+    /// Sets the number of keys whose records are rejected.
     pub fn refuses(&mut self, keys: usize) {
         self.rejected_keys = keys;
         if keys == 0 {
@@ -94,55 +94,55 @@ impl PublishStatus {
         }
     }
 
-    /// Whether something waits to be acknowledged.
+    /// Sets whether records wait for an acknowledgement.
     pub fn waits(&mut self, waits: bool) {
         self.waiting = waits.then(|| self.waiting.unwrap_or_else(time::now));
     }
 }
 
-/// What the watchdog has seen at the source.
+/// What the watchdog has seen in the source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceStatus {
-    /// When it looked.
+    /// When it last checked.
     pub looked: Option<Moment>,
-    /// Bytes of its log that the source retains for this process, and bytes beyond the confirmed position.
+    /// Bytes that the source's log retains for this process, and bytes after the confirmed position.
     pub retained_bytes: Option<(u64, u64)>,
-    /// By how many bytes a second what it retains grows, if it has grown for minutes.
+    /// Growth of the retained bytes per second; `None` unless they have grown for minutes.
     pub growth: Option<f64>,
-    /// When it gives up what it retains, at this growth.
+    /// When the source will remove retained changes that are needed, at this growth.
     pub lost_at: Option<Instant>,
-    /// Since when the oldest running transaction of a polled source is the same.
+    /// Since when a polled source has had the same oldest running transaction.
     pub horizon_since: Option<Instant>,
     /// Tables that the source stopped sending since the start.
     pub tables_gone: usize,
     /// Tables of `source.tables` that the source does not send.
     pub tables_missing: usize,
-    /// Whether the last look succeeded.
+    /// Whether the last check succeeded.
     pub watched: bool,
-    /// Warnings about the set-up of the source.
+    /// Warnings about the configuration of the source.
     pub warnings: Vec<Diagnosis>,
 }
 
-/// How late events are, against a limit.
+/// How late events are, compared with the limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LagStatus {
-    /// `max_lag`; `None`: there is no limit.
+    /// The limit (`max_lag`); `None` if there is none.
     pub max: Option<Duration>,
-    /// Age of the oldest change that is unpublished or was published just now.
+    /// Age of the oldest change that is unpublished or was published within the last second.
     pub lag: Duration,
     /// Since when the limit is exceeded, microseconds since the Unix epoch.
     pub exceeded_at: Option<i64>,
 }
 
-/// When log and disk are full, at the growth of the last minutes.
+/// When log and disk will be full, at the growth of the last minutes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FillStatus {
-    /// By how many bytes a second the log grows, if it has grown for minutes.
+    /// Growth of the log in bytes per second; `None` unless it has grown for minutes.
     pub log_growth: Option<f64>,
-    /// When it reaches `buffer.max_size`.
+    /// When the log reaches `buffer.max_size`.
     pub log_full_at: Option<Instant>,
-    /// Bytes that may still be written to the file system of `buffer.dir`.
+    /// Free bytes in the file system of `buffer.dir`.
     pub disk_free: Option<u64>,
-    /// When none is left.
+    /// When the file system has no free bytes.
     pub disk_full_at: Option<Instant>,
 }

@@ -10,31 +10,31 @@ use crate::buffer::ledger::{EVENT_TYPES_MAX, OTHER_TYPES};
 pub struct TypeCounts {
     /// Events appended to the log.
     pub received: u64,
-    /// Changes that a rule is about and its conditions exclude.
+    /// Changes that a rule selects by table, and excludes by its conditions.
     pub filtered: u64,
 }
 
-/// See the module.
+/// The counts of all types since the process started.
 #[derive(Clone, Debug, Default)]
 pub struct ReceivedCounts {
     types: Vec<(Box<str>, TypeCounts)>,
     by_name: HashMap<Box<str>, usize>,
-    /// Index of the type that was counted last: many events of one type come in a row.
+    /// Index of the type that was counted last: events of one type usually come in a row.
     last: usize,
 }
 
 impl ReceivedCounts {
-    /// An event was appended.
+    /// Counts an appended event.
     pub fn receive(&mut self, event_type: &str) {
         self.add(event_type, TypeCounts { received: 1, filtered: 0 });
     }
 
-    /// Changes were filtered.
+    /// Counts filtered changes.
     pub fn filter(&mut self, event_type: &str, changes: u64) {
         self.add(event_type, TypeCounts { received: 0, filtered: changes });
     }
 
-    /// Adds the counts of another and sets those to zero.
+    /// Adds the counts of `other` and sets those to zero.
     pub fn take(&mut self, other: &mut Self) {
         for (name, counts) in &mut other.types {
             let counts = std::mem::take(counts);

@@ -1,6 +1,6 @@
-//! A snapshot of the status: plain fields, computed at one point in time. Pure.
+//! A snapshot of the status: plain fields, computed at one point in time. This module does no I/O.
 //!
-//! The names of the fields are those of `/status` and stay as they are.
+//! The field names are those of `/status`. They do not change.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::sink::lanes::Lag;
 use crate::sink::rate::Summary;
 use crate::time;
 
-/// After this time without progress the process is not ready, so a probe every few seconds sees it within 15 s. A healthy server
-/// sends something at least every 10 s, because keepalives are requested.
+/// Without progress for this long, the process is not ready. A probe every few seconds sees it within 15 s. A
+/// healthy server sends something at least every 10 s, because keepalives are requested.
 const STALLED_AFTER: Duration = Duration::from_secs(12);
 
-/// From this amount on, retained WAL that grows without a limit is a warning.
+/// From this many bytes on, retained WAL that grows without a limit is a warning.
 const MUCH_WAL: u64 = 1 << 30;
-/// A loss of the slot that is so near is a warning.
+/// A loss of the slot that is forecast within this time is a warning.
 const FORESEEN: Duration = Duration::from_hours(24);
 
 /// Everything, at one point in time.
@@ -33,9 +33,9 @@ pub struct Report {
     pub version: &'static str,
     /// When the process started.
     pub started_at: String,
-    /// How long ago that was.
+    /// Seconds since then.
     pub uptime_seconds: f64,
-    /// Whether it does its work: no finding is a blocker.
+    /// Whether the process does its work: no finding is a blocker.
     pub ready: bool,
     /// Problems; empty if there are none.
     pub findings: Vec<Diagnosis>,
@@ -57,20 +57,20 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the unit, as in the names of metrics")]
 pub struct HeartbeatReport {
-    /// Its interval; null if it is off.
+    /// Interval in seconds; null if it is off.
     pub every_seconds: Option<f64>,
-    /// How long the last one took from the database to the stream and its checkpoint.
+    /// How long the last published heartbeat took from the database to the stream and its checkpoint.
     pub loop_seconds: Option<f64>,
-    /// How long ago that one was written.
+    /// Seconds since that heartbeat was written.
     pub last_seconds: Option<f64>,
-    /// How long one has been under way.
+    /// How long the current heartbeat has been under way.
     pub waiting_seconds: Option<f64>,
 }
 
 /// How late events are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LagReport {
-    /// Age of the oldest change that is unpublished or was published just now.
+    /// Age of the oldest change that is unpublished or was published within the last second.
     pub seconds: f64,
     /// `max_lag`, if there is a limit.
     pub max_seconds: Option<f64>,
@@ -85,15 +85,15 @@ pub struct LagReport {
 pub struct Ingest {
     /// Whether the replication stream is open.
     pub connected: bool,
-    /// Since when.
+    /// When it was opened.
     pub connected_at: Option<String>,
-    /// Why it is not.
+    /// Why it is not open.
     pub error: Option<String>,
-    /// How long the server has sent nothing.
+    /// Time since the server last sent anything.
     pub silent_seconds: Option<f64>,
     /// Whether the log is full, so that the source is not read.
     pub paused: bool,
-    /// Since when.
+    /// When it was paused.
     pub paused_at: Option<String>,
     /// Highest position confirmed to the server in this process, as an LSN.
     pub confirmed_lsn: Option<String>,
@@ -119,20 +119,20 @@ pub struct Buffer {
     pub received_commit_at: Option<String>,
     /// Position up to which everything is published.
     pub published_position: Option<String>,
-    /// By how many bytes a second the log grows, if it has grown for minutes.
+    /// Growth of the log in bytes per second; null unless it has grown for minutes.
     pub growth_per_second: Option<f64>,
-    /// When it is full at this rate, in seconds from now.
+    /// Seconds until the log is full at this rate.
     pub full_in_seconds: Option<f64>,
-    /// Bytes that may still be written to its disk.
+    /// Free bytes on its disk.
     pub disk_free_bytes: Option<u64>,
-    /// When its disk is full at the rate of the last minutes, in seconds from now.
+    /// Seconds until its disk is full, at the growth of the last minutes.
     pub disk_full_in_seconds: Option<f64>,
 }
 
 /// From the buffer into the stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Publish {
-    /// Whether the stream accepts records, as far as is known.
+    /// Whether the stream accepts records, as far as known.
     pub available: bool,
     /// Why it does not.
     pub reason: Option<String>,
@@ -140,60 +140,61 @@ pub struct Publish {
     pub described: bool,
     /// When a record was last acknowledged.
     pub acknowledged_at: Option<String>,
-    /// How long something has waited without any acknowledgement.
+    /// How long records have waited without any acknowledgement.
     pub waiting_seconds: f64,
     /// When the oldest unpublished change was committed.
     pub oldest_unpublished_commit_at: Option<String>,
-    /// How long ago that was; 0 if everything is published.
+    /// Seconds since then; 0 if everything is published.
     pub oldest_unpublished_seconds: f64,
     /// Whether publishing is halted before a poison record.
     pub halted: bool,
-    /// Requests without an answer.
+    /// Requests in flight.
     pub requests_in_flight: usize,
-    /// Bytes of the log that are read ahead of the watermark.
+    /// Bytes of the log that were read ahead of the watermark.
     pub window_bytes: usize,
-    /// Lanes that wait after a refusal.
+    /// Lanes that pause after a rejection.
     pub lanes_paused: usize,
     /// Lanes that a catch-up reader serves.
     pub lanes_detached: usize,
-    /// Lag of the slowest of them in frames.
+    /// Lag of the slowest of these lanes, in frames.
     pub lanes_behind_frames: u64,
-    /// Age of their oldest unpublished change.
+    /// Age of the oldest unpublished change of these lanes.
     pub lanes_behind_seconds: f64,
-    /// Shards with a reduced rate.
+    /// Shards with a reduced send rate.
     pub shards_limited: usize,
-    /// Of these, shards that accept nothing.
+    /// Shards among them that accept nothing.
     pub shards_refusing: usize,
-    /// Lowest rate in force, records a second; 0 if none is.
+    /// Lowest rate in force, in records per second; 0 if no rate is limited.
     pub shard_rate_lowest_records: f64,
-    /// Lowest rate in force, bytes a second; 0 if none is.
+    /// Lowest rate in force, in bytes per second; 0 if no rate is limited.
     pub shard_rate_lowest_bytes: f64,
 }
 
 /// The replication slot and the publication.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceReport {
-    /// When they were checked last.
+    /// When both were last checked.
     pub looked_at: Option<String>,
     /// WAL that PostgreSQL retains for the slot.
     pub retained_wal_bytes: Option<u64>,
     /// WAL after the slot's confirmed position.
     pub unconfirmed_wal_bytes: Option<u64>,
-    /// By how many bytes a second retained WAL grows, if it has grown for minutes.
+    /// Growth of retained WAL in bytes per second; null unless it has grown for minutes.
     pub wal_growth_per_second: Option<f64>,
-    /// When the slot is lost at this rate, in seconds from now.
+    /// Seconds until the slot is lost at this rate.
     pub lost_in_seconds: Option<f64>,
-    /// How long a polled source has had the same oldest running transaction: so long, rows may have waited.
+    /// How long a polled source has had the same oldest running transaction. Rows written since then wait for
+    /// it.
     pub horizon_age_seconds: Option<f64>,
     /// Tables that left the publication since the start.
     pub tables_gone: usize,
     /// Tables of `source.tables` that the publication does not send.
     pub tables_missing: usize,
-    /// Whether they can be checked.
+    /// Whether the last check succeeded.
     pub watched: bool,
 }
 
-/// State of the buffer.
+/// Facts about the buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BufferFacts {
     pub(super) bytes: u64,
@@ -202,7 +203,7 @@ pub(super) struct BufferFacts {
     pub(super) published: Reached,
 }
 
-/// The parts of the status.
+/// What the report is computed from.
 #[derive(Clone, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) name: &'a str,
@@ -217,7 +218,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// The report at a point in time.
+    /// Computes the report for `now`.
     pub(super) fn report(self, now: Instant) -> Report {
         let mut findings = Vec::new();
         findings.extend(self.source(now));
@@ -285,7 +286,7 @@ impl Facts<'_> {
         Some(Diagnosis::blocker("source", fact))
     }
 
-    /// How long nothing has come although the loop reads.
+    /// How long the server has sent nothing although the loop reads.
     fn silence(&self, now: Instant) -> Option<Duration> {
         let reads = self.ingest.connected.is_some() && self.ingest.paused.is_none();
         self.ingest.last_received.filter(|_| reads).map(|at| now.saturating_duration_since(at))
@@ -304,7 +305,7 @@ impl Facts<'_> {
             return Some(Diagnosis::blocker("stream", "the stream has not been described yet"));
         }
         let waiting = self.waiting(now);
-        // A halt has a finding of its own.
+        // A halt is a finding of its own.
         if waiting < STALLED_AFTER || publish.halted {
             return None;
         }
@@ -313,7 +314,7 @@ impl Facts<'_> {
         Some(Diagnosis::blocker("stream", fact))
     }
 
-    /// Some keys have been rejected for long, while others are accepted.
+    /// A warning if some keys have been rejected for long while others are accepted.
     fn refused(&self) -> Option<Diagnosis> {
         let publish = &self.publish;
         let age = publish.oldest.map_or(0.0, age_of);
@@ -333,8 +334,9 @@ impl Facts<'_> {
         self.publish.halted.then(|| Diagnosis::blocker("publish", fact).with_command("forebay dlq list"))
     }
 
-    /// A full log whose backlog drains is no blocker: segments are reclaimed, and the slot confirmed, about once a second.
-    /// One that stays full while nothing is confirmed fills the database's disk.
+    /// A blocker if the log stays full while nothing is confirmed: that fills the database's disk. A full log
+    /// whose backlog drains is no blocker, because segments are reclaimed, and the slot is confirmed, about
+    /// once a second.
     fn full(&self, now: Instant) -> Option<Diagnosis> {
         let full = self.ingest.paused?;
         let since = self.ingest.confirmed.map_or(full.at, |(_, confirmed)| confirmed.at.max(full.at));
@@ -344,7 +346,7 @@ impl Facts<'_> {
         Some(Diagnosis::blocker("buffer", "the log is full and does not drain; PostgreSQL retains WAL"))
     }
 
-    /// The source retains more and more.
+    /// A warning if the source retains ever more of its log.
     fn growing(&self, now: Instant) -> Option<Diagnosis> {
         let (growth, (retained, _)) = (self.source.growth?, self.source.retained_bytes?);
         #[expect(
@@ -436,7 +438,8 @@ pub(super) fn text(micros: i64) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Seconds since then by the wall clock; 0 for the future, as the database's clock may be ahead.
+/// Seconds from `micros` until now by the wall clock; 0 for the future, because the database's clock may be
+/// ahead.
 fn age_of(micros: i64) -> f64 {
     let age = time::now_micros().saturating_sub(micros).max(0);
     Duration::from_micros(age.unsigned_abs()).as_secs_f64()

@@ -1,5 +1,5 @@
-//! What has left since the process started, and the last hour of it. The publish loop writes the sums; a sample is taken
-//! every few seconds and kept for an hour, in memory of constant size.
+//! Sums of everything sent since the process started, and samples of the last hour. The publish loop writes
+//! the sums. A sample is taken every few seconds and kept for an hour, in memory of constant size.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::time;
 
 /// Interval of the samples.
 pub const SAMPLED_EVERY: Duration = Duration::from_secs(5);
-/// Samples kept: an hour.
+/// Number of samples kept: one hour.
 pub const SAMPLES_MAX: usize = 720;
 
 /// What the publish loop has sent since the process started.
@@ -24,17 +24,17 @@ pub struct Traffic {
     pub age: Histogram,
     /// Time from the commit of a change until its record was acknowledged.
     pub latency: Histogram,
-    /// The longest such time since [`take_slowest`](Self::take_slowest).
+    /// The longest such time since the last call of [`take_slowest`](Self::take_slowest).
     pub slowest: Duration,
     /// Events that the stream has acknowledged.
     pub events: u64,
     /// Records that were throttled.
     pub throttled: u64,
-    /// What each shard has taken.
+    /// Load of each shard.
     pub shards: Vec<ShardLoad>,
-    /// The keys with the most events of the last minutes.
+    /// The keys with the most events in the last minutes.
     pub hot_keys: Vec<HotKey>,
-    /// All events of the last minutes.
+    /// Number of all events in the last minutes.
     pub hot_total: u64,
 }
 
@@ -53,7 +53,7 @@ impl Traffic {
         }
         let now = time::now_micros();
         for committed in &settlement.committed {
-            // The database's clock may be ahead.
+            // Not below zero: the database's clock may be ahead.
             let latency = Duration::from_micros(now.saturating_sub(*committed).max(0).unsigned_abs());
             self.slowest = self.slowest.max(latency);
             self.latency.add(latency.as_secs_f64());
@@ -62,28 +62,28 @@ impl Traffic {
     }
 }
 
-/// One point of the plots. What is unknown is left out.
+/// One point of the plots. Unknown values are left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// Seconds since the Unix epoch.
     pub at: i64,
-    /// Events received a second.
+    /// Events received per second.
     pub received: f64,
-    /// Events published a second.
+    /// Events published per second.
     pub published: f64,
-    /// Records throttled a second.
+    /// Records throttled per second.
     pub throttled: f64,
     /// Changes received and not published.
     pub backlog: Option<u64>,
     /// Age of the oldest unpublished change in seconds.
     pub oldest: f64,
-    /// Bytes of the log.
+    /// Size of the log in bytes.
     pub log: Option<u64>,
-    /// Bytes of its log that the source retains.
+    /// Bytes that the source's log retains for this process.
     pub retained: Option<u64>,
-    /// Half of the events since the last sample had at most this latency in seconds.
+    /// Latency in seconds that half of the events since the last sample did not exceed.
     pub p50: Option<f64>,
-    /// 99 of 100 had at most this.
+    /// Latency in seconds that 99 % of them did not exceed.
     pub p99: Option<f64>,
     /// Whether the process was ready.
     pub ready: bool,
@@ -99,7 +99,7 @@ struct SampledSums {
     latency: Histogram,
 }
 
-/// The last hour.
+/// The samples of the last hour.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     kept: VecDeque<Sample>,
@@ -146,7 +146,7 @@ impl Samples {
         self.kept.iter()
     }
 
-    /// The newest.
+    /// The newest sample.
     pub fn latest(&self) -> Option<&Sample> {
         self.kept.back()
     }

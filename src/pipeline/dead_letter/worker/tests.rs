@@ -1,4 +1,4 @@
-//! What the worker does with what it finds, one look after the other.
+//! Requests and retries that the worker finds, one check after the other.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ fn retry(id: &LetterId, settled: bool) -> Injection {
     })
 }
 
-/// A worker whose checkpoint has these injections.
+/// A worker over a checkpoint with these injections.
 fn worker(directory: &Path, injections: Vec<Injection>) -> (DeadLetterWorker, watch::Sender<Phase>) {
     let checkpoint =
         Checkpoint { injections, ..Checkpoint::fresh(identity(), Made::Running, 0, CommitSeq::ZERO) };
@@ -53,7 +53,8 @@ fn worker(directory: &Path, injections: Vec<Injection>) -> (DeadLetterWorker, wa
     (DeadLetterWorker::open(parts).unwrap(), phase)
 }
 
-/// The line of a letter that publishing is halted before: an insert of a table with so many columns, of which the row has one.
+/// The line of a letter that halts publishing: an insert into a table with `columns` columns, whose row has
+/// only one.
 fn halted(id: &LetterId, columns: usize) -> Vec<u8> {
     let column = |at| Column {
         name: format!("c{at}"),
@@ -140,7 +141,7 @@ fn request_retries_each_letter_once() {
     ask(directory.path(), vec![first.clone(), second.clone()]);
     worker.look().unwrap();
     assert!(worker.parts.ledger.lock().retrying(&first).is_some(), "there is room for one");
-    // The checkpoint is written, and the record was refused again, before the worker looks the next time.
+    // Before the next check of the worker, the checkpoint is written and the stream rejects the record again.
     let mut checkpoint = worker.parts.ledger.lock().prepare().unwrap();
     for injection in &mut checkpoint.injections {
         if let Injection::Retry(retry) = injection
@@ -182,8 +183,8 @@ fn rename(from: &Path, to: &Path) {
     std::fs::remove_file(from).unwrap();
 }
 
-/// Sixth fault of the second review: a line that could not be read for a while (descriptors ran out, the file was moved and
-/// moved back) ended the process.
+/// A line that cannot be read for a while (no file descriptors left, or the file was moved and moved back)
+/// must not end the process.
 #[test]
 fn unreadable_line_leaves_its_batch_for_later() {
     let root = tempfile::tempdir().unwrap();

@@ -12,13 +12,13 @@ use crate::pipeline::ingest::injection;
 use crate::position::{Position, Transaction};
 use crate::time;
 
-/// From this many bytes on, no more is injected at one boundary: dead letters can have megabytes, and no feedback is sent to
-/// the server while they are made.
+/// Once this many bytes are injected at one transaction boundary, the rest waits for the next. A dead letter
+/// can have megabytes, and no feedback is sent to the server while its records are created.
 const INJECT_AT_ONCE: usize = 4 << 20;
 
 impl Appender {
-    /// Appends pending injections if no transaction is open. Those without space, and those beyond the limit of one boundary,
-    /// follow at the next boundary.
+    /// Appends pending injections if no transaction is open. Injections without space, or beyond the limit of
+    /// one boundary, follow at the next boundary.
     pub(in crate::pipeline) fn inject(&mut self, ledger: &SharedLedger) -> Result<(), Failure> {
         if self.open || !ledger.lock().has_to_inject() {
             return Ok(());
@@ -50,7 +50,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Logs, at most once a minute, that retries wait for the dead-letter file. Receiving does not wait for it.
+    /// Logs, at most once a minute, that retries wait because the dead-letter file cannot be read. Receiving
+    /// continues.
     fn log_unreadable(&mut self, error: &DiskError) {
         let now = time::now();
         if self.logged_unreadable.is_none_or(|last| now.duration_since(last) >= LOG_AGAIN) {
@@ -63,7 +64,8 @@ impl Appender {
         }
     }
 
-    /// Makes the records of an injection. If a dead letter is missing or cannot be retried, the frame is empty.
+    /// Creates the records of an injection. If a dead letter is missing or cannot be retried, the frame is
+    /// empty.
     fn make(&mut self, injection: &Injection) -> Result<Position, DiskError> {
         if let Some(position) = injection::write(injection, self.translator.source(), &mut self.records) {
             return Ok(position);

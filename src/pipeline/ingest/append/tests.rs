@@ -1,4 +1,4 @@
-//! What is appended, and what is not.
+//! Which changes, injections and heartbeats are appended.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ fn ledger(injections: Vec<Injection>) -> SharedLedger {
     SharedLedger::new(Ledger::new(checkpoint, ConfirmAfter::Never))
 }
 
-/// A letter's line, with an event of about so many bytes, and its retry.
+/// The line of a dead letter with an event of about `size` bytes, and its retry.
 fn letter(name: &str, offset: usize, size: usize) -> (String, Injection) {
     let letter = LetterId::of_text(name);
     let head =
@@ -129,8 +129,8 @@ fn bulk_retry_keeps_replication_alive() {
     }
 }
 
-/// Another process's heartbeat that follows ours is published too, and does not hide that ours was received. Where heartbeats are
-/// off, a logical message of others cannot pretend to be one.
+/// A heartbeat of another process is published too, and does not hide that the own heartbeat was received.
+/// With heartbeats off, a logical message that looks like one is ignored.
 #[test]
 fn heartbeats_are_read_only_if_configured_and_known_by_process() {
     let content = |process: u64, number: u64| {

@@ -1,10 +1,10 @@
-//! The findings of each state, by time.
+//! The findings of each state over time.
 
 use super::super::heartbeat::PendingHeartbeat;
 use super::*;
 use crate::position::CommitSeq;
 
-/// A process that works, 1,000 s after its start.
+/// A healthy process, 1,000 s after its start.
 fn facts(start: Instant) -> Facts<'static> {
     let moment = |seconds| Moment { at: start + Duration::from_secs(seconds), micros: 0 };
     Facts {
@@ -31,7 +31,7 @@ fn at(start: Instant, seconds: u64) -> Moment {
     Moment { at: start + Duration::from_secs(seconds), micros: 0 }
 }
 
-/// Changes the facts, and expects one blocker with this text, or none.
+/// Changes the facts of each case, and expects one blocker with this text, or none.
 fn expect(cases: &[Case]) {
     let start = Instant::now();
     for (name, change, expected) in cases {
@@ -161,7 +161,7 @@ fn pending(written: Instant) -> PendingHeartbeat {
     PendingHeartbeat { number: 3, written, since: written }
 }
 
-/// What grows or is late is a warning, and never makes the process unready.
+/// Growth and lag are warnings and never make the process unready.
 #[test]
 fn growth_and_lag_are_warnings() {
     type Change = fn(&mut Facts<'_>, Instant);
