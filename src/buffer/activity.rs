@@ -1,5 +1,5 @@
-//! The activity history: what became of the events, by hour and by day, for `forebay report`. The file `activity` in
-//! `buffer.dir`.
+//! The activity history: counts of events by hour and by day, for `forebay report`. It is the file `activity`
+//! in `buffer.dir`.
 //!
 //! Format, version 1:
 //!
@@ -7,17 +7,18 @@
 //! "FOREBAYA" · version u32 · CRC-32C of the content u32 · content
 //! ```
 //!
-//! Numbers are little endian. The content is JSON: `counted` (per event type, the counts of the checkpoint up to which
-//! published and quarantined events are in the history), `filtered` (per event type, all events that rules have filtered),
-//! `hours` and `days` (periods, oldest first). A period has its `start` in seconds since the Unix epoch (UTC), the `seconds`
-//! for which a daemon ran in it, the largest `backlog` in frames and the `oldest` age of an unpublished change in seconds that
-//! were seen, and counts per event type.
+//! Numbers are little endian. The content is JSON: `counted` (per event type, the counts of the checkpoint up
+//! to which published and quarantined events are in the history), `filtered` (per event type, all events that
+//! rules have filtered), `hours` and `days` (periods, oldest first). A period has its `start` in seconds
+//! since the Unix epoch (UTC), the `seconds` for which a daemon ran in it, the largest `backlog` in frames
+//! and the `oldest` age of an unpublished change in seconds that were seen, and counts per event type.
 //!
-//! Published and quarantined events are differences of checkpoints, so their sum is exact also after a kill. Received and
-//! filtered events are counted while they are received: a kill can leave out the last minute, or count it twice.
+//! Published and quarantined events are differences of checkpoints, so their sums are exact even after a
+//! kill. Received and filtered events are counted while they are received: after a kill, the last minute may
+//! be missing or counted twice.
 //!
-//! The file is replaced as a whole, about once a minute. Nothing depends on it: one that cannot be read is put aside, and one
-//! of a newer release is left alone.
+//! The file is replaced as a whole, about once a minute. Nothing depends on it. A file that cannot be read is
+//! renamed, and a file of a newer release is left unchanged.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -28,18 +29,18 @@ use super::checkpoint::Totals;
 use super::disk::{Directory, DiskError, failed};
 use super::ledger::OTHER_TYPES;
 
-/// Its name.
+/// Name of the file.
 pub const FILE_NAME: &str = "activity";
 const MAGIC: &[u8; 8] = b"FOREBAYA";
 const VERSION: u32 = 1;
-/// A larger file is not read: no more would ever be written.
+/// A larger file is not read: Forebay never writes one.
 const SIZE_MAX: u64 = 32 << 20;
 /// Hours kept: a week.
 const HOURS_MAX: usize = 168;
 /// Days kept: thirteen months.
 const DAYS_MAX: usize = 400;
-/// Event types of one period with counts of their own; all others share one entry. 568 periods of so many types, about
-/// 100 bytes each, stay below the largest size.
+/// Most event types with counts of their own in one period. All others share one entry. The 568 periods with
+/// this many types, at about 100 bytes each, stay below [`SIZE_MAX`].
 const TYPES_MAX: usize = 256;
 /// Length of an hour and of a day in seconds.
 const LENGTHS: [i64; 2] = [3_600, 86_400];
@@ -51,7 +52,7 @@ pub struct ActivityCounts {
     /// Events appended to the log.
     #[serde(skip_serializing_if = "is_zero")]
     pub received: i64,
-    /// Row changes that a rule is about and its conditions exclude.
+    /// Row changes that a rule selects by table, and excludes by its conditions.
     #[serde(skip_serializing_if = "is_zero")]
     pub filtered: i64,
     /// Events acknowledged by the stream.
@@ -68,7 +69,7 @@ const fn is_zero(number: &i64) -> bool {
 }
 
 impl ActivityCounts {
-    /// Adds others.
+    /// Adds the counts of `other`.
     pub const fn add(&mut self, other: Self) {
         self.received = self.received.saturating_add(other.received);
         self.filtered = self.filtered.saturating_add(other.filtered);
@@ -80,20 +81,20 @@ impl ActivityCounts {
 /// An hour or a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivityPeriod {
-    /// Its beginning, in seconds since the Unix epoch.
+    /// Its beginning in seconds since the Unix epoch.
     pub start: i64,
-    /// For how long a daemon ran in it, in seconds.
+    /// Seconds for which a daemon ran in the period.
     pub seconds: u64,
-    /// Most frames of the log that were unpublished.
+    /// Most unpublished frames seen.
     pub backlog: u64,
-    /// Highest age of an unpublished change, in seconds.
+    /// Highest age of an unpublished change seen, in seconds.
     pub oldest: u64,
-    /// Per event type.
+    /// Counts by event type.
     pub types: BTreeMap<String, ActivityCounts>,
 }
 
 impl ActivityPeriod {
-    /// The counts of all event types.
+    /// Sums of all event types.
     pub fn sum(&self) -> ActivityCounts {
         let mut sum = ActivityCounts::default();
         self.types.values().for_each(|counts| sum.add(*counts));
@@ -101,27 +102,27 @@ impl ActivityPeriod {
     }
 }
 
-/// What happened since the last note.
+/// What happened since the previous note.
 #[derive(Clone, Debug, Default)]
 pub struct ActivityNote {
-    /// Now, in microseconds since the Unix epoch.
+    /// Time of the note, microseconds since the Unix epoch.
     pub at: i64,
-    /// How long ago the last note was, in seconds.
+    /// Seconds since the previous note.
     pub seconds: u64,
     /// Unpublished frames.
     pub backlog: u64,
     /// Age of the oldest unpublished change in seconds.
     pub oldest: u64,
-    /// Per event type, events received and filtered since the last note.
+    /// Event type, events received and events filtered since the previous note.
     pub received: Vec<(String, u64, u64)>,
 }
 
 /// The whole history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
-    /// Counts of the checkpoint that the history includes.
+    /// The part of the checkpoint's counts that the history includes.
     counted: BTreeMap<String, Totals>,
-    /// All events that rules have filtered.
+    /// All events that rules have filtered since the history began, by type.
     pub filtered: BTreeMap<String, u64>,
     /// By hour, oldest first.
     pub hours: Vec<ActivityPeriod>,
@@ -144,12 +145,12 @@ pub enum ActivityError {
 }
 
 impl Activity {
-    /// A history that begins now: what these counts include came before it.
+    /// A history that begins now. Events in `counted` came before it.
     pub fn beginning(counted: BTreeMap<String, Totals>) -> Self {
         Self { counted, ..Self::default() }
     }
 
-    /// Adds what happened since the last note. `counted` are the counts of the last written checkpoint.
+    /// Adds what happened since the previous note. `counted` are the counts of the last written checkpoint.
     pub fn note(&mut self, note: &ActivityNote, counted: &BTreeMap<String, Totals>) {
         let mut types: BTreeMap<&str, ActivityCounts> = BTreeMap::new();
         for (name, received, filtered) in &note.received {
@@ -161,7 +162,7 @@ impl Activity {
                 *all = all.saturating_add(*filtered);
             }
         }
-        // A checkpoint that replaces a damaged one counts from zero again.
+        // After a damaged checkpoint was replaced, counts begin at zero again.
         let begun = self
             .counted
             .iter()
@@ -183,7 +184,7 @@ impl Activity {
             [(&mut self.hours, LENGTHS[0], HOURS_MAX), (&mut self.days, LENGTHS[1], DAYS_MAX)]
         {
             let start = at - at.rem_euclid(length);
-            // A clock that was set back adds to the last period.
+            // If the clock was set back, the last period is continued.
             if periods.last().is_none_or(|last| last.start < start) {
                 periods.push(ActivityPeriod { start, ..ActivityPeriod::default() });
             }
@@ -227,7 +228,7 @@ impl Activity {
     }
 }
 
-/// The name under which a type is counted, where the number of names is limited.
+/// The name under which a type is counted: its own, or the shared one if the limit of names is reached.
 fn shared<'a, T>(counts: &BTreeMap<String, T>, name: &'a str) -> &'a str {
     if counts.len() < TYPES_MAX || counts.contains_key(name) { name } else { OTHER_TYPES }
 }
@@ -236,7 +237,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Reads the history; `None` if there is none yet.
+/// Reads the history; `None` if there is no file yet.
 ///
 /// # Errors
 /// See [`ActivityError`].
@@ -261,7 +262,7 @@ pub fn read(directory: &Directory) -> Result<Option<Activity>, ActivityError> {
 pub fn write(directory: &Directory, activity: &Activity) -> Result<(), DiskError> {
     let written = directory.replace(FILE_NAME, &activity.encode()).map(drop);
     if written.is_err() {
-        // On a full disk, the space is the log's.
+        // On a full disk, the space is needed for the log.
         drop(directory.remove(&format!("{FILE_NAME}.new")));
     }
     written
@@ -291,7 +292,7 @@ mod tests {
     fn hours_and_days_have_the_differences() {
         let mut activity = Activity::beginning(counts("a", totals(5, 4, 1)));
         activity.note(&note(10 * HOUR, &[("a", 3, 2)]), &counts("a", totals(7, 6, 1)));
-        // A dead letter is retried: it is published, and quarantined no more.
+        // A dead letter was retried: it is published and no longer quarantined.
         activity.note(&note(11 * HOUR + 1, &[("b", 1, 0)]), &counts("a", totals(7, 7, 0)));
         let at = |period: &ActivityPeriod| (period.start, period.seconds, period.sum());
         let first = ActivityCounts { received: 3, filtered: 2, published: 2, quarantined: 0 };
@@ -302,7 +303,8 @@ mod tests {
         day.add(second);
         assert_eq!(activity.days.iter().map(at).collect::<Vec<_>>(), [(0, 120, day)]);
         assert_eq!(activity.filtered, BTreeMap::from([("a".to_owned(), 2)]));
-        // A clock that was set back does not add a period; counts that begin anew count as a whole.
+        // A clock that was set back does not begin a period. Counts that begin at zero again are added as a
+        // whole.
         activity.note(&note(2 * HOUR, &[]), &counts("a", totals(1, 1, 0)));
         assert_eq!(activity.hours.len(), 2);
         assert_eq!(activity.hours[1].types["a"].published, 2);

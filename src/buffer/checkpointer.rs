@@ -1,7 +1,7 @@
 //! The checkpointer: the only component that writes the checkpoint, fsyncs the log and reclaims segments.
 //!
-//! It runs once a second. Its order of steps is what makes a confirmation safe: fsync the log before the checkpoint calls it
-//! durable; write the checkpoint before segments are reclaimed and [`Settled`] is handed out.
+//! It runs once a second. The order of its steps makes a confirmation safe: it fsyncs the log before the
+//! checkpoint calls it durable, and writes the checkpoint before it reclaims segments and sends [`Settled`].
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::config::ConfirmAfter;
 use crate::failure::Failure;
 use crate::time;
 
-/// Interval of checkpoints and confirmations. A shorter one costs more fsyncs and gains little: a crash repeats at most this
-/// much.
+/// Interval of checkpoints and confirmations. A crash repeats at most this much. A shorter interval costs
+/// more fsyncs and gains little.
 pub const TICK: Duration = Duration::from_secs(1);
 
 /// Why the checkpointer had to stop.
@@ -58,7 +58,7 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// A checkpointer of this ledger, log and file. It sends what is settled to `settled`.
+    /// A checkpointer for this ledger, log and file. It sends settled positions to `settled`.
     pub fn new(
         ledger: SharedLedger,
         log: Arc<Log>,
@@ -69,11 +69,11 @@ impl Checkpointer {
         Self { ledger, log, file, confirm_after, settled }
     }
 
-    /// Calls [`tick`](Self::tick) until it is asked to finish. Blocks: run it on a thread of its own. If the sender of
-    /// `requests` is dropped, it ends without a last checkpoint, as after a crash.
+    /// Calls [`tick`](Self::tick) until the supervisor requests the end. Blocks: run it on a thread of its
+    /// own. If the sender of `requests` is dropped, it ends without a last checkpoint, as after a crash.
     ///
     /// # Errors
-    /// A failed write or fsync: nothing more is settled.
+    /// A write or fsync failed. Nothing more is settled.
     pub fn run(mut self, requests: &mpsc::Receiver<Request>) -> Result<(), CheckpointerError> {
         loop {
             match requests.recv_timeout(TICK) {
@@ -87,7 +87,7 @@ impl Checkpointer {
     /// Fsyncs the log if that is due, and writes a checkpoint if anything changed. Call it once per [`TICK`].
     ///
     /// # Errors
-    /// A failed write or fsync: nothing more is settled.
+    /// A write or fsync failed. Nothing more is settled.
     pub fn tick(&mut self) -> Result<(), CheckpointerError> {
         let due = self.ledger.lock().wants_sync(time::now());
         if due {
@@ -125,11 +125,12 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// A clean stop: fsyncs the log and notes it as durable, so that the next start continues after it. With `never` the source
-    /// still has everything that is not published, so the log matters only for lanes that are ahead of the watermark.
+    /// A clean stop: fsyncs the log and notes it as durable, so that the next start continues after it. With
+    /// `confirm_after = "never"` the source still has everything that is not published, so the fsync only
+    /// matters for lanes that are ahead of the watermark.
     ///
     /// # Errors
-    /// As [`tick`](Self::tick).
+    /// The same as those of [`tick`](Self::tick).
     pub fn finish(&mut self) -> Result<(), CheckpointerError> {
         if self.confirm_after != ConfirmAfter::Never || self.ledger.lock().has_loose_progress() {
             self.hold()?;

@@ -1,29 +1,29 @@
-//! Up to where readers may read, and how much more the reader that waits wants.
+//! How far readers may read, and how much the waiting reader waits for.
 //!
-//! The writer wakes that reader only once there is as much as it wants: a wake-up costs more than a frame.
+//! The writer wakes that reader only once there is enough: a wake-up costs more than a frame.
 
 use tokio::sync::watch;
 
 use crate::position::FrameNo;
 
-/// How much a reader waits for. Either of the two is enough.
+/// How much a reader waits for. It is woken when either limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Frames that it has not read; at least one.
+    /// Unread frames; at least one.
     pub frames: u64,
-    /// Bytes that were appended since it began to wait.
+    /// Bytes appended since the wait began.
     pub bytes: u64,
 }
 
 impl Demand {
-    /// Any frame.
+    /// Any frame at all.
     pub const ANY: Self = Self { frames: 1, bytes: u64::MAX };
 }
 
-/// What the log has for readers.
+/// What the log offers to readers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Supply {
-    /// The last frame that they may read.
+    /// The last frame that readers may read.
     pub(super) frame: FrameNo,
     /// Bytes appended since the log was opened.
     pub(super) appended: u64,
@@ -34,7 +34,7 @@ struct Balance {
     supply: Supply,
     /// The last frame that the waiting reader has read.
     read: FrameNo,
-    /// It is woken at this frame, or, if there is any unread one, when so many bytes have been appended.
+    /// The reader is woken at this frame; or at this number of appended bytes, if there is any unread frame.
     wanted: Supply,
 }
 
@@ -45,19 +45,19 @@ impl Balance {
     }
 }
 
-/// Wakes the reader that waits. There is at most one.
+/// Wakes the waiting reader. At most one reader waits.
 #[derive(Debug)]
 pub(super) struct DemandWatch(watch::Sender<Balance>);
 
 impl DemandWatch {
-    /// A log that ends with this frame.
+    /// For a log that ends with this frame.
     pub(super) fn new(frame: FrameNo) -> Self {
         let supply = Supply { frame, appended: 0 };
         Self(watch::Sender::new(Balance { supply, read: frame, wanted: supply }))
     }
 
-    /// Notes what there is now, and wakes the reader if that is enough. Supplies are asked for one after the other, so that an
-    /// older one never replaces a newer one.
+    /// Notes the current supply, and wakes the reader if it is enough. The closure is called under the lock,
+    /// so an older supply never replaces a newer one.
     pub(super) fn supply(&self, supply: impl FnOnce() -> Supply) {
         self.0.send_if_modified(|balance| {
             balance.supply = supply();
@@ -65,7 +65,7 @@ impl DemandWatch {
         });
     }
 
-    /// Waits until there is so much after frame `read`. Cancel-safe.
+    /// Waits until the demand after frame `read` is met. Cancel-safe.
     pub(super) async fn met(&self, read: FrameNo, demand: Demand) {
         let mut balance = self.0.subscribe();
         self.0.send_if_modified(|balance| {
@@ -100,7 +100,8 @@ mod tests {
         }
     }
 
-    /// Waits after frame 10, supplies frames of 100 bytes up to `frames`, and returns the wake-ups, and whether the wait is over.
+    /// Waits after frame 10, appends frames of 100 bytes, and returns the number of wake-ups and whether the
+    /// wait has ended.
     fn waits(demand: Demand, frames: std::ops::RangeInclusive<u64>) -> (usize, bool) {
         let watch = DemandWatch::new(FrameNo(10));
         let wake_ups = Arc::new(WakeUps::default());
@@ -146,7 +147,7 @@ mod tests {
         assert!(appended(11, 9_000));
     }
 
-    /// What was appended between the last read and the wait is not missed.
+    /// Frames that were appended between the last read and the wait count.
     #[test]
     fn demand_that_is_met_already_is_not_waited_for() {
         let watch = DemandWatch::new(FrameNo(10));

@@ -1,4 +1,4 @@
-//! One frame: all records of one change, whole or not at all. Pure; the format is specified in [`log`](super::log).
+//! One frame: all records of one change. Does no I/O; [`log`](super::log) specifies the format.
 //!
 //! Decoding accepts any bytes: it never panics, and never trusts a length beyond the available bytes.
 
@@ -19,12 +19,12 @@ const RECORD_HEAD: usize = Records::OVERHEAD;
 /// A larger length can only be damage.
 pub const MAX_BODY: usize = 64 << 20;
 
-/// Whether a frame belongs to the source's history.
+/// Whether a frame holds a change of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
-    /// The records of a change: it moves the de-duplication tail.
+    /// The records of a change. It moves the de-duplication tail.
     Change,
-    /// Records that are not changes; its position is that of the boundary where it was injected.
+    /// Records that are not a change. Its position is that of the boundary where it was injected.
     Injected,
 }
 
@@ -43,7 +43,7 @@ pub struct FrameHead {
     pub transaction: Transaction,
 }
 
-/// Why records cannot be encoded as a frame. The change is the reason, not the disk: nothing was written.
+/// Why records cannot be encoded as a frame. The change is the cause, not the disk, and nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// All records of the change together are too large.
@@ -51,10 +51,10 @@ pub enum FrameError {
     TooLarge {
         /// The change.
         position: Position,
-        /// Bytes up to and with the record that exceeded the limit.
+        /// Bytes up to and including the record that exceeded the limit.
         size: usize,
     },
-    /// More records than can be counted.
+    /// More records than the count field can hold.
     #[error("the number of records of the change at {position} exceeds the limit")]
     TooMany {
         /// The change.
@@ -62,7 +62,7 @@ pub enum FrameError {
         /// How many.
         count: usize,
     },
-    /// An event type or a key that is longer than can be written.
+    /// An event type or a key is longer than its length field can hold.
     #[error("the length of a {what} of the change at {position} exceeds the limit")]
     TooLong {
         /// The change.
@@ -86,12 +86,12 @@ impl Explain for FrameError {
 
 impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
-        // All of them come again with the same change.
+        // A retry would not help: the same change would produce the same records.
         Self::stop(error)
     }
 }
 
-/// Appends the frame to `out`. On an error `out` is as it was.
+/// Appends the frame to `out`. After an error, `out` is unchanged.
 pub fn encode(out: &mut Vec<u8>, head: &FrameHead, records: &Records) -> Result<(), FrameError> {
     let start = out.len();
     let result = encode_body(out, start, head, records);
@@ -199,11 +199,11 @@ pub enum Decoded {
         /// Bytes from the frame's beginning.
         needed: usize,
     },
-    /// Not a frame, whatever follows.
+    /// Not a frame, whatever bytes follow.
     Damaged(&'static str),
 }
 
-/// Looks at the frame that begins with the first of these bytes.
+/// Decodes the frame that begins with the first byte.
 pub fn decode(bytes: &[u8]) -> Decoded {
     let Some((length, rest)) = take_u32(bytes) else { return Decoded::Incomplete { needed: PREFIX } };
     let length = length as usize;
@@ -225,7 +225,7 @@ pub fn decode(bytes: &[u8]) -> Decoded {
     }
 }
 
-/// The unchecked number of a frame that would begin here, for the search for frames after damage.
+/// The unchecked number of a frame that would begin here, to search for frames after damage.
 pub(super) fn number_at(bytes: &[u8]) -> Option<u64> {
     take_u64(bytes.get(PREFIX..)?).map(|(number, _)| number)
 }
@@ -251,7 +251,7 @@ fn decode_head(body: &[u8]) -> Option<(FrameHead, u16, &[u8])> {
     Some((head, count, rest))
 }
 
-/// Offsets of a record's parts in the bytes that it was read from.
+/// Offsets of a record's parts in the buffer.
 struct RecordParts<'a> {
     kind: RecordKind,
     hash: KeyHash,
@@ -326,7 +326,8 @@ pub struct LentRecord<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame at `offset` of `owner`, which [`decode`] has called whole, and the offset behind it; `None` at the end.
+    /// The frame at `offset` of `owner`, which [`decode`] has called whole, and the offset after it; `None`
+    /// at the end.
     pub(super) fn at(owner: &'a Bytes, offset: usize) -> Option<(Self, usize)> {
         let (length, rest) = take_u32(owner.get(offset..)?)?;
         let (_, rest) = take_u32(rest)?;
@@ -346,12 +347,12 @@ impl<'a> Frame<'a> {
         self.size
     }
 
-    /// How many records it has.
+    /// Number of its records.
     pub const fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether it has none: the change yielded no event.
+    /// Whether it has no records, because the change yielded no event.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }

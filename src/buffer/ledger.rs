@@ -1,13 +1,13 @@
-//! Progress of the buffer: received, durable, published, settled. Pure: the checkpointer does the I/O.
+//! Progress of the buffer: received, durable, published, settled. Does no I/O; the checkpointer does that.
 //!
 //! - *received*: appended to the log, up to `tail`.
 //! - *durable*: fsynced in the log *and* noted in the checkpoint.
 //! - *published*: acknowledged by the stream *and* noted in the checkpoint.
 //! - *settled*: published or durable (with `confirm_after = "never"`: published).
 //!
-//! A `Marker` maps a frame to the [`ResumePoint`] that may be confirmed once the frame is settled. It is valid on its own
-//! connection only. [`Ledger::prepare`] makes the next checkpoint. [`Ledger::written`], called after its fsync, returns the
-//! [`Settled`].
+//! A `Marker` maps a frame to the [`ResumePoint`] that may be confirmed once the frame is settled. It is
+//! valid on its own connection only. [`Ledger::prepare`] creates the next checkpoint. [`Ledger::written`],
+//! called after its fsync, returns the [`Settled`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -37,8 +37,8 @@ pub use progress::{Behind, Published, Reached};
 pub use reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 pub use shared::SharedLedger;
 
-/// Proof that everything received before this point on this connection is settled in the written checkpoint. Only the buffer
-/// can create one, so that a premature confirmation does not compile.
+/// Proof that everything received before this point on this connection is settled in the written checkpoint.
+/// Only the buffer can create one, so a premature confirmation does not compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     resume: ResumePoint,
@@ -51,7 +51,7 @@ impl Settled {
         &self.resume
     }
 
-    /// The connection that delivered it. The proof is not valid on another one.
+    /// The connection that delivered it. The proof is not valid on another connection.
     pub const fn connection(&self) -> u64 {
         self.connection
     }
@@ -64,7 +64,7 @@ struct Marker {
     resume: ResumePoint,
 }
 
-/// Most markers kept. Beyond that, every second one is dropped, which only makes confirmations coarser.
+/// Most markers kept. Beyond that, every second one is dropped. Positions are then confirmed in larger steps.
 const MARKERS_MAX: usize = 4_096;
 
 /// Resolution of the tail's age, as a fraction of `confirm_after`.
@@ -78,33 +78,33 @@ pub struct Ledger {
     written: Checkpoint,
     tail: Reached,
     synced: Reached,
-    /// Only for a source that does not send anything again by itself.
+    /// Only for a source that does not send a change again by itself.
     boundaries: Option<Boundaries>,
     reports: Reports,
-    /// Lanes are ahead of a watermark that has not come to them between two reports.
-    apart: bool,
+    /// Whether lanes stay ahead of the watermark: they have been since the previous report.
+    lanes_ahead: bool,
     stream: Option<StreamIdentity>,
     timeline: u32,
     injected: Vec<(FrameNo, Injection)>,
-    /// Retries that are not in the checkpoint yet.
-    asked: Vec<Retry>,
-    /// Settled retries whose outcome the dead-letter file has recorded.
+    /// Requested retries that are not in the checkpoint yet.
+    requested: Vec<Retry>,
+    /// Settled retries whose result is in the dead-letter file.
     closed: Vec<LetterId>,
     letters: LetterOffsets,
-    /// The last change of state of the lag, if lag events are on.
+    /// The last change of state of the lag; `None` if lag events are off.
     lag: Option<LagFacts>,
     markers: VecDeque<Marker>,
     connection: u64,
-    /// An earlier process, whose stop was not clean, may have published something beyond `last_seen`.
+    /// Whether an earlier process, which did not stop cleanly, may have published records beyond `last_seen`.
     unclean_stop: UncleanStop,
-    /// Nothing more is received; the next checkpoint notes that.
+    /// Nothing more is received. The next checkpoint notes that.
     stopped: bool,
     /// Earlier positions of the tail with their times, oldest first.
     ages: VecDeque<(Instant, FrameNo)>,
 }
 
 impl Ledger {
-    /// The state after recovery has truncated the log to the checkpoint's tail.
+    /// The state after recovery has truncated the log as the checkpoint requires.
     pub fn new(written: Checkpoint, confirm_after: ConfirmAfter) -> Self {
         let reached = |mark| Reached { mark, transaction: None };
         let tail =
@@ -115,11 +115,11 @@ impl Ledger {
             synced: reached(written.durable),
             boundaries: None,
             reports: Reports::new(&written),
-            apart: false,
+            lanes_ahead: false,
             stream: written.identity.stream.clone(),
             timeline: written.identity.source.timeline(),
             injected: written.injections_in_the_log(tail.frame),
-            asked: Vec::new(),
+            requested: Vec::new(),
             closed: Vec::new(),
             letters: LetterOffsets::starting_at(written.letters_from),
             lag: None,
@@ -132,7 +132,8 @@ impl Ledger {
         }
     }
 
-    /// Stores resume points that belong to exactly the last durable frame: the source does not send anything again by itself.
+    /// Stores resume points that belong to exactly the last durable frame, for a source that does not send a
+    /// change again by itself.
     #[must_use]
     pub fn resuming_exactly(self) -> Self {
         Self { boundaries: Some(Boundaries::default()), ..self }
@@ -148,17 +149,17 @@ impl Ledger {
         self.tail
     }
 
-    /// Everything up to it is published.
+    /// The watermark: everything up to it is published.
     pub const fn watermark(&self) -> Reached {
         self.published().watermark
     }
 
-    /// The last report.
+    /// The last report of the publish loop.
     pub const fn published(&self) -> &Published {
         self.reports.latest()
     }
 
-    /// A publish attempt begins, where the last report of the one before has come.
+    /// The progress from which a publish attempt begins: that of the last report of the previous attempt.
     pub fn resume(&mut self) -> &Published {
         self.reports.resume()
     }
@@ -168,35 +169,38 @@ impl Ledger {
         self.reports.event_counts()
     }
 
-    /// Per event type, events that the watermark has passed without an outcome: none, unless Forebay has lost them. `None` while
-    /// outcomes beyond the watermark are counted too.
+    /// Per event type, events that the watermark has passed without an outcome. It is empty unless Forebay
+    /// has lost events. `None` while the counts include events beyond the watermark.
     pub fn unaccounted(&self) -> Option<Vec<(&str, u64)>> {
         self.reports.unaccounted()
     }
 
-    /// Whether the event counts cover what lanes have published beyond the watermark. If not, an earlier build has written them, and
-    /// what it did not count is to be [counted](Self::count_by_lane) before the first report.
+    /// Whether the event counts include what lanes have published beyond the watermark. If not, an earlier
+    /// version has written the checkpoint, and those events must be [counted](Self::count_by_lane) before the
+    /// first report.
     pub const fn is_counted_by_lane(&self) -> bool {
         self.reports.counted_by_lane()
     }
 
-    /// Adds what lanes have published beyond the watermark, to counts of an earlier build.
+    /// Adds what lanes have published beyond the watermark to the counts of an earlier version.
     pub fn count_by_lane(&mut self, ahead: Vec<(String, Totals)>) {
         self.reports.count_by_lane(ahead);
     }
 
-    /// The stream; `None` until it was described for the first time.
+    /// The stream; `None` until its first description.
     pub const fn stream(&self) -> Option<&StreamIdentity> {
         self.stream.as_ref()
     }
 
-    /// The highest transaction that must be in the server's history: of the checkpoint, or of this process's own tail.
+    /// The highest transaction that must be in the server's history: that of the checkpoint, or of this
+    /// process's own tail.
     pub fn last_seen(&self) -> Option<Transaction> {
         highest(self.written.last_seen, self.tail.transaction)
     }
 
-    /// The checkpoint that a reconnect compares the server with. It has the last transaction of this process's tail and the
-    /// timeline of its last connection: otherwise a promoted server would seem to lack what was received since.
+    /// The checkpoint that a reconnect compares the server with. It has the last transaction of this
+    /// process's tail and the timeline of its last connection. With the written checkpoint alone, a promoted
+    /// server would seem to lack what was received since.
     #[must_use]
     pub fn known(&self) -> Checkpoint {
         let mut known = self.written.clone();
@@ -206,19 +210,19 @@ impl Ledger {
         known
     }
 
-    /// The last stop was not clean: published records may be newer than `last_seen`, until everything that the server had then
-    /// has been received again.
+    /// Notes that the last stop was not clean. Published records may be newer than `last_seen`, until
+    /// everything has been received again that the server had then.
     pub fn note_unclean_stop(&mut self) {
         self.unclean_stop = UncleanStop::UntilConnected;
     }
 
-    /// A clean stop: nothing more is received or published.
+    /// Notes a clean stop: nothing more is received or published.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Begins a new connection, to a source whose log ends at `end`. Deliveries of earlier connections are not confirmed. Returns
-    /// its number.
+    /// Begins a new connection to a source whose log ends at `end`, and returns its number. Deliveries of
+    /// earlier connections are no longer confirmed.
     pub fn connect(&mut self, timeline: u32, end: CommitSeq) -> u64 {
         self.timeline = timeline;
         if self.unclean_stop == UncleanStop::UntilConnected {
@@ -229,8 +233,9 @@ impl Ledger {
         self.connection
     }
 
-    /// Notes that the server of this connection is on a later timeline: a connection to a standby survives its promotion.
-    /// Without this note the next start would be refused. An earlier timeline is ignored: the control file may lag.
+    /// Notes that the server of this connection is on a later timeline: a connection to a standby survives
+    /// its promotion. Without this note, the next start would be refused. An earlier timeline is ignored,
+    /// because the control file may lag.
     pub fn promoted(&mut self, timeline: u32) {
         self.timeline = self.timeline.max(timeline);
     }
@@ -242,15 +247,15 @@ impl Ledger {
         self.tail = Reached { transaction: tail.transaction.or(self.tail.transaction), ..tail };
     }
 
-    /// Notes that the log up to `tail` is everything that was received, and that no transaction is open.
+    /// Notes that `tail` is the end of everything received, and that no transaction is open.
     pub fn complete(&mut self, tail: Reached) {
         if let (Some(boundaries), Some(marker)) = (&mut self.boundaries, self.markers.back()) {
             boundaries.complete(tail, &marker.resume);
         }
     }
 
-    /// Adds a marker: everything that this connection delivered before `resume` is in frames up to `frame`, which may still be
-    /// staged.
+    /// Adds a marker: everything that this connection delivered before `resume` is in frames up to `frame`,
+    /// which may still be staged.
     pub fn mark(&mut self, frame: FrameNo, resume: ResumePoint) {
         if let UncleanStop::UntilReceived(end) = self.unclean_stop
             && resume.seq() >= end
@@ -276,20 +281,21 @@ impl Ledger {
         self.markers.push_back(Marker { frame, resume });
     }
 
-    /// Takes a report of the publish loop.
+    /// Handles a report of the publish loop.
     pub fn publish(&mut self, mut report: Published) {
         debug_assert!(report.watermark.mark.frame >= self.watermark().mark.frame, "the watermark went back");
         report.highest = highest(report.highest, self.published().highest);
         report.watermark = self.of_epoch(report.watermark);
         report.watermark.transaction = report.watermark.transaction.or(self.watermark().transaction);
         let before = self.published().ahead();
-        self.apart = report.behind.is_some()
+        self.lanes_ahead = report.behind.is_some()
             || report.counted_beyond_watermark
             || before.is_some_and(|ahead| ahead > report.watermark.mark.frame);
-        self.reports.publish(report, self.apart, self.synced.mark.frame);
+        self.reports.publish(report, self.lanes_ahead, self.synced.mark.frame);
     }
 
-    /// Whether lanes have published something that the next start sends again, because it is not durable.
+    /// Whether lanes have published records that the next start would send again, because they are not
+    /// durable.
     pub fn has_loose_progress(&self) -> bool {
         self.published().ahead().is_some_and(|ahead| ahead > self.synced.mark.frame)
     }
@@ -299,11 +305,12 @@ impl Ledger {
         self.stream = Some(stream);
     }
 
-    /// Whether the log must be fsynced now: a frame has waited for `confirm_after`, or lanes are apart. Their progress is valid
-    /// after a crash only as far as the log is durable; without the fsync, a crash would repeat the events of all lanes.
+    /// Whether the log must be fsynced now: a frame has waited for `confirm_after`, or lanes stay ahead of
+    /// the watermark. After a crash, their progress is valid only as far as the log is durable. Without the
+    /// fsync, the crash would repeat their events.
     pub fn wants_sync(&mut self, now: Instant) -> bool {
-        let apart = self.apart && self.has_loose_progress();
-        let ConfirmAfter::Waited(after) = self.confirm_after else { return apart };
+        let lanes_ahead = self.lanes_ahead && self.has_loose_progress();
+        let ConfirmAfter::Waited(after) = self.confirm_after else { return lanes_ahead };
         let unsettled = |frame: FrameNo| frame > self.watermark().mark.frame.max(self.synced.mark.frame);
         if after.is_zero() {
             return unsettled(self.tail.mark.frame);
@@ -312,7 +319,7 @@ impl Ledger {
             self.ages.iter().take_while(|(since, _)| now.duration_since(*since) >= after).last().copied();
         let waited_too_long = due.is_some_and(|(_, frame)| unsettled(frame));
         self.note_age(now, after);
-        waited_too_long || apart
+        waited_too_long || lanes_ahead
     }
 
     fn note_age(&mut self, now: Instant, after: Duration) {
@@ -326,13 +333,14 @@ impl Ledger {
         }
     }
 
-    /// Up to where an fsync that begins now may make the log durable; `None`: up to its tail.
+    /// The frame up to which an fsync that begins now may make the log durable; `None`: up to its tail.
     pub fn begin_sync(&mut self) -> Option<Reached> {
         let synced = self.synced;
         self.boundaries.as_mut().map(|boundaries| boundaries.begin_sync().unwrap_or(synced))
     }
 
-    /// Notes that the log is fsynced up to `tail`: what [`begin_sync`](Self::begin_sync) gave, or the tail before the fsync.
+    /// Notes that the log is fsynced up to `tail`: the result of [`begin_sync`](Self::begin_sync), or the
+    /// tail before the fsync.
     pub fn synced(&mut self, tail: Reached) {
         if let Some(boundaries) = &mut self.boundaries {
             boundaries.synced();
@@ -368,10 +376,10 @@ impl Ledger {
         next.identity.stream.clone_from(&self.stream);
         next.identity.source.set_timeline(self.timeline);
         let settled = self.settled_frame(&next);
-        // A durable frame is not enough: recovery may truncate a damaged one. The source then sends changes again, but not
-        // injections.
+        // The frame must be published, not only durable. Recovery may truncate a damaged durable frame, and
+        // the source sends changes again, but not injections.
         let next_watermark = next.watermark.frame;
-        next.injections.extend(self.asked.iter().cloned().map(Injection::Retry));
+        next.injections.extend(self.requested.iter().cloned().map(Injection::Retry));
         next.injections.retain_mut(|injection| {
             let appended =
                 self.injected.iter().find(|(_, other)| other.is(injection)).map(|(frame, _)| *frame);
@@ -413,8 +421,8 @@ impl Ledger {
         self.injected.retain(|(_, injection)| {
             checkpoint.injections.iter().any(|kept| kept.is(injection) && kept.settled().is_none())
         });
-        self.asked.retain(|asked| {
-            !checkpoint.injections.iter().any(|kept| kept.is(&Injection::Retry(asked.clone())))
+        self.requested.retain(|request| {
+            !checkpoint.injections.iter().any(|kept| kept.is(&Injection::Retry(request.clone())))
         });
         self.written = checkpoint;
         self.letters.passed(&self.written.watermark);
@@ -423,12 +431,13 @@ impl Ledger {
         self.settled()
     }
 
-    /// The position that the written checkpoint allows to confirm. It can rise on a connection without a new checkpoint: changes
-    /// that a slot delivers again after it was set back are settled already.
+    /// The position that the written checkpoint allows to confirm. It can increase without a new checkpoint:
+    /// a slot that was set back delivers changes again that are settled already.
     pub fn settled(&mut self) -> Option<Settled> {
-        // Progress since `prepare` is not in this checkpoint, so nothing beyond its `ever_confirmed` may be confirmed. A marker
-        // may have moved beyond that point since (a keepalive). Everything before it is settled nevertheless: waiting for a
-        // marker that does not move would confirm nothing while other databases write all the time.
+        // Progress since `prepare` is not in this checkpoint, so nothing beyond its `ever_confirmed` may be
+        // confirmed. A marker may have moved beyond that point since then (a keepalive), but everything
+        // before the point is settled all the same. Waiting for such a marker to be settled would confirm
+        // nothing while other databases of the server write all the time.
         let settled = self.settled_frame(&self.written);
         while self.markers.get(1).is_some_and(|next| next.frame <= settled) {
             self.markers.pop_front();
@@ -438,7 +447,7 @@ impl Ledger {
         Some(Settled { resume, connection: self.connection })
     }
 
-    /// Removes the transaction if it is of an earlier epoch: LSNs of another history cannot be compared.
+    /// Removes the transaction if it is of an earlier epoch: positions of another history cannot be compared.
     fn of_epoch(&self, reached: Reached) -> Reached {
         let now = reached.mark.position.is_some_and(|position| position.epoch == self.written.epoch);
         Reached { transaction: reached.transaction.filter(|_| now), ..reached }
@@ -456,7 +465,7 @@ impl Ledger {
     }
 }
 
-/// The transaction that committed later; LSNs of one epoch only.
+/// The transaction that committed later. Both must be of the same epoch.
 pub fn highest(one: Option<Transaction>, other: Option<Transaction>) -> Option<Transaction> {
     match (one, other) {
         (Some(one), Some(other)) => Some(if other.commit > one.commit { other } else { one }),

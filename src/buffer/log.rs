@@ -126,7 +126,7 @@ impl From<OpenError> for Failure {
     }
 }
 
-/// A segment, up to its published end.
+/// A segment, as far as it is published.
 #[derive(Debug)]
 struct Segment {
     first: FrameNo,
@@ -148,9 +148,9 @@ struct State {
     /// Bytes of frames appended since the log was opened.
     appended: u64,
     tail: Tail,
-    /// The tail when readers were last to see no more: see [`Log::withhold`].
+    /// The last visible frame while frames are withheld: see [`Log::withhold`].
     withheld: Option<Tail>,
-    /// If only durable frames are published: the last frame that the checkpoint calls durable.
+    /// The last durable frame, if readers may see only durable frames.
     durable: Option<FrameNo>,
     watermark: FrameNo,
     /// Number of files created.
@@ -187,8 +187,8 @@ impl Log {
         scan::last_seen(directory)
     }
 
-    /// Truncates everything above `truncate_after`, which lies between the scan's `watermark` and its `good`. Truncation and
-    /// deletions are durable on return. The next frame is `truncate_after + 1`, even if no file is left.
+    /// Truncates all frames above `truncate_after`, which lies between the scan's `watermark` and `good`.
+    /// Durable on return. The next frame is `truncate_after + 1`, even if no file is left.
     pub(super) fn truncate(
         config: LogConfig,
         truncate_after: FrameNo,
@@ -232,40 +232,40 @@ impl Log {
         &self.config
     }
 
-    /// The last frame that is written.
+    /// The last written frame.
     pub fn tail(&self) -> Tail {
         self.state().tail
     }
 
-    /// The last frame that is visible to readers.
+    /// The last frame visible to readers.
     pub fn visible(&self) -> Tail {
         self.state().visible()
     }
 
-    /// Hides what is written from now on from readers, and from [`sync`](Self::sync), until [`show`](Self::show): it may be of
-    /// a history that is not the known one. Returns the last visible frame.
+    /// Hides all frames written from now on from readers and [`sync`](Self::sync), until
+    /// [`show`](Self::show): they may belong to another history. Returns the last visible frame.
     pub fn withhold(&self) -> Tail {
         let mut state = self.state();
         let tail = state.tail;
         *state.withheld.get_or_insert(tail)
     }
 
-    /// Ends [`withhold`](Self::withhold): everything written is visible.
+    /// Ends [`withhold`](Self::withhold): every written frame is visible.
     pub fn show(&self) {
         self.grow(|state| state.withheld = None);
     }
 
-    /// From now on readers see only what the checkpoint calls durable: `durable`, then [`show_durable`](Self::show_durable).
+    /// From now on, readers see only frames up to `durable`, which [`show_durable`](Self::show_durable) raises.
     pub fn show_only_durable(&self, durable: FrameNo) {
         self.state().durable = Some(durable);
     }
 
-    /// Notes up to where the written checkpoint calls frames durable; for [`show_only_durable`](Self::show_only_durable).
+    /// Raises the limit of [`show_only_durable`](Self::show_only_durable) to this durable frame.
     pub fn show_durable(&self, frame: FrameNo) {
         self.grow(|state| state.durable = state.durable.map(|durable| durable.max(frame)));
     }
 
-    /// Changes the state and notifies the reader that waits how far it may read now.
+    /// Changes the state, and wakes the waiting reader if there is enough to read.
     fn grow(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.demand.supply(|| self.supply());
@@ -287,8 +287,8 @@ impl Log {
         self.state().segments.len()
     }
 
-    /// Makes everything durable that is visible to readers at the time of the call, and returns its last frame. Blocks: call it
-    /// on a blocking thread. After a failure the log refuses every operation.
+    /// Makes all frames durable that are visible at the time of the call, and returns the last of them.
+    /// Blocks: call it on a blocking thread. After a failure the log refuses every operation.
     pub fn sync(&self) -> Result<Tail, DiskError> {
         let (tail, created, created_durable, unsynced) = {
             let state = self.usable()?;
@@ -327,7 +327,7 @@ impl Log {
         };
         file.sync_data().map_err(failed("fsync", &segment::path(directory, first)))?;
         match directory.check_unchanged(&name, &file, &(length..=u64::MAX)) {
-            // The writer reclaimed it meanwhile.
+            // The writer has reclaimed it in the meantime.
             Err(_) if !self.has(first) => Ok(()),
             checked => checked,
         }
@@ -358,12 +358,12 @@ impl Log {
         Ok(())
     }
 
-    /// Waits until there is so much to read after a frame. Cancel-safe. One reader waits at a time.
+    /// Waits until there is this much to read after a frame. Cancel-safe. Only one reader may wait.
     pub(super) async fn grown(&self, after: FrameNo, demand: Demand) {
         self.demand.met(after, demand).await;
     }
 
-    /// Notified when segments are deleted.
+    /// Receives a change whenever segments are deleted.
     pub(super) fn freedom(&self) -> watch::Receiver<u64> {
         self.freed.subscribe()
     }
@@ -428,7 +428,7 @@ impl Log {
         }
     }
 
-    /// Makes every later operation fail. Returns the error that is the reason.
+    /// Makes every later operation fail, and returns `error`.
     pub(super) fn poison<T>(&self, error: DiskError) -> Result<T, DiskError> {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         self.state().poisoned.get_or_insert_with(|| format!("{error}{cause}"));

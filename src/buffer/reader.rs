@@ -26,7 +26,7 @@ pub enum ReadError {
     /// A disk operation failed.
     #[error("the log cannot be read")]
     Disk(#[from] DiskError),
-    /// The bytes are not what was written.
+    /// The bytes differ from what was written.
     #[error("frame {frame} is damaged at byte {offset} of {}: {reason}", path.display())]
     Damaged {
         /// The frame that was expected.
@@ -38,9 +38,9 @@ pub enum ReadError {
         /// The damage.
         reason: &'static str,
     },
-    /// The frame was reclaimed before it was read, because the reader began below `watermark`.
+    /// The frame was reclaimed before it was read: the reader began below `watermark`.
     #[error("frame {frame} of the log in {} was reclaimed already", directory.display())]
-    Released {
+    Reclaimed {
         /// The frame.
         frame: FrameNo,
         /// The log.
@@ -61,14 +61,14 @@ impl Explain for ReadError {
         match self {
             Self::Disk(error) => error.code(),
             Self::Newer { .. } => Some("format_newer"),
-            Self::Damaged { .. } | Self::Released { .. } => None,
+            Self::Damaged { .. } | Self::Reclaimed { .. } => None,
         }
     }
 
     fn detail(&self) -> Option<String> {
         match self {
             Self::Newer { .. } => Some(format!("This release reads up to version {FORMAT_VERSION}.")),
-            Self::Disk(_) | Self::Damaged { .. } | Self::Released { .. } => None,
+            Self::Disk(_) | Self::Damaged { .. } | Self::Reclaimed { .. } => None,
         }
     }
 
@@ -79,7 +79,7 @@ impl Explain for ReadError {
                 "Check the disk, then start again. The start reports what the replication slot still has."
                     .to_owned(),
             ),
-            Self::Released { .. } | Self::Newer { .. } => None,
+            Self::Reclaimed { .. } | Self::Newer { .. } => None,
         }
     }
 }
@@ -89,7 +89,7 @@ impl From<ReadError> for Failure {
         match error {
             ReadError::Disk(_)
             | ReadError::Damaged { .. }
-            | ReadError::Released { .. }
+            | ReadError::Reclaimed { .. }
             | ReadError::Newer { .. } => Self::stop(error),
         }
     }
@@ -109,41 +109,43 @@ struct Open {
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
-    /// The last frame that was given out.
+    /// The last frame that was returned.
     last: FrameNo,
     open: Option<Open>,
 }
 
 impl Reader {
-    /// A reader that begins after this frame.
+    /// A reader that returns the frames after `after`.
     pub fn new(log: &Arc<Log>, after: FrameNo) -> Self {
         Self { log: Arc::clone(log), last: after, open: None }
     }
 
-    /// The last frame that was given out.
+    /// The last frame that was returned.
     pub const fn last(&self) -> FrameNo {
         self.last
     }
 
-    /// Waits until there is so much to read. Cancel-safe: no frame is missed between two calls. Only one reader of a log may wait.
+    /// Waits until there is this much to read. Cancel-safe: no frame is missed between two calls. Only one
+    /// reader of a log may wait.
     pub async fn grown(&self, demand: Demand) {
         self.log.grown(self.last, demand).await;
     }
 
-    /// The next whole frames, as many as fit into about 256 KiB; `None` if everything was read. Blocks for the disk.
+    /// The next whole frames, as many as fit into about 256 KiB; `None` if everything was read. Blocks on the
+    /// disk.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
         self.next_chunk_until(FrameNo(u64::MAX))
     }
 
-    /// As [`next_chunk`](Self::next_chunk), without frames after `until`.
+    /// Like [`next_chunk`](Self::next_chunk), without frames after `until`.
     pub fn next_chunk_until(&mut self, until: FrameNo) -> Result<Option<Chunk>, ReadError> {
         let wanted = self.last.next();
-        // Read the tail first: a frame that is written between the two checks is neither missing nor reclaimed.
+        // Read the tail first: otherwise a frame written between the two checks would look reclaimed.
         let until = until.min(self.log.supply().frame);
         if wanted > until {
             return Ok(None);
         }
-        let Some(extent) = self.log.extent(wanted)? else { return Err(self.released()) };
+        let Some(extent) = self.log.extent(wanted)? else { return Err(self.reclaimed()) };
         if self.open.as_ref().is_none_or(|open| open.first != extent.first) {
             self.open = Some(self.open_segment(extent, wanted)?);
         }
@@ -157,7 +159,7 @@ impl Reader {
     fn open_segment(&self, extent: Extent, wanted: FrameNo) -> Result<Open, ReadError> {
         let first = extent.first;
         let mut walk = match Walk::open(&self.log.config().directory, first) {
-            Err(error) if error.is_missing() && !self.log.has(first) => return Err(self.released()),
+            Err(error) if error.is_missing() && !self.log.has(first) => return Err(self.reclaimed()),
             walk => walk?,
         };
         let path = walk.path().to_owned();
@@ -172,16 +174,16 @@ impl Reader {
         Ok(Open { first, file: walk.into_file(), path, offset })
     }
 
-    fn released(&self) -> ReadError {
-        ReadError::Released {
+    fn reclaimed(&self) -> ReadError {
+        ReadError::Reclaimed {
             frame: self.last.next(),
             directory: self.log.config().directory.path().to_owned(),
         }
     }
 }
 
-/// Reads whole frames from `wanted` to `until`, not beyond the extent. Frames before a damaged one are returned; the damage is
-/// reported by the next call.
+/// Reads whole frames from `wanted` to `until`, within the extent. Frames before a damaged one are returned,
+/// and the next call reports the damage.
 fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> Result<Chunk, ReadError> {
     let left = extent.length.saturating_sub(open.offset);
     let mut size = left.min(CHUNK);
@@ -198,7 +200,7 @@ fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> R
                 size = needed;
                 continue;
             }
-            Stop::Incomplete(_) | Stop::Asked => "it is cut off",
+            Stop::Incomplete(_) | Stop::Reached => "it is cut off",
             Stop::Damaged(reason) => reason,
         };
         let (path, offset) = (open.path.clone(), open.offset);
@@ -208,8 +210,8 @@ fn read_chunk(open: &Open, extent: Extent, wanted: FrameNo, until: FrameNo) -> R
 
 /// Why a sequence of frames ends.
 enum Stop {
-    /// `until` was reached.
-    Asked,
+    /// The last requested frame was reached.
+    Reached,
     /// The last frame needs this many bytes in all.
     Incomplete(u64),
     Damaged(&'static str),
@@ -220,7 +222,7 @@ fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, Fram
     let mut end = 0;
     loop {
         if next > until {
-            return (end, next, Stop::Asked);
+            return (end, next, Stop::Reached);
         }
         let stop = match frame::decode(bytes.get(end..).unwrap_or_default()) {
             Decoded::Whole { head, length } if head.number == next => {
@@ -259,7 +261,7 @@ impl Chunk {
         self.last
     }
 
-    /// Size in bytes. The memory is in use as long as any record of the chunk is kept.
+    /// Size in bytes. The memory stays allocated as long as any record of the chunk is in use.
     pub const fn size(&self) -> usize {
         self.bytes.len()
     }

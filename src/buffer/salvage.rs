@@ -1,8 +1,8 @@
 //! Repairs a damaged log during an adoption, and keeps every readable frame.
 //!
-//! An unreadable frame is replaced by an empty injected frame with the same number, so that later frames keep their numbers.
-//! Each segment is replaced durably as a whole: a crash in between leaves less damage than before, and the next attempt
-//! continues.
+//! An unreadable frame is replaced by an empty injected frame with the same number, so that later frames keep
+//! their numbers. Each segment is replaced durably as a whole: after a crash in between there is less damage
+//! than before, and the next attempt continues.
 
 use super::disk::{self, Directory, DiskError};
 use super::frame::{self, FrameError, FrameHead, FrameKind};
@@ -17,7 +17,7 @@ pub enum SalvageError {
     /// A disk operation failed.
     #[error("the log cannot be repaired")]
     Disk(#[from] DiskError),
-    /// An empty frame could not be encoded: a broken invariant.
+    /// An empty frame could not be encoded. This would be a bug.
     #[error(transparent)]
     Frame(#[from] FrameError),
 }

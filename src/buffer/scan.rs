@@ -1,7 +1,8 @@
-//! Finds out which of the needed frames are readable after a restart.
+//! Determines which of the needed frames are readable after a restart.
 //!
-//! Never changes a file. Frames at or below `watermark` are published and may be damaged. Frames above `durable` were never
-//! confirmed. The frames between them are needed; if some are missing, the slot or an operator decides what happens.
+//! Never changes a file. Frames at or below `watermark` are published and may be damaged. Frames above
+//! `durable` were never confirmed. The frames between them are needed. If some are missing, recovery decides
+//! whether the source can send them again; otherwise an operator must.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +64,7 @@ impl From<ScanError> for Failure {
     }
 }
 
-/// The place where needed frames are unreadable.
+/// The first place at which needed frames cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame {frame} cannot be read at byte {offset} of {}: {reason}", path.display())]
 pub struct Damage {
@@ -82,7 +83,7 @@ pub struct Damage {
 /// The result of [`Log::scan`](super::log::Log::scan).
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// The beginning of the scan: everything up to here is published.
+    /// Where the scan begins: everything up to here is published.
     pub watermark: Mark,
     /// The last frame that is readable without a gap from `watermark + 1` on, at most `durable`; `watermark` if there is none.
     pub good: Tail,
@@ -95,7 +96,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The first frame of a sequence that would include all segments.
+    /// A mark before the first frame of all segments.
     pub fn before_first(&self) -> Mark {
         let first = self.segments.first().map_or(1, |first| first.0);
         Mark { frame: FrameNo(first.saturating_sub(1)), position: None }
@@ -136,7 +137,7 @@ pub(super) fn scan(directory: &Directory, watermark: Mark, durable: FrameNo) -> 
         let stop = match ahead.next() {
             None => Some(Stop::new(directory.path(), 0, "no segment holds it")),
             Some(first) if first > wanted => {
-                // The segment may be whole, and may contain the frames after the gap.
+                // The segment may be complete, and may contain the frames after the gap.
                 let beyond = search(directory, first, HEADER as u64, wanted, durable)?;
                 Some(Stop {
                     beyond,
@@ -158,8 +159,9 @@ pub(super) fn scan(directory: &Directory, watermark: Mark, durable: FrameNo) -> 
     Ok(scan)
 }
 
-/// The last transaction that any readable frame names, and its epoch: evidence that it was received, whether that was ever
-/// durable or not. Frames of changes are in the order of their positions, so that the last segment that has any says it.
+/// The last transaction in any readable frame, and its epoch. It proves that the transaction was received,
+/// even if the frame was never durable. Frames of changes are in the order of their positions, so the last
+/// segment with a change has it.
 pub(super) fn last_seen(directory: &Directory) -> Result<Option<(u16, Transaction)>, ScanError> {
     /// More frames than a segment can have.
     const FRAMES_MAX: u64 = 1 << 32;

@@ -19,7 +19,7 @@ pub const HEADER: usize = 24;
 /// Size of a read in bytes while searching for frames. Large enough that the cost of the calls does not matter.
 const WINDOW: usize = 1 << 20;
 
-/// Name of the segment whose first frame has this number. The names sort as the numbers do.
+/// Name of the segment whose first frame has this number. Names sort like numbers.
 pub(super) fn name(first: FrameNo) -> String {
     format!("{:020}.log", first.0)
 }
@@ -94,7 +94,7 @@ pub(super) enum Found {
         /// Byte offset after it.
         end: u64,
     },
-    /// The end of the segment.
+    /// The end of the segment was reached.
     End,
     /// Bytes that are not a frame.
     Damage(&'static str),
@@ -144,7 +144,7 @@ impl Walk {
         self.file
     }
 
-    /// The content at `offset`.
+    /// Reads what is at `offset`.
     pub(super) fn at(&mut self, offset: u64) -> Result<Found, DiskError> {
         if offset >= self.end {
             return Ok(Found::End);
@@ -169,7 +169,8 @@ impl Walk {
         Ok(self.look(offset, length)?.get(..length).unwrap_or_default())
     }
 
-    /// Byte offset of frame `number`; `None` if it is not whole in this segment. Damage before it is skipped.
+    /// Byte offset of frame `number`; `None` if this segment does not contain it whole. Damage before it is
+    /// skipped.
     pub(super) fn find(&mut self, number: FrameNo) -> Result<Option<u64>, DiskError> {
         let mut offset = HEADER as u64;
         loop {
@@ -233,7 +234,7 @@ impl Walk {
 }
 
 /// Whether a segment has been deleted, or emptied for deletion, since it was opened.
-pub(super) fn is_released(error: &DiskError) -> bool {
+pub(super) fn is_reclaimed(error: &DiskError) -> bool {
     error.kind() == Some(io::ErrorKind::UnexpectedEof) || error.is_missing()
 }
 

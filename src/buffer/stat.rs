@@ -7,12 +7,12 @@ use super::segment::{self, Found, HEADER, Walk};
 use super::verify::VerifyError;
 use crate::position::{FrameNo, Transaction};
 
-/// The summary.
+/// The summary of a buffer directory.
 #[derive(Debug, Default)]
 pub struct Stat {
     /// The checkpoint; `None` before the first one.
     pub checkpoint: Option<Checkpoint>,
-    /// The last whole frame that was found.
+    /// The last whole frame.
     pub tail: FrameNo,
     /// Number of segments.
     pub segments: u64,
@@ -20,7 +20,7 @@ pub struct Stat {
     pub bytes: u64,
     /// The transaction of the oldest unpublished change.
     pub oldest: Option<Transaction>,
-    /// Bytes of frames that the next start would truncate after a crash at this moment.
+    /// Bytes of frames that the next start would truncate if the daemon died now.
     pub cut_bytes: u64,
 }
 
@@ -43,11 +43,11 @@ pub fn stat(directory: &Directory) -> Result<Stat, VerifyError> {
     let segments = segment::list(directory).map_err(ScanError::from)?;
     for (at, first) in segments.iter().enumerate() {
         let is_last = at + 1 == segments.len();
-        // The first frame of the next segment, if there is one.
+        // The first frame of the next segment; the last segment has no upper limit.
         let end = segments.get(at + 1).copied().unwrap_or(FrameNo(u64::MAX));
         match stat.segment(directory, *first, end, (watermark, is_last)) {
-            // Reclaimed since it was listed.
-            Err(ScanError::Disk(error)) if segment::is_released(&error) => {}
+            // The segment was reclaimed after it was listed.
+            Err(ScanError::Disk(error)) if segment::is_reclaimed(&error) => {}
             seen => seen?,
         }
     }
@@ -88,7 +88,8 @@ impl Stat {
     }
 }
 
-/// The transaction of the first change from this frame on within a segment. Injected frames have no transaction.
+/// The transaction of the first change from frame `from` on within a segment. Injected frames have no
+/// transaction.
 fn oldest(walk: &mut Walk, from: FrameNo) -> Result<Option<Transaction>, ScanError> {
     let Some(mut offset) = walk.find(from)? else { return Ok(None) };
     while let Found::Frame { head, end } = walk.at(offset)? {

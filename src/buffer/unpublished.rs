@@ -1,4 +1,5 @@
-//! Reads what the log holds beyond a frame, for a report. Changes nothing, needs no lock, and tolerates a running daemon.
+//! Reads the frames after a given one, for a report. Changes nothing, needs no lock, and tolerates a running
+//! daemon.
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::position::FrameNo;
 pub enum ReadOut {
     /// To its end.
     Whole,
-    /// A daemon has published and deleted a part meanwhile: read again, after the newer checkpoint.
+    /// A daemon has published and deleted a part in the meantime. Read the newer checkpoint, then try again.
     Reclaimed,
     /// Up to damage, before this frame.
     Damaged(FrameNo),
@@ -27,15 +28,15 @@ pub fn size(directory: &Directory, after: FrameNo) -> Result<u64, ScanError> {
     let mut bytes = 0;
     for first in needed(directory, after)? {
         match Walk::open(directory, first) {
-            Err(error) if segment::is_released(&error) => {}
+            Err(error) if segment::is_reclaimed(&error) => {}
             walk => bytes += walk?.length(),
         }
     }
     Ok(bytes)
 }
 
-/// Passes the frames after `after` to `each`, in order, and after each segment the number of bytes that were read of it to
-/// `read`.
+/// Passes the frames after `after` to `each`, in order. After each segment, passes the number of bytes read
+/// from it to `read`.
 ///
 /// # Errors
 /// A newer release wrote the log, or a disk operation failed.
@@ -48,7 +49,7 @@ pub fn read(
     let mut wanted = after.next();
     for first in needed(directory, after)? {
         let mut walk = match Walk::open(directory, first) {
-            Err(error) if segment::is_released(&error) => return Ok(ReadOut::Reclaimed),
+            Err(error) if segment::is_reclaimed(&error) => return Ok(ReadOut::Reclaimed),
             walk => walk?,
         };
         if let Header::Newer(version) = walk.header() {
@@ -59,13 +60,13 @@ pub fn read(
         }
         let offset = if first == wanted { Some(HEADER as u64) } else { walk.find(wanted)? };
         let Some(mut offset) = offset else {
-            // Nothing of it is beyond `after`.
+            // No frame of this segment is after `after`.
             continue;
         };
         let begun = offset;
         loop {
             match walk.at(offset) {
-                Err(error) if segment::is_released(&error) => return Ok(ReadOut::Reclaimed),
+                Err(error) if segment::is_reclaimed(&error) => return Ok(ReadOut::Reclaimed),
                 Err(error) => return Err(error.into()),
                 Ok(Found::End) => break,
                 Ok(Found::Frame { head, end }) if head.number == wanted => {
@@ -75,7 +76,7 @@ pub fn read(
                     }
                     (offset, wanted) = (end, wanted.next());
                 }
-                // At the very end, it is being written.
+                // At the very end of the log, the frame is still being written.
                 Ok(Found::Frame { .. } | Found::Damage(_)) => {
                     let is_last = segment::list(directory)?.last() == Some(&first);
                     return Ok(if is_last { ReadOut::Whole } else { ReadOut::Damaged(wanted) });

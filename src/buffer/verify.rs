@@ -1,5 +1,5 @@
-//! Reads every frame of a log and reports damage and its consequences. Changes nothing, needs no lock, and tolerates a
-//! running daemon. Memory: one window of a megabyte, or the largest frame.
+//! Reads every frame of a log and reports damage and its consequences. Changes nothing, needs no lock, and
+//! tolerates a running daemon. It needs memory for one window of 1 MiB, or for the largest frame.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,16 @@ const FRAME_MIN: u64 = 53;
 /// Most findings that are listed.
 const FINDINGS_MAX: usize = 1_000;
 
-/// Most repetitions after damage while a daemon publishes: it may have reclaimed the segment that seems to be missing.
+/// Most repetitions after damage was found while a daemon publishes: the daemon may have reclaimed the
+/// segment that seems to be missing.
 const LOOKS_AGAIN: usize = 3;
 
 /// The consequence of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
-    /// At or below `watermark`: published, never read again.
+    /// At or below `watermark`: published, and never read again.
     Published,
-    /// Durable and not published: the next start needs it.
+    /// Durable and unpublished: the next start needs it.
     Durable,
     /// Not durable: the next start truncates it, and the source sends it again.
     Beyond,
@@ -40,15 +41,15 @@ pub struct Finding {
     pub reason: &'static str,
     /// The first frame that cannot be read.
     pub first: FrameNo,
-    /// The last lost frame; the one before `first` if none is lost, because only a header is damaged.
+    /// The last lost frame; the one before `first` if only a header is damaged.
     pub last: FrameNo,
-    /// The last change that can be read before it, if any.
+    /// The last readable change before it; `None` if there is none.
     pub before: Option<Position>,
     /// The consequence.
     pub zone: Zone,
 }
 
-/// The result.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Verified {
     /// Everything up to this frame is published.
@@ -57,13 +58,13 @@ pub struct Verified {
     pub durable: FrameNo,
     /// Whether there is a checkpoint at all.
     pub checkpoint: bool,
-    /// Per slot of the checkpoint file: its sequence, if it is whole.
+    /// The sequence of each slot of the checkpoint file; `None` if the slot is damaged.
     pub slots: Vec<Option<u64>>,
-    /// Segments that were read.
+    /// Number of segments that were read.
     pub segments: u64,
-    /// Their bytes.
+    /// Size of these segments in bytes.
     pub bytes: u64,
-    /// Whole frames in their places.
+    /// Number of whole frames in their places.
     pub frames: u64,
     /// The last of them.
     pub last: FrameNo,
@@ -78,10 +79,10 @@ pub struct Verified {
 /// Why a directory cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The checkpoint.
+    /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The log.
+    /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] ScanError),
 }
@@ -103,19 +104,19 @@ pub fn verify(directory: &Directory) -> Result<Verified, VerifyError> {
     verify_showing(directory, &|_| ())
 }
 
-/// How far it is.
+/// Progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyProgress {
-    /// It begins, perhaps again, to read so many segments.
+    /// Reading of this many segments begins, possibly again.
     Total(u64),
     /// A segment was read.
     Segment,
 }
 
-/// The same; `show` gets how far it is.
+/// Like [`verify`]; `show` receives the progress.
 ///
 /// # Errors
-/// As [`verify`].
+/// The same as those of [`verify`].
 pub fn verify_showing(directory: &Directory, show: &dyn Fn(VerifyProgress)) -> Result<Verified, VerifyError> {
     let mut verified = look(directory, show)?;
     for _ in 0..LOOKS_AGAIN {
@@ -139,20 +140,22 @@ fn look(directory: &Directory, show: &dyn Fn(VerifyProgress)) -> Result<Verified
     }
     let segments = segment::list(directory).map_err(ScanError::from)?;
     show(VerifyProgress::Total(segments.len() as u64));
-    let released = verified.watermark;
-    let mut reading = Reading { directory, next: None, position: None, released, verified };
+    let reclaimed = verified.watermark;
+    let mut reading = Reading { directory, next: None, position: None, reclaimed, verified };
     for (at, first) in segments.iter().enumerate() {
         let following = segments.get(at + 1).copied();
         let before = (reading.verified.findings.len(), reading.verified.more);
         match reading.segment(*first, following) {
-            // Reclaimed since it was listed. A segment that became shorter without that was truncated after a full disk.
-            Err(VerifyError::Log(ScanError::Disk(error))) if segment::is_released(&error) => {
+            // The segment was reclaimed after it was listed. A segment that became shorter for another reason
+            // was truncated after a full disk.
+            Err(VerifyError::Log(ScanError::Disk(error))) if segment::is_reclaimed(&error) => {
                 reading.next = None;
             }
             read => read?,
         }
         show(VerifyProgress::Segment);
-        // Reclaimed while it was read. The name is deleted before the bytes, so findings in it are not valid.
+        // The segment was reclaimed while it was read. Its name is deleted before its bytes, so damage found
+        // in it does not count.
         if matches!(directory.exists(&segment::name(*first)), Ok(false)) {
             reading.verified.findings.truncate(before.0);
             reading.verified.more = before.1;
@@ -165,12 +168,12 @@ fn look(directory: &Directory, show: &dyn Fn(VerifyProgress)) -> Result<Verified
 
 struct Reading<'a> {
     directory: &'a Directory,
-    /// The frame that must come next; unknown at the beginning.
+    /// The next expected frame; `None` before the first.
     next: Option<FrameNo>,
-    /// Of the last readable change.
+    /// Position of the last readable change.
     position: Option<Position>,
-    /// The checkpoint's current watermark: a daemon may have raised it since the first read.
-    released: FrameNo,
+    /// The current watermark of the checkpoint: a daemon may have raised it since the first read.
+    reclaimed: FrameNo,
     verified: Verified,
 }
 
@@ -179,9 +182,9 @@ impl Reading<'_> {
         let mut walk = Walk::open(self.directory, first).map_err(ScanError::from)?;
         if walk.length() == 0
             && let Some(following) = following
-            && self.is_released(FrameNo(following.0.saturating_sub(1)))?
+            && self.is_reclaimed(FrameNo(following.0.saturating_sub(1)))?
         {
-            // It is being deleted, or became empty in a power loss.
+            // The segment is being deleted, or became empty in a power loss.
             self.next = None;
             return Ok(());
         }
@@ -234,7 +237,7 @@ impl Reading<'_> {
                     self.found(&path, offset, reason, (next, following.max(next)));
                     next = following.max(next);
                 }
-                // Not durable: a frame torn by a kill, or one that is being written now.
+                // Not durable: a frame that a kill has torn, or one that is being written now.
                 None if next > self.verified.durable => self.verified.torn = walk.length() - offset,
                 None => {
                     self.found(&path, offset, reason, (next, self.verified.durable.next()));
@@ -251,21 +254,22 @@ impl Reading<'_> {
     fn end(&mut self) -> Result<(), CheckpointError> {
         let (watermark, durable) = (self.verified.watermark, self.verified.durable);
         let next = self.next.unwrap_or_else(|| watermark.next());
-        if durable > watermark && next <= durable && !self.is_released(durable)? {
-            let next = next.max(self.released.next());
+        if durable > watermark && next <= durable && !self.is_reclaimed(durable)? {
+            let next = next.max(self.reclaimed.next());
             self.found(self.directory.path(), 0, "the log ends early", (next, durable.next()));
         }
         Ok(())
     }
 
-    /// Whether everything up to this frame is published by now. Segments are reclaimed only after the checkpoint is written.
-    fn is_released(&mut self, frame: FrameNo) -> Result<bool, CheckpointError> {
-        if frame > self.released
+    /// Whether everything up to this frame has been published in the meantime. Segments are reclaimed only
+    /// after the checkpoint is written.
+    fn is_reclaimed(&mut self, frame: FrameNo) -> Result<bool, CheckpointError> {
+        if frame > self.reclaimed
             && let Some(found) = CheckpointFile::peek(self.directory)?.checkpoint
         {
-            self.released = self.released.max(found.watermark.frame);
+            self.reclaimed = self.reclaimed.max(found.watermark.frame);
         }
-        Ok(frame <= self.released)
+        Ok(frame <= self.reclaimed)
     }
 
     /// Notes that the frames from `first` to before `end` cannot be read.

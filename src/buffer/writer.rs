@@ -1,7 +1,9 @@
-//! Appends frames to the log: staged in memory, written by [`Writer::flush`], and only then shown to readers.
+//! Appends frames to the log: staged in memory, written by [`Writer::flush`], and visible to readers only
+//! then.
 //!
-//! It never fsyncs. On a full log or disk nothing is lost: the file ends with the last whole frame, the staged frames stay
-//! staged, and the next flush retries. The size of the staged frames is limited, so that the caller must stop appending.
+//! It never fsyncs. A full log or disk loses nothing: the file ends with the last whole frame, the staged
+//! frames stay staged, and the next flush retries. The size of staged frames is limited, so the caller must
+//! stop appending.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,8 +25,9 @@ use crate::failure::{Explain, Failure};
 use crate::position::{FrameNo, Position, Transaction};
 use crate::time;
 
-/// Staged bytes from which an append writes first. The write copies the staged bytes again: this many stay in the processor's
-/// cache in between (measured: 0.32 µs a frame of 630 bytes; with 256 KiB, 0.75 µs).
+/// From this many staged bytes on, an append writes first. The write copies the staged bytes again, and this
+/// many still fit into the processor's cache (measured: 0.32 µs for a frame of 630 bytes; with 256 KiB, 0.75
+/// µs).
 const STAGED_MAX: usize = 64 << 10;
 /// Largest capacity in bytes that is kept for staging. The memory of a huge frame is freed.
 const STAGED_KEEP: usize = 1 << 20;
@@ -82,7 +85,8 @@ impl Explain for WriteError {
 }
 
 impl WriteError {
-    /// Whether it passes once space is free. Nothing is lost, and [`Writer::flush`] may be called again.
+    /// Whether writing succeeds once space is free. Nothing is lost, and [`Writer::flush`] may be called
+    /// again.
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::LogFull { .. } | Self::DiskFull { .. })
     }
@@ -110,12 +114,12 @@ struct Active {
     opened: Instant,
 }
 
-/// A frame in memory.
+/// A staged frame.
 #[derive(Debug)]
 struct Staged {
     /// Its end in the staged bytes.
     end: usize,
-    /// The log's tail once it is written.
+    /// The log's tail once the frame is written.
     tail: Tail,
 }
 
@@ -125,12 +129,12 @@ pub struct Writer {
     log: Arc<Log>,
     active: Option<Active>,
     staged: Vec<u8>,
-    /// Number of staged bytes that are written.
+    /// Number of staged bytes that are written already.
     written: usize,
     frames: VecDeque<Staged>,
     /// The tail once everything staged is written.
     tail: Tail,
-    /// Of the changes that are appended.
+    /// Origin of the changes that are appended.
     origin: Origin,
     freed: watch::Receiver<u64>,
 }
@@ -209,7 +213,7 @@ impl Writer {
         self.staged.len() - self.written
     }
 
-    /// The log's tail once everything staged is written. A change that is received again at or below it is a duplicate.
+    /// The log's tail once everything staged is written. A change at or below it is a duplicate.
     pub const fn tail(&self) -> Tail {
         self.tail
     }
@@ -229,8 +233,8 @@ impl Writer {
         result
     }
 
-    /// Waits until segments were deleted since the last [`flush`](Self::flush) began. Cancel-safe. Other programs may free disk
-    /// space without notice: retry after a while too.
+    /// Waits until segments are deleted after the last [`flush`](Self::flush) began. Cancel-safe. Other
+    /// programs may free disk space without notice, so also retry after a while.
     pub async fn room(&mut self) {
         // The log owns the sender and outlives the writer.
         let closed = self.freed.changed().await.is_err();
@@ -245,7 +249,7 @@ impl Writer {
             }
             let count = match self.batch() {
                 0 => {
-                    // The file that is being written counts too, and it can be deleted only if it is published.
+                    // The file being written counts too. It can be deleted only if it is published.
                     if self.active.is_none() || self.log.watermark() < self.log.tail().frame {
                         return Err(self.log_full());
                     }
@@ -270,8 +274,8 @@ impl Writer {
         FrameNo(self.tail.frame.0 + 1 - self.frames.len() as u64)
     }
 
-    /// Whether the publisher has caught up with a segment of the maximum age. Once closed, it is deleted soon, before the kernel
-    /// writes it back.
+    /// Whether the current segment has reached its maximum age while the publisher keeps up. Once closed, it
+    /// is soon deleted, before the kernel writes it back.
     fn is_due(&self) -> bool {
         self.active.as_ref().is_some_and(|active| {
             active.length > HEADER as u64
@@ -288,7 +292,8 @@ impl Writer {
         })
     }
 
-    /// Number of staged frames that fit into the segment and the log. The first one need not fit into the segment.
+    /// Number of staged frames that fit into the segment and the log. The first one may exceed the segment's
+    /// size.
     fn batch(&self) -> usize {
         let config = self.log.config();
         let (length, header) = self.active.as_ref().map_or((HEADER as u64, HEADER as u64), |a| (a.length, 0));

@@ -15,14 +15,14 @@ use crate::position::{CommitSeq, FrameNo, Position, ResumePoint, Transaction};
 pub struct Checkpoint {
     /// Which source and stream this directory belongs to.
     pub identity: Identity,
-    /// Whether the source was ready to be read when this was written.
+    /// Whether the source's slot or cursor existed when this was written.
     pub phase: Phase,
-    /// Number of the source's history. An epoch is an unbroken knowledge of one history.
+    /// Number of the source's history. Within one epoch, Forebay has followed the history without a gap.
     pub epoch: u16,
-    /// Highest point ever confirmed to the source. Written before the confirmation is sent.
+    /// Highest position ever confirmed to the source. It is written before the confirmation is sent.
     #[serde(alias = "told")]
     pub ever_confirmed: ResumePoint,
-    /// The highest transaction that `watermark`, `durable` or any lane names, finished or not.
+    /// The highest transaction of `watermark`, `durable` or any lane, complete or not.
     #[serde(alias = "tip")]
     pub last_seen: Option<Transaction>,
     /// Everything up to this frame is published.
@@ -31,12 +31,15 @@ pub struct Checkpoint {
     /// Everything up to this frame is fsynced in the log.
     #[serde(alias = "held")]
     pub durable: Mark,
-    /// Progress beyond `watermark`: lane, and the frame up to which all of its records are published.
+    /// Progress of lanes beyond `watermark`: the lane, and the frame up to which all its records are
+    /// published.
     pub lanes: Vec<(u8, FrameNo)>,
-    /// Progress of parts of lanes beyond their lane's: a lane that two partitions of the stream share.
+    /// Progress of parts of lanes beyond their lane's progress. A lane has parts if two shards share its hash
+    /// range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lane_parts: Vec<LanePart>,
-    /// Single records published beyond their lane's progress: frame and ordinal in the frame. Written at a clean stop.
+    /// Single records published beyond their lane's progress: the frame, and the index of the record in it.
+    /// Written at a clean stop.
     #[serde(alias = "answered")]
     pub acknowledged: Vec<(FrameNo, u16)>,
     /// Records that are not changes (gaps, retries) and are not settled yet.
@@ -44,17 +47,18 @@ pub struct Checkpoint {
     /// The lag event that was published last (`events.lag`).
     #[serde(default, skip_serializing_if = "LagRecord::is_unset")]
     pub lag: LagRecord,
-    /// Offset of the first line of the dead-letter file whose record is beyond `watermark`, in bytes.
+    /// Offset in bytes of the first line in the dead-letter file whose record is beyond `watermark`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub letters_from: u64,
-    /// Totals per event type, of exactly those records that the progress above covers.
+    /// Totals per event type, of exactly the records that the progress above covers.
     #[serde(alias = "books")]
     pub event_counts: BTreeMap<String, Totals>,
-    /// Whether they cover what lanes have published beyond `watermark`. Earlier builds counted what `watermark` had passed.
+    /// Whether `event_counts` include what lanes have published beyond `watermark`. Earlier versions counted
+    /// only what `watermark` had passed.
     #[serde(default)]
     pub counted_by_lane: bool,
-    /// Whether no transaction beyond `last_seen` was ever published: the process that wrote this has stopped in order.
-    /// Absent in checkpoints of earlier builds.
+    /// Whether the process that wrote this stopped in order, so that nothing beyond `last_seen` was
+    /// published. Missing in checkpoints of earlier versions.
     #[serde(default)]
     pub clean: bool,
 }
@@ -87,11 +91,11 @@ impl Checkpoint {
         }
     }
 
-    /// Begins a new epoch, numbered `least` or higher, that receives from `to` on. Frames of the old one that are kept are
-    /// published before the gap event, which gives the reason and the time.
+    /// Begins a new epoch with the number `least` or higher, which receives from `to` on. Remaining frames of
+    /// the old epoch are published before the gap event, which has the reason and the time.
     ///
     /// # Errors
-    /// The checkpoint has the last epoch, and is unchanged.
+    /// The epoch has its highest number. The checkpoint is unchanged.
     pub fn begin_epoch(
         &mut self,
         least: u16,
@@ -117,7 +121,7 @@ impl Checkpoint {
             && self.injections.is_empty()
     }
 
-    /// Names the skipped transaction in the gap event of the epoch that has just begun.
+    /// Adds the skipped transaction to the gap event of the epoch that has just begun.
     pub fn note_skipped(&mut self, what: Option<Skipped>) {
         if let Some(Injection::Gap { skipped, .. }) = self.injections.last_mut() {
             *skipped = what;
@@ -125,7 +129,8 @@ impl Checkpoint {
     }
 }
 
-/// No epoch can follow: the next one would have the same number, and consumers would discard its events as repeats.
+/// The epoch has its highest number. The next one would have the same, and consumers would discard its events
+/// as repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no epoch can follow epoch {}", u16::MAX)]
 pub struct LastEpoch;
@@ -144,25 +149,25 @@ impl Explain for LastEpoch {
     }
 }
 
-/// The number of the epoch that follows.
+/// The number of the next epoch.
 ///
 /// # Errors
-/// There is none.
+/// This is the highest number.
 pub fn epoch_after(epoch: u16) -> Result<u16, LastEpoch> {
     epoch.checked_add(1).ok_or(LastEpoch)
 }
 
-/// How far the first start has come.
+/// Progress of the first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// What the source needs to be read does not exist yet, or is being created.
+    /// The source's slot or cursor does not exist yet, or is being created.
     Creating,
-    /// It exists.
+    /// The source's slot or cursor exists.
     Running,
 }
 
-/// A frame, and the position of its change; no position before the first.
+/// A frame, and the position of the last change up to it; no position before the first change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Frame number.
@@ -176,9 +181,9 @@ pub struct Mark {
 pub struct LanePart {
     /// The first 64-bit hash of the part.
     pub first: u64,
-    /// The last one.
+    /// The last 64-bit hash of the part.
     pub last: u64,
-    /// Its progress.
+    /// The frame up to which all its records are published.
     pub frame: FrameNo,
 }
 
@@ -186,18 +191,18 @@ pub struct LanePart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Injection {
-    /// `forebay.gap.v1`: a new epoch begins. An operator adopted another history, or a start could not prove that it continues
-    /// the known one.
+    /// `forebay.gap.v1`: a new epoch begins, because an operator adopted another history, or because a start
+    /// could not prove that it continues the known one.
     Gap {
-        /// Epoch that began with it.
+        /// The new epoch.
         epoch: u16,
-        /// Last position of the old history, if any.
+        /// Last position of the old epoch; `None` if it had no change.
         from: Option<Position>,
         /// Where the source resumes.
         to: CommitSeq,
-        /// The operator's reason, or the fact that could not be proven.
+        /// The operator's reason, or what could not be proven.
         reason: String,
-        /// Time of the adoption in microseconds since the Unix epoch.
+        /// Time of the adoption, microseconds since the Unix epoch.
         at: i64,
         /// The transaction that the operator skipped, because the source could not send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,10 +214,10 @@ pub enum Injection {
     Lag(LagNotice),
 }
 
-/// A skipped transaction: from its failing change on, none of its events exist.
+/// A transaction that was skipped: none of its events from the failing change on are published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// The position that the operator named: that of the commit.
+    /// The position of its commit, as the operator gave it.
     pub commit: CommitSeq,
     /// The transaction; `None` if the source did not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,7 +227,7 @@ pub struct Skipped {
 }
 
 impl Checkpoint {
-    /// The unsettled injections that are in a log with this tail, after a restart.
+    /// The unsettled injections that are in a log with this tail after a restart, with their frames.
     pub fn injections_in_the_log(&self, tail: FrameNo) -> Vec<(FrameNo, Injection)> {
         let found = self.injections.iter().filter(|injection| injection.settled().is_none());
         found
@@ -234,7 +239,8 @@ impl Checkpoint {
 }
 
 impl Injection {
-    /// Whether both are the same gap or the retry of the same letter, regardless of progress.
+    /// Whether both are the same gap, the same notice, or the retry of the same letter, whatever their
+    /// progress.
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Retry(one), Self::Retry(other)) => one.letter == other.letter,
@@ -242,7 +248,7 @@ impl Injection {
         }
     }
 
-    /// The frame of a log that survives a restart, if it is in one.
+    /// The frame that contains the injection, once that frame is durable.
     pub const fn frame(&self) -> Option<FrameNo> {
         match self {
             Self::Gap { .. } | Self::Lag(_) => None,
@@ -259,23 +265,24 @@ impl Injection {
     }
 }
 
-/// How far the retry of a dead letter has come.
+/// The progress of a dead letter's retry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Which one.
+    /// The dead letter.
     pub letter: LetterId,
-    /// Event type under which the event counts have it as quarantined.
+    /// The event type under which the event counts include it as quarantined.
     pub event_type: String,
     /// Byte offset of its line in the dead-letter file.
     pub offset: u64,
     /// Byte offset of the line that stores its raw change, if another letter does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_offset: Option<u64>,
-    /// The frame that contains it, once that frame is durable. The retry is then not injected again.
+    /// The frame that contains its records, once that frame is durable. From then on, the retry is not
+    /// injected again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<FrameNo>,
-    /// Whether `watermark` has passed the frame and the event counts are updated. The entry stays until the dead-letter file
-    /// records the outcome too.
+    /// Whether `watermark` has passed the frame and the event counts are updated. The entry stays until the
+    /// dead-letter file has the result too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub settled: bool,
 }
@@ -290,11 +297,12 @@ const fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Event counts of one event type. The outcomes are counted when a lane's progress passes an event. What was received is counted
-/// by itself, when the watermark passes: where no lane is beyond the watermark, both must be equal.
+/// Counts of one event type. Outcomes are counted when a lane's progress passes an event; received events are
+/// counted when the watermark passes them. If no lane is ahead of the watermark, `received` equals the sum of
+/// the outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Events of the log up to the watermark, whatever became of them.
+    /// Events in the log up to the watermark, whatever their outcome.
     #[serde(default)]
     pub received: u64,
     /// Events acknowledged by the stream.
@@ -304,7 +312,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds others of the same type.
+    /// Adds the counts of `other`, which are of the same type.
     pub const fn add(&mut self, other: Self) {
         self.received += other.received;
         self.published += other.published;

@@ -1,4 +1,4 @@
-//! The checkpoint file: two preallocated, checksummed slots in one file, overwritten in turn.
+//! The checkpoint file: two preallocated, checksummed slots in one file, overwritten alternately.
 //!
 //! # On disk, format version 2
 //!
@@ -10,13 +10,14 @@
 //!
 //! Version 1, which is still read, has other names in the payload, and an identity without a kind.
 //!
-//! The checksum is CRC-32C over the 24 bytes before it and the payload. The valid slot with the higher sequence counts.
-//! All fields before the payload keep their offsets in every later version; a newer version is refused.
+//! The checksum is CRC-32C over the 24 bytes before it and the payload. The valid slot with the higher
+//! sequence counts. All fields before the payload keep their offsets in every later version; a newer version
+//! is refused.
 //!
-//! Invariants: the valid slot with the higher sequence is never overwritten; the other one is fsynced before the next write.
-//! All blocks are written when the file is created, so that later writes need no space. (File systems that never overwrite in
-//! place, such as btrfs and ZFS, may still need some.) The file is visible only after both slots and one checkpoint in it are
-//! durable.
+//! Invariants: the valid slot with the higher sequence is never overwritten; the other one is fsynced before
+//! the next write. All blocks are written when the file is created, so that later writes need no space. (File
+//! systems that never overwrite in place, such as btrfs and ZFS, may still need some.) The file is visible
+//! only after both slots and one checkpoint in it are durable.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,7 @@ use super::content::Checkpoint;
 use crate::buffer::disk::{self, Directory, DiskError, failed};
 use crate::failure::{Explain, Failure};
 
-/// Name of the file in the buffer's directory.
+/// Name of the file in the buffer directory.
 const FILE_NAME: &str = "checkpoint";
 /// First bytes of a slot.
 const MAGIC: [u8; 8] = *b"FOREBAYC";
@@ -57,7 +58,7 @@ pub enum CheckpointError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Its format version.
         version: u32,
     },
     /// The checksum is right, but the payload is not a checkpoint.
@@ -65,7 +66,7 @@ pub enum CheckpointError {
     Payload {
         /// The file.
         path: PathBuf,
-        /// The damage.
+        /// The JSON error.
         source: serde_json::Error,
     },
     /// The payload exceeds the slot. Nothing was written.
@@ -132,7 +133,7 @@ pub struct CheckpointFile {
     directory: Directory,
     /// For messages.
     path: PathBuf,
-    /// `None` until the first write makes the file.
+    /// `None` until the first write creates the file.
     file: Option<File>,
     /// Sequence of the current slot; 0 before the first write.
     sequence: u64,
@@ -171,23 +172,24 @@ enum Content<'a> {
     Invalid,
 }
 
-/// The content of the file.
+/// The content of the file, as read without changing it.
 #[derive(Debug)]
 pub struct Peeked {
     /// The current checkpoint; `None` before the first write.
     pub checkpoint: Option<Checkpoint>,
-    /// Per slot, its sequence; `None` if it is damaged. An undamaged file has one slot, and two from its second write on.
+    /// The sequence of each slot; `None` if the slot is damaged. A new file has one slot, and two from its
+    /// second write on.
     pub slots: Vec<Option<u64>>,
 }
 
-/// Most repetitions of a read that finds no whole slot: the daemon may write both during a read.
+/// Most reads until a valid slot is found: the daemon may write both slots during one read.
 const LOOKS: usize = 3;
 
 impl CheckpointFile {
-    /// Reads without changing anything, also while a daemon writes.
+    /// Reads the file without changing anything, even while a daemon writes.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The same as those of [`open`](Self::open).
     pub fn peek(directory: &Directory) -> Result<Peeked, CheckpointError> {
         let path = directory.path_of(FILE_NAME);
         for _ in 0..LOOKS {
@@ -211,8 +213,8 @@ impl CheckpointFile {
         Err(CheckpointError::NoValidSlot { path })
     }
 
-    /// Reads the checkpoint of an existing directory; `None` if there never was one. The file is made by the first
-    /// [`write`](Self::write), so that one without a checkpoint can only be a damaged one.
+    /// Reads the checkpoint of an existing directory; `None` if there is no file. The first
+    /// [`write`](Self::write) creates the file with a checkpoint, so a file without a valid one is damaged.
     pub fn open(directory: &Directory) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
         let new = Self {
             directory: directory.clone(),
@@ -229,8 +231,8 @@ impl CheckpointFile {
         }
     }
 
-    /// Renames a file without a valid slot to `checkpoint.damaged`, so that an adoption can continue without it. A readable file,
-    /// or one of a newer version, stays.
+    /// Renames a file without a valid slot to `checkpoint.damaged`, so that an adoption can continue without
+    /// it. A readable file, or one of a newer version, is not renamed.
     pub fn put_damaged_aside(directory: &Directory) -> Result<(), CheckpointError> {
         match Self::open(directory) {
             Err(CheckpointError::NoValidSlot { .. } | CheckpointError::Payload { .. }) => {
@@ -261,15 +263,16 @@ impl CheckpointFile {
         };
         let checkpoint =
             serde_json::from_slice(payload).map_err(|source| CheckpointError::Payload { path, source })?;
-        // The content may be only in the page cache, if an earlier process was killed before its fsync.
+        // If an earlier process was killed before its fsync, the content may be only in the page cache.
         file.sync_all().map_err(failed("fsync", &self.path))?;
         self.directory.sync()?;
         self.file = Some(file);
         Ok((self, Some(checkpoint)))
     }
 
-    /// Makes this checkpoint the current one; durable on return. Blocks for one fsync: call it on a blocking thread. If the disk
-    /// fails, the file is disabled; the previous checkpoint is still the current one after a restart.
+    /// Makes this checkpoint the current one; durable on return. Blocks for one fsync: call it on a blocking
+    /// thread. If the disk fails, the file is not used any more. After a restart, the previous checkpoint is
+    /// still the current one.
     pub fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         if let Some(reason) = &self.poisoned {
             return Err(DiskError::Poisoned { path: self.path.clone(), reason: reason.clone() }.into());
@@ -299,7 +302,7 @@ impl CheckpointFile {
         }
     }
 
-    /// Puts a slot's bytes into the buffer.
+    /// Encodes a slot into the buffer.
     fn encode(&mut self, checkpoint: &Checkpoint, sequence: u64) -> Result<(), CheckpointError> {
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; HEADER]);
@@ -333,7 +336,7 @@ fn overwrite(file: &File, path: &Path, bytes: &[u8], slot: Slot) -> Result<(), D
     file.sync_data().map_err(failed("fsync", path))
 }
 
-/// Both slots. Bytes beyond the end of the file are zero.
+/// Reads both slots. Bytes beyond the end of the file are zero.
 fn read_slots(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 2 * SLOT_SIZE];
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(bytes.len());

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::{DiskError, failed};
 
-/// For the owner only: the files contain row values.
+/// For the owner only, because the files contain row values.
 pub(super) const FOLDER_MODE: u32 = 0o700;
 /// Name of the lock file in the buffer's directory.
 pub(super) const LOCK_FILE: &str = "lock";
@@ -29,7 +29,7 @@ pub(super) fn create(path: &Path) -> Result<(), DiskError> {
     }
     if let Some(existing) = path.ancestors().nth(missing.len()).filter(is_one) {
         match sync_path(parent(existing)) {
-            // Then it was not made by us either.
+            // This user may not open the parent, so it has not created the directory either.
             Err(DiskError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
             synced => synced?,
         }

@@ -1,8 +1,8 @@
-//! The buffer directory: one opened descriptor, relative to which everything in it is opened, without following links.
+//! The buffer directory. Everything in it is opened relative to one descriptor, without following links.
 //!
-//! Another user may own the directory: `forebay dlq` and `forebay adopt` are often run by root. Each file is therefore
-//! checked through its descriptor before use: it must be a plain file (or a directory) of the directory's owner or of our own
-//! user. Files that root creates are given to the directory's owner.
+//! Another user may own the directory: `forebay dlq` and `forebay adopt` are often run by root. Each file is
+//! therefore checked through its descriptor before use: it must be a plain file (or a directory) of the
+//! directory's owner or of our own user. Files that root creates are given to the directory's owner.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
@@ -18,9 +18,9 @@ use super::create::{self, FOLDER_MODE};
 use super::error::{DiskError, failed, if_exists};
 use super::volatile;
 
-/// For the owner only: the files contain row values.
+/// For the owner only, because the files contain row values.
 const FILE_MODE: u32 = 0o600;
-/// Others than the owner may write.
+/// Mode bits that let other users write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const ROOT: u32 = 0;
 
@@ -58,10 +58,11 @@ enum Access {
 }
 
 impl Directory {
-    /// Opens the directory. A missing one is created with its missing parents; durable on return.
+    /// Opens the directory, and creates it and its parents if they are missing. A created directory is
+    /// durable on return.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or the directory cannot be created.
+    /// The same as those of [`open`](Self::open), or the directory cannot be created.
     pub fn create(path: &Path) -> Result<Self, DiskError> {
         create::create(path)?;
         Self::open(path)
@@ -74,7 +75,7 @@ impl Directory {
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let user = rustix::process::geteuid().as_raw();
         let handle = match open_directory(path, OFlags::NOFOLLOW) {
-            // The path itself may be a link, if an administrator or our own user created it.
+            // The path itself may be a link if root or our own user created it.
             Err(Errno::LOOP | Errno::NOTDIR) if is_trusted_link(path, user) => {
                 open_directory(path, OFlags::empty())
             }
@@ -102,12 +103,12 @@ impl Directory {
         Ok(Self(Arc::new(Opened { handle, path: path.to_owned(), owner, user })))
     }
 
-    /// Its path, for messages.
+    /// Its path, for messages only.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The path of a file in it, for messages.
+    /// The path of a file in it, for messages only.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.0.path.join(name)
     }
@@ -115,7 +116,8 @@ impl Directory {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// It is missing (see [`DiskError::is_missing`]), it is refused, or the operating system refuses.
+    /// It is missing (see [`DiskError::is_missing`]), it is not a file that Forebay creates, or the operating
+    /// system call fails.
     pub fn open_to_read(&self, name: &str) -> Result<File, DiskError> {
         self.open_file(name, Access::Read)
     }
@@ -128,11 +130,11 @@ impl Directory {
         self.open_file(name, Access::Write)
     }
 
-    /// Opens a file for reading and writing, and creates it if it is missing. The second value is whether it was created. A
-    /// new file is durable only after the file and the directory were fsynced.
+    /// Opens a file for reading and writing, and creates it if it is missing. The second value is whether it
+    /// was created. A new file is durable only after the file and the directory were fsynced.
     ///
     /// # Errors
-    /// It is refused, or the operating system refuses.
+    /// It is not a file that Forebay creates, or the operating system call fails.
     pub fn open_or_create(&self, name: &str) -> Result<(File, bool), DiskError> {
         loop {
             match self.open_to_write(name) {
@@ -147,11 +149,11 @@ impl Directory {
         }
     }
 
-    /// Creates a file that must not exist yet, for reading and writing by the owner only. It is durable only after the file
-    /// and the directory were fsynced.
+    /// Creates a file that must not exist yet, for reading and writing by the owner only. It is durable only
+    /// after the file and the directory were fsynced.
     ///
     /// # Errors
-    /// It exists, or the operating system refuses.
+    /// It exists, or the operating system call fails.
     pub fn create_file(&self, name: &str) -> Result<File, DiskError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = || self.path_of(name);
@@ -185,8 +187,8 @@ impl Directory {
         }
     }
 
-    /// Replaces or creates a file with `bytes`. After a power loss the file is the old or the new one, never a mixture. On
-    /// return the new one is durable; it is returned open for reading and writing.
+    /// Replaces or creates a file with `bytes`. After a power loss the file is the old or the new one, never
+    /// a mixture. The new one is durable on return, and open for reading and writing.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -196,7 +198,7 @@ impl Directory {
         Ok(file)
     }
 
-    /// As [`replace_durably`](Self::replace_durably), but after a power loss the file may be the old one.
+    /// Like [`replace_durably`](Self::replace_durably), but after a power loss the file may be the old one.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -211,11 +213,11 @@ impl Directory {
         Ok(file)
     }
 
-    /// Appends a line to a file for the owner only; file and entry are durable on return. The rest of a torn write stays, on a
-    /// line of its own.
+    /// Appends a line to a file that only the owner can read. The file and its directory entry are durable on
+    /// return. The rest of a torn write stays, on a line of its own.
     ///
     /// # Errors
-    /// The file is refused, or the operating system refuses.
+    /// It is not a file that Forebay creates, or the operating system call fails.
     pub fn append_line(&self, name: &str, line: &str) -> Result<(), DiskError> {
         let (mut file, _) = self.open_or_create(name)?;
         let path = self.path_of(name);
@@ -227,7 +229,7 @@ impl Directory {
         self.sync()
     }
 
-    /// Renames a file by adding this ending; durable on return.
+    /// Renames a file by appending `ending` to its name; durable on return.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -285,7 +287,7 @@ impl Directory {
         }
     }
 
-    /// Another open file of the directory itself, which can have a lock of its own.
+    /// Opens the directory again: the new descriptor can have a lock of its own.
     pub(super) fn reopen(&self) -> Result<File, DiskError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(&self.0.handle, c".", flags, Mode::empty())
@@ -293,18 +295,18 @@ impl Directory {
             .map_err(|errno| failed("open the directory", self.path())(errno.into()))
     }
 
-    /// Makes its entries durable: files that were created, renamed or deleted.
+    /// Makes created, renamed and deleted entries durable.
     ///
     /// # Errors
-    /// The operating system refuses.
+    /// The operating system call fails.
     pub fn sync(&self) -> Result<(), DiskError> {
         self.0.handle.sync_all().map_err(failed("fsync the directory", self.path()))
     }
 
-    /// The names in it, unordered. Names that are not UTF-8 are omitted: this program creates none.
+    /// The names in it, in no order. Names that are not UTF-8 are left out, because Forebay creates none.
     ///
     /// # Errors
-    /// The operating system refuses.
+    /// The operating system call fails.
     pub fn list(&self) -> Result<Vec<String>, DiskError> {
         let unreadable = |errno: Errno| failed("list", self.path())(errno.into());
         let mut names = Vec::new();
@@ -325,7 +327,7 @@ impl Directory {
     /// Opens a directory in it; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is refused, or the operating system refuses.
+    /// It is not a directory that Forebay creates, or the operating system call fails.
     pub fn folder(&self, name: &str) -> Result<Option<Self>, DiskError> {
         let path = self.path_of(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -357,7 +359,7 @@ impl Directory {
         let Some(folder) = self.folder(name)? else {
             return Err(failed("open", &path)(io::ErrorKind::NotFound.into()));
         };
-        // Also for a directory whose creator was killed before it changed the owner.
+        // Repeated for an existing directory: its creator may have been killed before it changed the owner.
         self.hand_over(&folder.0.handle, &path)?;
         Ok(folder)
     }
@@ -385,7 +387,7 @@ impl Directory {
             return Err(refused(path(), format!("it is {}", kind_of(&facts))));
         }
         self.check_owner(&facts, &path())?;
-        // A second hard link may be anywhere: a write here would change that file.
+        // A second hard link may be in any directory, and a write here would change that file too.
         if facts.nlink() > 1 && (access == Access::Write || facts.uid() != self.0.owner.user) {
             return Err(refused(path(), format!("it has {} names (hard links)", facts.nlink())));
         }
@@ -423,7 +425,8 @@ impl Directory {
     }
 }
 
-/// A name that cannot lead out of the directory. All names come from the program or from [`Directory::list`].
+/// Checks that a name cannot lead out of the directory. All names come from the program or from
+/// [`Directory::list`].
 fn plain(name: &str) -> &str {
     debug_assert!(!name.is_empty() && !name.contains('/') && name != "." && name != "..", "{name:?}");
     name
@@ -474,7 +477,7 @@ fn kind_of(facts: &Metadata) -> &'static str {
     }
 }
 
-/// Whether a file's last line has no line feed.
+/// Whether a file's last line has no line feed, because its write was torn.
 fn ends_torn(file: &File) -> io::Result<bool> {
     let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
     let mut byte = [0];

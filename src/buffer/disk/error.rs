@@ -8,7 +8,7 @@ use crate::failure::{Explain, Failure};
 /// Why a disk operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// The operating system refused.
+    /// A system call failed.
     #[error("could not {action} {}", path.display())]
     Io {
         /// The operation: a verb whose object is the path.
@@ -24,12 +24,12 @@ pub enum DiskError {
         /// The directory.
         path: PathBuf,
     },
-    /// The file is not one that this program creates: a link, a device, or another user's file.
+    /// The file is not of a kind that this program creates: a link, a device, or another user's file.
     #[error("{} is refused: {detail}", path.display())]
     Refused {
         /// The file or directory.
         path: PathBuf,
-        /// The values that were seen.
+        /// What was found, for the detail of the message.
         detail: String,
         /// Advice for the operator.
         hint: &'static str,
@@ -42,7 +42,7 @@ pub enum DiskError {
         /// The change, as a past participle: `deleted or renamed`.
         change: &'static str,
     },
-    /// An earlier write or fsync failed. The file is not used again before a restart.
+    /// An earlier write or fsync failed. The file is not used again until a restart.
     #[error("{} is disabled after an earlier failure: {reason}", path.display())]
     Poisoned {
         /// The directory or file.
@@ -82,7 +82,7 @@ impl From<DiskError> for Failure {
     }
 }
 
-/// `None` for a file that does not exist.
+/// Turns the error about a missing file into `None`.
 pub fn if_exists<T>(opened: Result<T, DiskError>) -> Result<Option<T>, DiskError> {
     match opened {
         Err(error) if error.is_missing() => Ok(None),
@@ -108,7 +108,8 @@ impl Explain for DiskError {
     }
 }
 
-/// A restart is always safe: nothing that depends on the failed operation was confirmed.
+/// The hint for an error. A restart is always safe, because nothing that depends on the failed operation was
+/// confirmed.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         _ if is_full(error) => "Free space on this disk, then start again.",
@@ -138,7 +139,7 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Which limit a full disk has reached.
+/// The limit that a full disk has reached.
 pub fn why_full(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::QuotaExceeded => "the quota is used up",

@@ -1,8 +1,9 @@
-//! The directory's lock: one process at a time uses the directory.
+//! The lock of the buffer directory: one process at a time uses it.
 //!
-//! The lock is on the directory itself, because its lock file can be deleted: the next process would create and lock another
-//! one. The lock file is locked too, which excludes a release that locks only the file, and processes on other machines that
-//! share the directory over NFS, where the lock of a directory is local. The file also names the process.
+//! The lock is on the directory itself. A lock file alone could be deleted, and the next process would create
+//! and lock another one. The lock file is locked too. That excludes releases that lock only the file, and
+//! processes on other machines that share the directory over NFS, where the lock of a directory is local. The
+//! file also contains the process id.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -73,9 +74,10 @@ pub struct DirectoryLock {
 }
 
 impl Drop for DirectoryLock {
-    /// Unlocks: closing the files alone does not while a program that another thread is starting has copies of them.
+    /// Unlocks explicitly: while another thread starts a program, that program has copies of the descriptors,
+    /// so closing them is not enough.
     fn drop(&mut self) {
-        // It fails only if there is nothing to unlock.
+        // An error only means that there is nothing to unlock.
         drop(self.file.unlock());
         drop(self.directory.unlock());
     }
@@ -85,7 +87,7 @@ impl DirectoryLock {
     /// Locks a directory without waiting.
     ///
     /// # Errors
-    /// Another process has it, or the lock file cannot be used.
+    /// Another process has locked it, or the lock file cannot be used.
     pub fn acquire(directory: &Directory) -> Result<Self, LockError> {
         let path = directory.path_of(LOCK_FILE);
         let opened = directory.reopen()?;
@@ -96,16 +98,16 @@ impl DirectoryLock {
         if !lock(&file, &path)? {
             return Err(in_use(directory));
         }
-        // A fixed width, so that a later process overwrites it in place, which works on a full disk. The first write may fail
-        // there, which is ignored: the number only serves the error message.
+        // The width is fixed, so that a later process overwrites the number in place, even on a full disk. An
+        // error is ignored, because the number only serves an error message.
         match file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0) {
             Err(error) if !is_full(&error) => Err(failed("write", &path)(error).into()),
             Ok(()) | Err(_) => Ok(Self { directory: opened, file }),
         }
     }
 
-    /// The process that holds the lock, as far as the operating system shows it. Does not lock anything, because that could
-    /// keep a daemon from starting.
+    /// The process that holds the lock, as far as the operating system shows it. This function does not lock,
+    /// because that could keep a daemon from starting.
     pub fn holder(directory: &Directory) -> Option<String> {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let file = directory.open_to_read(LOCK_FILE).ok();
@@ -115,15 +117,15 @@ impl DirectoryLock {
         {
             return Some(pid_in(file).unwrap_or_default());
         }
-        // Nobody locked this lock file: it may have been deleted. The roots of file systems share one inode number, so the
-        // device counts here.
+        // Nobody has locked this lock file, so the original may have been deleted. The device is compared
+        // too, because the roots of all file systems have the same inode number.
         let facts = rustix::fs::fstat(directory.reopen().ok()?).ok()?;
         let (major, minor) = (rustix::fs::major(facts.st_dev), rustix::fs::minor(facts.st_dev));
         flocked(&locks, &format!(" {major:02x}:{minor:02x}:{} ", facts.st_ino)).map(str::to_owned)
     }
 }
 
-/// Whether the lock could be taken; otherwise another process has it.
+/// Tries to lock a file. `false`: another process has locked it.
 fn lock(file: &File, path: &Path) -> Result<bool, LockError> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -137,7 +139,7 @@ fn in_use(directory: &Directory) -> LockError {
     LockError::InUse { directory: directory.path().to_owned(), pid: pid.filter(|pid| !pid.is_empty()) }
 }
 
-/// The process that has a lock on an inode, in the text of `/proc/locks`.
+/// Id of the process that has locked this inode, from the text of `/proc/locks`.
 fn flocked<'a>(locks: &'a str, inode: &str) -> Option<&'a str> {
     let line = locks.lines().find(|line| line.contains(" FLOCK ") && line.contains(inode))?;
     // 1: FLOCK  ADVISORY  WRITE 1234 fd:00:131 0 EOF
@@ -175,7 +177,7 @@ mod tests {
         drop(copies);
     }
 
-    /// Deleted, renamed or replaced: the file is not the lock.
+    /// Deleting, renaming or replacing the lock file does not free the lock.
     #[test]
     fn deleted_lock_file_does_not_free_the_directory() {
         let temporary = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a start will find at the path of the buffer directory. Creates nothing.
+//! What a start would find at the path of the buffer directory. Creates nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use rustix::fs::{Access, access, fstatvfs, statvfs};
 use super::directory::Directory;
 use super::error::{DiskError, failed};
 
-/// The place of a buffer directory that may not exist yet.
+/// A path for the buffer directory, which may not exist yet.
 #[derive(Clone, Debug)]
 pub struct DirectoryRoom {
     /// The directory, if it exists and can be used.
@@ -23,10 +23,10 @@ pub struct DirectoryRoom {
 }
 
 impl DirectoryRoom {
-    /// Looks at a path.
+    /// Examines a path.
     ///
     /// # Errors
-    /// The directory exists and is refused, or the operating system does not let us look.
+    /// The directory exists and cannot be used, or a system call failed.
     pub fn look(path: &Path) -> Result<Self, DiskError> {
         let directory = match Directory::open(path) {
             Err(DiskError::Missing { .. }) => None,
@@ -41,7 +41,7 @@ impl DirectoryRoom {
         let facts = statvfs(&existing).map_err(|errno| failed("stat", &existing)(errno.into()))?;
         let volatile = match &directory {
             Some(directory) => directory.volatile_kind(),
-            // What can be opened may be a file; then creating the directory fails with a clear error.
+            // The existing path may be a file. Creating the directory then fails with a clear error.
             None => Directory::open(&existing).ok().and_then(|parent| parent.volatile_kind()),
         };
         Ok(Self {
@@ -54,12 +54,12 @@ impl DirectoryRoom {
     }
 }
 
-/// Bytes of the file system of a directory.
+/// Used and free bytes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What is in use, by whomever.
+    /// Used by anyone.
     pub used: u64,
-    /// What this user may still write.
+    /// Free for this user.
     pub free: u64,
 }
 
@@ -67,7 +67,7 @@ impl Directory {
     /// The space of its file system. May block while the disk does not respond.
     ///
     /// # Errors
-    /// The operating system refuses.
+    /// The operating system call fails.
     pub fn space(&self) -> Result<DiskSpace, DiskError> {
         let refused = |errno: rustix::io::Errno| failed("stat", self.path())(errno.into());
         let facts = fstatvfs(self.reopen()?).map_err(refused)?;

@@ -12,7 +12,7 @@ fn file_system_magic(directory: &File) -> Option<u64> {
     rustix::fs::fstatfs(directory).ok().and_then(|facts| u64::try_from(facts.f_type).ok())
 }
 
-/// Only Linux names file systems by number; elsewhere a directory counts as a disk.
+/// Only Linux identifies file systems by a number. Elsewhere every directory counts as a disk.
 #[cfg(not(target_os = "linux"))]
 fn file_system_magic(_directory: &File) -> Option<u64> {
     None

@@ -1,4 +1,4 @@
-//! Records that are not changes: those of the checkpoint that are still to be appended.
+//! Injections in the ledger: records that are not changes, and are not appended yet.
 
 use super::Ledger;
 use crate::buffer::checkpoint::Injection;
@@ -15,8 +15,8 @@ impl Ledger {
         self.written.injections.iter().filter(|injection| self.is_due(injection)).cloned().collect()
     }
 
-    /// Whether [`to_inject`](Self::to_inject) is not empty. It is called at the end of every transaction and therefore only
-    /// counts: injections in the log are a subset of the unsettled ones.
+    /// Whether [`to_inject`](Self::to_inject) is not empty. It is called at the end of every transaction, so
+    /// it only compares two numbers: injections in the log are a subset of the unsettled ones.
     pub fn has_to_inject(&self) -> bool {
         let unsettled = self.written.injections.iter().filter(|injection| injection.settled().is_none());
         unsettled.count() > self.injected.len()

@@ -1,17 +1,17 @@
-//! Lag events. The one that the checkpoint has as the last is compared with the present state, so that a restart neither forgets
-//! an open one nor repeats it.
+//! Lag events. The last one in the checkpoint is compared with the present state, so that a restart neither
+//! forgets nor repeats one.
 
 use super::Ledger;
 use crate::buffer::checkpoint::{Checkpoint, Injection, LagFacts, LagNotice, LagRecord};
 
 impl Ledger {
-    /// Notes the last change of state. It becomes an event, unless the last event says the same.
+    /// Notes the last change of state. It becomes an event unless the last event has the same state.
     pub fn lag_changed(&mut self, facts: LagFacts) {
         self.lag = Some(facts);
     }
 
-    /// Adds the event of a state that the last event does not say. At most one is unpublished: a state that passes meanwhile has
-    /// no event.
+    /// Adds an event if the state differs from that of the last event. At most one event is unpublished; a
+    /// state that ends in the meantime has no event.
     pub(super) fn note_lag(&self, next: &mut Checkpoint) {
         let Some(facts) = self.lag else { return };
         let is_known = facts.recovered == next.lag.exceeded_at.is_none();
@@ -31,7 +31,8 @@ mod tests {
     use super::*;
     use crate::position::{CommitSeq, FrameNo};
 
-    /// Exceeded, recovered while that is unpublished, then a restart that finds it exceeded.
+    /// The lag exceeds its limit and recovers before the first event is published. Then a restart finds it
+    /// exceeded.
     #[test]
     fn stream_is_told_of_each_lag_once() {
         let facts = |recovered, at| LagFacts {
@@ -54,7 +55,7 @@ mod tests {
         ledger.injected(FrameNo(1), told[0].clone());
         ledger.lag_changed(facts(true, 8));
         assert_eq!(ledger.prepare(), None, "one at a time");
-        // The injection that a crash took out of the log returns as it was.
+        // After a crash, the injection is not in the log. It is injected again unchanged.
         let mut restarted = Ledger::new(ledger.checkpoint().clone(), AFTER);
         assert_eq!(restarted.to_inject(), told);
         restarted.lag_changed(facts(false, 9));

@@ -1,16 +1,18 @@
-//! The offset from which a start must read the dead-letter file: the line of the first letter whose record is beyond the
-//! watermark. Letters before that line are finished, so the time of a start does not grow with the file.
+//! The offset from which a start must read the dead-letter file: the line of the first letter whose record is
+//! beyond the watermark. Letters before that line are finished, so a start does not take longer as the file
+//! grows.
 
 use std::collections::VecDeque;
 
 use crate::buffer::checkpoint::Mark;
 use crate::position::{FrameNo, Position};
 
-/// Most offsets in memory. Beyond that, the last one counts for all later letters too, so a start reads more than it must.
+/// Most offsets in memory. Beyond that, the last one stands for all later letters too, so a start reads more
+/// than it must.
 const OFFSETS_MAX: usize = 256;
 
-/// Lines of letters that the watermark has not passed yet, first line first. Of two letters the earlier line alone is kept
-/// if its record is the later one: so records ascend, too.
+/// Lines of letters that the watermark has not passed, in the order of the file. If a later line has an
+/// earlier record, the entry of the earlier line covers both, so that the records ascend too.
 #[derive(Debug, Default)]
 pub(super) struct LetterOffsets {
     lines: VecDeque<(u64, Mark)>,
@@ -18,12 +20,12 @@ pub(super) struct LetterOffsets {
 }
 
 impl LetterOffsets {
-    /// All letters before this offset are finished.
+    /// Starts with all letters before offset `end` finished.
     pub(super) const fn starting_at(end: u64) -> Self {
         Self { lines: VecDeque::new(), end }
     }
 
-    /// Notes the line at `offset`, which ends before `end`: the letter of a record in this frame, at this position.
+    /// Notes the line from `offset` to `end`: the letter of a record in this frame, at this position.
     pub(super) fn written(&mut self, offset: u64, end: u64, frame: FrameNo, position: Option<Position>) {
         self.end = end;
         let full = self.lines.len() >= OFFSETS_MAX;
@@ -38,7 +40,7 @@ impl LetterOffsets {
         self.lines.push_back((offset, mark));
     }
 
-    /// Forgets the letters that a watermark has passed.
+    /// Removes the letters that a watermark has passed.
     pub(super) fn passed(&mut self, watermark: &Mark) {
         while self.lines.front().is_some_and(|(_, record)| is_passed(record, watermark)) {
             self.lines.pop_front();
@@ -52,7 +54,8 @@ impl LetterOffsets {
     }
 }
 
-/// A frame has another number if its change is received anew: both must be passed.
+/// Whether the watermark has passed a record. A change that is received again gets another frame number, so
+/// both frame and position must be passed.
 fn is_passed(record: &Mark, watermark: &Mark) -> bool {
     record.frame <= watermark.frame && record.position <= watermark.position
 }
@@ -84,7 +87,7 @@ mod tests {
             (5, 50, 110),
             (8, 80, 110),
             (9, 90, 130),
-            // Numbered anew after a crash: the position decides.
+            // After a crash the frame number was assigned again; the position decides.
             (12, 94, 140),
             (12, 95, 150),
         ] {

@@ -1,12 +1,13 @@
-//! Which report of the publish loop a checkpoint may contain, and the event counts that belong to it.
+//! Decides which report of the publish loop a checkpoint may contain, and which event counts belong to it.
 //!
-//! A start takes the event counts of the checkpoint and counts again whatever its progress does not cover. So a checkpoint has
-//! the counts of exactly its own progress. And a start forgets progress beyond `max(watermark, durable)`: such
-//! a report is written
-//! - whole, once the log is durable as far as its lanes have come;
-//! - without its lanes, if everything that left the windows is below the watermark: the usual case, in which the log is never
-//!   fsynced;
-//! - else not before the first of these holds. The log is fsynced once a second then.
+//! A start takes the event counts of the checkpoint, and counts everything again that its progress does not
+//! cover. So a checkpoint has the counts of exactly its own progress. A start also drops progress beyond
+//! `max(watermark, durable)`. So a report is written
+//!
+//! - whole, once the log is durable as far as the progress of its lanes;
+//! - without its lanes, if every record that left the windows is below the watermark. This is the usual case,
+//!   in which the log is never fsynced;
+//! - otherwise only when one of these conditions becomes true. Until then, the log is fsynced once a second.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +15,15 @@ use super::progress::{Published, Reached};
 use crate::buffer::checkpoint::{Checkpoint, Totals};
 use crate::position::FrameNo;
 
-/// Most event types with counts of their own, because they must fit into the checkpoint's slot. All others share one entry.
+/// Most event types with counts of their own: they must fit into the checkpoint. All others share one entry.
 pub const EVENT_TYPES_MAX: usize = 4_096;
 
-/// The shared entry of the types beyond [`EVENT_TYPES_MAX`].
+/// Name of the shared entry.
 pub const OTHER_TYPES: &str = "(other types)";
 
 pub(super) type Counts = BTreeMap<String, Totals>;
 
-/// Progress, and the event counts of it.
+/// Progress, and the event counts of exactly that progress.
 #[derive(Clone, Debug)]
 pub(super) struct ProgressCounts {
     pub(super) progress: Published,
@@ -30,23 +31,24 @@ pub(super) struct ProgressCounts {
 }
 
 impl ProgressCounts {
-    /// Whether a start with a log up to this frame has all of the progress.
+    /// Whether a start keeps all of this progress if the log is durable up to this frame.
     fn is_kept_by(&self, durable: FrameNo) -> bool {
         self.progress.ahead().is_none_or(|ahead| ahead <= durable)
     }
 }
 
-/// The reports since the last start.
+/// The reports since the process started.
 #[derive(Debug)]
 pub(super) struct Reports {
     latest: Published,
     /// Counts of records that have left the windows, up to the latest report.
     passed: Counts,
-    /// What a checkpoint may contain.
+    /// What the next checkpoint may contain.
     eligible: ProgressCounts,
-    /// What waits for the log to be durable as far.
+    /// A report that waits until the log is durable far enough.
     pending: Option<ProgressCounts>,
-    /// Whether the counts are of the progress. If not, they are of the watermark: an earlier build has written them.
+    /// Whether the counts are those of the progress. If not, they are those of the watermark, as an earlier
+    /// version has written them.
     counted_by_lane: bool,
 }
 
@@ -94,16 +96,17 @@ impl Reports {
         all
     }
 
-    /// Per event type, events that the watermark has passed and nobody has published or quarantined; `None` while outcomes
-    /// beyond the watermark are counted too.
+    /// Per event type, events that the watermark has passed without an outcome; `None` while the counts
+    /// include events beyond the watermark.
     pub(super) fn unaccounted(&self) -> Option<Vec<(&str, u64)>> {
         let missing = |totals: &Totals| totals.received.saturating_sub(totals.published + totals.quarantined);
         let types = self.passed.iter().map(|(name, totals)| (name.as_str(), missing(totals)));
         (!self.latest.counted_beyond_watermark).then(|| types.filter(|(_, missing)| *missing > 0).collect())
     }
 
-    /// Takes a report. `apart`: its lanes stay beyond the watermark; `durable`: up to there the log is fsynced.
-    pub(super) fn publish(&mut self, mut report: Published, apart: bool, durable: FrameNo) {
+    /// Handles a report. `lanes_ahead`: its lanes stay beyond the watermark. `durable`: the log is fsynced up
+    /// to this frame.
+    pub(super) fn publish(&mut self, mut report: Published, lanes_ahead: bool, durable: FrameNo) {
         for (name, totals) in std::mem::take(&mut report.event_counts) {
             add(&mut self.passed, &name, totals);
         }
@@ -111,7 +114,7 @@ impl Reports {
         let whole = self.whole();
         if whole.is_kept_by(durable) {
             self.accept(whole);
-        } else if !apart && !self.latest.counted_beyond_watermark {
+        } else if !lanes_ahead && !self.latest.counted_beyond_watermark {
             let progress = Published { watermark: self.latest.watermark, ..Published::default() };
             self.accept(ProgressCounts { progress, event_counts: self.passed.clone() });
         } else if self.pending.is_none() {
@@ -119,7 +122,7 @@ impl Reports {
         }
     }
 
-    /// The log is fsynced up to here.
+    /// Notes that the log is fsynced up to this frame.
     pub(super) fn synced(&mut self, durable: FrameNo) {
         let whole = self.whole();
         if whole.is_kept_by(durable) {
@@ -138,7 +141,7 @@ impl Reports {
         &self.latest
     }
 
-    /// What lanes had published beyond the watermark when an earlier build wrote the checkpoint.
+    /// Adds what lanes had published beyond the watermark when an earlier version wrote the checkpoint.
     pub(super) fn count_by_lane(&mut self, ahead: Vec<(String, Totals)>) {
         for (name, totals) in ahead {
             add(&mut self.passed, &name, totals);
@@ -147,7 +150,8 @@ impl Reports {
         self.eligible.event_counts.clone_from(&self.passed);
     }
 
-    /// A dead letter was retried: what became of the retry is counted like any record, and the letter no more.
+    /// Removes a retried dead letter from the counts. The outcome of its retry is counted like that of any
+    /// record.
     pub(super) fn uncount(&mut self, event_type: &str) {
         uncount(&mut self.passed, event_type);
         uncount(&mut self.eligible.event_counts, event_type);
@@ -170,7 +174,7 @@ fn add(counts: &mut Counts, event_type: &str, totals: Totals) {
     counts.entry(if known { event_type } else { OTHER_TYPES }.to_owned()).or_default().add(totals);
 }
 
-/// Counts a dead letter no more.
+/// Removes a dead letter of this type from `counts`.
 pub(super) fn uncount(counts: &mut Counts, event_type: &str) {
     let name = if counts.contains_key(event_type) { event_type } else { OTHER_TYPES };
     if let Some(totals) = counts.get_mut(name) {

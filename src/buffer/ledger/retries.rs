@@ -1,4 +1,5 @@
-//! Dead letters in the ledger: retries under way, and the offset from which the dead-letter file must be read.
+//! Dead letters in the ledger: retries in progress, and the offset from which the dead-letter file must be
+//! read.
 
 use super::Ledger;
 use crate::buffer::checkpoint::{Injection, Retry};
@@ -9,15 +10,16 @@ impl Ledger {
     /// Requests the retry of a dead letter. It is injected once the checkpoint has it.
     pub fn retry(&mut self, retry: Retry) {
         if self.retrying(&retry.letter).is_none() {
-            self.asked.push(retry);
+            self.requested.push(retry);
         }
     }
 
-    /// The retry of a letter, as far as it has come, and whether the checkpoint knows of it.
+    /// The retry of a letter, and whether the checkpoint contains it.
     pub fn retrying(&self, letter: &LetterId) -> Option<(&Retry, bool)> {
         let durable = self.retries().find(|retry| retry.letter == *letter).map(|retry| (retry, true));
-        durable
-            .or_else(|| self.asked.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false)))
+        durable.or_else(|| {
+            self.requested.iter().find(|retry| retry.letter == *letter).map(|retry| (retry, false))
+        })
     }
 
     /// The retries in the checkpoint.
@@ -28,27 +30,27 @@ impl Ledger {
         })
     }
 
-    /// How many retries are not closed.
+    /// Number of retries that are not closed.
     pub fn retries_open(&self) -> usize {
-        self.retries().count() + self.asked.len()
+        self.retries().count() + self.requested.len()
     }
 
-    /// Whether this frame brings a dead letter again.
+    /// Whether this frame contains a retried dead letter.
     pub fn brings_retry(&self, frame: FrameNo) -> bool {
         self.injected
             .iter()
             .any(|(other, injection)| *other == frame && matches!(injection, Injection::Retry(_)))
     }
 
-    /// Notes that the dead-letter file has the result of a settled retry: the checkpoint need not keep it.
+    /// Notes that the dead-letter file has the result of a settled retry, so that the checkpoint can drop it.
     pub fn close(&mut self, letter: LetterId) {
         if !self.closed.contains(&letter) {
             self.closed.push(letter);
         }
     }
 
-    /// Notes a line of the dead-letter file, from one offset up to another: the letter of a record in this frame, at this
-    /// position. To be called before the record counts as finished.
+    /// Notes the line from `offset` to `end` of the dead-letter file: the letter of a record in this frame,
+    /// at this position. Call it before the record counts as finished.
     pub fn letter_written(&mut self, offset: u64, end: u64, frame: FrameNo, position: Option<Position>) {
         self.letters.written(offset, end, frame, position);
     }

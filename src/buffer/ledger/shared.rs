@@ -14,7 +14,8 @@ impl SharedLedger {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
-    /// Locks it. A panic elsewhere ends the process (`panic = "abort"`), so a poisoned lock is only met in tests.
+    /// Locks it. A panic on another thread ends the process (`panic = "abort"`), so a poisoned lock occurs
+    /// only in tests.
     pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The account, without any I/O.
+//! The ledger without any I/O.
 
 use super::reports::{EVENT_TYPES_MAX, OTHER_TYPES};
 use super::*;
@@ -41,7 +41,7 @@ pub(super) fn watermark(frame: u64) -> Published {
     Published { watermark: reached(frame), ..Published::default() }
 }
 
-/// Three frames, each its own transaction that ends at 105 + 10 n.
+/// Receives three frames, each a transaction of its own that ends at 105 + 10 n.
 fn three_received(confirm_after: ConfirmAfter) -> Ledger {
     let mut ledger = Ledger::new(checkpoint(), confirm_after);
     ledger.connect(1, CommitSeq::ZERO);
@@ -109,10 +109,16 @@ fn detached_lanes_make_published_rest_durable_at_once() {
     let behind = Some(Behind { lanes: "0-63".to_owned(), shard: None });
     let ahead = |frame| vec![(64, FrameNo(frame)), (65, FrameNo(1))];
     for (what, behind, lanes, confirm_after, expected) in [
-        ("apart", behind.clone(), ahead(3), AFTER, true),
-        ("apart, but nothing beyond low", behind.clone(), ahead(1), AFTER, false),
+        ("lanes behind", behind.clone(), ahead(3), AFTER, true),
+        ("lanes behind, but nothing beyond the watermark", behind.clone(), ahead(1), AFTER, false),
         ("together", None, ahead(3), AFTER, false),
-        ("apart, and only what is published is confirmed", behind, ahead(3), ConfirmAfter::Never, true),
+        (
+            "lanes behind, and only what is published is confirmed",
+            behind,
+            ahead(3),
+            ConfirmAfter::Never,
+            true,
+        ),
     ] {
         let mut ledger = three_received(confirm_after);
         ledger.publish(Published { lanes, behind, ..watermark(1) });
@@ -122,7 +128,8 @@ fn detached_lanes_make_published_rest_durable_at_once() {
     }
 }
 
-/// A shard that rejects under a light load fills no window, so that its lanes are not detached; the others are ahead all the same.
+/// A shard that rejects under a light load does not fill the window, so its lanes are not detached. The other
+/// lanes get ahead all the same.
 #[test]
 fn progress_ahead_of_stalled_watermark_becomes_durable() {
     for confirm_after in [ConfirmAfter::Waited(Duration::from_mins(1)), ConfirmAfter::Never] {
@@ -319,7 +326,7 @@ fn with_letter(injections: Vec<Injection>) -> Checkpoint {
     Checkpoint { injections, event_counts, ..checkpoint() }
 }
 
-/// What low passes when the retried record is published.
+/// The report in which the watermark passes the retried record.
 fn published(frame: u64) -> Published {
     Published {
         event_counts: vec![("t".to_owned(), Totals { received: 1, published: 1, quarantined: 0 })],
@@ -332,9 +339,9 @@ const MOVED: Totals = Totals { received: 1, published: 1, quarantined: 0 };
 #[test]
 fn retry_is_injected_and_counted_once() {
     let mut ledger = Ledger::new(with_letter(Vec::new()), AFTER);
-    let Injection::Retry(asked) = retry(None, false) else { panic!("a retry") };
-    ledger.retry(asked.clone());
-    ledger.retry(asked.clone());
+    let Injection::Retry(request) = retry(None, false) else { panic!("a retry") };
+    ledger.retry(request.clone());
+    ledger.retry(request.clone());
     assert!(!ledger.has_to_inject(), "not before the checkpoint has it");
     tick(&mut ledger);
     assert_eq!(ledger.to_inject(), [retry(None, false)]);
@@ -342,7 +349,7 @@ fn retry_is_injected_and_counted_once() {
     ledger.received(reached(1));
     ledger.injected(FrameNo(1), retry(None, false));
     assert!(!ledger.has_to_inject() && ledger.brings_retry(FrameNo(1)) && !ledger.brings_retry(FrameNo(2)));
-    // Once it is durable, a restart knows its frame.
+    // Once it is durable, a restart finds its frame in the checkpoint.
     ledger.synced(reached(1));
     tick(&mut ledger);
     assert_eq!(ledger.checkpoint().injections, [retry(Some(1), false)]);
@@ -352,7 +359,7 @@ fn retry_is_injected_and_counted_once() {
     assert_eq!((ledger.checkpoint().event_counts["t"], ledger.event_counts()["t"]), (MOVED, MOVED));
     assert!(!ledger.has_to_inject());
     tick(&mut ledger);
-    ledger.close(asked.letter);
+    ledger.close(request.letter);
     tick(&mut ledger);
     assert!(ledger.checkpoint().injections.is_empty());
     assert_eq!((ledger.checkpoint().event_counts["t"], ledger.retries_open()), (MOVED, 0));
@@ -388,7 +395,8 @@ fn counted(frames: u64, lane: u64, passed: u64, ahead: u64) -> Published {
     Published { lanes, event_counts, counts_ahead, counted_beyond_watermark, ..watermark(frames) }
 }
 
-/// What a start would truncate is sent and counted again: the checkpoint has neither the progress nor the counts of it.
+/// Records that a start would truncate are sent and counted again, so the checkpoint has neither their
+/// progress nor their counts.
 #[test]
 fn checkpoint_counts_what_its_progress_covers() {
     let in_checkpoint = |ledger: &mut Ledger| {
@@ -448,7 +456,8 @@ fn event_without_outcome_is_unaccounted() {
     assert_eq!(ledger.unaccounted(), Some(vec![("t", 2)]));
 }
 
-/// A page of two frames is open while the log is fsynced; and a boundary that comes during an fsync is not covered by it.
+/// A transaction of two frames is open while the log is fsynced. A boundary noted during an fsync is not
+/// covered by it.
 #[test]
 fn durable_stands_at_boundaries_only() {
     let at = |seq: u64| ResumePoint::at(CommitSeq::new(seq));
@@ -473,7 +482,7 @@ fn durable_stands_at_boundaries_only() {
     let next = ledger.prepare().unwrap();
     assert_eq!((next.durable.frame, &next.ever_confirmed), (FrameNo(4), &at(2_000)));
     ledger.written(next);
-    // A window without rows moves the resume point, and needs no fsync of the log.
+    // A query window without rows moves the resume point, and needs no fsync.
     ledger.mark(FrameNo(4), at(3_000));
     ledger.complete(reached(4));
     assert!(!ledger.wants_sync(Instant::now()));

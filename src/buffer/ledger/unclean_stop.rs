@@ -1,14 +1,15 @@
-//! After an unclean stop: whether records beyond the last seen transaction may have been published.
+//! State after an unclean stop: whether records beyond the last seen transaction may have been published.
 
 use crate::position::CommitSeq;
 
-/// How long something beyond `last_seen` may have been published by an earlier process.
+/// How long an earlier process may have published records beyond `last_seen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UncleanStop {
-    /// It cannot have.
+    /// It has not.
     None,
-    /// Until the server is connected to.
+    /// Until a connection to the server shows how far its log reaches.
     UntilConnected,
-    /// Until this connection has delivered everything up to here, which the earlier process cannot have passed.
+    /// Until this connection has delivered everything up to this position. The earlier process cannot have
+    /// received more.
     UntilReceived(CommitSeq),
 }

@@ -107,5 +107,5 @@ fn reader_survives_reclaim_of_read_segments_only() {
     log.reclaim(chunk.last()).unwrap();
     assert_eq!(chunk.frames().count() as u64, chunk.last().0, "a chunk outlives its segment");
     assert_eq!(read_all(&mut ahead).len() as u64, 9 - chunk.last().0);
-    assert!(matches!(behind.next_chunk(), Err(ReadError::Released { frame: FrameNo(1), .. })));
+    assert!(matches!(behind.next_chunk(), Err(ReadError::Reclaimed { frame: FrameNo(1), .. })));
 }

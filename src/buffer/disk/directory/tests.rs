@@ -1,4 +1,4 @@
-//! What is in the directory is opened only if it is what we would have made.
+//! An entry of the directory is opened only if it is of a kind that Forebay creates.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -41,11 +41,11 @@ fn line_is_appended_behind_a_torn_one() {
     }
 }
 
-/// Makes something at the first path, perhaps from the second.
+/// Creates an entry at the first path, with the second path as its target if needed.
 type Make = fn(&Path, &Path);
 
-/// A link, a pipe, a socket, a device and a directory in the place of a file: no call follows it, none waits, and what the link
-/// leads to stays as it was.
+/// A link, a pipe, a socket, a device or a directory in place of a file: no call follows or blocks on it, and
+/// its target does not change.
 #[test]
 fn anything_but_a_plain_file_is_refused() {
     let victim = tempfile::NamedTempFile::new().unwrap();
@@ -72,7 +72,7 @@ fn anything_but_a_plain_file_is_refused() {
         refused(directory.append_line("file", "written").unwrap_err());
         refused(directory.discard("file").unwrap_err());
         if kind == "hard link" {
-            // A backup may hold a second name of what is only read.
+            // A file that is only read may have a second hard link, such as in a backup.
             assert_eq!(directory.read("file").unwrap(), b"untouched");
         } else {
             refused(directory.read("file").unwrap_err());
@@ -95,8 +95,8 @@ fn folder_that_is_a_link_is_refused() {
     assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 0);
 }
 
-/// Only root can make the case, as `forebay dlq` run by root is the case: what it makes is the owner's, and what a third user
-/// has put there is refused.
+/// Needs root, like `forebay dlq` run by root: files that it creates belong to the directory's owner, and an
+/// entry of a third user is refused.
 #[test]
 fn files_made_by_root_belong_to_the_directory_owner() {
     if !rustix::process::geteuid().is_root() {
