@@ -1,64 +1,67 @@
-//! Bandwidth of the connection to the service: how many bytes may be in flight, and how long a response may take. Pure; time is
-//! passed in.
+//! Bandwidth of the connection to the service: how many bytes may be in flight, and how long a response may
+//! take. Does no I/O; the time is a parameter.
 //!
-//! Requests share the connection, and a request that times out during its transfer has wasted bandwidth. So the bytes in flight follow the
-//! measured throughput: the budget begins small, grows by the acknowledged bytes while responses are quick, and is the throughput
-//! times `SECONDS_IN_FLIGHT` once they are slow. The time-out of a response is a constant plus twice the time that the line needs for
-//! everything in flight.
+//! Requests share the connection, and a request that times out during its transfer has wasted bandwidth. So
+//! the bytes in flight follow the measured throughput. The budget begins small and grows by the acknowledged
+//! bytes while responses are quick. Once they are slow, it is the throughput times `SECONDS_IN_FLIGHT`. The
+//! timeout of a response is a constant plus twice the time that the connection needs for everything in
+//! flight.
 //!
 //! Bytes are those of data and keys. The measurement includes what the encoding adds.
 //!
-//! Invariants: the budget stays between `BUDGET_MIN` and its maximum; no measurement makes a time-out shorter than `RESPONSE_TIMEOUT`.
+//! Invariants: the budget stays between `BUDGET_MIN` and its maximum; no measurement makes a timeout shorter
+//! than `RESPONSE_TIMEOUT`.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// First budget: a connection of 64 kbit/s transfers it in some seconds.
+/// First budget: a connection of 64 kbit/s transfers it within seconds.
 const BUDGET_FIRST: usize = 64 << 10;
 /// Smallest budget. A larger record is sent alone.
 const BUDGET_MIN: usize = 16 << 10;
-/// A slower response means that the connection is saturated.
+/// A response slower than this means that the connection is saturated.
 const SLOW_RESPONSE: Duration = Duration::from_secs(2);
-/// Bytes in flight on a slow line, in seconds of its throughput: more than [`SLOW_RESPONSE`], so that it is never idle.
+/// Bytes in flight on a slow connection, in seconds of its throughput. It is more than [`SLOW_RESPONSE`], so
+/// that the connection is never idle.
 const SECONDS_IN_FLIGHT: f64 = 3.0;
-/// How long a response may take, besides the time for the transfer.
+/// Timeout of a response, without the time for the transfer.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes a second of the slowest supported connection, 64 kbit/s, after encoding.
+/// Throughput of the slowest supported connection (64 kbit/s) in bytes per second, after encoding.
 const RATE_MIN: f64 = 5_500.0;
 /// Share of the measured rate that is kept after a failed request.
 const KEPT_AFTER_FAILURE: f64 = 0.25;
-/// Longest time-out of a response: 10 MiB over the slowest line, and a little more.
+/// Longest timeout of a response: slightly more than 10 MiB take on the slowest connection.
 const TIMEOUT_MAX: Duration = Duration::from_mins(40);
 
-/// Measured bandwidth.
+/// The measured bandwidth and what follows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Bandwidth {
     budget: usize,
     budget_max: usize,
-    /// Bytes a second: the most that was acknowledged, or the measurement while it was slow.
+    /// Bytes per second: the highest measurement, or the last one if responses were slow.
     rate: f64,
     /// Bytes acknowledged so far.
     acknowledged_bytes: u64,
 }
 
 impl Bandwidth {
-    /// No measurement yet, for at most `budget_max` bytes in flight.
+    /// Starts without a measurement, for at most `budget_max` bytes in flight.
     pub fn new(budget_max: usize) -> Self {
         Self { budget: BUDGET_FIRST.min(budget_max), budget_max, rate: RATE_MIN, acknowledged_bytes: 0 }
     }
 
-    /// How many bytes may be in flight.
+    /// Bytes that may be in flight.
     pub const fn budget(&self) -> usize {
         self.budget
     }
 
-    /// Bytes acknowledged so far. To be stored with a request when it is sent.
+    /// Bytes acknowledged so far. The caller stores this value when it sends a request.
     pub const fn acknowledged_bytes(&self) -> u64 {
         self.acknowledged_bytes
     }
 
-    /// Time-out for the response to a request with which `in_flight` bytes are in flight.
+    /// Timeout of the response to a request, if `in_flight` bytes are in flight with it.
     pub fn timeout(&self, in_flight: usize) -> Duration {
         let seconds = 2.0 * float(in_flight) / self.rate;
         (RESPONSE_TIMEOUT + Duration::try_from_secs_f64(seconds).unwrap_or(TIMEOUT_MAX)).min(TIMEOUT_MAX)
@@ -80,7 +83,7 @@ impl Bandwidth {
         }
     }
 
-    /// A request as a whole failed.
+    /// Notes that a request failed as a whole.
     pub fn failed(&mut self) {
         self.rate = (self.rate * KEPT_AFTER_FAILURE).max(RATE_MIN);
         self.budget = (self.budget / 2).max(BUDGET_MIN).min(self.budget_max);

@@ -1,9 +1,9 @@
-//! One value for each lane. A lane is a 256th of the hash, named by the hash's first byte, so that every `u8` is a lane and no
-//! look-up can fail.
+//! One value for each lane. A lane is a 256th of the hash range, numbered by the first byte of the hash.
+//! Every `u8` is a lane, so no look-up can fail.
 
 use std::ops::{Index, IndexMut};
 
-/// Lanes there are: one for each first byte of the hash.
+/// Number of lanes: one for each first byte of the hash.
 const LANES: usize = 1 << u8::BITS;
 
 /// A value for each lane.
@@ -17,7 +17,7 @@ impl<T: Default> Default for PerLane<T> {
 }
 
 impl<T: Copy> PerLane<T> {
-    /// The same value for all.
+    /// The same value for all lanes.
     pub(super) fn all(value: T) -> Self {
         Self(Box::new([value; LANES]))
     }

@@ -20,28 +20,28 @@ use bytes::Bytes;
 
 use crate::failure::Explain;
 
-/// One record to send: both are slices of the log's read buffer.
+/// One record to send. Both fields are slices of the log's read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// Partition key, UTF-8.
     pub key: Bytes,
-    /// One or more lines of that key.
+    /// One or more lines, all of that key.
     pub data: Bytes,
 }
 
-/// Result of one record in a response.
+/// The result of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordResult {
-    /// The stream has it.
+    /// The stream has accepted it.
     Accepted {
-        /// The destination's number for it, which rises within a shard.
+        /// Its sequence number, which increases within a shard.
         sequence: String,
-        /// Which shard accepted it.
+        /// The shard that accepted it.
         shard: String,
     },
-    /// Refused for throughput; may be sent again after a pause.
+    /// Rejected for throughput. It may be sent again after a pause.
     Throttled,
-    /// Refused for an internal failure of the service; may be sent again.
+    /// Rejected because of an internal failure of the service. It may be sent again.
     Failed {
         /// The service's code and message.
         reason: String,
@@ -51,7 +51,7 @@ pub enum RecordResult {
 /// Facts about a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorResponse {
-    /// The operation, the stream, and the response.
+    /// The operation, the stream, and the service's response.
     pub text: String,
     /// Advice for the operator, as an imperative sentence.
     pub hint: Option<String>,
@@ -75,16 +75,16 @@ pub enum PutError {
     /// The whole request was throttled.
     #[error("Kinesis throttled the request: {0}")]
     Throttled(ErrorResponse),
-    /// No response, or a 5xx: it is unknown whether the records were stored.
+    /// There was no response, or a 5xx: it is unknown whether the records were stored.
     #[error("no response from Kinesis: {0}")]
     NoResponse(ErrorResponse),
-    /// Refused before storing anything, for its content: a record in it is invalid or too large.
+    /// Rejected before anything was stored, because of the content: a record is invalid or too large.
     #[error("Kinesis rejected the content of the request: {0}")]
     Invalid(ErrorResponse),
-    /// Refused before storing anything: permissions, credentials, keys.
+    /// Rejected before anything was stored: permissions, credentials, KMS keys.
     #[error("Kinesis rejected the request: {0}")]
     Refused(ErrorResponse),
-    /// Refused, because there is no such stream (now).
+    /// Rejected, because the stream does not exist (now).
     #[error("stream not found: {0}")]
     Missing(ErrorResponse),
 }
@@ -100,33 +100,35 @@ impl Explain for PutError {
     }
 }
 
-/// The stream's settings, read at start and every minute.
+/// The stream's settings, read at the start and every minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFacts {
     /// Full name of the stream, such as its ARN.
     pub name: String,
-    /// Creation time in milliseconds since the Unix epoch, as exact as the service reports it. It identifies a recreated stream.
+    /// Creation time in milliseconds since the Unix epoch, as exact as the service reports it. A recreated
+    /// stream has another one.
     pub created: i64,
     /// Largest record in bytes, data and key together.
     pub max_record_size: usize,
-    /// Open shards.
+    /// Number of open shards.
     pub shards: i32,
-    /// Why nothing should be sent to it now: it is being created or deleted. `None` if it may be used.
+    /// Why nothing should be sent to it now (it is being created or deleted); `None` if it can be used.
     pub closed: Option<&'static str>,
-    /// `PROVISIONED` or `ON_DEMAND`, as the service calls it.
+    /// `PROVISIONED` or `ON_DEMAND`, the service's own names.
     pub mode: String,
-    /// Whether the service ignores partition keys (`RecordDistributionStrategy` `AUTO`): it would not keep the order of a key.
+    /// Whether the service ignores partition keys (`RecordDistributionStrategy` is `AUTO`). It would not keep
+    /// the order of a key.
     pub ignores_keys: bool,
 }
 
-/// The range of hashes that an open shard serves.
+/// The hash range of an open shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashRange {
     /// The shard's id.
     pub id: String,
     /// The first 64-bit hash.
     pub first: u64,
-    /// The last one.
+    /// The last 64-bit hash.
     pub last: u64,
 }
 
@@ -141,12 +143,14 @@ pub trait Destination {
     /// Reads the stream's settings.
     fn describe(&self) -> impl Future<Output = Result<StreamFacts, PutError>> + 'static;
 
-    /// Asks whether records may be sent, and sends none. Also `Ok` where that is unknown without sending one.
+    /// Checks whether records may be sent, without sending one. Returns `Ok` too if that cannot be known
+    /// without sending one.
     fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Reads the ranges of the open shards; none if the destination does not report them. Publishing does not wait for it.
+    /// Lists the hash ranges of the open shards; empty if the destination does not report them. Publishing
+    /// does not wait for it.
     fn hash_ranges(&self) -> impl Future<Output = Result<Vec<HashRange>, PutError>> + 'static {
         std::future::ready(Ok(Vec::new()))
     }

@@ -1,12 +1,13 @@
-//! Checks at run time that the destination numbers the records of a key in the order in which it accepted them, because no AWS
-//! document promises it for Kinesis.
+//! Checks at run time that the destination numbers the records of a key in the order in which it accepted
+//! them. No AWS document guarantees that for `PutRecords`.
 //!
-//! Of two records of a key, the second is sent only after the first was acknowledged, so its sequence number must be higher:
-//! consumers get a shard's records by rising number. AWS documents this for another operation only. Numbers of different shards
-//! are not compared: after a reshard the key is in another shard, and consumers that read parents first see the order.
+//! A record is sent only after the previous record of its key was acknowledged, so its sequence number must
+//! be higher: consumers read a shard's records by ascending number. AWS documents this only for another
+//! operation. Numbers of different shards are not compared. After a reshard the key is in another shard, and
+//! consumers that read parent shards first see the right order.
 //!
-//! Memory: one number for each key that has had a record accepted and has another one in the window.
-//! Cost: nothing for a key whose events come one at a time; otherwise one lookup, and the number's text is stored.
+//! Memory: one number for each key that has an accepted record and another one in the window. Cost: nothing
+//! for a key whose events come one at a time; otherwise one look-up, and the number's text is stored.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -23,25 +24,25 @@ pub struct Place {
     pub sequence: String,
 }
 
-/// A later record of a key has not got a higher number than an earlier one of the same shard.
+/// A later record of a key did not get a higher number than an earlier one in the same shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fall {
     /// The shard of both.
     pub shard: String,
-    /// Number of the earlier record.
+    /// Sequence number of the earlier record.
     pub before: String,
-    /// Number of the later one.
+    /// Sequence number of the later record.
     pub after: String,
 }
 
-/// The last number of each key that has more to send.
+/// The last sequence number of each key that has more to send.
 #[derive(Debug, Default)]
 pub struct OrderCheck {
     last: HashMap<KeyHash, Place, BuildHasherDefault<PassthroughHasher>>,
 }
 
 impl OrderCheck {
-    /// Notes that a record of this key was accepted. `more`: the key has further records in the window.
+    /// Checks the number of an accepted record. `more`: the key has further records in the window.
     pub fn accepted(&mut self, key: KeyHash, place: Place, more: bool) -> Option<Fall> {
         if self.last.is_empty() && !more {
             return None;
@@ -55,19 +56,19 @@ impl OrderCheck {
         fall
     }
 
-    /// The key has nothing more in the window.
+    /// Removes a key that has no more records in the window.
     pub fn forget(&mut self, key: KeyHash) {
         if !self.last.is_empty() {
             self.last.remove(&key);
         }
     }
 
-    /// Keys that are watched.
+    /// Number of keys with a stored sequence number.
     pub fn len(&self) -> usize {
         self.last.len()
     }
 
-    /// Whether no key is watched.
+    /// Whether no key has a stored sequence number.
     pub fn is_empty(&self) -> bool {
         self.last.is_empty()
     }

@@ -1,19 +1,19 @@
-//! Decides how large a request is and when it is sent. Pure; time is passed in.
+//! Decides how large a request is and when it is sent. Does no I/O; the time is a parameter.
 //!
 //! The policy keeps both latency and cost low, without a timer that delays records to fill a request:
 //!
-//! - nothing is in flight: all ready records are sent at once. Records that become ready meanwhile form the next request, so
-//!   under load requests grow by themselves and the cost per record falls. If responses come too fast for that, [`PACE`] makes
-//!   requests larger;
-//! - something is in flight: a full request is sent, so that a long round trip does not limit throughput (16 requests of 500
-//!   records at 20 ms are 400,000 records a second);
-//! - something is in flight, few requests are open, and the last one was sent [`SPACING`] ago: a request is sent even if it is
-//!   not full, so that a record waits at most that long and not for a whole round trip.
+//! - nothing is in flight: all ready records are sent at once. Records that become ready in the meantime form
+//!   the next request, so under load requests grow by themselves and the cost per record decreases. If
+//!   responses arrive too fast for that, [`PACE`] makes requests larger;
+//! - something is in flight: a full request is sent, so that a long round trip does not limit throughput (16
+//!   requests of 500 records at 20 ms are 400,000 records a second);
+//! - something is in flight, few requests are open, and the last one was sent [`SPACING`] ago: a request is
+//!   sent even if it is not full, so that a record waits at most that long and not for a whole round trip.
 //!
-//! What would only wait is not even read: see [`Hold`].
+//! Records that would only wait are not even read: see [`Hold`].
 //!
-//! Invariants: requests and bytes in flight stay within their limits (a record above the limit of bytes is sent alone); a probe
-//! is one record.
+//! Invariants: requests and bytes in flight stay within their limits (a record above the limit of bytes is
+//! sent alone); a probe is one record.
 
 use std::time::Duration;
 
@@ -21,50 +21,55 @@ use tokio::time::Instant;
 
 use super::throttle::Pass;
 
-/// Most records of a request; the service's limit.
+/// Most records in a request: the service's limit.
 pub const RECORDS_MAX: usize = 500;
-/// Most bytes of a request, data and keys; the service's limit.
+/// Most bytes of a request, data and keys: the service's limit.
 pub const REQUEST_BYTES_MAX: usize = 10 << 20;
-/// Least distance between two requests that are not full, while one is in flight: far below a round trip within a
-/// region, far above what a request costs.
+/// Shortest time between two requests that are not full, while one is in flight. It is far below a round trip
+/// within a region, and far above the cost of a request.
 pub const SPACING: Duration = Duration::from_millis(5);
-/// Least distance, for each record of the last request, of one that is not full, while none is in flight; at most
-/// [`SPACING`]. A request costs as much as 50 records: beyond 20,000 records a second requests grow, up to full ones; below, the
-/// delay is not noticeable.
+/// Shortest time before a request that is not full, per record of the previous request, while none is in
+/// flight; at most [`SPACING`]. A request costs as much as 50 records. Above 20,000 records a second requests
+/// grow, up to full ones; below, the delay is not noticeable.
 pub const PACE: Duration = Duration::from_micros(50);
-/// Most bytes of a packed record, data and key. A key lives on one shard, which accepts 1 MiB a second: at one record a round
-/// trip this is enough for all of it up to 95 ms away; larger records would only make the shard's load uneven and a rejection
-/// more expensive. A record is paid for by units of 25 KB (whether 25,000 or 25,600 bytes, four of them hold this, and what is lost
-/// at the end of the last is less than an event), on-demand by 1 KB.
+/// Largest packed record in bytes, data and key. A key is on one shard, which accepts 1 MiB a second. At one
+/// record per round trip, this size uses all of it if the service is up to 95 ms away. Larger records would
+/// only make the shard's load uneven and a rejection more expensive. A provisioned stream charges a record in
+/// units of 25 KB; whether these are 25,000 or 25,600 bytes, this size fills four of them up to less than one
+/// event. An on-demand stream charges units of 1 KB.
 pub const PACK_BYTES: usize = 100_000;
-/// Most events of a packed record: where Firehose splits records, it takes no more out of one.
+/// Most events in a packed record. Where Firehose splits records, it takes no more out of one.
 pub const PACK_EVENTS: usize = 500;
-/// Most records, and bytes of log, that are left unread while they would only wait.
+/// Most records, and bytes of log, that stay unread while they would only wait.
 const UNREAD_RECORDS: usize = 100;
 const UNREAD_BYTES: usize = 64 << 10;
-/// How long they are left unread while only a response, or a full request, would let them leave. Short, because lanes that lag are
-/// found among what was read.
+/// How long they stay unread while only a response, or a full request, would allow to send them. It is short,
+/// because lagging lanes are detected among records that were read.
 const UNREAD_FOR: Duration = Duration::from_millis(20);
-/// After a smaller request than this, the next one is not delayed: single events of many transactions are sent at once.
+/// After a request smaller than this, the next one is not delayed, so that single events of many transactions
+/// are sent at once.
 const PACED_MIN: usize = 8;
 
 /// Limits of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Records of a request; never above [`RECORDS_MAX`].
+    /// Most records in a request; never above [`RECORDS_MAX`].
     pub request_records: usize,
-    /// Bytes of a request, data and keys; never above [`REQUEST_BYTES_MAX`]. A single larger record goes alone.
+    /// Most bytes of a request, data and keys; never above [`REQUEST_BYTES_MAX`]. A larger record is sent
+    /// alone.
     pub request_bytes: usize,
-    /// Requests in flight; 16 fill a round trip of 20 ms at 400,000 records a second.
+    /// Most requests in flight. With 16 and a round trip of 20 ms, the throughput is 400,000 records a
+    /// second.
     pub in_flight_requests: usize,
-    /// Bytes in flight; they are in memory twice, in the log's buffer and in the encoded request.
+    /// Most bytes in flight. They are in memory twice: in the log's read buffer and in the encoded request.
     pub in_flight_bytes: usize,
-    /// Largest record the stream accepts, data and key; see [`super::StreamFacts`].
+    /// Largest record that the stream accepts, data and key: see [`super::StreamFacts`].
     pub max_record_size: usize,
-    /// Bytes of log that all windows together may span, and a frame more each. 16 MiB, so that a shard may stand for some
-    /// seconds before it is noticed, and what is resident stays below 64 MiB.
+    /// Bytes of log that all windows may span together, and one more frame for each. With 16 MiB, a shard may
+    /// be stuck for some seconds before it is noticed, and resident memory stays below 64 MiB.
     pub window_bytes: usize,
-    /// Bytes up to which events of one key share a record, see [`PACK_BYTES`]; 0: each has its own.
+    /// Largest size of a record that events of one key share: see [`PACK_BYTES`]. 0: each event is a record
+    /// of its own.
     pub pack_bytes: usize,
 }
 
@@ -83,7 +88,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same, limited to what the service allows.
+    /// The same limits, reduced to what the service allows.
     #[must_use]
     pub fn clamped(self) -> Self {
         Self {
@@ -98,7 +103,7 @@ impl Limits {
     }
 }
 
-/// Requests in flight.
+/// Requests in flight, and the pace of the last one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flight {
     pub(super) requests: usize,
@@ -106,11 +111,11 @@ pub(super) struct Flight {
     last_sent: Option<Instant>,
     /// Whether the last request had more than one record.
     several: bool,
-    /// Distance from the last request.
+    /// Shortest time after the last request.
     pace: Duration,
 }
 
-/// Records that are ready.
+/// Records and bytes that are ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) records: usize,
@@ -118,20 +123,20 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Both together.
+    /// The sum of both.
     pub(super) const fn and(self, other: Self) -> Self {
         Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
     }
 }
 
-/// What is new would only wait for this: it need not be read before.
+/// What new records would wait for. They need not be read before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// When a request that is not full may be sent.
     pub until: Instant,
-    /// With so many new records, or so many new bytes, a full request may be sent.
+    /// With this many new records, a full request may be sent.
     pub records: usize,
-    /// See `records`.
+    /// With this many new bytes, a full request may be sent.
     pub bytes: usize,
 }
 
@@ -140,7 +145,7 @@ pub struct Hold {
 pub(super) struct Allowance {
     records: usize,
     bytes: usize,
-    /// The first record may exceed `bytes` up to here.
+    /// The first record may exceed `bytes` up to this size.
     first: usize,
 }
 
@@ -150,13 +155,14 @@ impl Allowance {
         if records == 0 { size <= self.first } else { records < self.records && bytes + size <= self.bytes }
     }
 
-    /// How large a packed record may become in a request that holds `bytes`: it never exceeds them, as a single large event
-    /// may. A probe is not packed: the smaller it is, the more a failure says.
+    /// How large a packed record may become in a request that has `bytes` bytes. Unlike a single large event,
+    /// it never exceeds the limit. A probe is not packed: the fewer events it has, the more its failure says.
     pub(super) fn room(&self, bytes: usize) -> usize {
         self.bytes.saturating_sub(bytes)
     }
 
-    /// Whether `records` of `bytes` are all that one of `readers` may put into a request while the others have something too.
+    /// Whether `records` of `bytes` are the whole share of one of `readers` in a request while the others
+    /// have ready records too.
     pub(super) fn is_share(&self, records: usize, bytes: usize, readers: usize) -> bool {
         records > 0 && (records >= self.records.div_ceil(readers) || bytes >= self.bytes / readers)
     }
@@ -173,13 +179,13 @@ impl Flight {
         self.last_sent = Some(now);
     }
 
-    /// Takes note that a request is over.
+    /// Notes that a request has ended.
     pub(super) fn over(&mut self, bytes: usize) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// The request that may be sent now; none if it is better to wait.
+    /// The request that may be sent now; `None` if it is better to wait.
     pub(super) fn allowance(
         &self,
         limits: &Limits,
@@ -211,15 +217,16 @@ impl Flight {
         })
     }
 
-    /// Whether waiting records are sent within [`SPACING`]. If not, they wait for the line.
+    /// Whether waiting records are sent within [`SPACING`]. If not, they wait for the connection.
     pub(super) fn is_free(&self, limits: &Limits, budget: usize, waiting: Waiting) -> bool {
         let few = self.requests < limits.in_flight_requests.div_ceil(2);
         let room = budget.saturating_sub(self.bytes);
         waiting.records == 0 || (few && room >= cap(limits, budget).min(waiting.bytes))
     }
 
-    /// Whether new records would only wait, if some do already or are to be expected before anything can be sent. What comes
-    /// first of all is read at once, so that nobody has to look at a time when there may be nothing.
+    /// Whether new records would only wait, given that some already do or will before anything can be sent.
+    /// The first record of all is read at once, so that no time passes at which there would be nothing to
+    /// send.
     pub(super) fn hold(
         &self,
         limits: &Limits,
@@ -241,7 +248,8 @@ impl Flight {
         })
     }
 
-    /// When a request that is not full may be sent, if nothing else happens; `None` if too many are in flight, or none ever was.
+    /// When a request that is not full may be sent, if nothing else happens; `None` if too many are in
+    /// flight, or none was ever sent.
     pub(super) fn next_partial(&self, limits: &Limits) -> Option<Instant> {
         if self.requests == 0 {
             return self.last_sent.map(|at| at + self.pace);
@@ -347,7 +355,7 @@ mod tests {
         }
     }
 
-    /// A full request is not late by more than what is left unread.
+    /// Unread records do not delay a full request.
     #[test]
     fn record_that_fills_a_request_is_read() {
         let (limits, now) = (Limits::default(), Instant::now());

@@ -1,21 +1,26 @@
-//! Send rate of one shard: it falls when the shard throttles and grows while it does not. Pure; time is passed in.
+//! Send rate of one shard. It is reduced when the shard throttles, and grows while it does not. Does no I/O;
+//! the time is a parameter.
 //!
-//! A shard has limits in records and in bytes a second. They depend on the stream's mode, on reshards and on other producers. So
-//! none is assumed: a shard is unlimited until it throttles. Then:
+//! A shard has limits in records and in bytes a second. They depend on the stream's mode, on reshards and on
+//! other producers. So none is assumed: a shard is unlimited until it throttles. Then:
 //!
-//! - **a cut**: the rate falls to 95 % of what the shard accepted in its best recent second, within 0.7 to 0.9 of the last rate (or
-//!   half of it if much was rejected, because that second may have been a burst). At most one cut a second, because the service
-//!   counts by the second, and none for a request that was sent before the last rejection was known;
-//! - **growth**: by 5 % of the rate after the cut each second, doubled after every 5 s without a rejection, so that a raised limit
-//!   is found. Only the dimension that delays records grows: an unused one gives no evidence;
-//! - **a hold** of 50 to 100 ms after a rejection, because records sent at once would be rejected too. While a shard rejects
-//!   everything, each hold is longer, up to 5 s, and after it the shard gets a single record as a probe;
+//! - **a cut**: the rate is reduced to 95 % of what the shard accepted in its best recent second, within 0.7
+//!   to 0.9 of the last rate (or half of it if much was rejected, because that second may have been a burst).
+//!   At most one cut a second, because the service counts by the second, and none for a request that was sent
+//!   before the last rejection was known;
+//! - **growth**: by 5 % of the rate after the cut each second, doubled after every 5 s without a rejection,
+//!   so that a raised limit is found. Only the dimension that delays records grows: an unused one gives no
+//!   evidence;
+//! - **a hold** of 50 to 100 ms after a rejection, because records sent at once would be rejected too. While
+//!   a shard rejects everything, each hold is longer, up to 5 s, and after it the shard gets a single record
+//!   as a probe;
 //! - after 30 s without a rejection the shard is **unlimited** again.
 //!
-//! A cut that would go below the floor of the rate halves the floor: other producers may use nearly all of the shard.
+//! A cut that would go below the floor of the rate halves the floor: other producers may use nearly all of
+//! the shard.
 //!
-//! Invariants: a rate is never below its floor; tokens never exceed half a second of the rate; while a shard rejects everything,
-//! at most one record is sent after each hold.
+//! Invariants: a rate is never below its floor; tokens never exceed half a second of the rate; while a shard
+//! rejects everything, at most one record is sent after each hold.
 
 use std::time::Duration;
 
@@ -26,62 +31,64 @@ use super::throttle::{Jitter, backoff};
 /// Records and bytes.
 pub type Amount = [f64; 2];
 
-/// First floor of the rate: a tenth of a shard's limit in 2026. If rejections continue there, it is halved …
+/// First floor of the rate: a tenth of a shard's limit in 2026. If rejections continue there, it is halved.
 const FLOOR: Amount = [100.0, 102_400.0];
-/// … down to this. Below it, holds limit the rate.
+/// Lowest floor. Below it, only holds limit the rate.
 const FLOOR_LEAST: Amount = [1.0, 1024.0];
-/// Least distance of two cuts.
+/// Shortest time between two cuts.
 const CUT_EVERY: Duration = Duration::from_secs(1);
-/// A cut sets the rate to this share of the best second since the last cut …
+/// A cut sets the rate to this share of the best second since the last cut, within the bounds below.
 const CUT_GOODPUT: f64 = 0.95;
-/// … but no more than this of the rate …
+/// After a cut, the rate is at most this share of the last one.
 const CUT_LEAST: f64 = 0.9;
-/// … and no less than this …
+/// After a cut, the rate is at least this share of the last one …
 const CUT_MOST: f64 = 0.7;
-/// … or this, if [`HIGH_REFUSED_SHARE`] was rejected since the last cut.
+/// … or this share, if [`HIGH_REFUSED_SHARE`] was rejected since the last cut.
 const CUT_DEEP: f64 = 0.5;
 /// Share of rejected records above which the rate was far too high.
 const HIGH_REFUSED_SHARE: f64 = 0.2;
-/// A dimension of which less than this share was used was not the cause of a rejection.
+/// A dimension that was used less than this share did not cause the rejection.
 const IDLE: f64 = 0.7;
-/// Growth a second, in parts of the rate after the last cut.
+/// Growth per second, as a share of the rate after the last cut.
 const GROWTH: f64 = 0.05;
-/// Growth below the first floor is less in the same proportion, down to this part.
+/// Below the first floor, growth is reduced in proportion, down to this share.
 const GROWTH_LEAST: f64 = 0.2;
-/// Growth doubles each time this has passed without a rejection …
+/// Growth doubles each time this has passed without a rejection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// … up to this power of two.
+/// Most doublings.
 const DOUBLINGS_MAX: u32 = 4;
-/// No growth for this time after a rejection: its cause may persist.
+/// No growth for this time after a rejection, because its cause may persist.
 const REST: Duration = Duration::from_millis(500);
 /// One step of growth covers at most this time.
 const GROWTH_STEP: Duration = Duration::from_millis(250);
 /// A shard without a rejection for this time is unlimited.
 const FORGET: Duration = Duration::from_secs(30);
-/// … or so many times that, where the floor has fallen.
+/// Most multiples of that time, if the floor was halved.
 const SCARCITY_MAX: u32 = 20;
-/// Most tokens that are saved, in seconds of the rate: for the time of a hold, a round trip or a busy machine.
+/// Most tokens that are saved, in seconds of the rate: enough for a hold, a round trip or a busy machine.
 const DEPTH: f64 = 0.5;
-/// Tokens that a request waits for, in seconds of the rate: at most 50 requests a second, each with several records.
+/// Tokens that a request waits for, in seconds of the rate. It allows at most 50 requests a second, each with
+/// several records.
 const CHUNK: f64 = 0.02;
-/// A shard that rejects everything for this time has another problem than overload: its rate is meaningless.
+/// A shard that has rejected everything for this time has another problem than overload, and its rate is
+/// meaningless.
 const STUCK: Duration = Duration::from_secs(5);
 /// First hold.
 const HOLD_FIRST: Duration = Duration::from_millis(100);
-/// Longest hold: a shard that accepts records again is noticed within it.
+/// Longest hold. If the shard accepts records again, that is noticed within this time.
 const HOLD_CAP: Duration = Duration::from_secs(5);
-/// Responses in a row without an accepted record, after which single records are sent as probes.
+/// Number of responses in a row without an accepted record after which single records are sent as probes.
 const REFUSED_BEFORE_PROBE: u32 = 2;
 
 /// One dimension: a token bucket whose rate adapts.
 #[derive(Clone, Copy, Debug)]
 struct TokenBucket {
     rate: f64,
-    /// The rate after the last cut, from which growth is counted.
+    /// The rate after the last cut. Growth is relative to it.
     base: f64,
-    /// Below zero after a record that was larger than the tokens.
+    /// Available tokens. They are negative after a record that was larger than the tokens.
     tokens: f64,
-    /// Whether it delayed records since tokens were last counted.
+    /// Whether it delayed records since tokens were last added.
     short: bool,
 }
 
@@ -90,7 +97,7 @@ impl TokenBucket {
         Self { rate, base: rate, tokens: 0.0, short: false }
     }
 
-    /// Tokens that let something of `queued` leave.
+    /// Tokens that are needed before some of `queued` may be sent.
     fn needs(&self, queued: f64) -> f64 {
         queued.min((self.rate * CHUNK).max(1.0))
     }
@@ -127,10 +134,10 @@ struct Meter {
 }
 
 impl Meter {
-    /// One more than a second, because the newest is not full.
+    /// One more than a second has, because the newest bin is not full.
     const BINS: usize = 9;
     const BIN: Duration = Duration::from_millis(125);
-    /// Shortest time for a measurement: in less, it may be a burst.
+    /// Shortest time of a measurement in seconds. A shorter one may have been a burst.
     const SPAN_MIN: f64 = 1.0;
 
     fn roll(&mut self, now: Instant) {
@@ -169,9 +176,10 @@ impl Meter {
 pub struct ShardResults {
     /// Accepted records and bytes.
     pub accepted: Amount,
-    /// Throttled records.
+    /// Number of throttled records.
     pub refused: u32,
-    /// Records of lanes that are refused repeatedly: they count only if the whole shard refuses everything.
+    /// Number of records in lanes that are rejected repeatedly. They count only if the whole shard rejects
+    /// everything.
     pub repeatedly_refused: u32,
 }
 
@@ -192,13 +200,14 @@ struct Limit {
     cut: Instant,
     /// When the last rejection was known.
     refused: Instant,
-    /// Most that was accepted in any second since the last cut: a shard that counts by the second may take all of it at once.
+    /// Most that was accepted in any second since the last cut. A shard that counts by the second may accept
+    /// all of it at once.
     best: Amount,
-    /// The least rate now.
+    /// The current floor.
     floor: Amount,
     accepted_since_cut: f64,
     refused_since_cut: f64,
-    /// Refusals in a row without any acceptance.
+    /// Rejections in a row without any acceptance.
     refused_in_a_row: u32,
     hold: Instant,
     pause: Duration,
@@ -225,7 +234,7 @@ impl Rate {
         self.limit.as_ref().is_some_and(|limit| limit.refused_in_a_row >= REFUSED_BEFORE_PROBE)
     }
 
-    /// Notes the response to a request that was sent at `sent`. Returns the new rate if this was a cut.
+    /// Notes the response to a request that was sent at `sent`. Returns the new rate if it was cut.
     pub fn note_results(
         &mut self,
         results: ShardResults,
@@ -267,7 +276,7 @@ impl Rate {
         due.then(|| limit.cut(now))
     }
 
-    /// Counts tokens and growth up to now, and gives the limit up when it is no longer needed.
+    /// Adds tokens and growth up to now, and removes the limit when it is no longer needed.
     pub fn advance(&mut self, now: Instant) {
         let Some(limit) = &mut self.limit else { return };
         let quiet = now.saturating_duration_since(limit.refused);
@@ -280,14 +289,14 @@ impl Rate {
         let growth = GROWTH * f64::from(1_u32 << doublings.min(DOUBLINGS_MAX));
         let growth = if quiet < REST { 0.0 } else { growth * passed.min(GROWTH_STEP).as_secs_f64() };
         for (bucket, floor) in limit.buckets.iter_mut().zip(FLOOR) {
-            // At a low rate each refusal is a large share of the records, so growth is slower.
+            // At a low rate, each rejection is a large share of the records, so growth is slower.
             bucket.grow(growth * (bucket.base / floor).clamp(GROWTH_LEAST, 1.0));
             bucket.fill(passed);
         }
         limit.filled = now;
     }
 
-    /// Whether queued records may be sent now. After [`advance`](Self::advance).
+    /// Whether queued records may be sent now. Call [`advance`](Self::advance) before.
     pub fn may_start(&mut self, queued: Amount, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
         let mut may = true;
@@ -299,7 +308,7 @@ impl Rate {
         may && limit.hold <= now
     }
 
-    /// Takes the tokens of one record, if there are any. After [`may_start`](Self::may_start).
+    /// Takes the tokens of one record, if there are any. Call [`may_start`](Self::may_start) before.
     pub fn take(&mut self, size: f64, now: Instant) -> bool {
         let Some(limit) = &mut self.limit else { return true };
         if limit.hold > now || limit.buckets.iter().any(|bucket| bucket.tokens < 1.0) {
@@ -309,13 +318,15 @@ impl Rate {
             bucket.tokens -= cost;
         }
         if limit.refused_in_a_row >= REFUSED_BEFORE_PROBE {
-            // This record is the probe. If its response never comes, another one may be sent after the same time.
+            // This record is the probe. If its response never arrives, another one may be sent after the same
+            // time.
             limit.hold = now + limit.pause;
         }
         true
     }
 
-    /// A record that has its tokens has become so many bytes larger: events behind it were packed into it.
+    /// Takes tokens for bytes that were added to a record after [`take`](Self::take), because later events
+    /// were packed into it.
     pub fn spend(&mut self, bytes: f64) {
         if let Some(limit) = &mut self.limit
             && let [_, bucket] = &mut limit.buckets
@@ -339,7 +350,7 @@ impl Rate {
         let wait =
             |(bucket, queued): (&TokenBucket, f64)| (bucket.needs(queued) - bucket.tokens) / bucket.rate;
         let seconds = limit.buckets.iter().zip(queued).map(wait).fold(0.0, f64::max);
-        // A little more, so that rounding does not wake for nothing.
+        // One microsecond more, so that rounding does not cause a useless wake-up.
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(HOLD_CAP) + Duration::from_micros(1);
         let filled = if seconds > 0.0 { limit.filled + wait } else { limit.filled };
         limit.hold.max(filled)
@@ -367,8 +378,8 @@ impl Limit {
         }
     }
 
-    /// How many times lower than the first floor the rate is, because of other producers. Each time that is forgotten, as many
-    /// refusals follow.
+    /// How many times lower than the first floor the rate is, because of other producers. Each time the limit
+    /// is removed, as many rejections follow.
     fn scarcity(&self) -> u32 {
         let times = self.floor.iter().zip(FLOOR).map(|(floor, first)| first / floor).fold(1.0, f64::max);
         (1..=SCARCITY_MAX).find(|n| f64::from(*n) >= times).unwrap_or(SCARCITY_MAX)
@@ -390,7 +401,8 @@ impl Limit {
             && now.saturating_duration_since(self.last_accepted) >= STUCK
     }
 
-    /// Records accepted before the rejection was known, but acknowledged later.
+    /// Raises the measured throughput by records that were accepted before the rejection was known, but
+    /// acknowledged later.
     fn raise(&mut self, goodput: Amount) {
         for (bucket, goodput) in self.buckets.iter_mut().zip(goodput) {
             bucket.rate = bucket.rate.max(goodput * CUT_GOODPUT);
@@ -422,14 +434,15 @@ fn largest([records, bytes]: Amount, [more_records, more_bytes]: Amount) -> Amou
     [records.max(more_records), bytes.max(more_bytes)]
 }
 
-/// All rates in short, without names: shards come and go, so a metric of each would never end.
+/// A summary of all rates, without names: shards come and go, so metrics per shard would have an unlimited
+/// number of series.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Shards with a rate in force.
     pub limited: usize,
     /// The shards among them that reject everything.
     pub stuck: usize,
-    /// The lowest rate in force, records and bytes each for itself.
+    /// The lowest rates in force, of records and of bytes separately.
     pub lowest: Option<Amount>,
 }
 

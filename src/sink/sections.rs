@@ -1,25 +1,27 @@
 //! The hash space in sections: the unit of pauses, of isolation and of progress beyond the watermark.
 //!
-//! At first each lane is one section. Shard boundaries need not fall on lanes, so a lane is *divided* where a throttling shard
-//! begins or ends, and its sections are *merged* again when they no longer differ. A key has one hash, so it is in one section at
-//! any time: the order of a key does not depend on where a lane is divided. When a section is divided, both halves keep its state.
+//! At first each lane is one section. Shard boundaries need not fall on lanes, so a lane is *divided* where a
+//! throttling shard begins or ends, and its sections are *merged* again when they no longer differ. A key has
+//! one hash, so it is in one section at any time, and its order does not depend on where a lane is divided.
+//! When a section is divided, both halves keep its state.
 //!
-//! Invariants: sections cover all hashes, each once; none reaches into two lanes; the lowest section of a lane has the lane's
-//! number; there are at most [`DIVISIONS_MAX`] more sections than lanes, however many shards there are.
+//! Invariants: sections cover all hashes, each once; none reaches into two lanes; the lowest section of a
+//! lane has the lane's number; there are at most [`DIVISIONS_MAX`] more sections than lanes, however many
+//! shards there are.
 
 use std::ops::{Index, IndexMut};
 
 use super::lane::PerLane;
 use crate::event::KeyHash;
 
-/// Sections in addition to one for each lane. A throttling shard divides two lanes, and a key whose record fails makes two
-/// divisions. At most half of them are for keys, so this is enough for 256 of either at once. Beyond that a lane stays
-/// undivided. Each costs some 200 bytes.
+/// Most sections in addition to one for each lane. A throttling shard divides two lanes, and a key whose
+/// record fails makes two divisions. At most half of them are for keys, so there can be 256 of each at once.
+/// Beyond that a lane is not divided. Each section costs about 200 bytes.
 const DIVISIONS_MAX: usize = 1024;
 const LANES: usize = 1 << u8::BITS;
 const SECTIONS: usize = LANES + DIVISIONS_MAX;
 
-/// Names a section for as long as it exists.
+/// Identifies a section as long as it exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Section(u16);
 
@@ -34,7 +36,7 @@ impl Section {
     }
 }
 
-/// A value for each section that there is or may be.
+/// A value for each possible section.
 #[derive(Clone, Debug)]
 pub(super) struct PerSection<T>(Box<[T]>);
 
@@ -45,7 +47,7 @@ impl<T: Default> Default for PerSection<T> {
 }
 
 impl<T: Copy> PerSection<T> {
-    /// The same value for all.
+    /// The same value for all sections.
     pub(super) fn all(value: T) -> Self {
         Self(vec![value; SECTIONS].into_boxed_slice())
     }
@@ -74,14 +76,14 @@ impl<T> IndexMut<Section> for PerSection<T> {
     }
 }
 
-/// Which section a hash is in.
+/// The division of the hash range into sections.
 #[derive(Debug)]
 pub(super) struct Sections {
-    /// Where each begins, in order.
+    /// The first hash of each section, in order.
     order: Vec<(u64, Section)>,
-    /// Where in `order` each lane begins.
+    /// Index in `order` of the first section of each lane.
     lanes: PerLane<u16>,
-    /// First and last hash of each.
+    /// First and last hash of each section.
     ranges: PerSection<(u64, u64)>,
     free: Vec<Section>,
 }
@@ -121,7 +123,7 @@ impl Sections {
         self.ranges[section]
     }
 
-    /// The lane that it is, or is a part of.
+    /// The lane that the section belongs to.
     pub(super) fn lane(&self, section: Section) -> u8 {
         KeyHash(self.ranges[section].0).lane()
     }
@@ -144,8 +146,8 @@ impl Sections {
         lanes
     }
 
-    /// Makes a section of the hashes from `at` on. `None` if it begins there, or ends before, or if there are as many sections as there
-    /// may be.
+    /// Makes a section of the hashes from `at` on. `None` if the section begins there or ends before, or if
+    /// there is no section number left.
     pub(super) fn divide(&mut self, section: Section, at: u64) -> Option<Section> {
         let (first, last) = self.ranges[section];
         if at <= first || at > last {
@@ -160,12 +162,12 @@ impl Sections {
         Some(upper)
     }
 
-    /// Whether a key may become a section of its own: the second half is for shards.
+    /// Whether a key may become a section of its own. The second half of the section numbers is for shards.
     pub(super) fn have_room_for_keys(&self) -> bool {
         self.free.len() > DIVISIONS_MAX / 2
     }
 
-    /// Neighbours in a lane, the lower one first.
+    /// Neighbouring sections within a lane, the lower one first.
     pub(super) fn neighbours(&self) -> Vec<(Section, Section)> {
         if !self.are_divided() {
             return Vec::new();
@@ -219,7 +221,7 @@ mod tests {
         let mut random = 7;
         let mut sections = Sections::default();
         for _ in 0..20_000 {
-            // Few lanes, so that each is divided often.
+            // Hashes of few lanes, so that each lane is divided often.
             let hash = KeyHash(draw(&mut random) & 0x03FF_FFFF_FFFF_FFFF);
             let section = sections.of(hash);
             let (first, last) = sections.range(section);

@@ -1,10 +1,10 @@
-//! Learns from responses which shard serves which keys, and the rate that each shard accepts ([`Rate`]).
-//! Pure; time is passed in.
+//! Learns from responses which shard serves which keys, and the rate that each shard accepts ([`Rate`]). Does
+//! no I/O; the time is a parameter.
 //!
 //! The response names the shard of each accepted record. A shard serves one contiguous range of hashes, so
-//! all hashes between two accepted ones belong to it. The boundary of two shards lies between the last known
+//! all hashes between two accepted ones belong to it. The boundary of two shards is between the last known
 //! hash of one and the first of the next (`ShardRanges`). A reshard is no special case: the range of a shard
-//! never changes, so if a response names another shard than before, the older one is closed and dropped
+//! never changes, so if a response names another shard than before, the older one is closed, and is dropped
 //! together with its rate. A hash outside of all known ranges is not limited.
 
 mod ranges;
@@ -24,18 +24,18 @@ use crate::sink::throttle::Jitter;
 
 /// A shard that has accepted nothing for this time, and whose keys another one accepts, is closed.
 const SILENT: Duration = Duration::from_secs(1);
-/// Shards that are known at most, some 500 bytes each. Of further ones nothing is known: their lanes
-/// pause, where a known shard would have a rate.
+/// Most known shards, at about 500 bytes each. Further ones are not tracked: their lanes pause instead of
+/// having a rate.
 pub(super) const SHARDS_MAX: usize = 4096;
-/// A shard that rejected something within this time is in trouble.
+/// A shard that has rejected a record within this time may have a problem.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
-/// If there are so many, a shard that has accepted nothing for this time is forgotten.
+/// If there are too many shards, one that has accepted nothing for this time is forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Default)]
 struct Shard {
     id: Box<str>,
-    /// First and last hash that it is known to serve; `None` if it is forgotten.
+    /// First and last hash that it is known to serve; `None` if its place is free.
     core: Option<(u64, u64)>,
     rate: Rate,
     /// When it last accepted a record.
@@ -46,27 +46,27 @@ struct Shard {
     sums: [u64; 3],
 }
 
-/// A cut of a shard's rate, for the log.
+/// A reduced rate, for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cut {
     /// The shard's id.
     pub shard: String,
-    /// Records and bytes a second from now on.
+    /// The new rate in records and bytes per second.
     pub rate: Amount,
     /// Whether it was unlimited before.
     pub first: bool,
 }
 
-/// What a shard has taken since it is known.
+/// What a shard has accepted since it became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardLoad {
     /// The shard's id.
     pub shard: String,
-    /// The share of the hash range that it is known to serve, in thousandths.
+    /// The part of the hash range that it is known to serve, in thousandths.
     pub range: u16,
     /// Records that it has accepted.
     pub records: u64,
-    /// Bytes of them.
+    /// Bytes of these records.
     pub bytes: u64,
     /// Records that it has throttled.
     pub throttled: u64,
@@ -80,35 +80,35 @@ pub struct ShardLoad {
 #[derive(Debug, Default)]
 pub struct Shards {
     ranges: ShardRanges,
-    /// Lanes of which a record was accepted since their shard is known.
+    /// Lanes with an accepted record since their shard became known.
     acknowledged: PerLane<bool>,
     all: Vec<Shard>,
     places: HashMap<Box<str>, Place>,
     free: Vec<Place>,
     with_results: Vec<Place>,
-    /// How many have a rate in force.
+    /// Number of shards with a rate in force.
     limited: usize,
-    /// Shards that claim less than before.
+    /// Shards that have given up claims.
     retracted: Vec<Place>,
-    /// When room was last looked for.
+    /// When a free place was last searched for.
     crowded: Option<Instant>,
     /// Whether a response named a shard whose whole range is not known.
     unlisted: bool,
 }
 
 impl Shards {
-    /// The shard that serves a record, if it is known.
+    /// The shard that serves a record; `None` if unknown.
     pub fn of(&self, hash: KeyHash) -> Option<Place> {
         self.ranges.at(hash.0).filter(|_| self.acknowledged[hash.lane()]).map(|known| known.place)
     }
 
-    /// First and last hash around a record that are known to share its fate: its shard's, or those that are
-    /// unknown between two shards.
+    /// First and last hash around a record that are treated alike: the range of its shard, or the unknown
+    /// range between two shards.
     pub(super) fn around(&self, hash: KeyHash) -> (u64, u64) {
         self.ranges.around(hash.0)
     }
 
-    /// First and last hash that a shard serves, or is assumed to serve.
+    /// First and last hash that a shard is known or assumed to serve.
     pub(super) fn range(&self, place: Place) -> Option<(u64, u64)> {
         let (first, _) = self.core(place)?;
         self.ranges.at(first).map(|known| known.claim)
@@ -123,7 +123,7 @@ impl Shards {
         self.ranges.is_core(range)
     }
 
-    /// The same, if a rate is in force there.
+    /// The shard that serves a record, if a rate is in force there.
     pub fn limited(&self, hash: KeyHash) -> Option<Place> {
         if self.limited == 0 {
             return None;
@@ -146,7 +146,7 @@ impl Shards {
         self.all.get(place.index()).map(|shard| &shard.rate)
     }
 
-    /// Counts a shard's tokens up to now; whether a rate is in force then.
+    /// Adds a shard's tokens up to now. Returns whether a rate is still in force.
     pub fn advance(&mut self, place: Place, now: Instant) -> bool {
         let Some(shard) = self.all.get_mut(place.index()) else { return false };
         let before = shard.rate.is_limited();
@@ -161,26 +161,26 @@ impl Shards {
         self.all.get_mut(place.index()).is_some_and(|shard| shard.rate.take(float(size), now))
     }
 
-    /// A record that has its tokens has become so many bytes larger.
+    /// Takes tokens for bytes that were added to a record after [`take`](Self::take).
     pub fn spend(&mut self, place: Place, bytes: usize) {
         if let Some(shard) = self.all.get_mut(place.index()) {
             shard.rate.spend(float(bytes));
         }
     }
 
-    /// The shard of a range of hashes, for a message.
+    /// The shard of a hash range, for messages.
     pub fn name_of(&self, range: (u64, u64)) -> Option<&str> {
         let known = self.ranges.overlapping(range).next()?;
         self.all.get(known.place.index()).map(|shard| &*shard.id)
     }
 
-    /// Whether any shard has accepted anything.
+    /// Whether any shard has accepted a record.
     pub fn is_any_known(&self) -> bool {
         !self.places.is_empty()
     }
 
-    /// The shard of a range of hashes: of several that with a rate in force. Where nothing is known, the
-    /// nearest one below, because a shard is a run of hashes.
+    /// The shard of a hash range. Of several, one with a rate in force is preferred. In an unknown range, it
+    /// is the nearest shard below, because a shard is a contiguous range.
     pub(super) fn of_range(&self, range: (u64, u64)) -> Option<Place> {
         let places = || self.ranges.overlapping(range).map(|known| known.place);
         let limited = places().find(|place| self.is_limited(*place));
@@ -195,7 +195,7 @@ impl Shards {
         self.places.values().copied().filter(|place| self.is_limited(*place)).collect()
     }
 
-    /// Whether a shard of this range of hashes rejects everything.
+    /// Whether a shard of this hash range rejects everything.
     pub fn refuses(&self, range: (u64, u64)) -> bool {
         self.ranges.overlapping(range).any(|known| self.rate_of(known.place).is_some_and(Rate::is_stuck))
     }
@@ -220,7 +220,7 @@ impl Shards {
         if self.rate_of(place).is_some_and(Rate::is_stuck)
             && let Some(core) = self.core(place)
         {
-            // Hashes that a neighbour claims while both accept nothing may be this one's.
+            // Hashes that a neighbour claims while both shards accept nothing may belong to this one.
             let retracted = self.ranges.retract(core, 1);
             self.retracted.extend(retracted);
         }
@@ -236,7 +236,7 @@ impl Shards {
         });
     }
 
-    /// What the known shards have taken, in the order of their ranges.
+    /// The load of each known shard, in the order of their ranges.
     pub fn loads(&self) -> Vec<ShardLoad> {
         let load = |shard: &Shard| {
             let (first, last) = shard.core?;
@@ -278,7 +278,7 @@ impl Shards {
         }
     }
 
-    /// Completes the response to a request that was sent at `sent`: updates the rates.
+    /// Ends the handling of a response to a request that was sent at `sent`: updates the rates.
     pub fn acknowledged(&mut self, sent: Instant, now: Instant, jitter: &mut Jitter) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for place in std::mem::take(&mut self.with_results) {
@@ -296,7 +296,7 @@ impl Shards {
         cuts
     }
 
-    /// A shard has accepted a hash outside of its known range.
+    /// Handles a hash that a shard has accepted outside of its known range.
     fn learn(&mut self, hash: KeyHash, id: &str, now: Instant) -> Option<Place> {
         let known = self.places.get(id).copied();
         let (mut first, mut last) = (hash.0, hash.0);
@@ -311,7 +311,7 @@ impl Shards {
             self.forget(place);
         }
         if !open.is_empty() {
-            // A late response that names the parent.
+            // A late response that names the parent shard.
             return known;
         }
         let place = known.or_else(|| self.make(id, now))?;
@@ -320,7 +320,7 @@ impl Shards {
         Some(place)
     }
 
-    /// Whether to ask the service for the ranges of its shards: a response named one that was not listed.
+    /// Whether the shards should be listed: a response named one that no list had.
     pub(super) const fn wants_ranges(&self) -> bool {
         self.unlisted
     }
@@ -345,7 +345,7 @@ impl Shards {
         }
     }
 
-    /// Shards that are known to serve any of these hashes, beside `known`.
+    /// Other shards than `known` that are known to serve any of these hashes.
     fn others(&self, (first, last): (u64, u64), known: Option<Place>) -> impl Iterator<Item = Place> {
         let takes = |other: &&KnownShard| other.core.0 <= last && first <= other.core.1;
         let others: Vec<Place> =
@@ -353,7 +353,7 @@ impl Shards {
         others.into_iter().filter(move |other| Some(*other) != known)
     }
 
-    /// These hashes are this shard's, whatever others claim.
+    /// Assigns these hashes to a shard, whatever others claim.
     fn set_range(&mut self, place: Place, core: (u64, u64)) {
         let Some(shard) = self.all.get_mut(place.index()) else { return };
         let before = shard.core.replace(core).and_then(|(first, _)| self.ranges.remove(first));
@@ -363,10 +363,10 @@ impl Shards {
         self.ranges.add(KnownShard { claim: (first.min(core.0), last.max(core.1)), core, place });
     }
 
-    /// A record was rejected, perhaps again, that no shard is known to serve. One of the shards beside it
-    /// claims the hash if it is in trouble and the other is not, or if both accept nothing at all. A first
-    /// rejection may be the other shard's first one too: it counts only if that shard is not seen in the
-    /// lane.
+    /// Handles a rejected record whose shard is unknown; `again`: it was rejected before. The neighbouring
+    /// shard with a problem claims the hash, if the other neighbour has none, or if both accept nothing at
+    /// all. A first rejection may also be the first of the other shard. So it counts only if the other shard
+    /// is not seen in the lane.
     pub(super) fn suspect(&mut self, hash: KeyHash, again: bool, now: Instant) {
         if self.limited == 0 || self.ranges.at(hash.0).is_some() {
             return;
@@ -384,19 +384,21 @@ impl Shards {
         }
     }
 
-    /// Whether the shard of this core is the only one that is seen in a lane.
+    /// Whether the shard with this core is the only one seen in a lane.
     fn is_alone_in(&self, lane: u8, (first, last): (u64, u64)) -> bool {
         let whole = (u64::from(lane) << 56, u64::from(lane) << 56 | u64::MAX >> 8);
         let mut others = self.ranges.overlapping(whole).filter(|known| known.core != (first, last));
         KeyHash(first).lane() <= lane && lane <= KeyHash(last).lane() && others.next().is_none()
     }
 
-    /// Shards that claim less than when this was last called: records that wait for them may be another's.
+    /// Shards that have given up claims since the last call: records that wait for them may belong to another
+    /// shard.
     pub(super) fn take_retracted(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.retracted)
     }
 
-    /// Ids of shards rise in the order in which the destination creates them.
+    /// Whether a shard is older than the one named `id`. Ids increase in the order in which the destination
+    /// creates shards.
     fn is_older(&self, place: Place, id: &str) -> bool {
         self.all.get(place.index()).is_some_and(|shard| *shard.id < *id)
     }
@@ -406,7 +408,7 @@ impl Shards {
         alive.is_none_or(|alive| now.saturating_duration_since(alive) >= SILENT)
     }
 
-    /// Forgets a shard, and with it its rate.
+    /// Forgets a shard and its rate.
     fn forget(&mut self, place: Place) {
         let Some(shard) = self.all.get_mut(place.index()) else { return };
         let Some((first, last)) = shard.core else { return };
@@ -420,7 +422,7 @@ impl Shards {
         self.free.push(place);
     }
 
-    /// A place for another shard; `None` if there are too many.
+    /// Assigns a place to a new shard; `None` if there are too many.
     fn make(&mut self, id: &str, now: Instant) -> Option<Place> {
         if self.places.len() >= SHARDS_MAX {
             self.make_room(now);
@@ -441,7 +443,7 @@ impl Shards {
         Some(place)
     }
 
-    /// Forgets shards that have been silent for long; looks for them once in a while.
+    /// Forgets shards that have been silent for long. Searches for them only from time to time.
     fn make_room(&mut self, now: Instant) {
         if self.crowded.is_some_and(|at| now.saturating_duration_since(at) < SILENT) {
             return;
@@ -457,10 +459,10 @@ impl Shards {
         }
     }
 
-    /// How many have a rate in force, and the lowest of these rates.
+    /// The number of shards with a rate in force, and the lowest of these rates.
     pub fn summary(&mut self, now: Instant) -> Summary {
         let mut summary = Summary::default();
-        // A shard without records to send is not checked elsewhere.
+        // The rate of a shard without records to send is advanced only here.
         for place in self.places.values().copied().collect::<Vec<_>>() {
             self.advance(place, now);
         }

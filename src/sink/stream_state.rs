@@ -1,21 +1,24 @@
-//! Decides when to describe the stream, and whether records may be sent meanwhile: it may have been recreated. Pure; time is
-//! passed in.
+//! Decides when to describe the stream, and whether records may be sent in the meantime: the stream may have
+//! been recreated. Does no I/O; the time is a parameter.
 //!
-//! A put only names the stream. One that was deleted and recreated under the same name would accept records. Only a description
-//! shows the difference. It is read every minute, and besides:
+//! A put only names the stream. A stream that was deleted and recreated under the same name would accept
+//! records, and only a description shows the difference. The stream is described every minute, and also after
 //!
-//! - a put that does not find the stream: nothing is sent until it has been described and is the same one. A stream that is
-//!   recreated during an outage never gets a record before it is detected;
-//! - another request that failed as a whole, if the last description is older than `STALE`: the stream may have been recreated
-//!   meanwhile, so it is *unverified*. From then on, a description that began after the last failure precedes each attempt to
-//!   send. If it finds another stream, publishing stops. If it gets no response, the attempt is allowed, because the data plane
-//!   may work without the control plane. The first response to a put verifies the stream;
-//! - such a failure with a newer description: the next one comes sooner, because the largest record size may have changed.
+//! - a put that does not find the stream: nothing is sent until it has been described and is the same one. A
+//!   stream that is recreated during an outage never gets a record before it is detected;
+//! - another request that failed as a whole, if the last description is older than `STALE`: the stream may
+//!   have been recreated, so it is *unverified*. From then on, a description that began after the last
+//!   failure precedes each attempt to send. If it finds another stream, publishing stops. If it gets no
+//!   response, the attempt is allowed, because the data plane may work without the control plane. The first
+//!   response to a put verifies the stream;
+//! - such a failure with a newer description: the next description is earlier, because the largest record
+//!   size may have changed.
 //!
 //! A description is as old as its request: one that was requested before a put failed verifies nothing.
 //!
-//! Invariants: one description at a time, with growing pauses after failures; a stream that was not found gets no record before
-//! it has been described; a description that was requested before the failure does not verify the stream.
+//! Invariants: one description at a time, with growing pauses after failures; a stream that was not found
+//! gets no record before it has been described; a description that was requested before the failure does not
+//! verify the stream.
 
 use std::time::Duration;
 
@@ -25,15 +28,16 @@ use crate::sink::{PutError, StreamFacts};
 
 /// How often the stream is described.
 pub const EVERY: Duration = Duration::from_mins(1);
-/// If the last description is older, a failed request makes the stream unverified. Deleting and recreating a stream takes longer than this.
+/// If the last description is older than this, a failed request makes the stream unverified. Deleting and
+/// recreating a stream takes longer.
 const STALE: Duration = Duration::from_secs(10);
 /// How long an attempt to send waits for a description without a response.
 const DESCRIBE_WAIT: Duration = Duration::from_secs(2);
-/// For how long a description without a response allows attempts.
+/// How long a description without a response allows attempts.
 const ALLOWED_FOR: Duration = Duration::from_secs(1);
 /// First pause between descriptions that fail.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause: the account may describe twenty streams a second in all.
+/// Longest pause. An account may make twenty such requests a second in all.
 const PAUSE_CAP: Duration = Duration::from_secs(10);
 
 /// Why nothing is sent.
@@ -48,7 +52,7 @@ enum Unverified {
 /// The state of one stream.
 #[derive(Clone, Debug)]
 pub struct StreamState {
-    /// When the last known description was requested.
+    /// When the last successful description was requested.
     described: Instant,
     /// When the last finished description was requested, whatever its result.
     finished: Instant,
@@ -59,14 +63,14 @@ pub struct StreamState {
     /// Until when records may be sent to an unverified stream.
     allowed: Option<Instant>,
     failures: u32,
-    /// When the present or last description was requested.
+    /// When the current or last description was requested.
     requested: Instant,
-    /// Whether another description must follow, because something happened after this one was requested.
+    /// Whether another description must follow, because of an event after this one was requested.
     repeat: bool,
 }
 
 impl StreamState {
-    /// The stream was described just now, and it is the expected one.
+    /// Starts with a stream that was just described and is the expected one.
     pub fn new(now: Instant) -> Self {
         Self {
             described: now,
@@ -98,13 +102,14 @@ impl StreamState {
         }
     }
 
-    /// When records may be sent although nothing else has happened until then; `None` if that is now, or not by time.
+    /// When records may be sent without any other event; `None` if they may be sent now, or only after an
+    /// event.
     pub fn wait_until(&self, now: Instant) -> Option<Instant> {
         let silent = self.silent_since().filter(|_| self.unverified == Some(Unverified::Stale));
         silent.filter(|at| *at > now)
     }
 
-    /// Until when an attempt waits for the present description, if that was requested after the last failure.
+    /// Until when an attempt waits for the current description, if that was requested after the last failure.
     fn silent_since(&self) -> Option<Instant> {
         (self.requested > self.finished && !self.repeat).then(|| self.requested + DESCRIBE_WAIT)
     }
@@ -131,7 +136,7 @@ impl StreamState {
         }
     }
 
-    /// When the stream is to be described.
+    /// When the next description is due.
     pub const fn due(&self) -> Instant {
         self.due
     }
@@ -142,7 +147,7 @@ impl StreamState {
         self.repeat = true;
     }
 
-    /// A request failed as a whole.
+    /// Handles a request that failed as a whole.
     pub fn failed(&mut self, error: &PutError, now: Instant) {
         let stale = now.duration_since(self.described) >= STALE;
         let unverified = match error {
@@ -158,7 +163,8 @@ impl StreamState {
                 return;
             }
         };
-        // Requests that were in flight together change nothing: a description that has failed keeps its pause.
+        // Further failures of requests that were in flight together change nothing: a failed description
+        // keeps its pause.
         if self.unverified.is_none() {
             self.due = self.due.min(now);
         }
@@ -168,7 +174,7 @@ impl StreamState {
         }
     }
 
-    /// The stream was described, and is the same one, or could not be.
+    /// Handles a description of the expected stream, or its failure.
     pub fn described(&mut self, result: &Result<StreamFacts, PutError>, now: Instant) {
         self.finished = self.requested;
         match result {
@@ -194,7 +200,7 @@ impl StreamState {
             Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) if self.repeat => {
                 self.due = now;
             }
-            // The service is available, but rejects the description: the next outage tries again.
+            // The service is available but rejects the description. The next outage tries again.
             Err(PutError::Refused(_) | PutError::Invalid(_) | PutError::Throttled(_)) => {
                 self.unverified = None;
                 self.failures = 0;
@@ -347,7 +353,7 @@ mod tests {
         assert!(state.may_send(failed) && state.due() == failed, "what a person asks for is not lost");
     }
 
-    /// One failed put while the control plane answers nothing: the data plane goes on.
+    /// One put fails while the control plane does not respond. Puts continue.
     #[test]
     fn control_plane_away_does_not_stop_puts() {
         let start = Instant::now();
@@ -362,7 +368,8 @@ mod tests {
         assert!(state.may_send(now + EVERY) && state.due() > now, "and puts work");
     }
 
-    /// During an outage each attempt follows a look, so that a recreated stream is seen before it gets a record.
+    /// During an outage a description precedes each attempt, so that a recreated stream is detected before it
+    /// gets a record.
     #[test]
     fn outage_looks_before_each_attempt() {
         let start = Instant::now();
@@ -386,7 +393,8 @@ mod tests {
         assert!(state.may_send(now + EVERY));
     }
 
-    /// A look that hangs holds an attempt for a moment only; evidence of another stream holds it whatever time passes.
+    /// A description without a response delays an attempt only briefly. A stream that was not found blocks it
+    /// however long that takes.
     #[test]
     fn silent_look_holds_puts_briefly() {
         let start = Instant::now();

@@ -1,13 +1,15 @@
-//! Decides when to retry: pauses of single lanes, and a gate for the whole service. Pure; time is passed in.
+//! Decides when to retry: pauses of single lanes, and a circuit breaker for the whole service: the
+//! *gate*, which is open while requests may be sent. Does no I/O; the time is a parameter.
 //!
-//! Two kinds of failure are handled differently. A rejected record concerns one shard: its lane pauses for 100 ms to 5 s, and
-//! others continue ([`Pauses`]). A request without a response concerns the service or the network: the gate closes and admits one
-//! record at a time, a *probe*, until a response comes ([`Gate`]). A probe is a single record because it may be stored although
-//! no response comes: this limits the repeats of an outage.
+//! Two kinds of failure are handled differently. A rejected record concerns one shard: its lane pauses for
+//! 100 ms to 5 s, and others continue ([`Pauses`]). A request without a response concerns the service or the
+//! network: the gate closes and admits one record at a time, a *probe*, until a response arrives ([`Gate`]).
+//! A probe is a single record, because it may be stored although no response arrives: this limits the repeats
+//! of an outage.
 //!
-//! Invariants: retries have no deadline and no limit; a pause never exceeds its maximum; while the gate is closed, at most one
-//! probe is in flight. If the shard of a lane is known, a rejection changes the shard's rate ([`super::rate`]), and only a lane
-//! that is rejected again and again pauses.
+//! Invariants: retries have no deadline and no limit; a pause never exceeds its maximum; while the gate is
+//! closed, at most one probe is in flight. If the shard of a lane is known, a rejection changes the shard's
+//! rate ([`super::rate`]), and only a lane that is rejected repeatedly pauses.
 
 use std::time::Duration;
 
@@ -17,25 +19,27 @@ use super::sections::{PerSection, Section};
 pub use crate::backoff::Jitter;
 pub(super) use crate::backoff::pause as backoff;
 
-/// First pause of a lane: a shard's limits are counted per second, so after a much shorter pause records would be rejected again.
+/// First pause of a lane. A shard's limits are counted per second, so after a much shorter pause records
+/// would be rejected again.
 const LANE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause of a lane: a shard that accepts records again is noticed within it.
+/// Longest pause of a lane. If its shard accepts records again, that is noticed within this time.
 const LANE_CAP: Duration = Duration::from_secs(5);
-/// Rejections in a row without a pause for a lane whose shard is limited: the rate is expected to end them.
+/// Number of rejections in a row that cause no pause of a lane whose shard has a rate: the rate is expected
+/// to end them.
 pub const PATIENCE: u32 = 3;
-/// First pause of the gate: short, so that a brief network failure costs little.
+/// First pause of the gate. It is short, so that a brief network failure costs little.
 const GATE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause of the gate: an outage that ends is noticed within it.
+/// Longest pause of the gate. The end of an outage is noticed within this time.
 const GATE_CAP: Duration = Duration::from_secs(30);
 
 /// Results of one request for one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneResult {
-    /// Everything of it was accepted.
+    /// All its records were accepted.
     Accepted,
     /// Some records were accepted, some rejected: the shard works at its limit.
     Partly,
-    /// Nothing was accepted.
+    /// No record was accepted.
     Refused,
 }
 
@@ -45,7 +49,7 @@ struct SectionPause {
     refusals: u32,
 }
 
-/// Which sections of the hash space wait, and until when.
+/// Which sections of the hash range pause, and until when.
 #[derive(Debug, Default)]
 pub struct Pauses {
     sections: PerSection<SectionPause>,
@@ -58,13 +62,13 @@ impl Pauses {
         self.sections[section].until.is_some()
     }
 
-    /// Whether nothing of the section's last request was accepted.
+    /// Whether no record of the section's last request was accepted.
     pub fn is_refused(&self, section: Section) -> bool {
         self.sections[section].refusals > 1
     }
 
-    /// Notes the result of a request. A section that pauses already is not delayed further by requests that were sent before. The
-    /// first `patience` rejections in a row cause no pause.
+    /// Notes the result of a request. A section that pauses already is not delayed further by requests sent
+    /// before. The first `patience` rejections in a row cause no pause.
     pub fn note(
         &mut self,
         section: Section,
@@ -92,7 +96,7 @@ impl Pauses {
         self.sections[section].refusals >= PATIENCE
     }
 
-    /// Ends one pause that is over, and returns its section; `None` if there is none.
+    /// Ends one pause that is over, and returns its section; `None` if no pause is over.
     pub fn release(&mut self, now: Instant) -> Option<Section> {
         let over = |section: &Section| self.sections[*section].until.is_none_or(|until| until <= now);
         let index = self.waiting.iter().position(over)?;
@@ -101,7 +105,7 @@ impl Pauses {
         Some(section)
     }
 
-    /// Divides a section: both halves keep its state.
+    /// Divides a section. Both halves keep its state.
     pub(super) fn divide(&mut self, section: Section, upper: Section) {
         self.sections[upper] = self.sections[section];
         if self.is_paused(upper) {
@@ -114,12 +118,12 @@ impl Pauses {
         !self.is_paused(section) && !self.is_refused(section)
     }
 
-    /// The records that were rejected are not in this section.
+    /// Clears the rejections of a section, because the rejected records are in another one.
     pub(super) fn forgive(&mut self, section: Section) {
         self.sections[section].refusals = 0;
     }
 
-    /// Two sections that are [clear](Self::is_clear) have become the lower one.
+    /// Merges two sections that are [clear](Self::is_clear) into the lower one.
     pub(super) fn merge(&mut self, lower: Section, upper: Section) {
         let refusals = std::mem::take(&mut self.sections[upper]).refusals;
         let lower = &mut self.sections[lower];
@@ -131,12 +135,12 @@ impl Pauses {
         self.waiting.iter().filter_map(|section| self.sections[*section].until).min()
     }
 
-    /// How many sections wait.
+    /// Number of paused sections.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether no section is paused.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -147,7 +151,7 @@ impl Pauses {
 pub enum Pass {
     /// Requests.
     Open,
-    /// One record, to see whether the service is back.
+    /// One record, to test whether the service is available again.
     Probe,
     /// Nothing.
     Shut,
@@ -195,8 +199,8 @@ impl Gate {
         }
     }
 
-    /// A request as a whole failed. Returns the pause if this shut the gate or prolonged it; requests that were in flight
-    /// when it shut change nothing.
+    /// Notes that a request failed as a whole. Returns the pause if this shut the gate or prolonged it.
+    /// Requests that were in flight when it shut change nothing.
     pub fn failed(&mut self, probe: bool, now: Instant, jitter: &mut Jitter) -> Option<Duration> {
         let failures = match self.state {
             State::Open => 1,

@@ -1,5 +1,5 @@
-//! Where puts go, by the SDK's own rules: region, FIPS, dual stack, an endpoint of the environment, the
-//! account of an ARN or of the credentials.
+//! The address that requests are sent to, by the SDK's own rules: region, FIPS, dual stack, an endpoint in
+//! the environment, and the account of an ARN or of the credentials.
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
@@ -18,11 +18,11 @@ const SIGNED_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remov
 pub(super) struct ServiceAddress {
     /// Scheme, host and port.
     pub(super) origin: Uri,
-    /// For the header `host`: without the scheme's default port.
+    /// Value of the header `host`: without the scheme's default port.
     pub(super) host: HeaderValue,
-    /// The path of every request.
+    /// Path of every request.
     pub(super) path: PathAndQuery,
-    /// The path as it is signed.
+    /// The path as it appears in the signature.
     pub(super) signed_path: String,
 }
 
@@ -55,7 +55,7 @@ impl ServiceAddress {
     }
 }
 
-/// The path without empty, `.` and `..` segments, encoded for the signature.
+/// The path without empty, `.` and `..` segments, encoded as in the signature.
 fn signed_path(path: &str) -> String {
     let mut segments = Vec::new();
     for segment in path.split('/') {
@@ -68,14 +68,14 @@ fn signed_path(path: &str) -> String {
     if segments.is_empty() { "/".to_owned() } else { format!("/{}/", segments.join("/")) }
 }
 
-/// Whether an address is one of AWS's, such as that of a VPC endpoint.
+/// Whether the address belongs to AWS, such as that of a VPC endpoint.
 pub(super) fn is_aws(endpoint: &str) -> bool {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let host = rest.split(['/', ':']).next().unwrap_or_default();
     [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|end| host.ends_with(end))
 }
 
-/// The ARN of a stream in whatever account, as a policy names it.
+/// The ARN of a stream in any account, as an IAM policy contains it.
 pub(super) fn resource(region: &str, stream: &str) -> String {
     let partition = [("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")];
     let partition =
@@ -83,7 +83,7 @@ pub(super) fn resource(region: &str, stream: &str) -> String {
     format!("arn:{partition}:kinesis:{region}:*:stream/{stream}")
 }
 
-/// Inputs of the rules, except the account of the credentials.
+/// Inputs of the SDK's rules, except the account of the credentials.
 #[derive(Debug)]
 pub(super) struct AddressRules {
     resolver: DefaultResolver,
@@ -112,7 +112,7 @@ impl AddressRules {
     /// The address for credentials of this account.
     ///
     /// # Errors
-    /// There is no address, for instance no FIPS endpoint in this region.
+    /// The rules give no address, such as for FIPS in a region without it.
     pub(super) async fn resolve(&self, account: Option<&str>) -> Result<ServiceAddress, String> {
         let parameters = Params::builder()
             .region(self.region.clone())

@@ -1,6 +1,6 @@
-//! The service's responses to puts. Pure: bytes in, values out.
+//! Parses the service's responses to puts. Does no I/O.
 //!
-//! The texts of a response are borrowed from its bytes until they are classified.
+//! Texts of a response are borrowed from its bytes until they are classified.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::classify::{ServiceReply, is_throttling, presentable};
 use crate::sink::RecordResult;
 
-/// The body of an accepted put, awsJson1.1.
+/// Body of a successful response (awsJson1.1).
 #[derive(Debug, Deserialize)]
 struct PutOutput<'a> {
     #[serde(borrow, rename = "Records", default)]
@@ -31,11 +31,11 @@ struct PutEntry<'a> {
     error_message: Option<Borrowed<'a>>,
 }
 
-/// A text that is copied only if it has escapes; serde copies an optional `Cow` always.
+/// A text that is copied only if it has escapes. Serde always copies an optional `Cow`.
 #[derive(Debug, Deserialize)]
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The body of a rejected put.
+/// Body of an error response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ErrorOutput<'a> {
@@ -72,8 +72,8 @@ fn answer(entry: PutEntry<'_>) -> RecordResult {
     }
 }
 
-/// Reads a response that is an error. The code stands in a header or in the body, with a namespace before it
-/// or an address behind it.
+/// Reads an error response. The error code is in a header or in the body, perhaps with a namespace before it
+/// or a URL after it.
 pub(super) fn refusal<'a>(status: u16, headers: &'a HeaderMap, body: &'a [u8]) -> ServiceReply<'a> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let output: ErrorOutput<'_> = serde_json::from_slice(body).unwrap_or_default();
@@ -88,7 +88,7 @@ pub(super) fn refusal<'a>(status: u16, headers: &'a HeaderMap, body: &'a [u8]) -
     }
 }
 
-/// `com.amazonaws.kinesis#ThrottlingException:http://…` is `ThrottlingException`.
+/// Turns `com.amazonaws.kinesis#ThrottlingException:http://…` into `ThrottlingException`.
 fn bare_code(code: Cow<'_, str>) -> Cow<'_, str> {
     let bare = |text: &str| -> (usize, usize) {
         let end = text.find(':').unwrap_or(text.len());
@@ -122,7 +122,7 @@ mod tests {
             ),
             (r#"{"ErrorCode":"InternalFailure","ErrorMessage":"oops"}"#, failed("InternalFailure: oops")),
             (r#"{"ErrorCode":"InternalFailure"}"#, failed("InternalFailure")),
-            // Such a record does not count as accepted.
+            // A record with an error code does not count as accepted.
             (r#"{"SequenceNumber":"49","ShardId":"s","ErrorCode":"X"}"#, failed("X")),
             (r#"{"SequenceNumber":"49"}"#, failed("no sequence number")),
             ("{}", failed("no sequence number")),

@@ -1,7 +1,7 @@
-//! The body of a `PutRecords` request, written straight from the lent bytes. Pure.
+//! The body of a `PutRecords` request, written directly from the record bytes. Does no I/O.
 //!
-//! The SDK copies every record into an entry, and the entries into JSON through a generic serializer.
-//! Measured, that is half of the cost of publishing. The format is fixed by the service (awsJson1.1):
+//! The SDK copies every record into an entry, and the entries into JSON through a generic serializer. That
+//! was measured as half of the cost of publishing. The service fixes the format (awsJson1.1):
 //!
 //! ```json
 //! {"StreamName":"…","StreamARN":"…","Records":[{"Data":"<base64>","PartitionKey":"…"},…]}
@@ -12,7 +12,7 @@ use base64_simd::STANDARD;
 use crate::json;
 use crate::sink::Outgoing;
 
-/// Bytes of a record beside its data and key: names, quotes, and room for a few escapes.
+/// Bytes of a record besides its data and key: names, quotes, and space for a few escapes.
 const AROUND: usize = 40;
 
 /// A partition key is not UTF-8, which Kinesis would not accept.
@@ -20,7 +20,7 @@ const AROUND: usize = 40;
 #[error("a partition key is not UTF-8")]
 pub(super) struct NotUtf8;
 
-/// Where the records go: name, and ARN if it is known.
+/// The stream in a request: its name, and its ARN if known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     /// `StreamName`.
@@ -49,11 +49,12 @@ pub(super) fn put_records(target: Target<'_>, records: &[Outgoing]) -> Result<Ve
     Ok(body)
 }
 
-/// A hash key that no shard has: it has as many digits as the highest one, 2^128 - 1, and is higher.
+/// A hash key that no shard has: it has as many digits as the highest one (2^128 - 1), and is higher.
 const NO_HASH_KEY: &str = "999999999999999999999999999999999999999";
 
-/// Writes the body of a request that stores nothing. With a record the service checks everything that it checks of a put; even
-/// if it did not know `DryRun`, it would refuse that record, because no shard has its hash.
+/// Writes the body of a request that stores nothing (`DryRun`). With a record, the service checks everything
+/// that it checks for a put. A service that does not know `DryRun` rejects the record too, because no shard
+/// has its hash key.
 pub(super) fn dry_run(target: Target<'_>, has_record: bool) -> Vec<u8> {
     let mut body = Vec::with_capacity(512);
     write_target(&mut body, target);

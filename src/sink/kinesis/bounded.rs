@@ -16,7 +16,7 @@ use http_body_util::Limited;
 /// Largest response, in bytes. 500 records need about 100 KiB, a page of `ListShards` 350 KiB.
 pub(super) const RESPONSE_MAX: usize = 2 << 20;
 
-/// Limits the responses of a client to `most` bytes.
+/// Limits the responses to a client to `most` bytes.
 pub(super) fn bounded(client: SharedHttpClient, most: usize) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient(client, most))
 }

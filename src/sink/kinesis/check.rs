@@ -1,5 +1,5 @@
-//! Looks at a stream without writing to it, for `forebay check`: its state and settings, and whether these credentials have every
-//! right that a daemon needs.
+//! Examines a stream without writing to it, for `forebay check`: its state and settings, and whether the
+//! credentials have every permission that a daemon needs.
 
 use aws_sdk_kinesis::types::{
     EncryptionType, RecordDistributionStrategy, StreamDescriptionSummary, StreamMode, StreamStatus,
@@ -12,24 +12,25 @@ use crate::diagnosis::{Diagnosis, Severity};
 use crate::failure::Problem;
 use crate::sink::{Destination as _, PutError};
 
-/// Every right that a daemon uses.
+/// Every permission that a daemon uses.
 const RIGHTS: [&str; 3] = ["kinesis:PutRecords", "kinesis:DescribeStreamSummary", "kinesis:ListShards"];
-/// What Firehose takes of a record, in bytes: less than a stream's default.
+/// Largest record that Firehose accepts, in bytes: less than a stream's default.
 const FIREHOSE_RECORD_MAX: usize = 1_000 << 10;
-/// Bytes and records that a provisioned shard takes a second.
+/// Bytes and records per second that a provisioned shard accepts.
 const SHARD_RATE: (u64, i32) = (1 << 20, 1_000);
 
-/// What was found about a stream.
+/// The findings about a stream.
 #[derive(Clone, Debug)]
 pub struct StreamDiagnoses {
     /// The findings.
     pub found: Vec<Diagnosis>,
-    /// Bytes that its shards take a second; `None` on demand, or if it could not be described.
+    /// Bytes per second that its shards accept; `None` in on-demand mode, or if the stream could not be
+    /// described.
     pub capacity: Option<u64>,
 }
 
 impl KinesisDestination {
-    /// Looks at the stream. Each call takes 10 s at most.
+    /// Examines the stream. Each call takes at most 10 s.
     pub async fn diagnose(&self) -> StreamDiagnoses {
         let subject = format!("stream {}", self.place);
         let summary = match self.summary().await {
@@ -40,7 +41,7 @@ impl KinesisDestination {
         };
         let mut found = judge(&summary, &subject, &self.stream.name);
         if let Err(error) = self.hash_ranges().await {
-            // Forebay works without this right.
+            // Forebay works without this permission.
             found.push(Diagnosis { severity: Severity::Warning, ..self.failed(&subject, &error) });
         }
         found.push(match self.may_put().await {
@@ -53,7 +54,7 @@ impl KinesisDestination {
         StreamDiagnoses { found, capacity: capacity(&summary) }
     }
 
-    /// A call that failed, with the command that would let it succeed.
+    /// The finding about a failed call, with the policy statement that would allow it.
     fn failed(&self, subject: &str, error: &PutError) -> Diagnosis {
         let found = Diagnosis::of_problem(subject, &Problem::of(error));
         match error {
@@ -81,7 +82,7 @@ impl KinesisDestination {
     }
 }
 
-/// Bytes a second that a provisioned stream takes.
+/// Bytes per second that a provisioned stream accepts.
 fn capacity(summary: &StreamDescriptionSummary) -> Option<u64> {
     let on_demand =
         summary.stream_mode_details.as_ref().is_some_and(|mode| mode.stream_mode == StreamMode::OnDemand);
@@ -89,7 +90,7 @@ fn capacity(summary: &StreamDescriptionSummary) -> Option<u64> {
     Some(shards * SHARD_RATE.0)
 }
 
-/// State and settings. Pure.
+/// Findings about state and settings. Does no I/O.
 fn judge(summary: &StreamDescriptionSummary, subject: &str, name: &str) -> Vec<Diagnosis> {
     let facts = facts(summary);
     let mut found = vec![match (&summary.stream_status, facts.closed) {

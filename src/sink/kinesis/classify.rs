@@ -1,8 +1,8 @@
 //! Maps errors of the service to [`PutError`], with a message and a hint for the operator.
 //!
-//! A message names the operation, the stream and its address, the service's code, text and request id, and
-//! the next step. No error is final: a rejected request is retried, one request at a time, without a
-//! deadline. Values that the service quotes are left out: they may be keys.
+//! A message has the operation, the stream and its address, and the service's code, text and request id. No
+//! error is final: a rejected request is retried, one request at a time, without a deadline. Values that the
+//! service quotes are removed from messages, because they may be keys.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -22,34 +22,34 @@ use crate::sink::{ErrorResponse, PutError};
 /// An error response of the service.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceReply<'a> {
-    /// Of HTTP.
+    /// HTTP status.
     pub(super) status: u16,
-    /// Without its namespace.
+    /// Error code, without its namespace.
     pub(super) code: Option<Cow<'a, str>>,
     pub(super) message: Option<Cow<'a, str>>,
     pub(super) request_id: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
-    /// The response's `date`, as HTTP writes it.
+    /// The header `date` of the response.
     pub(super) date: Option<&'a str>,
 }
 
-/// A request that is under way.
+/// The facts about a request that are needed if it fails.
 #[derive(Clone, Debug)]
 pub(super) struct Tried {
     /// Name of the operation.
     pub operation: &'static str,
     /// The stream and its address.
     pub place: Arc<str>,
-    /// The stream, as a policy names it.
+    /// The stream's ARN, as an IAM policy contains it.
     pub resource: Arc<str>,
-    /// The credentials that sign it: discarded if the service rejects them.
+    /// The credentials that sign the request. They are looked up again if the service rejects them.
     pub credentials: Credentials,
-    /// The time that it is signed with: corrected if the service rejects it.
+    /// The clock of the signature. It is corrected if the service rejects the time.
     pub clock: ServiceClock,
 }
 
 impl Tried {
-    /// The SDK reports this.
+    /// Classifies an error of the SDK.
     pub(super) fn failed<E>(&self, error: &SdkError<E>) -> PutError
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -66,7 +66,8 @@ impl Tried {
         }
         match error {
             SdkError::ConstructionFailure(_) => PutError::Refused(self.text(&chain(error), "")),
-            // Credentials are looked for before anything is sent; the SDK calls that a dispatch failure.
+            // Credentials are looked up before anything is sent. The SDK reports their absence as a dispatch
+            // failure.
             SdkError::DispatchFailure(context) if context.is_other() || context.is_user() => {
                 let text = chain(error);
                 if text.contains("credential") {
@@ -77,7 +78,7 @@ impl Tried {
                     PutError::NoResponse(self.text(&text, AWAY))
                 }
             }
-            // Timeouts, connections refused or broken off. The SDK's enum may grow.
+            // Timeouts, and refused or broken connections. The SDK may add variants to this enum.
             _ => {
                 let text = chain(error);
                 let hint = if text.contains("tunnel error") { PROXY } else { AWAY };
@@ -86,7 +87,7 @@ impl Tried {
         }
     }
 
-    /// There is no response.
+    /// Classifies a put without a response.
     pub(super) fn not_sent(&self, error: &SendError) -> PutError {
         match error {
             SendError::Credentials(why) => PutError::Refused(self.text(why, NO_CREDENTIALS)),
@@ -102,13 +103,13 @@ impl Tried {
             }
             SendError::Connect(error) => PutError::NoResponse(self.text(&error.to_string(), AWAY)),
             SendError::Broken(why) => {
-                let said = format!("the connection broke before the response was complete: {why}");
-                PutError::NoResponse(self.text(&said, AWAY))
+                let problem = format!("the connection broke before the response was complete: {why}");
+                PutError::NoResponse(self.text(&problem, AWAY))
             }
         }
     }
 
-    /// The response is an error.
+    /// Classifies an error response.
     pub(super) fn rejected(&self, reply: &ServiceReply<'_>) -> PutError {
         let ServiceReply { status, .. } = *reply;
         if reply.code.is_none()
@@ -125,15 +126,15 @@ impl Tried {
         if is_about_credentials(code) {
             self.credentials.distrust();
         }
-        let said = format!("{code}: {} (HTTP {status}{id})", message.trim_end_matches('.'));
+        let problem = format!("{code}: {} (HTTP {status}{id})", message.trim_end_matches('.'));
         let next = match code {
             "AccessDeniedException" => how_to_allow(self.operation, &self.resource, &message),
             code => next_step(code).to_owned(),
         };
-        classify(status, code).with(self.text(&said, &next))
+        classify(status, code).with(self.text(&problem, &next))
     }
 
-    /// The response has no error, and cannot be read.
+    /// Classifies a successful response that cannot be parsed.
     pub(super) fn unreadable(&self, why: &serde_json::Error, content_type: Option<&str>) -> PutError {
         match stranger(200, content_type) {
             Some(stranger) => PutError::NoResponse(self.text(&stranger, NOT_KINESIS)),
@@ -141,35 +142,35 @@ impl Tried {
         }
     }
 
-    /// The response came too late.
+    /// The response did not arrive in time.
     pub(super) fn silent(&self, within: Duration) -> PutError {
         PutError::NoResponse(self.text(&format!("no response within {} s", within.as_secs()), AWAY))
     }
 
-    /// The response was empty.
+    /// The response has no body.
     pub(super) fn empty(&self) -> PutError {
         PutError::NoResponse(self.text("the response is empty", ""))
     }
 
-    fn text(&self, said: &str, next: &str) -> ErrorResponse {
+    fn text(&self, problem: &str, next: &str) -> ErrorResponse {
         let Self { operation, place, .. } = self;
-        let text = format!("{operation} on the stream {place}: {said}");
+        let text = format!("{operation} on the stream {place}: {problem}");
         ErrorResponse { text, hint: (!next.is_empty()).then(|| next.to_owned()) }
     }
 }
 
-/// The hint where a proxy is between.
+/// Hint for an error of the proxy.
 const PROXY: &str = "Check HTTPS_PROXY and NO_PROXY.";
-/// For a possible outage of the service or the network.
+/// Hint for a possible outage of the service or the network.
 const AWAY: &str = "Check the network, kinesis.region and kinesis.endpoint.";
-/// For a response that is not the service's.
+/// Hint for a response that another server has sent.
 const NOT_KINESIS: &str =
     "Look for a proxy or another server at this address (kinesis.endpoint, AWS_ENDPOINT_URL, HTTPS_PROXY).";
-/// For an environment without credentials.
+/// Hint for an environment without credentials.
 const NO_CREDENTIALS: &str = "Give this process credentials: a role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Only \
     environment variables need a restart.";
 
-/// A response whose content type is not the service's, such as a proxy's page.
+/// Describes a response whose content type is not that of the service, such as a proxy's page.
 fn stranger(status: u16, content_type: Option<&str>) -> Option<String> {
     let kind = content_type.filter(|kind| !kind.contains("json"))?;
     let kind: String = kind.chars().filter(char::is_ascii_graphic).take(60).collect();
@@ -187,7 +188,7 @@ fn of_sdk<'a>(meta: &'a ErrorMetadata, raw: &'a HttpResponse) -> ServiceReply<'a
     }
 }
 
-/// The hint for the operator.
+/// The hint for an error code.
 fn next_step(code: &str) -> &'static str {
     match code {
         "ResourceNotFoundException" => {
@@ -224,7 +225,7 @@ fn next_step(code: &str) -> &'static str {
     }
 }
 
-/// The statement that a policy lacks, or has too much. The service names the exact resource.
+/// The hint that names the missing policy statement. The service's message has the exact resource.
 fn how_to_allow(operation: &str, resource: &str, message: &str) -> String {
     let named = message.split_once("on resource: ").and_then(|(_, rest)| rest.split_whitespace().next());
     let resource = named.filter(|name| name.starts_with("arn:")).unwrap_or(resource);
@@ -238,7 +239,7 @@ fn how_to_allow(operation: &str, resource: &str, message: &str) -> String {
     )
 }
 
-/// The service's codes that mean "not with the rights of these credentials", the stream's key included.
+/// Codes about missing permissions, those for the stream's KMS key included.
 pub(super) fn is_about_rights(code: &str) -> bool {
     code.starts_with("AccessDenied") || (code.starts_with("KMS") && !is_throttling(code))
 }
@@ -250,7 +251,7 @@ fn is_about_the_clock(code: &str) -> bool {
     )
 }
 
-/// Codes that reject the credentials: the environment may have others by now.
+/// Codes that reject the credentials. The environment may have other ones by now.
 fn is_about_credentials(code: &str) -> bool {
     is_about_the_clock(code)
         || matches!(
@@ -280,7 +281,7 @@ pub(super) fn is_throttling(code: &str) -> bool {
     )
 }
 
-/// Codes that reject the content: a record in the request, or the request itself.
+/// Codes that reject the content: a record, or the whole request.
 fn is_about_content(code: &str) -> bool {
     matches!(code, "ValidationException" | "InvalidArgumentException" | "SerializationException")
 }
@@ -312,8 +313,8 @@ impl Rejected {
     }
 }
 
-/// Classifies an error by status and code. Records of a failed request (5xx) may have been stored; a 4xx was
-/// rejected before that: permissions, KMS keys, a missing or inactive stream, validation.
+/// Classifies an error by status and code. After a 5xx, the records may have been stored. A 4xx was rejected
+/// before that: permissions, KMS keys, a missing or inactive stream, validation.
 pub(super) fn classify(status: u16, code: &str) -> Rejected {
     if is_throttling(code) || status == 429 {
         Rejected::Throttled
@@ -329,8 +330,7 @@ pub(super) fn classify(status: u16, code: &str) -> Rejected {
     }
 }
 
-/// A message of the service without the values it quotes, which may be keys, and not longer than a line or
-/// two.
+/// The service's message, shortened to a line or two, and without quoted values, which may be keys.
 pub(super) fn presentable(message: &str) -> String {
     const LONGEST: usize = 400;
     let parts = message.split_once("Value '").zip(message.rsplit_once("' at '"));
@@ -345,13 +345,13 @@ pub(super) fn presentable(message: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Every error that the service's reference has for `PutRecords`, the errors common to all services, and
-    /// what stands between us and the service.
+    /// Every error that the service's reference documents for `PutRecords`, the errors common to all
+    /// services, and those of proxies and load balancers.
     #[test]
     fn request_errors_are_classified() {
         use Rejected::{Invalid, Missing, NoResponse, Refused, Throttled};
         for (status, code, expected) in [
-            // Of PutRecords.
+            // Documented for PutRecords.
             (400, "AccessDeniedException", Refused),
             (500, "InternalFailureException", NoResponse),
             (400, "InternalFailureException", NoResponse),
@@ -364,7 +364,7 @@ mod tests {
             (400, "KMSThrottlingException", Throttled),
             (400, "ProvisionedThroughputExceededException", Throttled),
             (400, "ResourceNotFoundException", Missing),
-            // Of other operations on streams.
+            // Documented for other operations on streams.
             (400, "LimitExceededException", Throttled),
             (400, "ResourceInUseException", Refused),
             (400, "ExpiredNextTokenException", Refused),
@@ -390,9 +390,9 @@ mod tests {
             (400, "ExpiredTokenException", Refused),
             (403, "InvalidSignatureException", Refused),
             (400, "MissingAuthenticationTokenException", Refused),
-            // A newer error: refused, and tried again.
+            // An unknown error is refused, and retried like others.
             (400, "SomethingNewException", Refused),
-            // Without a code: load balancers and proxies.
+            // Errors without a code come from load balancers and proxies.
             (400, "no error code", Refused),
             (403, "no error code", Refused),
             (407, "no error code", Refused),
@@ -449,11 +449,11 @@ mod tests {
     fn missing_right_is_named_as_a_statement() {
         let (any, exact) =
             ("arn:aws:kinesis:eu-central-1:*:stream/lab", "arn:aws:kinesis:eu-central-1:1:stream/lab");
-        let said = format!(
+        let problem = format!(
             "User: arn:aws:iam::1:user/f is not authorized to perform: kinesis:PutRecords on resource: {exact}"
         );
         for (message, resource) in
-            [("", any), ("on resource: *", any), (&*format!("{said} because no policy"), exact)]
+            [("", any), ("on resource: *", any), (&*format!("{problem} because no policy"), exact)]
         {
             let hint = how_to_allow("PutRecords", any, message);
             let statement = hint.split(['{', '}']).nth(1).unwrap();
@@ -466,7 +466,7 @@ mod tests {
         let denied = how_to_allow(
             "PutRecords",
             any,
-            &format!("{said} with an explicit deny in a service control policy"),
+            &format!("{problem} with an explicit deny in a service control policy"),
         );
         assert!(denied.starts_with("Remove") && denied.contains(exact), "{denied}");
     }

@@ -1,7 +1,7 @@
-//! `PutRecords` over our own connections: signs, sends, reads.
+//! `PutRecords` over connections of our own: signs and sends the request, and reads the response.
 //!
 //! The SDK spends several hundred microseconds on a request, nearly all of it on work that is the same for
-//! each put. It still resolves addresses and finds credentials, neither of them during a put.
+//! each put. It is still used to resolve addresses and to find credentials. Neither happens during a put.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use super::credentials::Credentials;
 use super::pool::{ExchangeError, HttpConnection, Pool, PutRequest, PutResponse};
 use super::sign::{self, DayKey, SignedParts, sign};
 
-/// The operation, as it is sent.
+/// Value of the header `x-amz-target`.
 const PUT_RECORDS: &str = "Kinesis_20131202.PutRecords";
 
 /// Why a put has no response.
@@ -28,15 +28,15 @@ const PUT_RECORDS: &str = "Kinesis_20131202.PutRecords";
 pub(super) enum SendError {
     /// There are no credentials to sign with.
     Credentials(String),
-    /// There is no address, or a value cannot be part of a request.
+    /// There is no address, or a value does not fit into a request.
     Request(String),
-    /// There is no connection.
+    /// No connection could be opened.
     Connect(ConnectError),
     /// The connection broke while the request was in flight.
     Broken(String),
 }
 
-/// Parts of a request that change only with the credentials.
+/// Parts of a request that change only when the credentials do.
 #[derive(Debug)]
 struct SigningSession {
     identity: Identity,
@@ -58,14 +58,14 @@ pub(super) struct PutClient {
     session: Mutex<Option<Arc<SigningSession>>>,
 }
 
-/// Parts of a client.
+/// What a client is made of.
 #[derive(Debug)]
 pub(super) struct PutClientParts {
     pub(super) credentials: Credentials,
     pub(super) clock: ServiceClock,
     pub(super) rules: AddressRules,
     pub(super) region: String,
-    /// The application id of the AWS environment.
+    /// The application id that the AWS environment sets.
     pub(super) app: Option<String>,
     pub(super) dialer: Dialer,
 }
@@ -100,7 +100,8 @@ impl PutClient {
                     self.pool.give(connection).await;
                     return Ok(response);
                 }
-                // Nothing of it was written: the server closed the connection while it was idle.
+                // Nothing was written, because the server closed the connection while it was idle. Another
+                // one is used.
                 Err(ExchangeError::Unsent) if was_kept => kept = self.pool.take(&session.address).await,
                 Err(ExchangeError::Unsent) => {
                     return Err(SendError::Broken("the connection was closed".to_owned()));
@@ -110,7 +111,7 @@ impl PutClient {
         }
     }
 
-    /// Closes connections that have not been used for long.
+    /// Closes connections that have been idle for too long.
     pub(super) fn prune(&self) {
         self.pool.prune(Instant::now());
     }

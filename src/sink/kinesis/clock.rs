@@ -1,5 +1,5 @@
-//! The time for signatures. The service accepts requests of the last and next five minutes; where this machine's clock is
-//! further off, the service's own time, which stands in each response, corrects it.
+//! The time for signatures. The service accepts requests signed up to five minutes before or after its own
+//! time. If this machine's clock differs more, the time in the service's responses corrects it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,15 +9,15 @@ use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
-/// A smaller difference is not the cause of a rejection.
+/// A smaller difference in seconds is not the cause of a rejection.
 const CORRECTED_FROM: u64 = 60;
 
-/// Shared by puts and control calls.
+/// A clock that puts and control calls share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceClock(Arc<AtomicI64>);
 
 impl ServiceClock {
-    /// The service rejected a request because of its time, with this header `date`.
+    /// Handles a rejection because of the request's time: `date` is the header of the response.
     pub(super) fn rejected(&self, date: Option<&str>) {
         self.correct(date, SystemTime::now());
     }
@@ -73,7 +73,7 @@ mod tests {
             (None, now, at(784_111_777 + 3600)),
             (Some("now"), now, at(784_111_777 + 3600)),
             (Some("Sun, 06 Nov 1994 07:49:37 GMT"), now, at(784_111_777 - 3600)),
-            // The machine's clock was set meanwhile.
+            // The machine's clock was set in the meantime.
             (Some("Sun, 06 Nov 1994 07:49:37 GMT"), at(784_111_777 - 3600), at(784_111_777 - 3600)),
         ] {
             clock.correct(date, ours);

@@ -1,4 +1,5 @@
-//! A connection to the service: TCP, a proxy's tunnel where the environment asks for one, TLS.
+//! Opens a connection to the service: TCP, a tunnel through a proxy if the environment configures one, and
+//! TLS.
 
 use std::error::Error;
 use std::io;
@@ -19,7 +20,7 @@ use tower_service::Service as _;
 use super::address::ServiceAddress;
 use super::network::Network;
 
-/// How long connecting may take, name server, proxy and TLS included.
+/// Time limit of a connection attempt, with DNS, proxy and TLS.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most bytes of a proxy's response to `CONNECT`.
 const TUNNEL_ANSWER_MAX: usize = 8 << 10;
@@ -29,19 +30,19 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
     tcp: HttpConnector,
     proxy: Option<Matcher>,
-    /// The error is returned only if an endpoint needs TLS.
+    /// TLS settings. An error is reported only once an endpoint needs TLS.
     tls: Result<Arc<ClientConfig>, String>,
 }
 
-/// Why there is no connection. Nothing was sent.
+/// Why no connection could be opened. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// TCP, or the name server.
+    /// DNS or TCP failed.
     #[error("cannot connect to {to}: {why}")]
     Tcp {
         /// Host and port.
@@ -49,25 +50,25 @@ pub(super) enum ConnectError {
         /// The operating system's error.
         why: String,
     },
-    /// The handshake, or the certificate.
+    /// The TLS handshake failed, or the certificate is not trusted.
     #[error("TLS with {to} failed: {why}")]
     Tls {
-        /// Host.
+        /// Host name.
         to: String,
         /// The error of rustls.
         why: String,
     },
-    /// The proxy has not opened a tunnel.
+    /// The proxy did not open a tunnel.
     #[error("the proxy {proxy} opens no tunnel to {to}: {why}")]
     Tunnel {
         /// Host and port of the proxy.
         proxy: String,
-        /// Host and port behind it.
+        /// Host and port to connect to through the proxy.
         to: String,
-        /// Its response, or an error.
+        /// The proxy's response, or the error.
         why: String,
     },
-    /// It took too long.
+    /// The time limit was reached.
     #[error("no connection to {to} within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout {
         /// Host and port.
@@ -83,7 +84,7 @@ impl Dialer {
         Self { tcp, tls: network.tls(), proxy: network.proxy }
     }
 
-    /// Connects, within [`CONNECT_TIMEOUT`].
+    /// Opens a connection within [`CONNECT_TIMEOUT`].
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -106,7 +107,7 @@ impl Dialer {
 
     async fn tcp(&self, to: &Uri) -> Result<Box<dyn ByteStream>, ConnectError> {
         let mut connector = self.tcp.clone();
-        // It resolves the name, and tries IPv6 and IPv4 side by side.
+        // The connector resolves the name, and tries IPv6 and IPv4 in parallel.
         match connector.call(to.clone()).await {
             Ok(stream) => Ok(Box::new(stream.into_inner())),
             Err(error) => Err(ConnectError::Tcp { to: place(to), why: chain(&error) }),
@@ -136,7 +137,7 @@ impl Dialer {
     }
 }
 
-/// Requests a tunnel from a proxy, and reads its response exactly up to the end of the head.
+/// Requests a tunnel from a proxy, and reads its response exactly up to the end of the headers.
 async fn open_tunnel<S: ByteStream>(
     stream: &mut S,
     to: &Uri,
@@ -169,13 +170,13 @@ async fn open_tunnel<S: ByteStream>(
     }
 }
 
-/// Host and port.
+/// Host and port of a URI.
 fn place(uri: &Uri) -> String {
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
-/// An error and its causes, each once.
+/// The messages of an error and its causes, without repetition.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,11 +1,11 @@
-//! Credentials that requests are signed with, from the AWS environment.
+//! Credentials for signing requests, from the AWS environment.
 //!
-//! One task looks them up before they expire, so that a slow or unavailable provider delays no request while
-//! the current ones are valid. There is at most one look-up at a time, and a pause after each that brought
+//! One task looks them up before they expire, so a slow or unavailable provider delays no request while the
+//! current ones are valid. There is at most one look-up at a time, and a pause after each that brought
 //! nothing new.
 //!
-//! The SDK reads profiles and files once and keeps credentials without an expiry. If they were replaced in
-//! place, a restart would be needed; here a rejection by the service starts another look-up.
+//! The SDK reads profiles and files once and keeps credentials without an expiry, so replaced credentials
+//! would need a restart. Here, a rejection by the service starts another look-up.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,17 +28,17 @@ use super::connect::chain;
 use super::environment::missing_credentials;
 use super::network::fits_header;
 
-/// Credentials are renewed this long before they expire, if their provider issues longer ones.
+/// Credentials are renewed this long before they expire, if their lifetime is longer.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// Credentials without an expiry are looked up again after this time, as the SDK does.
 const LOOK_AGAIN: Duration = Duration::from_mins(15);
-/// How long a look-up may take. A credential process that waits for a person cannot serve a daemon.
+/// Time limit of a look-up. A credential process that waits for a person cannot serve a daemon.
 const LOOK_MAX: Duration = Duration::from_secs(15);
-/// The pauses after look-ups that brought nothing new.
+/// Shortest and longest pause after look-ups that brought nothing new.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
-/// Shared by all requests.
+/// The credentials that all requests share.
 #[derive(Clone)]
 pub(super) struct Credentials(Arc<Shared>);
 
@@ -48,9 +48,9 @@ struct Shared {
     use_fips: Option<bool>,
     use_dual_stack: Option<bool>,
     state: Mutex<State>,
-    /// Wakes the task before its time.
+    /// Wakes the task before its look-up is due.
     wake: Arc<Notify>,
-    /// Counts the look-ups that have ended.
+    /// Number of look-ups that have ended.
     looked: watch::Sender<u64>,
 }
 
@@ -74,16 +74,16 @@ impl Credentials {
         }))
     }
 
-    /// The service rejects them: they are looked up again.
+    /// Notes that the service rejected the credentials, so that they are looked up again.
     pub(super) fn distrust(&self) {
         self.0.state().distrust(Instant::now());
         self.0.wake.notify_one();
     }
 
-    /// For our own signatures: valid credentials, as soon as there are any.
+    /// Credentials for our own signatures. Waits until valid ones are found.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why none are found.
     pub(super) async fn identity(&self) -> Result<Signer, String> {
         let ready = self.0.state().usable(Instant::now(), SystemTime::now());
         match ready {
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    /// For the SDK.
+    /// The same credentials for the SDK.
     pub(super) fn provider(&self) -> SharedCredentialsProvider {
         let shared = Arc::clone(&self.0);
         SharedCredentialsProvider::new(provide_credentials_fn(move || {
@@ -124,7 +124,7 @@ impl Shared {
                 Usable::Failed(error) => return Err(CredentialsError::provider_error(error)),
                 Usable::Wait => {}
             }
-            // The task holds no reference while it waits, and the sender lives as long as `self`.
+            // While it waits, the task holds no reference, and the sender lives as long as `self`.
             if looked.changed().await.is_err() {
                 return Err(CredentialsError::not_loaded("nobody looks for credentials any more"));
             }
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     async fn look(&self) -> Result<Signer, String> {
-        // A new one each time: it keeps the profile files that it has read.
+        // A new chain for each look-up, because a chain keeps the profile files that it has read.
         let environment = ProviderConfig::default()
             .with_region(Some(self.region.clone()))
             .with_use_fips(self.use_fips)
@@ -149,7 +149,7 @@ impl Shared {
     }
 }
 
-/// Looks up credentials whenever that is due, as long as a client exists.
+/// The task: looks up credentials whenever that is due, as long as a client exists.
 async fn renew(shared: Weak<Shared>, wake: Arc<Notify>) {
     while let Some(shared_) = shared.upgrade() {
         let due = shared_.state().due;
@@ -168,27 +168,27 @@ async fn renew(shared: Weak<Shared>, wake: Arc<Notify>) {
     }
 }
 
-/// The current credentials and look-ups. Pure: times are passed in.
+/// The current credentials, and when to look them up. Does no I/O; the time is a parameter.
 struct State {
     signer: Option<Signer>,
-    /// Why the last look-up brought nothing.
+    /// Why the last look-up failed.
     error: Option<String>,
     /// Whether the service has rejected them.
     is_distrusted: bool,
     has_begun: bool,
     is_looking: bool,
-    /// When to look next.
+    /// When the next look-up is due.
     due: Instant,
     /// When the last look-up ended.
     last: Option<Instant>,
     backoff: Backoff,
 }
 
-/// What a request gets.
+/// What a request can use.
 #[derive(Debug)]
 enum Usable {
     Signer(Signer),
-    /// A look-up is under way, or about to begin.
+    /// Nothing yet: a look-up runs or is about to begin.
     Wait,
     Failed(String),
 }
@@ -207,7 +207,7 @@ impl State {
         }
     }
 
-    /// Whether the task must be started.
+    /// Marks the task as started. Returns whether the caller must start it.
     const fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.has_begun, true)
     }
@@ -218,7 +218,7 @@ impl State {
         match (good, &self.error) {
             (Some(signer), _) if !(self.is_distrusted && will_look) => Usable::Signer(signer.clone()),
             (None, Some(error)) if !will_look => Usable::Failed(error.clone()),
-            // Between two look-ups there is one or the other.
+            // Neither credentials nor an error are known: the look-up is not finished.
             _ => Usable::Wait,
         }
     }
@@ -228,7 +228,7 @@ impl State {
             return;
         }
         self.is_distrusted = true;
-        // Credentials that are rejected repeatedly are not looked up with each request.
+        // Credentials that are rejected repeatedly are not looked up for each request.
         let pause = if self.backoff.failures() == 0 { PAUSE_MIN } else { PAUSE_MAX };
         self.due = self.last.map_or(now, |last| (last + pause).max(now)).min(self.due.max(now));
     }
@@ -251,7 +251,7 @@ impl State {
                 };
                 let is_new = !self.signer.as_ref().is_some_and(same);
                 if was_distrusted && !is_new {
-                    // The next rejection starts a look-up, but not before a pause.
+                    // The next rejection starts a look-up, but only after a pause.
                     self.backoff.failed();
                 } else {
                     if self.error.is_some() {
@@ -284,8 +284,7 @@ impl State {
     }
 }
 
-/// How long until credentials are looked up again. Short-lived ones are used for half of their remaining
-/// time.
+/// Time until credentials are looked up again. Short-lived ones are used for half of their remaining time.
 fn renew_in(expiry: Option<SystemTime>, now: SystemTime) -> Duration {
     let Some(expiry) = expiry else { return LOOK_AGAIN };
     let left = expiry.duration_since(now).unwrap_or_default();
@@ -295,13 +294,13 @@ fn renew_in(expiry: Option<SystemTime>, now: SystemTime) -> Duration {
     }
 }
 
-/// Whether they have not expired.
+/// Whether credentials with this expiry are still valid.
 fn is_good(expiry: Option<SystemTime>, now: SystemTime) -> bool {
     expiry.is_none_or(|expiry| expiry > now)
 }
 
-/// The credentials without the blanks and line ends that files and secrets bring; the SDK would panic on
-/// them.
+/// The credentials without leading and trailing white space, which files and secrets often have. The SDK
+/// would panic on it.
 fn sendable(signer: &Signer) -> Result<Signer, String> {
     let (id, secret) = (signer.access_key_id().trim(), signer.secret_access_key().trim());
     let token = signer.session_token().map(str::trim).filter(|token| !token.is_empty());
@@ -318,7 +317,7 @@ fn sendable(signer: &Signer) -> Result<Signer, String> {
     let mut made = Signer::builder()
         .access_key_id(id)
         .secret_access_key(secret)
-        // The SDK's own name for where they come from must be a literal; ours is said in errors.
+        // The SDK requires a literal here. Our own errors name the real provider.
         .provider_name("forebay");
     made.set_session_token(token.map(str::to_owned));
     made.set_expiry(signer.expiry());
@@ -326,7 +325,8 @@ fn sendable(signer: &Signer) -> Result<Signer, String> {
     Ok(made.build())
 }
 
-/// Where credentials come from, in the SDK's words; only its `Debug` has them (without the secret).
+/// The provider of the credentials as the SDK names it. Only the `Debug` output has that name (without the
+/// secret).
 fn source_of(signer: &Signer) -> String {
     let shown = format!("{signer:?}");
     let name = shown.split_once("provider_name: \"").and_then(|(_, rest)| rest.split('"').next());
@@ -343,7 +343,7 @@ fn source_of(signer: &Signer) -> String {
     }
 }
 
-/// Why a look-up failed, with what in the environment explains it.
+/// Why a look-up failed, and what in the environment explains it.
 fn explain(error: &CredentialsError) -> String {
     let mut text = chain(error);
     if text.contains("cargo feature") {

@@ -1,7 +1,7 @@
 //! The AWS environment: region, endpoint and variables, checked before anything is sent.
 //!
-//! The SDK puts several of these values into headers and addresses, and panics where they do not fit. So each
-//! is checked here, and an error names where it comes from.
+//! The SDK puts several of these values into headers and addresses, and panics if they do not fit. So each is
+//! checked here, and an error names its source.
 
 mod profiles;
 mod value;
@@ -17,14 +17,15 @@ use crate::failure::Problem;
 use super::bounded::RESPONSE_MAX;
 use super::network::{Network, fits_header};
 
-/// Which stream, and where. Credentials come from the AWS environment.
+/// The configured stream and its address. Credentials come from the AWS environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Name or ARN.
+    /// Name or ARN of the stream.
     pub stream: String,
-    /// Default: that of the ARN, else the AWS environment's; with an `endpoint`, finally `us-east-1`.
+    /// Region. Default: that of the ARN, then that of the AWS environment; with an `endpoint`, finally
+    /// `us-east-1`.
     pub region: Option<String>,
-    /// Another address than AWS's: LocalStack, tests, a VPC endpoint.
+    /// An address other than AWS's: LocalStack, tests, a VPC endpoint.
     pub endpoint: Option<String>,
 }
 
@@ -38,29 +39,29 @@ impl From<&config::Kinesis> for Settings {
     }
 }
 
-/// The AWS environment, checked.
+/// The checked AWS environment.
 #[derive(Debug)]
 pub(super) struct Environment {
     pub(super) shared: SdkConfig,
     pub(super) network: Network,
     pub(super) region: Region,
-    /// Where requests go, if not to AWS's own address.
+    /// Where requests are sent; `None`: to AWS's own address.
     pub(super) endpoint: Option<String>,
 }
 
 impl Environment {
-    /// Reads variables and profile files. May ask the machine's metadata service for a region.
+    /// Reads variables and profile files. May request the region from the machine's metadata service.
     ///
     /// # Errors
-    /// Which value cannot be used in requests, and where it comes from.
+    /// A value cannot be used in requests. The error names its source.
     pub(super) async fn read(settings: &Settings) -> Result<Self, Problem> {
         Self::read_with(settings, RESPONSE_MAX).await
     }
 
-    /// As [`read`](Self::read), with responses of at most `response_max` bytes.
+    /// Like [`read`](Self::read), with a limit for the size of responses.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The same as those of [`read`](Self::read).
     pub(super) async fn read_with(settings: &Settings, response_max: usize) -> Result<Self, Problem> {
         check_variables(
             std::env::vars_os()
@@ -98,7 +99,7 @@ impl Environment {
     }
 }
 
-/// Where the region comes from, if not from our configuration.
+/// Where the region comes from if not from our configuration, for messages.
 fn source_of_region() -> String {
     ["AWS_REGION", "AWS_DEFAULT_REGION"]
         .into_iter()
@@ -120,7 +121,8 @@ fn region(shared: &SdkConfig, has_endpoint: bool) -> Result<Region, Problem> {
     Ok(Region::new(trimmed.to_owned()))
 }
 
-/// The endpoint in force: the configuration's, else what the SDK would take from variables or profile.
+/// The effective endpoint: that of the configuration, otherwise the one that the SDK would take from
+/// variables or the profile.
 fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, Problem> {
     if settings.endpoint.is_some() {
         return Ok(settings.endpoint.clone());
@@ -141,7 +143,7 @@ fn endpoint(settings: &Settings, shared: &SdkConfig) -> Result<Option<String>, P
 }
 
 /// Checks values that the SDK would put into headers and addresses unchecked. Keys and region are trimmed
-/// where they are used.
+/// when they are used.
 fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) -> Result<(), Problem> {
     const TRIMMED: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",
@@ -150,7 +152,7 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
         "AWS_REGION",
         "AWS_DEFAULT_REGION",
     ];
-    /// Files may have any name.
+    /// Variables that name files, which may have any name.
     const PATHS: [&str; 5] = [
         "AWS_CONFIG_FILE",
         "AWS_SHARED_CREDENTIALS_FILE",
@@ -167,7 +169,7 @@ fn check_variables(variables: impl Iterator<Item = (String, Option<String>)>) ->
             fits_header(seen)
         };
         if !fits {
-            // The value may be a secret.
+            // The value is not repeated, because it may be a secret.
             let fact =
                 format!("{name} has a line end, a blank at an end or another character that cannot be sent");
             return Err(

@@ -1,12 +1,12 @@
-//! Amazon Kinesis behind the trait [`Destination`].
+//! Amazon Kinesis as a [`Destination`].
 //!
-//! Puts go through our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections,
-//! `answer` reads the responses. The AWS SDK finds region, credentials and addresses, and makes the few
-//! control calls.
+//! Puts use our own `client`: `body` writes them, `sign` signs them, `pool` keeps connections, and `answer`
+//! parses the responses. The AWS SDK finds region, credentials and addresses, and makes the few control
+//! calls.
 //!
-//! Nothing here retries: an uncounted attempt may still be under way when a later one is accepted, and its
-//! records would then appear behind newer events. For the same reason an attempt gets its full time: nothing
-//! is sent again before a response can be expected.
+//! Nothing here retries. An attempt that nobody counts may still be in flight when a later one is accepted,
+//! and its records would then appear after newer events. For the same reason an attempt gets its full time:
+//! nothing is sent again while a response may still arrive.
 //!
 //! `classify` maps every error to a [`PutError`], with the operation, the service's code and a hint.
 
@@ -54,13 +54,13 @@ use super::shards::SHARDS_MAX;
 use super::{Destination, HashRange, Outgoing, PutError, RecordResult, StreamFacts};
 use crate::failure::Problem;
 
-/// How long a description may take. The time for a put follows its size, see [`line`](crate::sink::bandwidth); the
-/// caller applies it.
+/// Timeout of a description. The timeout of a put depends on its size (see
+/// [`bandwidth`](crate::sink::bandwidth)); the caller applies it.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest record of a stream that does not report one.
+/// Assumed limit of a stream that does not report its largest record.
 const MAX_RECORD_SIZE_DEFAULT: usize = 1 << 20;
 
-/// A name, or an ARN that contains it: the service accepts both, emulators only the name.
+/// A stream's name, or an ARN that contains it. The service accepts both, emulators only the name.
 #[derive(Clone, Debug)]
 struct Stream {
     name: String,
@@ -74,26 +74,26 @@ impl Stream {
     }
 }
 
-/// A stream on Kinesis.
+/// A stream of Kinesis.
 #[derive(Clone, Debug)]
 pub struct KinesisDestination {
-    /// For control calls.
+    /// The SDK's client for control calls.
     client: Client,
     puts: Arc<PutClient>,
     stream: Stream,
-    /// For messages: name or ARN, and where.
+    /// For messages: name or ARN, and address.
     place: Arc<str>,
-    /// For policies: the stream's ARN, with `*` for an unknown account.
+    /// For messages about policies: the stream's ARN, with `*` for an unknown account.
     resource: Arc<str>,
-    /// Whether requests go to AWS. What stands in for it may not know dry runs.
+    /// Whether requests are sent to AWS. An emulator may not know dry runs.
     is_aws: bool,
 }
 
 impl KinesisDestination {
-    /// Reads the AWS environment. Does not talk to the stream yet.
+    /// Reads the AWS environment. Sends nothing to the stream yet.
     ///
     /// # Errors
-    /// No region is known, or something in the environment cannot be used.
+    /// No region is known, or a value of the environment cannot be used.
     pub async fn new(settings: &Settings) -> Result<Self, Problem> {
         let environment = Environment::read(settings).await?;
         let stream = Stream::new(&settings.stream);
@@ -139,7 +139,7 @@ impl KinesisDestination {
         }
     }
 
-    /// The stream as the service describes it.
+    /// Describes the stream.
     fn summary(&self) -> impl Future<Output = Result<StreamDescriptionSummary, PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
         let request = self.client.describe_stream_summary().stream_name(name).set_stream_arn(arn.clone());
@@ -156,7 +156,7 @@ impl KinesisDestination {
     async fn list_shards(&self, tried: &Tried) -> Result<Vec<HashRange>, PutError> {
         let (mut ranges, mut token) = (Vec::new(), None);
         loop {
-            // Later pages are requested by their token alone.
+            // The request for a later page has only the token.
             let request = if token.is_some() {
                 self.client.list_shards().set_next_token(token)
             } else {
@@ -205,7 +205,7 @@ impl Destination for KinesisDestination {
 
     fn may_put(&self) -> impl Future<Output = Result<(), PutError>> + 'static {
         let Stream { name, arn } = &self.stream;
-        // Another implementation might store the record.
+        // An emulator might store the record, so it gets none.
         let body = body::dry_run(Target { name, arn: arn.as_deref() }, self.is_aws);
         let (puts, tried) = (Arc::clone(&self.puts), self.tried("PutRecords"));
         async move {
@@ -229,8 +229,8 @@ impl Destination for KinesisDestination {
     }
 }
 
-/// The range of an open shard, in the first 64 of 128 bits. A 64-bit hash that contains the boundary belongs
-/// to the lower shard.
+/// The range of an open shard, by the first 64 of 128 bits. A 64-bit hash that contains the boundary is
+/// assigned to the lower shard.
 fn range(shard: &Shard) -> Option<HashRange> {
     let open = shard.sequence_number_range.as_ref().is_none_or(|of| of.ending_sequence_number.is_none());
     let hashes = shard.hash_key_range.as_ref().filter(|_| open)?;
@@ -253,7 +253,8 @@ fn facts(summary: &StreamDescriptionSummary) -> StreamFacts {
             StreamStatus::Deleting => Some(
                 "DELETING. Once another stream of this name exists, run `forebay adopt --reason \"…\"` to continue with it",
             ),
-            // ACTIVE, UPDATING, and states that the service may add: puts show whether it can be used.
+            // ACTIVE, UPDATING, and states that the service may add. Puts show whether the stream accepts
+            // records.
             _ => None,
         },
         mode: summary

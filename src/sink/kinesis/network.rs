@@ -1,4 +1,4 @@
-//! Proxy and certificate authorities of the environment, for the SDK's client and for our own connections.
+//! Proxy and certificate authorities from the environment, for the SDK's client and for our own connections.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::bounded::bounded;
 
-/// Settings of connections.
+/// Connection settings.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// For control calls and for providers of credentials.
+    /// The SDK's HTTP client, for control calls and credential providers.
     pub(super) sdk: SharedHttpClient,
     /// Which addresses are reached through a proxy.
     pub(super) proxy: Option<Matcher>,
-    /// Certificates of `AWS_CA_BUNDLE`; without it, the system's authorities are trusted.
+    /// Certificates of `AWS_CA_BUNDLE`; `None`: the system's certificate authorities are trusted.
     bundle: Option<RootCertStore>,
 }
 
 impl Network {
-    /// Reads the environment. `response_max`: most bytes of a response to the SDK.
+    /// Reads the environment. Responses to the SDK may have at most `response_max` bytes.
     ///
     /// # Errors
-    /// Which variable cannot be used, and why.
+    /// A variable cannot be used. The error names it.
     pub(super) fn read(response_max: usize) -> Result<Self, String> {
         let proxy = ProxySettings::read()?;
         let bundle = match std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
@@ -45,10 +45,10 @@ impl Network {
         Ok(Self { sdk, proxy: proxy.map(ProxySettings::matcher), bundle })
     }
 
-    /// TLS to an HTTP/1.1 server.
+    /// TLS settings for HTTP/1.1.
     ///
     /// # Errors
-    /// The system's authorities cannot be read.
+    /// The system's certificate authorities cannot be read.
     pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(ring::default_provider());
         let wrong = |error: rustls::Error| format!("cannot set up TLS: {error}");
@@ -67,7 +67,7 @@ impl Network {
     }
 }
 
-/// The SDK's client, with bounded responses.
+/// The SDK's HTTP client, with bounded responses.
 fn sdk_client(
     proxy: Option<ProxyConfig>,
     roots: TrustStore,
@@ -100,14 +100,14 @@ fn bundle(path: &Path) -> Result<(Vec<u8>, RootCertStore), String> {
     if roots.is_empty() { Err(wrong("has no certificate".to_owned())) } else { Ok((bytes, roots)) }
 }
 
-/// The proxy for `https` addresses. `HTTP_PROXY` is not used: services without TLS (metadata services,
-/// emulators) are local.
+/// The proxy for `https` addresses. `HTTP_PROXY` is not used, because services without TLS (metadata
+/// services, emulators) are local.
 struct ProxySettings {
     /// The variable that names it.
     variable: &'static str,
-    /// May hold a password.
+    /// Address of the proxy. It may contain a password.
     url: String,
-    /// Hosts that are reached without it.
+    /// Hosts that are reached without the proxy (`NO_PROXY`).
     except: Option<String>,
 }
 
@@ -135,7 +135,8 @@ impl ProxySettings {
         Ok(Some(proxy))
     }
 
-    /// The address may hold a password, and is not repeated.
+    /// The error about an invalid proxy address. It does not repeat the address, which may contain a
+    /// password.
     fn wrong(&self) -> String {
         let name = self.variable;
         format!(
@@ -157,7 +158,7 @@ impl ProxySettings {
     }
 }
 
-/// Whether a value can stand in a header as it is.
+/// Whether a value can be used in a header unchanged.
 pub(super) fn fits_header(value: &str) -> bool {
     value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value
 }

@@ -1,9 +1,9 @@
-//! HTTP/1.1 connections that are kept for the next request.
+//! Keeps HTTP/1.1 connections open for the next request.
 //!
-//! The request that uses a connection drives it. It has no task of its own, so a request costs one wake-up,
-//! and dropping the request's future closes the connection. An idle connection is checked before use. If
-//! nothing of a request could be written, it goes to another connection; otherwise it is never sent again
-//! here: an uncounted attempt may arrive behind newer records.
+//! The request that uses a connection also drives it. A connection has no task of its own, so a request costs
+//! one wake-up, and dropping the request's future closes the connection. An idle connection is checked before
+//! use. If no byte of a request was written, another connection sends it. Otherwise it is never sent again
+//! here, because an attempt that nobody counts could arrive after newer records.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -23,24 +23,23 @@ use super::address::ServiceAddress;
 use super::bounded::RESPONSE_MAX;
 use super::connect::{ByteStream, chain};
 
-/// Most connections that are kept: as many requests as may be in flight.
+/// Most idle connections: as many as there can be requests in flight.
 const IDLE_MAX: usize = 16;
-/// How long a connection is kept. Routers that translate addresses forget one after some minutes, servers
-/// close it sooner.
+/// Longest idle time. NAT gateways drop an idle connection after some minutes, and servers close it earlier.
 const IDLE_FOR: Duration = Duration::from_mins(1);
 
-/// A request that is complete.
+/// A request with its whole body.
 pub(super) type PutRequest = Request<Full<Bytes>>;
 
-/// A response that is complete.
+/// A response with its whole body.
 pub(super) type PutResponse = (response::Parts, Bytes);
 
 /// Why there is no response.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
-    /// The connection was closed before anything was written.
+    /// The connection was closed before any byte was written.
     Unsent,
-    /// It is unknown whether the request was processed.
+    /// The connection failed afterwards. It is unknown whether the request was processed.
     Broken(String),
 }
 
@@ -49,14 +48,14 @@ type Wire = TokioIo<Box<dyn ByteStream>>;
 /// A connection in use.
 pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
+    /// `None` once it is closed.
     connection: Option<Connection<Wire, Full<Bytes>>>,
     address: Arc<ServiceAddress>,
 }
 
 impl HttpConnection {
     /// # Errors
-    /// hyper refuses the stream.
+    /// The HTTP handshake fails.
     pub(super) async fn new(
         stream: Box<dyn ByteStream>,
         address: Arc<ServiceAddress>,
@@ -83,14 +82,14 @@ impl HttpConnection {
         Ok((parts, body))
     }
 
-    /// Polls the connection beside a future that waits for it.
+    /// Polls the connection together with a future that waits for it.
     async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| {
             if let Some(connection) = &mut self.connection
                 && Pin::new(connection).poll(cx).is_ready()
             {
-                // The sender reports how it ended.
+                // The sender returns the error.
                 self.connection = None;
             }
             future.as_mut().poll(cx)
@@ -110,7 +109,7 @@ struct IdleConnection {
     since: Instant,
 }
 
-/// The connections that are kept.
+/// The idle connections.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Vec<IdleConnection>>);
 
@@ -125,12 +124,13 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes connections that have been idle for long.
+    /// Closes connections that have been idle for too long.
     pub(super) fn prune(&self, now: Instant) {
         self.idle().retain(|idle| now.duration_since(idle.since) < IDLE_FOR);
     }
 
-    /// A connection to this address that seems to be open: the one used last, so that others become idle.
+    /// A connection to this address that still seems open. The last used one is returned, so that surplus
+    /// ones reach their idle limit.
     pub(super) async fn take(&self, address: &ServiceAddress) -> Option<HttpConnection> {
         self.prune(Instant::now());
         loop {
@@ -171,7 +171,7 @@ mod tests {
         (HttpConnection::new(Box::new(ours), address()).await.unwrap(), theirs)
     }
 
-    /// Reads one request, and writes this.
+    /// Reads one request, and writes this response.
     async fn answer(server: &mut DuplexStream, response: &str) -> usize {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\nbody") {
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0, "closed");
     }
 
-    /// Only what was not written at all may be written to another connection.
+    /// A request may only be sent on another connection if no byte of it was written.
     #[tokio::test]
     async fn broken_exchange_is_unsent_or_unanswered() {
         let (mut closed, server) = connection().await;

@@ -1,7 +1,8 @@
-//! The signature of a put: AWS Signature Version 4 over the few headers that we send. Pure; time is passed in.
+//! The signature of a put: AWS Signature Version 4 over the few headers that we send. Does no I/O; the time
+//! is a parameter.
 //!
-//! The SDK signs any request. Ours always have the same method, path and headers, so the canonical request is written
-//! directly, and the key derived from the secret is kept for its day.
+//! The SDK can sign any request. Ours always have the same method, path and headers, so the canonical request
+//! is written directly, and the derived key is kept for its day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,29 +18,29 @@ pub(super) const SERVICE: &str = "kinesis";
 /// The media type of requests.
 pub(super) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// Parts of a request that are signed, beside its body and time.
+/// The signed parts of a request, besides body and time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SignedParts<'a> {
     pub(super) region: &'a str,
     pub(super) host: &'a str,
-    /// Normalized and encoded.
+    /// Path, normalized and encoded.
     pub(super) path: &'a str,
-    /// The header `x-amz-target`.
+    /// Value of the header `x-amz-target`.
     pub(super) operation: &'a str,
 }
 
 /// The headers that a signature adds.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Signature {
-    /// `x-amz-date`.
+    /// Value of `x-amz-date`.
     pub(super) date: String,
-    /// `authorization`.
+    /// Value of `authorization`.
     pub(super) authorization: String,
 }
 
-/// Derived from the secret for one day, region and service.
+/// The signing key, derived from the secret for one day, region and service.
 pub(super) struct DayKey {
-    /// `20261129`.
+    /// The day, such as `20261129`.
     day: String,
     key: Vec<u8>,
 }
@@ -50,7 +51,8 @@ impl fmt::Debug for DayKey {
     }
 }
 
-/// Signs a request with this body. `kept` is the key of the last one with the same credentials and region.
+/// Signs a request with this body. `kept` has the key of the last request with the same credentials and
+/// region.
 pub(super) fn sign(
     parts: SignedParts<'_>,
     credentials: &Credentials,
@@ -105,7 +107,7 @@ fn canonical_request(
     text
 }
 
-/// `20261129T101500Z`.
+/// A time such as `20261129T101500Z`.
 fn basic_date(now: SystemTime) -> String {
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().saturating_mul(1_000_000);
     let mut text = Vec::with_capacity(32);
@@ -135,7 +137,7 @@ mod tests {
     use super::super::address::ServiceAddress;
     use super::*;
 
-    /// The crate that signs for the SDK, with the SDK's settings for `PutRecords`.
+    /// The signature of the crate that the SDK uses, with the SDK's settings for `PutRecords`.
     fn by_sdk(
         url: &str,
         operation: &str,
@@ -216,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The example key of AWS's manual, so that the comparison does not rest on one crate alone.
+    /// The example key of AWS's manual, so that the comparison does not depend on one crate alone.
     #[test]
     fn derived_key_is_that_of_the_manual() {
         let at = UNIX_EPOCH + Duration::from_mins(24_015_636);

@@ -1,27 +1,27 @@
-//! Counts what was received while several readers read the log.
+//! Counts received events while several readers read the log.
 //!
 //! A single reader counts the records that its watermark passes. With several readers, no watermark passes
-//! exactly the frames that all of them have finished. So the *audit* reads the log once more, behind the last
-//! of them. Each frame is counted as received once: by the main up to where the audit begins, by the audit
-//! until the main is the only reader again, then by the main. Outcomes are counted by the readers that
-//! finished the records.
+//! exactly the frames that all of them have finished. So the *audit* reads the log once more, behind the
+//! slowest reader. Each frame counts as received once: by the main reader before the audit begins, by the
+//! audit until the main reader is the only one again, then by the main reader. Outcomes are counted by the
+//! readers that finish the records.
 
 use super::counts::EventCounts;
 use super::types::{Admission, Frame};
 use crate::buffer::checkpoint::Mark;
 use crate::position::Transaction;
 
-/// See the module.
+/// The position of the audit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audit {
-    /// Everything up to here is finished and counted.
+    /// Everything up to this frame is finished and counted.
     pub(super) watermark: Mark,
-    /// The transaction at or before it.
+    /// The last transaction up to the watermark.
     pub(super) transaction: Option<Transaction>,
 }
 
 impl Audit {
-    /// Counts the next frame.
+    /// Counts the records of the next frame.
     pub(super) fn count<'a>(
         &mut self,
         frame: &Frame,

@@ -1,19 +1,20 @@
-//! How a start divides the sections among readers: those far behind get a catch-up reader from the beginning.
+//! Divides the sections among readers at a start: those far behind get a catch-up reader from the beginning.
 
 use crate::position::FrameNo;
 use crate::sink::sections::Section;
 
-/// At the start, lanes that lie a window of frames of this many bytes behind the next better one are
-/// detached.
+/// Assumed size of a frame in bytes. At a start, lanes that are a window of such frames behind the next group
+/// are detached.
 const START_FRAME: usize = 1024;
 
-/// The least distance in frames between two groups, for windows of so many bytes.
+/// The least distance in frames between two groups, for windows of `window_bytes` bytes.
 pub(super) fn least_distance(window_bytes: usize) -> u64 {
     (window_bytes / START_FRAME).max(1) as u64
 }
 
-/// At most `groups_max` groups of sections, those that are furthest first. Sections are divided where the
-/// distance between them is at least `least`; if that is in too many places, where it is largest.
+/// Divides the sections into at most `groups_max` groups, those with the most progress first. Groups are
+/// divided where the distance is at least `least` frames. If there are too many such places, the largest
+/// distances are used.
 pub(super) fn groups(
     mut order: Vec<(FrameNo, Section)>,
     least: u64,

@@ -1,10 +1,10 @@
-//! Counts per event type. Names are kept once, so that a record costs a number.
+//! Counts per event type. A name is stored once, and a record stores only its number.
 //!
 //! An outcome is counted when the progress of its lane passes the record. The count is final when the record
-//! leaves its window; until then it is counted as *ahead*, anew with each report. So the counts of a report
-//! match its progress. A record that progress had passed before a reader read it has been counted before.
-//! Received events are counted separately, when the watermark passes them: an event that is not sent is
-//! received and nothing else.
+//! leaves its window. Until then it is counted as *ahead*, again for each report, so that the counts of a
+//! report match its progress. A record that progress had passed before a reader read it was counted earlier.
+//! Received events are counted separately, when the watermark passes them. An event that is not sent counts
+//! only as received.
 //!
 //! Invariants: each outcome is counted once; a name is kept as long as a window has a record of its type.
 
@@ -16,15 +16,15 @@ use crate::buffer::checkpoint::Totals;
 use crate::event::KeyHash;
 use crate::position::FrameNo;
 
-/// Idle names kept for the next record of that type; an outbox may bring names without end.
+/// Idle names kept for the next record of the type. The rows of an outbox may have any number of types.
 const IDLE_MAX: usize = 1024;
 
-/// What a record remembers of its event type.
+/// Number of an event type, stored with each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TypeId(u32);
 
-/// A finished record that the main has passed while another reader hands its section over: counted once it
-/// has.
+/// A finished record that the main reader has passed while another reader hands over its section. It is
+/// counted when the hand-over is finished.
 #[derive(Debug)]
 pub(super) struct HandedOver {
     pub(super) hash: KeyHash,
@@ -37,13 +37,13 @@ pub(super) struct HandedOver {
 struct Account {
     name: Arc<str>,
     totals: Totals,
-    /// Of records that are still in a window.
+    /// Outcomes of records that are still in a window.
     ahead: Totals,
-    /// Records of this type in the windows.
+    /// Number of records of this type in the windows.
     open: u64,
 }
 
-/// The counts of the window.
+/// The counts of all windows.
 #[derive(Debug, Default)]
 pub(super) struct EventCounts {
     accounts: Vec<Option<Account>>,
@@ -56,17 +56,17 @@ pub(super) struct EventCounts {
 }
 
 impl EventCounts {
-    /// Everything that a start covers, up to this frame, was counted before.
+    /// Starts after `last_frame`: everything up to it was counted earlier.
     pub(super) fn starting_at(last_frame: FrameNo) -> Self {
         Self { last_frame, ..Self::default() }
     }
 
-    /// The last frame of which a record was counted for good.
+    /// The last frame with a final count.
     pub(super) const fn last_frame(&self) -> FrameNo {
         self.last_frame
     }
 
-    /// A record of this type has entered the window.
+    /// Notes that a record of this type has entered a window.
     pub(super) fn open(&mut self, name: &str) -> TypeId {
         let same = self.last.filter(|id| self.account(*id).is_some_and(|account| *account.name == *name));
         let id = same.or_else(|| self.by_name.get(name).copied()).unwrap_or_else(|| self.add(name));
@@ -77,14 +77,14 @@ impl EventCounts {
         id
     }
 
-    /// `watermark` has passed a record.
+    /// Counts a record that the watermark has passed.
     pub(super) fn receive(&mut self, id: TypeId) {
         if let Some(account) = self.account_mut(id) {
             account.totals.received += 1;
         }
     }
 
-    /// Progress has passed this record and does not go back: its count is final.
+    /// Counts an outcome for good: progress has passed the record and does not go back.
     pub(super) fn settle(&mut self, id: TypeId, outcome: Outcome, frame: FrameNo) {
         self.last_frame = self.last_frame.max(frame);
         if let Some(account) = self.account_mut(id) {
@@ -92,13 +92,13 @@ impl EventCounts {
         }
     }
 
-    /// A record is counted when its section [has been handed over](Self::end_hand_over).
+    /// Postpones the count of a record until [`end_hand_over`](Self::end_hand_over).
     pub(super) fn hand_over(&mut self, record: HandedOver) {
         self.handed_over.push(record);
     }
 
-    /// The sections of these hashes have been handed over, or, if not `done`, the other reader serves them
-    /// on.
+    /// Ends the hand-over of the sections with these hashes. If `done`, their records are counted; otherwise
+    /// the other reader keeps the sections and counts them.
     pub(super) fn end_hand_over(&mut self, is_of: impl Fn(KeyHash) -> bool, done: bool) {
         let mut all = std::mem::take(&mut self.handed_over);
         for one in all.extract_if(.., |one| is_of(one.hash)) {
@@ -110,32 +110,32 @@ impl EventCounts {
         self.handed_over = all;
     }
 
-    /// Begins to count anew what progress covers in the windows.
+    /// Resets the counts of records in the windows.
     pub(super) fn begin_ahead(&mut self) {
         self.accounts.iter_mut().flatten().for_each(|account| account.ahead = Totals::default());
     }
 
-    /// Progress covers this record, which is still in a window.
+    /// Counts an outcome that progress covers while its record is still in a window.
     pub(super) fn count_ahead(&mut self, id: TypeId, outcome: Outcome) {
         if let Some(account) = self.account_mut(id) {
             count(&mut account.ahead, outcome);
         }
     }
 
-    /// What was counted ahead since [`begin_ahead`](Self::begin_ahead).
+    /// The counts since [`begin_ahead`](Self::begin_ahead).
     pub(super) fn ahead(&self) -> Vec<(Arc<str>, Totals)> {
         let ahead = self.accounts.iter().flatten().filter(|account| account.ahead != Totals::default());
         ahead.map(|account| (Arc::clone(&account.name), account.ahead)).collect()
     }
 
-    /// A record has left its window.
+    /// Notes that a record has left its window.
     pub(super) fn leave(&mut self, id: TypeId) {
         if let Some(account) = self.account_mut(id) {
             account.open -= 1;
         }
     }
 
-    /// The counts since they were last taken; types without any are left out.
+    /// The counts since the last call, without types that have none.
     pub(super) fn take(&mut self) -> Vec<(Arc<str>, Totals)> {
         let crowded = self.by_name.len() > IDLE_MAX;
         let mut taken = Vec::new();
@@ -170,7 +170,7 @@ impl EventCounts {
         TypeId(index)
     }
 
-    /// The name of a type that has a record in the window.
+    /// The name of a type with a record in a window.
     pub(super) fn name(&self, id: TypeId) -> Arc<str> {
         self.account(id).map_or_else(|| "".into(), |account| Arc::clone(&account.name))
     }

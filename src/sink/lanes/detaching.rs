@@ -1,4 +1,4 @@
-//! Sections that are leaving a reader, as long as some of their records are in flight.
+//! Sections that are leaving a reader, while some of their records are still in flight.
 
 use super::types::ReaderId;
 use crate::sink::sections::Section;
@@ -17,7 +17,7 @@ impl Detaching {
         Self { reader, sections, with: None }
     }
 
-    /// A section was divided: both halves leave if it does.
+    /// Notes that a section was divided: if it leaves, both halves leave.
     pub(super) fn divide(&mut self, section: Section, upper: Section) {
         if self.sections.contains(&section) {
             self.sections.push(upper);
@@ -29,7 +29,7 @@ impl Detaching {
         self.sections.contains(&section)
     }
 
-    /// Whether this reader takes part.
+    /// Whether this reader takes part in the move.
     pub(super) fn needs(&self, id: ReaderId) -> bool {
         self.reader == id || self.with == Some(id)
     }

@@ -1,11 +1,11 @@
-//! Decides which records leave, and when: limits, requests in flight, pauses of sections, rates of shards,
-//! the gate of the whole service, and records under suspicion.
+//! Decides which records are sent, and when: limits, requests in flight, pauses of sections, rates of shards,
+//! the circuit breaker for the whole service (the *gate*), and suspect records.
 //!
-//! `fill` makes requests and `settle` takes their results; both work on readers that are lent to them.
+//! `fill` creates requests and `settle` handles their results. The readers are parameters of both.
 //!
 //! Invariants: requests and bytes in flight stay within their limits; each ticket is counted in and out once;
-//! nothing of a section that pauses leaves, nor more of a shard than its rate allows; while the gate is shut
-//! only probes leave; records of catch-up readers are in at most half of the requests.
+//! no record of a paused section is sent, and no more records of a shard than its rate allows; while the gate
+//! is shut, only probes are sent; records of catch-up readers are in at most half of the requests in flight.
 
 mod control;
 mod fill;
@@ -31,12 +31,12 @@ use crate::sink::sections::{Section, Sections};
 use crate::sink::shards::Shards;
 use crate::sink::throttle::{Gate, Jitter, Pass, Pauses};
 
-/// See the module.
+/// The state of sending, shared by all readers.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     limits: Limits,
     flight: Flight,
-    /// Requests in flight that hold records of catch-up readers.
+    /// Requests in flight that contain records of catch-up readers.
     catch_up_requests: usize,
     pub(super) pauses: Pauses,
     pub(super) shards: Shards,
@@ -48,14 +48,14 @@ pub(super) struct Dispatch {
     control: ControlPace,
     rejected_keys: RejectedKeys,
     pub(super) hot: HotKeys,
-    /// When a request was last asked for.
-    asked: Option<Instant>,
-    /// Memory of settled tickets, to be used again.
+    /// When `fill` was last called.
+    last_fill: Option<Instant>,
+    /// Memory of settled tickets, for reuse.
     spare: Vec<Vec<Sent>>,
 }
 
 impl Dispatch {
-    /// Nothing is in flight, and nothing is known of the service. The seed is for jitter only.
+    /// Starts with nothing in flight, and without knowledge of the service. The seed is only for jitter.
     pub(super) fn new(limits: Limits, seed: u64) -> Self {
         Self {
             flight: Flight::default(),
@@ -70,37 +70,37 @@ impl Dispatch {
             control: ControlPace::default(),
             rejected_keys: RejectedKeys::default(),
             hot: HotKeys::default(),
-            asked: None,
+            last_fill: None,
             spare: Vec::new(),
             limits,
         }
     }
 
-    /// What decides whether a record may be sent, beside its key.
+    /// What decides whether a record may be sent, besides its key.
     pub(super) fn rules(&self) -> Rules<'_> {
         Rules::new(&self.limits, &self.pauses, &self.shards)
     }
 
-    /// What waits in all readers that may send.
+    /// Waiting records and bytes of all readers that may send.
     pub(super) fn waiting(&self, readers: &Readers) -> Waiting {
         readers.waiting(self.catch_up_may_send())
     }
 
-    /// Whether records of catch-up readers may leave now: they may be in half of the requests in flight, so
+    /// Whether records of catch-up readers may be sent now. They may be in half of the requests in flight, so
     /// that new records find a free one.
     fn catch_up_may_send(&self) -> bool {
         self.catch_up_requests < (self.limits.in_flight_requests / 2).max(1)
     }
 
-    /// When [`fill`](Self::fill), which has just returned nothing, may return a request although nothing else
-    /// happens until then, never before `now`; `None` if it would not.
+    /// When [`fill`](Self::fill), which has just returned nothing, may return a request without any other
+    /// event, never before `now`; `None` if it would not.
     pub(super) fn wake_at(&self, readers: &Readers, now: Instant) -> Option<Instant> {
         if self.flight.requests >= self.limits.in_flight_requests {
             return None;
         }
-        // A time that had passed when `fill` was called does not hold the request back; one that has passed
-        // since may.
-        let since = |at: &Instant| self.asked.is_none_or(|asked| *at > asked);
+        // A time before the last call of `fill` did not hold the request back. A time that has passed since
+        // then may have.
+        let since = |at: &Instant| self.last_fill.is_none_or(|last| *at > last);
         let paced = readers.iter().flat_map(|reader| reader.paced.starts(&self.shards, now));
         let released = self.pauses.next_release().into_iter().chain(paced).filter(since).min();
         let ready = self.waiting(readers).records > 0;
@@ -123,13 +123,13 @@ impl Dispatch {
         times.into_iter().flatten().filter(since).min().map(|at| at.max(now))
     }
 
-    /// What new records would wait for; `None` if they might leave at once.
+    /// What new records would wait for; `None` if they may be sent at once.
     pub(super) fn hold(&self, readers: &Readers, now: Instant) -> Option<Hold> {
         let waiting = self.waiting(readers);
         self.flight.hold(&self.limits, self.bandwidth.budget(), waiting, now).filter(|_| self.gate.is_open())
     }
 
-    /// The next record for the dead-letter file, if one is the first of its key. Each is returned once.
+    /// The next record for the dead-letter file, once it is the first of its key. Each is returned once.
     pub(super) fn next_dead_letter(&self, readers: &mut Readers, counts: &EventCounts) -> Option<DeadLetter> {
         let mut dead = readers.iter_mut().find_map(|reader| reader.next_dead_letter(counts, self.rules()))?;
         if dead.reason == DeadReason::Rejected {
@@ -138,7 +138,7 @@ impl Dispatch {
         Some(dead)
     }
 
-    /// A dead letter is in the dead-letter file.
+    /// Notes that a dead letter is in the dead-letter file.
     ///
     /// # Panics
     /// If it was not [returned](Self::next_dead_letter) before.
@@ -160,14 +160,14 @@ impl Dispatch {
         }
     }
 
-    /// Records up to this size, data and key, may be sent from now on.
+    /// Sets the largest record, data and key, that may be sent from now on.
     pub(super) fn set_max_record_size(&mut self, readers: &mut Readers, bytes: usize) {
         self.limits.max_record_size = bytes;
         self.quarantine_large_suspects(readers);
     }
 
-    /// A suspect that is known to be too large needs no further evidence: it goes to the dead-letter file.
-    /// The limit may have been read after its request left.
+    /// Moves suspects that are now known to be too large to the dead-letter file, without further evidence.
+    /// The limit may have been read after their request was sent.
     fn quarantine_large_suspects(&mut self, readers: &mut Readers) {
         let limit = self.limits.max_record_size;
         let is_large = |one: &Sent| {
@@ -187,7 +187,7 @@ impl Dispatch {
         self.gate.pass(now)
     }
 
-    /// Whether the service responds, as far as is known.
+    /// Whether the service responds, as far as known.
     pub(super) fn is_gate_open(&self) -> bool {
         self.gate.is_open()
     }
@@ -197,40 +197,40 @@ impl Dispatch {
         self.gate.next_probe()
     }
 
-    /// Requests in flight, and their bytes.
+    /// Number and bytes of the requests in flight.
     pub(super) fn in_flight(&self) -> (usize, usize) {
         (self.flight.requests, self.flight.bytes)
     }
 
-    /// Keys of which a record was rejected since one was last accepted.
+    /// Number of keys with a rejected record since one of their records was last accepted.
     pub(super) fn rejected_keys(&self) -> usize {
         self.rejected_keys.len()
     }
 
-    /// Whether what a reader may send leaves at once.
+    /// Whether the connection has bandwidth for the waiting records of a reader.
     pub(super) fn has_bandwidth(&self, reader: &Reader) -> bool {
         self.flight.is_free(&self.limits, self.bandwidth.budget(), reader.waiting)
     }
 
-    /// Whether nothing of a section is accepted at all: neither of the section itself, nor of its shard.
+    /// Whether no record at all is accepted of a section, or of its shard.
     pub(super) fn is_refused(&self, sections: &Sections, section: Section) -> bool {
         self.is_refused_by_shard(sections, section)
             || self.suspects.has_evidence_within(sections.range(section))
     }
 
-    /// The same, but not because of a single key.
+    /// The same, unless the cause is a single key.
     pub(super) fn is_refused_by_shard(&self, sections: &Sections, section: Section) -> bool {
         self.pauses.is_refused(section) || self.shards.refuses(sections.range(section))
     }
 
-    /// The shard that accepted the last records of these sections, if any were accepted.
+    /// The shard that accepted the last records of these sections; `None` if none was accepted.
     pub(super) fn shard_of(&self, sections: &Sections, of: &[Section]) -> Option<String> {
         let name = |section: &Section| self.shards.name_of(sections.range(*section));
         of.iter().filter_map(name).max().map(str::to_owned)
     }
 
-    /// Whether something waits for the service that is neither of a key nor of a shard that it rejects
-    /// anyway. Walks through the windows.
+    /// Whether a record waits for the service whose key and shard are not rejected anyway. Iterates over the
+    /// windows.
     pub(super) fn waits_for_service(&self, readers: &Readers) -> bool {
         let waits = |reader: &Reader, entry: &Entry| {
             matches!(entry.state, State::Ready | State::Sent | State::Suspect)

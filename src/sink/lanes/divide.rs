@@ -1,10 +1,11 @@
-//! Divides lanes into [sections](crate::sink::sections), in all that is kept for each section.
+//! Divides lanes into [sections](crate::sink::sections), in every structure that has a value for each
+//! section.
 //!
-//! A shard boundary need not fall on a 256th of the hash. Hashes that the destination treats differently must
-//! be in different sections. So a lane is divided around a record that was rejected: at the ends of what its
-//! shard is known to serve, or of what is unknown between two shards ([`Shards::around`]). A response that
-//! names another boundary divides once more. A record is never moved from one section to another, so what is
-//! known about its section stays true.
+//! A shard boundary need not be a 256th of the hash range. Hashes that the destination treats differently
+//! must be in different sections. So a lane is divided around a rejected record: at the ends of the range
+//! that its shard is known to serve, or of the unknown range between two shards ([`Shards::around`]). A
+//! response that shows another boundary divides once more. A record never moves to the section of other
+//! hashes, so what is known about its section stays true.
 //!
 //! Invariants: both halves keep the reader, the suspension, the progress and the pause of the whole, and are
 //! detached together.
@@ -32,7 +33,7 @@ impl<'a> Divider<'a> {
         Self { readers, pauses, detaching }
     }
 
-    /// A record was rejected: its section gets no larger than the hashes that are known to share its shard.
+    /// Divides the section of a rejected record, so that it contains only hashes known to share its shard.
     pub(super) fn divide_around_rejected(&mut self, hash: KeyHash, shards: &Shards) {
         let (first, last) = shards.around(hash);
         let (lowest, highest) = self.readers.sections.range(self.readers.sections.of(hash));
@@ -44,7 +45,7 @@ impl<'a> Divider<'a> {
         }
     }
 
-    /// No section reaches from these hashes to others.
+    /// Divides sections so that none reaches from these hashes to others.
     pub(super) fn divide_around(&mut self, first: u64, last: u64) {
         self.divide_at(first);
         if let Some(beyond) = last.checked_add(1) {
@@ -52,14 +53,14 @@ impl<'a> Divider<'a> {
         }
     }
 
-    /// A key is a section of its own, unless there are too many such keys.
+    /// Makes a key a section of its own, unless there are too many such sections.
     pub(super) fn divide_around_key(&mut self, key: KeyHash) {
         if self.readers.sections.have_room_for_keys() {
             self.divide_around(key.0, key.0);
         }
     }
 
-    /// From here on another section begins, if there may be one more.
+    /// Begins another section at this hash, if there may be one more.
     fn divide_at(&mut self, from: u64) {
         let section = self.readers.sections.of(KeyHash(from));
         let Some(upper) = self.readers.divide(section, from) else { return };

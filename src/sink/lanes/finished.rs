@@ -1,4 +1,4 @@
-//! What is finished before a reader reads it: what the checkpoint says, or what another reader has finished.
+//! What was finished before a reader reads it: by the checkpoint, or by another reader.
 
 use std::collections::HashMap;
 
@@ -12,15 +12,15 @@ use crate::sink::sections::{PerSection, Section, Sections};
 /// Which records of a lane a reader serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Served {
-    /// Those beyond this frame: up to it they are finished.
+    /// The records after this frame. Those up to it are finished.
     After(FrameNo),
-    /// None: another reader serves the lane.
+    /// None, because another reader serves the lane.
     #[default]
     Elsewhere,
 }
 
 impl Served {
-    /// Whether a record of this frame is finished, or another reader's.
+    /// Whether a record of this frame is finished, or belongs to another reader.
     pub(super) fn excludes(self, frame: FrameNo) -> bool {
         match self {
             Self::After(at) => frame <= at,
@@ -28,7 +28,7 @@ impl Served {
         }
     }
 
-    /// Up to where the lane's records are finished, if it is served here.
+    /// The frame up to which the lane's records are finished; `None` if another reader serves it.
     pub(super) const fn after(self) -> Option<FrameNo> {
         match self {
             Self::After(at) => Some(at),
@@ -37,23 +37,23 @@ impl Served {
     }
 }
 
-/// Where to begin: what the checkpoint says, cut to the log.
+/// Where to begin: the progress of the checkpoint, limited to the log.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
     /// Everything up to this frame is published.
     pub watermark: Mark,
-    /// The checkpoint's tip: at least the transaction that the lanes below name.
+    /// The last seen transaction of the checkpoint: not lower than that of any lane below.
     pub last_seen: Option<Transaction>,
-    /// Lanes published beyond `watermark`.
+    /// Progress of lanes beyond `watermark`.
     pub lanes: Vec<(u8, FrameNo)>,
-    /// Parts of lanes published beyond their lane's progress.
+    /// Progress of parts of lanes beyond their lane's progress.
     pub parts: Vec<LanePart>,
     /// Single records published beyond their lanes' progress.
     pub acknowledged: Vec<(FrameNo, u16)>,
 }
 
 impl Start {
-    /// The sections that lanes were divided into, and what each has reached.
+    /// The sections that the lanes are divided into, and the progress of each.
     pub(super) fn reached(&self) -> (Sections, PerSection<FrameNo>) {
         let mut sections = Sections::default();
         for part in &self.parts {
@@ -83,28 +83,28 @@ impl Start {
         lanes.fold(self.watermark.frame, FrameNo::max)
     }
 
-    /// Single records that are finished.
+    /// The single records that are finished.
     pub(super) fn acknowledged(&self) -> SingleRecords {
         let beyond = self.acknowledged.iter().filter(|(frame, _)| *frame > self.watermark.frame);
         beyond.map(|id| (*id, None)).collect()
     }
 }
 
-/// Single records that are finished, and how, if this process knows that.
+/// Single finished records, and their outcome if this process knows it.
 pub(super) type SingleRecords = HashMap<(FrameNo, u16), Option<Outcome>>;
 
-/// What is known of a record before a reader has read it.
+/// What is known about a record before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordStatus {
-    /// It is to be sent.
+    /// It must be sent.
     Unfinished,
-    /// It is finished, and its lane's progress has not passed it.
+    /// It is finished, and the progress of its lane has not passed it.
     Acknowledged(Option<Outcome>),
-    /// Its lane's progress has passed it, or it is another reader's.
+    /// The progress of its lane has passed it, or another reader serves it.
     Passed,
 }
 
-/// What was finished before a reader read it, and which lanes other readers serve.
+/// Everything that is finished before a reader reads it, and the lanes that other readers serve.
 #[derive(Debug)]
 pub(super) struct Finished {
     sections: PerSection<Served>,
@@ -112,12 +112,12 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// Each section up to a frame, and single records.
+    /// For this progress of each section, and these single records.
     pub(super) fn new(sections: PerSection<Served>, acknowledged: SingleRecords) -> Self {
         Self { sections, acknowledged }
     }
 
-    /// What is known of this record. To be asked once of each.
+    /// The status of a record. Call it once for each record, because a single record is removed from the set.
     pub(super) fn take_status(&mut self, section: Section, frame: FrameNo, part: u16) -> RecordStatus {
         let single =
             if self.acknowledged.is_empty() { None } else { self.acknowledged.remove(&(frame, part)) };
@@ -136,7 +136,7 @@ impl Finished {
         self.sections[section] = served;
     }
 
-    /// Single records of frames that were not read yet.
+    /// The single finished records of frames that were not read yet.
     pub(super) const fn acknowledged(&self) -> &SingleRecords {
         &self.acknowledged
     }

@@ -1,8 +1,8 @@
-//! Counts once what lanes had published beyond the watermark when an earlier build wrote the checkpoint: it
-//! counted only what the watermark had passed.
+//! Counts what lanes had published beyond the watermark when an earlier version wrote the checkpoint. That
+//! version counted only what the watermark had passed.
 //!
-//! The outcome of these records is a guess, as it was in that build: a record that is too large now counts as
-//! quarantined.
+//! The outcome of these records is an assumption, as it was in that version: a record that is too large now
+//! counts as quarantined.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::event::RecordKind;
 use crate::position::FrameNo;
 use crate::sink::sections::{PerSection, Sections};
 
-/// See the module.
+/// Counts for a checkpoint of an earlier version.
 #[derive(Debug)]
 pub struct FormerCounts {
     sections: Sections,
@@ -23,7 +23,7 @@ pub struct FormerCounts {
 }
 
 impl FormerCounts {
-    /// Counts what this start covers beyond its watermark.
+    /// Prepares to count what this start covers beyond its watermark.
     pub fn new(start: &Start, max_record_size: usize) -> Self {
         let (sections, reached) = start.reached();
         Self { sections, reached, max_record_size, counts: BTreeMap::new() }

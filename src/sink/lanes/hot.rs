@@ -1,7 +1,9 @@
-//! The keys that most accepted records have: a sketch of bounded size (Misra and Gries, "Finding repeated elements").
+//! The keys with the most accepted records: a sketch of bounded size (Misra and Gries, "Finding repeated
+//! elements").
 //!
-//! A key that has more than a `KEYS_MAX`th of the events is always in it, with a count that is at most that much too low.
-//! Counts are halved from time to time, so that they describe the last minutes. A record costs one look into a map.
+//! A key with more than a `KEYS_MAX`th of the events is always included. Its count is too low by at most that
+//! many. Counts are halved from time to time, so that they describe the last minutes. A record costs one
+//! look-up in a map.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -12,23 +14,23 @@ use tokio::time::Instant;
 
 use crate::event::{KeyHash, PassthroughHasher};
 
-/// Keys with a counter.
+/// Number of counters.
 const KEYS_MAX: usize = 128;
-/// From this count on, the text of a key is kept: most keys come once.
+/// From this count on, the text of a key is stored. Most keys occur only once.
 const NAMED_FROM: u64 = 8;
-/// Most bytes of a key that are kept.
+/// Most bytes of a key that are stored.
 const NAME_MAX: usize = 64;
-/// After this time counts are halved.
+/// After this time the counts are halved.
 const HALVED_AFTER: Duration = Duration::from_mins(2);
 
-/// A key that many accepted events have.
+/// A frequent key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HotKey {
     /// Hash of the key.
     pub hash: KeyHash,
-    /// The beginning of its text.
+    /// The beginning of the key's text.
     pub text: String,
-    /// About so many events of the last minutes have it.
+    /// Approximate number of its events in the last minutes.
     pub events: u64,
 }
 
@@ -38,17 +40,17 @@ struct Counter {
     text: Option<Box<[u8]>>,
 }
 
-/// See the module.
+/// The sketch.
 #[derive(Debug, Default)]
 pub(super) struct HotKeys {
     counters: HashMap<KeyHash, Counter, BuildHasherDefault<PassthroughHasher>>,
-    /// Events since the beginning, halved as the counters are.
+    /// All events, halved together with the counters.
     total: u64,
     halved: Option<Instant>,
 }
 
 impl HotKeys {
-    /// Events of a key were accepted.
+    /// Counts accepted events of a key.
     pub(super) fn accepted(&mut self, hash: KeyHash, key: &Bytes, events: usize) {
         let events = events as u64;
         self.total += events;
@@ -63,7 +65,7 @@ impl HotKeys {
             self.counters.insert(hash, Counter { events, text: None });
             return;
         }
-        // Each of these takes as many from all counters as it has events, so on average it costs little.
+        // Such a step lowers all counters, but only by as many events as it adds, so on average it is cheap.
         let least =
             self.counters.values().map(|counter| counter.events).min().unwrap_or_default().min(events);
         self.counters.retain(|_, counter| {
@@ -75,7 +77,7 @@ impl HotKeys {
         }
     }
 
-    /// The hottest keys, at most so many, and all events that were counted with them.
+    /// The most frequent keys, at most `most`, and the number of all events counted.
     pub(super) fn hottest(&mut self, most: usize, now: Instant) -> (Vec<HotKey>, u64) {
         if now.saturating_duration_since(*self.halved.get_or_insert(now)) >= HALVED_AFTER {
             self.halved = Some(now);
@@ -116,7 +118,7 @@ mod tests {
         assert_eq!((keys.len(), keys[0].text.as_str(), total), (1, "heavy", 125_000));
         let (most, least) = (25_000, 25_000 - 125_000 / KEYS_MAX as u64);
         assert!((least..=most).contains(&keys[0].events), "{keys:?}");
-        // What is over fades.
+        // The count of a key without new events decreases.
         let mut later = now;
         for _ in 0..20 {
             later += HALVED_AFTER;

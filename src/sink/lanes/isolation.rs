@@ -1,18 +1,19 @@
-//! Decides which sections of the hash get a reader of their own, and when the main reader serves them again.
+//! Decides which sections of the hash range get a reader of their own, and when the main reader serves them
+//! again.
 //!
 //! - **Detach**: a reader's window does not move, and some sections would gain if others left. Then the
-//!   sections with the oldest unfinished records leave, see [`stuck`]. First they are *suspended* until none
+//!   sections with the oldest unfinished records leave: see [`stuck`]. First they are *suspended* until none
 //!   of their records is in flight. Then a catch-up reader (a new one, or one with the same problem, see
-//!   `leave`) reads for them from their progress on, and their records are removed from the window. Sections
-//!   leave a catch-up reader in the same way.
-//! - **Hand-over**: a catch-up reader has read up to the window of the main reader, and finishes within a
-//!   second what it reads. It hands over at the head H of the main reader: it finishes everything up to H,
-//!   while the main reader suspends the sections. Then the main reader serves them again, and the catch-up
-//!   reader is removed. See `hand_over`.
+//!   `leave`) continues from their progress, and their records are removed from the window. Sections leave a
+//!   catch-up reader in the same way.
+//! - **Hand-over**: a catch-up reader has reached the window of the main reader, and finishes within a second
+//!   what it reads. It hands over at the head H of the main reader: it finishes everything up to H, while the
+//!   main reader suspends the sections. Then the main reader serves them again, and the catch-up reader is
+//!   removed. See `hand_over`.
 //!
-//! Invariants: at most one reader sends the records of a section at any time; a reader that takes a section
-//! over sends nothing of it before everything earlier is finished; the main reader always serves a section;
-//! sections leave one reader at a time.
+//! Invariants: at most one reader sends the records of a section at any time; a reader that takes over a
+//! section sends none of its records before everything earlier is finished; the main reader always serves a
+//! section; sections leave one reader at a time.
 
 mod blocking_keys;
 mod hand_over;
@@ -36,10 +37,10 @@ use crate::sink::sections::Section;
 
 /// How often readers are observed.
 const REBALANCE_EVERY: Duration = Duration::from_millis(250);
-/// After a longer time without an observation, earlier ones are forgotten: nothing could be sent meanwhile, so
-/// they say nothing about any section.
+/// If the last observation is older than this, it is dropped: nothing could be sent in the meantime, so it
+/// says nothing about any section.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// See the module.
+/// The state of detaching and handing over.
 #[derive(Debug, Default)]
 pub(super) struct Isolation {
     detaching: Option<Detaching>,
@@ -49,8 +50,8 @@ pub(super) struct Isolation {
 }
 
 impl Isolation {
-    /// Decides which sections leave a reader and which return, at most four times a second. Returns whether there
-    /// are [changes](Self::take_changes).
+    /// Decides which sections leave a reader and which return, at most four times a second. Returns whether
+    /// there are [changes](Self::take_changes).
     pub(super) fn rebalance(
         &mut self,
         readers: &mut Readers,
@@ -96,7 +97,8 @@ impl Isolation {
         self.leave(readers, dispatch, counts, now);
     }
 
-    /// These sections of a reader get another one, as soon as nothing of them is in flight.
+    /// Begins to move these sections of a reader to another one. The move happens once none of their records
+    /// is in flight.
     pub(super) fn detach(&mut self, readers: &mut Readers, id: ReaderId, sections: Vec<Section>) {
         if let Some(reader) = readers.get_mut(id) {
             reader.suspend_sections(&sections);
@@ -104,23 +106,23 @@ impl Isolation {
         self.detaching = Some(Detaching::new(id, sections));
     }
 
-    /// The sections that are leaving a reader. They are divided as all others are.
+    /// The sections that are leaving a reader. When sections are divided, these must be too.
     pub(super) const fn detaching(&mut self) -> Option<&mut Detaching> {
         self.detaching.as_mut()
     }
 
-    /// The changes since this was last called.
+    /// The changes since the last call.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Moves the watermarks over what is finished, and ends hand-overs that have come to their end.
+    /// Moves the watermarks over finished frames, and completes hand-overs.
     pub(super) fn advance(&mut self, readers: &mut Readers, counts: &mut EventCounts, rules: Rules<'_>) {
         readers.advance(counts);
         self.finish_hand_overs(readers, counts, rules);
     }
 
-    /// The sections that should leave a reader, if they are the reason why its window does not move.
+    /// The sections that should leave a reader, if they keep its window from moving.
     fn stuck(
         readers: &mut Readers,
         dispatch: &mut Dispatch,
@@ -135,9 +137,9 @@ impl Isolation {
             readers.is_used(reader, stuck::USED),
             blocking_keys.is_some() || (dispatch.is_gate_open() && dispatch.has_bandwidth(reader)),
         );
-        // A request that fails as a whole says nothing about a section: no time passes while nothing can be
-        // sent. For the main reader the time restarts, because its waiting records will pass first.
-        let (standing, kept) = (used && able, used && (able || catch_up));
+        // A request that fails as a whole says nothing about a section, so time in which nothing can be sent
+        // does not count. For the main reader the time restarts, because its waiting records are sent first.
+        let (is_stuck, kept) = (used && able, used && (able || catch_up));
         let (watermark, head) = (reader.watermark().frame, reader.window.head());
         let moved = |before: FrameNo| (watermark.0 - before.0) * stuck::QUARTER > reader.window.frames();
         let full = match reader.watch.full {
@@ -165,7 +167,7 @@ impl Isolation {
         let sections_to_detach = || stuck::sections_to_detach(reader, (full.2, now), &owned, known, refused);
         let by_shard = |section| dispatch.is_refused_by_shard(sections, section);
         let others = || stuck::rejected_sections_to_detach(reader, full.2, &owned, (refused, by_shard));
-        let look = standing && (stood >= patience || catch_up);
+        let look = is_stuck && (stood >= patience || catch_up);
         let found = look.then(|| {
             let first = catch_up
                 .then(others)
@@ -174,7 +176,7 @@ impl Isolation {
             first.or_else(|| sections_to_detach().map(|sections| (sections, patience)))
         });
         let found = found.flatten();
-        // While no section would gain, none is kept waiting.
+        // While no section would gain, the waiting time restarts.
         let full = if look && found.is_none() { (now, watermark, head) } else { full };
         if let Some(reader) = readers.get_mut(id) {
             reader.watch.full = kept.then_some(full);

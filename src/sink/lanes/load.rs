@@ -11,7 +11,7 @@ use crate::sink::pacing::{Allowance, Limits};
 use crate::sink::shards::Shards;
 use crate::sink::throttle::Pauses;
 
-/// The rules that decide which records leave.
+/// What decides which records are sent.
 #[derive(Debug)]
 pub(super) struct LoadRules<'a> {
     pub(super) limits: &'a Limits,
@@ -21,22 +21,22 @@ pub(super) struct LoadRules<'a> {
     pub(super) now: Instant,
 }
 
-/// The request so far.
+/// The request that is being filled.
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) sent: Vec<Sent>,
     pub(super) records: Vec<Outgoing>,
     pub(super) bytes: usize,
     pub(super) allowance: Allowance,
-    /// Bytes up to which lines of one key share a record.
+    /// Largest size of a record that lines of one key share.
     pub(super) pack_bytes: usize,
-    /// Whether a record has changed its queue, so that it may leave from there at once.
+    /// Whether a record was moved to another queue, from where it may be sent at once.
     pub(super) moved: bool,
 }
 
 impl Load {
-    /// Adds the oldest ready records of a reader, as many as fit; with several readers, only its share.
-    /// Whether a record did not fit.
+    /// Adds the oldest ready records of a reader, as many as fit; with `share`, only the reader's share.
+    /// Returns whether a record did not fit.
     pub(super) fn take_from(
         &mut self,
         reader: &mut Reader,
@@ -53,7 +53,7 @@ impl Load {
             let strays = rules.shards.limited(hash) != place;
             if too_large || waits || strays {
                 self.moved |= strays;
-                // Since the record became ready, the size limit has fallen, its section was paused, or
+                // Since the record became ready, the size limit was lowered, its section was paused, or
                 // another shard serves it.
                 reader.remove_ready(seq, size);
                 if place.is_some() {
@@ -63,7 +63,7 @@ impl Load {
                 continue;
             }
             if rules.suspects.has_evidence(|| id) {
-                // It failed alone before its section was read again.
+                // The record failed alone before its section was read again.
                 reader.remove_ready(seq, size);
                 if place.is_some() {
                     reader.paced.next(true);

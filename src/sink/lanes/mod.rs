@@ -1,7 +1,7 @@
-//! The bounded window between the log and the requests: which records may leave, which are in flight, which
-//! are finished.
+//! The bounded window between the log and the requests: which records may be sent, which are in flight, and
+//! which are finished.
 //!
-//! Pure: no I/O, and time is passed in. `pipeline::publish` drives it:
+//! It does no I/O, and the time is a parameter. `pipeline::publish` drives it:
 //!
 //! ```text
 //!  log ──admit──▶ window ──fill──▶ Request ──▶ destination ──settle──▶ window ──progress──▶ checkpoint
@@ -23,26 +23,26 @@
 //!  reader 0                               └──── window ────┘   the main: reads what is new
 //! ```
 //!
-//! A window ends on the left at its reader's *watermark* and on the right at its *head*. Here the shards A and B
-//! meet within lane 2, so it is divided into sections 2 and 256, and only what B serves has left the main.
-//! Usually the *main* reader is alone. A *catch-up reader* serves sections that cannot keep up, so that they
-//! delay only themselves, until it has caught up with the main.
+//! A window ends on the left at its reader's *watermark* and on the right at its *head*. Here the shards A
+//! and B meet within lane 2, so it is divided into sections 2 and 256, and only the sections of B have left
+//! the main reader. Usually the *main reader* is the only one. A *catch-up reader* serves sections that
+//! cannot keep up, so that they delay only themselves, until it has caught up with the main reader.
 //!
 //! The work is shared between four parts, and [`Lanes`] connects them:
 //!
 //! - `Readers`: the readers, their windows, and which of them serves each section;
-//! - `Dispatch`: which records may leave and when, and what a result says of the service, a shard or a
+//! - `Dispatch`: which records may be sent and when, and what a result means for the service, a shard or a
 //!   record;
-//! - `Isolation`: which sections leave a reader, and when they come back;
-//! - `EventCounts`: what became of the events, by type.
+//! - `Isolation`: which sections leave a reader, and when they return;
+//! - `EventCounts`: outcomes of events, by type.
 //!
-//! PutRecords promises no order, and a partial failure lets later records overtake earlier ones. The rules
-//! that need no promise from the service hold over all readers together:
+//! PutRecords guarantees no order, and a partial failure lets later records overtake earlier ones. These
+//! rules need no guarantee from the service, and hold over all readers together:
 //!
 //! 1. **At most one record of a key (by its 64-bit hash) is in flight.** Records of a key form a chain. Only
 //!    the first one may be sent or quarantined; the next one becomes ready when the first is finished. A
 //!    rejected record stays first, so it is retried before anything else of its key, while other keys
-//!    continue. A record may hold several events, which are one link then: see `pack`.
+//!    continue. A record may contain several events, which are one link of the chain: see `pack`.
 //! 2. **The watermark never passes an unfinished frame**, and a frame is finished when all of its records
 //!    are.
 //! 3. **Nothing is dropped.** A request without a response, or with the wrong number of results, is sent
@@ -50,8 +50,8 @@
 //! 4. **Memory follows [`window_bytes`](Lanes::window_bytes)**: a reader with a full window reads nothing
 //!    more.
 //!
-//! When requests leave is described in [`pacing`](super::pacing), when to retry in
-//! [`throttle`](super::throttle).
+//! [`pacing`](super::pacing) describes when requests are sent, [`throttle`](super::throttle) when records are
+//! retried.
 
 mod audit;
 mod begin;

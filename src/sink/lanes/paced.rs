@@ -1,5 +1,6 @@
-//! Ready records whose shard has a rate in force, in one queue for each of these shards: a shard without
-//! tokens delays no other shard. The oldest record that may leave goes first, whichever queue it is in.
+//! Ready records of shards with a rate in force, in one queue for each of these shards, so that a shard
+//! without tokens delays no other shard. The oldest record that may be sent is first, whichever queue it is
+//! in.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,13 +32,13 @@ pub(super) struct Paced {
     queues: Vec<Queue>,
     /// Places of queues that are not empty.
     used: Vec<Place>,
-    /// The oldest record of each shard that has tokens; no two of one shard.
+    /// The oldest record of each shard that has tokens. At most one per shard.
     due: BinaryHeap<Reverse<(u64, Place)>>,
     open: Waiting,
 }
 
 impl Paced {
-    /// Adds a record; `first` is the window's first one.
+    /// Adds a record. `first` is the window's first one.
     pub(super) fn push(&mut self, (place, seq): (Place, u64), size: usize, first: u64) {
         if self.queues.len() <= place.index() {
             self.queues.resize_with(place.index() + 1, Queue::default);
@@ -52,7 +53,8 @@ impl Paced {
         queue.bytes += size;
     }
 
-    /// Adds tokens up to now and finds out what may leave. Returns places whose shard has no rate any more.
+    /// Adds the tokens up to now, and determines which shards may send. Returns places whose shard has no
+    /// rate any more.
     pub(super) fn begin(&mut self, shards: &mut Shards, now: Instant) -> Vec<Place> {
         self.due.clear();
         self.open = Waiting::default();
@@ -78,25 +80,25 @@ impl Paced {
         loose
     }
 
-    /// Empties a queue, oldest record first.
+    /// Empties a queue and returns its records, oldest first.
     pub(super) fn drain(&mut self, place: Place) -> Vec<u64> {
         let Some(queue) = self.queues.get_mut(place.index()) else { return Vec::new() };
         let mut set = std::mem::take(queue).set;
         std::iter::from_fn(|| set.oldest().inspect(|seq| set.remove(*seq))).collect()
     }
 
-    /// What may leave, as found by [`begin`](Self::begin).
+    /// Records and bytes that may be sent, as determined by [`begin`](Self::begin).
     pub(super) fn open(&self) -> Waiting {
         self.open
     }
 
-    /// The oldest record that may leave.
+    /// The oldest record that may be sent.
     pub(super) fn oldest(&self) -> Option<(u64, Place)> {
         self.due.peek().map(|Reverse(oldest)| *oldest)
     }
 
-    /// The record that [`oldest`](Self::oldest) returned was removed or may not leave; with `more`, the next
-    /// one of its shard may.
+    /// Removes the record that [`oldest`](Self::oldest) returned from the choice. With `more`, the next
+    /// record of its shard may be sent.
     pub(super) fn next(&mut self, more: bool) {
         let Some(Reverse((_, place))) = self.due.pop() else { return };
         let queue = self.queues.get_mut(place.index()).filter(|_| more);
@@ -124,7 +126,7 @@ impl Paced {
         self.queues.get(place.index()).is_some_and(|queue| queue.records > 0)
     }
 
-    /// When each shard may have tokens that had none, if nothing else happens.
+    /// When each shard without tokens may have some again.
     pub(super) fn starts(&self, shards: &Shards, now: Instant) -> impl Iterator<Item = Instant> {
         self.used.iter().filter_map(move |place| {
             let queue = self.queues.get(place.index()).filter(|queue| queue.records > 0)?;
@@ -132,7 +134,7 @@ impl Paced {
         })
     }
 
-    /// Forgets room below the window's first record.
+    /// Frees the memory below the window's first record.
     pub(super) fn advance(&mut self, first: u64) {
         for place in &self.used {
             if let Some(queue) = self.queues.get_mut(place.index()) {

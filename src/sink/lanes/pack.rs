@@ -1,15 +1,15 @@
-//! Several waiting events of one key leave as one record, line after line (`kinesis.pack = "lines"`).
+//! Packs several waiting events of one key into one record, line by line (`kinesis.pack = "lines"`).
 //!
-//! A record is accepted or refused as a whole, so a packed one is one link of its key's chain: its first
-//! event is [`Sent`](State::Sent) and stands for the others, which are [`Packed`](State::Packed). They are
-//! the ones that follow it in the chain, without a gap: packing ends before a dead letter, before what does
-//! not fit, and before another key of the same hash. Event counts and progress know events, not records.
+//! A record is accepted or rejected as a whole, so a packed one is one link of its key's chain. Its first
+//! event is [`Sent`](State::Sent) and represents the others, which are [`Packed`](State::Packed). Those
+//! follow it in the chain without a gap: packing ends before a dead letter, before an event that does not
+//! fit, and before another key with the same hash. Event counts and progress are about events, not records.
 //!
 //! When the same events are sent again, they may be packed differently: alone as a probe, or with events that
-//! arrived meanwhile. That breaks nothing. When a record is sent, everything of its key before its first
-//! event is finished, and it holds the next events of that key in order. So whenever it is stored, and
-//! however often, no event appears for the first time before one that precedes it. The event, its id and its
-//! line are the same in every repeat; the record may not be.
+//! arrived in the meantime. The order of the key holds all the same. When a record is sent, everything of its
+//! key before its first event is finished, and the record has the next events of that key in order. So
+//! whenever and however often it is stored, no event appears for the first time before an earlier one. The
+//! event, its id and its line are the same in every repeat; the record may differ.
 
 use bytes::{Bytes, BytesMut};
 
@@ -24,13 +24,13 @@ use crate::sink::pacing::PACK_EVENTS;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) events: usize,
-    /// Data and key.
+    /// Bytes of data and key.
     pub(super) bytes: usize,
 }
 
 impl Reader {
-    /// The record of this event, which is [sent](Self::send), with as many of the events behind it as fit
-    /// into `room` bytes; and its size. A single line is not copied.
+    /// The record of this event, which is [sent](Self::send), and its size. It includes as many of the
+    /// following events as fit into `room` bytes. A single line is not copied.
     pub(super) fn pack(&mut self, first: u64, room: usize) -> (Option<Outgoing>, usize) {
         let Some(head) = self.window.entry(first) else { return (None, 0) };
         let (key, line, mut size) = (head.key.clone(), head.line.clone(), head.size());
@@ -48,14 +48,14 @@ impl Reader {
         (Some(Outgoing { key, data }), size)
     }
 
-    /// The lines of a packed record, `length` bytes of them.
+    /// Joins the lines of a packed record. `length` is their total size in bytes.
     fn join(&self, first: u64, length: usize) -> Bytes {
         let mut data = BytesMut::with_capacity(length);
         self.lines(first).for_each(|entry| data.extend_from_slice(&entry.line));
         data.freeze()
     }
 
-    /// A record was not accepted: the events packed into it wait again behind its first event.
+    /// Unpacks a record that was not accepted: its other events wait again behind the first one.
     pub(super) fn unpack(&mut self, first: u64) {
         let mut next = self.window.entry(first).map_or(NONE, |head| head.next);
         while let Some(entry) = self.window.entry_mut(next).filter(|entry| entry.state == State::Packed) {
@@ -64,7 +64,7 @@ impl Reader {
         }
     }
 
-    /// It is unknown whether the record of this event was stored.
+    /// Marks the events of a record that may or may not have been stored.
     pub(super) fn mark_unacknowledged(&mut self, first: u64, all: &mut Unacknowledged) {
         let mut next = first;
         while let Some(entry) = self.window.entry_mut(next) {
@@ -77,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// The size of the record whose first event this is.
+    /// The size of the record that begins with this event.
     pub(super) fn contents(&self, first: u64) -> Contents {
         let key = self.window.entry(first).map_or(0, |head| head.key.len());
         let none = Contents { events: 0, bytes: key };
@@ -93,7 +93,7 @@ impl Reader {
     }
 }
 
-/// Whether an event may share a record with one of this key and line.
+/// Whether an event may share a record with an event of this key and line.
 fn may_follow(entry: &Entry, key: &Bytes, line: &Bytes) -> bool {
     entry.kind == RecordKind::Event
         && line.ends_with(b"\n")

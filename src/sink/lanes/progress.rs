@@ -1,7 +1,7 @@
-//! What is published beyond the watermark, for the next start.
+//! The progress beyond the watermark, for the next start.
 //!
 //! The progress of a lane is the last frame up to which all of its records are finished. It says nothing
-//! about other lanes, and nothing beyond the read head unless a checkpoint said so.
+//! about other lanes, and nothing about frames beyond the read head, unless a checkpoint covers them.
 
 use super::finished::{Served, Start};
 use super::reader::Reader;
@@ -12,40 +12,40 @@ use crate::position::{FrameNo, Transaction};
 use crate::sink::lane::PerLane;
 use crate::sink::sections::{PerSection, Section, Sections};
 
-/// Most single records in a checkpoint: about 20 bytes each in its slot of 2 MiB. Records above that are sent
-/// again.
+/// Most single records in a checkpoint. Each takes about 20 bytes of its 2 MiB. The remaining records are
+/// sent again.
 const ANSWERED_MAX: usize = 40_000;
 
-/// What a checkpoint needs to know.
+/// The progress that a checkpoint stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Everything up to this frame is finished.
     pub watermark: Mark,
     /// The last transaction at or before `watermark`; `None` if none was read since the start.
     pub watermark_transaction: Option<Transaction>,
-    /// Lanes finished beyond `watermark`, and up to where.
+    /// Lanes with progress beyond `watermark`.
     pub lanes: Vec<(u8, FrameNo)>,
-    /// Parts of lanes finished beyond their lane's progress, in the order of the hash.
+    /// Parts of lanes with progress beyond that of their lane, in the order of the hash.
     pub parts: Vec<LanePart>,
-    /// Records finished beyond their lanes' progress, in order; with [`Detail::Records`].
+    /// Records finished beyond the progress of their lane, in order; only with [`Detail::Records`].
     pub acknowledged: Vec<(FrameNo, u16)>,
-    /// The highest transaction that anything above names; that of the start, if nothing higher was read.
+    /// The highest transaction that any field above covers, or that of the start if none is higher.
     pub last_seen: Option<Transaction>,
 }
 
 /// How much [`Lanes::progress`](super::Lanes::progress) reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Whole frames per lane: for the checkpoint of every second.
+    /// Whole frames per lane, for the checkpoint of every second.
     Lanes,
-    /// Single records as well: for a clean stop, so that nothing is sent twice.
+    /// Single records as well, for a clean stop, so that nothing is sent twice.
     Records,
 }
 
-/// What was known at the start, of frames that may not have been read since.
+/// What was known at the start about frames that may not have been read since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
-    /// The last frame that the start names.
+    /// The last frame that the start mentions.
     pub(super) named: FrameNo,
     pub(super) last_seen: Option<Transaction>,
 }
@@ -57,8 +57,8 @@ impl Origin {
     }
 }
 
-/// What each section has reached in a reader: up to there everything of it is finished, if the reader serves
-/// it.
+/// The progress of each section in a reader that serves it: the frame up to which all its records are
+/// finished.
 pub(super) fn reached(reader: &Reader) -> PerSection<Served> {
     let mut unfinished = PerSection::all(reader.window.head());
     for entry in reader.window.iter().filter(|entry| !matches!(entry.state, State::Done(_))) {
@@ -75,12 +75,12 @@ pub(super) fn reached(reader: &Reader) -> PerSection<Served> {
     reached
 }
 
-/// The lowest frame that any of these sections has reached.
+/// The lowest progress of these sections.
 pub(super) fn lowest(reached: &PerSection<Served>, of: impl Fn(Section) -> bool) -> Option<FrameNo> {
     reached.iter().filter(|(section, _)| of(*section)).filter_map(|(_, served)| served.after()).min()
 }
 
-/// Records of some sections that are finished beyond what their sections have reached.
+/// Finished records of some sections beyond the progress of their section.
 pub(super) fn beyond<'a>(
     reader: &'a Reader,
     reached: &'a PerSection<Served>,
@@ -94,7 +94,7 @@ pub(super) fn beyond<'a>(
         .map(|(entry, outcome)| ((entry.frame, entry.part), Some(outcome)))
 }
 
-/// What all readers together have finished; of each section, its owner knows.
+/// The progress of all readers together. For each section, that of its owner counts.
 pub(super) fn progress(
     readers: &[Reader],
     (sections, owner): (&Sections, &PerSection<ReaderId>),
@@ -128,7 +128,7 @@ pub(super) fn progress(
     Progress { watermark, watermark_transaction, lanes, parts, acknowledged, last_seen }
 }
 
-/// What each lane has reached as a whole, and which of its parts have reached more.
+/// The progress of each lane as a whole, and of its parts that are further.
 fn by_lane(
     sections: &Sections,
     reached: &PerSection<FrameNo>,

@@ -1,11 +1,11 @@
-//! One reader: its window on the log, and the state of the records of the sections that it serves.
+//! One reader: its window on the log, and the state of the records in the sections that it serves.
 //!
-//! Nothing here knows of requests. A record of a section that another reader serves keeps its place in its
+//! This module knows nothing about requests. A record in a section of another reader keeps its place in its
 //! frame, costs no bytes and counts as finished here.
 //!
-//! Invariants: of each key only the first unfinished record is ready, in flight or a dead letter; a section
+//! Invariants: of each key, only the first unfinished record is ready, in flight or a dead letter; a section
 //! that is paused or suspended has no ready record, only parked ones, except those that `fill` has not
-//! processed yet.
+//! handled yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -30,7 +30,7 @@ use crate::sink::sections::{PerSection, Section, Sections};
 use crate::sink::shards::{Place, Shards};
 use crate::sink::throttle::Pauses;
 
-/// What decides whether a record may be sent, beside its key.
+/// What decides whether a record may be sent, besides its key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub(super) max_record_size: usize,
@@ -44,32 +44,34 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// A window on the log, and the records in it by what they wait for.
+/// A window on the log, and its records by what they wait for.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) id: ReaderId,
     pub(super) window: Window,
     pub(super) finished: Finished,
-    /// The last unfinished record of each key that has any.
+    /// The last unfinished record of each key.
     tails: HashMap<KeyHash, u64, BuildHasherDefault<PassthroughHasher>>,
     pub(super) ready: ReadySet,
-    /// What may be sent of shards without a rate.
+    /// Ready records and bytes of shards without a rate.
     pub(super) waiting: Waiting,
     /// Ready records of shards with a rate in force.
     pub(super) paced: Paced,
     /// Ready records of sections that are paused or suspended.
     parked: PerSection<Vec<u64>>,
-    /// Sections of which this reader sends nothing for now.
+    /// Sections whose records this reader does not send for now.
     suspended: PerSection<bool>,
     pub(super) dead: VecDeque<u64>,
-    /// How many records of each section are in a request or being quarantined.
+    /// Number of records of each section that are in a request or being quarantined.
     in_flight: PerSection<u32>,
-    /// Set during a hand-over: the main reader serves the records after this frame.
+    /// The last frame of these sections that this reader serves, during a hand-over. The main reader serves
+    /// the later ones.
     pub(super) until: Option<FrameNo>,
     pub(super) watch: Watch,
-    /// One of the records that were published last, as a control. Its own memory: it outlives the window.
+    /// A copy of one of the last published records, for use as a control. It is a copy because it outlives
+    /// the window.
     pub(super) last_published: Option<Outgoing>,
-    /// Whether it was made at the start.
+    /// Whether that copy was made at the start.
     pub(super) from_start: bool,
 }
 
@@ -142,7 +144,7 @@ impl Reader {
         let outcome = match status {
             RecordStatus::Unfinished => None,
             RecordStatus::Passed => Some(Outcome::Published),
-            // What an earlier process has put in the dead-letter file comes again as a dead letter.
+            // A record that an earlier process has written to the dead-letter file is a dead letter here too.
             RecordStatus::Acknowledged(outcome) => Some(outcome.unwrap_or(match entry.kind {
                 RecordKind::DeadLetter => Outcome::Quarantined,
                 RecordKind::Event => Outcome::Published,
@@ -166,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// A record has become the first of its key, or may be sent again.
+    /// Makes a record ready that is the first of its key, or may be sent again.
     pub(super) fn make_ready(&mut self, seq: u64, rules: Rules<'_>) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         let (size, hash, section) = (entry.size(), entry.hash, entry.section);
@@ -193,7 +195,7 @@ impl Reader {
         self.waiting.bytes += size;
     }
 
-    /// What may be sent, as far as its shards have tokens.
+    /// Records and bytes that may be sent, as far as their shards have tokens.
     pub(super) fn waiting(&self) -> Waiting {
         self.waiting.and(self.paced.open())
     }
@@ -205,7 +207,7 @@ impl Reader {
         [paced, free].into_iter().flatten().min()
     }
 
-    /// Finds out which shards have tokens, and makes records ready whose shard has no rate any more.
+    /// Determines which shards have tokens, and makes records ready whose shard has no rate any more.
     pub(super) fn pace(&mut self, limits: &Limits, pauses: &Pauses, shards: &mut Shards, now: Instant) {
         for place in self.paced.begin(shards, now) {
             for seq in self.paced.drain(place) {
@@ -214,7 +216,7 @@ impl Reader {
         }
     }
 
-    /// A record may not be sent any more.
+    /// Removes a record from its queue, because it may not be sent any more.
     pub(super) fn remove_ready(&mut self, seq: u64, size: usize) {
         if !self.ready.contains(seq) {
             self.paced.remove(seq, size);
@@ -225,32 +227,32 @@ impl Reader {
         self.waiting.bytes -= size;
     }
 
-    /// A record leaves in a request.
+    /// Moves a record from its queue into a request.
     pub(super) fn send(&mut self, seq: u64, size: usize) {
         self.remove_ready(seq, size);
         self.begin_flight(seq, State::Sent);
     }
 
-    /// A record is in flight: in a request, or on its way to the dead-letter file.
+    /// Notes that a record is in flight: in a request, or on its way to the dead-letter file.
     pub(super) fn begin_flight(&mut self, seq: u64, state: State) {
         let Some(entry) = self.window.entry_mut(seq) else { return };
         entry.state = state;
         self.in_flight[entry.section] += 1;
     }
 
-    /// A record is no longer in flight.
+    /// Notes that a record is no longer in flight.
     pub(super) fn end_flight(&mut self, seq: u64) {
         if let Some(entry) = self.window.entry(seq) {
             self.in_flight[entry.section] -= 1;
         }
     }
 
-    /// Finishes a record that was [in flight](Self::begin_flight), and the events packed into it; the next record of
-    /// its key becomes ready. Whether the key has an unfinished record.
+    /// Finishes a record that was [in flight](Self::begin_flight), and the events packed into it. The next
+    /// record of its key becomes ready. Returns whether the key has another unfinished record.
     pub(super) fn finish(&mut self, mut seq: u64, outcome: Outcome, rules: Rules<'_>) -> bool {
         self.end_flight(seq);
         if self.window.entry(seq).is_some_and(|entry| entry.early) {
-            // The one before it is unfinished, and releases what comes next.
+            // The record before it is unfinished. When it is finished, the next one becomes ready.
             self.window.finish(seq, outcome);
             return true;
         }
@@ -262,7 +264,7 @@ impl Reader {
             next = entry.next;
             match entry.state {
                 State::Packed => drop(self.window.finish(seq, outcome)),
-                // A dead letter that did not wait.
+                // A dead letter that was written before its turn.
                 State::Done(_) => {}
                 State::Queued => {
                     self.make_ready(seq, rules);
@@ -275,7 +277,7 @@ impl Reader {
         false
     }
 
-    /// The next record for the dead-letter file; see
+    /// The next record for the dead-letter file: see
     /// [`Lanes::next_dead_letter`](super::Lanes::next_dead_letter).
     pub(super) fn next_dead_letter(&mut self, counts: &EventCounts, rules: Rules<'_>) -> Option<DeadLetter> {
         let limit = rules.max_record_size;
@@ -294,7 +296,7 @@ impl Reader {
                 RecordKind::Event if entry.undeliverable => DeadReason::Rejected,
                 RecordKind::Event if entry.is_too_large(limit) => DeadReason::TooLarge { size, limit },
                 RecordKind::Event => {
-                    // The limit has been raised since.
+                    // The size limit was raised since.
                     self.make_ready(seq, rules);
                     continue;
                 }
@@ -307,8 +309,9 @@ impl Reader {
         }
     }
 
-    /// A dead letter behind one that is being quarantined need not wait for it: both go into one file, in the
-    /// order in which they are returned. An event that is only too large waits: it may be sent after all.
+    /// Queues a dead letter behind one that is being written. It need not wait, because both go into one
+    /// file, in the order in which they are returned. An event that is only too large waits, because the
+    /// limit may be raised.
     fn queue_next_dead_letter(&mut self, seq: u64) {
         let Some(next) = self.window.entry(seq).map(|entry| entry.next).filter(|next| *next != NONE) else {
             return;
@@ -322,14 +325,14 @@ impl Reader {
         }
     }
 
-    /// The record, if it is being written to the dead-letter file.
+    /// The number of this record, if it is being written to the dead-letter file.
     pub(super) fn quarantining(&self, frame: FrameNo, part: u16) -> Option<u64> {
         let seq = self.window.seq_of(frame, part)?;
         self.window.entry(seq).is_some_and(|entry| entry.state == State::Quarantining).then_some(seq)
     }
 
-    /// The request of a record failed as a whole: it waits among the suspects. With `stored`, an attempt may
-    /// have stored it.
+    /// Makes a record a suspect, because its request failed as a whole. With `stored`, an attempt may have
+    /// stored it.
     pub(super) fn suspect(&mut self, seq: u64, stored: Option<&mut Unacknowledged>) {
         self.end_flight(seq);
         if let Some(stored) = stored {
@@ -341,7 +344,7 @@ impl Reader {
         }
     }
 
-    /// A dead letter is to be returned again.
+    /// Returns a dead letter to its queue.
     pub(super) fn put_back(&mut self, seq: u64) {
         self.end_flight(seq);
         if let Some(entry) = self.window.entry_mut(seq) {
@@ -350,7 +353,7 @@ impl Reader {
         }
     }
 
-    /// The section's pause is over, or it was resumed.
+    /// Makes the parked records of a section ready: its pause is over, or it was resumed.
     pub(super) fn unpark(&mut self, section: Section, rules: Rules<'_>) {
         let mut parked = std::mem::take(&mut self.parked[section]);
         // Dead letters of one key may have been parked in another order.
@@ -364,7 +367,7 @@ impl Reader {
         self.suspended[section]
     }
 
-    /// Moves the watermark over what is finished.
+    /// Moves the watermark over finished frames.
     pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         self.window.advance(&mut passed);
         self.ready.advance(self.window.first());
@@ -378,7 +381,7 @@ impl Reader {
         }
     }
 
-    /// Sends these sections again.
+    /// Sends records of these sections again.
     pub(super) fn resume_sections(&mut self, sections: &[Section], rules: Rules<'_>) {
         for section in sections {
             self.suspended[*section] = false;
@@ -388,12 +391,12 @@ impl Reader {
         }
     }
 
-    /// Whether nothing of these sections is in flight.
+    /// Whether no record of these sections is in flight.
     pub(super) fn is_idle(&self, sections: &[Section]) -> bool {
         sections.iter().all(|section| self.in_flight[*section] == 0)
     }
 
-    /// Counts what these sections have finished up to their progress: another reader serves them from there.
+    /// Counts the outcomes up to the progress of these sections. Another reader serves them from there.
     pub(super) fn settle_counts(
         &mut self,
         counts: &mut EventCounts,
@@ -411,8 +414,8 @@ impl Reader {
         }
     }
 
-    /// Removes the records of these sections, those beyond the head too: another reader serves and counts them
-    /// from now on. None of them may be in flight.
+    /// Removes the records of these sections, also for frames beyond the head: another reader serves and
+    /// counts them from now on. None of them may be in flight.
     pub(super) fn withdraw_sections(&mut self, sections: &[Section], unacknowledged: &mut Unacknowledged) {
         debug_assert!(self.is_idle(sections), "records in flight cannot be withdrawn");
         for seq in self.window.first()..self.window.next_seq() {
@@ -440,7 +443,7 @@ impl Reader {
         }
     }
 
-    /// A section was divided: each of its records here belongs to one of the halves.
+    /// Divides a section: each of its records here belongs to one of the halves.
     pub(super) fn divide(&mut self, section: Section, (upper, from): (Section, u64)) {
         let mut moved = 0;
         for entry in self.window.iter_mut().filter(|entry| entry.section == section && entry.hash.0 >= from) {
@@ -456,8 +459,8 @@ impl Reader {
         (self.parked[upper], self.parked[section]) = parked.into_iter().partition(is_upper);
     }
 
-    /// Whether two sections may become one here: no record that is unfinished, or not read yet, would be
-    /// treated differently, and no record beyond the progress of both was counted before.
+    /// Whether two sections may be merged here: no unfinished or unread record would be treated differently,
+    /// and no record beyond the progress of both was counted before.
     pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
         let served = match (self.finished.of(lower), self.finished.of(upper)) {
             (Served::After(one), Served::After(other)) => {
@@ -468,7 +471,7 @@ impl Reader {
         served && self.suspended[lower] == self.suspended[upper]
     }
 
-    /// Two sections that [may](Self::may_merge) have become the lower one.
+    /// Merges two sections that [may](Self::may_merge) be merged into the lower one.
     pub(super) fn merge(&mut self, lower: Section, upper: Section) {
         for entry in self.window.iter_mut().filter(|entry| entry.section == upper) {
             entry.section = lower;

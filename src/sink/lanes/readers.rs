@@ -1,10 +1,10 @@
-//! The readers of the log: which there are, what each has read, and which of them serves each section.
+//! The readers of the log: their positions, and which of them serves each section.
 //!
-//! Nothing here knows of requests, of time, or why a section changes its reader.
+//! This module knows nothing about requests and time, or about why a section changes its reader.
 //!
-//! Invariants: the main is the first reader, and is always there; each section has one owner, which is one of
-//! the readers; their windows together stay within `window_bytes`; while there is more than one reader, the
-//! audit counts what was received.
+//! Invariants: the main reader is the first one and always exists; each section has one owner among the
+//! readers; their windows together stay within `window_bytes`; while there is more than one reader, the audit
+//! counts received events.
 
 use std::sync::Arc;
 
@@ -24,36 +24,36 @@ use crate::sink::Outgoing;
 use crate::sink::pacing::Waiting;
 use crate::sink::sections::{PerSection, Section, Sections};
 
-/// The main reader, and three that catch up: each costs a window, and three shards in different trouble at
-/// once are rare.
+/// The main reader and three catch-up readers. Each needs a window, and three shards with different problems
+/// at once are rare.
 pub(super) const READERS_MAX: usize = 4;
-/// A catch-up reader has this part of the memory: enough log for a second of a shard.
+/// A catch-up reader has an 8th of the memory: enough for a second of one shard's log.
 const CATCH_UP_PART: usize = 8;
 
-/// See the module.
+/// All readers, and the sections that each serves.
 #[derive(Debug)]
 pub(super) struct Readers {
-    /// The main first.
+    /// The main reader is first.
     all: Vec<Reader>,
-    /// Number of the reader made last.
+    /// Number of the newest reader.
     last: u64,
     pub(super) sections: Sections,
-    /// Which reader serves each section.
+    /// The reader that serves each section.
     owner: PerSection<ReaderId>,
-    /// While there is more than one reader.
+    /// The audit, while there is more than one reader.
     audit: Option<Audit>,
     unacknowledged: Unacknowledged,
     /// What was known at the start.
     origin: Origin,
-    /// Bytes of log that all windows together may span.
+    /// Bytes of log that all windows may span together.
     window_bytes: usize,
-    /// Which reader is first in the next request.
+    /// The reader that is first in the next request.
     turn: usize,
 }
 
 impl Readers {
-    /// The readers of a start: usually the main alone. Sections that are far behind are detached from the
-    /// beginning.
+    /// The readers of a start: usually only the main reader. Sections that are far behind are detached from
+    /// the beginning.
     pub(super) fn new(start: &Start, window_bytes: usize) -> Self {
         let (sections, reached) = start.reached();
         let order = sections.iter().map(|section| (reached[section], section)).collect();
@@ -75,7 +75,7 @@ impl Readers {
                 own[*section] = Served::After(*at);
             }
             let frame = lowest(&own, |_| true).unwrap_or(start.watermark.frame);
-            // A reader without others also counts what was received: it begins where counting ended.
+            // A single reader also counts received events, beginning where counting ended.
             let watermark = if groups.len() == 1 || frame == start.watermark.frame {
                 start.watermark
             } else {
@@ -97,7 +97,8 @@ impl Readers {
         readers
     }
 
-    /// One of the records that were published last; `None` if none was since the start, or only large ones.
+    /// A copy of one of the last published records, for use as a control; `None` if there was none, or only
+    /// large ones.
     pub(super) fn last_published(&self) -> Option<&Outgoing> {
         self.all.iter().find_map(|reader| reader.last_published.as_ref())
     }
@@ -118,12 +119,12 @@ impl Readers {
         self.all.iter_mut().find(|reader| reader.id == id)
     }
 
-    /// The record that a ticket stands for, as long as its reader is there.
+    /// The record that a ticket refers to, as long as its reader exists.
     pub(super) fn entry(&self, sent: &Sent) -> Option<&Entry> {
         self.get(sent.reader)?.window.entry(sent.seq)
     }
 
-    /// All of them, the main first.
+    /// All readers, the main reader first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Reader> {
         self.all.iter()
     }
@@ -132,7 +133,7 @@ impl Readers {
         self.all.iter_mut()
     }
 
-    /// Those that catch up.
+    /// The catch-up readers.
     pub(super) fn catching_up(&self) -> impl Iterator<Item = &Reader> {
         self.all.iter().skip(1)
     }
@@ -141,13 +142,13 @@ impl Readers {
         self.all.len()
     }
 
-    /// What reads the log: the main first, [`ReaderId::AUDIT`] last.
+    /// Everything that reads the log: the main reader first, [`ReaderId::AUDIT`] last.
     pub(super) fn ids(&self) -> Vec<ReaderId> {
         let readers = self.all.iter().map(|reader| reader.id);
         readers.chain(self.audit.map(|_| ReaderId::AUDIT)).collect()
     }
 
-    /// Another reader, which serves no section yet.
+    /// Adds a reader, which serves no section yet.
     pub(super) fn add(&mut self, watermark: Mark, finished: Finished) -> ReaderId {
         self.last += 1;
         let id = ReaderId(self.last);
@@ -160,7 +161,7 @@ impl Readers {
         Some(self.all.remove(at))
     }
 
-    /// Which reader serves a section.
+    /// The reader that serves a section.
     pub(super) fn owner(&self, section: Section) -> ReaderId {
         self.owner[section]
     }
@@ -181,7 +182,8 @@ impl Readers {
         self.sections.iter().filter(|section| self.owner[*section] != ReaderId::MAIN)
     }
 
-    /// Takes the records of the next frame of a reader, or of the audit; nothing happens if it is gone.
+    /// Admits the records of the next frame to a reader or the audit. Does nothing if the reader no longer
+    /// exists.
     pub(super) fn admit<'a>(
         &mut self,
         id: ReaderId,
@@ -197,7 +199,8 @@ impl Readers {
         }
     }
 
-    /// After which frame a reader reads on, and up to which, if it has room; `None` if it wants nothing now.
+    /// The frames that a reader wants next, as (after, up to); `None` if its window is full or nothing is
+    /// left.
     pub(super) fn wants(&self, id: ReaderId) -> Option<(FrameNo, FrameNo)> {
         if id == ReaderId::AUDIT {
             let after = self.audit?.watermark.frame;
@@ -218,7 +221,7 @@ impl Readers {
         self.is_used(reader, 1)
     }
 
-    /// Whether this part of a reader's window is in use.
+    /// Whether a reader's window is filled up to this fraction (1/`part`).
     pub(super) fn is_used(&self, reader: &Reader, part: usize) -> bool {
         let catch_up = self.window_bytes / CATCH_UP_PART;
         let limit = match reader.id {
@@ -228,13 +231,14 @@ impl Readers {
         reader.window.weight() >= (limit / part).max(1)
     }
 
-    /// What waits to be sent; of catch-up readers too, if they may send.
+    /// Records and bytes that wait to be sent; those of catch-up readers only if they may send.
     pub(super) fn waiting(&self, catch_up_may_send: bool) -> Waiting {
         let readers = if catch_up_may_send { self.all.len() } else { 1 };
         self.all.iter().take(readers).fold(Waiting::default(), |sum, reader| sum.and(reader.waiting()))
     }
 
-    /// The readers that match, in the order in which they fill the next request: each is first in its turn.
+    /// The matching readers, in the order in which they fill the next request. They take turns at being
+    /// first.
     pub(super) fn in_turn(&mut self, matches: impl Fn(&Reader) -> bool) -> Vec<&mut Reader> {
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % self.all.len();
@@ -242,12 +246,12 @@ impl Readers {
         after.iter_mut().chain(before).filter(|reader| matches(reader)).collect()
     }
 
-    /// The reader that was first in the last request is first in the next one too.
+    /// Keeps the same reader first for the next request.
     pub(super) fn repeat_turn(&mut self) {
         self.turn = self.turn.wrapping_sub(1);
     }
 
-    /// A dead letter found no room in the dead-letter file: it is given again.
+    /// Returns a dead letter to its queue, because the dead-letter file has no space.
     pub(super) fn put_back(&mut self, frame: FrameNo, part: u16) {
         for reader in &mut self.all {
             if let Some(seq) = reader.quarantining(frame, part) {
@@ -256,7 +260,7 @@ impl Readers {
         }
     }
 
-    /// The same, and what the service said of the record no longer counts.
+    /// The same, and the service's earlier responses to the record no longer count.
     pub(super) fn send_again(&mut self, frame: FrameNo, part: u16) {
         for reader in &mut self.all {
             if let Some(seq) = reader.quarantining(frame, part) {
@@ -268,8 +272,7 @@ impl Readers {
         }
     }
 
-    /// The request of these records failed as a whole: they wait among the suspects. With `stored`, it may
-    /// have stored them.
+    /// Makes suspects of records whose request failed as a whole. With `stored`, it may have stored them.
     pub(super) fn suspect(&mut self, sent: &[Sent], stored: bool) {
         for one in sent {
             if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == one.reader) {
@@ -278,14 +281,14 @@ impl Readers {
         }
     }
 
-    /// Removes the records of these sections from a reader, see [`Reader::withdraw_sections`].
+    /// Removes the records of these sections from a reader: see [`Reader::withdraw_sections`].
     pub(super) fn withdraw_sections(&mut self, id: ReaderId, sections: &[Section]) {
         if let Some(reader) = self.all.iter_mut().find(|reader| reader.id == id) {
             reader.withdraw_sections(sections, &mut self.unacknowledged);
         }
     }
 
-    /// The records of a reader that was removed leave its window.
+    /// Removes the records of a reader that no longer exists from the counts.
     pub(super) fn empty(&mut self, mut reader: Reader, counts: &mut EventCounts) {
         for entry in reader.window.iter_mut() {
             counts.leave(entry.event_type);
@@ -293,8 +296,8 @@ impl Readers {
         }
     }
 
-    /// Divides a section in all that is kept here: both halves belong to the reader of the whole. `None` if
-    /// it is not divided, see [`Sections::divide`].
+    /// Divides a section in everything that readers store. Both halves belong to the reader of the whole.
+    /// `None` if it cannot be divided: see [`Sections::divide`].
     pub(super) fn divide(&mut self, section: Section, from: u64) -> Option<Section> {
         let upper = self.sections.divide(section, from)?;
         self.owner[upper] = self.owner[section];
@@ -302,19 +305,19 @@ impl Readers {
         Some(upper)
     }
 
-    /// Whether two sections may become one, as far as readers know.
+    /// Whether two sections may be merged, as far as readers know.
     pub(super) fn may_merge(&self, lower: Section, upper: Section) -> bool {
         self.owner[lower] == self.owner[upper] && self.all.iter().all(|reader| reader.may_merge(lower, upper))
     }
 
-    /// Two sections that [may](Self::may_merge) become one.
+    /// Merges two sections that [may](Self::may_merge) be merged.
     pub(super) fn merge(&mut self, lower: Section, upper: Section) {
         self.all.iter_mut().for_each(|reader| reader.merge(lower, upper));
         self.owner[upper] = ReaderId::MAIN;
         self.sections.merge(lower, upper);
     }
 
-    /// Moves each reader's watermark over what is finished, and counts it.
+    /// Moves each reader's watermark over finished frames, and counts their records.
     pub(super) fn advance(&mut self, counts: &mut EventCounts) {
         let Self { all, owner, unacknowledged, audit, .. } = self;
         for reader in all {
@@ -337,8 +340,8 @@ impl Readers {
         }
     }
 
-    /// Counts per event type of records in the windows that progress covers: all of them, each time. Walks
-    /// through the windows.
+    /// Counts per event type of records in the windows that progress covers. Each call returns all of them.
+    /// Iterates over the windows.
     pub(super) fn counts_ahead(&self, counts: &mut EventCounts) -> Vec<(Arc<str>, Totals)> {
         counts.begin_ahead();
         for reader in &self.all {
@@ -355,7 +358,7 @@ impl Readers {
         counts.ahead()
     }
 
-    /// The audit counts what is received from the main's watermark on, if it does not count yet.
+    /// Lets the audit count received events from the main reader's watermark on, if it does not yet.
     pub(super) fn begin_audit(&mut self) {
         if self.audit.is_none() {
             let main = self.main();
@@ -364,7 +367,7 @@ impl Readers {
         }
     }
 
-    /// The main counts again, if it is the only reader and the audit has reached its watermark.
+    /// Lets the main reader count again, if it is the only reader and the audit has reached its watermark.
     pub(super) fn end_audit(&mut self) {
         let main_watermark = self.main().watermark().frame;
         let alone = self.all.len() == 1;
@@ -374,28 +377,28 @@ impl Readers {
         }
     }
 
-    /// Everything up to this frame is finished, by all readers.
+    /// The watermark: all readers have finished everything up to this frame.
     pub(super) fn watermark(&self) -> Mark {
         self.audit.map_or_else(|| self.main().watermark(), |audit| audit.watermark)
     }
 
-    /// The transaction at or before the watermark; `None` if none was read since the start.
+    /// The last transaction up to the watermark; `None` if none was read since the start.
     pub(super) fn watermark_transaction(&self) -> Option<Transaction> {
         self.audit.map_or_else(|| self.main().window.watermark_transaction(), |audit| audit.transaction)
     }
 
-    /// Bytes of log in all windows, and what they keep about it.
+    /// Bytes of log in all windows, and the memory that they need for it.
     pub(super) fn weight(&self) -> usize {
         self.all.iter().map(|reader| reader.window.weight()).sum()
     }
 
-    /// What a checkpoint needs to know. Walks through the windows.
+    /// The progress for a checkpoint. Iterates over the windows.
     pub(super) fn progress(&self, detail: Detail) -> Progress {
         let watermark = (self.watermark(), self.watermark_transaction());
         progress::progress(&self.all, (&self.sections, &self.owner), watermark, self.origin, detail)
     }
 
-    /// How far detached lanes are behind.
+    /// How far detached lanes lag behind.
     pub(super) fn lag(&self) -> Lag {
         let lanes = self.sections.lanes(self.detached()).len();
         let head = self.main().window.head().0;
@@ -404,8 +407,8 @@ impl Readers {
         Lag { lanes, frames: frames.unwrap_or_default(), oldest: oldest.map(|of| of.time).min() }
     }
 
-    /// When the oldest unfinished change was committed, microseconds since the Unix epoch; `None` if
-    /// everything that was read is finished.
+    /// When the oldest unfinished change was committed, microseconds since the Unix epoch; `None` if every
+    /// admitted record is finished.
     pub(super) fn oldest(&self) -> Option<i64> {
         self.all.iter().filter_map(|reader| reader.window.oldest_transaction()).map(|of| of.time).min()
     }

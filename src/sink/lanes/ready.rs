@@ -1,7 +1,6 @@
-//! The set of records that may be sent, oldest first: one bit for each record of the window.
+//! The set of records that may be sent, with the oldest first: one bit for each record of the window.
 //!
-//! Setting, clearing and finding the oldest cost a few instructions, whatever the order in which records
-//! become ready.
+//! Setting, clearing and finding the oldest cost a few instructions, in whatever order records become ready.
 
 use std::collections::VecDeque;
 
@@ -11,7 +10,7 @@ const BITS: u64 = u64::BITS as u64;
 #[derive(Debug, Default)]
 pub(super) struct ReadySet {
     words: VecDeque<u64>,
-    /// Number of the first word: record numbers below `first_word * 64` are gone.
+    /// Index of the first word: record numbers below `first_word * 64` are removed.
     first_word: u64,
     /// No member is smaller.
     hint: u64,
@@ -40,7 +39,7 @@ impl ReadySet {
 
     /// Whether it is a member.
     pub(super) fn contains(&self, seq: u64) -> bool {
-        // The index of a number below the first word would be that of the first word.
+        // Without this check, a number below the first word would get the index of the first word.
         seq / BITS >= self.first_word
             && self.words.get(self.index(seq)).is_some_and(|word| word & (1 << (seq % BITS)) != 0)
     }
@@ -58,7 +57,7 @@ impl ReadySet {
         None
     }
 
-    /// Forgets everything below `seq`; there is no member there.
+    /// Removes everything below `seq`, where there is no member any more.
     pub(super) fn advance(&mut self, seq: u64) {
         let words = usize::try_from((seq / BITS).saturating_sub(self.first_word)).unwrap_or(usize::MAX);
         self.words.drain(..words.min(self.words.len()));

@@ -1,39 +1,39 @@
-//! Keys with a rejected record since the service last accepted one of theirs.
+//! Keys with a rejected record since the service last accepted one of their records.
 //!
 //! One key or one shard that is rejected for hours is not an outage of the stream. It is an outage only if
-//! something is rejected that was accepted before. Records are forgotten when a section is read again; keys
-//! are not.
+//! something is rejected that was accepted before. When a section is read again, its records are forgotten,
+//! but these keys are not.
 
 use std::collections::BTreeSet;
 
 use crate::event::KeyHash;
 
-/// Most keys that are known. More are rejected only in an outage, or by one shard.
+/// Most keys remembered. More are rejected only in an outage, or by a whole shard.
 const KEYS_MAX: usize = 1024;
 
-/// These keys, bounded.
+/// The bounded set of these keys.
 #[derive(Debug, Default)]
 pub(super) struct RejectedKeys {
     keys: BTreeSet<KeyHash>,
-    /// Since the last acceptance a key was rejected that was not known, and whose shard accepted records
-    /// until then.
+    /// Whether, since the last acceptance, a key was rejected that is not in the set, and whose shard had
+    /// accepted records until then.
     new_rejection: bool,
 }
 
 impl RejectedKeys {
-    /// A record of this key was rejected; `by_shard`: its shard is known to accept nothing.
+    /// Notes that a record of this key was rejected. `by_shard`: its shard is known to accept nothing.
     pub(super) fn note_rejected(&mut self, key: KeyHash, by_shard: bool) {
         let is_new = if self.keys.len() < KEYS_MAX { self.keys.insert(key) } else { !self.contains(key) };
         self.new_rejection |= is_new && !by_shard;
     }
 
-    /// The service accepted a record of this key.
+    /// Notes that the service accepted a record of this key.
     pub(super) fn note_accepted(&mut self, key: KeyHash) {
         self.new_rejection = false;
         self.forget(key);
     }
 
-    /// The key's record is finished otherwise.
+    /// Removes a key whose record was finished in another way.
     pub(super) fn forget(&mut self, key: KeyHash) {
         if !self.keys.is_empty() {
             self.keys.remove(&key);
@@ -44,12 +44,12 @@ impl RejectedKeys {
         self.keys.contains(&key)
     }
 
-    /// Whether a new rejection was the last thing that happened.
+    /// Whether the last event was a new rejection.
     pub(super) const fn has_new_rejection(&self) -> bool {
         self.new_rejection
     }
 
-    /// How many keys are known.
+    /// Number of keys in the set.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }

@@ -1,25 +1,27 @@
-//! Which sections must leave a reader, so that the others continue. Pure.
+//! Decides which sections must leave a reader, so that the others continue. Does no I/O.
 //!
-//! A reader **stands** when its window is half full, the line does not delay what may leave, and the
-//! watermark has not moved over a quarter of the window for a second. Half full, because then the other
-//! sections do not wait yet: their records fill the second half meanwhile. Then each section is judged by the
+//! A reader **is stuck** when its window is half full, the connection does not delay its ready records, and
+//! the watermark has not moved over a quarter of the window for a second. At half full, the other sections do
+//! not wait yet, because their records still fit into the second half. Then each section is judged by the
 //! records that it had in the window when the window was last seen to move:
 //!
-//! - **old**: one of them is unfinished, in the oldest quarter. These sections hold the watermark.
+//! - **old**: one of them is unfinished, in the oldest quarter. These sections hold the watermark back.
 //! - **free**: all of them are finished. These sections would gain, unless they wait for a shard that holds
 //!   others back.
 //!
 //! Old sections that wait for their shard (it accepts nothing, or less than arrives) leave if an eighth of
-//! all is free: a whole shard may be in trouble, and one of two shards is half of all. Other old sections
-//! have slow keys. They leave if they are the exception: at most an eighth of all, or no more than those that
-//! have finished something beyond them. A backlog in which all keys are equally slow stays together, and so
-//! does a stream that is overloaded as a whole: no section would gain.
+//! all sections is free. A whole shard may have a problem, and one of two shards is half of all sections.
+//! Other old sections have slow keys. They leave if they are the exception: at most an eighth of all
+//! sections, or no more than those that have finished a record beyond the watermark. A backlog in which all
+//! keys are equally slow stays together. So does a stream that is overloaded as a whole, because no section
+//! would gain.
 //!
-//! Sections of a catch-up reader come into trouble one by one, and only few wait for them. So sections of
-//! which nothing is accepted leave it if any other section waits, however few, see [`rejected_sections_to_detach`].
+//! In a catch-up reader, the sections of a shard fail one after the other, and only few sections wait for
+//! them. So sections that accept nothing leave it if any other section waits, however few: see
+//! [`rejected_sections_to_detach`].
 //!
-//! If nothing was accepted since the start, no section is known to gain. But those that would may be beyond a
-//! window that is full of others' records. So sections leave then too, after half a minute.
+//! If nothing was accepted since the start, no section is known to gain, but one may gain whose records are
+//! beyond a window full of others' records. So sections leave in this case too, after half a minute.
 
 use std::time::Duration;
 
@@ -32,39 +34,38 @@ use crate::position::FrameNo;
 use crate::sink::sections::{PerSection, Section, Sections};
 use crate::sink::shards::{Place, Shards};
 
-/// How long a window must have stood before sections leave: longer than a healthy window needs to pass.
+/// How long a window must be stuck before sections leave. A healthy window moves in less time.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// The same for a catch-up reader: there a section may still pause because of earlier trouble, and no other
-/// one waits yet.
+/// The same for a catch-up reader. There a section may still pause because of an earlier problem, and no
+/// other section waits yet.
 pub(super) const AFTER_CATCH_UP: Duration = Duration::from_secs(6);
-/// How often that is doubled at most, where sections are pushed from one reader into the next.
+/// Most doublings of that time, if sections are pushed from one reader into the next.
 const PUSHED_MAX: u32 = 5;
-/// The same if nothing was accepted since the start: no section is known to gain, but perhaps one would that
-/// is beyond a window full of others' records.
+/// The same if nothing was accepted since the start.
 pub(super) const STUCK_AFTER_UNKNOWN: Duration = Duration::from_secs(30);
-/// A shard that has throttled within this time holds back what waits for it, whether there are tokens now or
-/// not.
+/// A shard that has throttled within this time holds back the records that wait for it, whether it has tokens
+/// now or not.
 pub(super) const RECENTLY: Duration = Duration::from_secs(5);
-/// The part of a window that must be used.
+/// A window must be filled to this fraction (1/2).
 pub(super) const USED: usize = 2;
-/// The part of a window that the watermark passes in [`STUCK_AFTER`] if no section is stuck; and where the
-/// oldest records are.
+/// The fraction of a window (1/4) that the watermark passes within [`STUCK_AFTER`] if no section is stuck.
+/// The oldest records are in the same fraction.
 pub(super) const QUARTER: u64 = 4;
-/// The part of all sections that must gain, and that slow keys may be.
+/// The fraction of all sections (1/8) that must gain, and that may have slow keys.
 const EIGHTH: usize = 8;
 
 /// The records of a section in a window.
 #[derive(Clone, Copy, Debug, Default)]
 struct SectionRecords {
-    /// Frame of the first unfinished one.
+    /// Frame of the first unfinished record.
     first: Option<FrameNo>,
-    /// Whether one is finished that the watermark has not passed.
+    /// Whether a record is finished that the watermark has not passed.
     worked: bool,
 }
 
-/// How long a reader of these sections must have stood.
+/// How long a reader of these sections must have been stuck.
 pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> Duration {
-    // What was accepted before this process started counts too.
+    // Records that were accepted before this process started count too.
     let watermark = reader.watermark().frame;
     let ahead = |section: &Section| reader.finished.of(*section).after().is_some_and(|at| at > watermark);
     if !shards.is_any_known() && !owned.iter().any(ahead) {
@@ -76,8 +77,8 @@ pub(super) fn patience(reader: &Reader, owned: &[Section], shards: &Shards) -> D
     }
 }
 
-/// The sections that should leave a reader that stands. `then` is where its head was when it was last seen to
-/// move, and `refused` says of which sections nothing at all is accepted.
+/// The sections that should leave a stuck reader. `then` is the head of its window when it was last seen to
+/// move. `refused` returns whether no record of a section is accepted.
 pub(super) fn sections_to_detach(
     reader: &Reader,
     (then, now): (FrameNo, Instant),
@@ -97,8 +98,8 @@ pub(super) fn sections_to_detach(
         slow.retain(|place| reader.paced.is_waiting(*place) || shards.has_refused(*place, RECENTLY, now));
         slow
     };
-    // A rejection of a section that has nothing here is old: nothing was sent since that could have been
-    // accepted.
+    // If a rejected section has no unfinished record here, its rejection is old: no record was sent since
+    // that could have been accepted.
     let waits =
         |of: Section| unfinished(of) && refused(of) || place(of).is_some_and(|place| slow.contains(&place));
     let is_free = |of: Section| !unfinished(of) && !waits(of);
@@ -120,11 +121,11 @@ pub(super) fn sections_to_detach(
     }
 }
 
-/// The sections that should leave a catch-up reader, where the sections of a shard come into trouble one by
-/// one: those of which nothing is accepted, if any other one has nothing in the window. However few those
-/// others are, and whatever shard is still assumed to serve them, they would wait forever. `refused` says of
-/// which sections nothing is accepted; `by_shard`, of which it is not because of one key: what comes of a
-/// refused key must be tried to find out whether it still is.
+/// The sections that should leave a catch-up reader, in which the sections of a shard fail one after the
+/// other: those that accept nothing, if any other section has nothing unfinished in the window. However few
+/// the others are, and whatever shard is assumed to serve them, they would wait forever. `refused` returns
+/// whether no record of a section is accepted; `by_shard` returns whether that is so for another reason than
+/// a single key. Newer records of a rejected key must be tried, to find out whether it still is rejected.
 pub(super) fn rejected_sections_to_detach(
     reader: &Reader,
     then: FrameNo,

@@ -1,22 +1,22 @@
-//! Records whose request failed as a whole, one of which may be the cause.
+//! Records whose request failed as a whole. One of them may be the cause.
 //!
 //! Usually the service is the cause. But a single record can fail every request that contains it: a proxy
-//! resets the connection, the line is too slow for it, the service finds it invalid. So the records of a
-//! failed request are not mixed with others again: they leave in requests of their own, each half of the one
-//! that failed, until they are accepted or one record is left *alone*. A failure of such a request says
-//! nothing about the service while other requests get responses. A record that is alone waits longer after
-//! each attempt, and blocks only its key.
+//! resets the connection, the record takes too long on the connection, or the service finds it invalid. So
+//! the records of a failed request are not mixed with others again. They are sent in requests of their own,
+//! each with half of the records of the failed one, until they are accepted or one record is left *alone*. A
+//! failure of such a request says nothing about the service while other requests get responses. A record that
+//! is alone waits longer after each attempt, and blocks only its key.
 //!
-//! A record is *rejected*, and goes to the dead-letter file, only by evidence: it failed alone
-//! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and each
-//! time the error was about the content ([`PutError::Invalid`]). Any other error, or none at all, needs more:
-//! [`SILENT_PROOFS_TO_REJECT`] such failures over [`SILENT_PROVEN_AFTER`], and meanwhile at most one in
-//! [`ACCEPTED_FOR_FAILED`] of the other requests failed: a service that answers now and then would make healthy
-//! records look guilty. Without that rule the record would keep the log from being reclaimed for good. Where
-//! nothing else is to be sent, a control is: see `dispatch/control.rs`.
+//! A record is *rejected*, and written to the dead-letter file, only by evidence: it failed alone
+//! [`PROOFS_TO_REJECT`] times in a row, the service accepted others between any two of these failures, and
+//! each time the error was about the content ([`PutError::Invalid`]). Any other error, or no response, needs
+//! more evidence: [`SILENT_PROOFS_TO_REJECT`] such failures over [`SILENT_PROVEN_AFTER`], while at most one
+//! in [`ACCEPTED_FOR_FAILED`] of the other requests failed. Otherwise a service that responds only now and
+//! then would make healthy records look guilty. Without this rule, the record would keep the log from being
+//! reclaimed forever. If there is nothing else to send, a control is sent: see `dispatch/control.rs`.
 //!
 //! Invariants: a suspect is in one group and in no ready set; at most a quarter of the requests in flight
-//! hold suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
+//! have suspects; evidence is kept for at most [`EVIDENCE_MAX`] records and survives that a lane is read
 //! again.
 
 use std::collections::{HashMap, VecDeque};
@@ -31,35 +31,35 @@ use crate::position::FrameNo;
 use crate::sink::PutError;
 use crate::sink::throttle::{Jitter, backoff};
 
-/// Failures alone after which a record is rejected.
+/// Number of failures alone after which a record is rejected.
 const PROOFS_TO_REJECT: u32 = 5;
-/// They are spread over at least this time.
+/// The failures must span at least this time.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
-/// The same for a record that an attempt without a response may have stored: no such attempt is under way
-/// then.
+/// The same for a record that an attempt without a response may have stored. After this time, no such attempt
+/// is in flight any more.
 const PROVEN_AFTER_UNACKNOWLEDGED: Duration = Duration::from_mins(1);
-/// The same for errors that are not about the content.
+/// The same numbers for errors that are not about the content.
 const SILENT_PROOFS_TO_REJECT: u32 = 60;
 const SILENT_PROVEN_AFTER: Duration = Duration::from_hours(1);
-/// So many other requests must be accepted for each one that fails.
+/// Number of other requests that must be accepted for each one that fails.
 const ACCEPTED_FOR_FAILED: u64 = 10;
-/// Failures alone after which a control is sent although the error is not about the content.
+/// Number of failures alone after which a control is sent even if the error is not about the content.
 const CONTROL_AFTER: u32 = 8;
-/// Pauses of a record that is alone.
+/// First and longest pause of a record that is alone.
 const ALONE_FIRST: Duration = Duration::from_millis(100);
 const ALONE_CAP: Duration = Duration::from_secs(30);
-/// If the service has responded within this time before a request left, it is available: the failure is the
-/// request's own.
+/// If the service has responded within this time before a request was sent, it is available: the failure is
+/// the request's own.
 const RESPONDED_WITHIN: Duration = Duration::from_secs(5);
-/// When a group whose sections are paused is tried again.
+/// When a group of paused sections is checked again.
 const RECHECK_AFTER: Duration = Duration::from_millis(100);
-/// Records that evidence is kept for.
+/// Most records with evidence.
 const EVIDENCE_MAX: usize = 1024;
 
-/// Names a record for as long as it is in the log: its frame, and its ordinal there.
+/// Identifies a record as long as it is in the log: its frame, and its index there.
 pub(super) type RecordId = (FrameNo, u16);
 
-/// Records that leave together.
+/// Records that are sent together.
 #[derive(Debug)]
 struct Group {
     records: Vec<Sent>,
@@ -70,15 +70,15 @@ struct Group {
 #[derive(Clone, Debug)]
 struct Evidence {
     hash: KeyHash,
-    /// Failures alone in a row.
+    /// Number of failures alone in a row.
     failures: u32,
-    /// How many of them in a row are proofs.
+    /// How many of the last failures in a row are proofs.
     proofs: u32,
-    /// When the first of these was known.
+    /// When the first of these proofs was known.
     since: Instant,
-    /// Failures alone, whatever the error, while others were accepted.
+    /// Number of failures alone, with any error, while others were accepted.
     alone: u32,
-    /// When the first of these was known, and what was known of other requests then.
+    /// When the first of these failures was known, and the counts of other requests at that time.
     alone_since: (Instant, Others),
     last: Instant,
     response: Arc<str>,
@@ -92,7 +92,7 @@ impl Evidence {
     }
 }
 
-/// Requests without a record that is known to fail alone: with an accepted record, and failed.
+/// Counts of requests without a record that is known to fail alone: with an accepted record, and failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Others {
     accepted: u64,
@@ -100,7 +100,7 @@ struct Others {
 }
 
 impl Others {
-    /// Whether the service was well since then.
+    /// Whether enough other requests were accepted since then.
     fn are_well_since(self, then: Self) -> bool {
         let (accepted, failed) = (self.accepted - then.accepted, self.failed - then.failed);
         failed.saturating_mul(ACCEPTED_FOR_FAILED) <= accepted
@@ -112,19 +112,19 @@ impl Others {
 pub(super) struct FailedRecord {
     pub(super) id: RecordId,
     pub(super) hash: KeyHash,
-    /// Whether it may have been stored by an earlier attempt.
+    /// Whether an earlier attempt may have stored it.
     pub(super) unacknowledged: bool,
 }
 
-/// What follows from a failure.
+/// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is tried again.
+    /// The record is retried.
     Waits {
-        /// Failures alone in a row.
+        /// Number of failures alone in a row.
         failures: u32,
     },
-    /// It cannot leave.
+    /// The record is written to the dead-letter file.
     Rejected,
 }
 
@@ -132,22 +132,22 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     groups: VecDeque<Group>,
-    /// Requests in flight that contain suspects.
+    /// Requests in flight with suspects.
     requests: usize,
     /// When a request last got a response.
     acknowledged: Option<Instant>,
     evidence: HashMap<RecordId, Evidence>,
     /// Whether the last failure of a record that was alone was about its content.
     content_at_fault: bool,
-    /// A record has failed alone, and nothing was acknowledged since.
+    /// Whether a record has failed alone, and no other request got a response since.
     wants_control: bool,
-    /// Failures alone since anything was acknowledged.
+    /// Number of failures alone since the last response.
     unproven: u32,
     others: Others,
 }
 
 impl Suspects {
-    /// A request with suspects has left, or is over.
+    /// Notes that a request with suspects was sent.
     pub(super) const fn sent(&mut self) {
         self.requests += 1;
     }
@@ -156,13 +156,14 @@ impl Suspects {
         self.requests = self.requests.saturating_sub(1);
     }
 
-    /// A request got a response.
+    /// Notes that a request got a response.
     pub(super) fn acknowledged(&mut self, now: Instant) {
         self.acknowledged = Some(now);
         (self.wants_control, self.unproven) = (false, 0);
     }
 
-    /// A request without a record that is known to fail alone is over: it failed, or the service accepted something of it.
+    /// Notes the end of a request without a record that is known to fail alone: the service accepted a record
+    /// of it, or it failed.
     pub(super) const fn note_other(&mut self, is_accepted: bool) {
         if is_accepted {
             self.others.accepted += 1;
@@ -171,17 +172,17 @@ impl Suspects {
         }
     }
 
-    /// Whether it would help to know that the service accepts another record.
+    /// Whether it would help to know if the service accepts another record.
     pub(super) const fn wants_control(&self) -> bool {
         self.wants_control
     }
 
-    /// It did not accept the other record either.
+    /// Notes that the service did not accept the control either.
     pub(super) const fn control_failed(&mut self) {
         self.wants_control = false;
     }
 
-    /// Requests in flight that contain suspects.
+    /// Number of requests in flight with suspects.
     pub(super) const fn in_flight(&self) -> usize {
         self.requests
     }
@@ -191,12 +192,12 @@ impl Suspects {
         self.acknowledged.is_some_and(|at| at + RESPONDED_WITHIN > since)
     }
 
-    /// Whether another request with suspects may leave beside those under way.
+    /// Whether another request with suspects may be sent besides those in flight.
     pub(super) fn may_send(&self, in_flight_requests: usize) -> bool {
         !self.groups.is_empty() && self.requests < (in_flight_requests / 4).max(1)
     }
 
-    /// The records of a request that failed as a whole: two halves, or one that is alone.
+    /// Adds the records of a request that failed as a whole: as two halves, or as one record that is alone.
     pub(super) fn add(&mut self, mut records: Vec<Sent>, now: Instant) {
         if records.len() > 1 {
             let second = records.split_off(records.len().div_ceil(2));
@@ -207,13 +208,13 @@ impl Suspects {
         }
     }
 
-    /// A record that waits for its time alone.
+    /// Adds a record that waits alone until `due`.
     pub(super) fn add_alone(&mut self, record: Sent, due: Instant) {
         self.groups.push_back(Group { records: vec![record], due });
     }
 
-    /// The next group that may leave. `sort` says of each record whether it leaves now (`Some(true)`), must
-    /// wait, or is no suspect any more (`None`).
+    /// The next group that may be sent. `sort` returns for each record whether it may be sent now
+    /// (`Some(true)`), must wait (`Some(false)`), or is no suspect any more (`None`).
     pub(super) fn next(
         &mut self,
         now: Instant,
@@ -239,7 +240,7 @@ impl Suspects {
         None
     }
 
-    /// One record for a probe, each time another one.
+    /// The next record for a probe. The groups take turns, so that each probe has another record.
     pub(super) fn next_probe(&mut self, now: Instant, sort: impl Fn(Sent) -> Option<bool>) -> Option<Sent> {
         for _ in 0..self.groups.len() {
             let mut group = self.groups.pop_front()?;
@@ -275,8 +276,8 @@ impl Suspects {
         self.groups.iter().map(|group| group.due).min()
     }
 
-    /// A record has failed alone, in a request that left at `sent`. While the service answers nothing, that
-    /// says nothing about the record.
+    /// Handles a record that failed alone, in a request sent at `sent`. While the service responds to no
+    /// request, the failure says nothing about the record.
     pub(super) fn failed_alone(
         &mut self,
         failed: &FailedRecord,
@@ -339,7 +340,7 @@ impl Suspects {
         }
     }
 
-    /// How long a record waits that has failed alone so often.
+    /// How long a record waits after this many failures alone.
     pub(super) fn pause(failures: u32, jitter: &mut Jitter) -> Duration {
         if failures == 0 {
             return Duration::ZERO;
@@ -347,12 +348,12 @@ impl Suspects {
         backoff(ALONE_FIRST, ALONE_CAP, failures, jitter)
     }
 
-    /// Whether a record failed alone, so that it must not leave with others.
+    /// Whether a record has failed alone, so that it must be sent alone.
     pub(super) fn has_evidence(&self, id: impl FnOnce() -> RecordId) -> bool {
         !self.evidence.is_empty() && self.evidence.contains_key(&id())
     }
 
-    /// Whether a record in this range of hashes has failed alone more than once.
+    /// Whether a record in this hash range has failed alone more than once.
     pub(super) fn has_evidence_within(&self, (first, last): (u64, u64)) -> bool {
         self.keys_with_evidence().any(|key| first <= key.0 && key.0 <= last)
     }
@@ -367,7 +368,7 @@ impl Suspects {
         self.content_at_fault
     }
 
-    /// A record is finished.
+    /// Removes the evidence of a finished record.
     pub(super) fn forget(&mut self, id: impl FnOnce() -> RecordId) {
         if !self.evidence.is_empty() {
             self.evidence.remove(&id());

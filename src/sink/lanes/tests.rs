@@ -1,4 +1,4 @@
-//! What the window does alone; what it does against a service is in `tests/it/lanes.rs`.
+//! The window without a service. Tests with a service are in `tests/it/lanes.rs`.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -34,8 +34,8 @@ fn deferred_dead_letter_blocks_only_its_key() {
     assert_eq!(lanes.watermark().frame, FrameNo(1));
 }
 
-/// The second dead letter of a key goes into the file with the first. If only the second finds room there, what comes after it
-/// still waits for the first.
+/// The second dead letter of a key is written to the file together with the first. If only the second fits
+/// there, later records still wait for the first.
 #[test]
 fn early_dead_letter_releases_nothing_of_its_key() {
     let mut lanes = Lanes::new(&Start::default(), Limits::default(), 1);
@@ -90,7 +90,7 @@ fn ready_record_of_newly_limited_shard_has_a_due_time() {
         admit(&mut lanes, ReaderId::MAIN, vec![event(2, 1, 300)]);
         let answers = vec![RecordResult::Throttled, RecordResult::Failed { reason: "x".to_owned() }];
         drop(lanes.settle(second.ticket, Ok(answers), now));
-        // The shard is paused, and so is a lane, for 50 to 100 ms: often only the lane still does.
+        // Both the shard and a lane are paused for 50 to 100 ms. Often only the lane's pause is left.
         now += std::time::Duration::from_millis(75);
         for _ in 0..20 {
             while let Some(request) = lanes.fill(now) {
@@ -120,7 +120,7 @@ fn large_record_of_one_reader_is_not_starved_by_another() {
         let now = Instant::now();
         let (reader, lane) = readers[small];
         if small == 1 {
-            // What is behind the main may be read up to its head.
+            // The audit, behind the main reader, may read up to its head.
             admit(&mut lanes, ReaderId::MAIN, vec![]);
         }
         admit(&mut lanes, reader, (0..80).map(|nth| event(lane, nth, 100)).collect());
@@ -168,8 +168,8 @@ fn idle_time_detaches_no_lane() {
     assert!(lanes.is_empty());
 }
 
-/// An attempt without an answer may have stored a record. Its lane is detached, and the largest record is smaller from then on: it
-/// is sent again all the same, in its order, and is no dead letter.
+/// An attempt without a response may have stored a record. Its lane is detached, and then the size limit is
+/// lowered. The record is sent again all the same, in order, and is no dead letter.
 #[test]
 fn unacknowledged_record_is_known_after_its_lane_was_detached() {
     let mut now = Instant::now();

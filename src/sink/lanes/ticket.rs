@@ -1,4 +1,4 @@
-//! A request in flight, and the ticket that stands for its records meanwhile.
+//! A request in flight, and the ticket that represents its records in the meantime.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::sink::Outgoing;
 /// One request: send `records`, then return the ticket with the result.
 #[derive(Debug)]
 pub struct Request {
-    /// For [`Lanes::settle`](super::Lanes::settle).
+    /// To be returned to [`Lanes::settle`](super::Lanes::settle).
     pub ticket: Ticket,
-    /// What to send, oldest first, no two of one key.
+    /// The records to send, oldest first, at most one per key.
     pub records: Vec<Outgoing>,
-    /// How long the complete response may take; after that the request is settled as unanswered.
+    /// Timeout of the complete response. After it, the request is settled as unacknowledged.
     pub timeout: Duration,
 }
 
-/// Stands for the records of a request in flight. It cannot be copied, so a request is settled once.
+/// Represents the records of a request in flight. It cannot be copied, so a request is settled once.
 #[derive(Debug)]
 #[must_use = "the records of an unsettled request, and their keys, wait forever"]
 pub struct Ticket {
@@ -28,24 +28,25 @@ pub struct Ticket {
     pub(super) content: RequestContent,
     /// Whether it contains records of catch-up readers.
     pub(super) catch_up: bool,
-    /// When it was filled.
+    /// When the request was filled.
     pub(super) at: Instant,
-    /// Bytes that had been acknowledged when it was filled.
+    /// Bytes that had been acknowledged at that time.
     pub(super) acknowledged_before: u64,
 }
 
 impl Ticket {
-    /// Records of the request; of a control none.
+    /// Number of records in the request; 0 for a control.
     pub fn records(&self) -> usize {
         self.sent.len()
     }
 
-    /// Whether it is a published record that is sent once more, to find out whether the stream accepts others than one that fails.
+    /// Whether the request is a control: a published record that is sent once more, to find out whether the
+    /// stream accepts records other than the failing one.
     pub fn is_control(&self) -> bool {
         self.content == RequestContent::Control
     }
 
-    /// When it was filled, and left.
+    /// When the request was filled and sent.
     pub fn sent_at(&self) -> Instant {
         self.at
     }
@@ -61,14 +62,14 @@ impl Ticket {
     }
 }
 
-/// Which records a request holds.
+/// Kind of the records in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestContent {
-    /// Any that may leave.
+    /// Ready records.
     Publish,
-    /// Suspects alone.
+    /// Only suspects.
     Suspects,
-    /// One that is published already.
+    /// A published record as a control.
     Control,
 }
 

@@ -1,7 +1,7 @@
 //! Unfinished records that an attempt without a response may have stored.
 //!
 //! Such a record must not become a dead letter only because of its size: it would be in the stream and in the
-//! dead-letter file. A reader knows this of the records in its window; here all of them are known, so that
+//! dead-letter file. A reader knows this for the records in its window. This set has all of them, so that
 //! nothing is forgotten when a section is read again.
 
 use std::collections::HashSet;
@@ -9,20 +9,20 @@ use std::collections::HashSet;
 use super::suspects::RecordId;
 use crate::position::FrameNo;
 
-/// Most records that are known one by one. There are more only if requests fail again and again while lanes
-/// are detached.
+/// Most records stored individually. There are more only if requests fail again and again while lanes are
+/// detached.
 const RECORDS_MAX: usize = 1 << 16;
 
-/// See the module.
+/// The set of these records.
 #[derive(Debug, Default)]
 pub(super) struct Unacknowledged {
     records: HashSet<RecordId>,
-    /// There were too many: every record up to this frame counts as one.
+    /// If there were too many: every record up to this frame counts as a member.
     up_to: FrameNo,
 }
 
 impl Unacknowledged {
-    /// Nobody knows whether this record was stored.
+    /// Adds a record that may or may not have been stored.
     pub(super) fn note(&mut self, id: RecordId) {
         if self.records.len() >= RECORDS_MAX {
             self.up_to = self.records.drain().map(|(frame, _)| frame).fold(self.up_to, FrameNo::max);
@@ -30,12 +30,12 @@ impl Unacknowledged {
         self.records.insert(id);
     }
 
-    /// A record is finished.
+    /// Removes a finished record.
     pub(super) fn forget(&mut self, id: RecordId) {
         self.records.remove(&id);
     }
 
-    /// Whether a record that is not finished may have been stored.
+    /// Whether an unfinished record may have been stored.
     pub(super) fn has(&self, id: RecordId) -> bool {
         id.0 <= self.up_to || (!self.records.is_empty() && self.records.contains(&id))
     }

@@ -1,5 +1,5 @@
-//! Counts what is received and neither published nor quarantined, from the log and the progress of a checkpoint: independent
-//! of the event counts, which must come to the same.
+//! Counts events that are received and neither published nor quarantined, from the log and the progress of a
+//! checkpoint. It does not use the event counts, which must give the same result.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,15 +12,15 @@ use crate::sink::sections::{PerSection, Sections};
 /// Events of one type beyond the watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BeyondCounts {
-    /// All of them.
+    /// All events received.
     pub received: u64,
-    /// Those that are neither published nor quarantined.
+    /// Events that are neither published nor quarantined.
     pub in_flight: u64,
-    /// When the oldest change of these was committed, in microseconds since the Unix epoch.
+    /// When the oldest of their changes was committed, microseconds since the Unix epoch.
     pub oldest: Option<i64>,
 }
 
-/// See the module.
+/// The counts of all types.
 #[derive(Debug)]
 pub struct UnpublishedCounts {
     sections: Sections,
@@ -30,7 +30,7 @@ pub struct UnpublishedCounts {
 }
 
 impl UnpublishedCounts {
-    /// Counts what this progress does not cover.
+    /// Prepares to count what this progress does not cover.
     pub fn new(start: &Start) -> Self {
         let (sections, reached) = start.reached();
         let acknowledged = start.acknowledged.iter().copied().collect();

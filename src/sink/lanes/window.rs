@@ -1,5 +1,5 @@
-//! The records between the watermark and the read head, in log order: a ring of frames beside a ring of
-//! records.
+//! The records between the watermark and the read head, in the order of the log: a ring of frames and a ring
+//! of records.
 //!
 //! Invariants: frames are numbered without gaps; a record's number is its place in the ring; what the
 //! watermark has passed is removed from both; a finished record holds no bytes.
@@ -17,27 +17,28 @@ use crate::position::{FrameNo, Position, Transaction};
 use crate::sink::Outgoing;
 use crate::sink::sections::Section;
 
-/// No next record.
+/// There is no next record.
 pub(super) const NONE: u64 = u64::MAX;
 
-/// Where a record stands.
+/// The state of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// An earlier record of its key is unfinished.
+    /// It waits for an earlier record of its key.
     Queued,
-    /// First of its key: may be sent, unless its lane pauses.
+    /// It is the first of its key. It may be sent, unless its section is paused.
     Ready,
-    /// In a request in flight.
+    /// It is in a request in flight.
     Sent,
-    /// In the record of an earlier one of its key, which is [`Sent`](Self::Sent).
+    /// It is in the record of an earlier event of its key, which is [`Sent`](Self::Sent).
     Packed,
-    /// First of its key; its request failed as a whole, and it leaves again only with other suspects.
+    /// It is the first of its key, and its request failed as a whole. It is sent again only with other
+    /// suspects.
     Suspect,
-    /// First of its key, and to be quarantined.
+    /// It is the first of its key, and must be quarantined.
     Dead,
-    /// Being quarantined.
+    /// It is being quarantined.
     Quarantining,
-    /// Finished.
+    /// It is finished.
     Done(Outcome),
 }
 
@@ -49,39 +50,39 @@ pub(super) struct Entry {
     pub(super) hash: KeyHash,
     pub(super) section: Section,
     pub(super) frame: FrameNo,
-    /// Its ordinal in the frame.
+    /// Its index in the frame.
     pub(super) part: u16,
     /// Number of the next record of this key.
     pub(super) next: u64,
     pub(super) event_type: TypeId,
     pub(super) kind: RecordKind,
     pub(super) state: State,
-    /// Whether an attempt without a response may have stored it: then its size alone does not make it a dead
-    /// letter, because it would be in both places.
+    /// Whether an attempt without a response may have stored it. Then it is not quarantined only because of
+    /// its size: it would be in both places.
     pub(super) unacknowledged: bool,
     /// Whether the service has rejected it, for throughput or because of an internal failure.
     pub(super) was_rejected: bool,
-    /// Whether there is evidence that it cannot leave.
+    /// Whether there is evidence that it can never be accepted.
     pub(super) undeliverable: bool,
-    /// Whether it is a dead letter that did not wait for the one before it of its key.
+    /// Whether it is a dead letter that did not wait for the previous one of its key.
     pub(super) early: bool,
     pub(super) counted: CountedBy,
 }
 
-/// Who counts what becomes of a record.
+/// Where the outcome of a record is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CountedBy {
-    /// The reader that has it.
+    /// In the reader that has it.
     This,
-    /// Another one; or it was counted before.
+    /// In another reader, or it was counted before.
     Another,
 }
 
-/// Largest record that is sent once more as a control, data and key.
+/// Largest record that may be a control, in bytes of data and key.
 const CONTROL_MAX: usize = 64 << 10;
 
 impl Entry {
-    /// A copy, unless it is large.
+    /// A copy for use as a control, unless it is large.
     pub(super) fn control(&self) -> Option<Outgoing> {
         (self.size() <= CONTROL_MAX).then(|| Outgoing {
             key: Bytes::copy_from_slice(&self.key),
@@ -94,14 +95,14 @@ impl Entry {
         self.key.len() + self.line.len()
     }
 
-    /// It leaves its window: if it is finished, it is known whether it was stored.
+    /// Passes on that it may have been stored, when it leaves its window unfinished.
     pub(super) fn leave_unacknowledged(&mut self, all: &mut Unacknowledged) {
         if std::mem::take(&mut self.unacknowledged) && matches!(self.state, State::Done(_)) {
             all.forget((self.frame, self.part));
         }
     }
 
-    /// Whether it must not be sent, by this limit.
+    /// Whether it exceeds this limit, so that it must not be sent.
     pub(super) fn is_too_large(&self, limit: usize) -> bool {
         self.size() > limit && !self.unacknowledged
     }
@@ -109,7 +110,7 @@ impl Entry {
 
 #[derive(Debug)]
 struct Slot {
-    /// Of this frame, or of the last one before it that had any.
+    /// Position of the change in this frame, or of the last one before it.
     position: Option<Position>,
     transaction: Option<Transaction>,
     first: u64,
@@ -118,7 +119,7 @@ struct Slot {
     weight: usize,
 }
 
-/// The ring.
+/// The window of one reader.
 #[derive(Debug)]
 pub(super) struct Window {
     frames: VecDeque<Slot>,
@@ -150,9 +151,9 @@ impl Window {
         self.watermark
     }
 
-    /// Sets what is known elsewhere of the frame at the watermark.
+    /// Sets the position and transaction at the watermark, which are known from elsewhere.
     pub(super) fn know_watermark(&mut self, watermark: Mark, transaction: Option<Transaction>) {
-        assert_eq!(watermark.frame, self.watermark.frame, "of this frame nothing was asked");
+        assert_eq!(watermark.frame, self.watermark.frame, "its records were not read yet");
         (self.watermark, self.watermark_transaction) =
             (watermark, transaction.or(self.watermark_transaction));
         self.head_position = self.head_position.or(watermark.position);
@@ -176,7 +177,7 @@ impl Window {
         FrameNo(self.watermark.frame.0 + self.frames.len() as u64)
     }
 
-    /// Bytes of log, and of these rings, between the watermark and the head.
+    /// Bytes of log between the watermark and the head, and the memory of the rings.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
@@ -189,7 +190,7 @@ impl Window {
         self.first + self.entries.len() as u64
     }
 
-    /// Begins a frame; its records follow by [`push`](Self::push).
+    /// Begins a frame. Its records follow by [`push`](Self::push).
     pub(super) fn begin(&mut self, frame: &Frame) {
         assert_eq!(frame.number, self.head().next(), "frames are admitted in order and without gaps");
         self.head_position = frame.position.or(self.head_position);
@@ -206,7 +207,7 @@ impl Window {
         });
     }
 
-    /// Adds a record to the frame begun last.
+    /// Adds a record to the last frame.
     pub(super) fn push(&mut self, entry: Entry) {
         if let Some(slot) = self.frames.back_mut() {
             slot.records += 1;
@@ -225,7 +226,7 @@ impl Window {
         self.entries.get_mut(usize::try_from(seq.checked_sub(self.first)?).ok()?)
     }
 
-    /// The number of a record by its frame and its ordinal there.
+    /// The number of a record, by its frame and its index there.
     pub(super) fn seq_of(&self, frame: FrameNo, part: u16) -> Option<u64> {
         let slot = self.slot(frame)?;
         (u32::from(part) < slot.records).then(|| slot.first + u64::from(part))
@@ -244,8 +245,8 @@ impl Window {
         Some((hash, next))
     }
 
-    /// Moves the watermark over the finished frames at its end of the window; `passed` gets each record that
-    /// leaves.
+    /// Moves the watermark over the finished frames at its end of the window. `passed` receives each record
+    /// that leaves.
     pub(super) fn advance(&mut self, mut passed: impl FnMut(&mut Entry, Outcome)) {
         while let Some(slot) = self.frames.pop_front_if(|slot| slot.unfinished == 0) {
             for mut entry in self.entries.drain(..slot.records as usize) {
@@ -255,7 +256,7 @@ impl Window {
             }
             self.first += u64::from(slot.records);
             self.weight -= slot.weight;
-            // A window that begins in the middle of the log learns its position with the first change.
+            // A window that begins in the middle of the log learns its position from the first change.
             self.watermark = Mark {
                 frame: self.watermark.frame.next(),
                 position: slot.position.or(self.watermark.position),
@@ -274,12 +275,13 @@ impl Window {
         self.entries.iter_mut()
     }
 
-    /// The last transaction at or before a frame of the window.
+    /// The last transaction up to a frame of the window.
     pub(super) fn transaction_at(&self, frame: FrameNo) -> Option<Transaction> {
         if frame <= self.watermark.frame { self.watermark_transaction } else { self.slot(frame)?.transaction }
     }
 
-    /// When the change of a frame of the window was committed; `None` if it is injected and nothing came before it.
+    /// When the change of a frame in the window was committed. An injected frame has the time of the change
+    /// before it; `None` if there is none.
     pub(super) fn committed_at(&self, frame: FrameNo) -> Option<i64> {
         self.slot(frame)?.transaction.map(|transaction| transaction.time)
     }

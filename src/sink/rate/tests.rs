@@ -1,4 +1,4 @@
-//! One shard's rate, answer by answer.
+//! The rate of one shard, response by response.
 
 use super::*;
 
@@ -13,7 +13,8 @@ struct RateFixture {
 }
 
 impl RateFixture {
-    /// A shard that takes `accepted` records of 1,000 bytes each 100 ms for a second, and then refuses one.
+    /// A shard that accepts `accepted` records of 1,000 bytes every 100 ms for a second, and then rejects
+    /// one.
     fn refused_at(accepted: f64) -> Self {
         let mut fixture = Self { rate: Rate::default(), now: Instant::now(), jitter: Jitter::new(3) };
         for _ in 0..10 {
@@ -27,7 +28,7 @@ impl RateFixture {
         fixture
     }
 
-    /// An answer to a request that left just now.
+    /// The response to a request that was sent just now.
     fn note_results(&mut self, accepted: f64, refused: u32) -> Option<Amount> {
         self.now += ms(100);
         let results =
@@ -39,7 +40,7 @@ impl RateFixture {
         self.rate.per_second().map_or(f64::INFINITY, |[records, _]| records)
     }
 
-    /// Lets time pass while the shard takes all it is given, and the rate holds more back.
+    /// Lets time pass while the shard accepts everything, and the rate delays more.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -129,7 +130,7 @@ fn unused_dimension_is_not_reduced() {
             &mut fixture.jitter,
         );
     }
-    // The first cut still knows the second before.
+    // The first cut still includes the previous second.
     let after = fixture.rate.per_second().unwrap();
     assert!(after[1] < before[1] && after[0] >= before[0] * CUT_LEAST, "{before:?} then {after:?}");
 }
@@ -195,7 +196,8 @@ fn record_larger_than_tokens_leaves_debt() {
     assert!((wait + DEPTH - 1e6 / bytes).abs() < 0.2, "{wait} s at {bytes} bytes a second");
 }
 
-/// Other writers leave 60, 20 or 5 records a second: refusals fall below 5 % there too.
+/// Other producers leave 60, 20 or 5 records a second. The share of rejections falls below 5 % in these cases
+/// too.
 #[test]
 fn floor_follows_what_other_writers_leave() {
     for left in [60_u32, 20, 5] {

@@ -1,10 +1,10 @@
-//! What is learned, and forgotten, of a stream's shards.
+//! What is learned and forgotten about the shards of a stream.
 
 use std::time::Duration;
 
 use super::*;
 
-/// A hash of lane `lane`, at `place` of 16 within it.
+/// A hash in lane `lane`, at `place` of 16 within it.
 fn hash(lane: u64, place: u64) -> KeyHash {
     KeyHash(lane << 56 | place << 52)
 }
@@ -128,7 +128,7 @@ fn list_of_shards_is_believed_unless_answers_are_newer() {
     assert!(!stream.shards.wants_ranges());
     assert_eq!((stream.known(hash(85, 4)), stream.known(hash(85, 5))), (Some("1"), Some("2")));
     assert_eq!(stream.shards.around(hash(85, 4)), (0, hash(85, 5).0 - 1));
-    // A child answers, and then an old list comes.
+    // A child shard responds, and then an outdated list arrives.
     stream.starts = vec![(0, "3"), (hash(40, 7).0, "4"), (hash(85, 5).0, "2")];
     stream.put(hash(3, 0));
     assert!(stream.shards.wants_ranges());
@@ -151,7 +151,7 @@ fn refused_hash_between_shards_is_claimed_by_the_one_in_trouble() {
     assert_eq!(stream.shards.around(hash(85, 3)), (hash(80, 0).0, hash(85, 5).0));
     stream.put(hash(85, 8));
     assert_eq!(stream.known(hash(85, 5)), Some("a"));
-    // It was another's after all.
+    // It belonged to another shard.
     stream.shards.accepted(hash(85, 4), "b", 1, stream.now);
     assert_eq!((stream.known(hash(85, 3)), stream.known(hash(85, 5))), (None, Some("b")));
     stream.refuse(hash(90, 0));

@@ -1,5 +1,5 @@
-//! The files of the AWS profiles, checked before the SDK reads them: it goes on without a file that it cannot read, or does not
-//! name it.
+//! Checks the AWS profile files before the SDK reads them. The SDK ignores a file that it cannot read, or
+//! does not name it in its error.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,7 +15,7 @@ use super::value;
 /// The byte order mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
-/// The text of a file of profiles; `None` if it does not exist or cannot be opened.
+/// The text of a profile file; `None` if it does not exist or cannot be opened.
 fn profile_text(path: &Path) -> Result<Option<String>, Problem> {
     const FILE_MAX: u64 = 1 << 20;
     let wrong = |error: io::Error| Problem::new(format!("{}: {error}", path.display()));
@@ -39,7 +39,7 @@ fn profile_text(path: &Path) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The first line of a file of profiles that the AWS SDK cannot read, from 1.
+/// Number (from 1) and problem of the first line in a profile file that the AWS SDK cannot parse.
 fn misplaced(text: &str) -> Option<(usize, &'static str)> {
     let mut is_in_section = false;
     for (at, line) in text.lines().enumerate() {
@@ -55,7 +55,7 @@ fn misplaced(text: &str) -> Option<(usize, &'static str)> {
     None
 }
 
-/// Rejects a profile that the environment names and no file has.
+/// Rejects a profile that the environment selects and no file contains.
 fn check_profile(profiles: &Profiles, name: &str) -> Result<(), Problem> {
     if profiles.contains_key(name) {
         return Ok(());
@@ -69,8 +69,8 @@ fn check_profile(profiles: &Profiles, name: &str) -> Result<(), Problem> {
     Err(Problem::new(format!("AWS_PROFILE: there is no profile {name:?}")).with_hint(hint))
 }
 
-/// Checks the files of the AWS profiles for keys that would sign unchecked when a role is assumed; and the
-/// profile in force.
+/// Checks the selected profile, and keys in the profile files that would sign unchecked when a role is
+/// assumed.
 pub(super) fn check() -> Result<(), Problem> {
     let home = std::env::home_dir();
     let mut profiles = HashMap::new();
@@ -92,7 +92,7 @@ pub(super) fn check() -> Result<(), Problem> {
     check_login(&profiles, &named.unwrap_or_else(|| "default".to_owned()))
 }
 
-/// Properties of profiles, by name of the profile.
+/// The properties of each profile, by its name.
 type Profiles = HashMap<String, HashMap<String, String>>;
 
 /// Adds the profiles of a file.
@@ -106,7 +106,7 @@ fn read_profiles(text: &str, profiles: &mut Profiles) {
             profiles.entry(profile.clone()).or_default();
             name = Some(profile);
         } else if let (Some(name), Some((key, value))) = (&name, line.split_once('='))
-            // Indented lines belong to the property above.
+            // An indented line belongs to the property above it.
             && !line.starts_with([' ', '\t', '#', ';'])
         {
             let properties = profiles.entry(name.clone()).or_default();
@@ -117,7 +117,7 @@ fn read_profiles(text: &str, profiles: &mut Profiles) {
 
 /// Rejects a profile whose credentials need a person to log in: SSO and `aws login`.
 fn check_login(profiles: &Profiles, name: &str) -> Result<(), Problem> {
-    /// The SDK rejects longer chains of roles.
+    /// Longest chain of roles. The SDK rejects longer ones.
     const ROLES_MAX: usize = 8;
     let mut base = name;
     for _ in 0..ROLES_MAX {
@@ -217,7 +217,7 @@ mod tests {
             let error = check_login(&profiles, name).unwrap_err().lines();
             assert!(texts.iter().all(|text| error.contains(text)), "{error}");
         }
-        // The credentials file has the same names without `profile`.
+        // The credentials file has the same profile names without the prefix `profile`.
         read_profiles("[dev]\naws_access_key_id = A\naws_secret_access_key = S\n", &mut profiles);
         assert_eq!(check_login(&profiles, "lab"), Ok(()));
     }

@@ -1,8 +1,8 @@
-//! What a value of the AWS environment may be, whether it comes from a variable or a profile.
+//! Checks a value of the AWS environment, whether it comes from a variable or a profile.
 
 use crate::failure::Problem;
 
-/// Checks a value by what it is for: by the name of its variable, or its key in a profile.
+/// Checks a value by its purpose: the name of its variable, or its key in a profile.
 pub(super) fn check(name: &str, value: &str) -> Result<(), Problem> {
     let name_is = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     if name_is(&[
@@ -11,7 +11,7 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), Problem> {
         "AWS_USE_DUALSTACK_ENDPOINT",
         "use_dualstack_endpoint",
     ]) {
-        // The SDK would go on without it.
+        // The SDK would silently ignore the value.
         if !value.is_empty() && !["true", "false"].iter().any(|word| word.eq_ignore_ascii_case(value)) {
             return Err(Problem::new(format!("{name} is {value:?}")).with_hint("Write true or false."));
         }

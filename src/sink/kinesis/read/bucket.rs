@@ -1,5 +1,5 @@
-//! Lists and reads the objects of an S3 bucket: signed requests over our own connections, because the SDK for S3 would be the largest
-//! dependency of all for two operations.
+//! Lists and reads the objects of an S3 bucket: with signed requests over our own connections. The SDK for S3
+//! would be the largest dependency, for two operations.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,21 +24,21 @@ use crate::sink::kinesis::credentials::Credentials;
 use crate::sink::kinesis::environment::{Environment, Settings};
 use crate::sink::kinesis::pool::{HttpConnection, PutResponse};
 
-/// Bytes of an object that one request asks for.
+/// Bytes of an object that one request reads.
 const PIECE: u64 = 1 << 20;
-/// Attempts of a request, and the pause after the first. It doubles.
+/// Attempts of a request. The first pause between them doubles after each.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(250);
-/// What S3 leaves as it is in a path, and in a query.
+/// Characters that S3 does not encode in a path, and in a query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// An object.
+/// An object of the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketObject {
-    /// Its name.
+    /// Its key.
     pub key: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct ObjectPage(Option<String>);
 #[derive(Debug)]
 pub struct Bucket {
     address: Arc<ServiceAddress>,
-    /// Before the key in paths: `/`, or `/bucket/`.
+    /// What comes before the key in paths: `/`, or `/bucket/`.
     path: String,
     prefix: String,
     region: String,
@@ -59,11 +59,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// `location`: `s3://bucket` or `s3://bucket/prefix`. `endpoint`: another address than AWS's; default: `AWS_ENDPOINT_URL_S3`, then
-    /// `AWS_ENDPOINT_URL`.
+    /// Opens a location `s3://bucket` or `s3://bucket/prefix`. `endpoint` is an address other than AWS's.
+    /// Default: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`.
     ///
     /// # Errors
-    /// The location is none, no region is known, or something in the environment cannot be used.
+    /// The location is invalid, no region is known, or a value of the environment cannot be used.
     pub async fn open(settings: &Settings, location: &str, endpoint: Option<&str>) -> Result<Self, String> {
         let rest = location.strip_prefix("s3://").unwrap_or_default();
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -81,7 +81,7 @@ impl Bucket {
         let region = environment.region.to_string();
         let (url, path) = match endpoint {
             Some(endpoint) => (endpoint, format!("/{bucket}/")),
-            // A certificate of AWS does not fit the name of a bucket with dots.
+            // The wildcard certificate of AWS does not cover bucket names with dots.
             None if bucket.contains('.') => (aws(&region, ""), format!("/{bucket}/")),
             None => (aws(&region, &format!("{bucket}.")), "/".to_owned()),
         };
@@ -102,7 +102,7 @@ impl Bucket {
         })
     }
 
-    /// Where a list begins.
+    /// The first page of the list.
     pub const fn first_page(&self) -> Option<ObjectPage> {
         Some(ObjectPage(None))
     }
@@ -110,14 +110,14 @@ impl Bucket {
     /// The objects of a page, and the next page.
     ///
     /// # Errors
-    /// The service refuses or does not respond.
+    /// The service rejects the request or does not respond.
     pub async fn list(&self, page: ObjectPage) -> Result<(Vec<BucketObject>, Option<ObjectPage>), String> {
         let encoded = |text: &str| utf8_percent_encode(text, QUERY).to_string();
         let mut query = String::new();
         if let Some(token) = &page.0 {
             query = format!("continuation-token={}&", encoded(token));
         }
-        // By name, as the signature needs them.
+        // Parameters are in alphabetical order, as the signature requires.
         let path =
             format!("{}?{query}encoding-type=url&list-type=2&prefix={}", self.path, encoded(&self.prefix));
         let body = self.get_path(&path, None, "s3:ListBucket").await?;
@@ -133,10 +133,10 @@ impl Bucket {
         Ok((objects, next.map(|token| ObjectPage(Some(token.to_owned())))))
     }
 
-    /// The next bytes of an object, from here on.
+    /// The next bytes of an object, beginning at `from`.
     ///
     /// # Errors
-    /// The service refuses or does not respond, or the object has changed.
+    /// The service rejects the request or does not respond, or the object has changed.
     pub async fn get(&self, object: &BucketObject, from: u64) -> Result<Bytes, String> {
         let path = format!("{}{}", self.path, utf8_percent_encode(&object.key, PATH));
         let last = (from + PIECE).min(object.size).saturating_sub(1);
@@ -151,7 +151,7 @@ impl Bucket {
         Ok(bytes)
     }
 
-    /// Tries again what a service may do next time.
+    /// Sends a request, and retries errors that may pass.
     async fn get_path(&self, path: &str, range: Option<(u64, u64)>, right: &str) -> Result<Bytes, String> {
         let mut pause = PAUSE;
         for attempt in 1.. {
@@ -232,13 +232,13 @@ impl Bucket {
     }
 }
 
-/// AWS's own address.
+/// AWS's own address of a bucket.
 fn aws(region: &str, bucket: &str) -> String {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     format!("https://{bucket}s3.{region}.{domain}")
 }
 
-/// The text of an element without children. Names of objects are URL-encoded there, so that nothing is escaped.
+/// The text of an element without children. Object keys in it are URL-encoded, so it has no XML escapes.
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(value, _)| value)

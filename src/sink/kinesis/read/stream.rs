@@ -13,11 +13,11 @@ use crate::sink::kinesis::address;
 use crate::sink::kinesis::connect::chain;
 use crate::sink::kinesis::environment::{Environment, Settings};
 
-/// Calls of one kind until an error counts. The SDK waits between them.
+/// Attempts of a call. The SDK pauses between them.
 const ATTEMPTS: u32 = 8;
-/// A shard allows five reads a second, all consumers together.
+/// Pause between reads of a shard. It allows five reads a second, shared by all consumers.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Most shards, open and closed.
+/// Most shards, open or closed.
 const SHARDS_MAX: usize = 50_000;
 
 /// Reads a stream.
@@ -32,7 +32,7 @@ impl StreamReader {
     /// Reads the AWS environment.
     ///
     /// # Errors
-    /// No region is known, or something in the environment cannot be used.
+    /// No region is known, or a value of the environment cannot be used.
     pub async fn open(settings: &Settings) -> Result<Self, String> {
         let environment =
             Environment::read_with(settings, RESPONSE_MAX).await.map_err(|problem| problem.lines())?;
@@ -45,10 +45,11 @@ impl StreamReader {
         Ok(Self { client: Client::from_conf(config.build()), stream, place })
     }
 
-    /// Gives the data of every record, shard by shard. Ends where each shard ended when it was reached.
+    /// Passes the data of every record to `take`, shard by shard. The end of a shard is its newest record
+    /// when the reader gets there.
     ///
     /// # Errors
-    /// The service refuses or does not respond; what `take` returns.
+    /// The service rejects a request or does not respond, or `take` fails.
     pub async fn read(&self, mut take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
         for shard in self.shards().await? {
             let request = self.client.get_shard_iterator().stream_name(&self.stream.name);
@@ -77,7 +78,7 @@ impl StreamReader {
     async fn shards(&self) -> Result<Vec<String>, String> {
         let (mut shards, mut token) = (Vec::new(), None);
         loop {
-            // Later pages are requested by their token alone.
+            // The request for a later page has only the token.
             let request = if token.is_some() {
                 self.client.list_shards().set_next_token(token)
             } else {

@@ -1,12 +1,15 @@
-//! A control: a published record that is sent once more, to find out whether the stream accepts others than the one that fails.
+//! A control: a published record that is sent once more, to find out whether the stream accepts records other
+//! than the failing one.
 //!
-//! A record is rejected only if others are accepted meanwhile ([`Suspects`](crate::sink::lanes::suspects::Suspects)). Where nothing
-//! else is to be sent, that would never be known. This can last: the record keeps the log from being reclaimed, and a log that is
-//! full of what is published behind it receives nothing new.
+//! A record is rejected only if others are accepted in the meantime
+//! ([`Suspects`](crate::sink::lanes::suspects::Suspects)). Without other records to send, that would never be
+//! known. This can last, because the failing record keeps the log from being reclaimed, and a log that is
+//! full of published records after it receives nothing new.
 //!
-//! The control is one of the small records that were accepted last; after a restart, one that was published before. It may follow
-//! newer events of its key, as any repeat may, and readers discard it as they discard those. Nothing is counted for it. There is
-//! none if nothing of the log was ever published: then the stream may be at fault as well.
+//! The control is one of the small records that were accepted last; after a restart, one that was published
+//! before. It may follow newer events of its key, as any repeat may, and consumers discard it like any
+//! repeat. It is not counted. If no record of the log was ever published, there is no control: then the
+//! stream may be at fault as well.
 
 use tokio::time::Instant;
 
@@ -18,19 +21,19 @@ use crate::sink::throttle::Pass;
 use crate::sink::{Outgoing, PutError, RecordResult};
 
 impl Dispatch {
-    /// The record to send as a control, if one is wanted.
+    /// The record to send as a control; `None` if no control is needed.
     fn control_record<'a>(&self, readers: &'a Readers) -> Option<&'a Outgoing> {
         let is_idle =
             || self.flight.requests <= self.suspects.in_flight() && self.waiting(readers).records == 0;
         readers.last_published().filter(|_| self.suspects.wants_control() && is_idle())
     }
 
-    /// When a control may leave, if one is wanted.
+    /// When a control may be sent; `None` if none is needed.
     pub(super) fn control_at(&self, readers: &Readers, now: Instant) -> Option<Instant> {
         self.control_record(readers).and_then(|_| self.control.next(now))
     }
 
-    /// A control, if one should leave now.
+    /// A request with a control, if one should be sent now.
     pub(super) fn fill_with_control(
         &mut self,
         readers: &Readers,
@@ -46,7 +49,7 @@ impl Dispatch {
         Some(self.send(Vec::new(), vec![record], bytes, (pass, RequestContent::Control), now))
     }
 
-    /// Takes the result of a control, and of no other record.
+    /// Handles the result of a control.
     pub(super) fn settle_control(
         &mut self,
         ticket: &Ticket,
@@ -66,10 +69,12 @@ impl Dispatch {
                 Settlement::default()
             }
             Err(error) => {
-                // The failing record has its turn before another control: this one may be what fails.
+                // The failing record has its turn before another control, because the control itself may be
+                // what fails.
                 self.suspects.control_failed();
                 self.suspects.note_other(false);
-                // An error about its content is its own, unless it is the probe of a stream that accepts nothing.
+                // An error about the content concerns only the control, unless it is the probe of a stream
+                // that accepts nothing.
                 let is_streams = ticket.probe || !matches!(error, PutError::Invalid(_));
                 let pause =
                     if is_streams { self.gate.failed(ticket.probe, now, &mut self.jitter) } else { None };

@@ -1,4 +1,4 @@
-//! Which records leave in the next request.
+//! Chooses the records of the next request.
 
 use tokio::time::Instant;
 
@@ -14,9 +14,9 @@ use crate::sink::pacing::Waiting;
 use crate::sink::throttle::Pass;
 
 impl Dispatch {
-    /// The next request, if one should leave now; see [`Lanes::fill`](crate::sink::lanes::Lanes::fill).
+    /// The next request, if one should be sent now: see [`Lanes::fill`](crate::sink::lanes::Lanes::fill).
     pub(in crate::sink::lanes) fn fill(&mut self, readers: &mut Readers, now: Instant) -> Option<Request> {
-        self.asked = Some(now);
+        self.last_fill = Some(now);
         loop {
             self.end_pauses(readers, now);
             let pass = self.gate.pass(now);
@@ -43,15 +43,15 @@ impl Dispatch {
                 return Some(self.send(sent, records, bytes, (pass, RequestContent::Publish), now));
             }
             self.spare.push(sent);
-            // From the queue where a record belongs now it may leave at once.
+            // A record that moved to another queue may be sent from there at once.
             if !moved {
                 return None;
             }
         }
     }
 
-    /// Takes from each reader its share, then from each what still fits. Each reader is first in its turn, so
-    /// that a record that needs all the room gets it.
+    /// Takes its share from each reader, then from each whatever still fits. The readers take turns at being
+    /// first, so that a record that needs the whole request gets it.
     fn load(&mut self, load: &mut Load, readers: &mut Readers, now: Instant) {
         let catch_up_may_send = self.catch_up_may_send();
         let mut order = readers.in_turn(|reader: &Reader| {
@@ -70,7 +70,8 @@ impl Dispatch {
                 };
                 let blocked = load.take_from(reader, share, &mut rules);
                 if blocked && load.records.is_empty() {
-                    // It stays first until it has the room: the others would fill that again and again.
+                    // This reader stays first until its record fits. Otherwise the others would fill the
+                    // request each time.
                     readers.repeat_turn();
                     return;
                 }
@@ -78,7 +79,7 @@ impl Dispatch {
         }
     }
 
-    /// Ends pauses that are over, and finds out which shards have tokens.
+    /// Ends pauses that are over, and determines which shards have tokens.
     fn end_pauses(&mut self, readers: &mut Readers, now: Instant) {
         while let Some(section) = self.pauses.release(now) {
             let rules = self.rules();
@@ -87,7 +88,7 @@ impl Dispatch {
         readers.iter_mut().for_each(|reader| reader.pace(&self.limits, &self.pauses, &mut self.shards, now));
     }
 
-    /// A request of suspects, if one should leave now.
+    /// A request of suspects, if one should be sent now.
     fn fill_with_suspects(
         &mut self,
         readers: &mut Readers,
@@ -118,7 +119,7 @@ impl Dispatch {
         Some(self.send(sent, records, bytes, (pass, RequestContent::Suspects), now))
     }
 
-    /// The suspects that may leave now.
+    /// The suspects that may be sent now.
     fn next_suspects(
         &mut self,
         readers: &Readers,
@@ -137,14 +138,15 @@ impl Dispatch {
             |all: &[Sent]| all.iter().filter_map(|one| readers.entry(one)).map(Entry::size).sum::<usize>();
         match pass {
             Pass::Shut => None,
-            // Another key each time: what is ready, before what failed.
+            // A probe tries ready records before records that have failed, so that each probe has another
+            // key.
             Pass::Probe if waiting.records > 0 => None,
             Pass::Probe => Some(vec![self.suspects.next_probe(now, sort)?]),
             Pass::Open => self.suspects.next(now, |all| flight.requests == 0 || bytes(all) <= room, sort),
         }
     }
 
-    /// These records leave in a request.
+    /// Sends these records as one request.
     pub(super) fn send(
         &mut self,
         sent: Vec<Sent>,

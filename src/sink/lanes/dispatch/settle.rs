@@ -1,4 +1,4 @@
-//! What becomes of a request's records when its result is known.
+//! Handles the result of a request for each of its records.
 
 use tokio::time::Instant;
 
@@ -21,12 +21,12 @@ use crate::sink::{PutError, RecordResult, order};
 struct RejectedRecord {
     sent: Sent,
     hash: KeyHash,
-    /// How many rejections in a row cause no pause.
+    /// Number of rejections in a row that cause no pause.
     patience: u32,
 }
 
 impl Dispatch {
-    /// Takes the result of a request, see [`Lanes::settle`](crate::sink::lanes::Lanes::settle).
+    /// Handles the result of a request: see [`Lanes::settle`](crate::sink::lanes::Lanes::settle).
     pub(in crate::sink::lanes) fn settle(
         &mut self,
         ticket: Ticket,
@@ -68,7 +68,7 @@ impl Dispatch {
         settlement
     }
 
-    /// The service has responded, record by record.
+    /// Handles a response with a result for each record.
     fn settle_each(
         &mut self,
         ticket: &Ticket,
@@ -111,7 +111,7 @@ impl Dispatch {
                 }
                 RecordResult::Throttled => {
                     settlement.throttled += 1;
-                    // Where nothing of a section is accepted, the rate of its shard is not the cause.
+                    // If no record of a section is accepted, the rate of its shard is not the cause.
                     let repeatedly_refused = self.pauses.is_repeatedly_refused(section);
                     let known = self.shards.refused(hash, repeatedly_refused);
                     if known && !repeatedly_refused { throttle::PATIENCE } else { 0 }
@@ -143,7 +143,7 @@ impl Dispatch {
         settlement
     }
 
-    /// The request failed as a whole: because of the service, or of one of its records.
+    /// Handles a request that failed as a whole, because of the service or because of one of its records.
     fn settle_failed(
         &mut self,
         ticket: &Ticket,
@@ -153,7 +153,7 @@ impl Dispatch {
         now: Instant,
     ) -> Settlement {
         let mut settlement = Settlement { without_response: ticket.sent.len(), ..Settlement::default() };
-        // A failure of suspects says nothing of the service while it answers others.
+        // A failure of suspects says nothing about the service while it responds to others.
         let others = self.suspects.has_acknowledged_since(ticket.at);
         let mut own = ticket.content == RequestContent::Suspects && others;
         match error {
@@ -173,7 +173,8 @@ impl Dispatch {
                 self.quarantine_large_suspects(readers);
             }
         }
-        // A failure of one record says nothing of the line; nor does a request that is rejected at once.
+        // A failure of one record says nothing about the connection. Neither does a request that is rejected
+        // at once.
         if !own && matches!(error, PutError::NoResponse(_)) && self.gate.is_open() {
             self.bandwidth.failed();
         }
@@ -186,7 +187,7 @@ impl Dispatch {
         settlement
     }
 
-    /// Records that wait for a shard which claims less than before may be another shard's.
+    /// Moves records whose assumed shard has given up a claim: they may belong to another shard.
     fn sort_again(&mut self, readers: &mut Readers) {
         for place in self.shards.take_retracted() {
             let rules = self.rules();
@@ -198,7 +199,7 @@ impl Dispatch {
         }
     }
 
-    /// Notes the results of a request for each section.
+    /// Updates the pauses of sections from the results of a request.
     fn note_pauses(
         &mut self,
         sections: &Sections,
@@ -206,7 +207,7 @@ impl Dispatch {
         rejected: &[RejectedRecord],
         now: Instant,
     ) {
-        // Whether a record was accepted, and the patience with its section.
+        // Whether a record was accepted, and how many rejections its section may have without a pause.
         let mut results: Vec<(Section, bool, u32)> = Vec::with_capacity(accepted.len() + rejected.len());
         let accepted = accepted.into_iter().map(|hash| (hash, true, throttle::PATIENCE));
         let rejected = rejected.iter().map(|one| (one.hash, false, one.patience));
@@ -230,7 +231,7 @@ impl Dispatch {
         }
     }
 
-    /// These records were not accepted: they wait to be sent again, each before anything else of its key.
+    /// Makes records ready that were not accepted. Each is sent again before anything else of its key.
     fn retry<'a>(&self, readers: &mut Readers, sent: impl IntoIterator<Item = &'a Sent>) {
         for one in sent {
             if let Some(reader) = readers.get_mut(one.reader) {
@@ -241,7 +242,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether the request contains a single record that has failed alone before, while others got responses: then
+    /// Whether the request has a single record that has failed alone before, while others got responses. Then
     /// its failure says nothing about the service.
     fn has_evidence(&self, readers: &Readers, ticket: &Ticket) -> bool {
         let [one] = ticket.sent.as_slice() else { return false };
@@ -249,7 +250,7 @@ impl Dispatch {
         entry.is_some_and(|entry| self.suspects.has_evidence(|| (entry.frame, entry.part)))
     }
 
-    /// The records of a request that failed as a whole leave in requests of their own, see [`Suspects`].
+    /// Makes suspects of the records of a request that failed as a whole: see [`Suspects`].
     fn suspect(
         &mut self,
         readers: &mut Readers,
@@ -283,7 +284,7 @@ impl Dispatch {
             }
             Verdict::Waits { failures } => {
                 if failures > 0 {
-                    // The record's own failure, while others are acknowledged.
+                    // The failure is the record's own, because others are acknowledged.
                     self.rejected_keys.note_rejected(hash, true);
                 }
                 let due = now + Suspects::pause(failures, &mut self.jitter);

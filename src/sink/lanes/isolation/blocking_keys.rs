@@ -1,8 +1,8 @@
-//! Keys whose failing records fill a window, while the service accepts nothing.
+//! Keys whose failing records fill a window while the service accepts nothing.
 //!
-//! The cause is either one of these records or the service. Only other records can show which, but they are
-//! beyond the window and are not read while it is full. So the keys leave the window, each as a section of its
-//! own. In an outage of the service that costs a catch-up reader, but neither order nor completeness.
+//! Either one of these records or the service is the cause. Only other records can show which, but they are
+//! beyond the window and are not read while it is full. So the keys leave the window, each as a section of
+//! its own. In an outage of the service, that costs a catch-up reader but neither order nor completeness.
 
 use std::time::Duration;
 
@@ -18,19 +18,20 @@ use crate::sink::lanes::window::State;
 use crate::sink::sections::Section;
 use crate::sink::throttle::Pauses;
 
-/// Keys that leave a window at once, the oldest first. If there are more, the service is probably the cause.
+/// Most keys that leave a window at once, the oldest first. If there are more, the service is probably the
+/// cause.
 const KEYS_MAX: usize = 8;
 
 /// The keys that fill a window.
 #[derive(Debug)]
 pub(super) struct BlockingKeys {
     keys: Vec<KeyHash>,
-    /// Whether there are few, and the service has said that the content is at fault.
+    /// Whether there are few keys, and the service has reported that the content is at fault.
     content_at_fault: bool,
 }
 
 impl BlockingKeys {
-    /// `None` if something else can leave the window, or it is not full.
+    /// Finds the keys; `None` if another record can be sent, or if the window is not full.
     pub(super) fn of(readers: &Readers, dispatch: &Dispatch, reader: &Reader) -> Option<Self> {
         if dispatch.is_gate_open()
             || !readers.is_used(reader, stuck::USED)
@@ -41,7 +42,7 @@ impl BlockingKeys {
         let (mut keys, mut more) = (Vec::new(), false);
         for entry in reader.window.iter() {
             match entry.state {
-                // Records for the dead-letter file are not sent: it may be full.
+                // Records for the dead-letter file are not sent, and wait if that file is full.
                 State::Suspect | State::Sent | State::Dead | State::Quarantining => {
                     if keys.len() < KEYS_MAX {
                         keys.push(entry.hash);
@@ -57,13 +58,13 @@ impl BlockingKeys {
         (!keys.is_empty()).then_some(Self { keys, content_at_fault })
     }
 
-    /// How long the window must not have moved; `usual` is the time for other reasons.
+    /// How long the window must not have moved. `usual` is the time for other causes.
     pub(super) fn patience(&self, usual: Duration) -> Duration {
         if self.content_at_fault { usual } else { usual.max(stuck::STUCK_AFTER_UNKNOWN) }
     }
 
-    /// Makes a section of each key. Returns the sections that should leave the reader, if any other would gain;
-    /// `then` is its head when the window was last seen to move.
+    /// Makes each key a section. Returns the sections that should leave the reader, if any other section
+    /// would gain. `then` is the head of the window when it was last seen to move.
     pub(super) fn sections_to_detach(
         &self,
         readers: &mut Readers,

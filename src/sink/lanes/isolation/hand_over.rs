@@ -1,7 +1,7 @@
 //! A catch-up reader that has caught up hands its sections over to the main reader.
 //!
 //! The hand-over frame is the head of the main reader at that moment. The catch-up reader finishes everything
-//! up to it. Until then the main reader suspends these sections: it reads the records after that frame, and
+//! up to it. Until then the main reader suspends these sections: it reads their records after that frame but
 //! does not send them. A hand-over that takes too long, or fills the window of the main reader, is cancelled
 //! and tried again later.
 
@@ -18,9 +18,9 @@ use crate::sink::lanes::readers::Readers;
 use crate::sink::lanes::stuck::STUCK_AFTER;
 use crate::sink::lanes::types::{Change, ReaderId};
 
-/// A hand-over that takes longer is cancelled: its records fill the window of the main reader meanwhile.
+/// A hand-over that takes longer is cancelled, because its records fill the window of the main reader.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A full window of the main reader cancels a hand-over only after this time.
+/// Even if the window of the main reader is full, a hand-over is not cancelled before this time.
 const HAND_OVER_AT_LEAST: Duration = Duration::from_secs(1);
 /// First and longest pause before a cancelled hand-over is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl Isolation {
         self.finish_hand_overs(readers, counts, rules);
     }
 
-    /// The main reader takes the sections of readers that have finished everything up to the hand-over frame.
+    /// Gives the main reader the sections of readers that have finished everything up to the hand-over frame.
     pub(super) fn finish_hand_overs(
         &mut self,
         readers: &mut Readers,
@@ -88,7 +88,7 @@ impl Isolation {
     }
 }
 
-/// The main reader suspends the sections of a reader; it serves their records after `head`.
+/// Suspends the sections of a reader in the main reader, which will serve their records after `head`.
 fn suspend_beyond(readers: &mut Readers, id: ReaderId, head: FrameNo) {
     let sections = readers.sections_of(id);
     let main = readers.main_mut();

@@ -1,14 +1,15 @@
-//! Sections that leave a reader, and which reader serves them from then on.
+//! Moves sections out of a reader, and decides which reader serves them next:
 //!
-//! - A catch-up reader that has not read beyond their progress serves them too.
-//! - A catch-up reader with the same problem, at most a window ahead, *begins again* at their progress. The
-//!   sections of one shard get into trouble one by one, and would otherwise use up all readers.
-//! - Otherwise they get a new reader.
-//! - If there are as many readers as allowed, one of them begins again, preferably one without progress. Then
-//!   some sections wait behind those of which nothing is accepted, but not the ones that waited until now.
+//! - a catch-up reader that has not read beyond their progress;
+//! - a catch-up reader with the same problem, at most a window ahead, which *begins again* at their progress.
+//!   The sections of one shard fail one after the other, and would otherwise use up all readers;
+//! - otherwise a new reader;
+//! - if there are already as many readers as allowed, one that begins again, preferably one without progress.
+//!   Then some sections wait behind others that accept nothing, but the sections that waited until now do
+//!   not.
 //!
-//! Invariants: a reader begins again only when nothing of it is in flight, and never below the lowest of all
-//! readers; what its sections have finished stays finished.
+//! Invariants: a reader begins again only when none of its records is in flight, and never below the lowest
+//! of all readers; what its sections have finished stays finished.
 
 use std::cmp::Reverse;
 
@@ -28,12 +29,12 @@ use crate::sink::lanes::types::{Change, ReaderId};
 use crate::sink::lanes::window::State;
 use crate::sink::sections::{PerSection, Section};
 
-/// Which reader serves sections that leave another one.
+/// The reader for sections that leave another one.
 #[derive(Clone, Copy, Debug)]
 enum NewReader {
-    /// This one, as it is.
+    /// This reader, as it is.
     Ready(ReaderId),
-    /// This one, after it has begun again.
+    /// This reader, after it has begun again.
     BeginsAgain(ReaderId),
 }
 
@@ -91,7 +92,7 @@ impl Isolation {
     }
 }
 
-/// No reader can serve these sections: they stay.
+/// Keeps the sections where they are, because no reader can serve them.
 fn stay(readers: &mut Readers, rules: Rules<'_>, id: ReaderId, sections: &[Section], now: Instant) {
     if let Some(reader) = readers.get_mut(id) {
         reader.resume_sections(sections, rules);
@@ -99,8 +100,8 @@ fn stay(readers: &mut Readers, rules: Rules<'_>, id: ReaderId, sections: &[Secti
     }
 }
 
-/// Another reader serves these sections of a reader from now on, from `base`. How many frames the main has
-/// read beyond that.
+/// Moves sections to another reader, which serves them from `base` on. Returns how many frames the main
+/// reader is ahead of that.
 fn hand_to(
     readers: &mut Readers,
     counts: &mut EventCounts,
@@ -126,7 +127,7 @@ fn hand_to(
     Some(readers.main().window.head().0.saturating_sub(base.0))
 }
 
-/// A reader for sections that leave the reader `from`; their progress is `base`.
+/// Chooses a reader for sections that leave the reader `from`. Their progress is `base`.
 fn reader_for(
     readers: &mut Readers,
     dispatch: &Dispatch,
@@ -147,8 +148,9 @@ fn reader_for(
         return Some(NewReader::Ready(reader.id));
     }
     let around = |reader: &Reader| reader.watermark().frame <= base;
-    // Sections move from the main reader or a mixed one into one of rejected sections, and not back. Between
-    // other readers they move only if some section gains for certain; otherwise they would move in circles.
+    // Sections move from the main reader or a mixed reader into one of rejected sections, but not back.
+    // Between other readers they move only if some section certainly gains. Otherwise they could move in
+    // circles.
     let source = readers.get(from)?;
     let sure = from == ReaderId::MAIN || has_progress(source, sections);
     let may_wait = |reader: &Reader| {
@@ -175,8 +177,8 @@ fn reader_for(
     Some(NewReader::Ready(id))
 }
 
-/// A reader without records in flight begins again, at `base` or at the progress of its own sections if that is
-/// lower. `pushed`: it does so for sections of another catch-up reader. Returns its new id.
+/// Makes a reader without records in flight begin again, at `base` or at the progress of its own sections if
+/// that is lower. `pushed`: for sections of another catch-up reader. Returns its new id.
 fn begin_again(
     readers: &mut Readers,
     counts: &mut EventCounts,
@@ -206,7 +208,7 @@ fn begin_again(
     Some(again)
 }
 
-/// Whether a section of this reader, other than these, has finished something that the watermark has not
+/// Whether a section of this reader, not among `except`, has finished a record that the watermark has not
 /// passed.
 fn has_progress(reader: &Reader, except: &[Section]) -> bool {
     reader.window.iter().any(|entry| {

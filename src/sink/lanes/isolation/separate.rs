@@ -1,9 +1,9 @@
-//! Where sections should be divided before any of them is detached, and when they become one again.
+//! Decides where sections are divided before any of them is detached, and when they are merged again.
 //!
-//! Before sections leave because of a slow shard, the lanes at both of its ends are divided: what is beside
-//! it must not leave with it. A key of which a record fails alone is a section of its own, too: it delays no
-//! other key, whatever becomes of the record. Neighbours become one when their readers, progress and pauses
-//! are alike, and no rate is in force for either.
+//! Before sections leave because of a slow shard, the lanes at both of its ends are divided, so that hashes
+//! of the neighbouring shards do not leave with it. A key with a record that fails alone becomes a section of
+//! its own too, so that it never delays another key. Neighbours are merged when their readers, progress and
+//! pauses are equal, and neither has a rate in force.
 
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ use crate::sink::sections::Section;
 use crate::sink::shards::{Place, Shards};
 
 impl Isolation {
-    /// Divides lanes around what a reader waits for, if that may have to leave it. Nothing is being detached.
+    /// Divides lanes around the sections that a reader waits for, because they may have to leave it. Nothing
+    /// is being detached at that time.
     pub(super) fn separate_slow(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderId, now: Instant) {
         let Some(reader) = readers.get(id) else { return };
         if !readers.is_used(reader, stuck::USED) {
@@ -34,19 +35,19 @@ impl Isolation {
             Divider::new(readers, &mut dispatch.pauses, None).divide_around(first, last);
         }
         separate_rejected(readers, dispatch, id);
-        // A key whose record fails alone is a section of its own.
+        // A key whose record fails alone becomes a section of its own.
         let of_reader = |key: &KeyHash| readers.owner(readers.sections.of(*key)) == id;
-        let mut accused: Vec<KeyHash> = dispatch.suspects.keys_with_evidence().filter(of_reader).collect();
-        // The same decisions in each run with the same responses.
-        accused.sort_unstable();
-        for key in accused {
+        let mut keys: Vec<KeyHash> = dispatch.suspects.keys_with_evidence().filter(of_reader).collect();
+        // Sorted, so that each run with the same responses makes the same decisions.
+        keys.sort_unstable();
+        for key in keys {
             Divider::new(readers, &mut dispatch.pauses, None).divide_around_key(key);
         }
     }
 
-    /// Makes one section of neighbours that nothing distinguishes any more.
+    /// Merges neighbouring sections that no longer differ.
     pub(super) fn merge_sections(&self, readers: &mut Readers, dispatch: &mut Dispatch) {
-        // Those above a merged one are looked at before it.
+        // In descending order, so that merging does not affect the pairs that follow.
         for (lower, upper) in readers.sections.neighbours().into_iter().rev() {
             let calm = self.is_calm(readers, dispatch, lower) && self.is_calm(readers, dispatch, upper);
             if calm && readers.may_merge(lower, upper) {
@@ -56,7 +57,7 @@ impl Isolation {
         }
     }
 
-    /// Whether a section is not in trouble, and does not leave its reader.
+    /// Whether a section has no problem and is not leaving its reader.
     fn is_calm(&self, readers: &Readers, dispatch: &Dispatch, section: Section) -> bool {
         let range = readers.sections.range(section);
         let place = dispatch.shards.of_range(range);
@@ -67,8 +68,8 @@ impl Isolation {
     }
 }
 
-/// Where a section lies beside what a shard is known to serve, and is rejected, it gets no larger than from
-/// the first to the last hash that was rejected. What is beside them may be of the other shard, and is tried.
+/// Limits a rejected section that lies beside the known range of a shard to the range from its first to its
+/// last rejected hash. Hashes outside may belong to the other shard, and are tried.
 fn separate_rejected(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderId) {
     let between = |section: &Section| {
         dispatch.is_refused(&readers.sections, *section)
@@ -88,8 +89,8 @@ fn separate_rejected(readers: &mut Readers, dispatch: &mut Dispatch, id: ReaderI
     }
 }
 
-/// Whether the section lies between what two shards are known to serve, and reaches into a lane of one of
-/// them or the next one.
+/// Whether the section is between the known ranges of two shards, and in a lane of one of them or the next
+/// lane.
 fn is_between_shards(readers: &Readers, shards: &Shards, section: Section) -> bool {
     let range = readers.sections.range(section);
     if shards.is_known(range) {
@@ -101,7 +102,7 @@ fn is_between_shards(readers: &Readers, shards: &Shards, section: Section) -> bo
     (first > 0 && near(first - 1)) || last.checked_add(1).is_some_and(near)
 }
 
-/// The first and the last hash of a section of which a record waits that was rejected.
+/// The first and the last hash in a section with a waiting record that was rejected.
 fn rejected_within(readers: &Readers, id: ReaderId, section: Section) -> Option<(u64, u64)> {
     let reader = readers.get(id)?;
     let rejected = |entry: &&Entry| {

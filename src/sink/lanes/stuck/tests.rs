@@ -1,4 +1,5 @@
-//! Who leaves and who comes back: lanes in a small window against a service of four shards, or one, 20 ms away.
+//! Which sections leave a reader and which return: lanes with a small window, and a service of four shards or
+//! one, 20 ms away.
 
 use std::time::Duration;
 
@@ -15,16 +16,16 @@ use crate::sink::pacing::Limits;
 const STEP: Duration = Duration::from_millis(20);
 const WINDOW: usize = 4 << 20;
 
-/// What the service does with a record.
+/// Whether the service accepts a record of this lane.
 type Takes = fn(&Service, lane: u8) -> bool;
 
-/// The service, and who writes.
+/// The service and the load.
 struct Service {
     shards: u8,
-    /// Records that a shard takes in a step.
+    /// Records that a shard accepts per step.
     limit: u32,
     taken: [u32; 4],
-    /// Records that it has taken in all.
+    /// Records that it has accepted in all.
     took: u32,
     takes: Takes,
 }
@@ -46,20 +47,20 @@ impl Service {
     }
 }
 
-/// Lanes, and a log whose frames have one record each.
+/// Lanes, and a log with one record in each frame.
 struct Trial {
     lanes: Lanes,
     service: Service,
     key: fn(u64) -> String,
     /// Bytes of each frame in the log.
     bytes: usize,
-    /// Frames of the log now, and how many come in a step.
+    /// Frames in the log, and frames added per step.
     written: u64,
     rate: u64,
     out: Vec<Request>,
     now: Instant,
     changes: Vec<Change>,
-    /// Steps in which the main was full, so that others waited behind it.
+    /// Steps in which the main reader was full, so that others waited.
     full: u32,
 }
 
@@ -114,7 +115,7 @@ impl Trial {
         self.full += u32::from(self.lanes.wants(ReaderId::MAIN).is_none());
     }
 
-    /// Lanes that leave within some seconds, and after how many milliseconds the first do.
+    /// The lanes that leave within `seconds`, and after how many milliseconds the first leave.
     fn run(&mut self, seconds: u64) -> (Vec<u8>, Option<u128>) {
         let began = self.now;
         let mut first = None;
@@ -150,7 +151,7 @@ fn half_is_hot(frame: u64) -> String {
     if frame.is_multiple_of(2) { "hot".to_owned() } else { many(frame) }
 }
 
-/// Half of the load goes to the first shard.
+/// Sends half of the load to the first shard.
 fn skewed(frame: u64) -> String {
     let key = |salt: u64| format!("k{}", (frame * 7919 + salt) % 2000);
     let first = |key: &String| KeyHash::of(key).lane() < 64;
@@ -216,7 +217,8 @@ fn only_lagging_lanes_are_detached() {
 fn restart_with_stuck_lane_continues_the_others() {
     const FIRST_REFUSES: Takes = |service, lane| service.shard(lane) != 0;
     let mut trial = Trial::new(many, (10_000, 0), service(4, u32::MAX, FIRST_REFUSES));
-    // So few frames behind that no lane is detached from the beginning, and so large that the window ends before the others go on.
+    // So few frames behind that no lane is detached at the start, and so large that the window is full before
+    // the others continue.
     let published = FrameNo(3_000);
     let start = Start { lanes: (64..=255).map(|lane| (lane, published)).collect(), ..Start::default() };
     trial.bytes = 3_000;
@@ -263,7 +265,7 @@ fn recovered_shard_returns_before_earlier_stuck_one() {
 
 #[test]
 fn window_full_of_stuck_shard_at_start_delays_no_other() {
-    /// A bulk load into the first shard, then everything.
+    /// A bulk load into the first shard, then an even load.
     fn bulk(frame: u64) -> String {
         let first = |key: &String| KeyHash::of(key).lane() < 64;
         if frame > 5_000 {

@@ -1,5 +1,6 @@
-//! Random walks: shards that refuse, fail or are slow, outages, loads of every shape and kills at any step. At the end some shards
-//! stay in trouble, and everything of the others must leave; then all is well, and everything must.
+//! Random walks: shards that reject, fail or are slow, outages, loads of every shape, and kills at any step.
+//! At the end some shards keep their fault, and all records of the others must be accepted. Then the faults
+//! end, and all records must be.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -34,7 +35,7 @@ enum ShardFault {
     None,
     Throttles,
     Fails,
-    /// Takes so many records in a step.
+    /// Accepts this many records per step.
     Slow(u32),
 }
 
@@ -42,9 +43,9 @@ enum ShardFault {
 enum Load {
     Many,
     Few,
-    /// One key.
+    /// Most of the load has one key.
     Hot(u64),
-    /// One shard's keys.
+    /// Most of the load goes to one shard.
     Shard(usize),
 }
 
@@ -52,7 +53,7 @@ fn parse(key: &[u8]) -> u64 {
     u64::from_str_radix(std::str::from_utf8(key).unwrap(), 16).unwrap()
 }
 
-/// Where each shard begins, in order, and its number. Boundaries are anywhere.
+/// The first hash of each shard, in order, and its number. Boundaries are anywhere.
 struct WalkShards {
     all: Vec<(u64, u32)>,
     made: u32,
@@ -79,7 +80,7 @@ impl WalkShards {
         self.made
     }
 
-    /// All anew, a split anywhere, or a merge of two.
+    /// Replaces all shards, splits one anywhere, or merges two.
     fn change(&mut self, random: &mut Random) {
         let at = KeyHash(random.below(1 << 31) << 33);
         let index = self.index(at);
@@ -127,16 +128,16 @@ struct Walk {
     faults: Vec<ShardFault>,
     taken: Vec<u32>,
     shards: WalkShards,
-    /// Whether the shards may be listed.
+    /// Whether the list of shards is allowed.
     may_list: bool,
-    /// A list that is perhaps of earlier shards.
+    /// The last list, perhaps of earlier shards.
     listed: Vec<HashRange>,
-    /// Percent of the requests that have no answer.
+    /// Percentage of requests without a response.
     lost: u64,
-    /// Keys of which the service takes no record, whatever comes with it.
+    /// Keys whose records the service rejects, together with the rest of the request.
     refused: HashSet<KeyHash>,
     load: Load,
-    /// Records in a step.
+    /// Records per step.
     rate: u64,
     bytes: usize,
     log: Vec<KeyHash>,
@@ -188,7 +189,7 @@ impl Walk {
     fn write(&mut self) {
         for _ in 0..self.rate {
             let n = self.random.below(2000);
-            // Anywhere in the lane: as a shard's boundary.
+            // Anywhere within the lane, like the boundary of a shard.
             let hash = |lane: u64, n: u64| KeyHash(lane << 56 | n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8);
             let hash = match self.load {
                 Load::Many => hash(n % 256, n),
@@ -352,13 +353,13 @@ impl Walk {
         }
     }
 
-    /// How many of the first records, of these keys, have not left.
+    /// How many of the first records with matching keys are not accepted.
     fn missing(&self, first: usize, of: impl Fn(KeyHash) -> bool) -> usize {
         let first = (1u64..).zip(&self.log).take(first);
         first.filter(|(frame, hash)| of(**hash) && !self.accepted.contains(frame)).count()
     }
 
-    /// So many seconds at most.
+    /// Runs until `done`, at most this many seconds.
     fn until(&mut self, seconds: u64, done: impl Fn(&Self) -> bool) {
         for _ in 0..seconds / 5 {
             if done(self) {
@@ -391,7 +392,7 @@ fn walk(seed: u64) {
         let seconds = walk.random.of(&[0, 1, 3, 10]);
         walk.run(seconds);
     }
-    // No more than half of them stay in trouble, one beside the other.
+    // At most half of the shards keep their fault, all of them neighbours.
     let shards = walk.faults.len() as u64;
     let (first, ills) = (walk.random.below(shards), walk.random.below(shards / 2 + 1));
     for (nth, fault) in (0..).zip(&mut walk.faults) {
@@ -409,7 +410,8 @@ fn walk(seed: u64) {
     }
     let written = walk.log.len() + 1_000;
     let faults = walk.faults.clone();
-    // Where few lanes at a time are seen to be in trouble, because the windows are so small here, they leave a few at a time.
+    // The windows are so small here that few lanes at a time are seen to fail, so lanes leave a few at a
+    // time.
     walk.until(1_500, |walk| {
         let well = |hash: KeyHash| faults[walk.shards.index(hash)] == ShardFault::None;
         walk.log.len() >= written && walk.missing(written, well) == 0
@@ -426,7 +428,7 @@ fn walk(seed: u64) {
 #[test]
 fn healthy_lanes_continue_and_all_records_drain() {
     let of_env = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    // Walks that have found something, and their neighbours. Others: SEED=9 WALKS=500.
+    // Seeds that have found a fault, and their neighbours. For others: SEED=9 WALKS=500.
     let mut seeds = vec![1082, 1083, 1084, 1085, 1086, 1087, 1135, 2151, 5051];
     if let Some(first) = of_env("SEED") {
         seeds = (first..first + of_env("WALKS").unwrap_or(1)).collect();
@@ -437,13 +439,13 @@ fn healthy_lanes_continue_and_all_records_drain() {
     }
 }
 
-/// Keys that the service takes nothing of, while all else is well: at the end everything of the others has left, although nothing
-/// new is written by which they could be distinguished from an outage.
+/// The service rejects some keys and nothing else. At the end all other records are accepted, although no new
+/// records are written by which the rejection could be distinguished from an outage.
 fn walk_with_refused_keys(seed: u64) {
     let mut walk = Walk::new(seed);
     walk.rate = 20;
     walk.run(2);
-    // A few, or more than leave a window at once; anywhere, or one behind the other.
+    // A few keys, or more than leave a window at once; anywhere, or one after the other.
     let (most, near) = (walk.random.of(&[3, 40]), walk.random.below(2) == 0);
     let first = walk.random.below(walk.log.len() as u64);
     for nth in 0..=walk.random.below(most) {
@@ -461,7 +463,7 @@ fn walk_with_refused_keys(seed: u64) {
             walk.kill();
         }
     }
-    // Several windows of them, at once, and then nothing more.
+    // Several windows of these keys at once, and nothing after them.
     walk.rate = 10_000;
     walk.step();
     walk.rate = 0;
