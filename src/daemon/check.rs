@@ -204,7 +204,7 @@ async fn look_at_polled(
 /// What the directory knows of tables and of columns with personal data.
 fn history(config: &Config, directory: Option<&Directory>, database: &str, system_id: &str) -> TableHistory {
     match directory {
-        Some(directory) => TableHistory::open(directory, (database, 0), &config.pii).apart(system_id),
+        Some(directory) => TableHistory::open(directory, (database, 0), &config.pii).copy_for(system_id),
         None => TableHistory::empty(&config.pii),
     }
 }

@@ -79,7 +79,7 @@ impl PostgresConnector {
                 facts: seen.publication.as_ref(),
                 planned: &[],
                 polled: None,
-                history: self.tables.apart(&seen.server.system_id),
+                history: self.tables.copy_for(&seen.server.system_id),
             };
             contract::check(&mut session, &self.translator, &published).await?;
         }

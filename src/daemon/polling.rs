@@ -244,7 +244,7 @@ pub(super) async fn check(
         facts: None,
         planned: &names,
         polled: Some(&described.tables),
-        history: history.apart(&described.server.system_id),
+        history: history.copy_for(&described.server.system_id),
     };
     contract::check(session, translator, &published).await
 }

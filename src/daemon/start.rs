@@ -129,7 +129,7 @@ pub async fn decide(
             (&settings.database, directory.known_epoch()),
             &translator.settings().pii,
         )
-        .apart(&seen.server.system_id),
+        .copy_for(&seen.server.system_id),
     };
     contract::check(&mut session, translator, &published).await?;
     let found = directory.checkpoint.as_ref();

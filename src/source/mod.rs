@@ -17,8 +17,9 @@ pub trait Connector {
     /// A connection.
     type Source: Source;
 
-    /// Connects, and checks against the checkpoint that the source continues the known history. `known` returns the checkpoint as
-    /// it would be written now; confirmations of earlier connections may raise it while this one is opened.
+    /// Opens a connection, and checks that the source continues the known history. `known` returns the
+    /// checkpoint as it would be written at the time of the call. While the connection is opened,
+    /// confirmations of earlier connections may still raise it.
     fn connect(
         &mut self,
         known: impl Fn() -> Checkpoint,
@@ -32,9 +33,10 @@ pub struct Connected<S> {
     pub source: S,
     /// Timeline of the source, for the checkpoint; 0 for a source without timelines.
     pub timeline: u32,
-    /// End of the source's log when it was read. Everything received on earlier connections is below.
+    /// End of the source's log when it was read. Everything received on earlier connections is below it.
     pub end: CommitSeq,
-    /// The last transaction that is known, if the source delivers it again. It fails if it passes it without it.
+    /// The last seen transaction, if the source will deliver it again. The connection fails if it passes the
+    /// transaction's position without delivering it.
     pub expect: Option<Transaction>,
 }
 
@@ -43,17 +45,18 @@ pub struct Connected<S> {
 pub struct Resumption {
     /// The identity of the source, for the checkpoint.
     pub source: SourceIdentity,
-    /// CloudEvents source.
+    /// The `source` attribute of CloudEvents.
     pub name: String,
-    /// The source has to make something before it can be read: nothing was received yet.
+    /// The source must first create a slot or cursor, because nothing was received yet.
     pub create: bool,
-    /// The source delivers every transaction again whose commit is here or later.
+    /// The source delivers every transaction again that was committed here or later.
     pub resumes_at: CommitSeq,
-    /// The last transaction that is known, if the source delivers it again.
+    /// The last seen transaction, if the source will deliver it again.
     pub expect: Option<Transaction>,
-    /// Why it is not proven that the source continues the known history: a new epoch begins.
+    /// Why it is not proven that the source continues the known history; a new epoch begins. `None` if it is
+    /// proven.
     pub unproven: Option<String>,
-    /// The least number of an epoch that begins.
+    /// Lowest number of a new epoch.
     pub epoch_least: u16,
 }
 
@@ -66,15 +69,16 @@ pub trait Source {
     /// The next received delivery, without waiting; `None` if everything received was taken.
     ///
     /// # Errors
-    /// As [`receive`](Self::receive): errors of the stream itself. An unreadable change is a delivery, not an error.
+    /// The errors of the stream, as for [`receive`](Self::receive). An unreadable change is a delivery, not
+    /// an error.
     fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure>;
 
     /// Time of the last message from the server. While the loop [`receive`](Self::receive)s, a live server sends one at least
     /// every 10 s, because the client requests it.
     fn last_received(&self) -> Instant;
 
-    /// Confirms a position to the server, which may then discard WAL. Never decreases, and never exceeds what this connection
-    /// delivered.
+    /// Confirms a position to the server, which may then remove its log up to there. The position never
+    /// decreases, and never exceeds what this connection delivered.
     fn confirm(&mut self, settled: &Settled) -> impl Future<Output = Result<(), Failure>>;
 
     /// Sends status messages while the loop does not [`receive`](Self::receive), because the log is full.
@@ -84,21 +88,21 @@ pub trait Source {
     fn close(&mut self) -> impl Future<Output = Result<(), Failure>>;
 }
 
-/// Reads changes that the source captured before: those of dead letters.
+/// Decodes changes that the source captured earlier, for dead letters.
 pub trait Redecode: Send + Sync + std::fmt::Debug {
-    /// Decodes a captured change of a row of so many columns, and hands it to `then`.
+    /// Decodes the captured change of a row with this number of columns, and passes it to `then`.
     ///
     /// # Errors
-    /// It is not the change of a row, or it is malformed: the reason, without row values.
+    /// It is not the change of a row, or it is malformed. The text is the reason, without row values.
     fn row(&self, raw: &[u8], columns: usize, then: &mut dyn FnMut(Operation<'_>)) -> Result<(), String>;
 
     /// Decodes a captured logical message.
     ///
     /// # Errors
-    /// It is none, or it is malformed.
+    /// It is not a logical message, or it is malformed.
     fn message<'a>(&self, place: ChangePlace, raw: &'a [u8]) -> Result<Message<'a>, String>;
 
-    /// Other descriptions of the same table, the likeliest first: the one that a dead letter keeps may not be the one that its
-    /// row was written under.
+    /// Other definitions of the same table, the likeliest first. The definition in a dead letter may not be
+    /// the one that its row was written with.
     fn descriptions(&self, relation: &Relation) -> Vec<Relation>;
 }

@@ -49,7 +49,7 @@ impl Probe<'_> {
         let Ok(mut source) = self.start().await else { return Ok(()) };
         let looked = timeout(LOOK_FOR, self.read(&mut source, None)).await;
         match looked {
-            Ok(Err(failure)) if source.has_met_unsendable_change() => {
+            Ok(Err(failure)) if source.has_unsendable_change() => {
                 Err(SkipError::Unsendable(failure.problem().clone()).into())
             }
             Ok(Err(Failure::Stop(problem))) => Err(Failure::Stop(problem)),
@@ -76,7 +76,7 @@ impl Probe<'_> {
                 drop(source.close().await);
                 return Err(SkipError::Sendable { named, found }.into());
             }
-            Err(failure) if source.has_met_unsendable_change() => {
+            Err(failure) if source.has_unsendable_change() => {
                 let cause = failure.problem().detail().unwrap_or_default().to_owned();
                 match source.transaction() {
                     // Another transaction; the message has its position.

@@ -1,8 +1,8 @@
-//! Start, reconnect, or refuse: whether PostgreSQL continues the history that a directory knows. Pure functions of what the
-//! checkpoint, the slot and the server say.
+//! Decides whether to start, to reconnect or to refuse: whether PostgreSQL continues the history that a
+//! buffer directory knows. Pure functions of the checkpoint, the slot and the server's state.
 //!
-//! [`judge`] is for the start of a process, [`admit`] for every connection. Each refusal closes one way in which changes get
-//! lost, and each has a way forward (`forebay adopt`).
+//! [`judge`] is for the start of a process, [`admit`] for every connection. Each refusal prevents one way in
+//! which changes get lost, and each has a remedy (`forebay adopt`).
 
 mod refusal;
 
@@ -12,22 +12,23 @@ use crate::identity::{Identity, ReplicationIdentity, SourceIdentity};
 use crate::position::{CommitSeq, Transaction};
 use crate::source::Resumption;
 
-/// The configured identity.
+/// The configured identity of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Database name.
     pub database: String,
-    /// Slot.
+    /// Name of the replication slot.
     pub slot: String,
-    /// Publication.
+    /// Name of the publication.
     pub publication: String,
-    /// CloudEvents source.
+    /// The `source` attribute of CloudEvents.
     pub source: String,
-    /// `confirm_after = "never"` is written in the configuration: an empty directory continues with the existing slot.
+    /// Whether the configuration sets `confirm_after = "never"`. An empty directory then continues with the
+    /// existing slot.
     pub never_written: bool,
-    /// Lowest epoch, for directories that do not survive.
+    /// Lowest epoch, for directories that are lost on a restart.
     pub epoch_least: u16,
-    /// Time of the decision, in microseconds since the Unix epoch.
+    /// Time of the decision, microseconds since the Unix epoch.
     pub at: i64,
 }
 
@@ -36,13 +37,13 @@ pub struct Wanted {
 pub struct Server {
     /// `system_identifier`.
     pub system_id: String,
-    /// Timeline it writes, or replays.
+    /// Timeline that it writes, or on a standby replays.
     pub timeline: u32,
     /// Earlier timelines of its history, each with the LSN at which it ended.
     pub switches: Vec<(u32, CommitSeq)>,
-    /// End of its write-ahead log: flushed, or on a standby replayed.
+    /// End of its WAL: flushed, or on a standby replayed.
     pub wal_end: CommitSeq,
-    /// A standby.
+    /// Whether it is a standby.
     pub in_recovery: bool,
     /// Whether the publication exists.
     pub publication_exists: bool,
@@ -51,17 +52,17 @@ pub struct Server {
 /// Facts about the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicationSlot {
-    /// Everything before it is confirmed and will not be sent again.
+    /// Changes before this position are confirmed and will not be sent again.
     pub confirmed: CommitSeq,
-    /// Why it cannot be used (lost, wrong plug-in, another database); `None` if it can.
+    /// Why the slot cannot be used (lost, wrong plug-in, another database); `None` if it can.
     pub unusable: Option<String>,
 }
 
 impl ReplicationSlot {
-    /// Whether it can be read. A slot without a confirmed position is still being created.
+    /// Checks that the slot can be read. A slot without a confirmed position is still being created.
     ///
     /// # Errors
-    /// It cannot be read, or not yet.
+    /// It cannot be read, or cannot be read yet.
     pub fn check(&self, name: &str) -> Result<(), SourceRefusal> {
         let slot = name.to_owned();
         match &self.unusable {
@@ -72,15 +73,15 @@ impl ReplicationSlot {
     }
 }
 
-/// A connection may be used.
+/// The connection may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// Nothing may be confirmed on this connection until it has delivered this very transaction; if it passes its LSN
-    /// without it, the server has another history.
+    /// Nothing may be confirmed on this connection until it has delivered exactly this transaction. If it
+    /// passes the transaction's LSN without it, the server has another history.
     pub expect: Option<Transaction>,
 }
 
-/// Decides whether a process may start. `known` is the history of the directory, that of its log included.
+/// Decides whether a process may start. `known` is the history of the directory, including that of its log.
 ///
 /// # Errors
 /// A start could lose or reorder changes.
@@ -103,8 +104,8 @@ pub fn judge(
         epoch_least: wanted.epoch_least,
     };
     if admission.create {
-        // Nothing was received yet. The position of the slot is noted before this directory creates the slot, so a slot at
-        // another position was created or moved by somebody else.
+        // Nothing was received yet. This directory notes the position of a slot before it creates the slot.
+        // So a slot at another position was created or moved by another client.
         if let Some(slot) = slot {
             slot.check(&wanted.slot)?;
             if slot.confirmed != known.ever_confirmed.seq() {
@@ -125,7 +126,8 @@ pub fn judge(
                 ));
             }
         }
-        // Confirmed changes must be in the server's history. The slot delivers the rest again, in the new epoch.
+        // Confirmed changes must be in the server's history. The slot delivers the rest again, in the new
+        // epoch.
         Err(refusal) if !known.clean && refusal.is_of_history() => {
             admit(&Checkpoint { clean: true, ..known.clone() }, None, slot, server)?;
             admission.unproven = Some(refusal.as_reason());
@@ -136,8 +138,9 @@ pub fn judge(
     Ok(admission)
 }
 
-/// Decides whether a connection may be used, at the start and at every reconnect. `last_seen` is that of the checkpoint, or the
-/// higher one of a running process's tail. `found.clean`: nothing beyond it was published.
+/// Decides whether a connection may be used, at the start and at every reconnect. `last_seen` is that of the
+/// checkpoint, or a higher one in the tail of a running process. If `found.clean`, nothing beyond it was
+/// published.
 ///
 /// # Errors
 /// The server may lack a transaction that was seen.
@@ -151,7 +154,7 @@ pub fn admit(
     check_system(identity, server)?;
     let (known, now) = (identity.timeline, server.timeline);
     let unproven = !found.clean && known != now;
-    // The last seen transaction may be from a timeline that is not noted yet.
+    // The last seen transaction may belong to a timeline that is not in the checkpoint yet.
     let seen = last_seen.filter(|_| !unproven).map_or(CommitSeq::ZERO, |last_seen| last_seen.commit);
     check_history(known, found.ever_confirmed.seq().max(seen), server)?;
     let Some(slot) = slot else {
@@ -171,7 +174,7 @@ pub fn admit(
     if unproven {
         return Err(SourceRefusal::Unproven { known, now });
     }
-    // Postgres sends every transaction whose commit record starts at or after the confirmed position.
+    // PostgreSQL sends every transaction whose commit record starts at or after the confirmed position.
     Ok(Admitted { expect: last_seen.filter(|last_seen| slot.confirmed <= last_seen.commit) })
 }
 
@@ -227,10 +230,10 @@ fn check_system(found: &ReplicationIdentity, server: &Server) -> Result<(), Sour
     Err(SourceRefusal::Identity { what, found: found.clone(), now: now.clone() })
 }
 
-/// Whether a directory belongs to the source that is configured.
+/// Checks that a directory belongs to the configured source.
 ///
 /// # Errors
-/// It does not.
+/// It belongs to another one.
 pub fn check_identity(wanted: &Wanted, found: &Identity) -> Result<(), SourceRefusal> {
     let identity = slot_of(&found.source)?;
     for (what, found, now) in [
@@ -266,9 +269,9 @@ fn first_start(
             slot: wanted.slot.clone(),
             publication: wanted.publication.clone(),
         }),
-        // A publication without a slot was never read.
+        // Without a slot, the publication was never read.
         None => Ok(Resumption { epoch_least, ..admission(true, CommitSeq::ZERO) }),
-        // It is unknown what was published, so the epoch follows the timeline, which never falls.
+        // It is unknown what was published. So the epoch follows the timeline, which never decreases.
         Some(slot) if wanted.never_written => {
             slot.check(&wanted.slot).map(|()| Resumption { epoch_least, ..admission(false, slot.confirmed) })
         }
@@ -276,20 +279,20 @@ fn first_start(
     }
 }
 
-/// The first timeline is 1.
+/// The epoch for a timeline. The first timeline is 1.
 fn epoch_of(timeline: u32) -> u16 {
     u16::try_from(timeline.saturating_sub(1)).unwrap_or(u16::MAX)
 }
 
 impl Wanted {
-    /// The lowest epoch in which an empty directory may begin. Several that need not survive must agree on it without knowing each
-    /// other: it follows the timeline.
+    /// The lowest epoch in which an empty directory may begin. Several directories that are lost on a restart
+    /// must agree on it without communication, so it follows the timeline.
     pub fn least_epoch(&self, server: &Server) -> u16 {
         let of_timeline = if self.never_written { epoch_of(server.timeline) } else { 0 };
         self.epoch_least.max(of_timeline)
     }
 
-    /// The source of a directory that begins with this configuration on this server.
+    /// The identity of the source for a directory that begins with this configuration on this server.
     pub fn identity(&self, server: &Server) -> SourceIdentity {
         SourceIdentity::Replication(ReplicationIdentity {
             system_id: server.system_id.clone(),

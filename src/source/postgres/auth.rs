@@ -1,8 +1,8 @@
 //! The log-in: start-up parameters and authentication.
 //!
-//! One strict state machine for every connection. It is pure: it takes the server's messages and writes the responses. A
-//! message that is not allowed in the current state ends the log-in. A server can therefore not switch from SCRAM to a request
-//! for the clear-text password.
+//! One strict state machine for every connection. It does no I/O: it takes the server's messages and writes
+//! the responses. A message that is not allowed in the current state ends the log-in. So a server cannot
+//! switch from SCRAM to a request for the clear-text password.
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
@@ -31,10 +31,10 @@ pub struct Channel {
     pub end_point: Option<Vec<u8>>,
 }
 
-/// The first message of a connection.
+/// Writes the first message of a connection.
 ///
 /// # Errors
-/// A value holds a zero byte.
+/// A value contains a zero byte.
 pub fn startup(settings: &Settings, purpose: Purpose, out: &mut BytesMut) -> Result<(), Error> {
     if settings.user.is_empty() {
         let problem = "names no user, and $USER is not set".to_owned();
@@ -122,11 +122,12 @@ impl<'a> LogIn<'a> {
         Ok(Self { settings, channel, state: State::Started, bound: false, method: None })
     }
 
-    /// Takes a message of the server, and writes the response if there is one.
+    /// Handles a message of the server, and writes the response if there is one.
     ///
     /// # Errors
-    /// The server reports an error, requests a method that is unsupported or not allowed, cannot prove that it knows the
-    /// password, or sends a message that is not allowed now. Every later message is an error too.
+    /// The server reports an error, requests a method that is unsupported or not allowed, cannot prove that
+    /// it knows the password, or sends a message that is not allowed now. Every later message is an error
+    /// too.
     pub fn take(&mut self, message: &Message, out: &mut BytesMut) -> Result<Progress, Error> {
         self.state = match (std::mem::replace(&mut self.state, State::Failed), message) {
             (State::Ready | State::Failed, _) => return Err(unexpected("a message after the log-in")),

@@ -1,4 +1,4 @@
-//! The log-in without a server: what it answers to which messages, in which order.
+//! The log-in without a server: the response to each message, in any order.
 
 use proptest::prelude::*;
 
@@ -31,14 +31,14 @@ fn holds(out: &[u8], secret: &[u8]) -> bool {
     out.windows(secret.len()).any(|window| window == secret)
 }
 
-/// The password, or the hash that is as good, in clear text.
+/// Whether the output contains the password in clear text, or a hash that is as good.
 fn is_given_away(out: &[u8]) -> bool {
     let hash = md5_hash(b"forebay", PASSWORD.as_bytes(), SALT);
     holds(out, PASSWORD.as_bytes()) || holds(out, hash.as_bytes())
 }
 
-/// Any server may ask for the password. It gets it where nobody else can be at the other end, or where the URL says so:
-/// encryption alone is not enough, because anybody can make a certificate.
+/// Any server may request the password. It gets it only if its identity is certain, or if the URL allows it.
+/// Encryption alone is not enough, because anybody can create a certificate.
 #[test]
 fn password_goes_to_a_verified_server_only() {
     for (code, name) in [(3, "password"), (5, "md5")] {
@@ -68,7 +68,8 @@ fn password_goes_to_a_verified_server_only() {
     }
 }
 
-/// `AuthenticationOk` at once is `trust`, `peer`, a client certificate, or a server that is none.
+/// `AuthenticationOk` as the first message means `trust`, `peer`, a client certificate, or a server that is
+/// not PostgreSQL.
 #[test]
 fn admission_without_proof_follows_require_auth() {
     for (query, admitted) in [
@@ -86,14 +87,14 @@ fn admission_without_proof_follows_require_auth() {
     }
 }
 
-/// Tag and body.
+/// Tag and body of a message.
 type Raw = (u8, Vec<u8>);
 
 fn raw_request(code: u32, rest: &[u8]) -> Raw {
     (b'R', [&code.to_be_bytes()[..], rest].concat())
 }
 
-/// What a server may send, in every form that matters here.
+/// The messages that a server may send, in every relevant form.
 fn any_message() -> impl Strategy<Value = Raw> {
     prop_oneof![
         Just(raw_request(0, b"")),
@@ -116,8 +117,8 @@ fn any_message() -> impl Strategy<Value = Raw> {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: no panic, no password for a server that may be anybody, no log-in without the
-    /// proof that is asked for, and nothing is taken after an error.
+    /// For any messages in any order: no panic, no password for an unverified server, no log-in without the
+    /// required proof, and no message is accepted after an error.
     #[test]
     fn arbitrary_messages_never_get_the_password(
         messages in proptest::collection::vec(any_message(), 1..8),
@@ -137,7 +138,7 @@ proptest! {
             match log_in.take(&message(*tag, body), &mut out) {
                 Ok(progress) => {
                     prop_assert!(!failed, "taken after an error");
-                    // No server here can prove that it knows the password.
+                    // The test server cannot prove that it knows the password.
                     prop_assert!(progress == Progress::Pending || query.is_empty());
                 }
                 Err(_) => failed = true,

@@ -1,8 +1,8 @@
 //! Reads kinds of types and primary keys of tables from the catalogue.
 //!
-//! Reads only `pg_catalog` tables that every role may read, always by their qualified names, since `search_path` is the
-//! database's. A type of the server itself is known without asking: their OIDs never change. Never fails for a type it
-//! does not understand: that is text.
+//! Reads only `pg_catalog` tables that every role may read, always by their qualified names, because the
+//! database may set `search_path`. Built-in types need no query, because their OIDs never change. An unknown
+//! type is never an error: its values are text.
 
 mod ancestors;
 mod data_types;
@@ -37,7 +37,7 @@ pub struct Known {
     pub primary_key: Vec<String>,
 }
 
-/// Asks for all of it.
+/// Reads all of these facts.
 pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, Error> {
     Ok(Known {
         kinds: kinds(client, types).await?,
@@ -46,11 +46,11 @@ pub async fn known(client: &Client, table: u32, types: &[u32]) -> Result<Known, 
     })
 }
 
-/// Types inside each other that are followed, each level being one query: arrays, domains, composites. What lies deeper
-/// is text. Half of what `json` follows, so that no kind made here is too deep for it.
+/// Most nested levels of arrays, domains and composites. Each level is one query, and deeper types are text.
+/// This is half of what `json` accepts, so no kind from here is too deep for it.
 const MAX_DEPTH: usize = 16;
 
-/// The kinds of these types, all of them: a type that is unknown, or was dropped meanwhile, is [`Kind::Text`].
+/// The kinds of all these types. A type that is unknown, or was dropped in the meantime, is [`Kind::Text`].
 pub async fn kinds(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Kind>, Error> {
     let mut shapes = HashMap::new();
     let mut wanted: Vec<u32> = oids.to_vec();
@@ -60,7 +60,7 @@ pub async fn kinds(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Kind>, 
             break;
         }
         let found = load(client, &wanted).await?;
-        // A type that is not there must not be asked for again.
+        // A type that does not exist must not be requested again.
         shapes.extend(wanted.drain(..).map(|oid| (oid, Shape::Text)));
         wanted.extend(found.iter().flat_map(|(_, shape)| shape.parts()));
         shapes.extend(found);
@@ -68,7 +68,7 @@ pub async fn kinds(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Kind>, 
     Ok(kinds_of(shapes.into_iter(), oids))
 }
 
-/// Names of the primary key's columns, in the key's order; empty if the table has none, or is not there.
+/// Names of the primary key's columns, in the key's order; empty if the table has no key or does not exist.
 pub async fn primary_key(client: &Client, relation_oid: u32) -> Result<Vec<String>, Error> {
     const QUERY: &str = concat!(
         "SELECT ",
@@ -84,7 +84,7 @@ pub async fn primary_key(client: &Client, relation_oid: u32) -> Result<Vec<Strin
     rows.iter().map(|row| Ok(row.try_get::<_, CatalogText>(0)?.0)).collect()
 }
 
-/// The kind of a type that Postgres itself brings. `None` for all others, and for those of a later Postgres.
+/// The kind of a built-in type; `None` for other types, and for built-in types of later PostgreSQL versions.
 fn builtin(oid: u32) -> Option<Kind> {
     let builtin = Type::from_oid(oid)?;
     let vector_of = |element| Kind::Vector { element: Arc::new(element) };
@@ -109,24 +109,24 @@ fn builtin(oid: u32) -> Option<Kind> {
     })
 }
 
-/// Whether this is a type that Postgres itself brings, and that never changes.
+/// Whether this is a built-in type, which never changes.
 pub(super) fn is_builtin(oid: u32) -> bool {
     builtin(oid).is_some()
 }
 
-/// The kinds of types whose shapes are known; of others, [`Kind::Text`].
+/// The kinds of types with known shapes. Other types are [`Kind::Text`].
 pub(super) fn kinds_of(shapes: impl Iterator<Item = (u32, Shape)>, oids: &[u32]) -> HashMap<u32, Kind> {
     let shapes = shapes.collect();
     let mut resolver = Resolver { shapes: &shapes, open: HashSet::new(), done: HashMap::new() };
     oids.iter().map(|&oid| (oid, resolver.kind(oid))).collect()
 }
 
-/// A type by reference to its parts, as the catalogue has it.
+/// A type with references to its parts, as in the catalogue.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
-    /// A type whose text form is all that is known.
+    /// A type of which only the text form is known.
     Text,
-    /// The extension's type.
+    /// The type of the extension `hstore`.
     Hstore,
     /// A domain.
     Domain { base: u32 },
@@ -163,10 +163,10 @@ impl Shape {
     }
 }
 
-/// One round: the shapes of those of the types that exist.
+/// One query: the shapes of those types that exist.
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
-    // An array is what has array_subscript_handler, as get_element_type() in the server's lsyscache.c has it; point and
-    // name, whose typelem is set too, have not.
+    // Arrays are recognised by array_subscript_handler, as in get_element_type() of the server's lsyscache.c.
+    // The types point and name have a typelem too, but another handler.
     const QUERY: &str = concat!(
         "
         SELECT t.oid,
@@ -199,10 +199,10 @@ async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error>
     rows.iter().map(|row| Ok((row.try_get("oid")?, Shape::of(row)?))).collect()
 }
 
-/// Puts kinds together from shapes. Each type is built once, so that types that share parts cost no more than their sum.
+/// Builds kinds from shapes. Each type is built once, so types that share parts cost no more than their sum.
 struct Resolver<'a> {
     shapes: &'a HashMap<u32, Shape>,
-    /// Types that are being built: one that contains itself is text inside.
+    /// Types that are being built. A type that contains itself is text inside.
     open: HashSet<u32>,
     done: HashMap<u32, Kind>,
 }

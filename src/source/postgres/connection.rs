@@ -22,7 +22,8 @@ use super::login::{self, LoggedIn};
 use super::parameters::Purpose;
 use super::socket::Socket;
 
-/// Time limit of a command. A walsender responds at once, except that it waits a few seconds for a slot's last user to end.
+/// Time limit of a command. A walsender responds at once, except that it waits a few seconds for the previous
+/// user of a slot to end.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest result in bytes. The longest result is a history file, with one line for each timeline.
 const ANSWER_SIZE_MAX: usize = 4 << 20;
@@ -30,7 +31,8 @@ const ANSWER_SIZE_MAX: usize = 4 << 20;
 const SLOT_TIMEOUT: Duration = Duration::from_secs(50);
 /// Time limit for the end of a session.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time limit for reading the server's last error after a failed write. Everything the server sent has arrived by then.
+/// Time limit for reading the server's last error after a failed write. Everything the server sent has
+/// arrived by then.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Microseconds from the Unix epoch to PostgreSQL's epoch, 2000-01-01.
 pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -56,7 +58,7 @@ pub struct SystemIdentity {
 pub struct Connection {
     socket: Socket,
     frames: Frames,
-    /// Bytes to send. The rest of a cancelled send is sent by the next one.
+    /// Bytes to send. If a send is cancelled, the next one sends the rest.
     outgoing: BytesMut,
     unflushed: bool,
     /// The error of a failed write. Nothing is delivered after it.
@@ -65,10 +67,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in according to `sslmode`. `row_max`: largest message that is buffered whole, in bytes.
+    /// Connects and logs in according to `sslmode`. `row_max` is the largest message in bytes that is
+    /// buffered whole.
     ///
     /// # Errors
-    /// The connection exceeds `connect_timeout`, TLS fails, or the server rejects the log-in.
+    /// The time exceeds `connect_timeout`, TLS fails, or the server rejects the log-in.
     pub async fn connect(settings: &Settings, row_max: usize) -> Result<Self, Error> {
         let LoggedIn { socket, mut frames, follow_up, .. } =
             login::log_in(settings, Purpose::Replication).await?;
@@ -159,24 +162,27 @@ impl Connection {
         }
     }
 
-    /// Makes a pgoutput slot that the server drops with this connection. Waits until the transactions that are running end.
+    /// Creates a pgoutput slot that the server drops with this connection. Waits until all running
+    /// transactions have ended.
     ///
     /// # Errors
-    /// There is no room for a slot, they do not end in a minute, or the connection broke.
+    /// No slot is free, a transaction does not end within a minute, or the connection broke.
     pub async fn create_temporary_slot(&mut self, slot: &str) -> Result<(), Error> {
         let slot = escape_identifier(slot);
-        // The server gives up before we do: a walsender that waits for a transaction does not notice that we have gone.
+        // The server's time limit is shorter than ours, because a walsender that waits for a transaction does
+        // not notice that its client is gone.
         self.query(&format!("SET lock_timeout = '{}ms'", SLOT_TIMEOUT.as_millis())).await?;
         self.query(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"))
             .await?;
         self.query("SET lock_timeout = 0").await.map(drop)
     }
 
-    /// A snapshot of the database at an exact position: it has every transaction that commits before, and no other. Another session can
-    /// use it as long as this connection is open and idle. Makes a [temporary slot](Self::create_temporary_slot).
+    /// Exports a snapshot of the database at an exact position. It has every transaction that committed
+    /// before the position, and no other. Another session can use it as long as this connection is open and
+    /// idle. Creates a [temporary slot](Self::create_temporary_slot).
     ///
     /// # Errors
-    /// As [`create_temporary_slot`](Self::create_temporary_slot).
+    /// The same as those of [`create_temporary_slot`](Self::create_temporary_slot).
     pub async fn export_snapshot(&mut self, slot: &str) -> Result<(Lsn, String), Error> {
         self.query(&format!("SET lock_timeout = '{}ms'", SLOT_TIMEOUT.as_millis())).await?;
         let slot = escape_identifier(slot);
@@ -187,7 +193,8 @@ impl Connection {
         made.ok_or_else(|| Error::Protocol("the result of CREATE_REPLICATION_SLOT is malformed".to_owned()))
     }
 
-    /// Begins to stream the slot's changes of a publication: protocol 1, text, with logical messages.
+    /// Begins to stream the slot's changes of a publication: protocol version 1, text format, with logical
+    /// messages.
     ///
     /// # Errors
     /// The slot is missing, lost or in use, or the connection broke.
@@ -247,7 +254,8 @@ impl Connection {
         drop(timeout(CLOSE_TIMEOUT, ended).await);
     }
 
-    /// Queues a status that confirms a position; [`Lsn::ZERO`] confirms nothing. `reply`: requests a reply.
+    /// Queues a status that confirms a position. [`Lsn::ZERO`] confirms nothing. With `reply`, it requests a
+    /// reply.
     pub fn queue_status(&mut self, confirmed: Lsn, reply: bool) {
         let now = crate::time::now_micros().saturating_sub(POSTGRES_EPOCH);
         self.outgoing.put_u8(b'd');
@@ -260,7 +268,7 @@ impl Connection {
         self.outgoing.put_u8(reply.into());
     }
 
-    /// Sends what is queued. Cancel-safe: the rest is sent by the next call.
+    /// Sends the queued bytes. Cancel-safe: the next call sends the rest.
     ///
     /// # Errors
     /// The connection broke, or the server reported an error and closed it.
@@ -344,7 +352,7 @@ impl Connection {
         self.broken.is_none() && self.frames.is_ready()
     }
 
-    /// Whether a write failed. The bytes of the last returned message may then be overwritten.
+    /// Whether a write failed. The bytes of the last returned message may have been overwritten.
     pub const fn is_broken(&self) -> bool {
         self.broken.is_some()
     }

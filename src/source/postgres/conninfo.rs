@@ -17,13 +17,14 @@ pub struct Settings {
     pub port: u16,
     /// Role; empty if neither the URL nor `$USER` names one.
     pub user: String,
-    /// From the URL, or given later by [`with_password`](Self::with_password) or the password file.
+    /// Password from the URL, or set later by [`with_password`](Self::with_password) or from the password
+    /// file.
     pub password: Option<Password>,
     /// Database.
     pub database: String,
     /// TLS mode. Ignored on a Unix socket.
     pub ssl_mode: SslMode,
-    /// Trusted authorities for the server's certificate.
+    /// Trusted certificate authorities for the server's certificate.
     pub root_cert: Option<RootCert>,
     /// PEM files of the client certificate and its key.
     pub client_cert: Option<(PathBuf, PathBuf)>,
@@ -77,16 +78,16 @@ pub enum SslMode {
     Require,
     /// TLS with a certificate that a trusted authority has signed.
     VerifyCa,
-    /// As `VerifyCa`, and the certificate is for this host.
+    /// Like `VerifyCa`, and the certificate must be for this host.
     VerifyFull,
 }
 
 /// `sslrootcert`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootCert {
-    /// The operating system's authorities (`system`).
+    /// The operating system's certificate authorities (`system`).
     System,
-    /// Those in a PEM file.
+    /// The certificates in a PEM file.
     File(PathBuf),
 }
 

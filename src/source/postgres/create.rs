@@ -11,12 +11,12 @@ use crate::source::postgres::session::Session;
 use crate::source::postgres::waits::PatientStatement;
 use crate::source::postgres::{inspect, publication, slot};
 
-/// Creates publication and slot if they do not exist. The publication comes first: a slot cannot read changes that were written
-/// before its publication existed. Returns the slot's position; `note` gets it before the slot exists, `report_wait`
-/// what is waited for.
+/// Creates publication and slot if they do not exist. The publication is first, because a slot cannot decode
+/// changes that were written before its publication existed. Returns the slot's position. `note` receives the
+/// position before the slot exists, `report_wait` the transactions that it waits for.
 ///
 /// # Errors
-/// The role lacks a right, or the server fails.
+/// The role lacks a permission, or the server fails.
 pub async fn create(
     source: &config::SourceConfig,
     session: &mut Session,
@@ -65,9 +65,10 @@ pub async fn create(
     Ok(confirmed)
 }
 
-/// Creates the slot as a copy of a temporary one, so that its position is noted before it exists: after a kill in between, the
-/// next start recognises it as its own. If no second slot is free, and for failover slots, which cannot be copied, it is created
-/// directly; a kill before its position is noted then needs `forebay adopt`.
+/// Creates the slot as a copy of a temporary one, so that its position is noted before it exists. If the
+/// process dies in between, the next start recognises the slot as its own. If no second slot is free, or for
+/// failover slots, which cannot be copied, it is created directly. If the process then dies before the
+/// position is noted, `forebay adopt` is needed.
 async fn create_slot(
     source: &config::SourceConfig,
     session: &mut Session,
@@ -75,7 +76,7 @@ async fn create_slot(
 ) -> Result<CommitSeq, Failure> {
     /// `configuration_limit_exceeded`: no slot is free.
     const NO_SLOT_FREE: &str = "53400";
-    /// Bytes that a slot's name may have, and that the draft's keeps of it.
+    /// Characters of the slot's name that the name of the temporary slot begins with. A name has at most 63.
     const DRAFT_PREFIX: usize = 40;
     if !source.failover {
         let prefix: String = source.slot.chars().take(DRAFT_PREFIX).collect();
@@ -86,7 +87,7 @@ async fn create_slot(
         note(at)?;
         let copied = session.run(async |client| slot::copy_slot(client, &draft, &source.slot).await).await;
         match copied {
-            // PostgreSQL drops a session's temporary slots at any error.
+            // PostgreSQL drops the temporary slots of a session at any error.
             Err(Error::Server(error)) if error.code == NO_SLOT_FREE => {}
             Err(error) => return Err(error.into()),
             Ok(at) => {
@@ -100,7 +101,7 @@ async fn create_slot(
         .await?)
 }
 
-/// What would keep [`create`] from making the publication of these tables.
+/// Reasons why [`create`] could not create the publication of these tables.
 ///
 /// # Errors
 /// The connection broke.
@@ -133,7 +134,7 @@ pub async fn obstacles(
     Ok(found)
 }
 
-/// Before anything is created.
+/// Checks, before anything is created, that the server supports the configured failover slot.
 ///
 /// # Errors
 /// The server has no failover slots.
@@ -149,7 +150,7 @@ pub fn check_failover(source: &config::SourceConfig, version: u32) -> Result<(),
     ))
 }
 
-/// Drops a publication. Only by order of the operator.
+/// Drops a publication. Only on the operator's request.
 ///
 /// # Errors
 /// It belongs to another role.
@@ -160,10 +161,10 @@ pub async fn drop_publication(session: &mut Session, name: &str) -> Result<(), F
     Ok(())
 }
 
-/// Drops a slot. Only by order of the operator.
+/// Drops a slot. Only on the operator's request.
 ///
 /// # Errors
-/// Somebody reads it, or the role may not.
+/// Another session reads it, or the role lacks the permission.
 pub async fn drop_slot(session: &mut Session, name: &str) -> Result<(), Failure> {
     session.run(async |client| slot::drop_slot(client, name).await).await?;
     tracing::info!(event = "slot_dropped", slot = name, "replication slot dropped");

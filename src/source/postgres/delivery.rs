@@ -1,4 +1,4 @@
-//! The slot as a source of changes.
+//! The slot as a [`Source`](crate::source::Source) of changes.
 
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -15,7 +15,8 @@ impl Source for PostgresSource {
         loop {
             self.say_if_due().await?;
             if self.must_look().is_some() {
-                // The server must not hang up on us because the catalogue takes its time.
+                // Status messages continue while the catalogue is read. Without them, the server would close
+                // the connection.
                 let due = self.heartbeat.due();
                 tokio::select! {
                     biased;
@@ -41,7 +42,7 @@ impl Source for PostgresSource {
                 () = sleep_until(survey_due), if !asking => {}
                 () = sleep_until(self.heartbeat.due()) => {
                     if let Some(after) = self.heartbeat.silence(Instant::now()) {
-                        self.silence.bear(&mut self.heartbeat, after, self.delivered).await?;
+                        self.silence.wait_if_busy(&mut self.heartbeat, after, self.delivered).await?;
                     }
                 }
             }
@@ -53,7 +54,7 @@ impl Source for PostgresSource {
             let Some((found, place)) = self.advance()? else { return Ok(None) };
             match found {
                 Found::Progress(wal_end) => {
-                    // Within a transaction, or before the expected one: nothing may be confirmed.
+                    // Within a transaction, or before the expected one, nothing may be confirmed.
                     if self.history.progress(wal_end)? {
                         return Ok(Some(Delivery::Progress { resume: ResumePoint::at(wal_end) }));
                     }
@@ -81,25 +82,25 @@ impl Source for PostgresSource {
         Ok(self.confirm_lsn(settled.resume().seq()).await?)
     }
 
-    /// Waits until a status is due and sends it; to be called again for the next one. Cancel-safe.
+    /// Waits until a status is due, and sends it. Call it again for the next one. Cancel-safe.
     async fn keep_alive(&mut self) -> Result<(), Failure> {
         self.connection.send().await?;
         sleep_until(self.heartbeat.due()).await;
-        self.say(false).await?;
-        // The loop did not read, so unread messages do not count as silence of the server.
+        self.send_status(false).await?;
+        // The loop did not read in the meantime, so unread messages do not count as silence of the server.
         self.heartbeat.note_received(Instant::now());
         Ok(())
     }
 
     async fn close(&mut self) -> Result<(), Failure> {
         let ending = async {
-            self.say(false).await?;
+            self.send_status(false).await?;
             self.connection.finish().await
         };
         let ended = timeout(CLOSE_TIMEOUT, ending).await;
-        // After the last word: a disk may hang.
+        // After the last status, because the disk may hang.
         self.announcements.tables().save();
-        // Without an answer, too, the last status is on its way.
+        // The last status was sent, even if the server did not respond.
         Ok(ended.unwrap_or(Ok(()))?)
     }
 }

@@ -1,24 +1,25 @@
-//! Text of databases that are not UTF-8, converted exactly as the server itself would convert it to UTF-8.
+//! Converts text of databases that are not UTF-8, exactly as the server itself would convert it to UTF-8.
 //!
-//! The tables are the server's own, for every encoding that a database can have, except `MULE_INTERNAL`, from which the
-//! server has no conversion to UTF-8 either. `encoding_rs` follows the WHATWG standard instead: it reads LATIN1 as
-//! windows-1252 and gives a character to bytes that PostgreSQL rejects. A test compares every sequence with real servers.
+//! The tables are the server's own, for every encoding that a database can have, except `MULE_INTERNAL`, from
+//! which the server has no conversion to UTF-8 either. `encoding_rs` follows the WHATWG standard instead: it
+//! reads LATIN1 as windows-1252, and accepts bytes that PostgreSQL rejects. A test compares every sequence
+//! with real servers.
 //!
-//! Bytes without a character never stop the stream. In a value they are marked with a byte that is invalid in UTF-8, so that only
-//! a use of the value fails; in a name they are escaped.
+//! Bytes without a character never stop the stream. In a value they are marked with a byte that is invalid in
+//! UTF-8, so that only a use of the value fails. In a name they are escaped.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// Precedes bytes without a character in a converted value. It occurs in no UTF-8 text.
+/// Precedes bytes without a character in a converted value. No UTF-8 text contains it.
 const MARK: u8 = 0xFF;
-/// A place of a table without a character.
+/// Entry of a table without a character.
 const UNMAPPED: char = char::REPLACEMENT_CHARACTER;
 /// The first byte that is not ASCII.
 const HIGH: u8 = 0x80;
-/// The last byte of a sequence of several bytes is this one or higher.
+/// Lowest last byte of a multi-byte sequence.
 const TRAIL_MIN: u8 = 0xA1;
-/// Introduce a character of another set than the usual one.
+/// Each introduces a character of another set than the usual one.
 const SINGLE_SHIFT: [u8; 2] = [0x8E, 0x8F];
 
 /// How a server stores text.
@@ -30,23 +31,23 @@ pub enum Encoding {
     Bytes,
     /// The characters from 0x80 on.
     SingleByte(Vec<char>),
-    /// An Extended Unix Code.
+    /// An Extended Unix Code (EUC).
     Euc(Euc),
 }
 
-/// Characters of two to four bytes.
+/// An encoding with characters of two to four bytes.
 #[derive(Clone, Debug)]
 pub struct Euc {
-    /// By all bytes but the last, as a number: the characters from [`TRAIL_MIN`] on.
+    /// By all bytes but the last, as a number: the characters for last bytes from [`TRAIL_MIN`] on.
     rows: HashMap<u32, Vec<char>>,
-    /// Sequences that are two characters.
+    /// Sequences that convert to two characters.
     pairs: HashMap<u32, &'static str>,
-    /// Bytes of a sequence that begins with the first [`SINGLE_SHIFT`].
+    /// Length in bytes of a sequence that begins with the first [`SINGLE_SHIFT`].
     shifted: usize,
 }
 
 impl Encoding {
-    /// The encoding of this name in PostgreSQL (`server_encoding`); `None` for one that is unknown.
+    /// The encoding with this name in PostgreSQL (`server_encoding`); `None` if it is unknown.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "UTF8" => Self::Utf8,
@@ -60,7 +61,7 @@ impl Encoding {
         })
     }
 
-    /// Whether values of a row need a conversion.
+    /// Whether row values must be converted.
     pub const fn converts_values(&self) -> bool {
         matches!(self, Self::SingleByte(_) | Self::Euc(_))
     }
@@ -77,8 +78,9 @@ impl Encoding {
         });
     }
 
-    /// A name in UTF-8. Each byte without a character is `\x` with two lower-case hexadecimal digits. Where a name has just these
-    /// four characters itself, its backslash is escaped, so that no two names become one.
+    /// Converts a name to UTF-8. Each byte without a character becomes `\x` with two lower-case hexadecimal
+    /// digits. If a name itself contains such four characters, its backslash is escaped, so that different
+    /// names stay different.
     pub fn name(&self, name: &[u8]) -> String {
         if let (Self::Utf8, Ok(name)) = (self, str::from_utf8(name)) {
             return name.to_owned();
@@ -101,7 +103,7 @@ impl Encoding {
         out
     }
 
-    /// Whether a backslash would be read as the beginning of an escape.
+    /// Whether a backslash would look like the beginning of an escape.
     pub fn looks_escaped(first: &[u8; 1], behind: &[u8]) -> bool {
         first == b"\\" && matches!(behind, [b'x', high, low, ..] if is_digit(*high) && is_digit(*low))
     }
@@ -131,7 +133,7 @@ impl Encoding {
     }
 }
 
-/// The valid text at the beginning, or else the first byte. A backslash is a text of its own.
+/// The valid text at the beginning, or otherwise the first byte. A backslash is returned alone.
 fn utf8(text: &[u8]) -> (usize, Option<&str>) {
     let end = match text.iter().skip(1).position(|&byte| byte == b'\\') {
         _ if text.first() == Some(&b'\\') => 1,
@@ -146,7 +148,7 @@ const fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The table of a single-byte encoding: a line with its name, then eight of sixteen code points each.
+/// The table of a single-byte encoding. It has a line with its name, then eight lines of sixteen code points.
 fn single_byte(name: &str) -> Option<Vec<char>> {
     let mut lines = include_str!("encoding/single_byte.txt").lines();
     lines.find(|line| *line == name)?;
@@ -156,8 +158,8 @@ fn single_byte(name: &str) -> Option<Vec<char>> {
 }
 
 impl Euc {
-    /// Reads a table. A line is either the bytes before the last one, a blank and the characters from [`TRAIL_MIN`] on, or a
-    /// whole sequence, `=` and its characters.
+    /// Reads a table. A line has either the bytes before the last one, a blank and the characters from
+    /// [`TRAIL_MIN`] on; or a whole sequence, `=` and its characters.
     fn read(table: &'static str, shifted: usize) -> Self {
         let mut euc = Self { rows: HashMap::new(), pairs: HashMap::new(), shifted };
         for line in table.lines() {
@@ -218,7 +220,8 @@ mod tests {
             ("EUC_TW", b"\xc4\xe3\x8e\xa1\xc4\xe3", "\u{4f55}\u{4f55}"),
         ] {
             if encoding == "EUC_JP" || encoding == "EUC_TW" {
-                // Only that each sequence has a character; which one is compared with real servers.
+                // Checks only that each sequence has a character. Another test compares the characters with
+                // real servers.
                 assert!(converted(encoding, text).is_ok(), "{encoding}");
             } else {
                 assert_eq!(converted(encoding, text).as_deref(), Ok(expected), "{encoding}");
@@ -227,7 +230,8 @@ mod tests {
         assert!(Encoding::named("MULE_INTERNAL").is_none());
     }
 
-    /// The bytes of such a value could be valid UTF-8 by accident: `C3 81` is Á there, and no text in WIN1252.
+    /// The bytes of such a value could be valid UTF-8 by accident: `C3 81` is Á in UTF-8, and no text in
+    /// WIN1252.
     #[test]
     fn bytes_without_a_character_are_never_valid() {
         assert_eq!(converted("WIN1252", b"\xc3\x81"), Err(b"\xc3\x83\xff\x81".to_vec()));

@@ -9,8 +9,9 @@ const PKCS1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
 /// 1.2.840.10045.4: ECDSA signatures.
 const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
 
-/// The hash of a DER certificate by the hash function of its signature, with SHA-256 in place of MD5 and SHA-1. `None` if the
-/// signature has no such function (Ed25519) or has it in parameters (RSA-PSS): channel binding is then impossible.
+/// The hash of a DER certificate, by the hash function of its signature, with SHA-256 in place of MD5 and
+/// SHA-1. `None` if the signature has no such function (Ed25519) or has it in parameters (RSA-PSS). Channel
+/// binding is then impossible.
 pub fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let (signed, _) = element(certificate, SEQUENCE)?;
     let (_, after_body) = element(signed, SEQUENCE)?;
@@ -29,14 +30,14 @@ pub fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The contents of the DER element at the beginning, and what follows it.
+/// The content of the DER element at the beginning, and the bytes after it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = der.split_first()?;
     let (&length, rest) = rest.split_first()?;
     let (length, rest) = if length < 0x80 {
         (usize::from(length), rest)
     } else {
-        // No certificate needs more than four length bytes.
+        // A certificate never needs more than four length bytes.
         let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f).min(4))?;
         (digits.iter().fold(0, |length, &digit| length << 8 | usize::from(digit)), rest)
     };
@@ -50,7 +51,7 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// A certificate's outline: body, signature algorithm, signature.
+    /// A minimal certificate: body, signature algorithm, signature.
     fn certificate(algorithm: &[u8]) -> Vec<u8> {
         let wrap = |tag: u8, contents: &[u8]| {
             let mut element = vec![tag, 0x82];

@@ -16,11 +16,11 @@ use crate::visible::visible;
 use super::conninfo::SettingsError;
 use super::tls::TlsError;
 
-/// Shown in place of a message that may quote row values.
+/// Replaces a message that may quote row values.
 const WITHHELD: &str = "(message withheld: it may quote row values)";
 const RECREATE_PUBLICATION: &str = "Create the publication again, or give it its name back; then run \
      `forebay adopt --reason \"…\" --recreate-slot <slot>`: no slot can read the changes that were committed while no publication had this name.";
-/// Code of an error by which the server refuses a log-in.
+/// Error code if the server rejects a log-in.
 pub const LOG_IN_REFUSED: &str = "log_in_refused";
 /// SQLSTATE `undefined_file`.
 const UNDEFINED_FILE: &str = "58P01";
@@ -63,10 +63,10 @@ pub enum Error {
     /// The server reports an error.
     #[error(transparent)]
     Server(Box<ServerError>),
-    /// The server failed at a change, and will fail at it again.
+    /// The server failed to send a change, and will fail again.
     #[error("PostgreSQL cannot send a change{}{}", of_table(table.as_deref()), in_transaction(transaction.as_ref()))]
     Unsendable {
-        /// The table, if the server has announced it just before.
+        /// The table, if the server announced it just before.
         table: Option<String>,
         /// The transaction, if it had begun.
         transaction: Option<Transaction>,
@@ -81,7 +81,7 @@ pub enum Error {
     Silent {
         /// Host and port, or the socket's path.
         target: String,
-        /// Time since the first unanswered request.
+        /// Time since the first request without a reply.
         after: Duration,
     },
     /// The server no longer sends changes of the publication, but continues the stream without them.
@@ -143,7 +143,7 @@ impl Explain for Error {
     }
 }
 
-/// Advice for a connection that could not be opened, or broke.
+/// Hint for a connection that could not be opened, or broke.
 fn unreachable_hint(cause: &io::Error) -> &'static str {
     let text = cause.to_string();
     if text.contains("UnknownCA") || text.contains("fatal alert: BadCertificate") {
@@ -231,7 +231,7 @@ pub(super) fn broken(error: impl fmt::Display) -> Error {
     Error::Protocol(error.to_string())
 }
 
-/// The error of a message of the stream that is of no known kind.
+/// The error of a stream message of an unknown kind.
 pub(super) fn cut_short(body: &[u8]) -> Error {
     Error::Protocol(format!("a stream message of {} bytes that is neither data nor a keepalive", body.len()))
 }
@@ -242,7 +242,7 @@ pub(super) fn ended(target: &str) -> Error {
     Error::Network { target: target.to_owned(), cause }
 }
 
-/// One whole message of the server, header included.
+/// Parses one complete message of the server, header included.
 pub(super) fn parse(bytes: &[u8], target: &str) -> Result<Message, Error> {
     let parsed = Message::parse(&mut BytesMut::from(bytes)).map_err(|error| garbled(&error, target))?;
     parsed.ok_or_else(|| Error::Protocol("a truncated message".to_owned()))
@@ -264,7 +264,7 @@ pub(super) fn log_notice(notice: &ServerError) {
     }
 }
 
-/// An error or a notice of the server, in its own words.
+/// An error or a notice of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// `ERROR`, `FATAL`, `WARNING`, …; not translated.
@@ -293,7 +293,8 @@ impl ServerError {
         let mut read = Self::default();
         let mut schema = None;
         while let Some(field) = fields.next()? {
-            // The text may quote names and values of users. It must not forge a log line or control a terminal.
+            // The text may quote names and values of users. It must not fake a log line or control a
+            // terminal.
             let value = visible(&String::from_utf8_lossy(field.value_bytes())).into_owned();
             match field.type_() {
                 b'V' => read.severity = value,
@@ -314,8 +315,9 @@ impl ServerError {
         Ok(read)
     }
 
-    /// The part of an error on the replication stream that may be shown. There the server evaluates row filters and output
-    /// functions, whose errors quote row values. Only errors about the connection, the slot or the server are kept whole.
+    /// The parts of an error on the replication stream that may be shown. There the server evaluates row
+    /// filters and output functions, whose errors quote row values. Only errors about the connection, the
+    /// slot or the server are kept whole.
     #[must_use]
     pub(super) fn of_stream(self) -> Self {
         let class = self.code.get(..2).unwrap_or_default();
@@ -328,11 +330,12 @@ impl ServerError {
         Self { severity, code, table, withheld: true, ..Self::default() }
     }
 
-    /// Whether the server failed at the content of a change: to decode it, to filter it or to print it.
+    /// Whether the server failed because of the content of a change: it could not decode, filter or print it.
     pub(super) fn is_about_content(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();
         let by_content = matches!(class, "21" | "22" | "23" | "2F" | "38" | "39" | "42" | "54" | "P0" | "XX");
-        // A publication is missing; the server is out of memory.
+        // 42704: a publication is missing, which is no fault of the change. 53200: the server is out of memory,
+        // which the change causes.
         (by_content && self.code != "42704") || self.code == "53200"
     }
 
@@ -342,9 +345,9 @@ impl ServerError {
         match self.code.as_str() {
             // Slot in use, lock not available, transaction timeout of the server.
             "55006" | "55P03" | "25P03" | "25P04" => true,
-            // A removed WAL segment does not come back; a library may.
+            // A removed WAL segment does not return; a missing library may.
             UNDEFINED_FILE => !self.names_wal_segment(),
-            // At log-in: the database accepts no connections now.
+            // During the log-in: the database accepts no connections now.
             "55000" if self.severity == "FATAL" => true,
             // The database was dropped.
             "57P04" => false,
@@ -359,14 +362,14 @@ impl ServerError {
         self.severity == "WARNING" && matches!(self.code.as_str(), "55000" | "42704")
     }
 
-    /// Whether the server does not let this role into this database now: no LOGIN, CONNECT or REPLICATION, another password or
-    /// `pg_hba.conf`, or the database has another name.
+    /// Whether the server rejects this role in this database now: no LOGIN, CONNECT or REPLICATION, another
+    /// password or `pg_hba.conf`, or the database has another name.
     pub(crate) fn refuses_log_in(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();
         self.severity == "FATAL" && (class == "28" || matches!(self.code.as_str(), "42501" | "3D000"))
     }
 
-    /// Whether it names a file of the WAL. Messages are translated, names of files are not.
+    /// Whether the message has the name of a WAL file. Messages are translated, file names are not.
     fn names_wal_segment(&self) -> bool {
         let words = self.message.split(|c: char| !c.is_ascii_alphanumeric());
         words
@@ -374,7 +377,7 @@ impl ServerError {
             .any(|word| word.len() == SEGMENT_DIGITS && word.chars().all(|c| c.is_ascii_hexdigit()))
     }
 
-    /// Whether it names a library: servers call them `$libdir/…` or by their file, on each system with another ending.
+    /// Whether the message has the name of a library: `$libdir/…`, or a file with the system's extension.
     fn names_library(&self) -> bool {
         ["$libdir", ".so", ".dll", ".dylib", "/lib/"].iter().any(|part| self.message.contains(part))
             // A library of a setting may have any name, but is in no directory of the cluster.
@@ -386,7 +389,7 @@ impl ServerError {
         self.code == "08P01" && self.message.contains("startup parameter")
     }
 
-    /// Advice for the operator, besides the server's own hint.
+    /// Forebay's hint, besides the server's own.
     fn advice(&self) -> Option<&'static str> {
         if self.withheld {
             return Some(

@@ -1,4 +1,4 @@
-//! Which errors are retried, and what is said of them.
+//! Which errors are retried, and their texts.
 
 use super::*;
 use crate::source::postgres::lsn::Lsn;
@@ -19,7 +19,7 @@ fn transient_errors_are_retried_and_others_stop() {
     }
 }
 
-/// A slot is not lost because a log-in fails.
+/// A failed log-in does not mean that the slot is lost.
 #[test]
 fn obstacle_at_login_is_waited_for() {
     let failed = |severity: &str, code: &str| {
@@ -44,7 +44,7 @@ fn obstacle_at_login_is_waited_for() {
     }
 }
 
-/// A file may be a segment of the WAL, a library, or any other one: only the first never comes back.
+/// A missing file may be a WAL segment, a library, or any other file. Only a WAL segment never returns.
 #[test]
 fn missing_file_is_named_for_what_it_is() {
     for (severity, message, passes, advice) in [
@@ -129,7 +129,7 @@ fn unsendable_change_names_table_transaction_and_command() {
     );
 }
 
-/// `PgBouncer` refuses `options` at every attempt.
+/// `PgBouncer` rejects `options` at every attempt.
 #[test]
 fn pooler_is_refused_with_the_way_out() {
     let pooler = ServerError {
@@ -174,7 +174,7 @@ fn only_missing_object_warning_means_skipped_publication() {
     assert!(!notice("WARNING", "01000").says_publication_skipped());
 }
 
-/// The advice is the cure of this cause, not of its neighbours.
+/// Each cause has the hint that removes it.
 #[test]
 fn refused_connection_has_the_advice_for_its_cause() {
     for (code, message, advice) in [

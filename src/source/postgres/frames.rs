@@ -8,15 +8,16 @@ use bytes::BytesMut;
 
 /// Tag and length.
 const HEADER: usize = 5;
-/// Size of a read in bytes: eight of the server's send buffers.
+/// Size of a read in bytes: eight times the server's send buffer.
 const READ_SIZE: usize = 64 * 1024;
-/// Bytes kept of a message above the limit: enough to name the table and to show the beginning of the row.
+/// Bytes that are kept of a message above the limit: enough to identify the table and to show the beginning
+/// of the row.
 pub(super) const KEPT_SIZE: usize = 64 * 1024;
 /// Largest message other than `CopyData` in bytes. A larger one is a protocol violation.
 const CONTROL_SIZE_MAX: usize = 1 << 20;
 /// Largest message before the log-in in bytes. libpq accepts 2,000 for an authentication request and 30,000 for an error.
 const LOG_IN_SIZE_MAX: usize = 32 * 1024;
-/// Capacity above which an empty buffer is freed, after it has grown for a large row.
+/// Capacity in bytes above which an empty buffer is freed, after it has grown for a large row.
 const CAPACITY_KEPT: usize = 4 * READ_SIZE;
 const COPY_DATA: u8 = b'd';
 
@@ -154,7 +155,8 @@ impl Frames {
         match self.next_frame() {
             Ok(None) => false,
             Ok(Some(frame)) => {
-                // Put it back. The discarded bytes of a truncated message are gone: note that none is left to discard.
+                // Puts the message back. The discarded bytes of a truncated message are gone, so none is left
+                // to discard.
                 self.taken = 0;
                 self.skipping = frame.is_truncated().then_some(0);
                 true
@@ -262,7 +264,7 @@ mod tests {
         }
     }
 
-    /// A server that has not let us in cannot make us hold more than a log-in needs.
+    /// A server that has not completed the log-in cannot make us buffer more than a log-in needs.
     #[test]
     fn long_message_before_log_in_is_refused() {
         for tag in [b'R', b'E', b'N', b'd', b'D'] {

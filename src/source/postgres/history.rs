@@ -1,8 +1,8 @@
-//! Checks that the server continues the known history. Pure.
+//! Checks that the server continues the known history. Does no I/O.
 //!
-//! A database that was restored from an older copy reuses log sequence numbers. If the slot starts at or before the last seen
-//! transaction of this directory, the server must deliver that very transaction. Until then nothing is confirmed, and a stream
-//! that passes its LSN without it has another history.
+//! A database that was restored from an older copy reuses LSNs. If the slot starts at or before the last seen
+//! transaction of this directory, the server must deliver exactly that transaction. Until then nothing is
+//! confirmed. A stream that passes its LSN without it has another history.
 
 use crate::failure::{Explain, Failure};
 use crate::position::Transaction;
@@ -12,7 +12,7 @@ use crate::source::postgres::lsn::Lsn;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server has a different history")]
 pub struct AnotherHistory {
-    /// How far it has come.
+    /// Position that the stream has reached.
     pub at: Lsn,
     /// The expected transaction.
     pub expected: Transaction,
@@ -54,15 +54,15 @@ pub struct History {
 }
 
 impl History {
-    /// Of a connection that must deliver `expect` before anything is confirmed.
+    /// For a connection that must deliver `expect` before anything is confirmed.
     pub const fn new(expect: Option<Transaction>) -> Self {
         Self { expect, open: None }
     }
 
-    /// A transaction begins.
+    /// Notes that a transaction begins.
     ///
     /// # Errors
-    /// It is where another one should be, or beyond it.
+    /// It is at or beyond the position of the expected one, and is another transaction.
     pub fn begin(&mut self, transaction: Transaction) -> Result<(), AnotherHistory> {
         match self.expect {
             Some(expected) if transaction.commit >= expected.commit && transaction != expected => {
@@ -74,7 +74,7 @@ impl History {
         Ok(())
     }
 
-    /// The open transaction is complete. Whether what was delivered may be confirmed once it is settled.
+    /// Notes that the open transaction is complete. Returns whether it may be confirmed once it is settled.
     pub fn commit(&mut self) -> bool {
         if self.open.take() == self.expect {
             self.expect = None;
@@ -82,10 +82,11 @@ impl History {
         self.expect.is_none()
     }
 
-    /// The server has sent everything up to here. Whether that may be confirmed once everything received is settled.
+    /// Notes that the server has sent everything up to `wal_end`. Returns whether that position may be
+    /// confirmed once everything received is settled.
     ///
     /// # Errors
-    /// It has passed the expected transaction without delivering it.
+    /// The server has passed the expected transaction without delivering it.
     pub fn progress(&mut self, wal_end: Lsn) -> Result<bool, AnotherHistory> {
         match (self.open, self.expect) {
             (Some(_), _) => Ok(false),

@@ -1,4 +1,5 @@
-//! The state of server, slot and publication, read before every connection for [`admit`](super::admit).
+//! The state of server, slot and publication. It is read before every connection, for
+//! [`admit`](super::admit).
 
 use postgres_protocol::escape::escape_literal;
 
@@ -15,10 +16,10 @@ use crate::source::postgres::publication::{self, Partition, PublicationFacts, es
 use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::{self, ServerFacts, SlotFacts};
 
-/// Largest file of a password.
+/// Largest password file in bytes.
 const PASSWORD_FILE_MAX: u64 = 64 << 10;
 
-/// Blockers, as one error.
+/// Primary text of the error that lists blockers.
 const CONSEQUENCE: &str = "the database cannot be used";
 
 const PASSWORD_ALONE: &str = "Write the password and nothing else into source.password_file.";
@@ -28,7 +29,7 @@ pub fn unfit(found: Vec<Diagnosis>) -> Failure {
     Failure::stop(unusable_for(found))
 }
 
-/// Findings, as an error that may pass.
+/// Turns findings into an error that may pass.
 pub const fn unusable_for(found: Vec<Diagnosis>) -> Diagnoses {
     Diagnoses { consequence: CONSEQUENCE, found }
 }
@@ -40,17 +41,17 @@ pub struct Seen {
     pub server: Server,
     /// Input of [`admit`](super::admit).
     pub slot: Option<ReplicationSlot>,
-    /// The slot in the catalogue.
+    /// The slot, as the catalogue has it.
     pub slot_facts: Option<SlotFacts>,
     /// Facts about the server.
     pub facts: ServerFacts,
     /// The publication, if it exists.
     pub publication: Option<PublicationFacts>,
-    /// Partitions that it sends as their roots.
+    /// Partitions whose changes are sent as those of their root.
     pub partitions: Vec<Partition>,
-    /// Tables and partitions on which the publication makes the application's own UPDATE or DELETE fail.
+    /// Tables and partitions for which the publication makes the application's own UPDATE or DELETE fail.
     pub broken: Vec<Diagnosis>,
-    /// The parts that could not be read, and why. None of them is needed for the stream.
+    /// The parts that could not be read, with the reason. The stream needs none of them.
     pub unseen: Vec<Unseen>,
 }
 
@@ -59,14 +60,14 @@ pub struct Seen {
 pub struct Unseen {
     /// Name of the part.
     pub part: &'static str,
-    /// Why it cannot be seen.
+    /// Why it could not be read.
     pub error: ServerError,
 }
 
 /// The connection settings: the URL, and the password from its source.
 ///
 /// # Errors
-/// The URL is wrong, or a password file cannot be used.
+/// The URL is invalid, or a password file cannot be used.
 pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
     let source = &config.source;
     let settings = Settings::from_url(source.url.expose())?;
@@ -97,7 +98,7 @@ pub fn settings(config: &Config) -> Result<Settings, SettingsError> {
 /// Reads the state of server, slot and publication, before a connection is opened or used.
 ///
 /// # Errors
-/// The connection failed, or a right is missing. Errors of catalogue queries are retried.
+/// The connection failed, or a permission is missing. Errors of catalogue queries are retried.
 pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -> Result<Seen, Failure> {
     let mut seen = glance(session, wanted).await?;
     // Blockers of any stream are reported before the timeline is read.
@@ -112,11 +113,11 @@ pub async fn look(session: &mut Session, settings: &Settings, wanted: &Wanted) -
     Ok(seen)
 }
 
-/// As [`look`], by SQL alone: the timeline is that of the control file and of the current WAL file. Needs no walsender, of
-/// which there may be just one.
+/// Like [`look`], but by SQL alone: the timeline is that of the control file and the current WAL file. It
+/// needs no walsender, of which there may be only one.
 ///
 /// # Errors
-/// As [`look`].
+/// The same as those of [`look`].
 pub async fn glance(session: &mut Session, wanted: &Wanted) -> Result<Seen, Failure> {
     let (facts, slot, publication, partitions, broken) = session
         .look(async |client| -> Result<_, Error> {
@@ -158,10 +159,10 @@ fn optional<T>(part: Result<T, Error>) -> Result<Result<T, ServerError>, Error> 
     }
 }
 
-/// Looks at the slot again.
+/// Reads the slot again.
 ///
 /// # Errors
-/// The connection.
+/// The connection failed.
 pub async fn slot_again(
     session: &mut Session,
     wanted: &Wanted,
@@ -184,22 +185,22 @@ struct Walsender {
     switches: Vec<(u32, CommitSeq)>,
 }
 
-/// The timeline, from the walsender, which knows it better than the control file during and after a promotion; and where
-/// the earlier ones were left.
+/// The timeline and the ends of the earlier ones, from the walsender. During and after a promotion, it is
+/// more accurate than the control file.
 async fn timeline(settings: &Settings) -> Result<Walsender, Failure> {
     // A history file is small: one line for each timeline.
     const ANSWER_MAX: usize = 1 << 20;
-    /// `undefined_file`.
+    /// SQLSTATE `undefined_file`.
     const FILE_MISSING: &str = "58P01";
     let mut connection = Connection::connect(settings, ANSWER_MAX).await?;
     let SystemIdentity { system_id, timeline, .. } = connection.identify_system().await?;
     let history = if timeline > 1 { connection.timeline_history(timeline).await } else { Ok(String::new()) };
-    // Before the stream is opened: the server may have one walsender.
+    // Closed before the stream is opened, because the server may have only one walsender.
     connection.close().await;
     match history {
         Ok(history) => Ok(Walsender { system_id, timeline, switches: parse_history(&history) }),
-        // A restored server may lack the file. On the known timeline it is not needed. Another timeline is then refused, because
-        // its origin is unknown.
+        // A restored server may lack the file. It is not needed on the known timeline. Another timeline is
+        // then refused, because its origin is unknown.
         Err(Error::Server(error)) if error.code == FILE_MISSING => {
             Ok(Walsender { system_id, timeline, switches: Vec::new() })
         }
@@ -207,18 +208,20 @@ async fn timeline(settings: &Settings) -> Result<Walsender, Failure> {
     }
 }
 
-/// The facts that the walsender gives: enough to continue a stream of a database that was checked before.
+/// The facts that a walsender can return. They are enough to continue the stream of a database that was
+/// checked before.
 #[derive(Debug)]
 pub struct BareLook {
     /// Input of [`admit`](super::admit).
     pub server: Server,
     /// Input of [`admit`](super::admit).
     pub slot: Option<ReplicationSlot>,
-    /// Whether another session reads the slot and may still move it.
+    /// Whether another session reads the slot and may still advance it.
     pub is_read: bool,
 }
 
-/// Reads the state over the replication connection itself: walsenders may be free while all SQL connections are used up.
+/// Reads the state over the replication connection itself: a walsender may be free while all SQL connections
+/// are in use.
 ///
 /// # Errors
 /// The connection failed, or the publication does not exist.
@@ -268,7 +271,7 @@ fn missing_publication(wanted: &Wanted) -> Diagnosis {
         .with_command(format!("forebay adopt --reason \"…\" --recreate-slot {}", wanted.slot))
 }
 
-/// Lines of `timeline <tab> LSN of the switch <tab> reason`.
+/// Parses lines of `timeline <tab> LSN of the switch <tab> reason`.
 fn parse_history(text: &str) -> Vec<(u32, CommitSeq)> {
     let line = |line: &str| {
         let mut fields = line.split_whitespace();
@@ -278,7 +281,7 @@ fn parse_history(text: &str) -> Vec<(u32, CommitSeq)> {
 }
 
 impl Seen {
-    /// Whether a process should start on this.
+    /// Checks that a process may start with this state.
     ///
     /// # Errors
     /// All blockers, each with the command that removes it.
@@ -287,7 +290,7 @@ impl Seen {
         if found.is_empty() { Ok(()) } else { Err(unfit(found)) }
     }
 
-    /// Everything that stops a start, also what a running process would only report.
+    /// Everything that stops a start, including what a running process would only report.
     pub fn start_blockers(&self, wanted: &Wanted) -> Vec<Diagnosis> {
         let mut found = self.blockers();
         found.extend(self.warnings(wanted));
@@ -327,7 +330,7 @@ impl Seen {
         found
     }
 
-    /// Blockers of a start that a running process only reports, because to stop receiving would not help.
+    /// Blockers of a start that a running process only reports, because stopping would not help.
     pub fn warnings(&self, wanted: &Wanted) -> Vec<Diagnosis> {
         let Some(publication) = &self.publication else { return Vec::new() };
         let mut found = self.broken.clone();
@@ -344,11 +347,12 @@ impl Seen {
         found
     }
 
-    /// Whether a process may continue: slot and publication must exist by now.
+    /// Checks that a running process may continue: slot and publication must exist by now.
     ///
     /// # Errors
-    /// No stream is possible now, which is retried: a setting or a right may come back. Or the publication does not exist, which
-    /// stops: PostgreSQL 18 would continue without it and skip every change.
+    /// If no stream is possible now, that is retried, because a setting or a permission may be restored. If
+    /// the publication does not exist, the process stops: PostgreSQL 18 would continue without it and skip
+    /// every change.
     pub fn check_running(&self, wanted: &Wanted) -> Result<(), Failure> {
         let mut found = self.blockers();
         if self.publication.is_none() {

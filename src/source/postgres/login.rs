@@ -23,7 +23,7 @@ const TOTAL_MAX: u64 = 256 * 1024;
 
 /// Tags of a server's first message: authentication request, error, protocol negotiation.
 const FIRST_TAGS: [u8; 3] = *b"REv";
-/// Bytes shown of the response of another kind of server.
+/// Bytes that are shown of the response of another kind of server.
 const SHOWN: usize = 8;
 
 /// A connection on which the server accepts commands.
@@ -33,9 +33,9 @@ pub(super) struct LoggedIn {
     pub(super) socket: Socket,
     /// The receive buffer, which may have bytes after the log-in.
     pub(super) frames: Frames,
-    /// The whole messages after `AuthenticationOk`, up to and with `ReadyForQuery`.
+    /// The complete messages after `AuthenticationOk`, up to and including `ReadyForQuery`.
     pub(super) greeting: BytesMut,
-    /// A statement to run before any other, see [`parameters`].
+    /// A statement to run before any other: see [`parameters`].
     pub(super) follow_up: Option<String>,
 }
 
@@ -129,7 +129,7 @@ impl LoggedIn {
     }
 }
 
-/// Logs the warning once per process, because connections are frequent.
+/// Logs the warning once per process, because connections are opened often.
 fn warn_once(log_in: &LogIn<'_>, settings: &Settings) {
     static SAID: Once = Once::new();
     let method = match log_in.method() {
@@ -180,8 +180,8 @@ where
     timeout(limit, all).await.map_err(|_| error::timed_out(&settings.target(), "connecting"))?
 }
 
-/// Whether the other TLS mode may succeed: `pg_hba.conf` can require or forbid TLS, and TLS may fail where plain TCP works. A
-/// wrong password is wrong in both.
+/// Whether the other TLS mode may succeed: `pg_hba.conf` can require or forbid TLS, and TLS may fail where
+/// plain TCP works. A wrong password fails in both.
 fn is_worth_another_way(error: &Error) -> bool {
     match error {
         Error::Tls { .. } => true,

@@ -74,39 +74,40 @@ use tables::{
 use transaction::{Assembler, Received, Step};
 use transcode::{Place, Transcoder};
 
-/// How long [`Source::close`](crate::source::Source::close) waits for the server to read our last word.
+/// How long [`Source::close`](crate::source::Source::close) waits for the server to read the last status.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Kind, end, time, reply: all of a keepalive.
+/// Size of a keepalive in bytes: kind, end of WAL, time, reply flag.
 const KEEPALIVE_SIZE: usize = 18;
 
-/// One connection to a slot.
+/// One connection that streams a slot.
 pub struct PostgresSource {
     connection: Connection,
-    /// Converts the messages of a server in another encoding to UTF-8.
+    /// Converts messages to UTF-8, if the server sends another encoding.
     transcoder: Option<Transcoder>,
     publication: String,
     system: SystemIdentity,
-    /// Asks the catalogue.
+    /// Queries the catalogue.
     inquiry: Inquiry,
     announcements: Announcements,
     assembler: Assembler,
     forgetting: Forgetting,
     heartbeat: Heartbeat,
     silence: Silence,
-    /// Nothing is taken before this is known.
+    /// A catalogue query that must finish before the next delivery is taken.
     pending: Option<Pending>,
-    /// A TRUNCATE whose other tables are not given yet: its place in the buffer.
+    /// A TRUNCATE with tables that are not delivered yet: its LSN, and its place in the buffer.
     truncating: Option<(Lsn, Place)>,
     confirmed: Lsn,
-    /// The highest LSN that this connection may confirm: it has delivered everything before.
+    /// The highest LSN that this connection may confirm: everything before it was delivered.
     delivered: Lsn,
-    /// The table that was announced last, until something else comes.
+    /// The last announced table, until another message follows.
     introduced: Option<String>,
-    /// The server failed at the content of a change.
+    /// Whether the server failed because of the content of a change.
     unsendable: bool,
-    /// The server leaves out our publication: nothing may be confirmed any more.
+    /// Whether the server skips our publication. Then nothing may be confirmed any more.
     skipped: bool,
-    /// Whether this is the history that the checkpoint knows; until that is certain nothing may be confirmed.
+    /// Checks that this is the history that the checkpoint knows. Until that is proven, nothing may be
+    /// confirmed.
     history: History,
 }
 
@@ -123,9 +124,10 @@ impl std::fmt::Debug for PostgresSource {
 /// The catalogue query that must finish before the next message is handled.
 #[derive(Debug)]
 enum Pending {
-    /// The table that was announced here.
+    /// The definition of an announced table, and the LSN of the announcement.
     Announced(Announced, Lsn),
-    /// The types of a row: its step, LSN, size and place in the buffer, and whether they were looked at for it.
+    /// The types of a row: its step, LSN, size and place in the buffer, and whether the types were read for
+    /// it already.
     Row { step: Step, lsn: Lsn, size: u64, at: Place, looked: bool },
 }
 
@@ -133,16 +135,16 @@ impl PostgresSource {
     /// Connects, and begins to stream.
     ///
     /// # Errors
-    /// As [`Error`] says; its severity is that of the [`Failure`].
+    /// Those of [`Error`]; its severity is that of the [`Failure`].
     pub async fn start(settings: &Settings, stream: &Stream) -> Result<Self, Failure> {
         let connection = stream.connect(settings).await?;
         Self::start_on(connection, settings, stream).await
     }
 
-    /// Begins to stream on a connection.
+    /// Begins to stream on an open connection.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// The same as those of [`start`](Self::start).
     pub async fn start_on(
         mut connection: Connection,
         settings: &Settings,
@@ -178,35 +180,37 @@ impl PostgresSource {
         })
     }
 
-    /// Lets nothing be confirmed before this very transaction was delivered; to be called before anything is taken.
+    /// Lets nothing be confirmed before exactly this transaction was delivered. Call it before anything is
+    /// taken.
     pub const fn expect(&mut self, transaction: Option<Transaction>) {
         self.history = History::new(transaction);
     }
 
-    /// Uses the stored definitions of tables, and the session on which they were read.
+    /// Uses the stored definitions of tables, and the session with the survey that read them.
     pub fn describe_by(&mut self, tables: TableHistory, surveyed: Option<(Session, Survey)>) {
         self.announcements = Announcements::new(tables);
         if let Some((session, survey)) = surveyed {
-            self.inquiry.go_on(session, survey);
+            self.inquiry.continue_with(session, survey);
         }
     }
 
-    /// Identity of the server, read on this very connection, so that it cannot be another server behind the same name.
+    /// Identity of the server, read on this very connection. It cannot be that of another server behind the
+    /// same name.
     pub const fn system(&self) -> &SystemIdentity {
         &self.system
     }
 
-    /// Whether the stream has ended because the server failed at a change, as it will again.
-    pub const fn has_met_unsendable_change(&self) -> bool {
+    /// Whether the stream has ended because the server failed to send a change, and will fail again.
+    pub const fn has_unsendable_change(&self) -> bool {
         self.unsendable
     }
 
-    /// The transaction that is arriving, or in which the stream has ended.
+    /// The transaction that is being received, or in which the stream has ended.
     pub const fn transaction(&self) -> Option<Transaction> {
         self.assembler.transaction()
     }
 
-    /// How many announced tables are described.
+    /// Number of announced tables that are described.
     pub fn described_tables(&self) -> usize {
         self.assembler.described()
     }
@@ -216,17 +220,18 @@ impl PostgresSource {
         self.delivered
     }
 
-    /// As [`Source::confirm`](crate::source::Source::confirm), for an LSN that the caller has proven to be settled.
+    /// Like [`Source::confirm`](crate::source::Source::confirm), for an LSN that the caller has proven to be
+    /// settled.
     async fn confirm_lsn(&mut self, settled: Lsn) -> Result<(), Error> {
         if !self.skipped {
             self.confirmed = self.confirmed.max(settled.min(self.delivered));
         }
-        // Confirms must not delay the keepalive request.
-        self.say(self.heartbeat.must_request_reply()).await
+        // Confirmations must not delay the keepalive request.
+        self.send_status(self.heartbeat.must_request_reply()).await
     }
 
-    /// Sends a status now.
-    async fn say(&mut self, ask: bool) -> Result<(), Error> {
+    /// Sends a status now; with `ask`, it requests a reply.
+    async fn send_status(&mut self, ask: bool) -> Result<(), Error> {
         self.connection.queue_status(self.confirmed, ask);
         self.heartbeat.note_sent(Instant::now(), ask);
         self.connection.send().await
@@ -237,11 +242,11 @@ impl PostgresSource {
         if !self.heartbeat.is_due(now) {
             return self.connection.send().await;
         }
-        self.say(self.heartbeat.must_request_reply()).await
+        self.send_status(self.heartbeat.must_request_reply()).await
     }
 
-    /// Runs the pending catalogue query. Cancel-safe: the next call continues, so that a slow catalogue is slow and not
-    /// hopeless.
+    /// Runs the pending catalogue query. Cancel-safe: the next call continues the same query, so that a slow
+    /// catalogue delays the stream but does not block it forever.
     async fn look_up(&mut self) -> Result<(), Error> {
         while let Some(table) = self.must_look() {
             if !self.inquiry.is_asking() {
@@ -252,14 +257,14 @@ impl PostgresSource {
             let is_look = self.inquiry.is_asking_about_table();
             match self.inquiry.answer().await {
                 Ok(CatalogAnswer::Table(look)) => self.looked(look),
-                Err(error) if is_look => self.not_looked(table, &error),
+                Err(error) if is_look => self.look_failed(table, &error),
                 surveyed => self.surveyed(surveyed),
             }
         }
         Ok(())
     }
 
-    /// The table that must be read.
+    /// The table whose definition must be read; `None` if no query is needed.
     fn must_look(&self) -> Option<u32> {
         match &self.pending {
             Some(Pending::Announced(announced, _)) => Some(announced.oid),
@@ -268,7 +273,7 @@ impl PostgresSource {
         }
     }
 
-    /// The types of the rows for which a table must be read.
+    /// The types that must be read with the definition of a table.
     fn types_to_look_at(&self, table: u32) -> Vec<u32> {
         match &self.pending {
             Some(Pending::Announced(announced, _)) => {
@@ -293,9 +298,10 @@ impl PostgresSource {
         }
     }
 
-    /// A look that fails ends no stream. What is remembered of the table describes it. Else a refusal leaves unknown what the
-    /// announcement does not say; and a look that may succeed later is made again.
-    fn not_looked(&mut self, table: u32, error: &Error) {
+    /// Handles a failed read of a table's definition. It never ends the stream. A stored definition is used
+    /// if there is one. Without one, a rejected query leaves unknown what the announcement does not contain,
+    /// and a query that may succeed later is repeated.
+    fn look_failed(&mut self, table: u32, error: &Error) {
         let is_remembered = match &self.pending {
             Some(Pending::Announced(announced, _)) => self.announcements.tables().remembers(announced),
             _ => true,
@@ -326,7 +332,8 @@ impl PostgresSource {
         }
     }
 
-    /// Whether a row is read with the types of its time. `false`: they must be read from the catalogue first.
+    /// Whether a row can be read with the types of its time. `false`: they must be read from the catalogue
+    /// first.
     fn suits(&mut self, step: &Step, lsn: Lsn, (size, at): (u64, &Place), looked: bool) -> bool {
         let Step::Row(place, _, table) = step else { return true };
         if self.announcements.is_plain(*table) {
@@ -345,7 +352,7 @@ impl PostgresSource {
         }
     }
 
-    /// The next step that is delivered, and where its message is.
+    /// The next step to deliver, and where its message is.
     fn advance(&mut self) -> Result<Option<(Found, Place)>, Error> {
         if self.connection.is_broken() {
             return Ok(None);
@@ -472,8 +479,8 @@ impl PostgresSource {
 
 /// Result of [`PostgresSource::advance`].
 enum Found {
-    /// A message: what it is, its LSN, its whole size.
+    /// A message: its class, its LSN, and its whole size in bytes.
     Step(Step, Lsn, u64),
-    /// A keepalive.
+    /// A keepalive, with the end of the server's WAL.
     Progress(Lsn),
 }

@@ -1,8 +1,8 @@
-//! Compares the publication with its earlier state. PostgreSQL skips changes that a publication leaves out, and nothing on the
-//! stream shows it.
+//! Compares the publication with its earlier state. PostgreSQL skips changes that a publication leaves out,
+//! and the stream does not show that.
 //!
-//! Each difference is logged once, with a stable `event`, and counted. Alterations while the process was not running are not
-//! detected, unless the publication leaves something out now.
+//! Each difference is logged once, with a stable `event`, and counted. Changes of the publication while the
+//! process was not running are not detected, unless the publication leaves something out now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,15 +16,15 @@ pub struct PublicationMonitor {
     /// `source.tables`, if it is configured.
     configured: Vec<TableName>,
     facts: Option<PublicationFacts>,
-    /// Every table that was published since the start, as it was when it was last published, by `pg_class.oid`.
+    /// Every table that was published since the start, in its last published state, by `pg_class.oid`.
     known: BTreeMap<u32, PublishedTable>,
-    /// The tables that are not published now.
+    /// The tables among them that are not published now.
     gone: BTreeSet<u32>,
     /// Tables of `source.tables` that were renamed.
     renamed: BTreeMap<TableName, u32>,
     /// Tables of `source.tables` that are not published now.
     missing: BTreeSet<TableName>,
-    /// Files of partitions, by `pg_class.oid`.
+    /// File nodes of partitions, by `pg_class.oid`.
     files: BTreeMap<u32, u32>,
 }
 
@@ -71,8 +71,8 @@ impl PublicationMonitor {
         }
     }
 
-    /// Checks the publication and logs the differences from its earlier state. `None` without a publication, which is reported
-    /// elsewhere.
+    /// Checks the publication and logs the differences from its earlier state. Returns `None` if there is no
+    /// publication, which is reported elsewhere.
     pub fn observe(&mut self, seen: &Seen) -> Option<Observed> {
         let facts = seen.publication.as_ref()?;
         let differences = self.compare(facts, &seen.partitions);
@@ -96,14 +96,14 @@ impl PublicationMonitor {
         };
         let missing: BTreeSet<TableName> =
             self.configured.iter().filter(|name| !is_sent(name)).cloned().collect();
-        // One that was published before is reported as gone.
+        // A table that was published before is reported as gone instead.
         let gone: BTreeSet<&TableName> =
             self.gone.iter().filter_map(|oid| self.known.get(oid)).map(|table| &table.name).collect();
         let new = missing.difference(&self.missing).filter(|name| !gone.contains(name));
         found.extend(new.cloned().map(Difference::TableMissing));
         self.missing = missing;
         self.partitions(partitions, &mut found);
-        // Its tables are known.
+        // Its tables are stored separately in `known`.
         self.facts = Some(PublicationFacts {
             name: now.name.clone(),
             tables: Vec::new(),
@@ -115,7 +115,7 @@ impl PublicationMonitor {
 
     fn tables(&mut self, now: &PublicationFacts, is_new: bool, found: &mut Vec<Difference>) {
         let published: BTreeSet<u32> = now.tables.iter().map(|table| table.oid).collect();
-        // A table that was dropped and created again has its name and another oid.
+        // A table that was dropped and created again has the same name and another OID.
         let vanished: BTreeMap<TableName, u32> = self
             .known
             .iter()
@@ -154,8 +154,9 @@ impl PublicationMonitor {
         self.gone = gone;
     }
 
-    /// TRUNCATE gives each partition that it empties a new file without counted rows. PostgreSQL sends that of a whole table,
-    /// so a partition is reported only if other partitions of its table have kept their files.
+    /// TRUNCATE gives each partition that it empties a new file without counted rows. PostgreSQL sends the
+    /// TRUNCATE of a whole table. So a partition is reported only if other partitions of its table have kept
+    /// their files.
     fn partitions(&mut self, now: &[Partition], found: &mut Vec<Difference>) {
         let kept: BTreeSet<&TableName> = now
             .iter()
@@ -342,7 +343,7 @@ mod tests {
         }
     }
 
-    /// The reports of a second check, and of a third one without a change.
+    /// The differences of a second check, and of a third one without a change.
     fn after(change: impl FnOnce(&mut PublicationFacts)) -> Vec<Difference> {
         let mut monitor = PublicationMonitor::new(None);
         assert_eq!(monitor.compare(&facts(), &[]), []);
@@ -367,7 +368,7 @@ mod tests {
         assert_eq!(after(|now| now.tables[0] = table("a", 15)), [Difference::TableReturned(name("a"))]);
         let filtered = |now: &mut PublicationFacts| {
             now.tables[1].filter = Some("f".to_owned());
-            // ALTER PUBLICATION … SET TABLE makes a new entry for it.
+            // ALTER PUBLICATION … SET TABLE creates a new entry for the table.
             now.tables[1].entries = vec![13];
         };
         assert_eq!(after(filtered), [Difference::RowFilter(name("b"))]);
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(monitor.compare(&without, &[]), [Difference::TableGone(name("a"))]);
     }
 
-    /// Two tables change places; one of them is named in `source.tables`.
+    /// Two tables exchange their names. `source.tables` contains one of them.
     #[test]
     fn renamed_table_is_not_reported_as_lost() {
         let mut monitor = PublicationMonitor::new(Some(vec![name("a")]));

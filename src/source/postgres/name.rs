@@ -1,7 +1,7 @@
-//! Names and other texts of the catalogue, whatever the encoding of the database.
+//! Names and other texts of the catalogue, for any encoding of the database.
 //!
-//! If a server cannot convert a name, it reports an error instead of the result. So names are read as bytes, by [`raw_name!`], with
-//! the encoding in front, and parsed as a [`CatalogText`].
+//! If a server cannot convert a name, it reports an error instead of a result. So names are read as bytes by
+//! [`raw_name!`], with the encoding before them, and parsed as a [`CatalogText`].
 
 use std::error::Error;
 
@@ -12,7 +12,8 @@ use crate::config::TableName;
 
 use super::encoding::Encoding;
 
-/// SQL for a text of the catalogue as bytes: an expression, to be read as a [`CatalogText`]. NULL stays NULL.
+/// SQL for a catalogue text as bytes, to be read as a [`CatalogText`]. The parameter is an SQL expression.
+/// NULL stays NULL.
 macro_rules! raw_name {
     ($expression:literal) => {
         concat!(
@@ -24,7 +25,7 @@ macro_rules! raw_name {
 }
 pub(super) use raw_name;
 
-/// A text of the catalogue, in UTF-8. Bytes without a character are escaped, as [`Encoding::name`] does it.
+/// A catalogue text in UTF-8. Bytes without a character are escaped, as in [`Encoding::name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CatalogText(pub(super) String);
 
@@ -51,13 +52,13 @@ impl FromSql<'_> for CatalogText {
     }
 }
 
-/// The table whose schema and name these two columns are.
+/// The table whose schema and name are in two columns of a row, beginning at `at`.
 pub(super) fn table_name(row: &Row, at: usize) -> Result<TableName, super::error::Error> {
     let (CatalogText(schema), CatalogText(table)) = (row.try_get(at)?, row.try_get(at + 1)?);
     Ok(TableName { schema, table })
 }
 
-/// JSON with texts of the catalogue, in UTF-8. Bytes without a character are escaped as in a [`CatalogText`].
+/// JSON with catalogue texts, in UTF-8. Bytes without a character are escaped as in a [`CatalogText`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CatalogJson(pub(super) String);
 
@@ -70,7 +71,7 @@ impl CatalogJson {
         }
         let encoding = Encoding::named(encoding).unwrap_or(Encoding::Bytes);
         let mut out = String::with_capacity(json.len());
-        // In every encoding of a server a byte below 0x80 is ASCII. An escape of JSON has two characters or more.
+        // In every server encoding, a byte below 0x80 is ASCII. A JSON escape has at least two characters.
         let mut rest = json;
         while !rest.is_empty() {
             let text = rest.split(|byte| *byte == b'\\').next().unwrap_or_default();

@@ -8,7 +8,8 @@ use super::error::Error;
 use super::transcode::Transcoder;
 use super::{parameters, status};
 
-/// After how long without a word the server ends the stream. Set anew where the role's or the server's own is unusable.
+/// Returns the time without a status after which the server ends the stream. Sets it first if the role's or
+/// the server's own value cannot be used.
 pub(super) async fn sender_timeout(connection: &mut Connection) -> Result<Duration, Error> {
     let found = status::parse_duration(&connection.show("wal_sender_timeout").await?);
     match found {
@@ -21,8 +22,9 @@ pub(super) async fn sender_timeout(connection: &mut Connection) -> Result<Durati
     }
 }
 
-/// Asks for text as the server stores it, because the server ends the stream at a text that it cannot convert, at every
-/// attempt. `None` if that is UTF-8, or an encoding that only the server can convert.
+/// Requests text in the server's own encoding. Otherwise the server would end the stream at a text that it
+/// cannot convert, at every attempt. `None` if the encoding is UTF-8, or one that only the server can
+/// convert.
 pub(super) async fn transcoder(
     connection: &mut Connection,
     max_row_size: usize,

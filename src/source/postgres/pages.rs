@@ -1,18 +1,19 @@
-//! Reads results about every table of a catalogue page by page: those of a million tables need not fit into one result, nor into
-//! memory twice.
+//! Reads catalogue results page by page. The result for a million tables need not fit into one message, or
+//! into memory twice.
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Client, Row};
 
 use super::error::Error;
 
-/// Rows that are in memory at a time.
+/// Rows in memory at a time.
 const PAGE_ROWS: usize = 5_000;
 
-/// Passes each row of a query to `take`. Parameter 1 of the query is `name`, as a literal: a cursor takes no parameters.
+/// Passes each row of a query to `take`. Parameter 1 of the query is `name`, inserted as a literal because a
+/// cursor takes no parameters.
 ///
 /// # Errors
-/// Those of the query, of `take`, or the connection broke. The session is in no transaction afterwards.
+/// Those of the query and of `take`, or the connection broke. Afterwards the session is in no transaction.
 pub(super) async fn each(
     client: &Client,
     query: &str,

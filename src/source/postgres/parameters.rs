@@ -1,13 +1,17 @@
-//! Server parameters that each of our sessions sets, whatever `postgresql.conf`, the database and the role set.
+//! Server parameters that each of our sessions sets, whatever `postgresql.conf`, the database and the role
+//! set.
 //!
-//! Options of the startup packet win over all of those. A server refuses an option that it does not know, so only
-//! parameters that every supported version has are sent before the version is known; `transaction_timeout` (17 on) follows
-//! after the log-in, and is an option as soon as one log-in has shown that the server has it.
+//! Options of the startup packet override all of those. A server rejects an option that it does not know. So
+//! only parameters that every supported version has are sent before the version is known.
+//! `transaction_timeout` (PostgreSQL 17 and later) is set after the log-in; once a log-in has shown that the
+//! server has it, it is an option too.
 //!
-//! An event trigger at log-in (17 on) runs after the options and can change every one of them: there all are set again.
+//! An event trigger at log-in (PostgreSQL 17 and later) runs after the options and can change every one of
+//! them. In this case all are set again.
 //!
-//! Left alone: `role`, because credential brokers use it to give a session its rights; what only a superuser may set; and
-//! what costs speed but changes nothing (`work_mem`, `logical_decoding_work_mem`, planner switches).
+//! These are left unchanged: `role`, because credential brokers use it to grant permissions to a session;
+//! parameters that only a superuser may set; and parameters that only affect speed (`work_mem`,
+//! `logical_decoding_work_mem`, planner switches).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,9 +28,10 @@ pub enum Purpose {
     Sql,
 }
 
-/// Text forms of values, the meaning of our statements, and what would end a session. WARNINGs must arrive: PostgreSQL 18
-/// only warns when a publication is gone. An output format that is missing here changes the bytes of events. `lc_monetary` is
-/// left as it is: it places the decimal point in an amount of type money, so that with another one 100 yen are $1.00.
+/// The text forms of values, the meaning of our statements, and time limits that would end a session.
+/// WARNINGs must arrive, because PostgreSQL 18 only warns when a publication is missing. An output format
+/// that is missing here would change the bytes of events. `lc_monetary` is left unchanged, because it places
+/// the decimal point in an amount of type money: with another locale, 100 yen would become $1.00.
 const EVERY_SESSION: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO"),
@@ -56,37 +61,40 @@ const EVERY_SESSION: &[(&str, &str)] = &[
 /// Cannot be set any more once a session has begun.
 const AT_START_ONLY: &str = "local_preload_libraries";
 
-/// A stream and the commands of its connection last as long as they need.
+/// A stream and the commands of its connection may take any time.
 const STREAM: &[(&str, &str)] = &[("statement_timeout", "0"), ("lock_timeout", "0")];
 
-/// The server gives up before we do ([`super::session`]), so that no backend is left behind waiting. Our statements need no
-/// lock on a user's table, except where the server is asked to check an expression.
+/// The server's time limits are shorter than ours ([`super::session`]), so that no backend keeps waiting
+/// without a client. Our statements need no lock on a user's table, except when the server checks an
+/// expression.
 const SQL: &[(&str, &str)] = &[("statement_timeout", "25s"), ("lock_timeout", "1s")];
 
-/// Ends a session whose transaction is too old, a stream that decodes a large one included. From PostgreSQL 17 on.
+/// This limit would end a session whose transaction is too old, including a stream that decodes a large one.
+/// PostgreSQL 17 and later.
 const TRANSACTION_TIMEOUT: (&str, &str) = ("transaction_timeout", "0");
 
-/// The version that brought it, and event triggers at log-in.
+/// The first version with this parameter and with event triggers at log-in.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
-/// Below this a stream could not keep up its status, and 0 would never notice that we are gone.
+/// With a shorter timeout a stream could not send its status in time. With 0 the server would never detect
+/// that the client is gone.
 pub(super) const SENDER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-/// What is set then: the server's own default.
+/// The value that is set instead: the server's default.
 pub(super) const SENDER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// `undefined_object`: an option that the server does not know.
+/// SQLSTATE `undefined_object`: an option that the server does not know.
 const UNKNOWN_OPTION: &str = "42704";
 
-/// Whether the last server that we have seen has `transaction_timeout`. Only a hint: a wrong one costs a second attempt.
+/// Whether the last server had `transaction_timeout`. If it is wrong, one more attempt is needed.
 static HAS_TRANSACTION_TIMEOUT: AtomicBool = AtomicBool::new(false);
 
-/// A parameter that only polled servers may lack: it came with PostgreSQL 14, and polling needs 12.
+/// A parameter that only polled servers may lack: it exists since PostgreSQL 14, and polling works with 12.
 const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
-/// The version that brought it.
+/// The first version with this parameter.
 const IDLE_SESSION_TIMEOUT_SINCE: u32 = 14;
 
-/// Whether the last server that we have seen lacks `idle_session_timeout`. Only a hint, as above.
+/// Whether the last server lacked `idle_session_timeout`. If it is wrong, one more attempt is needed.
 static IS_OLD: AtomicBool = AtomicBool::new(false);
 
 /// The parameters that a session of this kind sets.
@@ -98,7 +106,7 @@ fn settings_of(purpose: Purpose) -> impl Iterator<Item = &'static (&'static str,
     EVERY_SESSION.iter().chain(more)
 }
 
-/// The options of a session: the user's, then ours, which win.
+/// The options of a session: the user's, then ours, which override them.
 pub fn options(settings: &Settings, purpose: Purpose) -> String {
     let mut options = settings.options.clone().unwrap_or_default();
     let has_timeout = HAS_TRANSACTION_TIMEOUT.load(Ordering::Relaxed);
@@ -113,9 +121,10 @@ pub fn options(settings: &Settings, purpose: Purpose) -> String {
     options
 }
 
-/// The statement to run right after a log-in to a server of this `server_version`, such as `17.5 (Debian 17.5-1)`; `None`
-/// where the options are enough. An event trigger at log-in may have changed any of them, so all are set again; the limit
-/// that could end this statement is the first. One statement, because a walsender takes no more at a time.
+/// The statement to run right after the log-in to a server of this `server_version`, such as `17.5 (Debian
+/// 17.5-1)`; `None` if the options are enough. An event trigger at log-in may have changed any of them, so
+/// all are set again. The limit that could end this statement is set first. It is one statement, because a
+/// walsender accepts only one at a time.
 pub(super) fn after_log_in(server_version: &str, purpose: Purpose) -> Option<String> {
     let digits = server_version.split(|character: char| !character.is_ascii_digit()).next()?;
     let major = digits.parse::<u32>().ok()?;
@@ -131,7 +140,8 @@ pub(super) fn after_log_in(server_version: &str, purpose: Purpose) -> Option<Str
     has.then(|| format!("SELECT {}", calls.join(", ")))
 }
 
-/// Whether a log-in failed because of an option that we sent on a wrong hint: then it is worth another attempt without it.
+/// Whether a log-in failed because of an option that the server does not know, so that another attempt
+/// without it is worthwhile.
 pub(super) fn was_wrong_hint(error: &Error) -> bool {
     let unknown = matches!(error, Error::Server(error) if error.code == UNKNOWN_OPTION);
     unknown
@@ -142,7 +152,7 @@ pub(super) fn was_wrong_hint(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    /// One test: the hint is the process's.
+    /// One test for all cases, because the static variable belongs to the process.
     #[test]
     fn hint_follows_the_server_version() {
         let settings: Settings = "postgres://u@h/d?options=-c%20geqo%3Doff".parse().unwrap();

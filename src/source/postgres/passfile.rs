@@ -1,4 +1,4 @@
-//! libpq's password file: `host:port:database:user:password`, the first line that matches.
+//! libpq's password file with lines of `host:port:database:user:password`. The first matching line counts.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -9,16 +9,18 @@ use crate::failure::Problem;
 
 use super::conninfo::{Host, Password, Settings, SettingsError};
 
-/// Default socket directories of PostgreSQL. Like libpq, the password file calls them `localhost`.
+/// Default socket directories of PostgreSQL. The password file calls them `localhost`, as in libpq.
 const DEFAULT_SOCKET_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/postgresql"];
 /// Largest part of a password file that is read, in bytes.
 const SIZE_MAX: u64 = 1 << 20;
 
 impl Settings {
-    /// Sets the password, unless it is set already, from `path`, else the URL's `passfile`, `$PGPASSFILE` or `~/.pgpass`.
+    /// Sets the password, unless it is set already. It is read from `path`, or otherwise from the URL's
+    /// `passfile`, `$PGPASSFILE` or `~/.pgpass`.
     ///
     /// # Errors
-    /// `path` or `passfile` cannot be used. Problems with the other two matter only if the server requests a password.
+    /// `path` or `passfile` cannot be used. Problems with the other two matter only if the server requests a
+    /// password.
     pub fn with_passfile(mut self, path: Option<&Path>) -> Result<Self, SettingsError> {
         if self.password.is_some() {
             return Ok(self);
@@ -48,10 +50,10 @@ pub fn find(settings: &Settings, path: &Path) -> Result<Option<Password>, Settin
     }
 }
 
-/// The password for these settings from `$PGPASSFILE`, else `~/.pgpass`, which need not exist.
+/// The password for these settings from `$PGPASSFILE`, or otherwise `~/.pgpass`, which need not exist.
 ///
 /// # Errors
-/// As [`find`].
+/// The same as those of [`find`].
 pub fn find_default(settings: &Settings) -> Result<Option<Password>, SettingsError> {
     if let Some(path) = env_path("PGPASSFILE") {
         return find(settings, &path);
@@ -67,7 +69,7 @@ fn env_path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Reads a file that is readable only by its owner. `Err(None)`: it does not exist.
+/// Reads a file that only its owner can read. `Err(None)`: it does not exist.
 pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Option<Problem>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => None,
@@ -80,7 +82,7 @@ pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Option<Problem>> {
     if !facts.is_file() {
         return Err(Some("is not a plain file".into()));
     }
-    // As libpq: 0600, or 0640 if root owns the file.
+    // Like libpq: 0600, or 0640 if root owns the file.
     let forbidden = if facts.uid() == 0 { 0o037 } else { 0o077 };
     if facts.mode() & forbidden != 0 {
         let problem = Problem::new(format!("can be read by others (mode {:04o})", facts.mode() & 0o7777));

@@ -1,4 +1,5 @@
-//! Decodes pgoutput, protocol version 1, text: bytes to messages. Pure; never panics; a row costs no allocation.
+//! Decodes pgoutput, protocol version 1, text format. Does no I/O, never panics, and allocates nothing for a
+//! row.
 
 use crate::change::{Cell, ReplicaIdentity};
 use crate::config::TableName;
@@ -16,39 +17,39 @@ pub enum Message {
         /// Transaction id.
         xid: u32,
     },
-    /// It ends.
+    /// The transaction ends.
     Commit {
         /// LSN of its commit record.
         commit: Lsn,
         /// End of that record.
         end: Lsn,
     },
-    /// It came from another server by replication.
+    /// The transaction came from another server by replication.
     Origin,
-    /// A table as it is from here on.
+    /// The definition of a table, for all later rows.
     Relation(Announced),
-    /// A type's name; the catalogue has more.
+    /// A type's name. The catalogue has more, so it is ignored.
     Type,
-    /// A row came; in `Cells::new`.
+    /// A row was inserted. The row is in `Cells::new`.
     Insert {
         /// `pg_class.oid`.
         relation: u32,
     },
-    /// A row changed.
+    /// A row was updated.
     Update {
         /// `pg_class.oid`.
         relation: u32,
-        /// Content of `Cells::old`.
+        /// What `Cells::old` contains.
         old: Old,
     },
-    /// A row went.
+    /// A row was deleted.
     Delete {
         /// `pg_class.oid`.
         relation: u32,
-        /// Content of `Cells::old`.
+        /// What `Cells::old` contains.
         old: Old,
     },
-    /// Tables were emptied; their OIDs are in `Cells::relations`.
+    /// Tables were truncated. Their OIDs are in `Cells::relations`.
     Truncate {
         /// `CASCADE`.
         cascade: bool,
@@ -57,14 +58,14 @@ pub enum Message {
     },
     /// `pg_logical_emit_message`.
     Logical {
-        /// Whether it belongs to the transaction, or came at once.
+        /// Whether it belongs to the transaction; otherwise it was sent at once.
         transactional: bool,
-        /// Its LSN.
+        /// LSN of the message.
         lsn: Lsn,
     },
 }
 
-/// The old row, as far as it is sent.
+/// The part of the old row that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
     /// Nothing.
@@ -110,12 +111,12 @@ pub struct AnnouncedColumn {
     pub in_identity: bool,
 }
 
-/// Buffers for what a message holds many of; used again for every row.
+/// Buffers for the cells of a message, reused for every row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cells {
-    /// The row now.
+    /// The new row.
     pub new: Vec<Cell>,
-    /// The row before, or its key.
+    /// The old row, or its key.
     pub old: Vec<Cell>,
     /// Truncated tables.
     pub relations: Vec<u32>,
@@ -124,7 +125,8 @@ pub struct Cells {
 /// Why a message cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A row is malformed, but its head names the table: this change is lost to us, the stream continues.
+    /// A row is malformed, but its header has the table. This change becomes a dead letter, and the stream
+    /// continues.
     #[error("{reason}")]
     Row {
         /// `pg_class.oid`.
@@ -132,20 +134,20 @@ pub enum DecodeError {
         /// The error.
         reason: &'static str,
     },
-    /// The message as such is malformed: the stream cannot be trusted further.
+    /// The whole message is malformed, so the rest of the stream cannot be trusted.
     #[error("{0}")]
     Message(&'static str),
-    /// A kind of message that version 1 of the protocol does not have.
+    /// A message kind that protocol version 1 does not have.
     #[error("a pgoutput message of the unknown kind {:?}", char::from(*.0))]
     Unknown(u8),
 }
 
 const TORN: &str = "the message ends too early";
 
-/// Decodes one message. Cells count from its first byte.
+/// Decodes one message. Offsets in cells count from its first byte.
 ///
 /// # Errors
-/// As [`DecodeError`] says; `cells` then hold nothing of use.
+/// See [`DecodeError`]. The content of `cells` is then undefined.
 pub fn decode(message: &[u8], cells: &mut Cells) -> Result<Message, DecodeError> {
     let mut reader = Reader { message, at: 0 };
     let decoded = match reader.u8().map_err(DecodeError::Message)? {
@@ -174,7 +176,7 @@ pub fn relation_of(message: &[u8]) -> Option<u32> {
     rest.first_chunk().map(|oid| u32::from_be_bytes(*oid))
 }
 
-/// Prefix and content of a logical message; of one that was cut, the beginning of the content.
+/// Prefix and content of a logical message. For a truncated message, the beginning of the content.
 pub fn logical_of(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = Reader { message, at: 0 };
     (reader.u8().ok()? == b'M').then_some(())?;
@@ -270,7 +272,7 @@ impl<'a> Reader<'a> {
             _ => return Err("a replica identity of an unknown kind"),
         };
         let count = self.u16()?;
-        // At least ten bytes a column: a wrong count allocates no more than the message holds.
+        // A column has at least ten bytes, so a wrong count allocates no more than the size of the message.
         let mut columns = Vec::with_capacity(usize::from(count).min(self.message.len() / 10));
         for _ in 0..count {
             let in_identity = self.u8()? & 1 != 0;
@@ -295,7 +297,7 @@ impl<'a> Reader<'a> {
     fn logical(&mut self) -> Read<Message> {
         let transactional = self.u8()? & 1 != 0;
         let lsn = self.lsn()?;
-        // The prefix is any text, in the database's encoding.
+        // The prefix can be any text, in the database's encoding.
         self.zero_terminated()?;
         let length = self.u32()?;
         self.bytes(length as usize)?;

@@ -1,8 +1,8 @@
-//! The decoder on made and on damaged messages.
+//! The decoder with generated and with damaged messages.
 
 use super::*;
 
-/// Writes messages as the server does.
+/// Writes messages in the server's format.
 #[derive(Clone, Default)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
@@ -32,7 +32,7 @@ impl Bytes {
         self.raw(text.as_bytes()).raw(&[0])
     }
 
-    /// `None` is NULL, `Some("?")` unchanged.
+    /// Appends a tuple. `None` is NULL, `Some("?")` an unchanged TOAST value.
     pub(crate) fn tuple(mut self, kind: u8, values: &[Option<&str>]) -> Self {
         self = self.raw(&[kind]).u16(u16::try_from(values.len()).unwrap());
         for value in values {

@@ -31,19 +31,19 @@ pub struct PublicationFacts {
     pub name: String,
     /// `server_version_num` of its server.
     pub version: i32,
-    /// `pg_publication.oid`: another one after DROP and CREATE.
+    /// `pg_publication.oid`. DROP and CREATE change it.
     pub oid: u32,
-    /// `FOR ALL TABLES`.
+    /// Whether it is `FOR ALL TABLES`.
     pub all_tables: bool,
-    /// Sends inserts.
+    /// Whether it sends inserts.
     pub insert: bool,
-    /// Sends updates.
+    /// Whether it sends updates.
     pub update: bool,
-    /// Sends deletes.
+    /// Whether it sends deletes.
     pub delete: bool,
-    /// Sends truncations.
+    /// Whether it sends truncations.
     pub truncate: bool,
-    /// Sends changes of partitions as changes of their root.
+    /// Whether it sends changes of partitions as changes of their root.
     pub via_root: bool,
     /// Which generated columns it sends (`pubgencols`, from PostgreSQL 18).
     pub generated: Option<String>,
@@ -61,18 +61,20 @@ impl PublicationFacts {
 /// A table of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedTable {
-    /// `pg_class.oid`: it stays when the table is renamed.
+    /// `pg_class.oid`, which does not change when the table is renamed.
     pub oid: u32,
     /// Its name.
     pub name: TableName,
     /// The published columns (from PostgreSQL 15); `None`: all.
     pub columns: Option<Vec<String>>,
-    /// Fingerprint of its row filter (from 15): the text would need a lock on the table ([`row_filter`]).
+    /// Fingerprint of its row filter (from PostgreSQL 15). The text itself would need a lock on the table
+    /// ([`row_filter`]).
     pub filter: Option<String>,
-    /// Generated columns of its key that are not sent: its replica identity's, or else its primary key's.
+    /// Generated columns of its key that are not sent: the key is its replica identity, or otherwise its
+    /// primary key.
     pub unsent_key: Vec<String>,
-    /// The entries of `pg_publication_rel` and `pg_publication_namespace` that publish it: others after it has left the
-    /// publication and come back. Empty for `FOR ALL TABLES`.
+    /// OIDs of the entries in `pg_publication_rel` and `pg_publication_namespace` that publish it. They
+    /// change if the table leaves the publication and returns. Empty for `FOR ALL TABLES`.
     pub entries: Vec<u32>,
 }
 
@@ -83,19 +85,19 @@ pub struct Partition {
     pub oid: u32,
     /// Its name.
     pub name: TableName,
-    /// The table that is published.
+    /// Name of the published root.
     pub root: TableName,
-    /// Its file: another one after TRUNCATE and after a rewrite.
+    /// Its file node. TRUNCATE and a rewrite change it.
     pub file: u32,
-    /// Whether nothing has counted rows in that file.
+    /// Whether no statistics have counted rows in that file.
     pub uncounted: bool,
 }
 
-/// Everything that a publication reaches, as common table expressions: `p`, its row; `members`, every table with the
-/// partitions below it. Reads only the catalogue: `pg_publication_tables` and `pg_partition_tree` lock the tables, so that
-/// one locked table would hide all of them. Parameter 1 is the publication's name.
+/// Common table expressions for everything that a publication reaches: `p` is its row, `members` has every
+/// table with its partitions. Reads only the catalogue: `pg_publication_tables` and `pg_partition_tree` lock
+/// the tables, so one locked table would block the whole result. Parameter 1 is the publication's name.
 pub(super) fn members(version: i32) -> String {
-    // Schemas can be published since PostgreSQL 15.
+    // PostgreSQL 15 and later can publish schemas.
     let schemas = if version < SCHEMAS_SINCE {
         ""
     } else {
@@ -126,7 +128,7 @@ pub(super) fn members(version: i32) -> String {
     )
 }
 
-/// Schemas, column lists and row filters came with PostgreSQL 15.
+/// The first version with schemas, column lists and row filters.
 const SCHEMAS_SINCE: i32 = 150_000;
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
@@ -135,7 +137,7 @@ pub(super) async fn version(client: &Client) -> Result<i32, Error> {
     Ok(row.try_get(0)?)
 }
 
-/// Looks at a publication; `None` if there is none of that name.
+/// Reads a publication; `None` if it does not exist.
 ///
 /// # Errors
 /// The connection broke.
@@ -179,7 +181,7 @@ fn unsent_key() -> String {
     )
 }
 
-/// A role that may not read `pg_index` sees everything but the keys.
+/// Reads the published tables. A role that may not read `pg_index` gets everything but the keys.
 async fn published_tables(client: &Client, name: &str, version: i32) -> Result<Vec<PublishedTable>, Error> {
     match read_tables(client, name, version, &unsent_key()).await {
         Err(Error::Server(error)) if error.code == INSUFFICIENT_PRIVILEGE => {
@@ -195,7 +197,7 @@ async fn read_tables(
     version: i32,
     unsent_key: &str,
 ) -> Result<Vec<PublishedTable>, Error> {
-    // Columns and filter by JSON, because PostgreSQL 14 has neither.
+    // Columns and filter are read as JSON, because PostgreSQL 14 has neither.
     let query = format!(
         "{}
          SELECT {SCHEMA}, {TABLE},
@@ -232,7 +234,7 @@ async fn read_tables(
     Ok(tables)
 }
 
-/// The `pg_class.oid` of everything that a publication reaches, at most so many.
+/// The `pg_class.oid` of at most `most` tables that a publication reaches.
 ///
 /// # Errors
 /// The connection broke.
@@ -243,7 +245,8 @@ pub async fn table_oids(client: &Client, name: &str, most: usize) -> Result<Vec<
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Partitions whose changes are sent as those of a published root; none where partitions are sent under their own names.
+/// Partitions whose changes are sent as those of a published root. Empty if partitions are sent under their
+/// own names.
 ///
 /// # Errors
 /// The connection broke.
@@ -279,10 +282,10 @@ pub async fn partitions(client: &Client, name: &str) -> Result<Vec<Partition>, E
     Ok(partitions)
 }
 
-/// The row filter of a table in a publication as SQL. Waits for whoever has locked the table.
+/// The row filter of a table in a publication, as SQL. Waits if another session has locked the table.
 ///
 /// # Errors
-/// The connection broke, or the lock was not to be had.
+/// The connection broke, or the lock could not be acquired.
 pub async fn row_filter(
     client: &Client,
     publication: &str,
@@ -305,10 +308,11 @@ pub async fn row_filter(
     Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
-/// Makes a publication of these tables, that sends changes of partitions as changes of their root.
+/// Creates a publication of these tables that sends changes of partitions as changes of their root.
 ///
 /// # Errors
-/// There is one already, no table was given, or the role may not: then with the statement that fixes it.
+/// It exists, no table was given, or the role lacks a permission; the last error has the statement that
+/// grants it.
 pub async fn create_publication(
     client: &Client,
     name: &str,
@@ -331,7 +335,7 @@ pub async fn create_publication(
     if error.code().is_none_or(|code| code.code() != INSUFFICIENT_PRIVILEGE) {
         return Err(CreateError::Server(error.into()));
     }
-    // The server's message may name only the first of several missing rights.
+    // The server's message may name only the first of several missing permissions.
     let missing = missing_rights(client, tables).await.map_err(CreateError::Server)?;
     Err(CreateError::NotAllowed { name: name.to_owned(), cause: error.into(), statement, missing })
 }
@@ -346,7 +350,8 @@ pub fn create_statement(name: &str, tables: &[TableName]) -> String {
     )
 }
 
-/// The rights that the role lacks to create a publication of these tables, each with the statement that grants it.
+/// The permissions that the role lacks to create a publication of these tables, each with the statement that
+/// grants it.
 ///
 /// # Errors
 /// The connection broke.
@@ -375,7 +380,7 @@ pub async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec
     let hidden = texts(row.try_get(4)?).join(", ");
     let subject = format!("role {}", escape_identifier(&role));
     let mut found = Vec::new();
-    // The owner or a superuser, who has to create it otherwise, needs no such right.
+    // If the owner or a superuser must create it anyway, the role needs no such permission.
     if !hidden.is_empty() && not_owned.is_empty() {
         let command = format!("GRANT USAGE ON SCHEMA {hidden} TO {};", escape_identifier(&role));
         found
@@ -398,38 +403,38 @@ pub async fn missing_rights(client: &Client, tables: &[TableName]) -> Result<Vec
     Ok(found)
 }
 
-/// `undefined_table`, `invalid_schema_name`.
+/// SQLSTATEs `undefined_table` and `invalid_schema_name`.
 const NOT_FOUND: [&str; 2] = ["42P01", "3F000"];
 
-/// Why a publication could not be made.
+/// Why a publication could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// Nothing to publish.
+    /// There is no table to publish.
     #[error("publication {0:?} would be empty: no table has a primary key or another replica identity")]
     Empty(String),
-    /// Names of tables have bytes that are no character.
+    /// Names of tables contain bytes without a character.
     #[error("publication {name:?} cannot be made: names of tables are not valid text: {tables}")]
     Unwritable {
-        /// Its name.
+        /// The publication's name.
         name: String,
         /// The server's error.
         cause: Error,
         /// The tables, escaped.
         tables: String,
     },
-    /// The role may not.
+    /// The role lacks a permission.
     #[error("publication {name:?} cannot be made{}", facts(missing))]
     NotAllowed {
-        /// Its name.
+        /// The publication's name.
         name: String,
         /// The server's error.
         cause: Error,
         /// The statement that failed.
         statement: String,
-        /// The rights that are missing, as far as could be found out.
+        /// The missing permissions, as far as they could be determined.
         missing: Vec<Diagnosis>,
     },
-    /// Something else.
+    /// Another error.
     #[error(transparent)]
     Server(Error),
 }

@@ -6,7 +6,7 @@ use crate::source::Redecode;
 use super::pgoutput::{self, Cells, Message};
 use super::transaction::{RowKind, operation};
 
-/// Reads captured messages of pgoutput, and remembers nothing of tables.
+/// Decodes captured pgoutput messages, without stored table definitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Pgoutput;
 
@@ -25,10 +25,10 @@ impl Redecode for Pgoutput {
     }
 }
 
-/// The operation in a message as it was received, for a table with this number of columns. Pure.
+/// Decodes a row message as it was received, for a table with this number of columns. Does no I/O.
 ///
 /// # Errors
-/// It is no row message, or it is malformed: the reason, without row values.
+/// It is not a row message, or it is malformed. The text is the reason, without row values.
 pub fn decode<'a>(raw: &'a [u8], columns: usize, cells: &'a mut Cells) -> Result<Operation<'a>, String> {
     let message = pgoutput::decode(raw, cells).map_err(|error| error.to_string())?;
     let kind = match message {
@@ -44,10 +44,10 @@ pub fn decode<'a>(raw: &'a [u8], columns: usize, cells: &'a mut Cells) -> Result
     Ok(operation(cells, kind, raw))
 }
 
-/// A logical message as it was received. Pure.
+/// Decodes a logical message as it was received. Does no I/O.
 ///
 /// # Errors
-/// It is none, or it is malformed.
+/// It is not a logical message, or it is malformed.
 pub fn message(place: ChangePlace, raw: &[u8]) -> Result<LogicalMessage<'_>, String> {
     match pgoutput::decode(raw, &mut Cells::default()).map_err(|error| error.to_string())? {
         Message::Logical { .. } => {}

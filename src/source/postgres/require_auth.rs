@@ -1,24 +1,25 @@
-//! libpq's `require_auth`: by which methods the server may ask us to authenticate.
+//! libpq's `require_auth`: the methods by which the server may request authentication.
 
 use std::str::FromStr;
 
-/// How a server asks a client to authenticate.
+/// How a server authenticates a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// It does not ask at all: `trust`, `peer`, or a client certificate.
+    /// Not at all (`trust`), by the socket's user (`peer`), or by a client certificate.
     None,
     /// The password in clear text.
     Password,
     /// A hash of the password.
     Md5,
-    /// Both sides prove that they know the password, and none gives it away.
+    /// Both sides prove that they know the password, and neither reveals it.
     Scram,
 }
 
-/// What is set. By default nothing is, and every method may be used.
+/// The configured methods. By default every method is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequireAuth {
-    /// Methods with a `!` are excluded, all others allowed. Without a `!`: the only ones that are allowed.
+    /// With `!` the listed methods are excluded and all others allowed. Otherwise only the listed ones are
+    /// allowed.
     excludes: bool,
     methods: Vec<Method>,
     is_set: bool,
@@ -30,7 +31,7 @@ impl RequireAuth {
         !self.is_set || self.methods.contains(&method) != self.excludes
     }
 
-    /// Whether this method is named as allowed.
+    /// Whether this method is explicitly allowed.
     pub fn names(&self, method: Method) -> bool {
         !self.excludes && self.methods.contains(&method)
     }
@@ -39,7 +40,8 @@ impl RequireAuth {
 impl FromStr for RequireAuth {
     type Err = ();
 
-    /// `scram-sha-256,md5`, or `!password,!none`. Methods that Forebay does not have are taken and change nothing.
+    /// Parses a list such as `scram-sha-256,md5`, or `!password,!none`. Methods that Forebay does not support
+    /// are accepted and have no effect.
     fn from_str(text: &str) -> Result<Self, ()> {
         if text.is_empty() {
             return Ok(Self::default());

@@ -1,9 +1,9 @@
 //! An SQL session: a client with its driver. No statement leaves a backend on the server.
 //!
 //! The server cancels a statement before the client does (`statement_timeout` and `lock_timeout` of
-//! [`parameters`](super::parameters)). If the server does not respond at all, the statement is cancelled and the session closed
-//! before the caller can open another. Statements that must wait for other transactions have no limit; their blockers are logged
-//! (`waits`).
+//! [`parameters`](super::parameters)). If the server does not respond at all, the statement is cancelled and
+//! the session closed before the caller can open another. Statements that must wait for other transactions
+//! have no limit; the transactions that block them are logged (`waits`).
 
 use std::convert::Infallible;
 use std::io;
@@ -31,7 +31,7 @@ const NOTICE_CLIENT: &str = "SET client_connection_check_interval = '2s'";
 const DEFAULT_LIMITS: &str =
     "RESET statement_timeout; RESET lock_timeout; RESET client_connection_check_interval";
 
-/// A client that runs its connection itself, without a task of its own.
+/// A client that polls its connection itself, without a task of its own.
 pub struct Session {
     client: Client,
     driver: Option<Driver>,
@@ -48,16 +48,16 @@ impl Session {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// The same as those of [`connect`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
         let (client, driver) = connect(settings).await?;
         Ok(Self { client, driver: Some(driver), settings: settings.clone() })
     }
 
-    /// As [`open`](Self::open), with the size limit for results that contain table rows.
+    /// Like [`open`](Self::open), with the size limit for results that contain table rows.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// The same as those of [`connect`].
     pub async fn open_for_rows(settings: &Settings) -> Result<Self, Error> {
         let (client, driver) = connect_for(settings, ROWS_SIZE_MAX).await?;
         Ok(Self { client, driver: Some(driver), settings: settings.clone() })
@@ -79,7 +79,7 @@ impl Session {
         self.run_within(ANSWER_TIMEOUT, work).await
     }
 
-    /// As [`run`](Self::run), for at most `limit`.
+    /// Like [`run`](Self::run), for at most `limit`.
     ///
     /// # Errors
     /// Those of `work`, or the connection broke.
@@ -99,11 +99,11 @@ impl Session {
         })
     }
 
-    /// As [`run`](Self::run), for a look at the catalogue: its failure is never a reason to stop. What the server refuses today
-    /// it may allow tomorrow, and a stream needs none of it.
+    /// Like [`run`](Self::run), for a read of the catalogue. Its failure never stops the process: the server
+    /// may allow later what it rejects now, and the stream does not need the result.
     ///
     /// # Errors
-    /// As [`run`](Self::run), always to be retried.
+    /// The same as those of [`run`](Self::run), always as a failure to retry.
     pub async fn look<T, E: Into<Error>>(
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, E>,
@@ -111,8 +111,8 @@ impl Session {
         self.run(work).await.map_err(Failure::retry)
     }
 
-    /// As [`run`](Self::run), without a time limit. `meanwhile` is polled beside the work; it gets the settings of the connection and
-    /// the pid of its backend.
+    /// Like [`run`](Self::run), without a time limit. `meanwhile` is polled together with the work. It
+    /// receives the connection settings and the pid of the session's backend.
     ///
     /// # Errors
     /// Those of `work`, or the connection broke.
@@ -125,8 +125,8 @@ impl Session {
             pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('lock_timeout', '0', false)";
         let pid: i32 =
             self.run(async |client| client.query_one(WITHOUT_LIMIT, &[]).await?.try_get(0)).await?;
-        // Makes the server notice a lost client. Not every platform supports it; a new start then waits for the backend that
-        // this process has left.
+        // Makes the server detect a lost client. Not every platform supports it. Without it, the next start
+        // waits for the backend that this process has left.
         let noticed = self.run(async |client| client.batch_execute(NOTICE_CLIENT).await).await;
         if let Err(error) = noticed {
             tracing::debug!(event = "client_check_unavailable", %error, "server does not check for lost clients");
@@ -170,7 +170,7 @@ impl Session {
         if !matches!(cancelled, Ok(Ok(()))) {
             tracing::debug!(event = "cancel_failed", "statement could not be cancelled after its timeout");
         }
-        // The driver owns the connection: without it the socket is closed, and the server ends the session.
+        // The driver owns the connection. Dropping it closes the socket, and the server ends the session.
         self.driver = None;
     }
 }

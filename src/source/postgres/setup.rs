@@ -1,7 +1,8 @@
-//! Facts about a set-up that a start does not need and an operator should know: how long the slot survives without a reader,
-//! what a failover does to it, what the publication leaves out. [`judge`] turns them into diagnoses.
+//! Facts about the configuration of the database that a start does not need and an operator should know: how
+//! long the slot survives without a reader, what a failover does to it, what the publication leaves out.
+//! [`judge`] turns them into diagnoses.
 //!
-//! Only reads the catalogue. Nothing here decides whether a process starts.
+//! Reads only the catalogue. No fact here decides whether a process starts.
 
 pub mod judge;
 
@@ -18,7 +19,7 @@ use super::name::{CatalogText, raw_name, table_name, texts};
 use super::pages;
 use super::publication::{SCHEMA, TABLE, members, version};
 
-/// See the module.
+/// The facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetupFacts {
     /// `max_slot_wal_keep_size` in bytes; `None`: no limit.
@@ -27,32 +28,32 @@ pub struct SetupFacts {
     pub idle_max: Option<Duration>,
     /// `hot_standby_feedback`.
     pub standby_feedback: bool,
-    /// Names of the physical slots: each is a standby, as a rule.
+    /// Names of the physical slots. Usually each belongs to a standby.
     pub physical_slots: Vec<String>,
-    /// `synchronized_standby_slots` (from PostgreSQL 17) is set.
+    /// Whether `synchronized_standby_slots` (from PostgreSQL 17) is set.
     pub waits_for_standbys: bool,
-    /// Walsenders in use.
+    /// Number of walsenders in use.
     pub senders_used: u32,
-    /// Bytes of WAL a second, on average since the server's statistics were reset.
+    /// Bytes of WAL per second, on average since the server's statistics were reset.
     pub wal_rate: u64,
-    /// How far the server's clock is ahead of ours, in microseconds, less the time of the query.
+    /// Microseconds that the server's clock is ahead of ours, within the uncertainty of the query's duration.
     pub clock_ahead: i64,
-    /// What is peculiar about published tables.
+    /// Special cases among the published tables.
     pub tables: TableHazards,
 }
 
-/// What is peculiar about published tables.
+/// Special cases among the published tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableHazards {
-    /// They have generated columns that are not sent.
+    /// Tables with generated columns that are not sent.
     pub generated: TableSet,
-    /// An UPDATE does not send large values that it does not change.
+    /// Tables for which an UPDATE does not send large values that it leaves unchanged (TOAST).
     pub toasted: TableSet,
-    /// They are partitions, and their changes are sent under their own names.
+    /// Partitions whose changes are sent under their own names.
     pub partitions: TableSet,
 }
 
-/// How many tables, and the first ones by name: of a million tables it keeps a few.
+/// A number of tables, and the first few names. For a million tables it stores only these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableSet {
     count: usize,
@@ -60,7 +61,7 @@ pub struct TableSet {
 }
 
 impl TableSet {
-    /// Names that are shown.
+    /// Number of names that are shown.
     const SHOWN: usize = 3;
 
     /// Whether there is none.
@@ -86,7 +87,7 @@ impl<'a> FromIterator<&'a TableName> for TableSet {
     }
 }
 
-/// `lab.a, lab.b and 7 more`.
+/// Such as `lab.a, lab.b and 7 more`.
 impl fmt::Display for TableSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.first.iter().map(TableName::to_string).collect();
@@ -98,7 +99,7 @@ impl fmt::Display for TableSet {
     }
 }
 
-/// Settings by `pg_settings`, which has their units.
+/// Reads settings from `pg_settings`, which has their units.
 const SETTINGS: &str = concat!(
     "SELECT (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
             (SELECT setting::int8 * CASE unit WHEN 'min' THEN 60 ELSE 1 END FROM pg_catalog.pg_settings
@@ -117,7 +118,7 @@ const SETTINGS: &str = concat!(
 /// Reads the facts.
 ///
 /// # Errors
-/// The connection broke, or the role may not read part of the catalogue.
+/// The connection broke, or the role may not read a part of the catalogue.
 pub async fn read(client: &Client, publication: &str) -> Result<SetupFacts, Error> {
     let tables = hazards(client, publication).await?;
     let before = time::now_micros();
@@ -140,7 +141,7 @@ pub async fn read(client: &Client, publication: &str) -> Result<SetupFacts, Erro
     })
 }
 
-/// How far a point in time is outside of an interval.
+/// Distance of a point in time from an interval; 0 within it.
 fn beyond(point: i64, from: i64, to: i64) -> i64 {
     if point < from { point - from } else { (point - to).max(0) }
 }
@@ -148,7 +149,7 @@ fn beyond(point: i64, from: i64, to: i64) -> i64 {
 async fn hazards(client: &Client, publication: &str) -> Result<TableHazards, Error> {
     const LIVE: &str =
         "pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
-    // Columns of lists by JSON, because PostgreSQL 14 has none.
+    // Column lists are read as JSON, because PostgreSQL 14 has none.
     let query = format!(
         "{}
          SELECT {SCHEMA}, {TABLE},

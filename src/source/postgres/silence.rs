@@ -18,20 +18,20 @@ fn lock(patience: &Mutex<Patience>) -> MutexGuard<'_, Patience> {
     patience.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The limit of a connection that begins now.
+/// The limit for a connection that begins now.
 pub(super) fn limit(stream: &Stream) -> Duration {
     lock(&stream.patience).limit(stream.reached)
 }
 
-/// Judges the silence of one connection.
+/// Decides how long one connection may be silent.
 pub(super) struct Silence {
     settings: Settings,
     target: String,
     slot: String,
     patience: Arc<Mutex<Patience>>,
-    /// Where the connection began.
+    /// The confirmed position of the slot when the connection began.
     reached: Lsn,
-    /// Asks whether the silent server is at work.
+    /// Checks whether the silent server is busy.
     probe: Option<Pin<Box<dyn Future<Output = bool>>>>,
 }
 
@@ -47,11 +47,12 @@ impl Silence {
         }
     }
 
-    /// Decides about a server that has been silent for too long: one that is at work is waited for. Cancel-safe.
+    /// Decides about a server that has been silent for too long. It waits for a server that is busy.
+    /// Cancel-safe.
     ///
     /// # Errors
-    /// The connection is given up.
-    pub(super) async fn bear(
+    /// The server is not busy, or has been for too long: the connection must be closed.
+    pub(super) async fn wait_if_busy(
         &mut self,
         heartbeat: &mut Heartbeat,
         after: Duration,
@@ -69,13 +70,14 @@ impl Silence {
             );
             return Ok(());
         }
-        // It may have delivered nothing.
+        // The connection may have delivered nothing.
         lock(&self.patience).exhausted(delivered.max(self.reached));
         Err(Error::Silent { target: self.target.clone(), after })
     }
 }
 
-/// Whether the walsender of a silent stream is at work, as another session sees it. A server that does not say so is not.
+/// Whether the walsender of a silent stream is busy, according to another session. If that session gets no
+/// result, it is not.
 async fn is_busy(settings: Settings, slot: String) -> bool {
     let asked = async {
         let mut session = Session::open(&settings).await?;
@@ -88,7 +90,7 @@ async fn is_busy(settings: Settings, slot: String) -> bool {
 mod tests {
     use super::*;
 
-    /// Nobody listens at this port, so nothing says that the server is at work.
+    /// No server listens at this port, so nothing shows that the walsender is busy.
     #[tokio::test]
     async fn server_without_a_sign_of_work_is_given_up() {
         let base = Duration::from_secs(2);
@@ -98,7 +100,8 @@ mod tests {
         let attempt = async |delivered| {
             let limit = limit(&stream);
             let mut heartbeat = Heartbeat::new(None, limit, Instant::now());
-            let given_up = Silence::new(&settings, &stream).bear(&mut heartbeat, limit, delivered).await;
+            let given_up =
+                Silence::new(&settings, &stream).wait_if_busy(&mut heartbeat, limit, delivered).await;
             (limit, matches!(given_up, Err(Error::Silent { after, .. }) if after == limit))
         };
         assert_eq!(attempt(Lsn::ZERO).await, (base, true));

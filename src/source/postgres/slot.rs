@@ -14,7 +14,8 @@ use super::error::{Error, ServerError};
 pub struct ServerFacts {
     /// `server_version_num`, such as 150018.
     pub version: u32,
-    /// Identifier of the cluster. A role may lack the right to read it by SQL; the walsender reports it too.
+    /// Identifier and timeline of the cluster. A role may lack the permission to read them by SQL; the
+    /// walsender reports them too.
     pub control: Result<ControlFacts, ServerError>,
     /// Its flush position; on a standby, its replay position.
     pub wal_end: Lsn,
@@ -24,7 +25,7 @@ pub struct ServerFacts {
     pub wal_level: String,
     /// `max_replication_slots`.
     pub slots_max: u32,
-    /// Slots that exist.
+    /// Number of existing slots.
     pub slots_used: u32,
     /// `max_wal_senders`.
     pub senders_max: u32,
@@ -34,9 +35,9 @@ pub struct ServerFacts {
     pub role: String,
     /// Whether the role is a superuser.
     pub is_superuser: bool,
-    /// Whether the role may stream.
+    /// Whether the role may stream (REPLICATION).
     pub may_replicate: bool,
-    /// Whether the role may make a publication in this database.
+    /// Whether the role may create a publication in this database.
     pub may_create: bool,
 }
 
@@ -49,55 +50,55 @@ pub struct ControlFacts {
     pub timeline: u32,
 }
 
-/// A replication slot. Facts that a version does not have are `None` or false.
+/// A replication slot. Facts that a server version does not report are `None` or false.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_replication_slots")]
 pub struct SlotFacts {
-    /// `pgoutput` is needed.
+    /// Output plug-in; `pgoutput` is needed.
     pub plugin: Option<String>,
     /// `logical` is needed.
     pub slot_type: String,
     /// Its database.
     pub database: Option<String>,
-    /// Whether it goes with its session.
+    /// Whether it is dropped with its session.
     pub temporary: bool,
-    /// Process that reads it now.
+    /// Id of the process that reads it now.
     pub active_pid: Option<i32>,
-    /// Up to where changes were confirmed.
+    /// Position up to which changes were confirmed.
     #[serde(rename = "confirmed_flush_lsn")]
     pub confirmed_flush: Option<Lsn>,
-    /// From where the server keeps its log for it.
+    /// Position from which the server retains WAL for it.
     pub restart_lsn: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
-    /// Bytes of log until it may be lost, if there is a limit.
+    /// Bytes of WAL until it may be lost, if there is a limit.
     pub safe_wal_size: Option<i64>,
     /// Why it is lost (from PostgreSQL 17).
     #[serde(default)]
     pub invalidation_reason: Option<String>,
-    /// Lost to recovery on a standby (from 16).
+    /// Whether it was lost to recovery on a standby (from PostgreSQL 16).
     #[serde(default)]
     pub conflicting: Option<bool>,
     /// Whether prepared transactions are sent.
     #[serde(default)]
     pub two_phase: bool,
-    /// Whether it is kept on standbys (from 17).
+    /// Whether it is synchronized to standbys (from PostgreSQL 17).
     #[serde(default)]
     pub failover: bool,
-    /// Whether it is such a copy on a standby (from 17).
+    /// Whether it is such a synchronized copy on a standby (from PostgreSQL 17).
     #[serde(default)]
     pub synced: bool,
 }
 
 impl ServerFacts {
-    /// Whether this role can stream from this server.
+    /// Reasons why this role cannot stream from this server.
     pub fn may_stream(&self) -> bool {
         self.may_replicate && self.wal_level == "logical" && self.slots_max > 0 && self.senders_max > 0
     }
 }
 
 impl SlotFacts {
-    /// Why this slot cannot be streamed in this database. `in_recovery`: the server is a standby.
+    /// Reasons why this slot cannot be streamed in this database. `in_recovery`: the server is a standby.
     pub fn blockers(&self, name: &str, database: &str, in_recovery: bool) -> Vec<Diagnosis> {
         const OTHER_NAME: &str = "Choose another name with source.slot.";
         const ADOPT: &str = "forebay adopt --reason \"…\"";
@@ -114,7 +115,7 @@ impl SlotFacts {
         if self.temporary {
             found.push(blocker("it is temporary: it ends with the session that made it".to_owned()));
         }
-        // After a promotion the mark stays, and means nothing.
+        // After a promotion the flag stays set, without effect.
         if self.synced && in_recovery {
             let fact = "it is a copy on a standby, which can be read only after a promotion".to_owned();
             found.push(blocker(fact));
@@ -126,7 +127,7 @@ impl SlotFacts {
         found
     }
 
-    /// Whether it is a slot for `pgoutput` in this database, as Forebay makes them.
+    /// Checks that it is a `pgoutput` slot in this database, as Forebay creates it.
     ///
     /// # Errors
     /// What it is instead.
@@ -142,7 +143,7 @@ impl SlotFacts {
         Err(format!("it belongs to database \"{other}\", not to \"{database}\""))
     }
 
-    /// Whether nothing can be read from it any more.
+    /// Whether nothing can be decoded from it any more.
     pub fn is_lost(&self) -> bool {
         self.wal_status.as_deref() == Some("lost")
             || self.invalidation_reason.is_some()
@@ -150,10 +151,10 @@ impl SlotFacts {
     }
 }
 
-/// Looks at the server.
+/// Reads the facts about the server.
 ///
 /// # Errors
-/// The connection broke, or the role may not look.
+/// The connection broke, or the role lacks a permission.
 pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
     let row = client
         .query_one(
@@ -197,8 +198,8 @@ pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
     })
 }
 
-/// Statements of their own, and each only where it is needed: the server refuses a statement for any function in it that the
-/// role may not execute.
+/// Each function has a statement of its own that is run only if needed: the server rejects a whole statement
+/// if the role may not execute one of its functions.
 async fn control_facts(client: &Client, in_recovery: bool) -> Result<ControlFacts, Error> {
     const PRIMARY: &str =
         "SELECT system_identifier::text, NULL::int8, (SELECT timeline_id FROM pg_control_checkpoint())::int8,
@@ -207,7 +208,8 @@ async fn control_facts(client: &Client, in_recovery: bool) -> Result<ControlFact
         "SELECT system_identifier::text, (SELECT min_recovery_end_timeline FROM pg_control_recovery())::int8,
             (SELECT timeline_id FROM pg_control_checkpoint())::int8, NULL::text FROM pg_control_system()";
     let row = client.query_one(if in_recovery { STANDBY } else { PRIMARY }, &[]).await?;
-    // A primary that was just promoted has its new timeline in the name of its log file before the next checkpoint.
+    // A primary that was just promoted has its new timeline in the name of its WAL file before the next
+    // checkpoint.
     let named: Option<&str> = row.try_get(3)?;
     let named = named.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
     let recovery: Option<i64> = row.try_get(1)?;
@@ -216,12 +218,12 @@ async fn control_facts(client: &Client, in_recovery: bool) -> Result<ControlFact
     Ok(ControlFacts { system_id: row.try_get(0)?, timeline: named.unwrap_or(controlled) })
 }
 
-/// Looks at a slot; `None` if there is none of that name.
+/// Reads a slot; `None` if it does not exist.
 ///
 /// # Errors
 /// The connection broke.
 pub async fn slot_facts(client: &Client, name: &str) -> Result<Option<SlotFacts>, Error> {
-    // As JSON, because each version has more columns than the last.
+    // Read as JSON, because each version has more columns than the previous one.
     let rows = client
         .query("SELECT to_jsonb(s)::text FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1::text::name", &[&name])
         .await?;
@@ -230,17 +232,17 @@ pub async fn slot_facts(client: &Client, name: &str) -> Result<Option<SlotFacts>
     parse_slot(text).map(Some)
 }
 
-/// Reads a row of `pg_replication_slots` as JSON.
+/// Parses a row of `pg_replication_slots` in JSON.
 ///
 /// # Errors
-/// It is none.
+/// It is not such a row.
 pub fn parse_slot(text: &str) -> Result<SlotFacts, Error> {
     serde_json::from_str(text).map_err(|error| {
         Error::Protocol(format!("a row of pg_replication_slots that cannot be read: {error}"))
     })
 }
 
-/// Whether the walsender that reads a slot is at work: it neither waits for something to happen nor for its client.
+/// Whether the walsender that reads a slot is busy: it waits neither for an event nor for its client.
 ///
 /// # Errors
 /// The connection broke.
@@ -252,11 +254,12 @@ pub async fn is_walsender_busy(client: &Client, name: &str) -> Result<bool, Erro
     Ok(client.query_one(QUERY, &[&name]).await?.try_get(0)?)
 }
 
-/// Makes a pgoutput slot and returns where it begins. Make the publication first. On a standby it waits until the primary
-/// logs its running transactions: `SELECT pg_log_standby_snapshot()` there ends the wait. `failover` needs PostgreSQL 17.
+/// Creates a pgoutput slot and returns where it begins. Create the publication first. On a standby it waits
+/// until the primary logs its running transactions; `SELECT pg_log_standby_snapshot()` on the primary ends
+/// the wait. `failover` needs PostgreSQL 17.
 ///
 /// # Errors
-/// The slot exists, there is no room for it, `wal_level` is not `logical`, or the role may not replicate.
+/// The slot exists, no slot is free, `wal_level` is not `logical`, or the role lacks REPLICATION.
 pub async fn create_slot(client: &Client, name: &str, failover: bool) -> Result<Lsn, Error> {
     let row = if failover {
         let create = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput', false, false, true)";
@@ -269,10 +272,10 @@ pub async fn create_slot(client: &Client, name: &str, failover: bool) -> Result<
     lsn(row.try_get(0)?)
 }
 
-/// Makes a slot that ends with this session; a [copy](copy_slot) of it begins at the same position.
+/// Creates a slot that ends with this session. A [copy](copy_slot) of it begins at the same position.
 ///
 /// # Errors
-/// As [`create_slot`].
+/// The same as those of [`create_slot`].
 pub async fn create_temporary_slot(client: &Client, name: &str) -> Result<Lsn, Error> {
     let create = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput', true)";
     lsn(client.query_one(create, &[&name]).await?.try_get(0)?)
@@ -281,13 +284,13 @@ pub async fn create_temporary_slot(client: &Client, name: &str) -> Result<Lsn, E
 /// Creates a permanent slot at the position of another one.
 ///
 /// # Errors
-/// It exists, or there is no room for it.
+/// It exists, or no slot is free.
 pub async fn copy_slot(client: &Client, from: &str, name: &str) -> Result<Lsn, Error> {
     let copy = "SELECT lsn::text FROM pg_catalog.pg_copy_logical_replication_slot($1::text::name, $2::text::name, false)";
     lsn(client.query_one(copy, &[&from, &name]).await?.try_get(0)?)
 }
 
-/// Advances an unused slot to this position: transactions that commit before it are not sent any more.
+/// Advances an unused slot to this position. Transactions that commit before it are not sent any more.
 ///
 /// # Errors
 /// Another session reads it, or it is beyond that position.
@@ -300,11 +303,11 @@ pub async fn advance_slot(client: &Client, name: &str, to: Lsn) -> Result<Lsn, E
 /// A session that reads a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotReader {
-    /// Its process on the server.
+    /// Process id of its backend.
     pub pid: i32,
-    /// Name that it gave itself; empty if this role may not see it.
+    /// Its `application_name`; empty if this role may not see it.
     pub application: String,
-    /// For how many seconds it has been connected, if this role may see it.
+    /// Seconds since it connected, if this role may see it.
     pub connected_for: Option<i64>,
     /// Beginning of its last statement; empty if this role may not see it.
     pub query: String,
@@ -323,7 +326,7 @@ impl std::fmt::Display for SlotReader {
     }
 }
 
-/// The session that reads a slot, if there is one.
+/// The session that reads a slot; `None` if no session does.
 ///
 /// # Errors
 /// The connection broke.

@@ -81,11 +81,12 @@ impl Socket {
         let mut request = BytesMut::new();
         frontend::ssl_request(&mut request);
         tcp.write_all(&request).await.map_err(network)?;
-        // One byte and no more: what follows it in the same packet would be from somebody in between.
+        // Reads exactly one byte: more bytes in the same packet would come from an attacker in the middle.
         let offered = match tcp.read_u8().await.map_err(network)? {
             b'S' => true,
             b'N' => false,
-            // PostgreSQL is out of memory or processes. The text is not authenticated before TLS and is not shown.
+            // PostgreSQL is out of memory or processes. The text is not authenticated before TLS and is not
+            // shown.
             b'E' => return Err(network(io::Error::other("the server cannot accept another connection"))),
             other => {
                 let seen = char::from(other).to_string();

@@ -1,4 +1,4 @@
-//! An ordinary SQL connection over the same socket, TLS and settings as the replication connection.
+//! An SQL connection with the same socket, TLS and settings as the replication connection.
 
 use std::future::Future;
 use std::io;
@@ -13,28 +13,29 @@ use super::login;
 use super::parameters::Purpose;
 use super::sql_stream::SqlStream;
 
-/// What drives a [`Client`]; no response arrives unless it is polled. Ends when the client is dropped.
+/// Drives a [`Client`]: no response arrives unless this future is polled. It ends when the client is dropped.
 pub type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// Bytes of one answer. What grows with the number of tables is read in [`pages`](super::pages).
+/// Most bytes of one result. Results that grow with the number of tables are read in [`pages`](super::pages).
 const ANSWER_SIZE_MAX: u64 = 32 << 20;
-/// Bytes of one answer that holds rows of tables.
+/// Most bytes of one result with table rows.
 pub(super) const ROWS_SIZE_MAX: u64 = 512 << 20;
 
 /// Connects and logs in.
 ///
 /// # Errors
-/// As the replication connection.
+/// The same as those of the replication connection.
 pub async fn connect(settings: &Settings) -> Result<(Client, Driver), Error> {
     connect_for(settings, ANSWER_SIZE_MAX).await
 }
 
-/// As [`connect`], with answers of at most so many bytes.
+/// Like [`connect`], with results of at most `answer_max` bytes.
 pub(super) async fn connect_for(settings: &Settings, answer_max: u64) -> Result<(Client, Driver), Error> {
     let mut logged_in = login::log_in(settings, Purpose::Sql).await?;
     let follow_up = logged_in.follow_up.take();
     let stream = SqlStream::new(logged_in, answer_max).map_err(|error| Error::Protocol(error.to_string()))?;
-    // The log-in is over: the client is only to believe that it has done it. TLS, where wanted, is inside the stream.
+    // The log-in is complete, and TLS is inside the stream if it is used. The client only repeats the log-in
+    // with a simulated server.
     let mut config = Config::new();
     config.user(&settings.user).ssl_mode(SslMode::Disable);
     let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
@@ -60,7 +61,7 @@ pub(super) async fn connect_for(settings: &Settings, answer_max: u64) -> Result<
     Ok((client, driver))
 }
 
-/// Asks the server to cancel what runs in a session, over a connection of its own.
+/// Cancels the running statement of a session, over a connection of its own.
 ///
 /// # Errors
 /// The server cannot be reached.
@@ -69,7 +70,7 @@ pub(super) async fn cancel(settings: &Settings, token: &CancelToken) -> Result<(
     Ok(token.cancel_query_raw(socket, NoTls).await?)
 }
 
-/// The server has ended the session without a word.
+/// The error of a session that the server has ended without an error message.
 pub(super) fn closed() -> Error {
     let cause = io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed it");
     Error::Network { target: "the SQL connection".to_owned(), cause }

@@ -1,7 +1,8 @@
-//! The stream below an SQL client: a connection that is already logged in, with a limit for the size of results.
+//! The stream below an SQL client: a connection that is already logged in, with a limit for the size of
+//! results.
 //!
-//! `tokio-postgres` always logs in by itself. Its start-up message is discarded here, and the server's messages of the actual
-//! log-in are replayed to it. It never gets the password.
+//! `tokio-postgres` always logs in by itself. Its start-up message is discarded here, and the server's
+//! messages of the actual log-in are replayed to it. `tokio-postgres` never receives the password.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use super::socket::Socket;
 
 /// `AuthenticationOk`.
 const ADMITTED: [u8; 9] = *b"R\0\0\0\x08\0\0\0\0";
-/// Most bytes of `ParameterStatus` messages over the life of a connection. A usual connection has 1 KiB of them.
+/// Most bytes of `ParameterStatus` messages during the life of a connection. A usual connection has 1 KiB.
 const PARAMETERS_MAX: u64 = 1 << 20;
 const PARAMETER_STATUS: u8 = b'S';
 const READY_FOR_QUERY: u8 = b'Z';
@@ -160,7 +161,7 @@ mod tests {
         [&[tag][..], &length.to_be_bytes(), body].concat()
     }
 
-    /// The limit is for one answer, however its bytes arrive; `ReadyForQuery` ends it.
+    /// The limit applies to one result, however its bytes arrive. `ReadyForQuery` ends it.
     #[test]
     fn answer_above_the_limit_is_refused() {
         let answer = [
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The announced length decides, not what has arrived.
+    /// The announced length decides, not the bytes that have arrived.
     #[test]
     fn endless_message_is_refused_at_its_header() {
         for header in [&b"D\x7f\xff\xff\xff"[..], b"N\x40\0\0\0", b"R\0\0\0\x03", b"Z\0\0\0\x06"] {

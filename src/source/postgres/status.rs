@@ -1,4 +1,4 @@
-//! When to send status messages, and when a server counts as silent. Pure.
+//! Decides when to send status messages, and when a server counts as silent. Does no I/O.
 
 use std::time::Duration;
 
@@ -6,35 +6,36 @@ use tokio::time::Instant;
 
 use super::lsn::Lsn;
 
-/// By default the server closes the connection after 60 s without a status message. If it sent nothing in one interval, the
-/// next status requests a reply, so that a hung server is visible after 15 s (`pipeline::status`).
+/// Longest interval between two status messages. By default the server closes the connection after 60 s
+/// without one. If nothing was received in one interval, the next status requests a reply, so that a hung
+/// server is visible after 15 s (`pipeline::status`).
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
-/// A shorter interval would only cost both sides work.
+/// Shortest interval. A shorter one would only cost both sides work.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// TCP detects a dead machine within a minute; this limit is for a server process that hangs. Servers before version 15 send
-/// nothing while they skip a very large transaction: for that the limit grows with each
+/// Limit of silence for a server process that hangs. TCP detects a dead machine within a minute. Servers
+/// before version 15 send nothing while they skip a very large transaction, so the limit grows with each
 /// attempt that times out ([`Patience`]).
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
-/// The limit after many attempts: a rewrite of some billion rows is skipped in less.
+/// Highest limit after many attempts. A rewrite of some billion rows is skipped in less time.
 const PATIENCE_MAX: Duration = Duration::from_hours(4);
 
-/// How long a server may be silent, over several attempts. The next attempt begins where the last one ended, and needs at
-/// least as long: with one limit for all, a transaction that takes longer would never be passed.
+/// How long a server may be silent, over several attempts. The next attempt begins where the last one ended,
+/// and needs at least as long. With a constant limit, a transaction that takes longer would never be passed.
 #[derive(Debug)]
 pub struct Patience {
     base: Duration,
     limit: Duration,
-    /// Up to here a connection had delivered everything when it timed out.
+    /// Position up to which a connection had delivered everything when it timed out.
     timed_out_at: Lsn,
 }
 
 impl Patience {
-    /// Begins with this limit.
+    /// Starts with this limit.
     pub const fn new(base: Duration) -> Self {
         Self { base, limit: base, timed_out_at: Lsn::ZERO }
     }
 
-    /// The limit of an attempt that begins here.
+    /// The limit of an attempt that begins at `from`.
     pub fn limit(&mut self, from: Lsn) -> Duration {
         if from > self.timed_out_at {
             self.limit = self.base;
@@ -42,7 +43,7 @@ impl Patience {
         self.limit
     }
 
-    /// Notes that an attempt has timed out, when it had delivered everything before `at`.
+    /// Notes that an attempt has timed out after it had delivered everything before `at`.
     pub fn exhausted(&mut self, at: Lsn) {
         if at > self.timed_out_at {
             self.limit = self.base;
@@ -61,7 +62,8 @@ pub struct Heartbeat {
     sent: Instant,
     received_since_sent: bool,
     received: Instant,
-    /// Time of the first unanswered request for a reply. Time in which the client did not read does not count as silence.
+    /// Time of the first request without a reply. Time in which the client did not read does not count as
+    /// silence.
     reply_requested: Option<Instant>,
 }
 
@@ -91,7 +93,7 @@ impl Heartbeat {
         now >= self.due
     }
 
-    /// Notes that a status was sent; `ask`: with a request for a reply.
+    /// Notes that a status was sent. `ask`: it requested a reply.
     pub fn note_sent(&mut self, now: Instant, ask: bool) {
         self.sent = now;
         if ask {
@@ -123,7 +125,7 @@ impl Heartbeat {
         !self.received_since_sent
     }
 
-    /// Notes that the server is known to work on something: its silence counts from now on. Gives `false` when it has been
+    /// Notes that the server is known to be busy: its silence restarts now. Returns `false` if it has been
     /// silent for too long in all.
     pub fn is_busy(&mut self, now: Instant) -> bool {
         self.reply_requested = Some(now);
@@ -137,8 +139,8 @@ impl Heartbeat {
     }
 }
 
-/// Parses a duration as PostgreSQL prints a setting: `1min`, `90s`, `500ms`, `2h`, `1d`, or milliseconds without a unit. 0 means
-/// no limit and gives `None`.
+/// Parses a duration as PostgreSQL prints a setting: `1min`, `90s`, `500ms`, `2h`, `1d`, or milliseconds
+/// without a unit. Returns `None` for 0, which means no limit.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(heartbeat.silence(at(9999)), None);
     }
 
-    /// A transaction that takes ten minutes to skip is passed by the fourth attempt.
+    /// A transaction that takes ten minutes to skip is passed in the fourth attempt.
     #[test]
     fn patience_doubles_at_the_same_position() {
         let mut patience = Patience::new(SILENCE_MAX);
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(patience.limit(Lsn::new(201)), SILENCE_MAX, "all is well again");
     }
 
-    /// What works is waited for, but not forever: a stopped process shows the same.
+    /// A busy server is waited for, but not forever: a stopped process looks the same.
     #[test]
     fn busy_server_is_given_more_time() {
         let start = Instant::now();

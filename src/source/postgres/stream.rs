@@ -1,4 +1,4 @@
-//! Opens the replication stream, and its settings.
+//! Opens the replication stream, and defines its settings.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,39 +9,40 @@ use super::lsn::Lsn;
 use super::status::{Patience, SILENCE_MAX};
 use super::tables::RELATIONS_MAX;
 
-/// 16 MiB: above the 10 MiB of the largest record that Kinesis takes, whose row in Postgres's text form can be larger
-/// than its event; and no more than a quarter of what Forebay may use of memory.
+/// Default limit of a row: 16 MiB. Kinesis accepts records up to 10 MiB, and the text form of a row in
+/// PostgreSQL can be larger than its event. It is also at most a quarter of Forebay's memory.
 pub const MAX_ROW_SIZE: usize = 16 << 20;
 
-/// Kind, start, end, time: what stands before a pgoutput message.
+/// Bytes before a pgoutput message: kind, start, end, time.
 pub(super) const WAL_HEADER: usize = 25;
 
-/// The slot and publication to stream, and the position.
+/// The slot, the publication and the position of a stream.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// Replication slot; must exist.
+    /// Name of the replication slot, which must exist.
     pub slot: String,
-    /// Publication; must exist since before the slot.
+    /// Name of the publication, which must be older than the slot.
     pub publication: String,
-    /// Position to begin at; the slot's confirmed position if that is further. [`Lsn::ZERO`]: the slot's.
+    /// Position to begin at, or the slot's confirmed position if that is higher. [`Lsn::ZERO`]: the slot's
+    /// position.
     pub from: Lsn,
     /// The slot's confirmed position when it was read; [`Lsn::ZERO`]: unknown.
     pub reached: Lsn,
-    /// Largest row message in bytes, [`MAX_ROW_SIZE`] by default; of a larger one only the beginning is kept.
+    /// Largest row message in bytes; default [`MAX_ROW_SIZE`]. Of a larger one, only the beginning is kept.
     pub max_row_size: usize,
-    /// Announced tables that are described before those that were dropped are forgotten, [`RELATIONS_MAX`] by default.
+    /// Number of announced tables from which dropped ones are forgotten; default [`RELATIONS_MAX`].
     pub relations_max: usize,
-    /// How long the server may send nothing, although asked, before the connection is given up.
+    /// How long the server may be silent in spite of requests before the connection is closed.
     pub patience: Arc<Mutex<Patience>>,
-    /// Makes the slot for this connection alone: the server drops it with the connection.
+    /// Creates the slot for this connection only: the server drops it with the connection.
     pub temporary: bool,
 }
 
 impl Stream {
-    /// Connects for this stream, which does not begin yet.
+    /// Opens a connection for this stream, without starting it.
     ///
     /// # Errors
-    /// As [`Connection::connect`].
+    /// The same as those of [`Connection::connect`].
     pub async fn connect(&self, settings: &Settings) -> Result<Connection, Error> {
         Connection::connect(settings, self.max_row_size + WAL_HEADER).await
     }

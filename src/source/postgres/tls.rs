@@ -1,7 +1,8 @@
 //! TLS with the semantics of libpq's `sslmode`, on rustls with an explicit ring provider.
 //!
-//! Whether a certificate is verified depends on `sslmode` and on whether a root certificate is given: with one, every
-//! mode verifies the chain; without, `verify-full` asks the operating system's authorities, and `verify-ca` is refused.
+//! Whether a certificate is verified depends on `sslmode` and on whether a root certificate is given: with
+//! one, every mode verifies the chain; without one, `verify-full` uses the operating system's certificate
+//! authorities, and `verify-ca` is rejected.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::passfile;
 /// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The server does not offer it.
+    /// The server does not offer TLS.
     #[error("the server does not offer TLS, but sslmode requires it")]
     NotOffered,
     /// A certificate or key file cannot be used.
@@ -44,7 +45,7 @@ pub enum TlsError {
         /// `sslkey`.
         key: PathBuf,
     },
-    /// The operating system's authorities cannot be read, or the client certificate is invalid.
+    /// The operating system's certificate authorities cannot be read, or the client certificate is invalid.
     #[error("cannot set up TLS: {0}")]
     SetUp(RustlsError),
     /// The host is neither a name nor an address.
@@ -55,13 +56,13 @@ pub enum TlsError {
     Handshake {
         /// The error of rustls or of the operating system.
         cause: std::io::Error,
-        /// `sslrootcert` names a file.
+        /// Whether `sslrootcert` is a file.
         own_authority: bool,
     },
 }
 
 impl TlsError {
-    /// Whether it persists until a setting or a certificate is changed.
+    /// Whether the error persists until a setting or a certificate is changed.
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::NotOffered
@@ -141,7 +142,7 @@ fn advice(cause: &std::io::Error, own_authority: bool) -> Option<&'static str> {
         | Certificate::Expired
         | Certificate::NotValidYetContext { .. }
         | Certificate::NotValidYet => "Renew it, or check the clock of this machine.",
-        // An authority of the same name has another key.
+        // The key differs from that of the authority with the same name.
         Certificate::UnknownIssuer | Certificate::BadSignature => {
             "Name the file with its authority in sslrootcert=…."
         }
@@ -200,7 +201,7 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
-/// The name for the check of the server's certificate.
+/// The name against which the server's certificate is checked.
 ///
 /// # Errors
 /// It is neither a host name nor an address.
@@ -251,7 +252,7 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError
     Ok(certificates)
 }
 
-/// Verifies the chain, and optionally the name.
+/// Verifies the certificate chain, and optionally the host name.
 #[derive(Debug)]
 struct Verified {
     inner: Arc<dyn ServerCertVerifier>,
@@ -356,7 +357,7 @@ impl ServerCertVerifier for NotVerified {
 mod tests {
     use super::*;
 
-    /// rustls gives seconds since 1970.
+    /// rustls returns seconds since 1970.
     #[test]
     fn expired_certificate_is_named_with_its_day() {
         let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));

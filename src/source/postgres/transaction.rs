@@ -1,7 +1,8 @@
-//! Puts messages together into changes: which transaction, which ordinal, which table. Pure.
+//! Assembles messages into changes, with their transaction, index and table. Does no I/O.
 //!
-//! It works in two steps, so that nothing is borrowed while the next message is awaited: [`Assembler::assemble`] classifies a
-//! message ([`Step`]), [`Assembler::view`] returns it as a [`Delivery`].
+//! It works in two steps, so that nothing is borrowed while the next message is awaited:
+//! [`Assembler::assemble`] classifies a message ([`Step`]), and [`Assembler::view`] returns it as a
+//! [`Delivery`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,36 +17,36 @@ use crate::source::postgres::lsn::Lsn;
 use super::connection::POSTGRES_EPOCH;
 use super::pgoutput::{self, Announced, Cells, DecodeError, Message, Old};
 
-/// Kinds of message that are changes: insert, update, delete, truncate, logical.
+/// Number of message kinds that are changes: insert, update, delete, truncate, logical.
 const KINDS: usize = 5;
 
 /// One message of the stream, as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// The LSN that the server gives it.
+    /// The LSN that the server sent with it.
     pub lsn: Lsn,
-    /// Its bytes; of one above the limit, the beginning.
+    /// Its bytes; for a message above the limit, only the beginning.
     pub bytes: &'a [u8],
-    /// Its whole length.
+    /// Length of the whole message in bytes.
     pub size: u64,
 }
 
 /// The class of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing that is delivered.
+    /// Nothing to deliver.
     Nothing,
-    /// A table; [`Assembler::learn`] it before the next message.
+    /// The definition of a table. Call [`Assembler::learn`] before the next message.
     LookUp(Announced),
     /// A transaction begins.
     Begin(Transaction),
-    /// It ends.
+    /// The transaction ends.
     Commit(Lsn),
     /// A row message.
     Row(ChangePlace, RowKind, u32),
-    /// One table of a TRUNCATE; [`Assembler::next_truncated`] gives the others.
+    /// One table of a TRUNCATE. [`Assembler::next_truncated`] returns the others.
     Truncate {
-        /// Where it stands.
+        /// Its position.
         place: ChangePlace,
         /// `pg_class.oid`.
         relation: u32,
@@ -54,51 +55,51 @@ pub enum Step {
         /// `RESTART IDENTITY`.
         restart_identity: bool,
     },
-    /// A row message that cannot be read.
+    /// A row message that cannot be decoded.
     Unreadable(ChangePlace),
     /// A logical message of the transaction.
     Message(ChangePlace),
 }
 
-/// Which row message.
+/// The kind of a row message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
-    /// A row came.
+    /// A row was inserted.
     Insert,
-    /// A row changed.
+    /// A row was updated.
     Update(Old),
-    /// A row went.
+    /// A row was deleted.
     Delete(Old),
 }
 
-/// The server broke the order of the stream; it cannot be trusted further.
+/// The server broke the order of the stream, so the rest cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// A message that cannot be decoded and is not a row.
     #[error("at {lsn}: {cause}")]
     Decode {
-        /// Where.
+        /// LSN of the message.
         lsn: Lsn,
-        /// Why.
+        /// What is wrong with it.
         cause: DecodeError,
     },
-    /// A message that may not come here.
+    /// A message that is not allowed here.
     #[error("at {lsn}: {what}")]
     Order {
-        /// Where.
+        /// LSN of the message.
         lsn: Lsn,
-        /// Which.
+        /// Kind of the message.
         what: &'static str,
     },
 }
 
-/// The transaction that is arriving and the tables seen so far. Belongs to one connection.
+/// The transaction that is being received, and the tables seen so far. It belongs to one connection.
 #[derive(Debug, Default)]
 pub struct Assembler {
     relations: HashMap<u32, Arc<Relation>>,
     transaction: Option<Transaction>,
     next_index: u32,
-    /// Changes so far per kind of message at the LSN of the last one.
+    /// Number of changes so far per message kind, at the LSN of the last one.
     at: Lsn,
     counts: [u32; KINDS],
     cells: Cells,
@@ -120,7 +121,7 @@ impl Assembler {
     /// Classifies a message.
     ///
     /// # Errors
-    /// The stream is broken. A row that cannot be read is a step.
+    /// The stream is broken. A row that cannot be decoded is a step, not an error.
     pub fn assemble(&mut self, received: Received<'_>) -> Result<Step, StreamError> {
         let lsn = received.lsn;
         if received.size > received.bytes.len() as u64 {
@@ -164,10 +165,10 @@ impl Assembler {
         }
     }
 
-    /// The next table of the TRUNCATE assembled last, until there is none.
+    /// The next table of the last assembled TRUNCATE; `None` after the last one.
     ///
     /// # Errors
-    /// A table that was never announced.
+    /// The table was never announced.
     pub fn next_truncated(&mut self) -> Result<Option<Step>, StreamError> {
         let Truncate { lsn, cascade, restart_identity, next } = self.truncate;
         let Some(&relation) = self.cells.relations.get(next) else { return Ok(None) };
@@ -177,12 +178,12 @@ impl Assembler {
         Ok(Some(Step::Truncate { place, relation, cascade, restart_identity }))
     }
 
-    /// Takes a description of a table: the rows that follow are of it.
+    /// Adds the description of a table, for the rows that follow.
     pub fn learn(&mut self, relation: Arc<Relation>) {
         self.relations.insert(relation.oid, relation);
     }
 
-    /// How many tables are described.
+    /// Number of described tables.
     pub fn described(&self) -> usize {
         self.relations.len()
     }
@@ -192,7 +193,7 @@ impl Assembler {
         self.relations.keys().copied().collect()
     }
 
-    /// Forgets tables of which no change can follow before they are announced again.
+    /// Removes tables of which no change can follow before they are announced again.
     pub fn forget(&mut self, tables: &[u32]) {
         for table in tables {
             self.relations.remove(table);
@@ -200,25 +201,26 @@ impl Assembler {
         self.relations.shrink_to(2 * self.relations.len());
     }
 
-    /// Whether a transaction is arriving.
+    /// Whether a transaction is being received.
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some()
     }
 
-    /// The transaction that is arriving.
+    /// The transaction that is being received.
     pub const fn transaction(&self) -> Option<Transaction> {
         self.transaction
     }
 
-    /// Shows a step as a delivery; nothing for [`Step::Nothing`] and [`Step::LookUp`]. `received` is the message that the
-    /// step came from.
+    /// Returns a step as a delivery; `None` for [`Step::Nothing`] and [`Step::LookUp`]. `received` is the
+    /// message that the step came from.
     pub fn view<'a>(&'a self, step: &Step, received: Received<'a>) -> Option<Delivery<'a>> {
         Some(match *step {
             Step::Nothing | Step::LookUp(_) => return None,
             Step::Begin(transaction) => Delivery::Begin(transaction),
             Step::Commit(end) => Delivery::Commit { resume: Some(ResumePoint::at(end)) },
             Step::Message(place) => {
-                // What was assembled has both; of an oversize one, a prefix that is longer than what is kept is nobody's.
+                // An assembled message has both. In an oversized message, a prefix longer than the kept part
+                // is unknown, and no rule can match it.
                 let (prefix, content) = pgoutput::logical_of(received.bytes).unwrap_or_default();
                 let (size, raw) = (received.size, received.bytes);
                 Delivery::Message(LogicalMessage { place, prefix, content, size, raw })
@@ -276,7 +278,7 @@ impl Assembler {
         Ok(Step::Unreadable(self.place(received.lsn, kind)?))
     }
 
-    /// A message of which only the beginning was kept.
+    /// Classifies a message of which only the beginning was kept.
     fn oversize(&mut self, received: Received<'_>) -> Result<Step, StreamError> {
         let lsn = received.lsn;
         match received.bytes {
@@ -287,7 +289,7 @@ impl Assembler {
                 let why = format!("the row's message of {} bytes is larger than max_row_size", received.size);
                 self.unreadable(received, &why)
             }
-            // It has no row; how large it is does not matter.
+            // A logical message outside of a transaction is ignored, whatever its size.
             [b'M', 0, ..] => Ok(Step::Nothing),
             [b'M', _, ..] => self.place(lsn, 4).map(Step::Message),
             _ => Err(order(lsn, "a message above max_row_size that is neither a row nor a logical message")),
@@ -323,7 +325,7 @@ impl Assembler {
     }
 }
 
-/// A row message as what happened to the row; `cells` are those that it was decoded into.
+/// A row message as an operation. `cells` are those that it was decoded into.
 pub(super) fn operation<'a>(cells: &'a Cells, kind: RowKind, message: &'a [u8]) -> Operation<'a> {
     let new = Tuple::new(message, &cells.new);
     let old = Tuple::new(message, &cells.old);

@@ -1,4 +1,4 @@
-//! Transactions put together from messages, also in the wrong order.
+//! Transactions assembled from messages, also in a wrong order.
 
 use super::super::pgoutput::tests::{Bytes, relation};
 use super::super::tables::Sheet;
@@ -44,7 +44,7 @@ fn logical(transactional: u8) -> Vec<u8> {
     Bytes::tag(b'M').raw(&[transactional]).u64(0x55).text("p").u32(0).0
 }
 
-/// Index, LSN and ordinal of a step that has a place.
+/// Index, LSN and ordinal of a step with a position.
 fn place(step: &Step) -> Option<(u32, u64, u32)> {
     let (Step::Row(place, ..)
     | Step::Truncate { place, .. }

@@ -1,6 +1,7 @@
-//! Messages of a server that is not UTF-8 are rewritten in UTF-8, before anything else reads them. Pure.
+//! Converts messages of a server that is not UTF-8 to UTF-8, before they are decoded. Does no I/O.
 //!
-//! A message without such text stays in place. The decoder rejects a malformed one.
+//! A message without text to convert stays in its buffer. Malformed messages are left to the decoder, which
+//! rejects them.
 
 use std::ops::Range;
 
@@ -8,10 +9,10 @@ use super::connection::Connection;
 use super::encoding::Encoding;
 use super::frames::KEPT_SIZE;
 
-/// A larger buffer is given back after a large message.
+/// Capacity in bytes above which the buffer is freed after a large message.
 const CAPACITY_KEPT: usize = 1 << 20;
 
-/// Where a message is.
+/// Where the bytes of a message are.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// In the receive buffer.
@@ -30,18 +31,18 @@ impl Place {
     }
 }
 
-/// Result for a message.
+/// The result for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transcoded {
-    /// Nothing: it is as it was received.
+    /// It is unchanged.
     Same,
     /// It is in [`Transcoder::message`].
     Changed,
-    /// In UTF-8 it is above the limit: at least so many bytes.
+    /// In UTF-8 it would exceed the limit: it has at least this many bytes.
     TooLarge(u64),
 }
 
-/// Rewrites messages of one connection.
+/// Converts the messages of one connection.
 #[derive(Debug)]
 pub struct Transcoder {
     encoding: Encoding,
@@ -51,18 +52,18 @@ pub struct Transcoder {
 }
 
 impl Transcoder {
-    /// For text in this encoding. Rewritten messages have at most `limit` bytes.
+    /// For text in this encoding. Converted messages have at most `limit` bytes.
     pub const fn new(encoding: Encoding, limit: usize) -> Self {
         Self { encoding, limit, message: Vec::new() }
     }
 
-    /// The message that was changed last.
+    /// The last converted message.
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// Rewrites the whole message that was received there. Where it is then, and its size; of one that is too large the
-    /// beginning is left where it is.
+    /// Converts a whole message that was received at `received`. Returns where it is afterwards, and its
+    /// size. If it is too large, only its beginning stays where it is.
     pub fn take_over(&mut self, message: &[u8], received: Range<usize>) -> (Place, u64) {
         match self.transcode(message) {
             Transcoded::Same => (Place::Received(received), message.len() as u64),
@@ -74,7 +75,7 @@ impl Transcoder {
         }
     }
 
-    /// Rewrites a whole message.
+    /// Converts a whole message.
     pub fn transcode(&mut self, message: &[u8]) -> Transcoded {
         self.message.clear();
         if self.message.capacity() > CAPACITY_KEPT {
@@ -101,19 +102,19 @@ impl Transcoder {
     }
 }
 
-/// A message that is read, and its copy as far as text was changed.
+/// A message that is being read, and its copy as far as text was converted.
 struct Rewrite<'a> {
     encoding: &'a Encoding,
     limit: usize,
     message: &'a [u8],
     at: usize,
-    /// Bytes of the message that are in `out`, as they were or converted.
+    /// Bytes of the message that are in `out`, converted or not.
     copied: usize,
     out: Vec<u8>,
 }
 
 impl<'a> Rewrite<'a> {
-    /// `None` if it is malformed, or too large.
+    /// Converts the message; `None` if it is malformed or too large.
     fn message(&mut self) -> Option<()> {
         match self.u8()? {
             b'I' | b'U' | b'D' if self.encoding.converts_values() => self.row(),
@@ -152,7 +153,7 @@ impl<'a> Rewrite<'a> {
         Some(())
     }
 
-    /// A length and so many bytes of text.
+    /// Converts a value: a length, and that many bytes of text.
     fn value(&mut self) -> Option<()> {
         let before = self.at;
         let length = self.skip(4)?.try_into().ok().map(u32::from_be_bytes)?;
@@ -170,7 +171,7 @@ impl<'a> Rewrite<'a> {
         (self.out.len() <= self.limit).then_some(())
     }
 
-    /// A text that ends with a zero byte.
+    /// Converts a text that ends with a zero byte.
     fn name(&mut self) -> Option<()> {
         let before = self.at;
         let length = self.message.get(before..)?.iter().position(|byte| *byte == 0)?;

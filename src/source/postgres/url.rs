@@ -1,7 +1,8 @@
-//! Reads `postgres://user:password@host:port/database?name=value&…`.
+//! Parses `postgres://user:password@host:port/database?name=value&…`.
 //!
-//! An ambiguous URL is refused, and no part of it is repeated: one in which `@`, `/`, `?`, `#` or `:` leaves open which part is
-//! the password. libpq would take the rest of such a password for a host name and send it to the name server.
+//! An ambiguous URL is rejected, and no part of it is repeated: a URL in which `@`, `/`, `?`, `#` or `:`
+//! makes it unclear which part is the password. libpq would treat the rest of such a password as a host name
+//! and send it to the DNS server.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use super::conninfo::{ChannelBinding, Host, Password, RootCert, Settings, SettingsError, SslMode};
 use super::require_auth::RequireAuth;
 
-/// Default of `connect_timeout`: long enough for a name server's retry, short enough to appear in the log soon.
+/// Default of `connect_timeout`: long enough for a DNS retry, short enough to appear in the log soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KNOWN: [&str; 15] = [
     "host",
@@ -31,7 +32,7 @@ const KNOWN: [&str; 15] = [
     "options",
     "passfile",
 ];
-/// Parameters whose values may hold an `@` that is not escaped.
+/// Parameters whose values may contain an unescaped `@`.
 const NAMES_WITH_AT: [&str; 2] = ["user", "password"];
 /// Longest value that an error message repeats, in characters.
 const SHOWN_MAX: usize = 20;
@@ -86,7 +87,7 @@ fn parse(url: &str) -> Result<Settings, SettingsError> {
     draft.finish()
 }
 
-/// Refuses a URL that can be parsed in two ways, because it is then unclear which part is the password.
+/// Rejects a URL that can be parsed in two ways, because it is then unclear which part is the password.
 fn refuse_ambiguous(authority: &str, path: &str, query: &str) -> Result<(), SettingsError> {
     let parts = [authority, path, query];
     let is_odd = |letter: char| letter.is_whitespace() || letter.is_control() || letter == '#';
@@ -105,7 +106,8 @@ fn refuse_ambiguous(authority: &str, path: &str, query: &str) -> Result<(), Sett
     Ok(())
 }
 
-/// `host`, `host:5432`, `[::1]:5432`, or several of them with commas; the host may be escaped.
+/// Whether the text is `host`, `host:5432`, `[::1]:5432`, or several of them with commas. The host may be
+/// escaped.
 fn is_host_and_port(text: &str) -> bool {
     text.split(',').all(|text| {
         let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
@@ -160,7 +162,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The value is still escaped.
+    /// Sets a parameter. The value is still escaped.
     fn parameter(&mut self, name: &str, value: &str) -> Result<(), SettingsError> {
         if name == "password" {
             self.password = decode_password(value)?;
@@ -233,8 +235,8 @@ impl Draft {
     }
 }
 
-/// `sslmode` in force. Where only the authority is checked and not the name, it must not be a public one: anybody can get
-/// a certificate from those.
+/// The effective `sslmode`. If only the certificate authority is checked and not the host name, it must not
+/// be a public one, because anybody can get a certificate from those.
 fn verification(
     mode: Option<SslMode>,
     root_cert: Option<&RootCert>,
@@ -273,7 +275,7 @@ fn decode_bytes(text: &str) -> Result<Vec<u8>, SettingsError> {
     Ok(percent_decode_str(text).collect())
 }
 
-/// As libpq, which takes an empty password for none.
+/// Decodes the password. An empty one counts as none, as in libpq.
 fn decode_password(text: &str) -> Result<Option<Password>, SettingsError> {
     let bytes = decode_bytes(text)?;
     Ok((!bytes.is_empty()).then(|| Password::new(bytes)))
@@ -290,7 +292,8 @@ fn wrong(problem: &str, hint: &str) -> SettingsError {
     SettingsError::Url { problem: problem.to_owned(), hint: hint.to_owned() }
 }
 
-/// A parameter with a value that it cannot have. The value is repeated only if it cannot be a secret by accident.
+/// The error about an invalid value of a parameter. The value is repeated only if it cannot be a secret by
+/// accident.
 fn refused(name: &str, value: &str, hint: &str) -> SettingsError {
     let plain =
         value.len() <= SHOWN_MAX && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -302,7 +305,8 @@ fn refused(name: &str, value: &str, hint: &str) -> SettingsError {
     wrong(&problem, hint)
 }
 
-/// A name that is not known may be the rest of a password behind its `&`: it is repeated only if it is a slip of the pen.
+/// The error about an unknown parameter. Its name may be the rest of a password after an unescaped `&`, so it
+/// is repeated only if it looks like a typing error.
 fn unknown(name: &str) -> SettingsError {
     let known = format!("Known are {}.", KNOWN.join(", "));
     let distance = |known: &&&str| strsim::damerau_levenshtein(known, &name.to_lowercase());
@@ -345,7 +349,7 @@ fn parse_channel_binding(text: &str) -> Result<ChannelBinding, SettingsError> {
     })
 }
 
-/// libpq waits forever at 0; nothing here does, so 0 means an hour.
+/// Parses `connect_timeout`. In libpq, 0 means no limit; here it means an hour.
 fn parse_timeout(text: &str) -> Result<Duration, SettingsError> {
     match text.parse::<u16>() {
         Ok(0) => Ok(Duration::from_hours(1)),

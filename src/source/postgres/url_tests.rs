@@ -4,7 +4,7 @@ use crate::failure::Problem;
 
 use super::*;
 
-/// All that is said of an error.
+/// All texts of an error.
 fn said(error: SettingsError) -> String {
     let debug = format!("{error:?}");
     format!("{debug} {}", Problem::from(error))
@@ -95,7 +95,7 @@ fn tls_settings_match_libpq() {
     assert_eq!(settings.ssl_mode, SslMode::VerifyCa);
     assert_eq!(settings.root_cert, Some(RootCert::File("/ca.pem".into())));
     assert_eq!(settings.client_cert, Some(("c".into(), "k".into())));
-    // Sockets have no TLS, so nothing is asked of it.
+    // A socket has no TLS, so its settings are ignored.
     assert_eq!(read("postgres://u@/d?host=/run&sslmode=verify-ca").ssl_mode, SslMode::VerifyCa);
     assert_eq!(read("postgres://u@h?sslmode=verify-full").root_cert, None);
 }
@@ -107,14 +107,15 @@ fn target_round_trips() {
     assert_eq!(read("postgres://u@/d?host=/run").target(), "/run/.s.PGSQL.5432");
 }
 
-/// A user name of Azure's form, as libpq takes it.
+/// A user name in Azure's form, as libpq accepts it.
 #[test]
 fn at_sign_in_user_parameter_is_read() {
     assert_eq!(read("postgres://h/d?user=me@server").user, "me@server");
 }
 
-/// Half a password is as bad as all of it: two halves around what should have been escaped, in every place in which
-/// people put passwords. Either the URL is refused, or the halves are in the password; nothing prints any of them.
+/// Half a password must not be shown either: two halves around a character that should be escaped, wherever
+/// people put passwords. Either the URL is rejected, or both halves are in the password. No text contains any
+/// of them.
 #[test]
 fn no_form_of_url_prints_its_password() {
     let breaks = [
@@ -149,7 +150,7 @@ fn no_form_of_url_prints_its_password() {
     for form in forms {
         for middle in breaks.iter().chain(&[""]) {
             if middle.contains('@') && !form.contains('?') && !form.contains('@') {
-                // That is a whole URL: the first half is the password, the second is the host.
+                // This is a valid URL: the first half is the password, the second is the host.
                 continue;
             }
             let url = form.replace("PASSWORD", &format!("S3CR{middle}ET77"));
@@ -163,7 +164,7 @@ fn no_form_of_url_prints_its_password() {
 }
 
 proptest::proptest! {
-    /// As above, for any password and any place of it.
+    /// The same, for any password at any place.
     #[test]
     fn arbitrary_password_is_never_printed(
         middle in "[ -~]{0,6}", form in 0_usize..4, escaped in proptest::bool::ANY,

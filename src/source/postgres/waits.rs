@@ -1,4 +1,4 @@
-//! Reports which transactions a waiting statement of ours waits for.
+//! Reports the transactions that a statement of ours waits for.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use super::conninfo::Settings;
 use super::error::Error;
 use super::session::Session;
 
-/// First after this, then each time after twice as long.
+/// Time until the first report. The time doubles for each further one.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
 const REPORT_PAUSE_MAX: Duration = Duration::from_mins(2);
 
-/// Most blockers that are shown; the log has all of them.
+/// Most blocking transactions that are shown. The log has all of them.
 const SHOWN_MAX: usize = 3;
 
-/// Longest part of a statement that is logged.
+/// Most characters of a statement that are logged.
 const QUERY_MAX: usize = 120;
 
 /// A statement that waits for other transactions.
 #[derive(Clone, Copy)]
 pub struct PatientStatement<'a> {
-    /// What it is for: `creating the replication slot`.
+    /// Its purpose, such as `creating the replication slot`.
     purpose: &'a str,
-    /// Gets what it waits for, each time that it is reported.
+    /// Receives each report.
     report_wait: &'a dyn Fn(String),
 }
 
@@ -37,12 +37,13 @@ impl std::fmt::Debug for PatientStatement<'_> {
 }
 
 impl<'a> PatientStatement<'a> {
-    /// `purpose` names the work; `report_wait` gets what it waits for, beside the log.
+    /// `purpose` is for the log. `report_wait` receives each report in addition to the log.
     pub const fn new(purpose: &'a str, report_wait: &'a dyn Fn(String)) -> Self {
         Self { purpose, report_wait }
     }
 
-    /// As [`Session::run`], without a time limit: creating a slot waits for every running transaction. Reports what it waits for.
+    /// Like [`Session::run`], without a time limit: creating a slot waits for every running transaction.
+    /// Reports the transactions that it waits for.
     ///
     /// # Errors
     /// Those of `work`, or the connection broke.
@@ -55,7 +56,7 @@ impl<'a> PatientStatement<'a> {
     }
 }
 
-/// Reports what the backend `pid` waits for, as long as it is polled.
+/// Reports what the backend `pid` waits for, as long as this future is polled.
 async fn report(
     settings: &Settings,
     pid: i32,
@@ -119,13 +120,14 @@ async fn look(settings: &Settings, kept: &mut Option<Session>, pid: i32) -> Resu
     session.run(async |client| blockers(client, pid).await).await
 }
 
-/// The transactions that a backend waits for, as text: sessions, and prepared transactions, which have no session.
+/// The transactions that a backend waits for, as text: sessions, and prepared transactions, which have no
+/// session.
 async fn blockers(client: &Client, pid: i32) -> Result<Vec<String>, tokio_postgres::Error> {
     const SESSIONS: &str = "
         SELECT 'pid ' || a.pid AS who, a.usename::text AS role, a.datname::text AS database, a.state AS state,
                extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8 AS age, a.query AS query
         FROM pg_catalog.pg_stat_activity a WHERE a.pid = ANY (pg_catalog.pg_blocking_pids($1))";
-    // A prepared transaction holds its locks without a pid; its own one is on its transaction id.
+    // A prepared transaction holds its locks without a pid, including one on its own transaction id.
     const PREPARED: &str = "
         SELECT pg_catalog.format('prepared transaction %L', p.gid) AS who, p.owner::text AS role,
                p.database::text AS database, 'prepared'::text AS state,
@@ -165,12 +167,12 @@ fn described(row: &Row) -> Result<String, tokio_postgres::Error> {
     Ok(parts.join(", "))
 }
 
-/// What `pg_stat_activity` shows of a statement, if the role may see it (`pg_read_all_stats`).
+/// The text of a statement in `pg_stat_activity`, if the role may see it (`pg_read_all_stats`).
 fn visible(query: Option<&str>) -> Option<&str> {
     query.filter(|query| !query.is_empty() && *query != "<insufficient privilege>")
 }
 
-/// The beginning of a statement, up to its first literal or comment: the log never holds row values.
+/// The beginning of a statement, up to its first literal or comment: the log must not contain row values.
 fn without_values(query: &str) -> &str {
     let query = query.trim_start();
     let (mut quoted, mut before) = (false, ' ');

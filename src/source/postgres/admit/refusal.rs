@@ -1,28 +1,28 @@
-//! Why a start or a connection is refused. Each refusal has a way forward.
+//! The reasons to refuse a start or a connection. Each has a remedy.
 
 use crate::failure::{Explain, Failure};
 use crate::position::CommitSeq;
 
-/// The reason. [`Explain`] adds what was seen and what can be done.
+/// A reason to refuse. [`Explain`] adds the facts and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceRefusal {
-    /// A standby has not replayed as far as this directory has already seen; it will.
+    /// A standby has not replayed everything yet that this directory has seen.
     #[error("the standby has not caught up with this directory; waiting for it")]
     StandbyBehind {
         /// Replay position of the standby.
         wal_end: CommitSeq,
-        /// The last position that this directory has seen.
+        /// The highest position that this directory has seen.
         seen: CommitSeq,
     },
     /// Nothing was received into this directory, but the slot exists.
     #[error("the buffer directory is empty, but replication slot \"{slot}\" exists")]
     UsedBefore {
-        /// Its name.
+        /// The slot's name.
         slot: String,
-        /// Its position.
+        /// The slot's confirmed position.
         confirmed: CommitSeq,
     },
-    /// `confirm_after` is `"never"`, so only the slot has the progress, and the slot does not exist.
+    /// `confirm_after` is `"never"`, so only the slot has the progress, but the slot does not exist.
     #[error("replication slot \"{slot}\" does not exist, but publication \"{publication}\" does")]
     OnlySlotMissing {
         /// The slot's name.
@@ -33,65 +33,66 @@ pub enum SourceRefusal {
     /// The directory belongs to another source or stream.
     #[error("the buffer directory belongs to a different {what}")]
     Identity {
-        /// Which part of the identity.
+        /// The part of the identity that differs.
         what: &'static str,
-        /// In the checkpoint.
+        /// Its value in the checkpoint.
         found: String,
-        /// Now.
+        /// Its value now.
         now: String,
     },
-    /// No slot.
+    /// The slot does not exist.
     #[error("replication slot \"{slot}\" does not exist")]
     SlotMissing {
-        /// Its name.
+        /// The slot's name.
         slot: String,
         /// The last confirmed position.
         ever_confirmed: CommitSeq,
     },
-    /// A slot that cannot be read any more.
+    /// The slot cannot be read any more.
     #[error("replication slot \"{slot}\" cannot be used: {why}")]
     SlotUnusable {
-        /// Its name.
+        /// The slot's name.
         slot: String,
         /// Why.
         why: String,
     },
-    /// A session, perhaps of an earlier process of ours, is still creating the slot.
+    /// The slot is still being created, perhaps by a session of an earlier process of Forebay.
     #[error("replication slot \"{slot}\" is still being created; waiting for it")]
     SlotInTheMaking {
-        /// Its name.
+        /// The slot's name.
         slot: String,
     },
-    /// Another client has confirmed on our slot.
+    /// Another client has confirmed changes on the slot.
     #[error("replication slot \"{slot}\" is ahead of this directory")]
     SlotAhead {
-        /// Its name.
+        /// The slot's name.
         slot: String,
-        /// Its position.
+        /// The slot's confirmed position.
         confirmed: CommitSeq,
-        /// The position that this directory has confirmed.
+        /// The highest position that this directory has confirmed.
         ever_confirmed: CommitSeq,
     },
-    /// The server is a restored or lagging copy, and log sequence numbers will be used again.
+    /// The server is a restored or lagging copy, and would use LSNs again.
     #[error("the server has a different history")]
     OtherHistory {
         /// The evidence.
         what: String,
-        /// Highest LSN seen.
+        /// Highest LSN that this directory has seen.
         seen: CommitSeq,
     },
-    /// The last stop was not clean, and the server has been on another timeline since.
+    /// The last stop was not clean, and the server is on another timeline since.
     #[error("the server changed its timeline after an unclean stop of Forebay")]
     Unproven {
         /// The checkpoint's timeline.
         known: u32,
-        /// The server's.
+        /// The server's timeline.
         now: u32,
     },
-    /// After a failover, an instance without this directory would begin a later epoch (`never`).
+    /// After a failover, an instance without this directory would begin a later epoch (`confirm_after =
+    /// "never"`).
     #[error("the server changed its timeline, and this directory's epoch is behind it")]
     EpochBehind {
-        /// The epoch.
+        /// The epoch of the checkpoint.
         epoch: u16,
         /// The server's timeline.
         timeline: u32,
@@ -196,12 +197,12 @@ impl Explain for SourceRefusal {
 }
 
 impl SourceRefusal {
-    /// Whether it can pass without the operator.
+    /// Whether the reason may pass without the operator.
     pub const fn passes(&self) -> bool {
         matches!(self, Self::StandbyBehind { .. } | Self::SlotInTheMaking { .. })
     }
 
-    /// Whether it means that the server may lack a transaction that was seen.
+    /// Whether the server may lack a transaction that was seen.
     pub const fn is_of_history(&self) -> bool {
         matches!(self, Self::OtherHistory { .. } | Self::Unproven { .. })
     }

@@ -1,4 +1,4 @@
-//! Tables that others inherit from: by INHERITS and as partitions.
+//! Tables that other tables inherit from, by INHERITS or as partitions.
 
 use tokio_postgres::Client;
 
@@ -7,7 +7,7 @@ use crate::source::postgres::error::Error;
 use crate::source::postgres::name::{raw_name, table_name};
 use crate::source::postgres::pages;
 
-/// Every table with each table that it descends from, passed to `each` as descendant and ancestor.
+/// Passes each pair of a table and one of its ancestors to `each`, at any distance.
 ///
 /// # Errors
 /// The connection broke.

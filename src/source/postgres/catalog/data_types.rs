@@ -9,10 +9,10 @@ use tokio_postgres::{Client, Error, Row};
 use crate::source::postgres::name::{CatalogText, raw_name, texts};
 use crate::types::{Base, Enumeration, Named, SqlType};
 
-/// Most nested levels of domains and arrays: each level is one query. Deeper types are opaque.
+/// Most nested levels of domains and arrays. Each level is one query, and deeper types are opaque.
 const MAX_DEPTH: usize = 16;
 
-/// What expressions may know of these types, all of them: a type that was dropped meanwhile is opaque.
+/// The types for expressions. A type that was dropped in the meantime is opaque.
 pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, SqlType>, Error> {
     let mut shapes = HashMap::new();
     let mut wanted: Vec<u32> = oids.to_vec();
@@ -22,7 +22,7 @@ pub async fn data_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Sq
             break;
         }
         let found = load(client, &wanted).await?;
-        // A type that is not there must not be asked for again.
+        // A type that does not exist must not be requested again.
         shapes.extend(wanted.drain(..).map(|oid| (oid, Shape::Base(other(oid, format!("type {oid}"))))));
         wanted.extend(found.iter().filter_map(|(_, shape)| match shape {
             Shape::Domain { base: part, .. } | Shape::Array { element: part } => Some(*part),
@@ -41,7 +41,7 @@ pub(in super::super) enum DataShape {
     Array { element: u32 },
     /// An enum.
     Enum { labels: Vec<String> },
-    /// Known by name only.
+    /// A type of which only the name is known.
     Other,
 }
 
@@ -51,7 +51,7 @@ pub(in super::super) struct NamedShape {
     pub(in super::super) name: String,
 }
 
-/// What expressions may know of types whose shapes are known.
+/// The types for expressions, from known shapes.
 pub(in super::super) fn data_types_of(
     shapes: impl Iterator<Item = (u32, NamedShape)>,
     oids: &[u32],
@@ -71,7 +71,7 @@ pub(in super::super) fn data_types_of(
     oids.iter().map(|&oid| (oid, resolve(&shapes, oid, 0))).collect()
 }
 
-/// The type of a column: with its own modifier, else that of its domain.
+/// The type of a column, with its own modifier or otherwise that of its domain.
 pub fn modified<S: std::hash::BuildHasher>(
     data_types: &HashMap<u32, SqlType, S>,
     oid: u32,
@@ -86,7 +86,7 @@ pub fn modified<S: std::hash::BuildHasher>(
     data_type
 }
 
-/// A type by reference to its parts.
+/// A type with references to its parts.
 enum Shape {
     Base(Base),
     Domain { base: u32, modifier: i32 },
@@ -113,7 +113,8 @@ fn other(oid: u32, name: String) -> Base {
 }
 
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
-    // An array has no array of its own: int2vector has, and its text form is another one.
+    // A type that has itself an array type is none: int2vector has one, and its text form differs from that
+    // of arrays.
     const QUERY: &str = concat!(
         "
         SELECT t.oid,

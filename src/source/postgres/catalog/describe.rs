@@ -1,4 +1,4 @@
-//! Describes tables from the present catalogue, in the form of a relation message, with their comments.
+//! Describes tables and their comments from the current catalogue, in the form of a relation message.
 
 use std::collections::HashMap;
 
@@ -10,21 +10,21 @@ use crate::config::TableName;
 use crate::source::postgres::name::{CatalogText, raw_name};
 use crate::source::postgres::publication::{PublicationFacts, escape_identifier};
 
-/// Which columns of a table a publication sends.
+/// The columns of a table that a publication sends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SentColumns<'a> {
-    /// Its name; empty if it is still to be made.
+    /// Name of the publication; empty if it will be created.
     publication: &'a str,
     /// Its column list for the table; `None`: all columns.
     list: Option<&'a [String]>,
-    /// Whether it sends stored generated columns where there is no list.
+    /// Whether it sends stored generated columns of tables without a column list.
     generated: bool,
-    /// Whether there is no publication: every column is read.
+    /// Whether there is no publication, because the table is polled: every column is read.
     all: bool,
 }
 
 impl<'a> SentColumns<'a> {
-    /// Of a table in a publication; `None`: it is still to be made.
+    /// For a table in a publication; `None`: the publication will be created.
     pub fn of(publication: Option<&'a PublicationFacts>, name: &TableName) -> Self {
         let Some(facts) = publication else { return Self::default() };
         let table = facts.tables.iter().find(|table| table.name == *name);
@@ -36,12 +36,13 @@ impl<'a> SentColumns<'a> {
         }
     }
 
-    /// Of a table that is polled: all of them.
+    /// For a polled table: all columns.
     pub const fn all() -> Self {
         Self { publication: "", list: None, generated: true, all: true }
     }
 
-    /// Why a column is not sent, and advice; `None`: it is. As `logicalrep_should_publish_column()` of the server decides.
+    /// Why a column is not sent, and a hint; `None` if it is sent. The same decision as in
+    /// `logicalrep_should_publish_column()` of the server.
     fn unsent(&self, column: &Attribute, version: i32) -> Option<(&'static str, String)> {
         if self.all {
             return None;
@@ -82,10 +83,10 @@ impl<'a> SentColumns<'a> {
     }
 }
 
-/// Publications send generated columns from this version on.
+/// The first version whose publications can send generated columns.
 const GENERATED_SINCE: i32 = 180_000;
 
-/// Describes a table; `None` if there is none of that name. Its columns are those that the publication sends.
+/// Describes a table with the columns that the publication sends; `None` if it does not exist.
 ///
 /// # Errors
 /// The connection broke.
@@ -150,7 +151,8 @@ pub async fn describe(
     Ok(Some(Described { relation, comment, comments, types, numbers, unsent }))
 }
 
-/// The table of this name. One that is escaped, because it has bytes without a character, is looked for among all.
+/// The OID of the table with this name. An escaped name (it has bytes without a character) is searched for
+/// among all tables.
 async fn table_oid(client: &Client, name: &TableName) -> Result<Option<u32>, Error> {
     const TABLES: &str = "
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -176,8 +178,8 @@ async fn table_oid(client: &Client, name: &TableName) -> Result<Option<u32>, Err
     Ok(None)
 }
 
-/// Partitions of a table, quoted, that are not `REPLICA IDENTITY FULL`: they do not take that from their table. Takes no
-/// lock, as `pg_partition_tree` would on every partition.
+/// Partitions of a table, quoted, that are not `REPLICA IDENTITY FULL`. Partitions do not inherit that from
+/// their table. Takes no lock, unlike `pg_partition_tree`, which locks every partition.
 ///
 /// # Errors
 /// The connection broke.
@@ -202,7 +204,8 @@ pub async fn partitions_not_full(client: &Client, table: u32) -> Result<Vec<Stri
     rows.iter().map(|row| Ok(row.try_get::<_, CatalogText>(0)?.0)).collect()
 }
 
-/// What an index merely includes is no part of a replica identity, and a deferrable primary key is none at all.
+/// INCLUDE columns of an index do not belong to a replica identity, and a deferrable primary key is no
+/// replica identity.
 const COLUMNS: &str = concat!(
     "
     SELECT ",

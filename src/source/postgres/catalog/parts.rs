@@ -1,4 +1,5 @@
-//! What the composite and range types of columns consist of, for contracts: expressions know such types by name only.
+//! The parts of composite and range types of columns, for contracts. Expressions know such types only by
+//! name.
 
 use std::collections::HashMap;
 
@@ -8,10 +9,10 @@ use tokio_postgres::{Client, Error};
 use crate::source::postgres::name::{raw_name, texts};
 use crate::types::{Base, TypePart, TypeParts};
 
-/// Most types inside each other that are followed: each level is three queries.
+/// Most nested levels of types. Each level costs three queries.
 const MAX_DEPTH: usize = 16;
 
-/// The parts of all types that these types use, at any depth, by name. A type that has none is left out.
+/// The parts of all types that these types use, at any depth, by name. Types without parts are left out.
 ///
 /// # Errors
 /// The connection broke.
@@ -43,7 +44,7 @@ pub(super) async fn parts(
     Ok(found)
 }
 
-/// The user's types that are known by name only.
+/// Collects the user-defined types of which only the name is known.
 fn opaque(base: &Base, found: &mut HashMap<u32, String>) {
     match base {
         Base::Array(element) => opaque(element, found),

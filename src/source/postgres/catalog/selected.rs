@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error};
 use crate::config::{TableName, selector};
 use crate::source::postgres::name::{CatalogText, raw_name};
 
-/// Tables, with `$1` and `$2` for schema and name where they are given.
+/// Tables. The parameters `$1` and `$2` are schema and name, if given.
 const TABLES: &str = "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
        AND ($1::text IS NULL OR n.nspname = $1::text) AND ($2::text IS NULL OR c.relname = $2::text)";
@@ -13,7 +13,7 @@ const TABLES: &str = "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
 const COLUMNS: &str =
     "FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
 
-/// Whether there is a table with these two names, or a column with these three; `None` stands for every name.
+/// Whether there is a table with these two names, or a column with these three. `None` matches every name.
 ///
 /// # Errors
 /// The connection broke.
@@ -30,12 +30,12 @@ pub async fn exists(client: &Client, names: &[Option<&str>]) -> Result<bool, Err
     row.try_get(0)
 }
 
-/// Tables (two names each) or columns (three names) that may have been meant.
+/// Names that may have been intended: tables (two names each) or columns (three names).
 ///
 /// # Errors
 /// The connection broke.
 pub async fn candidates(client: &Client, parts: usize) -> Result<Vec<Vec<String>>, Error> {
-    /// Enough to find a slip; a hint is not worth more.
+    /// Most names that are read. A hint about a typing error is not worth more.
     const MOST: usize = 20_000;
     let (schema, table, column) = (raw_name!("n.nspname"), raw_name!("c.relname"), raw_name!("a.attname"));
     let query = if parts == 2 {

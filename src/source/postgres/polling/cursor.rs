@@ -1,4 +1,5 @@
-//! Which column shows the new rows of a table: the one that is written in the configuration, or one that is chosen. Pure.
+//! Chooses the column that shows new rows of a table: the configured one, or the best one that the table has.
+//! Does no I/O.
 
 use serde::Deserialize;
 
@@ -12,11 +13,11 @@ pub const PARTITIONED: &str = "p";
 /// How a cursor finds rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CursorKind {
-    /// Filled by a sequence: the rows of a table to which rows are only added.
+    /// A sequence fills the column. It finds inserted rows only.
     Serial,
-    /// The time of the last change: the last version of each row.
+    /// The column has the time of the last change. It finds the last version of each row.
     UpdatedAt,
-    /// The id of the transaction that wrote the row.
+    /// The column has the id of the transaction that wrote the row.
     Xid8,
 }
 
@@ -36,22 +37,24 @@ impl CursorKind {
 pub struct Cursor {
     /// How it finds rows.
     pub kind: CursorKind,
-    /// The columns of the order, by name: the cursor, then the rest of what makes it unique.
+    /// The columns of the sort order, by name: the cursor column, then more columns that make the order
+    /// unique.
     pub order: Vec<String>,
-    /// The sequence that fills a `serial` cursor, as SQL writes it, if the role may read it. Without it, no bound can be proven.
+    /// The sequence that fills a `serial` cursor, as SQL writes it, if the role may read it. Without it, no
+    /// lower bound can be proven.
     pub sequence: Option<String>,
-    /// Why this one.
+    /// Why this cursor was chosen.
     pub reason: String,
 }
 
 impl Cursor {
-    /// Whether each poll must read the whole table, because no bound can be proven.
+    /// Whether each poll must read the whole table, because no lower bound can be proven.
     pub fn reads_all(&self) -> bool {
         self.kind == CursorKind::Serial && self.sequence.is_none()
     }
 }
 
-/// A table, as the catalogue describes it for the choice of a cursor.
+/// The facts about a table from the catalogue that the choice of a cursor needs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TableFacts {
     /// The role that polls.
@@ -64,10 +67,10 @@ pub struct TableFacts {
     pub access: Option<String>,
     /// Whether other tables inherit from it, or are its partitions.
     pub children: bool,
-    /// Of a partitioned table: a partition that is foreign, unlogged, or not of the heap access method.
+    /// For a partitioned table: a partition that is foreign, unlogged, or without the heap access method.
     #[serde(default)]
     pub foreign_leaf: Option<String>,
-    /// Whether the role may read all of it.
+    /// Whether the role may read all columns.
     pub may_select: bool,
     /// Whether policies hide rows from the role.
     pub row_security: bool,
@@ -111,22 +114,22 @@ pub struct SequenceFacts {
 /// An index.
 #[derive(Clone, Debug, Deserialize)]
 pub struct IndexFacts {
-    /// Of the primary key.
+    /// Whether it belongs to the primary key.
     pub primary: bool,
-    /// Unique, and checked at once.
+    /// Whether it is unique and checked immediately.
     pub unique: bool,
     /// Its columns.
     pub columns: Vec<String>,
 }
 
-/// Names that a column with the time of the last change usually has.
+/// Usual names of columns with the time of the last change.
 const CHANGED: [&str; 6] =
     ["updated_at", "modified_at", "changed_at", "last_modified", "last_updated", "updated"];
 
 /// The cursor of a table.
 ///
 /// # Errors
-/// The table cannot be polled so that no row is lost: why, and what to do.
+/// The table cannot be polled without losing rows: the reason and the remedy.
 pub fn choose(
     name: &TableName,
     facts: Option<&TableFacts>,
@@ -184,7 +187,8 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The best cursor that the table offers: exact, then with updates, then with inserts only.
+    /// The best cursor that the table offers: exact ones first, then those that find updates, then those that
+    /// find only inserts.
     fn detect(&self) -> Result<Cursor, Diagnosis> {
         let fills = |column: &&ColumnFacts| {
             let default = column.default.as_deref().unwrap_or_default();
@@ -228,7 +232,7 @@ impl Table<'_> {
     fn serial(&self, column: &str, reason: &str) -> Result<Cursor, Diagnosis> {
         let facts = self.not_null(column)?;
         let is_unique = |index: &IndexFacts| index.unique && *index.columns == [column.to_owned()];
-        // A unique index of a partitioned table has the columns by which it is partitioned, too.
+        // A unique index of a partitioned table also has its partition columns.
         let is_partitioned = self.facts.kind == PARTITIONED;
         if is_partitioned {
             self.indexed(column)?;

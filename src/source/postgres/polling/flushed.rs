@@ -1,19 +1,20 @@
-//! Up to which transaction the end of each is durable on the server. Pure.
+//! Determines up to which transaction id the end of every transaction is durable on the server. Does no I/O.
 //!
-//! A transaction that ends is over for a snapshot before its record is flushed, if it was rolled back or runs with
-//! `synchronous_commit = off`. After a crash the server gives out such an id again, to a transaction whose rows would be
-//! taken for rows that were read. So a window ends no later than what is flushed. A standby replays only what is flushed.
+//! To a snapshot, a transaction that was rolled back, or runs with `synchronous_commit = off`, ends before
+//! its record is flushed. After a crash the server assigns such an id again, to another transaction whose
+//! rows would seem to be read already. So a window ends no later than what is flushed. A standby replays only
+//! what is flushed.
 
 use super::server::PolledServer;
 
-/// The oldest running transaction at the last time whose write-ahead log is known to be flushed.
+/// The oldest running transaction at the last time whose WAL is known to be flushed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlushedHorizon {
     proven: u64,
     waiting: Option<WaitingHorizon>,
 }
 
-/// A horizon that is proven as soon as the log is flushed up to there.
+/// A horizon that is proven once the WAL is flushed up to a position.
 #[derive(Clone, Copy, Debug)]
 struct WaitingHorizon {
     horizon: u64,
@@ -23,10 +24,11 @@ struct WaitingHorizon {
 }
 
 impl FlushedHorizon {
-    /// Notes a look at the server. Returns where a window may end.
+    /// Notes the state of the server. Returns where a window may end.
     pub fn observe(&mut self, server: &PolledServer) -> u64 {
         let Some(wal) = server.wal else { return server.oldest_running };
-        // A crash ends all sessions of the server. A pooler may hide that from our connection, but not that its session is younger.
+        // A crash ends all sessions of the server. A pooler may hide that from our connection, but the new
+        // session is younger.
         self.waiting.take_if(|waiting| server.session_since > waiting.seen);
         if let Some(waiting) = self.waiting.take_if(|waiting| wal.flushed >= waiting.end) {
             self.proven = self.proven.max(waiting.horizon);
@@ -38,7 +40,7 @@ impl FlushedHorizon {
             self.waiting =
                 Some(WaitingHorizon { horizon: server.oldest_running, end: wal.end(), seen: server.now });
         }
-        // Another server may be behind this address.
+        // Another server may be at this address.
         self.proven.min(server.oldest_running)
     }
 }
@@ -62,12 +64,12 @@ mod tests {
             (at(110, 9_900, 9_000), 100),
             (at(111, 9_950, 9_900), 110),
             (at(120, 9_950, 9_950), 120),
-            // A page, and a segment, that have only their header.
+            // A page, and a segment, with only their header.
             (at(130, 2 * 8_192 + 24, 2 * 8_192), 130),
             (at(131, (1 << 24) + 40, 1 << 24), 131),
             // The end of a record that began on the page before.
             (at(132, (1 << 24) + 8_192 + 32, (1 << 24) + 8_192), 131),
-            // A server that was restored.
+            // A server that was restored from a copy.
             (at(90, (1 << 24) + 9_000, (1 << 24) + 8_500), 90),
         ] {
             assert_eq!(flushed.observe(&server), expected, "{server:?}");
@@ -76,7 +78,7 @@ mod tests {
         assert_eq!(flushed.observe(&standby), 90);
     }
 
-    /// A pooler keeps our connection over a crash, and gives it a new session.
+    /// A pooler keeps our connection across a crash, with a new session.
     #[test]
     fn horizon_of_before_a_crash_is_forgotten() {
         for (session_since, expected) in [(40, 100), (51, 0)] {

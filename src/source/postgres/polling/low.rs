@@ -1,30 +1,34 @@
-//! The bound below which a `serial` or `updated_at` cursor need not look. Pure.
+//! The lower bound of a `serial` or `updated_at` cursor: rows below it are all read, and need not be searched
+//! again. Does no I/O.
 //!
-//! A value of such a cursor is made before its transaction has an id: a row with a low value may be committed late. A bound `M`
-//! is proven in two steps. `M` was the highest value at some time; all lower ones were made before. `grace` later, every
-//! transaction that made one of them has an id (this is what `grace` promises), and the server's next id `X` is above it. As
-//! soon as a window ends at or beyond `X`, all of them have ended and were read.
+//! A value of such a cursor is drawn before its transaction has an id, so a row with a low value may be
+//! committed late. A bound `M` is proven in two steps. `M` was the highest value at some time, so all lower
+//! values were drawn before. When `grace` has passed, every transaction that drew one of them has an id (that
+//! is the promise of `grace`), and the server's next id `X` is above it. As soon as a window ends at or
+//! beyond `X`, all these transactions have ended and their rows were read.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Candidates kept at a time.
+/// Most candidates that are kept.
 const CANDIDATES: u32 = 8;
-/// A commit is stamped before its record is written: a record that was written earlier may have a value that was drawn so much later
-/// than the stamp.
+/// A commit gets its timestamp before its record is written. A record that was written earlier may have a
+/// value that was drawn this many microseconds after the timestamp.
 const STAMPED_BEFORE: i64 = 1_000_000;
 
-/// The clocks of a poll. Both must pass `grace`: the server's may be set, and a standby replays slower or faster than time.
+/// The clocks of a poll. `grace` must pass on both: the server's clock may be set, and a standby may replay
+/// slower or faster than time passes.
 #[derive(Clone, Copy, Debug)]
 pub struct PollClock {
-    /// Ours.
+    /// Our monotonic clock.
     pub ours: Instant,
-    /// The primary's, microseconds since the Unix epoch: that of the last replayed commit on a standby. `None`: unknown.
+    /// The primary's clock, microseconds since the Unix epoch. On a standby it is the time of the last
+    /// replayed commit. `None`: unknown.
     pub primary: Option<i64>,
 }
 
 impl PollClock {
-    /// These clocks at a later time. That of a standby's last commit is not moved by time.
+    /// These clocks at a later time. On a standby, the time of the last commit stays.
     #[must_use]
     pub fn after(self, ours: Instant, in_recovery: bool) -> Self {
         let passed = i64::try_from(ours.saturating_duration_since(self.ours).as_micros()).unwrap_or(i64::MAX);
@@ -37,7 +41,8 @@ impl PollClock {
 #[derive(Clone, Debug)]
 struct Candidate {
     seen: PollClock,
-    /// A standby has replayed a sequence further than its last commit: the next commit dates the value.
+    /// Whether the value has no time yet: the standby has replayed the sequence further than its last commit.
+    /// The next commit gives it a time.
     undated: bool,
     value: String,
 }
@@ -51,13 +56,13 @@ pub struct LowBound {
 }
 
 impl LowBound {
-    /// Whether the highest value is to be read in this poll.
+    /// Whether this poll must read the highest value.
     pub fn wants_value(&self, now: Instant, grace: Duration) -> bool {
         let newest = self.candidates.back();
         newest.is_none_or(|newest| now.saturating_duration_since(newest.seen.ours) >= grace / CANDIDATES)
     }
 
-    /// Notes the highest value that a poll has seen. `undated`: it was read on a standby, and is no time itself.
+    /// Notes the highest value that a poll has read. `undated`: a standby read it ahead of its last commit.
     pub fn saw(&mut self, seen: PollClock, undated: bool, value: String) {
         self.candidates.push_back(Candidate { seen, undated, value });
         if self.candidates.len() > CANDIDATES as usize * 2 {
@@ -65,7 +70,7 @@ impl LowBound {
         }
     }
 
-    /// Notes a poll: `next_id` is the first transaction id that was not given out.
+    /// Notes a poll. `next_id` is the next transaction id to be assigned.
     pub fn polled(&mut self, now: PollClock, next_id: u64, grace: Duration) {
         let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
         for candidate in self.candidates.iter_mut().filter(|candidate| candidate.undated) {
@@ -92,7 +97,7 @@ impl LowBound {
         }
     }
 
-    /// The bound that is proven by a window that ended at `horizon`.
+    /// The bound that a window proves which ended at `horizon`; `None` if it proves none.
     pub fn proven(&mut self, horizon: u64) -> Option<String> {
         self.ripe.take_if(|(needed, _)| horizon >= *needed).map(|(_, value)| value)
     }
@@ -140,7 +145,7 @@ mod tests {
         }
     }
 
-    /// A standby replayed its last commit at 5 s of the primary's clock, and the sequence at 500 s.
+    /// A standby has replayed its last commit at 5 s of the primary's clock, and the sequence at 500 s.
     #[test]
     fn value_on_a_standby_is_dated_by_the_next_commit() {
         let start = Instant::now();

@@ -1,13 +1,15 @@
-//! Polling: finds new rows by queries, on a primary or a standby, with the right to SELECT and nothing else.
+//! Polling: finds new rows by queries, on a primary or a standby, with no permission but SELECT.
 //!
-//! A column that grows does not show which rows are new: transactions commit in another order than they draw values, and a value
-//! is drawn before the transaction has an id. So a poll reads a *window*: the rows that transactions wrote whose ids are between
-//! two horizons, before each of which every transaction had ended. Each row version is in exactly one window, however late it is
-//! committed. The cursor only makes that cheap: an `xid8` column is the id itself; under a `serial` or `updated_at` column
-//! there is a bound, below which all rows are read (`low`).
+//! An increasing column alone does not show which rows are new: transactions do not commit in the order in
+//! which they draw values, and a value is drawn before the transaction has an id. So a poll reads a *window*:
+//! the rows that were written by transactions with ids between two horizons. Before each horizon, every
+//! transaction had ended. Each row version is in exactly one window, however late it is committed. The cursor
+//! only makes that fast. An `xid8` column is the id itself. A `serial` or `updated_at` column has a lower
+//! bound, below which all rows are read (`low`).
 //!
-//! What is read twice has other rows, because a row changes its window when it is updated. So the position of a row is given
-//! once: the resume point belongs to exactly the last durable frame, and only what is durable is published (`buffer::ledger`).
+//! A second read of the same window finds other rows, because an updated row moves to a later window. So the
+//! position of a row is assigned once: the resume point belongs to exactly the last durable frame, and only
+//! durable rows are published (`buffer::ledger`).
 //!
 //! ```text
 //!  plan (tables, cursor) ▶ page (query, server: one transaction) ▶ rows ▶ Delivery
@@ -48,17 +50,17 @@ use super::pgoutput::Cells;
 use super::redecode;
 use super::session::Session;
 
-/// Longest time for the transaction of a page. The server ends its statements after 5 min.
+/// Time limit of a page's transaction. The server ends its statements after 5 min.
 const PAGE_WITHIN: Duration = Duration::from_mins(10);
-/// A poll of whole tables may take this part of the time, at most.
+/// Polls that read whole tables may take at most 1/4 of the time.
 const BUSY_SHARE: u32 = 4;
 
 type PageFuture = Pin<Box<dyn Future<Output = (Session, Result<PageRead, Failure>)>>>;
 
-/// Gets the time since which the horizon stands, after each poll.
+/// Receives, after each poll, since when the horizon has not moved.
 pub type ReportHorizon = Arc<dyn Fn(std::time::Instant) + Send + Sync>;
 
-/// One connection.
+/// One connection that polls.
 pub struct PollingSource {
     subject: Subject,
     state: SharedPollState,
@@ -68,12 +70,12 @@ pub struct PollingSource {
     asking: Option<PageFuture>,
     due: Instant,
     began: Instant,
-    /// Time that the pages of this window took.
+    /// Time spent on the pages of this window.
     took: Duration,
     last_received: std::time::Instant,
-    /// Everything up to here is delivered; to be reported once, between two pages.
+    /// A position up to which everything is delivered. It is reported once, between two pages.
     reached: Option<ResumePoint>,
-    /// Whether the page was begun on this connection, and whether its next row was handed out.
+    /// Whether the page was begun on this connection, and whether its next row was returned.
     begun: bool,
     handed: bool,
     row: Option<Arc<state::RowPage>>,
@@ -87,10 +89,10 @@ impl std::fmt::Debug for PollingSource {
 }
 
 impl PollingSource {
-    /// Polls on this session from where `state` is.
+    /// Polls on this session, continuing from `state`.
     pub fn new(session: Session, subject: Subject, state: SharedPollState, report: ReportHorizon) -> Self {
         let now = Instant::now();
-        // A crash of the server ends its connections: what was written before, and not flushed, may be lost.
+        // A crash of the server ends its connections. What was written before it and not flushed may be lost.
         state.lock().flushed = FlushedHorizon::default();
         Self {
             subject,
@@ -110,7 +112,7 @@ impl PollingSource {
         }
     }
 
-    /// Begins to read a page, if none is being read.
+    /// Begins to read a page, unless one is being read.
     fn ask(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         let (progress, flushed) = {
@@ -205,12 +207,12 @@ impl Source for PollingSource {
     }
 
     fn last_received(&self) -> std::time::Instant {
-        // Between two polls nothing is expected.
+        // Between two polls no response is expected.
         if self.asking.is_some() { self.last_received } else { time::now() }
     }
 
     async fn confirm(&mut self, _: &Settled) -> Result<(), Failure> {
-        // The resume point is in our checkpoint; the server forgets nothing for us.
+        // The resume point is in our checkpoint. The server does not depend on it.
         Ok(())
     }
 

@@ -21,30 +21,31 @@ use crate::source::postgres::error::{Error, ServerError};
 use crate::source::postgres::transcode::Transcoder;
 use crate::time;
 
-/// Rows of a page.
+/// Most rows of a page.
 const ROWS_MAX: usize = 2_000;
-/// Bytes of values from which a page ends.
+/// From this many bytes of values on, a page ends.
 const BYTES_MAX: usize = 1 << 20;
-/// Rows of the first fetch of a table: a row can have megabytes.
+/// Rows of a table's first fetch. It is small because a row can have megabytes.
 const FETCH_FIRST: usize = 8;
-/// A page looks at no further rows after this time: its transaction delays those who alter tables, and a standby's replay.
+/// After this time, a page reads no further rows: its transaction delays ALTER TABLE, and the replay of a
+/// standby.
 const LOOKS_FOR: Duration = Duration::from_secs(2);
 
-/// What a page is read with.
+/// The input of a page.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     /// The tables, sorted by name.
     pub tables: Arc<[PolledTable]>,
     /// The known source.
     pub identity: PollingIdentity,
-    /// How far polling has come.
+    /// The progress so far.
     pub progress: PollProgress,
     /// Up to where a window may end.
     pub flushed: FlushedHorizon,
 }
 
 impl PageRequest {
-    /// The tables that the page may read: those that are not read in its window.
+    /// The tables that the page may read: those that its window has not read completely.
     fn left(&self) -> impl Iterator<Item = &TableName> {
         let first = self.progress.window.as_ref().map_or("", |window| window.table.as_str());
         self.tables.iter().map(|table| &table.name).filter(move |name| *name.to_string() >= *first)
@@ -54,46 +55,46 @@ impl PageRequest {
 /// A row.
 #[derive(Debug)]
 pub struct PolledRow {
-    /// The place of its table.
+    /// Index of its table.
     pub table: usize,
-    /// The row, as a message of pgoutput.
+    /// The row as a pgoutput message.
     pub raw: Vec<u8>,
     /// The transaction that wrote it.
     pub version: u64,
-    /// Its ordinal in the window.
+    /// Its index in the window.
     pub index: u32,
 }
 
-/// What a poll found.
+/// The result of a page.
 #[derive(Debug)]
 pub struct PageRead {
-    /// The server.
+    /// State of the server.
     pub server: PolledServer,
-    /// The clocks when it began.
+    /// The clocks when the page began.
     pub clock: PollClock,
-    /// The clocks when it ended: no value that it read was drawn later.
+    /// The clocks when the page ended. No value that it read was drawn later.
     pub ended: PollClock,
-    /// How far polling has come with these rows.
+    /// The progress including these rows.
     pub progress: PollProgress,
-    /// The first transaction that is not in the window of these rows.
+    /// The first transaction id after the window of these rows.
     pub until: u64,
     /// The rows.
     pub rows: Vec<PolledRow>,
-    /// Highest values of cursors.
+    /// Highest value of each cursor.
     pub highest: BTreeMap<String, String>,
-    /// Tables whose rows have another file than before.
+    /// Tables with another file than before: they were rewritten or truncated.
     pub rewritten: Vec<String>,
     /// Tables whose sequence was set back below the bound.
     pub set_back: Vec<String>,
-    /// Whether the server is a standby that has not come as far as what was read.
+    /// Whether the server is a standby that has not replayed everything that was read before.
     pub is_behind: bool,
 }
 
-/// A table cannot be read.
+/// A table that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{table} cannot be polled: {cause}")]
 pub struct TableUnreadable {
-    /// "table" and its name, or "a table": the cause has its name.
+    /// "table" and its name; or "a table", if the cause contains the name.
     table: String,
     cause: Box<ServerError>,
 }
@@ -175,7 +176,7 @@ struct PageReader<'a> {
     request: &'a PageRequest,
     page: PageRead,
     bytes: usize,
-    /// Of a database that is not UTF-8.
+    /// Converts rows to UTF-8, if the database has another encoding.
     transcoder: Option<Transcoder>,
 }
 
@@ -203,7 +204,8 @@ impl PageReader<'_> {
                 window.table.clone_from(&name);
                 window.after.clear();
             }
-            // With another cursor, the table is read again in this window: repeats, with the same ids.
+            // With another cursor, the table is read again in this window. The repeated events have the same
+            // ids.
             if window.by != table.cursor_column() {
                 table.cursor_column().clone_into(&mut window.by);
                 window.after.clear();
@@ -220,7 +222,7 @@ impl PageReader<'_> {
         Ok(())
     }
 
-    /// Reads the rest of a table. Returns whether it is read to its end.
+    /// Reads the rest of a table. Returns whether its end was reached.
     async fn table(
         &mut self,
         at: usize,
@@ -241,7 +243,8 @@ impl PageReader<'_> {
         }
     }
 
-    /// Reads the rows of a cursor. Returns whether there may be more beyond it; `None`: the page is full before its end.
+    /// Reads the rows of one cursor. Returns whether there may be more rows after it; `None` if the page was
+    /// full before its end.
     async fn look_through(
         &mut self,
         at: usize,
@@ -287,7 +290,7 @@ impl PageReader<'_> {
             let known = self.page.progress.tables.get(name).cloned();
             let sql = query::open(table, (&window, bounds), known.as_ref(), FETCH_FIRST);
             let mut results = rows::results(self.statement(name, &sql).await?).into_iter();
-            // The first result is that of DECLARE.
+            // The first result belongs to DECLARE.
             let check = results.nth(1).unwrap_or_default();
             let node = is_unchanged(table, name, check.first())?;
             if known.as_ref().is_some_and(|known| known.node != node) {
@@ -300,7 +303,7 @@ impl PageReader<'_> {
             if was_set_back {
                 self.page.set_back.push(name.to_owned());
             }
-            // The bound may be above new rows if the table was truncated, or the sequence was set back.
+            // If the table was truncated, or the sequence was set back, the bound may be above new rows.
             let by = table.cursor_column();
             let is_known = known.as_ref().is_some_and(|known| known.node == node && known.by == by);
             if !is_known || was_set_back {
@@ -317,13 +320,13 @@ impl PageReader<'_> {
         }
     }
 
-    /// Whether the primary's clock is below a bound that was made by it.
+    /// Whether the primary's clock is below a bound that came from it.
     fn clock_went_back(&self, known: Option<&TableProgress>) -> bool {
         let low = known.and_then(|known| known.low.as_deref()?.parse::<i64>().ok());
         matches!((low, self.page.server.primary), (Some(low), Some(now)) if now < low)
     }
 
-    /// Takes a row. Returns whether the page had room for it.
+    /// Adds a row. Returns whether the page had space for it.
     fn row(
         &mut self,
         at: usize,
@@ -338,13 +341,13 @@ impl PageReader<'_> {
         let value = |place: &usize| rows::key_value(table, values.get(*place).copied().flatten()?);
         let key = places.iter().map(value).collect::<Option<Vec<String>>>().ok_or_else(malformed)?;
         if row.get(1) != Some("t") {
-            // Another window has it; the cursor has come so far.
+            // The row belongs to another window. The cursor has moved past it.
             *after = key;
             return Ok(true);
         }
         let is_update = table.cursor.kind == CursorKind::UpdatedAt;
         let raw = rows::captured(table, is_update, &values, &mut self.transcoder).ok_or_else(malformed)?;
-        // The log must have room for a whole page.
+        // A page must not be larger than what the log accepts at once.
         if !self.page.rows.is_empty() && self.bytes + raw.len() > BYTES_MAX {
             return Ok(false);
         }
@@ -366,7 +369,7 @@ impl PageReader<'_> {
     }
 }
 
-/// The file of a table whose definition is the known one.
+/// Checks that a table has the known definition. Returns its file node.
 fn is_unchanged(table: &PolledTable, name: &str, check: Option<&SimpleQueryRow>) -> Result<u32, Failure> {
     let value = |at: usize| check.and_then(|row| row.get(at));
     let node = value(0).and_then(|node| node.parse().ok());
@@ -389,7 +392,7 @@ fn unreadable(table: &str, error: tokio_postgres::Error) -> Failure {
     }
 }
 
-/// Errors of a poll pass by themselves, or are seen again when the source is opened again.
+/// Errors of a poll are retried: they may pass, or occur again when the source is opened again.
 fn retry(error: impl Into<Error>) -> Failure {
     Failure::retry(error.into())
 }

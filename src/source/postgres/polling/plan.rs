@@ -17,8 +17,8 @@ use crate::source::postgres::error::Error;
 use crate::source::postgres::publication::quoted;
 use crate::types::Kind;
 
-/// Describes the tables in one snapshot, sorted by name. `tag` marks columns with personal data. The second list has the tables
-/// that cannot be polled.
+/// Describes the tables in one snapshot, sorted by name. `tag` marks columns with personal data. The second
+/// list has the tables that cannot be polled, with the reasons.
 ///
 /// # Errors
 /// The connection broke.
@@ -35,7 +35,7 @@ pub async fn describe(
         .map(|row| row.try_get(0))
         .transpose()?
         .unwrap_or_default();
-    // The check of the server refuses an encoding without a conversion.
+    // The check of the server rejects an encoding without a conversion.
     let encoding = Encoding::named(&stored)
         .filter(|encoding| !matches!(encoding, Encoding::Utf8))
         .map(|encoding| Arc::new(StoredEncoding { name: stored, encoding }));

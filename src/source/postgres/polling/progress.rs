@@ -1,11 +1,13 @@
-//! How far polling has come: windows of transaction ids, the pages of a window, and the resume point. Pure.
+//! The progress of polling: windows of transaction ids, the pages of a window, and the resume point. Does no
+//! I/O.
 //!
-//! A window is all transactions with `horizon <= id < until`. `until` was the oldest running transaction when the window was
-//! opened, so every transaction of the window has ended, and each row version belongs to exactly one window. A window is read
-//! table by table, in the order of the cursor, in pages.
+//! A window has all transactions with `horizon <= id < until`. `until` was the oldest running transaction
+//! when the window was opened. So every transaction of the window has ended, and each row version belongs to
+//! exactly one window. A window is read table by table, in the order of the cursor, in pages.
 //!
-//! The resume point of a page names the window, the table and the last row read. Its order is that of `seq`, then of the text:
-//! ten digits with the number of rows of the window, then `p` and the number of pages while the window is read, and `z` after it.
+//! The resume point of a page has the window, the table and the last row read. Resume points are ordered by
+//! `seq`, then by the text. The text begins with ten digits, the number of rows read in the window. Then it
+//! has `p` and the number of pages while the window is being read, and `z` after it.
 
 use std::collections::BTreeMap;
 
@@ -13,79 +15,84 @@ use serde::{Deserialize, Serialize};
 
 use crate::position::{CommitSeq, ResumePoint};
 
-/// How far polling has come.
+/// The progress of polling.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollProgress {
-    /// All transactions below it are read. `None`: nothing is read, and the first window has no lower end.
+    /// All transactions below this id are read. `None`: nothing is read, and the first window has no lower
+    /// end.
     pub horizon: Option<u64>,
-    /// The window that is being read.
+    /// The window that is being read; `None` between two windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<PollWindow>,
     /// When the last window was opened, microseconds since the Unix epoch.
     #[serde(default)]
     pub time: i64,
-    /// Per table, what makes its windows cheap.
+    /// What makes the windows of a table fast, by table.
     #[serde(default)]
     pub tables: BTreeMap<String, TableProgress>,
-    /// The server that has all that was read.
+    /// The server that contains everything that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerMark>,
 }
 
-/// What proves that a server on a later timeline has everything that was read.
+/// Proves that a server on a later timeline contains everything that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerMark {
-    /// When the server that was polled last was started, by its clock in microseconds. While it runs, its history only grows.
+    /// Start time of the last polled server, by its own clock, in microseconds. As long as it runs, its
+    /// history only grows.
     pub started: i64,
-    /// A position of the write-ahead log beyond the end of every transaction that was read.
+    /// A WAL position beyond the end of every transaction that was read.
     pub wal: u64,
 }
 
 /// A window that is being read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollWindow {
-    /// The first transaction that is not in it.
+    /// The first transaction id after the window.
     pub until: u64,
-    /// Rows of it that were read.
+    /// Number of rows read in the window.
     pub rows: u32,
     /// The table that is being read.
     pub table: String,
-    /// Pages of it that were read.
+    /// Number of pages read in the window.
     #[serde(default)]
     pub pages: u32,
-    /// The column of its cursor.
+    /// The column of the table's cursor.
     #[serde(default)]
     pub by: String,
-    /// Cursor and key of the last row read of that table; empty before the first.
+    /// Cursor and key of the last row read in that table; empty before the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
 }
 
-/// What is known of a table between windows.
+/// What is known about a table between windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableProgress {
-    /// The file of the table when the bound was proven. With another one, it was rewritten or truncated.
+    /// File node of the table when the bound was proven. Another one means that the table was rewritten or
+    /// truncated.
     pub node: u32,
-    /// The column of its cursor: a bound of another one says nothing.
+    /// The column of its cursor. The bound is valid only for this column.
     #[serde(default)]
     pub by: String,
-    /// All rows with a cursor up to this value are read.
+    /// All rows up to this cursor value are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<String>,
 }
 
 impl PollProgress {
-    /// The progress of a first start. `horizon`: the oldest running transaction; `None`: from the beginning.
+    /// The progress of a first start. `horizon` is the oldest running transaction; `None`: read from the
+    /// beginning.
     pub fn first(horizon: Option<u64>) -> Self {
         Self { horizon, ..Self::default() }
     }
 
-    /// The transaction up to which a server must have come, to be read.
+    /// The transaction id that a server must have reached to be polled.
     pub fn needs(&self) -> u64 {
         self.window.as_ref().map(|window| window.until).or(self.horizon).unwrap_or_default()
     }
 
-    /// Opens the next window, if there is one. `time`: the server's, microseconds since the Unix epoch. Returns whether it did.
+    /// Opens the next window if there is one, and returns whether it did. `time` is the server's,
+    /// microseconds since the Unix epoch.
     pub fn open(&mut self, until: u64, time: i64, first_table: &str) -> bool {
         let opens = self.window.is_none() && self.horizon.is_none_or(|horizon| until > horizon);
         if opens {
@@ -102,14 +109,14 @@ impl PollProgress {
         opens
     }
 
-    /// The window is read.
+    /// Ends the window: it is read.
     pub fn close(&mut self) {
         if let Some(window) = self.window.take() {
             self.horizon = Some(window.until);
         }
     }
 
-    /// The resume point. `None`: the key of the last row is too long for one.
+    /// The resume point; `None` if the key of the last row is too long for it.
     pub fn resume_point(&self) -> Option<ResumePoint> {
         let seq = CommitSeq::new(self.needs());
         let stage = self.window.as_ref().map_or_else(
@@ -120,14 +127,14 @@ impl PollProgress {
             let json = serde_json::to_string(progress).ok()?;
             ResumePoint::with_token(seq, &format!("{stage}{json}"))
         };
-        // Without the bounds, the next windows cost more, and nothing else.
+        // Without the lower bounds, the next windows only take longer.
         token(self).or_else(|| token(&Self { tables: BTreeMap::new(), ..self.clone() }))
     }
 
-    /// Reads a resume point.
+    /// Parses a resume point.
     ///
     /// # Errors
-    /// It was not made by polling.
+    /// It was not created by polling.
     pub fn read(point: &ResumePoint) -> Result<Self, String> {
         let json = point.token().and_then(|token| token.get(token.find('{')?..));
         let json = json.ok_or("the checkpoint has no resume point of polling")?;

@@ -1,5 +1,5 @@
-//! The statements of a poll. Pure. All go by the simple protocol, within one transaction, and leave nothing in the session: a
-//! pooler may give each transaction another one.
+//! The statements of a poll. Does no I/O. All use the simple protocol within one transaction, and leave
+//! nothing in the session, because a pooler may give each transaction another one.
 
 use std::fmt::Write as _;
 
@@ -11,15 +11,15 @@ use super::table::{PolledTable, hidden};
 use crate::config::TableName;
 use crate::source::postgres::publication::{escape_identifier, quoted};
 
-/// Transaction ids have 32 bits in a row.
+/// Transaction ids in rows have 32 bits.
 const WRAP: u64 = 1 << 32;
 
-/// Begins the transaction of a poll: a snapshot that changes nothing and waits for nobody. The settings are those of our other
-/// sessions, for a pooler drops the options of the startup packet. `row_security = off` makes a policy an error instead of rows
-/// that are left out.
+/// Begins the transaction of a poll: a snapshot that changes nothing and waits for no other session. The
+/// settings are those of our other sessions, because a pooler drops the options of the startup packet.
+/// `row_security = off` turns a policy into an error instead of hiding rows.
 ///
-/// The locks come before the snapshot, which the first SELECT takes: nobody alters a table between the snapshot, from which its
-/// definition is read, and the cursor, which goes by today's names.
+/// The locks come before the snapshot, which the first SELECT takes. So nobody alters a table between the
+/// snapshot, from which its definition is read, and the cursor, which uses current names.
 pub fn begin<'a>(tables: impl Iterator<Item = &'a TableName>) -> String {
     let mut sql = String::from(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '1min'; ",
@@ -39,9 +39,10 @@ const SETTINGS: &str = "SELECT pg_catalog.set_config(name, value, true) FROM (VA
         ('standard_conforming_strings', 'on'), ('statement_timeout', '5min'), ('idle_in_transaction_session_timeout', '5min'))
         AS settings (name, value)";
 
-/// What a poll must know of the server, in one row of texts, from PostgreSQL 12 on. Needs no rights. `age()` gives the next transaction id; the end of
-/// the snapshot does not, because transactions beyond it may be running. It comes after the time of the last replayed commit: all
-/// transactions that wrote before that have lower ids.
+/// The state of the server, in one row of texts, for PostgreSQL 12 and later. It needs no permissions.
+/// `age()` returns the next transaction id. The end of the snapshot is not enough, because later transactions
+/// may be running. The id is read after the time of the last replayed commit, so all transactions that wrote
+/// before that time have lower ids.
 pub const SERVER: &str = "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.txid_snapshot_xmax(s), pg_catalog.pg_is_in_recovery(),
         (pg_catalog.pg_control_system()).system_identifier,
         CASE WHEN pg_catalog.pg_is_in_recovery()
@@ -62,27 +63,29 @@ pub const SERVER: &str = "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.tx
         pg_catalog.age('3'::xid)
     FROM pg_catalog.txid_current_snapshot() AS s";
 
-/// Rows that one cursor looks through. So a search of a whole table is many short statements, in transactions that end.
+/// Most rows that one cursor searches. A search of a whole table is split into many short statements, in
+/// transactions that end.
 pub const LOOKED_AT: u32 = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
 
-/// Columns before those of the row: the transaction that wrote it, whether the window has it, and whether the cursor looks no
-/// further.
+/// Number of columns before those of the row: the transaction that wrote it, whether it is in the window, and
+/// whether it is the last row of the search.
 pub const EXTRA: usize = 3;
 
 /// Name of the cursor.
 const CURSOR: &str = "polled_rows";
 
-/// The end of a window, and how far the server has come.
+/// The beginning of a window, and the state of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// All transactions below it were read; `None`: none were.
+    /// All transactions below this id were read; `None` if none were.
     pub horizon: Option<u64>,
-    /// The first transaction id that is not visible, whatever it did.
+    /// The first transaction id that the snapshot cannot see, whatever its state.
     pub visible_end: u64,
 }
 
-/// Opens the cursor over the rest of a table in a window, checks the table, reads its sequence, and the first rows. The cursor
-/// comes first: it locks the table, so that the definition that is read after it is the one that its rows have.
+/// Opens the cursor over the rest of a table in a window, checks the table, reads its sequence, and fetches
+/// the first rows. The cursor is opened first, because it locks the table: the definition that is read
+/// afterwards is then that of its rows.
 pub fn open(
     table: &PolledTable,
     (window, bounds): (&PollWindow, Bounds),
@@ -99,8 +102,9 @@ pub fn open(
     sql
 }
 
-/// The query of the cursor. An `xid8` cursor finds the rows of the window by its index. Under the others, [`LOOKED_AT`] rows of the
-/// index are looked at, and the last one of them is returned in any case: the next cursor begins after it.
+/// The query of the cursor. With an `xid8` cursor, the index finds the rows of the window. With other
+/// cursors, [`LOOKED_AT`] rows of the index are searched, and the last one is always returned, because the
+/// next cursor begins after it.
 pub fn rows_of(
     sql: &mut String,
     table: &PolledTable,
@@ -156,8 +160,8 @@ pub fn rows_of(
     .unwrap_or_default();
 }
 
-/// A value as it is read: in hexadecimal digits where the encoding of the database is not UTF-8, so that text without a character in
-/// UTF-8 arrives, too.
+/// A value as it is selected. If the database is not UTF-8, it is in hexadecimal digits, so that text without
+/// a character in UTF-8 arrives too.
 fn shown(column: &str, table: &PolledTable) -> String {
     match &table.encoding {
         None => column.to_owned(),
@@ -169,7 +173,7 @@ fn shown(column: &str, table: &PolledTable) -> String {
     }
 }
 
-/// A value of the key of the last row that was read.
+/// A key value of the last row that was read, as an SQL literal.
 fn key_literal(value: &str, table: &PolledTable) -> String {
     match (hidden(value), &table.encoding) {
         (Some(digits), Some(encoding)) => format!(
@@ -181,13 +185,13 @@ fn key_literal(value: &str, table: &PolledTable) -> String {
     }
 }
 
-/// The highest value of a `serial` cursor that the sequence has certainly given out, and whether the sequence is still above the
-/// bound: it may be set back. A row may be inserted with a higher value than the sequence has, and a standby sees a sequence up to
-/// 32 values ahead.
+/// The highest value of a `serial` cursor that the sequence has certainly returned, and whether the sequence
+/// is still above the bound, because it may be set back. A row may be inserted with a higher value than the
+/// sequence has, and a standby sees a sequence up to 32 values ahead.
 fn highest(table: &PolledTable, progress: Option<&TableProgress>) -> String {
     let Some(sequence) = &table.cursor.sequence else { return "SELECT NULL, true".to_owned() };
     let low = progress.and_then(|progress| progress.low.as_deref());
-    // Until the sequence is called, its value is the next one.
+    // A sequence that was never called has its next value as the last one.
     let given = "(s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END - CASE WHEN pg_catalog.pg_is_in_recovery() THEN 33 ELSE 0 END)";
     let above = low.map_or_else(|| "true".to_owned(), |low| format!("{given} >= {}", literal(low)));
     format!(
@@ -207,13 +211,13 @@ pub fn close() -> String {
     format!("CLOSE {CURSOR}")
 }
 
-/// What the table is now: its file, the file of the snapshot, and a fingerprint of its columns and of the settings of its
-/// sequence.
+/// The current state of the table: its file, the file in the snapshot, and a fingerprint of its columns and
+/// of the settings of its sequence.
 pub fn check(table: &PolledTable) -> String {
     check_of(&quoted(&table.name), table.has_composites, table.cursor.sequence.as_deref())
 }
 
-/// As [`check`], for a table that is not described yet.
+/// Like [`check`], for a table that is not described yet.
 pub fn check_of(quoted_name: &str, has_composites: bool, sequence: Option<&str>) -> String {
     let sequence = sequence.map_or_else(String::new, |name| {
         format!(
@@ -246,8 +250,8 @@ fn list<'a>(sql: &mut String, columns: impl Iterator<Item = &'a str>, of: &str) 
     }
 }
 
-/// Whether a transaction of the window wrote the row: `xmin` has the lower 32 bits of its id. Without a lower end, whether none
-/// beyond the window did.
+/// Whether a transaction of the window wrote the row. `xmin` has the lower 32 bits of its id. If the window
+/// has no lower end, the condition is that no later transaction wrote it.
 fn written_in(xmin: &str, bounds: Bounds, until: u64) -> String {
     let distance = |from: u64| format!("({xmin}::text::bigint - {} + {WRAP}) % {WRAP}", from % WRAP);
     match bounds.horizon {
@@ -272,7 +276,7 @@ fn literal(value: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What the condition says of a transaction, as the server would evaluate it.
+    /// Evaluates the condition for a transaction as the server would.
     fn is_in(bounds: Bounds, until: u64, id: u64) -> bool {
         let xmin = id % WRAP;
         let distance = |from: u64| (xmin + WRAP - from % WRAP) % WRAP;
@@ -289,7 +293,7 @@ mod tests {
             let ends = [start, start + 2, start + 3, start + 9];
             for id in start - 50..start + 9 {
                 let first = Bounds { horizon: None, visible_end: start + 4 };
-                // At the time of the first window, later transactions are not visible.
+                // In the snapshot of the first window, later transactions are not visible.
                 let mut windows = usize::from(id < first.visible_end && is_in(first, start, id));
                 for pair in ends.windows(2) {
                     let bounds = Bounds { horizon: Some(pair[0]), visible_end: pair[1] };

@@ -1,4 +1,4 @@
-//! Rows of a poll, in the form of the row messages of pgoutput: what reads and retries those works for polled rows as well.
+//! Rows of a poll as pgoutput row messages, so that the same code decodes and retries polled rows.
 
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
@@ -18,7 +18,8 @@ pub fn results(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<SimpleQueryRow>> {
     all
 }
 
-/// The message of a row, in UTF-8. `None`: it has more columns than a message can, or was not sent as it was asked for.
+/// The message of a row, in UTF-8. `None`: it has more columns than a message can have, or not the requested
+/// ones.
 pub fn captured(
     table: &PolledTable,
     is_update: bool,
@@ -33,7 +34,7 @@ pub fn captured(
         .map(|value| value.map(from_hex).map_or(Some(None), |bytes| bytes.map(Some)))
         .collect::<Option<_>>()?;
     let raw = message(is_update, table.relation.oid, bytes.iter().map(Option::as_deref))?;
-    // A value without a character in UTF-8 is marked, and becomes a dead letter.
+    // A value without a character in UTF-8 is marked, and the row becomes a dead letter.
     match transcoder.transcode(&raw) {
         Transcoded::Changed => Some(transcoder.message().to_vec()),
         Transcoded::Same | Transcoded::TooLarge(_) => Some(raw),
@@ -58,7 +59,8 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
     digits.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// A row as an INSERT message, or as an UPDATE message without an old row. `None`: it has more columns than a message can.
+/// A row as an INSERT message, or as an UPDATE message without an old row. `None`: it has more columns than a
+/// message can have.
 fn message<'a>(
     is_update: bool,
     table: u32,

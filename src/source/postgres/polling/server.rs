@@ -1,4 +1,4 @@
-//! The server that is polled, and whether it continues what was read before. Pure.
+//! The server that is polled, and whether it continues what was read before. Does no I/O.
 
 use tokio_postgres::SimpleQueryRow;
 
@@ -8,24 +8,25 @@ use crate::source::postgres::encoding::Encoding;
 
 use super::progress::{PollProgress, ServerMark};
 
-/// How far the server writes, and how far it has flushed: byte positions of the write-ahead log.
+/// How far the server has written and flushed its WAL, as byte positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalPosition {
-    /// The next record is written here, or behind the header of this page.
+    /// Where the next record begins: here, or after the header of this page.
     pub inserted: u64,
-    /// Everything before it is flushed.
+    /// Everything before this position is flushed.
     pub flushed: u64,
 }
 
-/// Usual sizes of a WAL page and of a segment, and those of their headers. With other sizes, the last row of an idle server waits
-/// for the next record.
+/// Usual sizes of a WAL page, a segment, and their headers. With other sizes, the last row of an idle server
+/// waits for the next record.
 const PAGE: u64 = 8192;
 const PAGE_HEADER: u64 = 24;
 const SEGMENT: u64 = 1 << 24;
 const SEGMENT_HEADER: u64 = 40;
 
 impl WalPosition {
-    /// Where the last record ends: directly behind a header, it ended before that.
+    /// Where the last record ends. If the position is directly after a header, the record ended before the
+    /// header.
     pub const fn end(self) -> u64 {
         let Self { inserted, .. } = self;
         if inserted % PAGE == PAGE_HEADER {
@@ -38,24 +39,24 @@ impl WalPosition {
     }
 }
 
-/// The server as one poll sees it.
+/// The state of the server in one poll.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolledServer {
-    /// The oldest transaction that is running: all before it have ended.
+    /// The oldest running transaction. All transactions before it have ended.
     pub oldest_running: u64,
-    /// The first transaction that this snapshot does not see, whatever became of it.
+    /// The first transaction id that the snapshot cannot see, whatever its state.
     pub visible_end: u64,
-    /// The first transaction id that was not given out; on a standby, that it has not seen.
+    /// The next transaction id to be assigned; on a standby, the next one after all that it has seen.
     pub next_id: u64,
-    /// A standby.
+    /// Whether it is a standby.
     pub in_recovery: bool,
     /// `system_identifier`.
     pub system_id: String,
-    /// Timeline that it writes, or replays.
+    /// Timeline that it writes, or on a standby replays.
     pub timeline: u32,
     /// Its clock, microseconds since the Unix epoch.
     pub now: i64,
-    /// The primary's clock: on a standby, at the last replayed commit.
+    /// The primary's clock; on a standby, the time of the last replayed commit.
     pub primary: Option<i64>,
     /// `server_version_num`.
     pub version: i32,
@@ -63,32 +64,33 @@ pub struct PolledServer {
     pub database: String,
     /// Encoding of the database.
     pub encoding: String,
-    /// How far it writes and flushes; `None`: a standby.
+    /// How far it has written and flushed; `None` on a standby.
     pub wal: Option<WalPosition>,
-    /// How far it has replayed, on a promoted one: where its timeline begins. `None`: it has not since it was started.
+    /// How far it has replayed; on a promoted server, where its timeline begins. `None`: it has replayed
+    /// nothing since its start.
     pub replayed: Option<u64>,
     /// When it was started, microseconds of its clock.
     pub started: i64,
-    /// When the session was begun that we have, microseconds of its clock.
+    /// When our session began, microseconds of its clock.
     pub session_since: i64,
 }
 
-/// How a server continues what was read.
+/// Whether and how a server continues what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAdmission {
-    /// On the known timeline.
+    /// It is on the known timeline.
     Continues,
     /// It is a standby that has not replayed everything that was read.
     Behind,
-    /// On a later timeline, which has everything that was read.
+    /// It is on a later timeline that contains everything that was read.
     Follows,
 }
 
 impl PolledServer {
-    /// Reads the row of [`SERVER`](super::query::SERVER).
+    /// Parses the row of [`SERVER`](super::query::SERVER).
     pub fn read(row: &SimpleQueryRow) -> Option<Self> {
         let visible_end = number(row, 1)?;
-        // The age is that of transaction 3, the first one, in 32 bits with a sign.
+        // The age is that of transaction 3, the first one, as a signed 32-bit number.
         let next = 3_u32.wrapping_add(row.get(15)?.parse::<i32>().ok()?.cast_unsigned());
         let low = u32::try_from(visible_end % (1 << 32)).ok()?;
         Some(Self {
@@ -121,7 +123,7 @@ impl PolledServer {
         }
     }
 
-    /// Whether it can be polled at all.
+    /// Checks that it can be polled at all.
     ///
     /// # Errors
     /// It is too old, or its texts cannot be converted to UTF-8.
@@ -135,13 +137,14 @@ impl PolledServer {
         Ok(())
     }
 
-    /// A position of the log beyond the end of every transaction below `oldest_running`. A standby may be replaying the record
-    /// that begins where it has replayed to.
+    /// A WAL position beyond the end of every transaction below `oldest_running`. A standby may be replaying
+    /// the record that begins at its replay position.
     fn reach(&self) -> u64 {
         self.wal.map_or_else(|| self.replayed.map_or(u64::MAX, |replayed| replayed + 1), WalPosition::end)
     }
 
-    /// What proves later that a server has everything that this one has. The position stays while nothing more is read.
+    /// A mark that proves later that a server contains everything that this one contains. While nothing more
+    /// is read, the position stays.
     pub fn mark(&self, known: Option<ServerMark>, opens: bool) -> ServerMark {
         let wal = known.filter(|_| !opens).map_or_else(|| self.reach(), |known| known.wal);
         ServerMark { started: self.started, wal }
@@ -165,7 +168,8 @@ impl PolledServer {
                 return Err(PollRefusal::Identity { what, known: known.clone(), now: now.clone() });
             }
         }
-        // The control file of a standby lags: it may name an earlier timeline, but never one that is not reached.
+        // The control file of a standby lags: it may have an earlier timeline, but never one that is not
+        // reached.
         if self.timeline > known.timeline {
             let proven = progress.server.is_some_and(|mark| self.has_all(known.timeline, mark));
             if proven && self.oldest_running >= needs {
@@ -185,9 +189,10 @@ impl PolledServer {
         Err(PollRefusal::HorizonBack { known: needs, now: self.oldest_running })
     }
 
-    /// Whether everything that was read is in its history, although its timeline is a later one: it is the server that was polled
-    /// last and was not restarted, or it was promoted, not restarted since, and had replayed the known timeline beyond all that was
-    /// read. The next timeline can only branch off the known one, if nobody restored a copy of an earlier one.
+    /// Whether its history contains everything that was read, although its timeline is a later one. That is
+    /// so if it is the last polled server and was not restarted; or if it was promoted, not restarted since,
+    /// and had replayed the known timeline beyond everything that was read. The next timeline can only branch
+    /// off the known one, unless a copy of an earlier one was restored.
     fn has_all(&self, timeline: u32, mark: ServerMark) -> bool {
         let was_promoted = !self.in_recovery && self.timeline == timeline + 1;
         mark.started == self.started
@@ -199,63 +204,63 @@ fn number(row: &SimpleQueryRow, at: usize) -> Option<u64> {
     row.get(at)?.parse().ok()
 }
 
-/// Oldest version that is tested.
+/// Oldest version with tests.
 const VERSION_MIN: i32 = 120_000;
 
 /// Why a server cannot be polled, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PollRefusal {
-    /// Too old.
+    /// The server is too old.
     #[error("the server is PostgreSQL {}, and polling needs 12 or later", version / 10_000)]
     Version {
         /// `server_version_num`.
         version: i32,
     },
-    /// Texts cannot be converted to UTF-8.
+    /// Its texts cannot be converted to UTF-8.
     #[error("the encoding of the database is {encoding}, which has no conversion to UTF-8")]
     Encoding {
         /// The encoding.
         encoding: String,
     },
-    /// Another source.
+    /// The directory belongs to another source.
     #[error("the buffer directory belongs to a different {what}")]
     Identity {
-        /// Which part of the identity.
+        /// The part of the identity that differs.
         what: &'static str,
-        /// In the checkpoint.
+        /// Its value in the checkpoint.
         known: String,
-        /// Now.
+        /// Its value now.
         now: String,
     },
-    /// The directory belongs to a slot.
+    /// The directory belongs to a replication slot.
     #[error("the buffer directory belongs to a different kind of source (source.mode)")]
     OtherKind {
-        /// In the checkpoint.
+        /// The slot in the checkpoint.
         known: String,
     },
-    /// After a failover.
+    /// The server is on another timeline after a failover.
     #[error("the server is on timeline {now}, and the buffer directory knows timeline {known}")]
     Timeline {
-        /// In the checkpoint.
+        /// Timeline in the checkpoint.
         known: u32,
-        /// Now.
+        /// Timeline now.
         now: u32,
     },
-    /// A primary that was restored from an older copy.
+    /// The primary was restored from an older copy.
     #[error("the transactions of the server have gone back")]
     HorizonBack {
-        /// All before it were read.
+        /// All transactions before this id were read.
         known: u64,
-        /// Its oldest running transaction.
+        /// The server's oldest running transaction.
         now: u64,
     },
-    /// The checkpoint is not one of polling.
+    /// The checkpoint was not written by polling.
     #[error("the buffer directory cannot be polled from")]
     Checkpoint {
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// `buffer.dir` does not survive a restart.
+    /// `buffer.dir` is lost on a restart.
     #[error("buffer.dir is on {kind}, and polling needs a disk that outlives the process")]
     Volatile {
         /// The kind of file system.
@@ -267,12 +272,12 @@ pub enum PollRefusal {
         /// The table.
         table: String,
     },
-    /// More rows than can be numbered.
+    /// The window has more rows than can be numbered.
     #[error("a window has more than {} rows", u32::MAX)]
     WindowTooLarge,
 }
 
-/// The way forward after another history.
+/// The hint after another history.
 pub const ADOPT: &str = "Run forebay adopt --reason \"…\": it begins a new epoch with a gap event, and publishes again the rows that the last million \
      transactions wrote, so that none of before is missed. Add --rewind all to publish all rows again.";
 
@@ -388,7 +393,7 @@ mod tests {
         }
     }
 
-    /// A later timeline is followed only where it has everything that was read.
+    /// A later timeline is followed only if it contains everything that was read.
     #[test]
     fn later_timeline_is_followed_only_if_proven() {
         let known = server().identity();

@@ -1,4 +1,5 @@
-//! What outlives the connections of polling: the progress, the bounds, and the page whose rows are being delivered.
+//! The state of polling that outlives its connections: the progress, the lower bounds, and the page whose
+//! rows are being delivered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,23 +16,23 @@ use crate::failure::Failure;
 use crate::position::{CommitSeq, ResumePoint, Transaction};
 use crate::time;
 
-/// How old the horizon is when that is logged, and how often it is logged again.
+/// Age of the horizon from which it is logged.
 const HORIZON_OLD: Duration = Duration::from_mins(1);
 const LOG_AGAIN: Duration = Duration::from_mins(10);
 
-/// Rows that are being delivered.
+/// The page that is being delivered.
 #[derive(Debug)]
 pub(super) struct RowPage {
     pub(super) transaction: Transaction,
     pub(super) rows: Vec<PolledRow>,
     pub(super) tables: Arc<[PolledTable]>,
-    /// Whether they are of the first window of `start = "beginning"`.
+    /// Whether its rows belong to the first window of `start = "beginning"`.
     is_backfill: bool,
-    /// Where polling resumes after them.
+    /// Where polling resumes after it.
     resume: ResumePoint,
 }
 
-/// What is delivered next.
+/// The next delivery.
 #[derive(Debug)]
 pub(super) enum PollStep {
     Nothing,
@@ -41,17 +42,17 @@ pub(super) enum PollStep {
     Commit(ResumePoint),
 }
 
-/// The state of polling in one process. A page stays here until its last row was appended, so that a connection that fails
-/// neither loses a row nor reads one twice.
+/// The state of polling in one process. A page stays here until its last row was appended, so that a failed
+/// connection neither loses a row nor reads it twice.
 #[derive(Debug, Default)]
 pub struct PollState {
     pub(super) progress: PollProgress,
     pub(super) page: Option<Arc<RowPage>>,
-    /// Whether the origin of the page was delivered, on this connection.
+    /// Whether the page's origin was delivered on this connection.
     origin_known: bool,
-    /// The next row of the page.
+    /// Index of the next row in the page.
     next: usize,
-    /// The bound of each table, and the definition of the table that it was proven under.
+    /// The lower bound of each table, and the definition of the table for which it was proven.
     lows: HashMap<String, (String, LowBound)>,
     pub(super) flushed: FlushedHorizon,
     horizon: Option<(u64, Instant)>,
@@ -59,22 +60,22 @@ pub struct PollState {
     logged_behind: Option<Instant>,
 }
 
-/// The state, shared with the connection.
+/// The state, shared by all connections.
 #[derive(Clone, Debug)]
 pub struct SharedPollState(Arc<Mutex<PollState>>);
 
 impl SharedPollState {
-    /// Polling continues from here.
+    /// Continues from this progress.
     pub fn new(progress: PollProgress) -> Self {
         Self(Arc::new(Mutex::new(PollState { progress, ..PollState::default() })))
     }
 
-    /// How far polling has come.
+    /// The progress so far.
     pub fn progress(&self) -> PollProgress {
         self.lock().progress.clone()
     }
 
-    /// Tables that no window has had yet.
+    /// Whether a table was in no window yet.
     pub fn is_new(&self, table: &str) -> bool {
         let state = self.lock();
         state.progress.horizon.is_some() && !state.progress.tables.contains_key(table)
@@ -86,7 +87,8 @@ impl SharedPollState {
 }
 
 impl PollState {
-    /// Notes how far the server is. Returns the time since which its horizon stands; now, if nothing runs.
+    /// Notes the state of the server. Returns since when its horizon has not moved; now, if no transaction is
+    /// running.
     pub(super) fn observe(&mut self, server: &PolledServer) -> Instant {
         self.flushed.observe(server);
         let now = time::now();
@@ -119,7 +121,7 @@ impl PollState {
         since
     }
 
-    /// Takes the rows of a poll. Returns whether a table was read without a bound, which may be slow.
+    /// Takes the rows of a page. Returns whether a table was read without a lower bound, which may be slow.
     ///
     /// # Errors
     /// The resume point is too large.
@@ -147,13 +149,14 @@ impl PollState {
         for table in subject.tables.iter() {
             let name = table.name.to_string();
             let (definition, low) = self.lows.entry(name.clone()).or_default();
-            // A sequence may have had a cache for a time.
+            // The sequence may have had a cache for some time.
             let is_altered = *definition != table.fingerprint;
             definition.clone_from(&table.fingerprint);
             if is_altered || rewritten.contains(&name) || set_back.contains(&name) {
                 *low = LowBound::default();
             }
-            // The first window of "beginning" finds old rows by the wrapped ids of their transactions, also above a bound.
+            // The first window of "beginning" finds old rows by the wrapped ids of their transactions, so
+            // they may be above a bound.
             if progress.horizon.is_none() {
                 *low = LowBound::default();
                 reads_all |= table.cursor.kind != CursorKind::Xid8;
@@ -195,7 +198,7 @@ impl PollState {
         Ok(reads_all)
     }
 
-    /// What is delivered next. A row is done only when the next step is asked for: it was appended then.
+    /// The next delivery. A row counts as delivered only with the next call, because it was appended by then.
     pub(super) fn step(&mut self, begun: &mut bool, handed: &mut bool) -> PollStep {
         let Some(page) = &self.page else { return PollStep::Nothing };
         if !*begun {

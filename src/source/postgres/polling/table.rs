@@ -10,10 +10,11 @@ use crate::source::postgres::encoding::Encoding;
 use crate::source::postgres::publication::quoted;
 use crate::source::postgres::transcode::Transcoder;
 
-/// Precedes, in a resume point, the hexadecimal digits of a text without a character in UTF-8. No text has it.
+/// Precedes, in a resume point, the hexadecimal digits of a text without a character in UTF-8. No text
+/// contains it.
 const HIDDEN: char = '\u{FFFE}';
 
-/// How a database that is not UTF-8 stores text.
+/// The encoding of a database that is not UTF-8.
 #[derive(Debug)]
 pub struct StoredEncoding {
     /// As PostgreSQL names it.
@@ -22,12 +23,12 @@ pub struct StoredEncoding {
     pub encoding: Encoding,
 }
 
-/// A text without a character in UTF-8, in a resume point.
+/// Encodes a text without a character in UTF-8, given as hexadecimal digits, for a resume point.
 pub fn hide(digits: &str) -> String {
     format!("{HIDDEN}{digits}")
 }
 
-/// The hexadecimal digits that [`hide`] was given.
+/// The hexadecimal digits that were given to [`hide`]; `None` for other values.
 pub fn hidden(value: &str) -> Option<&str> {
     value.strip_prefix(HIDDEN)
 }
@@ -41,34 +42,34 @@ pub struct PolledTable {
     pub relation: Arc<Relation>,
     /// Its cursor.
     pub cursor: Cursor,
-    /// What [`check`](super::query::check) gives for this definition.
+    /// The result of [`check`](super::query::check) for this definition.
     pub fingerprint: String,
-    /// Whether a column has a composite type, whose attributes may be altered on their own.
+    /// Whether a column has a composite type. Its attributes may be altered without the table.
     pub has_composites: bool,
     /// Whether its rows are in partitions.
     pub is_partitioned: bool,
-    /// How the database stores text; `None`: in UTF-8.
+    /// The database's encoding; `None`: UTF-8.
     pub encoding: Option<Arc<StoredEncoding>>,
 }
 
 impl PolledTable {
-    /// As a FROM clause names it.
+    /// The table in a FROM clause.
     pub fn from(&self) -> String {
         let only = if self.is_partitioned { "" } else { "ONLY " };
         format!("{only}{}", quoted(&self.name))
     }
 
-    /// What rewrites its rows in UTF-8; `None`: they are.
+    /// Converts its rows to UTF-8; `None` if they are in UTF-8.
     pub fn transcoder(&self) -> Option<Transcoder> {
         self.encoding.as_ref().map(|stored| Transcoder::new(stored.encoding.clone(), usize::MAX))
     }
 
-    /// Its columns.
+    /// Names of its columns.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.relation.columns.iter().map(|column| column.name.as_str())
     }
 
-    /// The columns of the order.
+    /// Names of the columns of the sort order.
     pub fn order(&self) -> impl Iterator<Item = &str> {
         self.cursor.order.iter().map(String::as_str)
     }
@@ -78,7 +79,7 @@ impl PolledTable {
         self.cursor.order.first().map_or("", String::as_str)
     }
 
-    /// Where the columns of the order are among the columns.
+    /// Indexes of the columns of the sort order.
     pub fn order_places(&self) -> Vec<usize> {
         let place = |name: &str| self.columns().position(|column| column == name);
         self.order().filter_map(place).collect()
@@ -90,8 +91,8 @@ impl PolledTable {
 pub struct Subject {
     /// The tables, sorted by name.
     pub tables: Arc<[PolledTable]>,
-    /// The known source.
+    /// The identity of the source.
     pub identity: PollingIdentity,
-    /// How they are polled.
+    /// The settings of polling.
     pub polling: Polling,
 }

@@ -1,5 +1,5 @@
-//! Replica identities of published tables: those that make the application's own UPDATE and DELETE fail, and keys that are not
-//! sent.
+//! Replica identities of published tables: identities that make the application's own UPDATE and DELETE fail,
+//! and keys that are not sent.
 
 use tokio_postgres::{Client, Row};
 
@@ -12,23 +12,26 @@ use crate::source::postgres::pages;
 
 use super::{PublishedTable, SCHEMA, TABLE, escape_identifier, members, quoted, version};
 
-/// The identity in force: with an index that was dropped, or a primary key that does not exist or is deferrable, there is none.
+/// The effective identity. With an index that was dropped, or a primary key that does not exist or is
+/// deferrable, there is none.
 const USABLE: &str = "CASE c.relreplident
     WHEN 'f' THEN true
     WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
     WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
     ELSE false END";
 
-/// Columns `a` of the index that identifies a row of `c`; where the identity is no index, of the primary key.
+/// Columns `a` of the index that identifies a row of `c`. If the identity is not an index, those of the
+/// primary key.
 pub(super) const KEY: &str = "pg_catalog.pg_index i
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
     WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END";
 
-/// From this version on the server refuses UPDATE and DELETE where the identity has generated columns that are not sent, also
-/// those of `REPLICA IDENTITY FULL`.
+/// From this version on, the server rejects UPDATE and DELETE if the identity has generated columns that are
+/// not sent, with `REPLICA IDENTITY FULL` too.
 const GENERATED_SINCE: i32 = 180_000;
 
-/// Why a publication that sends no generated columns cannot have the table `c`; NULL: it can.
+/// SQL for the reason why a publication without generated columns cannot contain the table `c`; NULL if it
+/// can.
 pub(super) fn unfit(version: i32) -> String {
     let full = if version < GENERATED_SINCE { "false" } else { "c.relreplident = 'f'" };
     format!(
@@ -67,7 +70,7 @@ fn generated_not_sent(table: &TableName, publication: Option<&str>, has_virtual:
     }
 }
 
-/// The key of a published table has generated columns that are not sent; `None`: it has not.
+/// A diagnosis if the key of a published table has generated columns that are not sent.
 pub fn unsent_key(table: &PublishedTable, version: i32) -> Option<Diagnosis> {
     (!table.unsent_key.is_empty()).then(|| key_not_sent(&table.name, &table.unsent_key.join(", "), version))
 }
@@ -88,15 +91,16 @@ fn key_not_sent(table: &TableName, columns: &str, version: i32) -> Diagnosis {
     Diagnosis::warning(format!("table {quoted}"), fact).with_hint(hint)
 }
 
-/// Tables of the publication `name` whose own UPDATE or DELETE fails; none if there is no such publication. Leaves of
-/// partitioned tables count, for they are what is written.
+/// Tables of the publication `name` whose own UPDATE or DELETE fails; empty if the publication does not
+/// exist. Leaf partitions are checked too, because the rows are in them.
 ///
 /// # Errors
 /// The connection broke.
 pub async fn broken_by(client: &Client, name: &str) -> Result<Vec<Diagnosis>, Error> {
     let version = version(client).await?;
     let full = if version < GENERATED_SINCE { "false" } else { "c.relreplident = 'f'" };
-    // By name: a partition may have its columns in another order. Column lists by JSON, because PostgreSQL 14 has none.
+    // Compared by name, because a partition may have its columns in another order. Column lists are read as
+    // JSON, because PostgreSQL 14 has none.
     let query = format!(
         "{}, lists (leaf, names) AS (
              SELECT t.oid, array_agg(a.attname)
@@ -149,8 +153,8 @@ fn list_lacks_identity(table: &TableName) -> Diagnosis {
     )
 }
 
-/// Which of the tables that the configuration names cannot be published: they do not exist, their UPDATEs would fail, or their
-/// events would have no key.
+/// Checks which of the configured tables cannot be published: they do not exist, their UPDATEs would fail, or
+/// their events would have no key.
 ///
 /// # Errors
 /// The connection broke.
@@ -192,8 +196,8 @@ pub async fn unfit_tables(client: &Client, tables: &[TableName]) -> Result<Vec<D
     Ok(found)
 }
 
-/// What Forebay publishes by default: every permanent table with a usable identity in the users' schemas; of a
-/// partitioned table the root; nothing that belongs to an extension.
+/// The tables that Forebay publishes by default: every permanent table with a usable identity in user
+/// schemas. Of a partitioned table, the root; no table of an extension.
 ///
 /// # Errors
 /// The connection broke.

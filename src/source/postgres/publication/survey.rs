@@ -1,5 +1,5 @@
-//! Every table of a database with what speaks for and against publishing it, for `forebay init`. Reads only the catalogue and its
-//! statistics, and locks no table: sizes are those of the last VACUUM or ANALYZE.
+//! Every table of a database, and what matters for publishing it, for `forebay init`. Reads only the
+//! catalogue and its statistics, and locks no table: sizes are those of the last VACUUM or ANALYZE.
 
 use tokio_postgres::{Client, Row};
 
@@ -16,15 +16,15 @@ use super::{COLUMN, SCHEMA, TABLE, version};
 pub struct SurveyedTable {
     /// Its name.
     pub name: TableName,
-    /// Why it is left out; `None`: it can be published.
+    /// Why it is left out; `None` if it can be published.
     pub left_out: Option<&'static str>,
-    /// Columns that identify a row.
+    /// Columns of its key.
     pub key: Vec<String>,
-    /// The first of them whose hash a row filter can use, and the function that hashes it.
+    /// The first key column that a row filter can hash, and the hash function for it.
     pub hashed: Option<(String, &'static str)>,
     /// Whether the whole old row is sent (`REPLICA IDENTITY FULL`).
     pub is_full: bool,
-    /// Rows, as last counted.
+    /// Number of rows, as last counted.
     pub rows: u64,
     /// Bytes without indexes and TOAST, as last counted.
     pub bytes: u64,
@@ -34,28 +34,28 @@ pub struct SurveyedTable {
     pub personal: Vec<String>,
 }
 
-/// What was found in a database.
+/// The survey of a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseSurvey {
     /// Its tables, by name.
     pub tables: Vec<SurveyedTable>,
-    /// Tables beyond the limit.
+    /// Number of tables beyond the limit.
     pub more: usize,
-    /// Publications that exist.
+    /// Existing publications.
     pub publications: Vec<String>,
-    /// For how many seconds changes have been counted.
+    /// Seconds for which changes have been counted.
     pub counted_for: u64,
     /// The server's version as a number, such as 180000.
     pub version: i32,
 }
 
-/// Tables that are described; of more, only the number is known.
+/// Most tables that are described. Of the rest, only the number is known.
 const TABLES_MAX: usize = 10_000;
 
-/// Names of columns that often hold personal data.
+/// Pattern for names of columns that often hold personal data.
 const PERSONAL: &str = "(^|_)(e?mail|phone|mobile|passw(or)?d|ssn|iban|birth_?(day|date)?|(first|last|full)_?name|surname|street|address)($|_)";
 
-/// Looks at all tables of the users' schemas.
+/// Examines all tables in user schemas.
 ///
 /// # Errors
 /// The connection broke.
@@ -120,8 +120,8 @@ fn table(row: &Row) -> Result<SurveyedTable, Error> {
     })
 }
 
-/// The function that hashes a type to 64 bits; `None` for types that a row filter may not use, or whose function takes another
-/// type. The numbers of these types never change (`pg_type.dat`).
+/// The function that hashes a type to 64 bits; `None` for types that a row filter may not use, or whose
+/// function takes another type. The OIDs of these types never change (`pg_type.dat`).
 fn hash_function(type_oid: i64) -> Option<&'static str> {
     Some(match type_oid {
         20 => "hashint8extended",
@@ -135,7 +135,7 @@ fn hash_function(type_oid: i64) -> Option<&'static str> {
     })
 }
 
-/// Parameter 1 is a pattern of columns' names.
+/// The query. Parameter 1 is a pattern for names of columns.
 fn query(version: i32) -> String {
     format!(
         "WITH RECURSIVE tree (top, oid) AS (

@@ -1,4 +1,5 @@
-//! Judges a set-up: diagnoses of what works now and will not later, each with the statement that changes it. Pure.
+//! Diagnoses of a configuration that works now and will fail later, each with the statement that changes it.
+//! Does no I/O.
 
 use std::time::Duration;
 
@@ -11,23 +12,24 @@ use crate::source::postgres::slot::SlotFacts;
 
 use super::{SetupFacts, TableHazards, TableSet};
 
-/// A slot that is lost sooner than this after Forebay stops is worth a warning: a night, and the morning after it.
+/// If the slot can be lost sooner than this after Forebay stops, that is a warning: it does not survive a
+/// night and the next morning.
 const SHORT: Duration = Duration::from_hours(24);
 
-/// A larger difference of clocks falsifies ages and lags.
+/// A larger difference of the clocks, in microseconds, makes ages and lags wrong.
 const CLOCK_MICROS_MAX: i64 = 5_000_000;
 
-/// PostgreSQL can decode WAL on a standby from this version on.
+/// The first version that can decode WAL on a standby.
 const STANDBY_SINCE: u32 = 160_000;
 
-/// Failover slots came with this version.
+/// The first version with failover slots.
 const FAILOVER_SINCE: u32 = 170_000;
 
-/// A longer time is no forecast: a century.
+/// A longer forecast than this (a century) is not reported.
 const FORECAST_MAX: Duration = Duration::from_hours(24 * 36_525);
 
-/// Diagnoses of the server, the slot and the publication beyond those that every start checks. `wal_rate`: bytes of WAL a second
-/// at present.
+/// Diagnoses of the server, the slot and the publication, besides those that every start checks. `wal_rate`
+/// is the current rate of WAL in bytes per second.
 pub fn judge(seen: &Seen, setup: &SetupFacts, source: &SourceConfig, wal_rate: u64) -> Vec<Diagnosis> {
     let mut found = vec![server(seen)];
     found.extend(capacity(seen, setup, source));
@@ -123,7 +125,7 @@ fn standby(seen: &Seen, setup: &SetupFacts) -> Vec<Diagnosis> {
     found
 }
 
-/// `max_slot_wal_keep_size`, as the time that it gives.
+/// The diagnosis about `max_slot_wal_keep_size`, as a time.
 fn kept(limit: Option<u64>, wal_rate: u64, slot: &str) -> Diagnosis {
     let subject = "max_slot_wal_keep_size";
     let Some(limit) = limit else {
@@ -153,12 +155,12 @@ fn kept(limit: Option<u64>, wal_rate: u64, slot: &str) -> Diagnosis {
         ))
 }
 
-/// How long a limit lasts; `None` if that is longer than can be said.
+/// How long a limit lasts; `None` if it lasts longer than a forecast is worth.
 fn lasts(limit: u64, rate: u64) -> Option<Duration> {
     limit.checked_div(rate).map(Duration::from_secs).filter(|time| *time < FORECAST_MAX)
 }
 
-/// `about 3.5 hours`; below an hour in minutes.
+/// A time such as `about 3.5 hours`; below an hour in minutes.
 fn about(time: Duration) -> String {
     match time.as_secs() {
         ..120 => format!("about {} s", time.as_secs()),
@@ -179,7 +181,7 @@ fn idle(limit: Duration, slot: &str) -> Diagnosis {
         .with_command("ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();")
 }
 
-/// What becomes of the slot at a failover to one of the standbys.
+/// What happens to the slot at a failover to one of the standbys.
 fn failover(seen: &Seen, setup: &SetupFacts, source: &SourceConfig) -> Option<Diagnosis> {
     let facts = &seen.facts;
     if facts.in_recovery || setup.physical_slots.is_empty() {
@@ -223,7 +225,7 @@ fn failover(seen: &Seen, setup: &SetupFacts, source: &SourceConfig) -> Option<Di
     })
 }
 
-/// A slot whose WAL the server may remove at the next checkpoint.
+/// A warning if the server may remove WAL that the slot needs at the next checkpoint.
 fn endangered(slot: &SlotFacts, name: &str) -> Option<Diagnosis> {
     if slot.wal_status.as_deref() != Some("unreserved") {
         return None;

@@ -1,8 +1,10 @@
-//! Tables that were announced and dropped since: their descriptions are forgotten when no change of them can follow.
+//! Tables that were announced and have been dropped since. Their descriptions are forgotten once no change of
+//! them can follow.
 //!
-//! A table is dropped under a lock that no transaction with changes of it shares. So all of its changes were committed before its
-//! DROP, and a look that does not find it was taken after that: once the stream has delivered a commit beyond the look, none of
-//! its changes can follow. A table that takes over the OID is announced anew.
+//! DROP TABLE takes a lock that excludes transactions with changes of the table. So all its changes were
+//! committed before the DROP, and a catalogue read that does not find the table was later. Once the stream
+//! has delivered a commit beyond that read, none of its changes can follow. A new table with the same OID is
+//! announced again.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -10,19 +12,19 @@ use tokio_postgres::types::Type;
 use super::look::{WAL, lsn};
 use crate::source::postgres::error::Error;
 
-/// So many announced tables are described before it is asked which of them are gone.
+/// From this number of described tables on, the catalogue is asked which of them were dropped.
 pub const RELATIONS_MAX: usize = 20_000;
 
-/// Tables that a look did not find.
+/// Tables that a catalogue read did not find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedTables {
     /// `pg_class.oid`.
     pub tables: Vec<u32>,
-    /// End of the WAL after the look.
+    /// End of the WAL after the read.
     pub after: u64,
 }
 
-/// Looks which of these tables are gone.
+/// Reads which of these tables do not exist any more.
 ///
 /// # Errors
 /// The connection broke, or the statement was cancelled.
@@ -36,36 +38,36 @@ pub(super) async fn look(client: &Client, tables: &[u32]) -> Result<DroppedTable
     Ok(DroppedTables { tables: row.try_get("tables")?, after: lsn(row.try_get("wal")?) })
 }
 
-/// When to ask which tables are gone, and when to forget them. Pure.
+/// Decides when to check for dropped tables, and when to forget them. Does no I/O.
 #[derive(Debug)]
 pub struct Forgetting {
-    /// The limit of the configuration.
+    /// The configured number of tables between two checks.
     step: usize,
-    /// Described tables at which it is asked.
+    /// Number of described tables at which the next check is due.
     limit: usize,
-    /// What was found, until it is safe to forget it.
+    /// Dropped tables, until it is safe to forget them.
     found: Option<DroppedTables>,
 }
 
 impl Forgetting {
-    /// With a limit.
+    /// With this number of tables between two checks.
     pub const fn new(limit: usize) -> Self {
         Self { step: limit, limit, found: None }
     }
 
-    /// Whether to ask, with so many tables described.
+    /// Whether a check is due with this many described tables.
     pub const fn must_ask(&self, described: usize) -> bool {
         self.found.is_none() && described > self.limit
     }
 
-    /// Takes what was found; `described`: that many tables are described. Those that remain are asked about when the limit is
-    /// reached beside them.
+    /// Notes the result of a check. `described` is the number of described tables. The next check is due when
+    /// the limit is reached on top of those that remain.
     pub fn found(&mut self, dropped: DroppedTables, described: usize) {
         self.limit = described.saturating_sub(dropped.tables.len()).saturating_add(self.step);
         self.found = Some(dropped);
     }
 
-    /// The tables to forget after a commit that ends there.
+    /// The tables to forget after a commit that ends at this position.
     pub fn committed(&mut self, end: u64) -> Vec<u32> {
         let is_beyond = |found: &mut DroppedTables| end > found.after;
         self.found.take_if(is_beyond).map(|found| found.tables).unwrap_or_default()
@@ -85,7 +87,7 @@ mod tests {
         assert!(forgetting.committed(100).is_empty());
         assert_eq!(forgetting.committed(101), [7, 8]);
         assert!(forgetting.committed(102).is_empty());
-        // Four are left.
+        // Four tables are left.
         assert!(!forgetting.must_ask(7) && forgetting.must_ask(8));
     }
 }

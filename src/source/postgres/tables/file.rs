@@ -1,7 +1,8 @@
-//! The file `tables` in `buffer.dir`: all stored definitions of tables and types, as JSON. It is replaced as a whole.
+//! The file `tables` in `buffer.dir`: all stored definitions of tables and types, as JSON. It is replaced as
+//! a whole.
 //!
-//! If the file is missing, damaged, of another format or of another history, earlier definitions are unknown. That never stops
-//! a start.
+//! If the file is missing, damaged, in another format or from another history, earlier definitions are
+//! unknown. That never stops a start.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use crate::config::Pii;
 
 const NAME: &str = "tables";
 const FORMAT: u32 = 1;
-/// A larger file is not read: no more would ever be written.
+/// A larger file is not read, because Forebay never writes one.
 const SIZE_MAX: usize = 64 << 20;
 
-/// Whose tables they are. Object and transaction ids mean nothing elsewhere, nor in another history of the same cluster.
+/// The database and history of the definitions. Object and transaction ids mean nothing in another database,
+/// or in another history of the same cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryOrigin {
     /// `system_identifier` of the cluster; empty before the first connection.
@@ -31,7 +33,7 @@ pub struct HistoryOrigin {
     pub epoch: u16,
 }
 
-/// A definition, with the indexes of its looks in the list of looks.
+/// A definition, with the indexes of the reads that found it.
 #[derive(Serialize, Deserialize)]
 struct StateLine<T> {
     state: T,
@@ -46,13 +48,13 @@ struct StatesFile<Table, Type> {
     looks: Vec<LookedAt>,
     tables: Vec<(u32, Vec<StateLine<Table>>)>,
     types: Vec<(u32, Vec<StateLine<Type>>)>,
-    /// Columns with personal data; `None` in a file of a version that did not remember them.
+    /// Columns with personal data; `None` in a file of a version that did not store them.
     #[serde(default)]
     personal: Option<Vec<PersonalLine>>,
 }
 
-/// Reads what is remembered of this database in this epoch; nothing, if that is not what the file has. Which columns hold personal
-/// data is remembered beyond the epoch: their numbers stay.
+/// Reads the definitions of this database in this epoch. If the file is about anything else, the result is
+/// empty, except for the columns with personal data: their numbers stay valid in other epochs.
 pub(super) fn read(
     directory: &Directory,
     (database, epoch): (&str, u16),
@@ -126,12 +128,12 @@ pub(super) fn bytes(origin: &HistoryOrigin, store: &Store) -> Vec<u8> {
 /// Replaces the file.
 ///
 /// # Errors
-/// The operating system refuses.
+/// The operating system call fails.
 pub(super) fn write(directory: &Directory, bytes: &[u8]) -> Result<(), DiskError> {
     directory.replace(NAME, bytes).map(drop)
 }
 
-/// The looks of all definitions, each once.
+/// The catalogue reads of all definitions, without duplicates.
 #[derive(Default)]
 struct Looks {
     list: Vec<LookedAt>,

@@ -1,4 +1,4 @@
-//! What is remembered across a restart.
+//! What a restart reads back from the file.
 
 use super::super::look::{Look, LookedAt};
 use super::*;

@@ -12,22 +12,22 @@ use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::error::Error;
 use crate::source::postgres::session::Session;
 
-/// Between two surveys.
+/// Pause between two surveys.
 const SURVEY_EVERY: Duration = Duration::from_secs(1);
-/// A survey may take this part of the time, at most.
+/// A survey may take at most 1/50 of the time.
 const SURVEY_SHARE: u32 = 50;
-/// Shortest time between two looks for rows, so that several rows share one.
+/// Shortest time between two reads for rows, so that several rows share one read.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Pause after a failed look.
+/// Pause after a failed read.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// Number of failed looks after which it is logged again.
+/// A failure is logged again after this many failed reads.
 const LOG_AGAIN: u32 = 60;
 
-/// A query.
+/// A catalogue query.
 #[derive(Clone, Debug)]
 enum Question {
-    /// A table, and the types of its rows.
+    /// The definition of a table, and the types of its rows.
     Table(u32, Vec<u32>),
     Survey(Survey),
     Dropped(Vec<u32>),
@@ -36,31 +36,31 @@ enum Question {
 /// The result of a query.
 #[derive(Debug)]
 pub enum CatalogAnswer {
-    /// A table.
+    /// The definition of a table.
     Table(Look),
-    /// Whether anything changed.
+    /// Whether any definition has changed.
     Survey(Surveyed),
-    /// Which tables are gone.
+    /// The tables that were dropped.
     Dropped(DroppedTables),
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<(Session, CatalogAnswer), Error>>>>;
 
-/// One question at a time, on one session.
+/// The catalogue queries of a connection: one at a time, on one SQL session.
 pub struct Inquiry {
     settings: Settings,
     publication: String,
-    /// Opened when first needed, and again if it broke.
+    /// The session. It is opened when first needed, and again if it broke.
     session: Option<Session>,
-    /// The query that is running. It owns the session meanwhile.
+    /// The running query, which owns the session in the meantime.
     asking: Option<Asking>,
-    /// The last survey; `None` while one is being made.
+    /// The last survey; `None` while one is running.
     survey: Option<Survey>,
     survey_due: Instant,
     looked: Option<Instant>,
-    /// Whether the question is about a table.
+    /// Whether the query is about one table.
     about_table: bool,
-    /// Looks at tables that have failed since the last one that succeeded, and when the next may begin.
+    /// Number of failed reads since the last successful one, and when the next may begin.
     failed: u32,
     retry_due: Instant,
 }
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Inquiry {
 }
 
 impl Inquiry {
-    /// Without a session yet.
+    /// Starts without a session.
     pub fn new(settings: &Settings, publication: &str) -> Self {
         Self {
             settings: settings.clone(),
@@ -88,8 +88,8 @@ impl Inquiry {
         }
     }
 
-    /// Takes over an open session and the survey that was made on it.
-    pub fn go_on(&mut self, session: Session, survey: Survey) {
+    /// Takes over an open session, and the survey that was read on it.
+    pub fn continue_with(&mut self, session: Session, survey: Survey) {
         self.session = Some(session);
         self.survey = Some(survey);
     }
@@ -114,20 +114,20 @@ impl Inquiry {
         self.failed % LOG_AGAIN == 1
     }
 
-    /// When the next look may begin. `for_row`: for a table that has a definition already.
+    /// When the next read may begin. `for_row`: the table has a definition already.
     pub fn look_due(&self, for_row: bool) -> Instant {
         let looked = self.looked.filter(|_| for_row).map_or_else(Instant::now, |looked| looked + LOOK_EVERY);
         if self.failed > 0 { looked.max(self.retry_due) } else { looked }
     }
 
-    /// Asks about a table and the types of its rows. Only one question may be asked at a time.
+    /// Begins to read a table and the types of its rows. Only one query may run at a time.
     pub fn ask_about(&mut self, table: u32, types: Vec<u32>) {
         self.looked = Some(Instant::now());
         self.ask(Question::Table(table, types));
     }
 
-    /// Asks about all tables, if that is due; `prepare` adds those that became known. First, which of the tables that `dropped`
-    /// gives are gone.
+    /// Begins a survey if one is due. `prepare` adds the tables that have become known. If `dropped` returns
+    /// tables, it first checks which of them were dropped.
     pub fn survey_if_due(
         &mut self,
         prepare: impl FnOnce(Survey) -> Survey,
@@ -150,7 +150,8 @@ impl Inquiry {
         self.asking = Some(Box::pin(answer(settings, self.session.take(), question, publication)));
     }
 
-    /// The result. Cancel-safe: the next call waits for the same query. Never returns if none is running.
+    /// Waits for the result. Cancel-safe: the next call waits for the same query. Never returns if no query
+    /// is running.
     ///
     /// # Errors
     /// The query failed.
@@ -164,7 +165,7 @@ impl Inquiry {
         }
         let wait = match &response {
             Ok((_, CatalogAnswer::Survey(surveyed))) => SURVEY_EVERY.max(surveyed.took * SURVEY_SHARE),
-            // However many tables are looked at, all of them are surveyed in time.
+            // Reads of single tables do not delay the survey of all tables.
             Ok((_, CatalogAnswer::Table(_))) => Duration::ZERO,
             Ok((_, CatalogAnswer::Dropped(_))) | Err(_) => SURVEY_EVERY,
         };
@@ -174,7 +175,7 @@ impl Inquiry {
         Ok(answer)
     }
 
-    /// The next survey.
+    /// Sets the next survey.
     pub fn surveyed(&mut self, survey: Survey) {
         self.survey = Some(survey);
     }

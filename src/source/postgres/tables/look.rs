@@ -1,6 +1,7 @@
-//! A look at the catalogue: tables and the types below their columns, in one statement and therefore one snapshot.
+//! A *look*: one read of tables and the types of their columns from the catalogue, in one statement and
+//! therefore one snapshot.
 //!
-//! Takes no lock on a table: only `pg_catalog` is read, by qualified names.
+//! It takes no lock on a table: only `pg_catalog` is read, by qualified names.
 
 use std::time::{Duration, Instant};
 
@@ -15,25 +16,25 @@ use crate::source::postgres::error::Error;
 use crate::source::postgres::lsn::Lsn;
 use crate::source::postgres::name::{CatalogJson, CatalogText, raw_name};
 
-/// The snapshot of a look: its result depends only on transactions that the snapshot sees.
+/// The snapshot of a look. The result depends only on transactions that the snapshot sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookedAt {
     /// End of the WAL before the snapshot was taken.
     pub before: u64,
     /// End of the WAL after it was taken.
     pub after: u64,
-    /// Transactions below have ended.
+    /// Transactions below this id have ended.
     xmin: u64,
-    /// Transactions from here on have not ended.
+    /// Transactions from this id on have not ended.
     xmax: u64,
-    /// Between the two: those that have not ended. Empty on a standby, which does not know them.
+    /// Transactions between the two that have not ended. Empty on a standby, which does not know them.
     running: Vec<u64>,
     /// Whether `running` is known.
     exact: bool,
 }
 
 impl LookedAt {
-    /// Whether a transaction of the stream had ended when the snapshot was taken; `None` if that is not known.
+    /// Whether a transaction of the stream had ended when the snapshot was taken; `None` if unknown.
     pub(super) fn sees(&self, xid: u32) -> Option<bool> {
         let xid = self.widened(xid);
         if xid < self.xmin {
@@ -47,7 +48,7 @@ impl LookedAt {
         }
     }
 
-    /// The 64-bit form of a transaction id, which lies within 2^31 of the snapshot.
+    /// The 64-bit form of a transaction id that is within 2^31 of the snapshot.
     fn widened(&self, xid: u32) -> u64 {
         let low = u32::try_from(self.xmax & 0xFFFF_FFFF).unwrap_or_default();
         let distance = i64::from(xid.wrapping_sub(low).cast_signed());
@@ -77,11 +78,11 @@ impl LookedAt {
 /// The result of a look.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// When.
+    /// Its snapshot.
     pub(super) at: LookedAt,
-    /// The tables that were asked for; `None`: there is no such table.
+    /// The requested tables; `None` if a table does not exist.
     pub(super) tables: Vec<(u32, Option<TableState>)>,
-    /// The types below their columns.
+    /// The types of their columns, with all types that these consist of.
     pub(super) types: Vec<(u32, TypeState)>,
     /// For each table, the facts that make the server announce it again without a new definition.
     pub(super) noise: Vec<(u32, String)>,
@@ -93,12 +94,13 @@ pub(super) fn lsn(text: &str) -> u64 {
     text.parse::<Lsn>().map(Lsn::get).unwrap_or_default()
 }
 
-/// The end of the WAL: on a standby, of what was replayed.
+/// SQL for the end of the WAL; on a standby, the replay position.
 pub(super) const WAL: &str =
     "SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                         ELSE pg_catalog.pg_current_wal_insert_lsn() END)::text AS wal";
 
-/// Looks at these tables, and at these types: rows may be of a column that their table no longer has.
+/// Reads these tables and types. The types are given separately, because rows may have a column that their
+/// table no longer has.
 ///
 /// # Errors
 /// The connection broke, or the statement was cancelled.
@@ -144,10 +146,10 @@ pub(super) async fn look(
     Ok(look)
 }
 
-/// The columns of children and partitions, of these columns of their ancestors.
+/// The columns of children and partitions that correspond to these columns of their ancestors.
 ///
 /// # Errors
-/// As [`look`].
+/// The same as those of [`look`].
 pub(super) async fn heirs(client: &Client, columns: &[ColumnId]) -> Result<Vec<Heir>, Error> {
     const QUERY: &str = "
         WITH RECURSIVE wanted AS (
@@ -172,10 +174,10 @@ pub(super) async fn heirs(client: &Client, columns: &[ColumnId]) -> Result<Vec<H
     rows.iter().map(heir).collect()
 }
 
-/// The tables that a list of entries of `[pii]` names columns of.
+/// The tables with columns that the entries of `[pii]` match.
 ///
 /// # Errors
-/// As [`look`].
+/// The same as those of [`look`].
 pub(super) async fn named(client: &Client, pii: &Pii) -> Result<Vec<u32>, Error> {
     const QUERY: &str = "
         SELECT DISTINCT c.oid
@@ -203,10 +205,10 @@ pub(super) async fn named(client: &Client, pii: &Pii) -> Result<Vec<u32>, Error>
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Fingerprint of everything that [`look`] would find of these tables alone, and how long it took to make it.
+/// A fingerprint of everything that [`look`] would find for these tables alone, and how long it took.
 ///
 /// # Errors
-/// As [`look`].
+/// The same as those of [`look`].
 pub(super) async fn fingerprint(
     client: &Client,
     tables: &[u32],
@@ -234,7 +236,8 @@ fn parameters<'a>(
     [(tables, Type::OID_ARRAY), (publication, Type::TEXT), (types, Type::OID_ARRAY)]
 }
 
-/// End of the WAL before a look. Switches off compilation, which takes longer than such a statement.
+/// Reads the end of the WAL before a look. Disables JIT compilation, which takes longer than such a
+/// statement.
 async fn before(client: &Client) -> Result<u64, Error> {
     let query = format!("{WAL}, pg_catalog.set_config('jit', 'off', false)");
     let rows = client.query_typed(&query, &[]).await?;
@@ -250,9 +253,10 @@ fn read<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Error> {
     serde_json::from_str(line).map_err(|error| Error::Protocol(format!("a line of the catalogue: {error}")))
 }
 
-/// One line a table and a type. `json`, not `jsonb`: the order of members is that of the statement, so that equal lines are
-/// equal texts. Column lists by JSON, because PostgreSQL 14 has none. An array is what has `array_subscript_handler`, as in
-/// `get_element_type()` of the server; point and name have a `typelem`, too.
+/// One line for each table and type. The type is `json` instead of `jsonb`, because the order of members is
+/// then that of the statement, and equal content gives equal texts. Column lists are read as JSON, because
+/// PostgreSQL 14 has none. Arrays are recognised by `array_subscript_handler`, as in `get_element_type()` of
+/// the server; point and name have a `typelem` too.
 const LINES: &str = "
     WITH RECURSIVE tables AS (
         SELECT c.oid, c.relname, n.nspname, c.relreplident, c.relkind, c.relacl, c.reloptions, c.relhastriggers

@@ -1,14 +1,14 @@
 //! The definitions of tables and types at the time of a change.
 //!
-//! pgoutput decodes a row with the catalogue of its time, and announces the columns of its table. It does not send the primary key
-//! of a table with REPLICA IDENTITY FULL, the parts of domains, arrays and composites, nor columns that a column list leaves out.
-//! These are read from the catalogue, which may have changed since. So each definition is stored with the snapshots that saw it,
-//! across connections and restarts, and a change is described by the definition of its time. If that is unknown, the rows become
-//! dead letters.
+//! pgoutput decodes a row with the catalogue of its time, and announces the columns of its table. It does not
+//! send the primary key of a table with REPLICA IDENTITY FULL, the parts of domains, arrays and composites,
+//! or columns that a column list leaves out. These are read from the catalogue, which may have changed since.
+//! So each definition is stored with the snapshots that saw it, across connections and restarts, and a change
+//! is described by the definition of its time. If that is unknown, the rows become dead letters.
 //!
 //! ```text
-//!  look ▶ store (state, versions: pure) ▶ sheet ▶ Relation
-//!            ▲ file                        watch: a row against the types of its time
+//!  look ▶ store (state, versions: no I/O) ▶ sheet ▶ Relation
+//!            ▲ file                          watch: a row against the types of its time
 //! ```
 
 mod dropped;
@@ -52,7 +52,7 @@ pub use watch::{Announcements, Suits};
 /// Most tables that are read before they are announced, and every second.
 const EAGER_MAX: usize = 1_000;
 
-/// All stored definitions. Clones share them; the lock is held briefly.
+/// All stored definitions. Clones share them. The lock is held only briefly.
 #[derive(Clone, Debug, Default)]
 pub struct TableHistory {
     store: Arc<Mutex<Store>>,
@@ -60,7 +60,7 @@ pub struct TableHistory {
 }
 
 impl TableHistory {
-    /// What this directory remembers of the database in this epoch.
+    /// Opens the definitions that this directory has stored about the database in this epoch.
     pub fn open(directory: &Directory, (database, epoch): (&str, u16), pii: &Pii) -> Self {
         let (store, origin) = file::read(directory, (database, epoch), pii);
         Self {
@@ -69,15 +69,15 @@ impl TableHistory {
         }
     }
 
-    /// Nothing yet, in no file.
+    /// Without definitions and without a file.
     pub fn empty(pii: &Pii) -> Self {
         let store = Store { personal: PersonalColumns::new(pii.clone(), Vec::new()), ..Store::default() };
         Self { store: Arc::new(Mutex::new(store)), place: None }
     }
 
-    /// What is remembered of this cluster, apart from the file and from what is learned later.
+    /// A copy of the definitions for this cluster, without the file. Later changes are not shared.
     #[must_use]
-    pub fn apart(&self, system_id: &str) -> Self {
+    pub fn copy_for(&self, system_id: &str) -> Self {
         let mut store = self.lock().clone();
         let is_other = self.place.as_ref().is_some_and(|(_, origin)| {
             let origin = origin.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ impl TableHistory {
         self.lock().personal.has(table)
     }
 
-    /// Sets where the columns of a table, as today's catalogue describes it, have personal data from.
+    /// Sets the personal data origin of a table's columns, according to the current catalogue.
     pub fn tag(&self, relation: &mut Relation) {
         self.lock().tag_today(relation);
     }
@@ -129,7 +129,7 @@ impl TableHistory {
         })
     }
 
-    /// Stores the result of a look; on disk too if it is new.
+    /// Stores the result of a look. If it is new, also on disk.
     fn note(&self, look: Look) -> Changed {
         let changed = self.lock().note(look);
         if changed.any {
@@ -170,11 +170,11 @@ impl Redecode for TableHistory {
     }
 }
 
-/// The query of every second: all known tables, and the result of the last look.
+/// The query of every second: all known tables, and the fingerprint of its last result.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     tables: Vec<u32>,
-    /// Columns with personal data, whose children and partitions are looked for.
+    /// Columns with personal data. Their children and partitions are searched for.
     personal: Vec<ColumnId>,
     fingerprint: String,
 }
@@ -184,14 +184,14 @@ pub struct Survey {
 pub struct Surveyed {
     survey: Survey,
     at: LookedAt,
-    /// If something changed.
+    /// The new definitions; `None` if nothing has changed.
     look: Option<Look>,
     /// How long the fingerprint took.
     pub took: Duration,
 }
 
 impl Survey {
-    /// The first look of a connection: the tables of the publication and those stored.
+    /// The first look of a connection: the tables of the publication, and those stored.
     ///
     /// # Errors
     /// The connection broke.
@@ -201,7 +201,7 @@ impl Survey {
         let mut named = look::named(client, &pii).await?;
         named.truncate(EAGER_MAX);
         if !named.is_empty() {
-            // First, so that children and partitions are looked for in the same survey.
+            // First, so that the same survey searches for their children and partitions.
             tables.note(look::look(client, &named, &[], publication).await?);
         }
         all.extend(tables.lock().existing());
@@ -209,14 +209,14 @@ impl Survey {
         survey.look(client, publication).await
     }
 
-    /// With the tables that are known by now.
+    /// Adds the tables that have become known.
     #[must_use]
     pub fn with_known(self, tables: &TableHistory) -> Self {
         let known = tables.lock().existing();
         self.of(known, &tables.lock().personal, &[])
     }
 
-    /// Tables with personal data come first where there are too many.
+    /// For these tables. If there are too many, those with personal data are first.
     fn of(mut self, mut tables: Vec<u32>, personal: &PersonalColumns, named: &[u32]) -> Self {
         tables.extend(named);
         tables.sort_unstable_by_key(|oid| (!personal.has(*oid) && !named.contains(oid), *oid));
@@ -230,7 +230,7 @@ impl Survey {
         self
     }
 
-    /// Checks whether anything changed. If so, reads everything.
+    /// Checks whether any definition has changed. If so, reads all of them.
     ///
     /// # Errors
     /// The connection broke.
@@ -248,11 +248,12 @@ impl Survey {
 }
 
 impl Surveyed {
-    /// Stores the result. Returns the types that changed, and the next survey.
+    /// Stores the result. Returns the types that have changed, and the next survey.
     pub fn note(self, tables: &TableHistory) -> (Vec<u32>, Survey) {
         let Self { survey, at, look, .. } = self;
         if let Some(look) = look {
-            // The look is newer than the fingerprint: if something changed between them, the next survey finds it again.
+            // The look is newer than the fingerprint. If a definition changed between the two, the next
+            // survey finds it again.
             return (tables.note(look).types, survey);
         }
         tables.lock().confirm(&survey.tables, at);
@@ -260,7 +261,7 @@ impl Surveyed {
     }
 }
 
-/// Looks at one table, and at these types, which its rows have.
+/// Reads one table, and the types of its rows.
 ///
 /// # Errors
 /// The connection broke.

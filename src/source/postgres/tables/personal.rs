@@ -1,8 +1,9 @@
-//! Which columns hold personal data, by table and column number: names change, numbers do not. Pure.
+//! Which columns hold personal data, by table and column number: names change, numbers do not. Does no I/O.
 //!
-//! `[pii]` names columns. Each column that it names, as the catalogue has it at a look, is remembered by its number, so that the tag
-//! follows renames of column, table and schema. It is carried to children, partitions (detached ones, too), generated columns, and to
-//! tables that have all the columns of a tagged one side by side, which `CREATE TABLE … (LIKE …)` makes.
+//! `[pii]` has names of columns. Each matching column is stored by its number when the catalogue is read, so
+//! that the tag follows renames of column, table and schema. The tag is passed on to children, to partitions
+//! (detached ones too), to generated columns, and to tables that have all columns of a tagged one side by
+//! side, as `CREATE TABLE … (LIKE …)` creates them.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,10 @@ use super::state::{ColumnState, TableState};
 use crate::change::{Inheritance, PersonalOrigin};
 use crate::config::Pii;
 
-/// Most columns that are remembered.
+/// Most stored columns.
 const COLUMNS_MAX: usize = 100_000;
 
-/// A column by table and number.
+/// A column, by table OID and column number.
 pub(super) type ColumnId = (u32, i16);
 
 /// The columns that hold personal data.
@@ -25,7 +26,7 @@ pub(super) struct PersonalColumns {
     known: BTreeMap<ColumnId, PersonalOrigin>,
 }
 
-/// A remembered column, in the file.
+/// A stored column, in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PersonalLine {
     table: u32,
@@ -33,17 +34,17 @@ pub(super) struct PersonalLine {
     origin: PersonalOrigin,
 }
 
-/// A column of a child or partition, and the column of its ancestor.
+/// A column of a child or partition, and the corresponding column of its ancestor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heir {
-    /// The column.
+    /// The column of the child.
     pub(super) column: ColumnId,
-    /// The ancestor's.
+    /// The column of the ancestor.
     pub(super) ancestor: ColumnId,
 }
 
 impl PersonalColumns {
-    /// What is remembered, as far as these entries still name it.
+    /// The stored columns that these entries still match.
     pub(super) fn new(pii: Pii, lines: Vec<PersonalLine>) -> Self {
         let is_named = |origin: &PersonalOrigin| pii.tags(&origin.schema, &origin.table, &origin.column);
         let kept = lines.into_iter().filter(|line| is_named(&line.origin));
@@ -51,7 +52,7 @@ impl PersonalColumns {
         Self { pii, known }
     }
 
-    /// For the file.
+    /// The columns for the file.
     pub(super) fn lines(&self) -> Vec<PersonalLine> {
         let line = |(&(table, number), origin): (&ColumnId, &PersonalOrigin)| PersonalLine {
             table,
@@ -61,32 +62,32 @@ impl PersonalColumns {
         self.known.iter().map(line).collect()
     }
 
-    /// The entries.
+    /// The entries of `[pii]`.
     pub(super) const fn pii(&self) -> &Pii {
         &self.pii
     }
 
-    /// Whether no entry names anything.
+    /// Whether the entries match no column.
     pub(super) fn is_empty(&self) -> bool {
         self.pii.columns.is_empty()
     }
 
-    /// All of them.
+    /// All columns.
     pub(super) fn ids(&self) -> Vec<ColumnId> {
         self.known.keys().copied().collect()
     }
 
-    /// Forgets them: the numbers are those of another cluster.
+    /// Removes all columns, because their numbers belong to another cluster.
     pub(super) fn clear(&mut self) {
         self.known.clear();
     }
 
-    /// Where the data of a column comes from.
+    /// The personal data origin of a column; `None` if it has none.
     pub(super) fn of(&self, table: u32, number: i16) -> Option<&PersonalOrigin> {
         self.known.get(&(table, number))
     }
 
-    /// Whether a table has any.
+    /// Whether a table has any such column.
     pub(super) fn has(&self, table: u32) -> bool {
         self.known.range((table, i16::MIN)..=(table, i16::MAX)).next().is_some()
     }
@@ -154,7 +155,7 @@ impl PersonalColumns {
         }
     }
 
-    /// Notes columns of children and partitions that nothing else looks at: they may leave their table.
+    /// Notes the columns of children and partitions, because they may leave their table later.
     pub(super) fn note_heirs(&mut self, heirs: &[Heir]) -> bool {
         let before = self.known.len();
         for Heir { column, ancestor } in heirs {
@@ -165,7 +166,7 @@ impl PersonalColumns {
         self.known.len() != before
     }
 
-    /// Notes the columns of a table that is made like another one, whose columns have these numbers.
+    /// Notes the columns of a table that was created like another one, whose columns have these numbers.
     pub(super) fn note_copy(&mut self, copy: u32, numbers: &[i16], (table, like): (u32, &[i16])) -> bool {
         let before = self.known.len();
         for (number, like) in numbers.iter().zip(like) {
@@ -178,8 +179,9 @@ impl PersonalColumns {
 }
 
 impl TableState {
-    /// The numbers of columns with these names in the order of a row: `None` if this state does not have them in that order.
-    /// `true`: they are all that it sends. `false`: it has later ones besides.
+    /// The numbers of columns with these names, in the order of a row; `None` if this state does not have
+    /// them in that order. The flag is whether they are all the columns that it sends; otherwise it has later
+    /// ones too.
     pub(super) fn numbers<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<(Vec<i16>, bool)> {
         let (mut numbers, mut last) = (Vec::new(), 0);
         for name in names {
@@ -196,7 +198,7 @@ impl TableState {
         first.is_none_or(|first| first > last).then_some((numbers, first.is_none()))
     }
 
-    /// The names and types of its columns, by which a copy of it is known.
+    /// The names and types of its columns, by which a copy is recognised.
     pub(super) fn shape(&self) -> impl Iterator<Item = (&str, u32)> {
         self.columns.iter().map(|column| (column.name.as_str(), column.type_oid))
     }
@@ -219,7 +221,7 @@ mod tests {
         serde_json::from_value(state).unwrap()
     }
 
-    /// Columns stand in the order of their numbers: exchanged names are noticed.
+    /// Columns are in the order of their numbers, so exchanged names are detected.
     #[test]
     fn state_is_known_by_names_in_order() {
         let known = state(&[(1, "id"), (2, "email"), (5, "note")]);
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(origins(&columns), [(7, 2), (7, 3)]);
         assert!(columns.note_heirs(&[Heir { column: (8, 4), ancestor: (7, 2) }]));
         assert_eq!(columns.of(8, 4).unwrap().how, Inheritance::Ancestor);
-        // An entry that is taken out releases what it has tagged.
+        // If an entry is removed, the columns that it tagged lose the tag.
         let kept = PersonalColumns::new(pii(&["lab.people.email"]), columns.lines());
         assert_eq!(origins(&kept), origins(&columns));
         for entries in [&["lab.people.phone"][..], &["lab.people.email", "!lab.people.email"]] {

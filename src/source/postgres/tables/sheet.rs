@@ -1,4 +1,4 @@
-//! The description of one announced table, with what is needed to fill in other states of its types.
+//! The description of one announced table, and what is needed to fill in other states of its types.
 
 use std::collections::HashMap;
 
@@ -13,18 +13,18 @@ use crate::types::{Kind, SqlType};
 #[derive(Clone, Debug)]
 pub(in crate::source::postgres) struct Sheet {
     relation: Relation,
-    /// Type and modifier of each column, and of each absent one after them.
+    /// Type and modifier of each column, then of each absent column.
     types: Vec<(u32, i32)>,
-    /// Types below its columns whose changes go unannounced.
+    /// Types used by its columns that can change without an announcement.
     pub mutable: Vec<u32>,
-    /// Whether its key is the likelier one of two.
+    /// Whether two keys were possible and this is the likelier one.
     pub is_guess: bool,
-    /// Whether partitions of it may send less of old rows than it promises.
-    pub tells_less: bool,
+    /// Whether its partitions may send less of old rows than its replica identity promises.
+    pub sends_less: bool,
 }
 
 impl Sheet {
-    /// Of an announcement. `key`: names of the key's columns, if they are known.
+    /// From an announcement. `key` has the names of the key's columns, if they are known.
     pub(in crate::source::postgres) fn new(
         announced: Announced,
         key: Option<Vec<String>>,
@@ -64,10 +64,10 @@ impl Sheet {
         });
         let absent = absent.collect();
         let relation = Relation { oid, schema, table, identity, columns, primary_key, absent, unknown: None };
-        Self { relation, types, mutable: Vec::new(), is_guess: false, tells_less: false }
+        Self { relation, types, mutable: Vec::new(), is_guess: false, sends_less: false }
     }
 
-    /// Of a table that a dead letter describes, with the types of a state that has all of its columns.
+    /// From the table of a dead letter, with the types of a state that has all its columns.
     pub(super) fn again(relation: &Relation, state: &TableState) -> Option<Self> {
         let columns = relation.columns.iter().chain(&relation.absent);
         let types = columns.map(|column| {
@@ -80,17 +80,17 @@ impl Sheet {
             let position = |name: &String| relation.columns.iter().position(|column| column.name == *name);
             relation.primary_key = state.key.iter().map(position).collect::<Option<_>>()?;
         }
-        Some(Self { relation, types, mutable: Vec::new(), is_guess: false, tells_less: false })
+        Some(Self { relation, types, mutable: Vec::new(), is_guess: false, sends_less: false })
     }
 
-    /// Where its columns have personal data from, by name.
+    /// Sets the personal data origin of its columns, by name.
     pub(super) fn set_origins(&mut self, origins: &HashMap<String, PersonalOrigin>) {
         for column in self.relation.columns.iter_mut().chain(&mut self.relation.absent) {
             column.origin = origins.get(&column.name).cloned();
         }
     }
 
-    /// The parts of it that are unknown.
+    /// Sets what is unknown about it.
     pub(super) fn set_unknown(&mut self, unknown: Option<String>) {
         self.relation.unknown = unknown;
     }
@@ -100,7 +100,7 @@ impl Sheet {
         self.types.iter().map(|(oid, _)| *oid).collect()
     }
 
-    /// Fills in the types as they were.
+    /// Fills in the types as they were at the time of a row.
     pub(super) fn fill(&mut self, then: &TypesThen<'_>) {
         let oids = self.type_oids();
         let (kinds, data_types) = (then.kinds(&oids), then.data_types(&oids));
@@ -116,9 +116,9 @@ impl Sheet {
         &self.relation
     }
 
-    /// The table with the replica identity that its rows are sure to have.
+    /// The table with the replica identity that its rows have for certain.
     pub(super) fn sent(&self) -> Relation {
-        if self.tells_less { self.relation.by_primary_key() } else { self.relation.clone() }
+        if self.sends_less { self.relation.by_primary_key() } else { self.relation.clone() }
     }
 }
 

@@ -22,9 +22,9 @@ pub(super) struct TableState {
     pub key: Vec<String>,
     /// `pg_class.oid` of the primary key's index; 0 if there is none.
     pub key_index: u32,
-    /// Its partitions that send less of an old row than its `REPLICA IDENTITY FULL` does.
+    /// Its partitions that send less of an old row than its `REPLICA IDENTITY FULL` promises.
     pub lesser: Vec<u32>,
-    /// Its partitions that send as much, and the transaction that wrote each.
+    /// Its partitions that send all of it, each with the transaction that wrote its definition.
     pub whole: Vec<(u32, u32)>,
     /// The transaction that wrote the newest of its columns and its key.
     #[serde(default)]
@@ -53,9 +53,10 @@ pub(super) struct ColumnState {
     pub not_null: bool,
     /// Whether it is a generated column that is not sent.
     pub generated: bool,
-    /// Whether no column list of the publication leaves it out.
+    /// Whether the publication's column list includes it, or there is none.
     pub listed: bool,
-    /// The columns of ancestors that it is: table, number, and the table's schema and name.
+    /// The columns of ancestors that it is inherited from: table OID, number, and the table's schema and
+    /// name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherits: Vec<(u32, i16, String, String)>,
     /// Numbers of the columns that it is computed from.
@@ -64,13 +65,14 @@ pub(super) struct ColumnState {
 }
 
 impl TableState {
-    /// Whether the two describe the same: not when they were written.
+    /// Whether both have the same definition, whenever they were written.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let (newest, key_newest, whole) = (self.newest, self.key_newest, self.whole.clone());
         *self == Self { whole, newest, key_newest, ..other.clone() }
     }
 
-    /// Whether the server would announce this table in these words. `loosely`: columns may be missing in the announcement.
+    /// Whether the server would announce this table in this way. `loosely`: columns may be missing in the
+    /// announcement.
     pub(super) fn fits(&self, announced: &Announced, loosely: bool) -> bool {
         let identity = match announced.identity {
             ReplicaIdentity::Default => "d",
@@ -106,10 +108,11 @@ impl TableState {
     }
 }
 
-/// Most attributes that one transaction has altered of a composite for all combinations of them to be tried with its rows.
+/// Most attributes of a composite that one transaction may have altered. Up to this number, all combinations
+/// are tried with its rows.
 const OWN_ALTERATIONS_MAX: usize = 3;
 
-/// The definition of a type.
+/// The kind of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TypeShape {
@@ -121,24 +124,24 @@ pub(super) enum TypeShape {
     Composite,
     /// An enum of `labels`.
     Enum,
-    /// The extension's type.
+    /// The type of the extension `hstore`.
     Hstore,
     /// Any other.
     Other,
 }
 
-/// A type. Domains and arrays never change; the fields of a composite and the labels of an enum do.
+/// A type. Domains and arrays never change; fields of a composite and labels of an enum do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TypeState {
-    /// What it is.
+    /// Its kind.
     pub shape: TypeShape,
-    /// Its base type.
+    /// OID of its base or element type.
     pub part: u32,
     /// `typtypmod`.
     pub modifier: i32,
     /// The delimiter of array elements.
     pub delimiter: u8,
-    /// Whether expressions know it as an array.
+    /// Whether expressions can use it as an array.
     pub plain: bool,
     /// Its name in SQL.
     pub name: String,
@@ -167,12 +170,12 @@ pub(super) struct FieldState {
 }
 
 impl TypeState {
-    /// Whether a change of it goes unannounced.
+    /// Whether it can change without an announcement.
     pub(super) const fn is_mutable(&self) -> bool {
         matches!(self.shape, TypeShape::Composite | TypeShape::Enum)
     }
 
-    /// The types that it is made of.
+    /// OIDs of the types that it consists of.
     pub(super) fn parts(&self) -> Vec<u32> {
         match self.shape {
             TypeShape::Domain | TypeShape::Array => vec![self.part],
@@ -183,10 +186,11 @@ impl TypeState {
         }
     }
 
-    /// The forms in which transaction `xid` may have known the composite, between `older` and this state: each attribute by the
-    /// transaction that wrote it last. Those that `xid` itself altered are in either form, in any combination: nothing tells in
-    /// which order it altered them, nor which of its rows it wrote between. The form before its own alterations comes first,
-    /// the one after them last. Empty if that is not known.
+    /// The forms of the composite that transaction `xid` may have used, between `older` and this state. Each
+    /// attribute has the form of the last transaction that wrote it. Attributes that `xid` itself altered may
+    /// have either form, in any combination: it is unknown in which order it altered them, and between which
+    /// alterations it wrote its rows. The form before its own alterations is the first, the form after all of
+    /// them the last. Empty if the forms are unknown.
     pub(super) fn as_of(&self, older: &Self, xid: u32) -> Vec<Self> {
         let own: Vec<i16> =
             self.fields.iter().filter(|field| field.since == xid).map(|field| field.number).collect();
@@ -204,7 +208,8 @@ impl TypeState {
             .collect()
     }
 
-    /// The composite between `older` and this state, with those attributes of this state that are `altered`.
+    /// The composite between `older` and this state, with those attributes of this state for which `altered`
+    /// is true.
     fn with(&self, older: &Self, altered: impl Fn(&FieldState) -> bool) -> Option<Self> {
         let mut fields = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
@@ -216,24 +221,24 @@ impl TypeState {
             match before {
                 Some(before) if !before.dropped || field.dropped => fields.push(before.clone()),
                 Some(_) => return None,
-                // It was added after the transaction, or it was there under another name.
+                // It was added after the transaction, or existed under another name.
                 None => {}
             }
         }
         Some(Self { fields, ..self.clone() })
     }
 
-    /// Whether this transaction altered so much of the composite that not all its forms in between are tried.
+    /// Whether this transaction altered so much of the composite that not all forms in between are tried.
     pub(super) fn was_remade_by(&self, xid: u32) -> bool {
         self.fields.iter().filter(|field| field.since == xid).count() > OWN_ALTERATIONS_MAX
     }
 
-    /// Whether this transaction altered the composite, as far as later ones left traces of that.
+    /// Whether this transaction altered the composite, as far as later alterations show that.
     pub(super) fn was_altered_by(&self, xid: u32) -> bool {
         self.fields.iter().any(|field| field.since == xid)
     }
 
-    /// Whether this transaction wrote all of the composite, as the one that created it does.
+    /// Whether this transaction wrote the whole composite, because it created it.
     pub(super) fn was_made_by(&self, xid: u32) -> bool {
         self.fields.iter().all(|field| field.since == xid)
     }
@@ -243,14 +248,14 @@ impl TypeState {
         self.fields.iter().any(|field| precedes(xid, field.since))
     }
 
-    /// The transaction that wrote the newest part of it.
+    /// The transaction that wrote its newest part.
     pub(super) fn newest(&self) -> Option<u32> {
         let fields = self.fields.iter().map(|field| field.since);
         fields.chain(self.since).reduce(|a, b| if precedes(a, b) { b } else { a })
     }
 }
 
-/// Whether transaction id `a` was given out before `b`; they lie within 2^31 of each other.
+/// Whether transaction id `a` was assigned before `b`. They must be within 2^31 of each other.
 pub(super) fn precedes(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() < 0
 }

@@ -1,4 +1,4 @@
-//! The stored definitions of tables and types, and the selection of the one for a change. Pure.
+//! The stored definitions of tables and types, and the choice of the one for a change. Does no I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::change::{PersonalOrigin, Relation, ReplicaIdentity};
 use crate::source::postgres::catalog;
 use crate::source::postgres::pgoutput::Announced;
 
-/// Most tables that are remembered, dropped ones included.
+/// Most stored tables, dropped ones included.
 const TABLES_MAX: usize = 4_000;
-/// Most types that are remembered.
+/// Most stored types.
 const TYPES_MAX: usize = 8_000;
-/// Most combinations of type states that one row is tried with.
+/// Most combinations of type states that are tried with one row.
 const COMBINATIONS_MAX: usize = 16;
 
 /// Tables and types with their earlier states.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
-    /// By `pg_class.oid`; a state of `None`: the table was dropped.
+    /// Tables by `pg_class.oid`. A state of `None` means that the table was dropped.
     pub(super) tables: HashMap<u32, Versions<Option<TableState>>>,
     /// By `pg_type.oid`.
     pub(super) types: HashMap<u32, Versions<TypeState>>,
@@ -34,17 +34,17 @@ pub(super) struct Store {
 /// The differences that a look found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changed {
-    /// Whether anything is remembered that was not before.
+    /// Whether anything new was stored.
     pub any: bool,
-    /// Types whose state is another one than before.
+    /// Types whose state differs from the previous one.
     pub types: Vec<u32>,
 }
 
-/// States that some types may have had, the likeliest first.
+/// The states that some types may have had, the likeliest first.
 pub(super) type Candidates = Vec<(u32, Vec<TypeState>)>;
 
 impl Store {
-    /// Tables that exist, as far as is known.
+    /// Tables that exist, as far as known.
     pub(super) fn existing(&self) -> Vec<u32> {
         let exists = |versions: &Versions<Option<TableState>>| {
             versions.newest().is_some_and(|newest| newest.state.is_some())
@@ -105,7 +105,7 @@ impl Store {
         changed
     }
 
-    /// Notes the columns with personal data in all states that are remembered.
+    /// Notes the columns with personal data in all stored states.
     pub(super) fn note_personal(&mut self) {
         for (oid, versions) in &self.tables {
             for state in versions.all().iter().filter_map(|version| version.state.as_ref()) {
@@ -114,8 +114,8 @@ impl Store {
         }
     }
 
-    /// Notes which columns of a new table hold personal data because it has all columns of a table that has some, side by side: a
-    /// copy, or a child that has left its table.
+    /// Notes the columns with personal data of a new table that has, side by side, all columns of a table
+    /// with personal data: a copy, or a child that has left its table.
     pub(super) fn note_copy(&mut self, oid: u32) -> bool {
         let newest = self.tables.get(&oid).and_then(|versions| versions.newest()?.state.as_ref());
         let Some(copy) = newest.filter(|_| !self.personal.is_empty()) else { return false };
@@ -126,7 +126,8 @@ impl Store {
         self.personal.note_copy(oid, numbers.get(at..).unwrap_or_default(), (table, &like))
     }
 
-    /// A table with personal data that has, or once had, columns that a table has side by side, and from which one on.
+    /// A table with personal data whose columns, now or earlier, another table has side by side, with the
+    /// index of the first of them.
     fn like(&self, copy: &TableState, oid: u32) -> Option<(u32, &TableState, usize)> {
         let shape: Vec<(&str, u32)> = copy.shape().collect();
         let personal = self.tables.iter().filter(|(other, _)| **other != oid && self.personal.has(**other));
@@ -161,7 +162,7 @@ impl Store {
         }
     }
 
-    /// Forgets tables that were dropped, and the types of nothing, where too many are remembered.
+    /// Removes dropped tables, and unused types, if too many are stored.
     fn bound(&mut self) {
         if self.tables.len() > TABLES_MAX {
             self.tables.retain(|_, versions| versions.newest().is_some_and(|newest| newest.state.is_some()));
@@ -181,8 +182,8 @@ impl Store {
         }
     }
 
-    /// Describes a table that was announced at this moment. `is_expected`: the server had another reason to announce it than a
-    /// change of its description.
+    /// Describes a table that was announced at this moment. `is_expected`: the server had another reason to
+    /// announce it than a changed definition.
     pub(super) fn describe(&self, announced: Announced, moment: RowMoment, is_expected: bool) -> Sheet {
         let versions = self.tables.get(&announced.oid);
         let picked = versions.map(|versions| versions.pick(&announced, moment, is_expected));
@@ -201,12 +202,12 @@ impl Store {
         };
         let is_full = announced.identity == ReplicaIdentity::Full;
         let today = versions.and_then(|versions| versions.newest()?.state.as_ref());
-        // A partition that has become FULL since is so for the transactions after.
+        // A partition that became FULL in the meantime is so for later transactions.
         let is_whole = |leaf: u32| {
             let whole = today.and_then(|today| today.whole.iter().find(|(oid, _)| *oid == leaf));
             whole.is_some_and(|(_, since)| precedes(*since, moment.xid))
         };
-        let tells_less =
+        let sends_less =
             is_full && in_force.iter().flat_map(|state| &state.lesser).any(|leaf| !is_whole(*leaf));
         let absent = versions.map(|versions| absent(versions, &announced, moment)).unwrap_or_default();
         let types: Vec<u32> = announced
@@ -234,16 +235,16 @@ impl Store {
         }
         sheet.set_unknown(unknown);
         sheet.is_guess = is_guess;
-        sheet.tells_less = tells_less;
+        sheet.sends_less = sends_less;
         sheet.mutable = mutable;
         sheet.fill(&then);
         sheet
     }
 
-    /// The columns that hold personal data of others, by name.
+    /// The columns with personal data from other columns, by name.
     ///
     /// # Errors
-    /// Why that is not known.
+    /// Why that is unknown.
     fn origins(
         &self,
         announced: &Announced,
@@ -288,7 +289,7 @@ impl Store {
         Ok(found)
     }
 
-    /// As [`origins`](Self::origins), of a table that no look has found.
+    /// Like [`origins`](Self::origins), for a table that no look has found.
     fn origins_of_unseen(&self, announced: &Announced) -> Result<HashMap<String, PersonalOrigin>, String> {
         let Announced { schema, table, columns, .. } = announced;
         let pii = self.personal.pii();
@@ -299,7 +300,7 @@ impl Store {
         Err("which of its columns hold personal data is not known: the table was dropped before Forebay could look at it".to_owned())
     }
 
-    /// Sets where the columns of a table have personal data from, as far as its names in one of its states show.
+    /// Sets the personal data origin of a table's columns, as far as the names in one of its states show it.
     pub(super) fn tag(&self, relation: &mut Relation, state: &TableState) -> bool {
         let names = relation.columns.iter().map(|column| column.name.as_str());
         let Some((numbers, _)) = state.numbers(names) else { return !self.personal.has(relation.oid) };
@@ -315,7 +316,7 @@ impl Store {
         true
     }
 
-    /// As [`tag`](Self::tag), in the newest state of the table.
+    /// Like [`tag`](Self::tag), with the newest state of the table.
     pub(super) fn tag_today(&self, relation: &mut Relation) {
         let newest = self.tables.get(&relation.oid).and_then(|versions| versions.newest()?.state.as_ref());
         if let Some(state) = newest {
@@ -323,7 +324,7 @@ impl Store {
         }
     }
 
-    /// The states that these types, and all below them, may have had at a moment.
+    /// The states that these types, and all types that they consist of, may have had at a moment.
     pub(super) fn candidates(&self, oids: &[u32], moment: RowMoment) -> Candidates {
         self.walk(oids, |versions| versions.at(moment))
     }
@@ -345,32 +346,35 @@ impl Store {
         found
     }
 
-    /// Until when and from when the newest states of these types are certain: rows written after the first position and not after
-    /// the second are of them.
+    /// The range of WAL positions for which the newest states of these types are certain: after the first,
+    /// and not after the second.
     pub(super) fn certain(&self, types: &[u32]) -> (u64, u64) {
         let newest = || types.iter().filter_map(|oid| self.types.get(oid)?.newest());
         let from = newest().map(|newest| newest.first.after).max();
         (from.unwrap_or(0), newest().map(|newest| newest.last.before).min().unwrap_or(u64::MAX))
     }
 
-    /// Whether a change is older than all that is remembered of one of these types, which was altered since.
+    /// Whether a change is older than all stored states of one of these types, and the type was altered
+    /// since.
     pub(super) fn is_before_oldest(&self, types: &[u32], moment: RowMoment) -> bool {
         types.iter().any(|oid| self.types.get(oid).is_some_and(|versions| versions.is_before_oldest(moment)))
     }
 
-    /// Whether the last look at one of these types was taken before this transaction ended, which may have altered it.
+    /// Whether the last look at one of these types was before the end of this transaction, which may have
+    /// altered it.
     pub(super) fn misses(&self, types: &[u32], xid: u32) -> bool {
         let mut newest = types.iter().filter_map(|oid| self.types.get(oid)?.newest());
         newest.any(|newest| newest.last.sees(xid) == Some(false))
     }
 
-    /// A table of a dead letter in other states of itself and its types, the newest first: one of them may fit its rows.
+    /// The table of a dead letter with other states of itself and its types, the newest first. One of them
+    /// may fit its row.
     pub(super) fn again(&self, relation: &Relation) -> Vec<Relation> {
         let Some(versions) = self.tables.get(&relation.oid) else { return Vec::new() };
         let mut found: Vec<Relation> = Vec::new();
         for state in versions.all().iter().rev().filter_map(|version| version.state.as_ref()) {
             let mut tagged = relation.clone();
-            // By which names its columns are personal data may be unknown in this state.
+            // The names under which its columns held personal data may be unknown in this state.
             if !self.tag(&mut tagged, state) && relation.unknown.is_some() {
                 continue;
             }
@@ -392,7 +396,7 @@ impl Store {
     }
 }
 
-/// Columns that the table has today and that the announcement lacks because its rows are older.
+/// Columns that the table has now and the announcement does not, because its rows are older.
 fn absent(
     versions: &Versions<Option<TableState>>,
     announced: &Announced,
@@ -427,12 +431,12 @@ fn possible_combinations(candidates: &Candidates) -> usize {
     counts.fold(1, usize::saturating_mul)
 }
 
-/// Whether a row is not tried with all that its types may have been.
+/// Whether there are more combinations than are tried with a row.
 pub(super) fn is_too_many(candidates: &Candidates) -> bool {
     possible_combinations(candidates) > COMBINATIONS_MAX
 }
 
-/// The states combined, the likeliest first, as many as a row is tried with.
+/// The combinations of states, the likeliest first, at most as many as are tried with a row.
 pub(super) fn combinations(candidates: &Candidates) -> Vec<TypesThen<'_>> {
     let count = possible_combinations(candidates).min(COMBINATIONS_MAX);
     let combine = |mut nth: usize| {

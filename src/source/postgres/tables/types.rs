@@ -1,4 +1,4 @@
-//! Types as they were: each has a state of its own, whatever table uses it.
+//! Types at an earlier time. Each has a state of its own, whatever table uses it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,14 +6,14 @@ use super::state::{TypeShape, TypeState};
 use crate::source::postgres::catalog::{self, NamedShape};
 use crate::types::{Base, Kind, SqlType};
 
-/// States of types at one moment.
+/// The states of types at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypesThen<'a> {
     states: HashMap<u32, &'a TypeState>,
 }
 
 impl<'a> TypesThen<'a> {
-    /// These types, and all below them, in the states that `state` gives.
+    /// These types, and all types that they consist of, in the states that `state` returns.
     pub(super) fn below(
         oids: impl IntoIterator<Item = u32>,
         state: impl Fn(u32) -> Option<&'a TypeState>,
@@ -32,12 +32,12 @@ impl<'a> TypesThen<'a> {
         Self { states }
     }
 
-    /// Whether a type is among them.
+    /// Whether a type is included.
     pub(super) fn has(&self, oid: u32) -> bool {
         self.states.contains_key(&oid)
     }
 
-    /// Those of them whose changes go unannounced.
+    /// The included types that can change without an announcement.
     pub(super) fn mutable(&self) -> Vec<u32> {
         let mut oids: Vec<u32> =
             self.states.iter().filter(|(_, state)| state.is_mutable()).map(|(oid, _)| *oid).collect();
@@ -45,7 +45,7 @@ impl<'a> TypesThen<'a> {
         oids
     }
 
-    /// Whether a type is known, and all below it.
+    /// Whether a type, and all types that it consists of, are known.
     pub(super) fn knows(&self, oid: u32) -> bool {
         let mut seen = HashSet::new();
         let mut wanted = vec![oid];
@@ -61,12 +61,12 @@ impl<'a> TypesThen<'a> {
         true
     }
 
-    /// How values of these types become JSON.
+    /// How values of these types are converted to JSON.
     pub(super) fn kinds(&self, oids: &[u32]) -> HashMap<u32, Kind> {
         catalog::kinds_of(self.states.iter().map(|(oid, state)| (*oid, shape(state))), oids)
     }
 
-    /// What expressions may know of these types.
+    /// These types for expressions.
     pub(super) fn data_types(&self, oids: &[u32]) -> HashMap<u32, SqlType> {
         let named = |(oid, state): (&u32, &&TypeState)| {
             (*oid, NamedShape { shape: data_shape(state), name: state.name.clone() })
@@ -105,7 +105,7 @@ fn data_shape(state: &TypeState) -> catalog::DataShape {
     }
 }
 
-/// The labels of an enum, if a column of this type has one.
+/// The labels of an enum; `None` for other types.
 pub(super) fn labels(data_type: &SqlType) -> Option<&[String]> {
     match &data_type.base {
         Base::Enum(enumeration) => Some(&enumeration.labels),

@@ -1,4 +1,5 @@
-//! Earlier and present definitions of one table or type, and the selection of the one for an earlier change. Pure.
+//! Earlier and current definitions of one table or type, and the choice of the one for an earlier change.
+//! Does no I/O.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use super::look::LookedAt;
 use super::state::{TableState, TypeState, precedes};
 use crate::source::postgres::pgoutput::Announced;
 
-/// Most states that are kept of a table or type: older ones are forgotten.
+/// Most stored states of a table or type. Older ones are forgotten.
 const VERSIONS_MAX: usize = 8;
 
 /// A definition, and the looks that found it.
@@ -26,17 +27,17 @@ pub(super) struct StateVersion<T> {
 pub(super) struct Versions<T>(Vec<StateVersion<T>>);
 
 impl<T> Versions<T> {
-    /// With one state.
+    /// With a single state.
     pub(super) fn new(state: T, at: &Arc<LookedAt>) -> Self {
         Self(vec![StateVersion { state, first: Arc::clone(at), last: Arc::clone(at) }])
     }
 
-    /// Of stored versions; `None` if there is none.
+    /// From stored versions; `None` if there are none.
     pub(super) fn of(versions: Vec<StateVersion<T>>) -> Option<Self> {
         (!versions.is_empty()).then_some(Self(versions))
     }
 
-    /// All of them.
+    /// All states.
     pub(super) fn all(&self) -> &[StateVersion<T>] {
         &self.0
     }
@@ -67,29 +68,30 @@ impl<T> Versions<T> {
     }
 }
 
-/// Position of a change.
+/// The time of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowMoment {
-    /// Its transaction.
+    /// Id of its transaction.
     pub xid: u32,
-    /// Its own position in the WAL.
+    /// LSN of the change.
     pub wal: u64,
 }
 
-/// The definition of a table at the time of a change, as far as it is known.
+/// The definition of a table at the time of a change, as far as known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PickedState<'a> {
-    /// The state that the announcement belongs to.
+    /// The state that the announcement belongs to; `None` if no look has found it.
     pub state: Option<&'a TableState>,
-    /// Names of the key's columns; `None`: it is not known which they were.
+    /// Names of the key's columns; `None` if unknown.
     pub key: Option<Vec<String>>,
     /// Whether two states were possible and neither is proven.
     pub is_guess: bool,
 }
 
 impl Versions<Option<TableState>> {
-    /// The states that may have been in force. A table cannot be altered while a transaction that has changed it is open: what a
-    /// snapshot without the transaction sees was there before it, and a state that it sees with the transaction came not before.
+    /// The states that may have been in force. A table cannot be altered while another transaction with
+    /// changes of it is open. So a state in a snapshot that does not see the transaction was in force before
+    /// it or during it. A state that was first found in a snapshot that sees it was not in force earlier.
     fn possible(&self, moment: RowMoment) -> RangeInclusive<usize> {
         let versions = self.all();
         let not_before =
@@ -100,8 +102,8 @@ impl Versions<Option<TableState>> {
         lowest..=highest.max(lowest)
     }
 
-    /// The state that a table was announced in. `is_expected`: the server had another reason to announce it than a change of its
-    /// description.
+    /// The state in which a table was announced. `is_expected`: the server had another reason to announce it
+    /// than a changed definition.
     pub(super) fn pick(
         &self,
         announced: &Announced,
@@ -134,14 +136,15 @@ impl Versions<Option<TableState>> {
                 state = next;
                 continue;
             }
-            // The change of the key may be younger than this change, or have been made in its transaction, before or after it.
+            // The change of the key may be later than this row, or may have been made in its transaction,
+            // before or after it.
             is_guess = true;
             if is_expected {
                 break;
             }
             state = next;
         }
-        // Before the first look there may have been another key: not if the table was created with this one.
+        // Before the first look there may have been another key, unless the table was created with this one.
         let is_oldest = self.all().first().is_some_and(|oldest| {
             oldest.state.as_ref().is_some_and(|oldest| std::ptr::eq(oldest, state))
                 && oldest.first.sees(moment.xid) == Some(true)
@@ -158,18 +161,18 @@ impl Versions<Option<TableState>> {
         versions.iter().filter_map(|version| version.state.as_ref())
     }
 
-    /// All definitions that may have applied. Where they differ, the fact is unknown.
+    /// All definitions that may have been in force. A fact in which they differ is unknown.
     pub(super) fn in_force(&self, moment: RowMoment) -> Vec<&TableState> {
         self.states(&self.possible(moment)).collect()
     }
 
-    /// The state before those that may have been in force, or the oldest of these: what it has was there.
+    /// The first state that may have been in force.
     pub(super) fn earliest(&self, moment: RowMoment) -> Option<&StateVersion<Option<TableState>>> {
         self.all().get(*self.possible(moment).start())
     }
 
-    /// The key of a table in a form that no look has found: the last one known before and the first one known after, if they agree.
-    /// It is certain if it is older than the change and still there after it.
+    /// The key of a table in a form that no look has found. It is known if the key before and the key after
+    /// agree, and certain if it is older than the change and still exists after it.
     fn key_between(
         &self,
         states: &[&TableState],
@@ -178,7 +181,7 @@ impl Versions<Option<TableState>> {
     ) -> (Option<Vec<String>>, bool) {
         let (Some(before), Some(after)) = (states.first(), states.last()) else { return (None, false) };
         if before.key_index != 0 && before.key_index == after.key_index && self.all().len() > 1 {
-            // The same index, so the same columns; each has its earlier or its later name.
+            // The index is the same, so the columns are the same. Each has its earlier or its later name.
             let name = |(earlier, later): (&String, &String)| {
                 let (earlier, later) = (before.has_in(earlier, announced), after.has_in(later, announced));
                 match (earlier, later) {
@@ -199,8 +202,8 @@ impl Versions<Option<TableState>> {
 }
 
 impl Versions<TypeState> {
-    /// Whether a change is older than all that is remembered, and the composite was altered since, or in its transaction: nothing
-    /// shows what it was.
+    /// Whether a change is older than all stored states, and the composite was altered since, or in the same
+    /// transaction. Then its form is unknown.
     pub(super) fn is_before_oldest(&self, moment: RowMoment) -> bool {
         self.all().first().is_some_and(|oldest| {
             let (state, xid) = (&oldest.state, moment.xid);
@@ -210,9 +213,10 @@ impl Versions<TypeState> {
         })
     }
 
-    /// The states that a type may have had at a change, the likeliest first. What is altered is locked, but not against those who
-    /// use the type: so positions count, and between two looks the transactions that wrote its parts. What the change's own
-    /// transaction altered, no look has found before it ended.
+    /// The states that a type may have had at a change, the likeliest first. ALTER TYPE locks the type, but
+    /// not against transactions that use it. So WAL positions decide; and between two looks, the transactions
+    /// that wrote its parts. No look before the end of the change's own transaction has found what that
+    /// transaction altered.
     pub(super) fn at(&self, moment: RowMoment) -> Vec<TypeState> {
         let versions = self.all();
         let lowest = versions.iter().rposition(|version| moment.wal > version.first.after).unwrap_or(0);
@@ -238,7 +242,7 @@ impl Versions<TypeState> {
                 }
             }
         }
-        // The nearest first, newer ones before older ones.
+        // The nearest state first, newer ones before older ones.
         let newer = possible.iter().skip(chosen);
         let older = possible.iter().take(chosen).rev();
         for version in newer.chain(older) {

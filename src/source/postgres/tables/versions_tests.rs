@@ -1,4 +1,4 @@
-//! Which state a change was made under: DDL commands before, after and in its transaction.
+//! The state with which a change was made: DDL commands before, after and in its transaction.
 
 use super::super::look::LookedAt;
 use super::super::state::{ColumnState, FieldState, TypeShape};
@@ -6,7 +6,8 @@ use super::*;
 use crate::change::ReplicaIdentity;
 use crate::source::postgres::pgoutput::AnnouncedColumn;
 
-/// A table with REPLICA IDENTITY FULL, its columns of type text, whose newest part and key were written by these transactions.
+/// A table with REPLICA IDENTITY FULL and columns of type text. The transaction `written` wrote its newest
+/// column and its key.
 fn table(columns: &[&str], key: &[&str], written: u32) -> TableState {
     let state = serde_json::json!({
         "schema": "lab", "table": "plates", "identity": "f", "key_index": written, "lesser": [], "whole": [],
@@ -35,7 +36,7 @@ fn announced(columns: &[&str]) -> Announced {
     }
 }
 
-/// States found by looks before transactions 100, 200, …
+/// States that looks found before transactions 100, 200, …
 fn seen(states: Vec<Option<TableState>>) -> Versions<Option<TableState>> {
     let mut states = states.into_iter().zip((1..).map(|nth| Arc::new(LookedAt::at(nth * 1000, nth * 100))));
     let (state, at) = states.next().unwrap();
@@ -68,7 +69,7 @@ fn renamed_key_is_known_by_its_columns() {
     assert_eq!(key(&versions, &["x", "v"], 150, true), None, "a name in between");
 }
 
-/// The key is still the same index: its column has the name that it had before, or after.
+/// The key still has the same index. Its column has the name from before or after.
 #[test]
 fn renamed_key_is_known_in_forms_in_between() {
     let later = TableState { key_index: 50, ..table(&["t_id", "v"], &["t_id"], 150) };
@@ -169,7 +170,8 @@ fn altered_composite_goes_by_position_then_by_transaction() {
     }
 }
 
-/// A look before the commit does not find what the transaction has altered: its position proves nothing for the rows of that one.
+/// A look before the commit does not find what the transaction has altered, so its position proves nothing
+/// for rows of that transaction.
 #[test]
 fn own_alteration_is_possible_before_looks_find_it() {
     let before = composite(&[("street", false, 50), ("no", false, 50)]);
@@ -182,7 +184,7 @@ fn own_alteration_is_possible_before_looks_find_it() {
     assert_eq!(at(160), ["street no"]);
 }
 
-/// A row between two alterations of its own transaction has a form that no look finds, before or after.
+/// A row between two alterations in its own transaction has a form that no look finds, before or after.
 #[test]
 fn own_alterations_are_possible_in_any_combination() {
     let before = composite(&[("street", false, 50), ("no", false, 50)]);
@@ -196,7 +198,7 @@ fn own_alterations_are_possible_in_any_combination() {
     assert_eq!(at(140), ["street no", "road zip"]);
 }
 
-/// The first look came after the alteration, or the states before it were forgotten.
+/// The first look was after the alteration, or the states before it were forgotten.
 #[test]
 fn change_before_the_oldest_state_is_known_only_if_unaltered() {
     let mut versions = Versions::new(

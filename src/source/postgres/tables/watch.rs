@@ -19,14 +19,14 @@ use crate::types::Kind;
 /// Most announced tables in memory.
 const ANNOUNCED_MAX: usize = 10_000;
 
-/// Whether the description in use suits a row.
+/// Whether the description in use fits a row.
 #[derive(Clone, Debug)]
 pub enum Suits {
-    /// It does.
+    /// It fits.
     Yes,
-    /// This one does.
+    /// This description fits instead.
     Other(Arc<Relation>),
-    /// Its types must be read first.
+    /// The types must be read first.
     Look,
 }
 
@@ -34,9 +34,10 @@ pub enum Suits {
 #[derive(Debug, Default)]
 pub struct Announcements {
     tables: TableHistory,
-    /// For each announced table, a hash of the facts that make the server announce it again without a new definition.
+    /// For each announced table, a hash of the facts that make the server announce it again without a new
+    /// definition.
     noise: HashMap<u32, u64>,
-    /// Tables with types whose changes go unannounced.
+    /// Tables with types that can change without an announcement.
     watches: HashMap<u32, TypeWatch>,
 }
 
@@ -44,21 +45,21 @@ pub struct Announcements {
 #[derive(Debug)]
 struct TypeWatch {
     sheet: Sheet,
-    /// With the newest states of its types.
+    /// The description with the newest states of its types.
     current: Arc<Relation>,
-    /// The definition with which rows are read now: `current`, or an earlier one.
+    /// The description with which rows are read now: `current`, or an earlier one.
     in_use: Arc<Relation>,
-    /// The newest states are certain for rows written after this position,
+    /// The newest states are certain for rows with a higher LSN than this …
     from: u64,
-    /// and not after this one.
+    /// … and not higher than this one.
     until: u64,
     has_composite: bool,
-    /// Descriptions that an earlier row was tried with, and the states that they are made of.
+    /// Descriptions that were tried with an earlier row, and the states in them.
     tried: (Candidates, Vec<Arc<Relation>>),
 }
 
 impl Announcements {
-    /// Of a new connection.
+    /// For a new connection.
     pub fn new(tables: TableHistory) -> Self {
         Self { tables, ..Self::default() }
     }
@@ -68,12 +69,12 @@ impl Announcements {
         &self.tables
     }
 
-    /// Whether no announced table has types whose changes go unannounced.
+    /// Whether an announced table has no types that can change without an announcement.
     pub fn is_plain(&self, table: u32) -> bool {
         self.watches.is_empty() || !self.watches.contains_key(&table)
     }
 
-    /// Describes an announced table, after a look at it.
+    /// Describes an announced table after a look at it.
     pub fn announce(&mut self, announced: Announced, look: Look, moment: RowMoment) -> Arc<Relation> {
         let oid = announced.oid;
         let noise = look.noise.iter().find(|(table, _)| *table == oid).map(|(_, noise)| hash(noise));
@@ -105,19 +106,20 @@ impl Announcements {
         relation
     }
 
-    /// A look at a table for one of its rows.
+    /// Stores a look at a table for one of its rows.
     pub fn look(&mut self, look: Look) {
         let changed = self.tables.note(look);
         self.refresh(&changed.types);
         self.extend();
     }
 
-    /// The types of an announced table's columns, if their changes go unannounced. The table may have dropped a column since.
+    /// The types of an announced table's columns, if they can change without an announcement. The table may
+    /// have dropped some of these columns since.
     pub fn types(&self, table: u32) -> Vec<u32> {
         self.watches.get(&table).map(|watch| watch.sheet.type_oids()).unwrap_or_default()
     }
 
-    /// Tables are gone, and no change of them follows.
+    /// Forgets dropped tables of which no change can follow.
     pub fn forget(&mut self, tables: &[u32]) {
         for table in tables {
             self.noise.remove(table);
@@ -125,7 +127,7 @@ impl Announcements {
         }
     }
 
-    /// A survey has ended.
+    /// Stores the result of a survey.
     pub fn survey(&mut self, surveyed: Surveyed) -> Survey {
         let (types, survey) = surveyed.note(&self.tables);
         self.refresh(&types);
@@ -159,7 +161,7 @@ impl Announcements {
         }
     }
 
-    /// Whether a row fits the definition in use. `looked`: its types have just been read.
+    /// Whether a row fits the description in use. `looked`: its types were just read.
     pub fn suits(&mut self, change: &Change<'_>, moment: RowMoment, looked: bool) -> Suits {
         let Some(watch) = self.watches.get_mut(&change.relation.oid) else { return Suits::Yes };
         let is_certain =
@@ -180,7 +182,7 @@ impl Announcements {
 }
 
 impl TypeWatch {
-    /// Takes the newest states of the types.
+    /// Applies the newest states of the types.
     fn refresh(&mut self, tables: &TableHistory) {
         let store = tables.lock();
         let newest = store.candidates(&self.sheet.type_oids(), RowMoment { xid: 0, wal: u64::MAX });
@@ -200,7 +202,7 @@ impl TypeWatch {
         Suits::Other(relation)
     }
 
-    /// Whether each enum of a row has a label that its type has.
+    /// Whether the value of each enum in a row is a label of its type.
     fn has_labels(&self, change: &Change<'_>) -> bool {
         let columns = self.current.columns.iter().enumerate();
         columns.filter_map(|(at, column)| Some((at, labels(&column.data_type)?))).all(|(at, labels)| {
@@ -211,7 +213,7 @@ impl TypeWatch {
         })
     }
 
-    /// The description that a row was written under, while its types were altered.
+    /// The description with which a row was written, after its types were altered.
     fn earlier(&mut self, tables: &TableHistory, change: &Change<'_>, moment: RowMoment) -> Suits {
         let candidates = tables.lock().candidates(&self.sheet.type_oids(), moment);
         if candidates != self.tried.0 || self.tried.1.is_empty() {
@@ -225,8 +227,8 @@ impl TypeWatch {
             self.tried = (candidates, filled);
         }
         let tried = || self.tried.1.iter();
-        // The label of an enum may be in none of them. Then the composites alone show which of them fit; and if none fits, any of them
-        // may be the one.
+        // The label of an enum may be in no description. Then only the composites show which descriptions
+        // fit. If none fits, any of them may be the right one.
         let with_labels = [true, false]
             .into_iter()
             .find(|with_labels| tried().any(|relation| fits(relation, change, *with_labels)));
@@ -251,7 +253,8 @@ impl TypeWatch {
                     .to_owned(),
             )
         } else if is_altered {
-            // Neither position nor transaction shows whether the row was written before or after that.
+            // Neither the position nor the transaction shows whether the row was written before or after the
+            // alteration.
             fitting.find_map(|other| differing(chosen, other)).map(|column| {
                 format!(
                     "column {column}: its type was altered in the transaction of the change, and which form it had at the time of \
@@ -269,13 +272,14 @@ impl TypeWatch {
     }
 }
 
-/// The first column whose values are not read alike under both descriptions.
+/// The first column whose values are read differently with the two descriptions.
 fn differing<'a>(one: &'a Relation, other: &Relation) -> Option<&'a str> {
     let mut columns = one.columns.iter().zip(&other.columns);
     columns.find(|(one, other)| one.kind != other.kind).map(|(one, _)| &*one.name)
 }
 
-/// Whether the values of a row are of the types of a description. `with_labels`: also whether its enums have the labels.
+/// Whether the values of a row fit the types of a description. `with_labels`: the labels of its enums must
+/// exist too.
 fn fits(relation: &Relation, change: &Change<'_>, with_labels: bool) -> bool {
     let mut scratch = Vec::new();
     relation.columns.iter().enumerate().all(|(at, column)| {
@@ -319,7 +323,7 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Logs the columns that hold personal data under a name that no entry of `[pii]` has.
+/// Logs the columns that hold personal data under a name that no entry of `[pii]` matches.
 fn report_personal(relation: &Relation, pii: &Pii) {
     let table = relation.name();
     for column in &relation.columns {
@@ -361,7 +365,7 @@ fn report_personal(relation: &Relation, pii: &Pii) {
 fn report(sheet: &Sheet) {
     let relation = sheet.relation();
     let table = || relation.name();
-    if sheet.tells_less {
+    if sheet.sends_less {
         tracing::warn!(
             event = "partition_identity_incomplete",
             table = table(),

@@ -1,4 +1,4 @@
-//! Which form of a composite a row is published in, if its types were altered before they were looked at.
+//! The form in which a row with a composite is published if its types were altered before a look found that.
 
 use serde_json::json;
 
@@ -16,7 +16,8 @@ const TEXT: u32 = 25;
 const SPOT: u32 = 20_001;
 const MOOD: u32 = 20_002;
 
-/// The columns of the table that these looks found, and the fields of the composite: name, type, the transaction that wrote it.
+/// A look that found these columns of the table, and these fields of the composite: name, type, and the
+/// transaction that wrote it.
 fn look(at: LookedAt, columns: &[(&str, u32)], fields: &[(&str, u32, u32)]) -> Look {
     let column = |(at, (name, oid)): (usize, &(&str, u32))| {
         json!({
@@ -50,7 +51,8 @@ fn look(at: LookedAt, columns: &[(&str, u32)], fields: &[(&str, u32, u32)]) -> L
     }
 }
 
-/// Announced and looked at before transaction 100. Its enum was altered, and its column dropped, before the next look.
+/// The table was announced and looked at before transaction 100. Its enum was altered, and its column
+/// dropped, before the next look.
 fn announcements(altered: &[(&str, u32, u32)]) -> (Announcements, Arc<Relation>) {
     let columns = [("id", INT), ("spot", SPOT), ("mood", MOOD)];
     let announced = Announced {
@@ -105,7 +107,8 @@ fn names(altered: &[(&str, u32, u32)], xid: u32, row: [&str; 3]) -> Option<Strin
     relation.unknown.is_none().then_some(names)
 }
 
-/// Found by `soak::mixed` (SEED=522314860): no description had the label, so the first one was taken for the only one that fits.
+/// Found by `soak::mixed` (SEED=522314860): no description had the label, so the first one was chosen as the
+/// only one that fits.
 #[test]
 fn unknown_label_proves_no_field_name() {
     let renamed = [("x", INT, 50), ("note", TEXT, 150)];
@@ -117,7 +120,7 @@ fn unknown_label_proves_no_field_name() {
     }
 }
 
-/// As many fields as one form has show which form it is, whatever the label.
+/// If the number of fields fits only one form, the row has that form, whatever its label is.
 #[test]
 fn unknown_label_leaves_the_form_to_the_fields() {
     let added = [("x", INT, 50), ("label", TEXT, 50), ("zip", TEXT, 150)];

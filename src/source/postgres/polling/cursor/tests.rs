@@ -1,4 +1,4 @@
-//! Which tables can be polled, by what, and what is said of the others.
+//! Which tables can be polled with which cursor, and the error texts for the others.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn best_cursor_is_detected() {
             (cursor.kind, cursor.order.as_slice()),
             (kind, order.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().as_slice())
         );
-        // Without its index, it is not used.
+        // Without its index, the cursor is not chosen.
         facts.indexes.retain(|index| index.columns != order || kind == CursorKind::Serial);
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the judgement: one row per diagnosis.
+//! The diagnoses: one row per case.
 
 use super::*;
 use crate::config::{Secret, TableName};
