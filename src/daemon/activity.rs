@@ -1,8 +1,8 @@
-//! Keeps the [activity history](crate::buffer::activity) of a running daemon: once a minute it notes what happened since, and
-//! foresees when log and disk are full.
+//! Writes the [activity history](crate::buffer::activity) of a running daemon: once a minute it adds the
+//! events since the last note, and forecasts when log and disk will be full.
 //!
-//! Nothing waits for it, and no error of it stops anything: a history that cannot be read is put aside, and one that cannot
-//! be written is tried again a minute later. It has a thread of its own, so that a slow disk delays neither loop.
+//! Nothing waits for it, and none of its errors stops anything. A history that cannot be read is renamed, and
+//! a failed write is repeated a minute later. It has a thread of its own, so a slow disk delays neither loop.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -18,25 +18,25 @@ use crate::time;
 /// Interval of the notes.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// See the module.
+/// The history of a running daemon, and what its next note needs.
 #[derive(Debug)]
 pub struct ActivityKeeper {
     directory: Directory,
     ledger: SharedLedger,
     status: Status,
-    /// `None`: a newer release wrote the file.
+    /// The history; `None` if a newer release wrote the file.
     activity: Option<Activity>,
-    /// What was received and filtered up to the last note.
+    /// Events received and filtered up to the last note.
     noted: HashMap<String, TypeCounts>,
     at: Instant,
     /// Whether the last note could not be written.
     failing: bool,
-    /// Looked at as often.
+    /// The forecasts, which are updated with each note.
     fill: FillForecast,
 }
 
 impl ActivityKeeper {
-    /// Continues the history in the directory, or begins one.
+    /// Continues the history in the directory, or begins a new one.
     pub fn open(directory: Directory, ledger: SharedLedger, status: Status) -> Self {
         let counted = || ledger.lock().checkpoint().event_counts.clone();
         let activity = match activity::read(&directory) {
@@ -72,7 +72,8 @@ impl ActivityKeeper {
         }
     }
 
-    /// Notes once a minute, until the sender is dropped or sends; then a last time. Blocks: run it on a thread of its own.
+    /// Adds a note once a minute until the sender sends or is dropped, and then a last one. Blocks: run it on
+    /// a thread of its own.
     pub fn run(mut self, stop: &mpsc::Receiver<()>) {
         self.note();
         while let Err(mpsc::RecvTimeoutError::Timeout) = stop.recv_timeout(EVERY) {

@@ -1,8 +1,9 @@
-//! `forebay adopt`: the way forward from every refusal.
+//! `forebay adopt`: the remedy after every refusal.
 //!
-//! The operator declares that the present state of database, slot and stream is right. The gap is printed, written to the audit
-//! file, and published as `forebay.gap.v1`. Everything received from then on belongs to a new epoch, so none of it can be
-//! mistaken for something older. Changes that the log still holds are kept and published.
+//! The operator declares that the current state of database, slot and stream is right. The gap is printed,
+//! written to the audit file, and published as `forebay.gap.v1`. Everything received from then on belongs to
+//! a new epoch, so it cannot be mistaken for older events. Changes that are still in the log are kept and
+//! published.
 
 mod polled;
 mod probe;
@@ -27,29 +28,29 @@ use crate::translate::Translator;
 
 use self::probe::{Probe, SkipError};
 
-/// The operator's order.
+/// The operator's options.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Why.
+    /// The reason, for the audit file and the gap event.
     pub reason: String,
     /// Slot to drop and create again.
     pub recreate_slot: Option<String>,
-    /// Position at which the transaction commits that is to be skipped.
+    /// Commit position of a transaction to skip.
     pub skip_transaction: Option<CommitSeq>,
-    /// How many transactions of a polled source are read again; `None`: all.
+    /// For a polled source, how many transactions are read again; `None`: all.
     pub rewind: Option<u64>,
-    /// Time of the order, in microseconds since the Unix epoch.
+    /// Time of the adoption, microseconds since the Unix epoch.
     pub at: i64,
 }
 
 /// The result, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
-    /// The epoch that begins.
+    /// The new epoch.
     pub epoch: u16,
     /// Last position of the old history that is kept.
     pub from: Option<Position>,
-    /// The last confirmed position, if the directory had it.
+    /// The last confirmed position; `None` if the directory has none.
     pub ever_confirmed: Option<CommitSeq>,
     /// Position at which the slot begins.
     pub to: CommitSeq,
@@ -61,37 +62,37 @@ pub struct Adopted {
     pub skipped: Option<Skipped>,
 }
 
-/// Why an order cannot be carried out.
+/// Why an adoption is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// `--recreate-slot` names another slot than the configuration.
+    /// `--recreate-slot` has another name than the configured slot.
     #[error("--recreate-slot names \"{named}\", but the configuration's slot is \"{slot}\"")]
     OtherSlot {
-        /// The slot in the order.
+        /// Name in `--recreate-slot`.
         named: String,
-        /// The slot of the configuration.
+        /// The configured slot.
         slot: String,
     },
     /// The source is polled.
     #[error("a polled source has no replication slot")]
     Polled,
-    /// The slot cannot be used, and the order does not drop it.
+    /// The slot cannot be used, and the options do not drop it.
     #[error("replication slot \"{slot}\" cannot be used: {why}")]
     SlotUnusable {
-        /// Why.
+        /// The reason.
         why: String,
-        /// Its name.
+        /// The slot's name.
         slot: String,
     },
     /// The slot is older than the publication that would be created.
     #[error("publication \"{publication}\" does not exist, but replication slot \"{slot}\" does")]
     PublicationMissing {
-        /// Its name.
+        /// The publication's name.
         publication: String,
         /// The slot's name.
         slot: String,
     },
-    /// No epoch can follow the directory's last one.
+    /// The epoch has its highest number.
     #[error(transparent)]
     LastEpoch(#[from] LastEpoch),
 }
@@ -144,10 +145,11 @@ impl From<AdoptError> for Failure {
     }
 }
 
-/// Adopts the present state. Fails if the daemon runs, because that holds the directory's lock. `report_wait` gets what it waits for.
+/// Adopts the current state. Fails while a daemon runs, because it holds the directory's lock. `report_wait`
+/// receives the transactions that it waits for.
 ///
 /// # Errors
-/// Nothing was adopted. The slot may have been created, or created again.
+/// Nothing was adopted. The slot may have been created, or dropped and created again.
 pub async fn adopt(config: &Config, order: &Order, report_wait: &dyn Fn(String)) -> Result<Adopted, Failure> {
     let Database { settings, wanted, polled, .. } = Database::new(config)?;
     if let Some(database) = polled {
@@ -164,7 +166,7 @@ pub async fn adopt(config: &Config, order: &Order, report_wait: &dyn Fn(String))
     }
     let mut locked = LockedDirectory::open_to_adopt(config)?;
     let audited = audited_epoch(&locked.directory)?;
-    // Before a slot is dropped or created.
+    // Checked before a slot is dropped or created.
     epoch_after(audited.max(locked.known_epoch())).map_err(AdoptError::from)?;
     report_wait("connecting to the database".to_owned());
     let mut session = Session::open(&settings).await?;
@@ -202,7 +204,7 @@ pub async fn adopt(config: &Config, order: &Order, report_wait: &dyn Fn(String))
     Ok(adopted)
 }
 
-/// Commit of the last change of the known history that is published or durable.
+/// Commit position of the last change that is published or durable.
 fn kept(locked: &LockedDirectory) -> CommitSeq {
     let Some(found) = &locked.checkpoint else { return CommitSeq::ZERO };
     let positions = [locked.scan.good.position, found.watermark.position].into_iter().flatten();
@@ -248,7 +250,7 @@ async fn slot(
 /// The checkpoint that begins the new epoch at this position of the slot, with this number of lost frames.
 ///
 /// # Errors
-/// No epoch can follow.
+/// The epoch has its highest number.
 pub fn plan(
     locked: &LockedDirectory,
     wanted: &Wanted,
@@ -268,7 +270,7 @@ pub fn plan(
     )
 }
 
-/// As [`plan`], for any source. `audited`: the highest epoch that was used.
+/// Like [`plan`], for any source. `audited` is the highest epoch in the audit file.
 fn begin(
     locked: &LockedDirectory,
     identity: Identity,
@@ -280,7 +282,7 @@ fn begin(
     let fresh = Checkpoint::fresh(identity, Phase::Running, 0, CommitSeq::ZERO);
     let old = locked.checkpoint.as_ref();
     let mut next = old.cloned().unwrap_or_else(|| {
-        // Without a checkpoint it is unknown what was published: all of the log is sent again.
+        // Without a checkpoint it is unknown what was published, so the whole log is sent again.
         let (watermark, durable) = (locked.scan.watermark, locked.scan.good.mark());
         Checkpoint { epoch: locked.known_epoch(), watermark, durable, ..fresh.clone() }
     });
@@ -293,7 +295,7 @@ fn begin(
     next.phase = Phase::Running;
     for injection in &mut next.injections {
         if let Injection::Retry(retry) = injection {
-            // Its frame may be among the lost ones. A repeat is better than a loss.
+            // Its frame may be lost. A repeated event is better than a lost one.
             retry.frame = retry.frame.filter(|_| retry.settled);
         }
     }
@@ -382,7 +384,7 @@ mod tests {
         assert!(LockedDirectory::open(&config).is_err(), "a daemon does not go on");
         assert_eq!(adopt(), 3);
         assert_eq!(LockedDirectory::open(&config).unwrap().checkpoint.map(|found| found.epoch), Some(3));
-        // No epoch follows, whether the checkpoint or only the audit file has the last one.
+        // No epoch can follow the highest one, whether the checkpoint or only the audit file has it.
         for (checkpoint, audited, follows) in [(65_534, 0, true), (65_535, 0, false), (3, 65_535, false)] {
             let mut locked = LockedDirectory::open_to_adopt(&config).unwrap();
             locked.checkpoint.as_mut().unwrap().epoch = checkpoint;

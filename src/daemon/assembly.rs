@@ -29,18 +29,18 @@ use crate::translate::Translator;
 /// How long a start waits for the database before it publishes durable changes without it.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the whole process is configured with, resolved once.
+/// The configuration, resolved once for the whole process.
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) database: Database,
     pub(super) status: Status,
-    /// A number of this process, to know its own heartbeats.
+    /// Random number of this process, by which it recognises its own heartbeats.
     pub(super) process: u64,
 }
 
-/// Opens the directory, checks the database and opens the dead-letter file. Reads the log and the unpublished dead letters,
-/// which can take minutes.
+/// Opens the directory, checks the database, and opens the dead-letter file. Reads the log and the
+/// unpublished dead letters, which can take minutes.
 pub(super) async fn start_up(
     setup: &Setup,
     translator: &Translator,
@@ -53,7 +53,7 @@ pub(super) async fn start_up(
     report_wait("the start reads the buffer directory");
     let directory = LockedDirectory::read(config, directory, lock)?;
     if directory.is_first_start() {
-        // Checks that need no server come before publication and slot are created.
+        // Checks without the server are made before publication and slot are created.
         let made = KinesisDestination::new(&kinesis::Settings::from(&config.kinesis)).await;
         drop(made.map_err(Failure::stop)?);
     }
@@ -65,7 +65,7 @@ pub(super) async fn start_up(
     let translator = translator.of_epoch(epoch);
     let from = ledger.lock().letters_from();
     let quarantined = overview::quarantined_changes(&directory, from, started.writer.tail().position)?;
-    // Before anything can pass the records of its letters.
+    // Opened before any loop can pass the records of its letters.
     let worker = DeadLetterWorker::open(WorkerParts {
         directory,
         ledger,
@@ -83,11 +83,12 @@ pub(super) async fn start_up(
 pub(super) struct Assembly {
     pub(super) started: Started,
     pub(super) quarantine: Quarantine,
-    /// What of the changes beyond the log's end is a dead letter already: the types of events, or no type for a whole change.
+    /// Changes beyond the log's end that are dead letters already: the types of their events, or an empty
+    /// list for a whole change.
     pub(super) quarantined: BTreeMap<Position, Vec<String>>,
     pub(super) worker: DeadLetterWorker,
     pub(super) tables: TableHistory,
-    /// Of the epoch that was begun with.
+    /// For the epoch that the process began with.
     pub(super) translator: Translator,
 }
 

@@ -1,13 +1,13 @@
-//! The audit file: each epoch that `forebay adopt` or a start has begun, and why.
+//! The audit file: each epoch that `forebay adopt` or a start has begun, with the reason.
 
 use crate::buffer::checkpoint::{Checkpoint, Injection};
 use crate::buffer::disk::{self, Directory, DiskError};
 
-/// Name of the audit file in the buffer directory: one JSON line for each adoption.
+/// Name of the audit file in the buffer directory. Each line is one adoption in JSON.
 pub(super) const AUDIT_FILE: &str = "adoptions.jsonl";
 
-/// The highest epoch in the audit file, for a lost checkpoint: if an epoch were used twice, new events would sort before old
-/// ones.
+/// The highest epoch in the audit file, in case the checkpoint is lost. If an epoch were used twice, new
+/// events would sort before old ones.
 pub(super) fn audited_epoch(directory: &Directory) -> Result<u16, DiskError> {
     let Some(bytes) = disk::if_exists(directory.read(AUDIT_FILE))? else { return Ok(0) };
     let text = String::from_utf8_lossy(&bytes);
@@ -18,7 +18,7 @@ pub(super) fn audited_epoch(directory: &Directory) -> Result<u16, DiskError> {
     Ok(text.lines().filter_map(epoch).max().unwrap_or(0))
 }
 
-/// Notes in the audit file that a start has begun an epoch by itself.
+/// Records in the audit file that a start has begun an epoch by itself.
 pub(super) fn audit_epoch(directory: &Directory, begun: &Checkpoint) -> Result<(), DiskError> {
     for injection in &begun.injections {
         if let Injection::Gap { epoch, from, to, reason, at, .. } = injection

@@ -1,5 +1,6 @@
-//! Looks at both ends and at the buffer directory as a start would, without creating or changing anything, for `forebay check`.
-//! What it says of the source while a daemon runs, the [`watchdog`](crate::daemon::watchdog) logs as well.
+//! Examines both ends and the buffer directory as a start would, for `forebay check`. Creates and changes
+//! nothing. While a daemon runs, its [`watchdog`](crate::daemon::watchdog) logs the same findings about the
+//! source.
 
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ use crate::source::postgres::tables::TableHistory;
 use crate::source::postgres::{create, monitor};
 use crate::translate::{TranslateSettings, Translator};
 
-/// For how long the WAL of the server is measured. Its own statistics give the average of a longer time.
+/// How long the server's rate of WAL is measured. Its own statistics give the average of a longer time.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
 
-/// Everything that was found, in the order in which a start meets it.
+/// All findings, in the order of the checks at a start.
 pub async fn check(config: &Config) -> Vec<Diagnosis> {
     let (mut found, directory) = room(config);
     let (source, stream) = tokio::join!(source(config, directory.as_ref()), stream(config));
@@ -39,7 +40,7 @@ pub async fn check(config: &Config) -> Vec<Diagnosis> {
     found
 }
 
-/// The database writes more than the stream accepts.
+/// A warning if the database writes more than the stream accepts.
 fn outpaced(wal_rate: u64, capacity: u64) -> Option<Diagnosis> {
     let fact = format!(
         "the server writes {} of WAL a second, its shards accept {}; what published tables have of it may not fit",
@@ -62,7 +63,7 @@ async fn stream(config: &Config) -> StreamDiagnoses {
     }
 }
 
-/// The buffer directory, and the directory itself if it exists.
+/// Findings about the buffer directory, and the directory itself if it exists.
 fn room(config: &Config) -> (Vec<Diagnosis>, Option<Directory>) {
     let path = config.buffer.dir.display();
     let subject = || format!("directory {path}");
@@ -107,7 +108,7 @@ fn room(config: &Config) -> (Vec<Diagnosis>, Option<Directory>) {
     (found, room.directory)
 }
 
-/// What was found about the source, and bytes of WAL a second if they could be measured.
+/// Findings about the source, and its rate of WAL in bytes per second if it could be measured.
 struct SourceDiagnoses {
     found: Vec<Diagnosis>,
     wal_rate: Option<u64>,
@@ -164,7 +165,7 @@ async fn look(
     Ok(Some(rate))
 }
 
-/// The same of a polled database.
+/// Checks a polled database: server, tables, directory and rules.
 async fn look_at_polled(
     config: &Config,
     database: &PolledDatabase,
@@ -201,7 +202,7 @@ async fn look_at_polled(
     Ok(())
 }
 
-/// What the directory knows of tables and of columns with personal data.
+/// The history of the tables, and of columns with personal data, from the directory if there is one.
 fn history(config: &Config, directory: Option<&Directory>, database: &str, system_id: &str) -> TableHistory {
     match directory {
         Some(directory) => TableHistory::open(directory, (database, 0), &config.pii).copy_for(system_id),
@@ -209,7 +210,7 @@ fn history(config: &Config, directory: Option<&Directory>, database: &str, syste
     }
 }
 
-/// Bytes of WAL a second.
+/// Current rate of WAL in bytes per second.
 fn present_rate(before: &Seen, after: &Seen, elapsed: Duration) -> u64 {
     let written = after.facts.wal_end.distance_from(before.facts.wal_end);
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -262,7 +263,7 @@ async fn start(
     Ok(())
 }
 
-/// What is said of rules that a start would accept.
+/// The finding for rules that a start would accept.
 const FIT: &str = "rules, selectors and contracts fit the tables";
 
 fn translator(config: &Config) -> Result<Translator, SubjectFailure> {
@@ -270,7 +271,7 @@ fn translator(config: &Config) -> Result<Translator, SubjectFailure> {
     Ok(Translator::new(&config.source_urn(), 0, settings))
 }
 
-/// What an existing publication leaves out. While a daemon runs, the monitor reports it.
+/// What an existing publication leaves out. While a daemon runs, its monitor reports the same.
 fn omissions(facts: &PublicationFacts, configured: Option<&[TableName]>) -> Vec<Diagnosis> {
     let name = publication::escape_identifier(&facts.name);
     let subject = || format!("publication {name}");
@@ -294,7 +295,7 @@ fn omissions(facts: &PublicationFacts, configured: Option<&[TableName]>) -> Vec<
     found
 }
 
-/// What a start would decide, unless a process uses the directory.
+/// The finding about the decision of a start, unless a process uses the directory.
 fn decision(directory: Option<&Directory>, decided: Result<String, Failure>) -> Diagnosis {
     let subject = "start";
     if let Some(pid) = directory.and_then(DirectoryLock::holder) {
@@ -302,7 +303,7 @@ fn decision(directory: Option<&Directory>, decided: Result<String, Failure>) -> 
     }
     match decided {
         Ok(fact) => Diagnosis::ok(subject, fact),
-        // It waits for what may pass.
+        // A start would wait and retry.
         Err(failure @ Failure::Retry(_)) => {
             Diagnosis { severity: Severity::Warning, ..Diagnosis::of_problem(subject, failure.problem()) }
         }
@@ -310,7 +311,7 @@ fn decision(directory: Option<&Directory>, decided: Result<String, Failure>) -> 
     }
 }
 
-/// What a start would decide from the directory and the server.
+/// The decision of a start with this directory and server.
 fn decide(database: &Database, directory: Option<&Directory>, seen: &Seen) -> Result<String, Failure> {
     let Database { wanted, source, .. } = database;
     let (checkpoint, log) = directory.map(directory::peek).transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! PostgreSQL as a [`Connector`]: checks the server as at a start, and opens the replication stream.
+//! PostgreSQL as a [`Connector`]: checks the server like a start does, and opens the replication stream.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,24 +18,25 @@ use crate::source::postgres::{PostgresSource, Stream};
 use crate::source::{Connected, Connector};
 use crate::translate::Translator;
 
-/// Everything that connections need and that outlives them.
+/// What connections need and what outlives them.
 #[derive(Debug)]
 pub struct PostgresConnector {
-    /// How to reach the server.
+    /// The connection settings.
     pub settings: Settings,
     /// Slot and publication.
     pub stream: Stream,
     /// The database, slot and publication of the configuration.
     pub wanted: Wanted,
-    /// The rules, to check them against the tables.
+    /// The rules, which are checked against the tables.
     pub translator: Translator,
     /// Compares the publication at each connection with its earlier state.
     pub monitor: Arc<Mutex<PublicationMonitor>>,
-    /// Status to which the monitor reports.
+    /// Where the monitor reports.
     pub status: Status,
     /// The stored definitions of tables.
     pub tables: TableHistory,
-    /// Whether the server was checked since the process started. The first check is as strict as a start's.
+    /// Whether the server was checked since the process started. The first check is as strict as that of a
+    /// start.
     pub checked: bool,
 }
 
@@ -49,7 +50,8 @@ impl Connector for PostgresConnector {
         let checked = self.checked;
         let connected = self.connect_once(known).await;
         connected.map_err(|failure| match failure {
-            // A server that let the role in before may do so again: a restart of the process would not help.
+            // A server that accepted the role before may do so again. A restart of the process would not
+            // help.
             Failure::Stop(problem) if checked && problem.code() == Some(LOG_IN_REFUSED) => {
                 Failure::Retry(problem)
             }
@@ -105,8 +107,8 @@ impl PostgresConnector {
         if system.system_id != seen.server.system_id || system.timeline != seen.server.timeline {
             return Err(Failure::retry("the server behind the address changed while it was looked at"));
         }
-        // A confirm of the last connection may have arrived since the slot was read. Now that this connection owns the slot,
-        // nothing else moves it: its position is where the stream begins.
+        // A confirmation of the last connection may have arrived since the slot was read. Now that this
+        // connection owns the slot, nothing else moves it: its position is where the stream begins.
         let slot = inspect::slot_again(&mut session, &self.wanted, &seen).await?;
         let admitted = admit(&self.wanted, &known(), slot.as_ref(), &seen.server)?;
         source.expect(admitted.expect);
@@ -122,7 +124,8 @@ impl PostgresConnector {
         Ok(Connected { source, timeline, end, expect: admitted.expect })
     }
 
-    /// As [`connect`](Connector::connect), by the walsender alone. The source opens an SQL session when there is room.
+    /// Like [`connect`](Connector::connect), with the walsender alone. The source opens an SQL session when
+    /// one is free.
     async fn connect_bare(
         &mut self,
         known: impl Fn() -> Checkpoint,
@@ -131,7 +134,7 @@ impl PostgresConnector {
         let mut connection = self.stream.connect(&self.settings).await?;
         let seen = inspect::look_bare(&mut connection, &self.wanted).await?;
         if seen.is_read {
-            // Its last confirm may be under way, and the position could not be read afterwards.
+            // The last confirmation may still be in flight, and the position could not be read afterwards.
             connection.close().await;
             return Err(Failure::retry("the replication slot is still read by another connection"));
         }
@@ -153,8 +156,9 @@ impl PostgresConnector {
     }
 }
 
-/// Whether a stream from the slot's position continues the known history. If an instance without this directory would begin a
-/// later epoch now (`never`, after a failover), this one does so too, at its next start.
+/// Whether a stream from the slot's position continues the known history. If an instance without this
+/// directory would begin a later epoch now (`never`, after a failover), this process stops and begins one at
+/// its next start.
 fn admit(
     wanted: &Wanted,
     known: &Checkpoint,

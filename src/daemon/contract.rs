@@ -1,5 +1,5 @@
-//! Checks the rules against the database before anything is received: tables, columns and types as they are now, and each
-//! expression as the server itself describes it.
+//! Checks the rules against the database before anything is received: tables, columns and types as they are
+//! now, and each expression as the server itself describes it.
 
 mod descendants;
 mod personal;
@@ -36,18 +36,19 @@ pub use self::selectors::{NothingMatches, Selectors};
 pub struct Published<'a> {
     /// The publication.
     pub name: &'a str,
-    /// The description in the catalogue; `None`: not created yet.
+    /// The publication in the catalogue; `None`: it does not exist yet.
     pub facts: Option<&'a PublicationFacts>,
-    /// Its tables, if it must still be created; the tables that are polled.
+    /// The tables of a publication that will be created, or the polled tables.
     pub planned: &'a [TableName],
     /// The tables that are polled, without a publication.
     pub polled: Option<&'a [PolledTable]>,
-    /// What is remembered of the tables; not written anywhere.
+    /// Stored definitions of the tables. This copy is not written to disk.
     pub history: TableHistory,
 }
 
 impl Published<'_> {
-    /// Looks at the published tables: where columns of personal data went is known then.
+    /// Reads the definitions of the published tables, so that it is known which columns hold personal data
+    /// under another name.
     async fn survey(&self, session: &mut Session, pii: &Pii) {
         if pii.columns.is_empty() {
             return;
@@ -56,26 +57,26 @@ impl Published<'_> {
             session.run(async |client| Survey::begin(client, &self.history, self.name).await).await;
         match surveyed {
             Ok(surveyed) => drop(surveyed.note(&self.history)),
-            // The same look is made before the stream begins.
+            // The definitions are read again before the stream begins.
             Err(error) => {
                 tracing::debug!(event = "catalogue_unreadable", %error, "tables cannot be looked at");
             }
         }
     }
 
-    /// Whether columns of a table hold personal data of others.
+    /// Whether columns of a table hold personal data that came from other columns.
     fn has_personal(&self, name: &TableName) -> bool {
         let mut tables = self.facts.iter().flat_map(|facts| &facts.tables);
         tables.any(|table| table.name == *name && self.history.has_personal(table.oid))
     }
 
-    /// Describes a table as its rows are sent; `None`: there is none of that name.
+    /// Describes a table in the form in which its rows are sent; `None` if it does not exist.
     async fn describe(&self, session: &mut Session, name: &TableName) -> Result<Option<Described>, Failure> {
         let sent = if self.polled.is_some() { SentColumns::all() } else { SentColumns::of(self.facts, name) };
         let found = session.look(async |client| catalog::describe(client, name, sent).await).await?;
         Ok(found.map(|mut found| {
             if self.polled.is_some() {
-                // A poll does not see the row before a change.
+                // A poll does not see the old row of a change.
                 found.relation = found.relation.by_primary_key();
             }
             self.history.tag(&mut found.relation);
@@ -161,7 +162,7 @@ impl Explain for NotLocked {
     }
 }
 
-/// Reads the definitions of further tables. Tables that do not exist are left out.
+/// Reads the definitions of more tables. Tables that do not exist are left out.
 async fn more(
     session: &mut Session,
     tables: &mut Vec<Described>,
@@ -246,7 +247,7 @@ async fn rules(
             None => errors.extend(about(rules, name, not_planned(name))),
         }
         match translator.check(&described.relation) {
-            Ok(()) => errors.extend(ask(session, rules, name).await?),
+            Ok(()) => errors.extend(check_expressions(session, rules, name).await?),
             Err(wrong) => {
                 let wrong = unsent::explain(translator, &described, wrong);
                 let partitions = partitions(session, rules, name, &described, &wrong).await?;
@@ -261,7 +262,7 @@ async fn rules(
     if errors.is_empty() { Ok(tables) } else { Err(Failure::stop(RuleErrors(errors))) }
 }
 
-/// The partitions of a table that must be altered as well, where rules need the old row.
+/// Partitions that must be altered together with their table, if rules need the old row.
 async fn partitions(
     session: &mut Session,
     rules: &Rules,
@@ -304,7 +305,7 @@ fn not_planned(name: &TableName) -> Wrong {
     (format!("{name} will not be in the publication"), hint).into()
 }
 
-/// An error of the first rule that reads a table, or of the outbox that it is.
+/// The error at the first rule that reads a table, or at its outbox.
 fn about(rules: &Rules, name: &TableName, wrong: Wrong) -> Option<RuleError> {
     if let Some(outbox) = rules.outbox_of(&name.schema, &name.table) {
         return Some(RuleError::new(Some(outbox.place.clone()), Some(outbox.name()), wrong));
@@ -314,8 +315,12 @@ fn about(rules: &Rules, name: &TableName, wrong: Wrong) -> Option<RuleError> {
     Some(RuleError::new(Some(rule.place.clone()), Some(rule.event_type.to_string()), wrong))
 }
 
-/// Lets the server describe every expression over this table, and returns its errors.
-async fn ask(session: &mut Session, rules: &Rules, name: &TableName) -> Result<Vec<RuleError>, Failure> {
+/// Lets the server check every expression over this table, and returns its errors.
+async fn check_expressions(
+    session: &mut Session,
+    rules: &Rules,
+    name: &TableName,
+) -> Result<Vec<RuleError>, Failure> {
     let mut errors = Vec::new();
     for rule in &rules.events {
         if !matches!(&rule.origin, Origin::Table { from, .. } if from == name) {
@@ -325,27 +330,27 @@ async fn ask(session: &mut Session, rules: &Rules, name: &TableName) -> Result<V
         let texts = [&rule.when, &rule.key, &rule.subject, &rule.time, &rule.data].map(Option::as_ref);
         for text in texts.into_iter().chain([id]).flatten() {
             let query = query(name, &describable(&text.text));
-            let asked = session
+            let prepared = session
                 .look(async |client| Ok::<_, tokio_postgres::Error>(client.prepare(&query.sql).await))
                 .await?;
-            let Err(error) = asked else { continue };
+            let Err(error) = prepared else { continue };
             match error.as_db_error() {
-                // Without the right to use the schema, only Forebay's own check applies.
-                Some(said) if *said.code() == SqlState::INSUFFICIENT_PRIVILEGE => return Ok(errors),
-                Some(said) if is_busy(said.code()) => {
+                // Without the permission to use the schema, only Forebay's own check applies.
+                Some(db_error) if *db_error.code() == SqlState::INSUFFICIENT_PRIVILEGE => return Ok(errors),
+                Some(db_error) if is_busy(db_error.code()) => {
                     tracing::warn!(
                         event = "rule_check_skipped",
                         table = %name,
                         rule = %rule.event_type,
-                        reason = said.message(),
+                        reason = db_error.message(),
                         "table is locked; its expressions were checked by Forebay, not by the server"
                     );
                     return Ok(errors);
                 }
-                Some(said) => {
-                    let mut error = refused(rule, text, &query, said);
-                    if *said.code() == SqlState::UNDEFINED_OBJECT && error.hint.is_none() {
-                        error.hint = type_elsewhere(session, said.message()).await?;
+                Some(db_error) => {
+                    let mut error = refused(rule, text, &query, db_error);
+                    if *db_error.code() == SqlState::UNDEFINED_OBJECT && error.hint.is_none() {
+                        error.hint = type_elsewhere(session, db_error.message()).await?;
                     }
                     errors.push(error);
                 }
@@ -356,7 +361,8 @@ async fn ask(session: &mut Session, rules: &Rules, name: &TableName) -> Result<V
     Ok(errors)
 }
 
-/// The type of this name in another schema, if the message names one: only `pg_catalog` is searched.
+/// The name of a type in another schema, if the message is about a missing type: only `pg_catalog` is
+/// searched.
 async fn type_elsewhere(session: &mut Session, message: &str) -> Result<Option<String>, Failure> {
     const TYPE: &str = "
         SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
@@ -386,7 +392,7 @@ struct Query {
     verbatim: bool,
 }
 
-/// Bare names are found in the inner level, which has the new row alone; `old` and `op` in the outer one.
+/// Bare names refer to the inner level, which has only the new row; `old` and `op` belong to the outer level.
 fn query(name: &TableName, text: &Text) -> Query {
     let table = quoted(name);
     let before = format!("SELECT FROM (SELECT ''::text AS op) o, {table} AS old, LATERAL (SELECT ");
@@ -398,16 +404,16 @@ fn refused(
     rule: &Rule,
     text: &SourceText,
     query: &Query,
-    said: &tokio_postgres::error::DbError,
+    db_error: &tokio_postgres::error::DbError,
 ) -> RuleError {
-    let offset = match said.position() {
+    let offset = match db_error.position() {
         Some(ErrorPosition::Original(at)) if query.verbatim => {
             let characters = usize::try_from(*at).unwrap_or(0).saturating_sub(1 + query.before);
             text.text.char_indices().nth(characters).map_or(0, |(offset, _)| offset)
         }
         _ => 0,
     };
-    let message = format!("the database says: {}", said.message());
-    let wrong = Wrong { message, hint: said.hint().map(str::to_owned) };
+    let message = format!("the database says: {}", db_error.message());
+    let wrong = Wrong { message, hint: db_error.hint().map(str::to_owned) };
     RuleError::new(Some(text.place_of(offset)), Some(rule.event_type.to_string()), wrong)
 }

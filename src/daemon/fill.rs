@@ -1,6 +1,7 @@
-//! Foresees a full log and a full disk of the buffer, at the growth of the last minutes.
+//! Forecasts when the log and the disk of the buffer are full, from the growth of the last minutes.
 //!
-//! It asks the operating system for free space, which may block: run it on a thread that nothing waits for.
+//! It requests the free space from the operating system, which may block: run it on a thread that nothing
+//! waits for.
 
 use crate::buffer::disk::Directory;
 use crate::daemon::forecast::{Foreseen, Growth};
@@ -8,18 +9,18 @@ use crate::diagnosis::Severity;
 use crate::pipeline::status::Status;
 use crate::time;
 
-/// See the module.
+/// The growth of the log and of its disk.
 #[derive(Debug, Default)]
 pub struct FillForecast {
     log: Growth,
-    /// Of what is in use, by whomever.
+    /// Growth of the used space, by any process.
     disk: Growth,
     log_foreseen: Foreseen,
     disk_foreseen: Foreseen,
 }
 
 impl FillForecast {
-    /// Looks, and notes when each is full. To be called about once a minute.
+    /// Measures both, and reports when they will be full. Call it about once a minute.
     pub fn look(&mut self, directory: &Directory, status: &Status) {
         let now = time::now();
         let log_left = status.log_room().and_then(|(bytes, max)| {

@@ -1,25 +1,25 @@
-//! How fast an amount grows, and when it reaches a limit. Pure: time is passed in.
+//! How fast an amount grows, and when it reaches a limit. Does no I/O; the time is a parameter.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::diagnosis::Severity;
 
-/// Looks that are kept.
+/// Most measurements that are kept.
 const LOOKS_MAX: usize = 60;
-/// Growth over a shorter time says nothing.
+/// Growth over a shorter time is not significant.
 const LEAST: Duration = Duration::from_mins(2);
 
-/// What is so near is a warning, and an error.
+/// Only what is forecast within this time is reported.
 const FORESEEN: Duration = Duration::from_hours(24);
 const SOON: Duration = Duration::from_hours(1);
 
-/// With which severity something was last foreseen. It rises at once, and falls only when nothing is foreseen any more.
+/// The severity of the last report. It rises at once, and falls only when nothing is forecast any more.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Foreseen(Option<Severity>);
 
 impl Foreseen {
-    /// Takes a forecast. Returns severity and minutes if that is to be said: once for each severity.
+    /// Handles a forecast. Returns severity and minutes if it must be reported: once for each severity.
     pub fn take(&mut self, left: Option<Duration>) -> Option<(Severity, u64)> {
         let now = match left {
             Some(left) if left < SOON => Some(Severity::Blocker),
@@ -34,14 +34,15 @@ impl Foreseen {
     }
 }
 
-/// The looks since the amount last fell. An amount that falls now and then does not grow without end.
+/// Measurements since the amount last decreased. An amount that decreases now and then does not grow without
+/// limit.
 #[derive(Clone, Debug, Default)]
 pub struct Growth {
     looks: VecDeque<(Instant, u64)>,
 }
 
 impl Growth {
-    /// Notes the amount at a point in time.
+    /// Adds a measurement.
     pub fn look(&mut self, at: Instant, amount: u64) {
         if self.looks.back().is_some_and(|(_, last)| amount < *last) {
             self.looks.clear();
@@ -52,12 +53,12 @@ impl Growth {
         self.looks.push_back((at, amount));
     }
 
-    /// Nothing is known any more: the next look is at something else.
+    /// Removes all measurements, because the next one will be about something else.
     pub fn forget(&mut self) {
         self.looks.clear();
     }
 
-    /// By how much it grows a second; `None` if it does not, or for too short a time.
+    /// Growth per second; `None` if there is none, or if the measurements span too short a time.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn per_second(&self) -> Option<f64> {
         let ((first, before), (last, now)) = (*self.looks.front()?, *self.looks.back()?);
@@ -65,7 +66,7 @@ impl Growth {
         (time >= LEAST && now > before).then(|| (now - before) as f64 / time.as_secs_f64())
     }
 
-    /// When `left` more is reached.
+    /// Time until `left` more is reached.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn reaches(&self, left: u64) -> Option<Duration> {
         Duration::try_from_secs_f64(left as f64 / self.per_second()?).ok()
@@ -80,7 +81,7 @@ mod tests {
     fn forecast_is_said_once_for_each_severity() {
         let mut foreseen = Foreseen::default();
         let minutes = |minutes: u64| Some(Duration::from_mins(minutes));
-        for (left, said) in [
+        for (left, expected) in [
             (minutes(3_000), None),
             (minutes(1_400), Some((Severity::Warning, 1_400))),
             (minutes(1_300), None),
@@ -90,7 +91,7 @@ mod tests {
             (None, None),
             (minutes(59), Some((Severity::Blocker, 59))),
         ] {
-            assert_eq!(foreseen.take(left), said, "{left:?}");
+            assert_eq!(foreseen.take(left), expected, "{left:?}");
         }
     }
 

@@ -1,7 +1,8 @@
-//! Writes the heartbeat into the database (`source.heartbeat`), and measures how long it takes until it is published.
+//! Writes the heartbeat into the database (`source.heartbeat`), and measures how long it takes until it is
+//! published.
 //!
-//! At most one is under way: a loop that stands still is not filled with more of them. A new connection may have lost it, so that
-//! another one follows there. A heartbeat that cannot be written never stops anything.
+//! At most one is under way, so that a loop that hangs does not accumulate them. A new connection may have
+//! lost it, so another one follows there. A heartbeat that cannot be written never stops anything.
 
 use std::time::{Duration, Instant};
 
@@ -11,27 +12,28 @@ use crate::pipeline::status::{PendingHeartbeat, Status};
 use crate::source::postgres::session::Session;
 use crate::time;
 
-/// Transactional, because only then it has a position. The commit does not wait for synchronous standbys.
+/// The statement. It is transactional, because only then the message has a position. The commit does not wait
+/// for synchronous standbys.
 const EMIT: &str = "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, $1::text, $2::text)";
 
-/// See the module.
+/// The heartbeat of one process.
 #[derive(Debug)]
 pub struct LoopHeartbeat {
-    /// `source.heartbeat`.
+    /// Interval (`source.heartbeat`).
     every: Duration,
-    /// What the process writes next.
+    /// Content of the next heartbeat.
     next: HeartbeatText,
     due: Option<Instant>,
     failing: bool,
 }
 
 impl LoopHeartbeat {
-    /// The heartbeat of a process, which draws a number to know its own.
+    /// The heartbeats of the process with this random number.
     pub fn new(every: Duration, source: String, process: u64) -> Self {
         Self { every, next: HeartbeatText { source, process, number: 1, at: 0 }, due: None, failing: false }
     }
 
-    /// Looks whether the last one is published.
+    /// Checks whether the last heartbeat is published.
     pub fn look(&self, status: &Status, ledger: &SharedLedger) {
         let published = ledger.lock().watermark().mark.position;
         status.heartbeat(|part| {
@@ -40,7 +42,7 @@ impl LoopHeartbeat {
         });
     }
 
-    /// Writes one, if it is due and none is under way.
+    /// Writes one if it is due and none is under way.
     pub async fn beat(&mut self, session: &mut Session, status: &Status) {
         let now = time::now();
         let connected = status.ingest(|part| part.connected);
@@ -52,7 +54,7 @@ impl LoopHeartbeat {
         self.due = now.checked_add(self.every);
         self.next.at = time::now_micros();
         let Ok(content) = serde_json::to_string(&self.next) else { return };
-        // Before it is written: it may be received before the statement returns.
+        // Set before the statement runs, because the heartbeat may be received before the statement returns.
         let (number, since) = (self.next.number, pending.map_or(now, |pending| pending.since));
         status.heartbeat(|part| part.under_way = Some(PendingHeartbeat { number, written: now, since }));
         let written =
@@ -75,7 +77,7 @@ impl LoopHeartbeat {
                 }
             }
         }
-        // One that failed may have been written nevertheless.
+        // A heartbeat may have been written although the statement failed.
         self.next.number += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Writes a first configuration from what is in a database, for `forebay init`.
+//! Writes a first configuration from the content of a database, for `forebay init`.
 //!
 //! The text is a function of what was found ([`render`]). It never contains a password.
 
@@ -23,16 +23,16 @@ const LISTED_MAX: usize = 200;
 /// Why a table with an odd name is left out.
 const UNWRITABLE: &str = "its name cannot be written in source.tables; create the publication yourself";
 
-/// What the operator gave.
+/// The options of the operator.
 #[derive(Clone, Debug)]
 pub struct InitOrder {
     /// Connection URL.
     pub url: String,
     /// Password, if it is not in the URL.
     pub password: Option<Secret>,
-    /// `name` of the configuration; `None`: made of the database's.
+    /// `name` of the configuration; `None`: derived from the database's name.
     pub name: Option<String>,
-    /// `kinesis.stream`; `None`: made of the name.
+    /// `kinesis.stream`; `None`: derived from `name`.
     pub stream: Option<String>,
     /// How the tables are read; `None`: by replication if the role can.
     pub mode: Option<ReadMode>,
@@ -54,13 +54,13 @@ enum TablesPart<'a> {
 pub struct ConfigDraft {
     /// The text of `forebay.toml`.
     pub text: String,
-    /// Tables that would be published.
+    /// Number of tables that would be published.
     pub published: usize,
-    /// Tables that would not.
+    /// Number of tables that would not be.
     pub left_out: usize,
 }
 
-/// Looks at the database and writes its configuration.
+/// Reads the database, and writes its configuration.
 ///
 /// # Errors
 /// The database cannot be reached.
@@ -86,12 +86,12 @@ async fn open(order: &InitOrder) -> Result<(String, Session), Failure> {
     Ok((settings.database, session))
 }
 
-/// The configuration for a database. Pure.
+/// The configuration for a database. Does no I/O.
 pub fn render(order: &InitOrder, database: &str, found: &DatabaseSurvey) -> ConfigDraft {
     render_with(order, database, found, TablesPart::Published)
 }
 
-/// The same for one of several instances, which has a publication that exists, and listens on this port.
+/// The same for one of several instances: with an existing publication and this HTTP port.
 fn render_part(order: &InitOrder, name: &str, found: &DatabaseSurvey, port: u16) -> ConfigDraft {
     render_with(order, name, found, TablesPart::Divided(port))
 }
@@ -261,7 +261,7 @@ mod tests {
         InitOrder { url: url.to_owned(), password: None, name: None, stream: None, mode: None }
     }
 
-    /// Whatever the names of a database are, the file is read, and publishes the tables that can be published.
+    /// Whatever names the database has, the file can be read, and publishes the tables that can be published.
     #[test]
     fn draft_is_a_valid_configuration_without_password() {
         let survey = DatabaseSurvey {

@@ -1,10 +1,10 @@
-//! Watches how late events are: above `max_lag` Forebay is catching up, which is a finding, a metric, a log line and, with
-//! `events.lag`, an event on the stream.
+//! Watches how late events are. Above `max_lag` Forebay is catching up. That is a finding, a metric, a log
+//! line and, with `events.lag`, an event on the stream.
 //!
-//! The lag is the age of the oldest change that is unpublished or was published since the last look; a heartbeat under way
-//! counts as one. A change of state is
-//! reported once. It is over when the lag has stayed below half of the limit for a while, so that a lag about the limit does
-//! not flap. What the database has not sent yet has no age here: while the source is not read, nothing is over.
+//! The lag is the age of the oldest change that is unpublished or was published since the last measurement; a
+//! heartbeat under way counts as a change. A change of state is reported once. To recover, the lag must stay
+//! below half of the limit for a while, so that the state does not flap around the limit. Changes that the
+//! database has not sent yet have no age here, so nothing recovers while the source is not read.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -15,36 +15,36 @@ use crate::config::units::Span;
 use crate::pipeline::status::{Status, Traffic};
 use crate::time;
 
-/// Interval of the looks.
+/// Interval of the measurements.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest time for which the lag must be low until it counts as recovered.
+/// Longest time for which the lag must be low before it counts as recovered.
 const CALM_MAX: Duration = Duration::from_secs(30);
 
-/// Where the lag is reported.
+/// What is measured, and where it is reported.
 #[derive(Debug)]
 pub struct LagWatch<'a> {
-    /// `max_lag`; `None`: the lag is measured only.
+    /// `max_lag`; `None`: the lag is only measured.
     pub max: Option<Duration>,
-    /// Whether the stream is told.
-    pub tells: bool,
-    /// What is measured, and where it is shown.
+    /// Whether lag events are published (`events.lag`).
+    pub publishes: bool,
+    /// Source of the measurements, and where they are shown.
     pub status: &'a Status,
-    /// Where the stream is told.
+    /// Where lag events are requested.
     pub ledger: &'a SharedLedger,
 }
 
 impl LagWatch<'_> {
-    /// Looks once a second.
+    /// Measures once a second.
     pub async fn watch(self) -> Infallible {
-        let told = self.ledger.lock().checkpoint().lag.exceeded_at.filter(|_| self.tells);
-        let mut state = LagState::resuming(told);
+        let last_event = self.ledger.lock().checkpoint().lag.exceeded_at.filter(|_| self.publishes);
+        let mut state = LagState::resuming(last_event);
         loop {
             let (lag, reads) = self.measure();
             if let Some(max) = self.max
                 && let Some(facts) = state.look((time::now(), time::now_micros()), lag, max, reads)
             {
                 log(&facts, max);
-                if self.tells {
+                if self.publishes {
                     self.ledger.lock().lag_changed(facts);
                 }
             }
@@ -87,28 +87,28 @@ fn log(facts: &LagFacts, max: Duration) {
     }
 }
 
-/// Since when the limit is exceeded, on the wall clock in microseconds, and the highest lag since.
+/// Since when the limit is exceeded, microseconds since the Unix epoch, and the highest lag since then.
 #[derive(Clone, Copy, Debug)]
 struct Exceeded {
     at: i64,
     highest: Duration,
 }
 
-/// Whether the limit is exceeded. Pure: time is passed in.
+/// Whether the limit is exceeded. Does no I/O; the time is a parameter.
 #[derive(Debug, Default)]
 struct LagState {
     exceeded: Option<Exceeded>,
-    /// Since when the lag is low.
+    /// Since when the lag has been low.
     calm: Option<Instant>,
 }
 
 impl LagState {
-    /// The state of the last event.
-    fn resuming(told: Option<i64>) -> Self {
-        Self { exceeded: told.map(|at| Exceeded { at, highest: Duration::ZERO }), calm: None }
+    /// The state according to the last published event.
+    fn resuming(last_event: Option<i64>) -> Self {
+        Self { exceeded: last_event.map(|at| Exceeded { at, highest: Duration::ZERO }), calm: None }
     }
 
-    /// Takes a measurement; returns a change of state.
+    /// Handles a measurement. Returns a change of state.
     fn look(
         &mut self,
         (now, wall): (Instant, i64),
@@ -149,7 +149,8 @@ impl LagState {
 mod tests {
     use super::*;
 
-    /// (second, lag, whether the source is read, change of state: whether recovered)
+    /// Each step: second, lag, whether the source is read, and the expected change of state (`true`:
+    /// recovered).
     fn check(state: &mut LagState, steps: &[(u64, u64, bool, Option<bool>)]) {
         let start = Instant::now();
         for (second, lag, reads, expected) in steps.iter().copied() {

@@ -1,6 +1,7 @@
 //! The process: PostgreSQL and Kinesis as the two ends of a pipeline, its start, its adoption and its stop.
 //!
-//! This is the only layer that knows which ends there are. Everything below it is written against `Source` and `Destination`.
+//! Only this layer knows which ends there are. Everything below it is written against `Source` and
+//! `Destination`.
 
 pub mod activity;
 pub mod adopt;

@@ -1,4 +1,4 @@
-//! What the configuration says of a polled database, and its tables as they are.
+//! The configuration of a polled database, and the current definitions of its tables.
 
 use crate::change::Relation;
 use crate::config::{Config, Polling, TableName};
@@ -12,25 +12,25 @@ use crate::source::postgres::polling::table::PolledTable;
 use crate::source::postgres::polling::{page, plan};
 use crate::source::postgres::session::Session;
 
-/// What the configuration says of the polled database, resolved once.
+/// The configuration of a polled database, resolved once.
 #[derive(Clone, Debug)]
 pub struct PolledDatabase {
-    /// How to reach it.
+    /// The connection settings.
     pub settings: Settings,
     /// Database name.
     pub(super) database: String,
-    /// The tables.
+    /// Names of the tables.
     pub(super) tables: Vec<TableName>,
-    /// How they are polled.
+    /// The settings of polling.
     pub(super) polling: Polling,
-    /// CloudEvents source.
+    /// The `source` attribute of CloudEvents.
     pub(super) name: String,
-    /// Lowest epoch of a directory that begins.
+    /// Lowest epoch of a new directory.
     pub(super) epoch_least: u16,
 }
 
 impl PolledDatabase {
-    /// `None`: the source is a replication slot.
+    /// Returns `None` if the source is a replication slot.
     pub fn new(config: &Config, settings: &Settings) -> Option<Self> {
         Some(Self {
             settings: settings.clone(),
@@ -43,7 +43,7 @@ impl PolledDatabase {
     }
 }
 
-/// What a poll was found to be, before it begins.
+/// The tables and findings, before polling begins.
 pub(super) struct DescribedTables {
     pub(super) server: PolledServer,
     pub(super) tables: Vec<PolledTable>,

@@ -1,4 +1,4 @@
-//! A polled PostgreSQL as a [`Connector`], and the start with it.
+//! A polled PostgreSQL as a [`Connector`], and the start with such a source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,16 @@ use crate::source::postgres::tables::{Survey, TableHistory};
 use crate::source::{Connected, Connector, Resumption};
 use crate::translate::Translator;
 
-/// A first start waits so long, and so often, for the server to flush what has ended. It does by itself in less than a second.
+/// How often a first start checks whether the server has flushed the end of all ended transactions. Usually
+/// it does so within a second.
 const FLUSHED_LOOKS: u32 = 150;
 const FLUSHED_PAUSE: Duration = Duration::from_millis(200);
 
-/// Whether and how this directory may begin before the database has responded: see [`recover::alone`].
+/// Decides whether and how this directory may begin before the database has responded: see
+/// [`recover::alone`].
 ///
 /// # Errors
-/// It belongs to another source, or does not outlive the process.
+/// The directory belongs to another source, or is lost with the process.
 pub fn alone(database: &PolledDatabase, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
     check_storage(directory.confirm_after, &directory.directory)?;
     if let Some(found) = &directory.checkpoint {
@@ -106,7 +108,7 @@ pub fn known_source<'a>(
     Ok(identity)
 }
 
-/// Checks the database and decides, as `daemon::start` does for a slot.
+/// Checks the database and decides, like `daemon::start` for a slot.
 ///
 /// # Errors
 /// A refusal, or a failed step.
@@ -139,7 +141,7 @@ pub async fn decide(
     })
 }
 
-/// The oldest running transaction, once the end of everything before it is flushed on the server.
+/// The oldest running transaction, once the end of every earlier transaction is flushed on the server.
 async fn flushed_horizon(session: &mut Session) -> Result<u64, Failure> {
     let mut flushed = FlushedHorizon::default();
     for _ in 0..FLUSHED_LOOKS {
@@ -152,7 +154,7 @@ async fn flushed_horizon(session: &mut Session) -> Result<u64, Failure> {
     Err(Failure::retry("the server has not flushed its write-ahead log for 30 s"))
 }
 
-/// The pure part of the decision.
+/// The part of the decision without I/O.
 fn decide_start(
     database: &PolledDatabase,
     known: Option<Checkpoint>,
@@ -188,7 +190,7 @@ fn decide_start(
     Ok(start)
 }
 
-/// The known source, on the timeline of the server, which continues it.
+/// The known source, with the timeline of the server that continues it.
 fn admitted(
     server: &PolledServer,
     known: &PollingIdentity,
@@ -249,19 +251,20 @@ pub(super) async fn check(
     contract::check(session, translator, &published).await
 }
 
-/// Everything that connections need and that outlives them.
+/// What connections need and what outlives them.
 pub struct PollingConnector {
-    /// What is polled.
+    /// The database that is polled.
     pub database: PolledDatabase,
-    /// The rules, to check them against the tables.
+    /// The rules, which are checked against the tables.
     pub translator: Translator,
-    /// Status to which polls report.
+    /// Where polls report.
     pub status: Status,
     /// The stored definitions of tables, for personal data.
     pub tables: TableHistory,
-    /// Whether the server was checked since the process started. The first check is as strict as a start's.
+    /// Whether the server was checked since the process started. The first check is as strict as that of a
+    /// start.
     pub checked: bool,
-    /// Where polling is. `None` before the first connection.
+    /// The state of polling; `None` before the first connection.
     pub state: Option<SharedPollState>,
 }
 
@@ -294,7 +297,7 @@ impl Connector for PollingConnector {
             described.server.check()?;
             check(&mut session, &self.translator, &described, &self.tables).await?;
         } else if !described.found.is_empty() {
-            // Perhaps a migration is under way.
+            // A migration may be running, so this is retried.
             return Err(Failure::retry(inspect::unusable_for(described.found)));
         }
         self.checked = true;
@@ -322,7 +325,7 @@ impl Connector for PollingConnector {
 }
 
 impl PollingConnector {
-    /// Looks where columns with personal data went.
+    /// Determines which columns hold personal data under another name.
     async fn survey(&self, session: &mut Session, system_id: &str) {
         self.tables.begin(system_id);
         if self.translator.settings().pii.columns.is_empty() {
@@ -339,7 +342,7 @@ impl PollingConnector {
     }
 }
 
-/// Says by which column a table is polled, and why.
+/// Logs the cursor of a table, and why it was chosen.
 fn announce(table: &PolledTable, state: &SharedPollState) {
     let name = table.name.to_string();
     tracing::info!(

@@ -1,5 +1,5 @@
-//! Start, or refuse: PostgreSQL judges what the directory knows ([`admit`]), and the directory's part follows from that
-//! (`pipeline::start::recover`). Pure, with a table of tests.
+//! Decides whether to start or to refuse. PostgreSQL's part is [`admit`]; the directory's part follows from
+//! that (`pipeline::start::recover`). Does no I/O, and has a table of tests.
 
 use crate::buffer::checkpoint::Checkpoint;
 use crate::daemon::takeover;
@@ -10,16 +10,16 @@ use crate::source::postgres::admit::{self, ReplicationSlot, Server, SourceRefusa
 /// Why a start is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartRefusal {
-    /// By the source.
+    /// The source is the reason.
     #[error(transparent)]
     Source(#[from] SourceRefusal),
-    /// For what the directory contains.
+    /// The content of the directory is the reason.
     #[error(transparent)]
     Log(#[from] LogRefusal),
 }
 
 impl StartRefusal {
-    /// Whether it passes by itself.
+    /// Whether it may pass without the operator.
     pub const fn passes(&self) -> bool {
         matches!(self, Self::Source(refusal) if refusal.passes())
     }
@@ -57,8 +57,8 @@ impl From<StartRefusal> for Failure {
     }
 }
 
-/// Decides how a process starts. `checkpoint` and `log` are what the directory says, `slot` and `server` what the database
-/// says.
+/// Decides how a process starts. `checkpoint` and `log` are the state of the directory, `slot` and `server`
+/// that of the database.
 ///
 /// # Errors
 /// A start could lose or reorder changes.
@@ -85,8 +85,8 @@ pub fn recover(
     Ok(recover::recover(known, log, admission, wanted.at)?)
 }
 
-/// Decides whether a process may begin to publish what is durable while the database does not respond; `None` if it must
-/// wait. [`admit`](admit::admit) has the last word when it does.
+/// Decides whether a process may begin to publish durable changes while the database does not respond; `None`
+/// if it must wait. When the database responds, [`admit`](admit::admit) decides.
 ///
 /// # Errors
 /// The directory belongs to another source or stream.

@@ -1,4 +1,5 @@
-//! The start of the process: asks the database, decides, and makes publication and slot on a first start.
+//! The start of the process: examines the database, decides, and creates publication and slot at a first
+//! start.
 
 use postgres_protocol::escape::escape_literal;
 
@@ -20,24 +21,24 @@ use crate::source::postgres::tables::TableHistory;
 use crate::source::postgres::{create, publication};
 use crate::translate::Translator;
 
-/// What the configuration says of the database, resolved once.
+/// The configuration of the database, resolved once.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// How to reach it.
+    /// The connection settings.
     pub settings: Settings,
-    /// What it must have.
+    /// The expected identity of database, slot and publication.
     pub wanted: Wanted,
-    /// How publication and slot are made.
+    /// How publication and slot are created.
     pub source: config::SourceConfig,
-    /// How it is polled; `None`: the source is a replication slot.
+    /// The configuration of polling; `None`: the source is a replication slot.
     pub polled: Option<PolledDatabase>,
 }
 
 impl Database {
-    /// Reads the password from wherever it is.
+    /// Reads the password from its source.
     ///
     /// # Errors
-    /// The URL is wrong, or a password file cannot be used.
+    /// The URL is invalid, or a password file cannot be used.
     pub fn new(config: &Config) -> Result<Self, Failure> {
         let settings = inspect::settings(config).map_err(Failure::stop)?;
         let wanted = wanted(config, &settings);
@@ -59,15 +60,16 @@ fn wanted(config: &Config, settings: &Settings) -> Wanted {
     }
 }
 
-/// Whether and how this directory may begin before the database has responded: see [`recover::alone`].
+/// Decides whether and how this directory may begin before the database has responded: see
+/// [`recover::alone`].
 ///
 /// # Errors
-/// It belongs to another source or stream.
+/// The directory belongs to another source or stream.
 pub fn alone(database: &Database, directory: &LockedDirectory) -> Result<Option<Start>, Failure> {
     if let Some(polled) = &database.polled {
         return polling::alone(polled, directory);
     }
-    // There is nothing to publish, and the slot may be another one's.
+    // There is nothing to publish, and another process may be reading the slot.
     if takeover::directory_begins_anew(&database.wanted, directory) {
         return Ok(None);
     }
@@ -92,8 +94,9 @@ fn in_directory(refusal: StartRefusal, directory: &LockedDirectory) -> Failure {
         .with_more_detail(&format!("The directory is {}.", directory.directory.path().display()))
 }
 
-/// Checks the database, decides, writes the checkpoint, and creates publication and slot on a first start. May be called again
-/// after a failure that can pass. `report_wait` gets what it waits for.
+/// Checks the database, decides, writes the checkpoint, and creates publication and slot at a first start.
+/// May be called again after a failure that may pass. `report_wait` receives the transactions that it waits
+/// for.
 ///
 /// # Errors
 /// A refusal (see [`recover`]), or a failed step. The next start completes what was begun.
@@ -173,7 +176,8 @@ pub async fn decide(
     Ok(Decided { checkpoint, truncate_after: start.truncate_after, asked: true, removal })
 }
 
-/// The SQL that removes what a first start has created. A slot or a publication that was there before is not ours.
+/// SQL that removes what a first start has created. A slot or a publication that existed before is not
+/// included.
 fn removal(wanted: &Wanted, before: &Seen) -> Option<String> {
     let slot = before.slot.is_none().then(|| escape_literal(&wanted.slot))?;
     let drop_slot = format!("SELECT pg_drop_replication_slot({});", slot.trim_start());

@@ -1,11 +1,12 @@
 //! The process from start to stop: it starts the two loops and the checkpointer, each on its own thread.
 //!
-//! Each loop has a thread with its own runtime, so that neither waits for the other's work. Threads and tasks are started only
-//! here. A failure that can pass is retried ([`attempts`](crate::pipeline::attempts)); any other ends the process.
+//! Each loop has a thread with its own runtime, so that neither waits for the other's work. Threads and tasks
+//! are started only here. A failure that can pass is retried ([`attempts`](crate::pipeline::attempts)); any
+//! other ends the process.
 //!
-//! A stop has no drain protocol: receiving ends, responses to open requests are awaited, the checkpointer writes the last
-//! checkpoint, and the settled position is confirmed to the source. Each step has a deadline, so that a hung one (a disk, a
-//! server, a name server) does not prevent the others.
+//! A stop has no drain protocol: receiving ends, requests in flight are awaited, the checkpointer writes the
+//! last checkpoint, and the settled position is confirmed to the source. Each step has a deadline, so that a
+//! hung one (a disk, a server, a DNS server) does not prevent the others.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, mpsc};
@@ -83,8 +84,8 @@ pub async fn run(config: &Config, status: &Status, stop: impl Future<Output = ()
     let monitor = Arc::new(Mutex::new(PublicationMonitor::new(config.source.tables.clone())));
     let running = Running::spawn(&setup, opened, phase, Arc::clone(&monitor))?;
     let Database { settings, wanted, polled, .. } = &setup.database;
-    let (max, tells) = (config.max_lag, config.events.lag);
-    let lag = LagWatch { max, tells, status, ledger: &ledger }.watch();
+    let (max, publishes) = (config.max_lag, config.events.lag);
+    let lag = LagWatch { max, publishes, status, ledger: &ledger }.watch();
     if polled.is_some() {
         return running.until(stop, async { match lag.await {} }).await;
     }
@@ -140,9 +141,9 @@ struct Running {
     phase: watch::Sender<Phase>,
     ended: tokio::sync::mpsc::Receiver<(&'static str, Outcome)>,
     /// Threads that have ended without an error.
-    rested: HashSet<&'static str>,
+    finished: HashSet<&'static str>,
     checkpointer: mpsc::Sender<Request>,
-    /// Ends the thread that keeps the activity history.
+    /// Ends the activity thread when it is dropped.
     activity: Option<mpsc::Sender<()>>,
 }
 
@@ -159,7 +160,7 @@ impl Running {
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(THREADS.len() + 1);
         let (checkpointer_sender, checkpointer_requests) = mpsc::channel();
-        // Released by the kernel at the end of the process: a thread that hangs may still write.
+        // The kernel releases the lock at the end of the process, because a hung thread may still write.
         std::mem::forget::<DirectoryLock>(lock);
 
         let checkpointer =
@@ -220,7 +221,7 @@ impl Running {
         Ok(Self {
             phase,
             ended,
-            rested: HashSet::new(),
+            finished: HashSet::new(),
             checkpointer: checkpointer_sender,
             activity: Some(activity),
         })
@@ -245,21 +246,22 @@ impl Running {
             Some((_, Err(failure))) => Err(failure),
         };
         if outcome.is_err() {
-            // An error: settled positions stay settled, and nothing more is settled.
+            // An error. Settled positions stay settled, and nothing more is settled.
             self.phase.send_replace(Phase::Stopping);
             self.phase.send_replace(Phase::LastConfirm);
             return outcome;
         }
         tracing::info!(event = "shutdown_started", "shutting down");
-        self.rest().await
+        self.stop_all().await
     }
 
-    /// Publish first, so that its last responses are in the last checkpoint; then the checkpointer; then the last confirm.
-    async fn rest(&mut self) -> Outcome {
+    /// Stops the threads: first publish, so that its last responses are in the last checkpoint; then the
+    /// checkpointer; then the last confirmation.
+    async fn stop_all(&mut self) -> Outcome {
         let began = Instant::now();
         self.phase.send_replace(Phase::Stopping);
         self.wait_for("publish", began + PUBLISH_ENDS_WITHIN).await?;
-        // The checkpointer has ended only if it failed, which it reports.
+        // If the checkpointer has ended already, it has failed, and reports that itself.
         if self.checkpointer.send(Request::Finish).is_ok() {
             self.wait_for("checkpointer", began + CHECKPOINT_WITHIN).await?;
         }
@@ -267,10 +269,10 @@ impl Running {
         for name in ["ingest", "dead_letters"] {
             self.wait_for(name, began + STOP_MAX).await?;
         }
-        // After ingest, with the counts of the last checkpoint. Dropping the sender ends it.
+        // After ingest, with the counts of the last checkpoint. Dropping the sender ends the thread.
         self.activity = None;
         self.wait_for("activity", began + STOP_MAX).await?;
-        let hung: Vec<&str> = THREADS.into_iter().filter(|name| !self.rested.contains(name)).collect();
+        let hung: Vec<&str> = THREADS.into_iter().filter(|name| !self.finished.contains(name)).collect();
         if hung.is_empty() {
             tracing::info!(event = "clean_shutdown", "clean shutdown");
         } else {
@@ -283,13 +285,15 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until the thread has ended, at most until `deadline`. Notes all that end meanwhile.
+    /// Waits until the thread has ended, at most until `deadline`. Notes all threads that end in the
+    /// meantime.
     async fn wait_for(&mut self, wanted: &str, deadline: Instant) -> Outcome {
-        while !self.rested.contains(wanted) {
+        while !self.finished.contains(wanted) {
             let Ok(Some((name, outcome))) = timeout_at(deadline, self.ended.recv()).await else { break };
             match outcome {
-                // PostgreSQL may be unavailable at a stop. Then the last position is not confirmed, which loses nothing.
-                Ok(()) | Err(Failure::Retry(_)) => self.rested.insert(name),
+                // PostgreSQL may be unavailable at a stop. Then the last position is not confirmed, which
+                // loses nothing.
+                Ok(()) | Err(Failure::Retry(_)) => self.finished.insert(name),
                 Err(failure) => return Err(failure),
             };
         }
@@ -302,7 +306,7 @@ fn report(end: &tokio::sync::mpsc::Sender<(&'static str, Outcome)>, name: &'stat
     drop(end.try_send((name, outcome)));
 }
 
-/// Starts the thread that keeps the activity history until the sender is dropped.
+/// Starts the activity thread, which runs until the sender is dropped.
 fn keep_activity(
     directory: Directory,
     ledger: SharedLedger,
@@ -387,7 +391,8 @@ fn loop_thread<F: Future<Output = Outcome>>(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::stop)?;
     thread(name, move || {
         let outcome = runtime.block_on(work());
-        // A silent name server blocks a thread of the runtime; dropping the runtime would wait for it.
+        // A DNS server without a response blocks a thread of the runtime. Dropping the runtime would wait for
+        // it.
         runtime.shutdown_background();
         report(&end, name, outcome);
     })

@@ -25,8 +25,8 @@ use crate::time;
 
 /// How often lock and slot are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a slot that another process has read must be free: that one may only have lost its connection, or its server was
-/// restarted, and it comes back.
+/// How long a slot that another process has read must be free. That process may only have lost its
+/// connection, or its server was restarted, and it returns.
 const FREE_FOR: Duration = Duration::from_secs(10);
 
 /// Creates the directory if it does not exist, and locks it. Waits for a process that uses it, unless the directory belongs to
@@ -84,13 +84,14 @@ pub fn begins_anew(wanted: &Wanted, known: Option<&Checkpoint>) -> bool {
     wanted.never_written && known.is_none_or(Checkpoint::has_received_nothing)
 }
 
-/// The same of a directory, its log included.
+/// The same for a directory, including its log.
 pub fn directory_begins_anew(wanted: &Wanted, directory: &LockedDirectory) -> bool {
     let known = recover::known(directory.checkpoint.as_ref(), &directory.log_state());
     known.is_ok_and(|known| begins_anew(wanted, known.as_ref()))
 }
 
-/// Looks at the database; if this directory would take over a slot that another process reads, once that is free.
+/// Examines the database. If this directory would take over a slot that another process reads, waits until
+/// that slot is free.
 ///
 /// # Errors
 /// The connection broke, or the database cannot be used.

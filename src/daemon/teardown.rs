@@ -1,9 +1,10 @@
 //! `forebay teardown`: stops for good, and leaves no replication slot that would retain WAL.
 //!
-//! The plan is made from what both sides say: the directory (what is not published) and the server (the slot, what it
-//! retains, the publication). It is refused while a daemon uses the directory, while the log has changes that are not
-//! published, and for a slot that is not the one of this directory. The order is noted in the audit file before the slot
-//! is dropped. The directory stays: it has the dead letters, and a later start from it is refused, because its slot is gone.
+//! The plan depends on both sides: the directory (what is not published) and the server (the slot, the WAL
+//! that it retains, the publication). It is refused while a daemon uses the directory, while the log has
+//! unpublished changes, and for a slot that does not belong to this directory. The operator's options are
+//! written to the audit file before the slot is dropped. The directory stays, because it has the dead
+//! letters. A later start from it is refused, because its slot does not exist.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,77 +25,78 @@ use crate::source::postgres::inspect::{self, Seen};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::{self, SlotReader};
 
-/// How long a slot that is still read is waited for: a walsender of a daemon that has just ended is gone within this time.
+/// How long to wait while a session still reads the slot. The walsender of a daemon that has just ended
+/// closes within this time.
 const READER_GRACE: Duration = Duration::from_secs(10);
 const READER_PAUSE: Duration = Duration::from_millis(500);
 
-/// The operator's order.
+/// The operator's options.
 #[derive(Clone, Copy, Debug)]
 pub struct TeardownOrder {
-    /// Drop the publication, too.
+    /// Whether to drop the publication too.
     pub drop_publication: bool,
-    /// Give up what the directory has and the stream has not.
+    /// Whether to discard the changes in the directory that are not published.
     pub discard_unpublished: bool,
-    /// Time of the order, in microseconds since the Unix epoch.
+    /// Time of the teardown, microseconds since the Unix epoch.
     pub at: i64,
 }
 
-/// What a teardown would find and do.
+/// The findings and the steps of a teardown.
 #[derive(Debug)]
 pub struct TeardownPlan {
     /// The buffer directory, if it exists.
     pub directory: Option<PathBuf>,
-    /// Changes in the log that are not published; `None`: the directory does not exist, or cannot be read.
+    /// Number of unpublished changes in the log; `None`: the directory does not exist, or cannot be read.
     pub unpublished: Option<u64>,
     /// Name of the slot, and bytes of WAL that the server retains for it; `None`: there is no slot.
     pub slot: Option<(String, u64)>,
-    /// Bytes of WAL that were written since the last confirmed position.
+    /// Bytes of WAL after the last confirmed position.
     pub not_received: u64,
     /// Name of the publication, if it exists.
     pub publication: Option<String>,
-    /// The source is polled: it has neither slot nor publication.
+    /// Whether the source is polled. It then has neither slot nor publication.
     pub polled: bool,
 }
 
 /// Why a teardown is refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TeardownError {
-    /// The log has changes that the stream does not have.
+    /// The log has unpublished changes.
     #[error("the buffer directory has unpublished changes: {changes}")]
     Unpublished {
-        /// How many.
+        /// Number of unpublished changes.
         changes: u64,
     },
-    /// There is no directory, no checkpoint, or it cannot be read.
+    /// The directory or its checkpoint does not exist, or cannot be read.
     #[error("it is unknown which changes were published from the buffer directory: {why}")]
     Unreadable {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The slot is another one than that of the directory.
+    /// The slot does not belong to this directory.
     #[error("the buffer directory belongs to {what} \"{found}\", and the configuration leads to \"{now}\"")]
     OtherSource {
-        /// What differs.
+        /// The part of the identity that differs.
         what: &'static str,
-        /// In the directory.
+        /// Its value in the directory.
         found: String,
-        /// Of the configuration or the server.
+        /// Its value in the configuration or on the server.
         now: String,
     },
     /// A session reads the slot.
     #[error("replication slot \"{slot}\" is read by another session")]
     SlotRead {
-        /// The slot.
+        /// The slot's name.
         slot: String,
-        /// Who reads it.
+        /// The session.
         reader: SlotReader,
     },
-    /// The slot is no logical slot of this database.
+    /// The slot is not a logical slot of this database.
     #[error("replication slot \"{slot}\" is not Forebay's: {why}")]
     ForeignSlot {
-        /// The slot.
+        /// The slot's name.
         slot: String,
-        /// Why.
+        /// What it is instead.
         why: String,
     },
 }
@@ -152,12 +154,12 @@ pub struct Teardown {
     wanted: Wanted,
     session: Option<Session>,
     room: Option<(Directory, DirectoryLock)>,
-    /// Why it is unknown what was published.
+    /// Why it is unknown what was published; `None` if it is known.
     unreadable: Option<String>,
 }
 
 impl Teardown {
-    /// Looks at the directory and the server. Changes nothing.
+    /// Examines the directory and the server. Changes nothing.
     ///
     /// # Errors
     /// A daemon uses the directory, the directory belongs to another source, or the server does not respond.
@@ -166,7 +168,7 @@ impl Teardown {
         let room = room(&config.buffer.dir)?;
         let (found, unreadable) = match room.as_ref().map(|(directory, _)| stat::stat(directory)) {
             None => (None, Some("it does not exist".to_owned())),
-            // Nothing proves that the slot is this directory's.
+            // Nothing proves that the slot belongs to this directory.
             Some(Ok(found)) if found.checkpoint.is_none() => (None, Some("it has no checkpoint".to_owned())),
             Some(Ok(found)) => (Some(found), None),
             Some(Err(error)) => (None, Some(error.to_string())),
@@ -200,16 +202,16 @@ impl Teardown {
         Ok(Self { plan, wanted, session: Some(session), room, unreadable })
     }
 
-    /// What would be done.
+    /// What the teardown would do.
     pub const fn plan(&self) -> &TeardownPlan {
         &self.plan
     }
 
-    /// Notes the order in the audit file, drops the slot, then the publication if the order says so.
+    /// Writes the options to the audit file, drops the slot, then the publication if requested.
     ///
     /// # Errors
-    /// The directory has unpublished changes, the slot is read, or the role may not. What was done so far is done: the same
-    /// order may be repeated.
+    /// The directory has unpublished changes, a session reads the slot, or the role lacks a permission.
+    /// Completed steps stay done, and the same teardown may be repeated.
     pub async fn carry_out(mut self, order: TeardownOrder) -> Result<TeardownPlan, Failure> {
         if !order.discard_unpublished {
             if let Some(changes) = self.plan.unpublished.filter(|changes| *changes > 0) {
@@ -245,14 +247,15 @@ impl Teardown {
     }
 }
 
-/// The directory and its lock, if it exists. A missing one is not created.
+/// The directory and its lock, if it exists. A missing directory is not created.
 fn room(path: &Path) -> Result<Option<(Directory, DirectoryLock)>, Failure> {
     let Some(directory) = DirectoryRoom::look(path)?.directory else { return Ok(None) };
     let lock = DirectoryLock::acquire(&directory)?;
     Ok(Some((directory, lock)))
 }
 
-/// Changes behind the watermark. Those that lanes have published beyond it count as well: at most, not exactly.
+/// Number of changes after the watermark. It includes those that lanes have published beyond it, so it is an
+/// upper limit.
 const fn unpublished(found: &Stat) -> u64 {
     let watermark = match &found.checkpoint {
         Some(checkpoint) => checkpoint.watermark.frame.0,
@@ -261,18 +264,18 @@ const fn unpublished(found: &Stat) -> u64 {
     found.tail.0.saturating_sub(watermark)
 }
 
-/// A slot of the same name on another server must not be dropped.
+/// Checks the source: a slot of the same name on another server must not be dropped.
 fn check_source(wanted: &Wanted, checkpoint: &Checkpoint, seen: &Seen) -> Result<(), Failure> {
     match admit::check_identity(wanted, &checkpoint.identity) {
         Ok(()) => {}
-        // As in a start, but without its way forward: nothing is adopted here.
+        // Like in a start, but without its hint, because nothing is adopted here.
         Err(SourceRefusal::Identity { what, found, now }) => {
             return Err(TeardownError::OtherSource { what, found, now }.into());
         }
         Err(error) => return Err(error.into()),
     }
     let (known, now) = (checkpoint.identity.source.system_id(), &seen.server.system_id);
-    // A role without the right to read the control file does not see it.
+    // A role without permission to read the control file does not see it.
     if now.is_empty() || known == now {
         return Ok(());
     }

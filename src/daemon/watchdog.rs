@@ -1,17 +1,19 @@
 //! Checks the catalogue regularly, for facts that PostgreSQL does not send on the replication stream.
 //!
-//! Differences of the publication are reported by the [`monitor`](crate::source::postgres::monitor). What a start would refuse of a
-//! publication, such as a table whose own UPDATEs fail now, is an ERROR as well. A publication that is gone stops the
-//! process. How much write-ahead log the slot keeps is a metric. A standby that is promoted under a living connection goes
-//! on sending: its new timeline is noted, else the next start would take it for another history.
+//! The [`monitor`](crate::source::postgres::monitor) reports differences of the publication. What a start
+//! would refuse in a publication, such as a table whose own UPDATEs fail now, is an error in the log too. If
+//! the publication does not exist any more, the process stops. The amount of WAL that the slot retains is a
+//! metric. If a standby is promoted, the connection continues on a new timeline. The watchdog notes that
+//! timeline; otherwise the next start would treat it as another history.
 //!
-//! When it opens its session it also reads what a start does not need ([`setup`]): those warnings of `forebay check` are logged
-//! and shown on `/status`.
+//! When it opens its session it also reads facts that a start does not need ([`setup`]). Those warnings of
+//! `forebay check` are logged and shown on `/status`.
 //!
 //! A failed check never stops the process: it is logged, and a gauge is set.
 //!
-//! It keeps one SQL session open, so that it can check a server without free connections, and needs no walsender. Without a
-//! replication stream it has no session: the stream takes precedence if connections are scarce.
+//! It keeps one SQL session open, so that it can check a server without free connections, and needs no
+//! walsender. Without a replication stream it has no session: the stream has priority if connections are
+//! scarce.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -36,26 +38,26 @@ use crate::source::postgres::monitor::{Observed, PublicationMonitor};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::setup::{self, judge};
 
-/// Interval of the checks: often enough for an alert on the slot's size, rare enough to cost nothing.
+/// Interval of the checks: short enough for an alert on the slot's size, long enough to cost nothing.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// How often it tests whether there is a stream, and whether a check is due.
+/// How often it checks whether there is a stream, and whether a check is due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Pause after a first failure, which is not logged: a restarting server is reported elsewhere.
+/// Pause after a first failure, which is not logged, because a server that restarts is reported elsewhere.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// After how many more failures in a row it is logged again that nothing can be checked: about every ten minutes.
+/// Failures in a row after which a warning is logged again: about every ten minutes.
 const LOG_AGAIN: u32 = 20;
 
-/// What it looks at and where it reports.
+/// What the watchdog checks, and where it reports.
 #[derive(Debug)]
 pub struct Watchdog<'a> {
-    /// How to reach the database.
+    /// The connection settings.
     pub settings: &'a Settings,
-    /// What the database must have.
+    /// The expected identity of database, slot and publication.
     pub wanted: &'a Wanted,
-    /// How the slot is made.
+    /// How the slot is created.
     pub source: &'a SourceConfig,
     /// Selectors that must match something.
     pub selectors: Selectors,
@@ -63,20 +65,20 @@ pub struct Watchdog<'a> {
     pub ledger: &'a SharedLedger,
     /// Where the slot's size is noted.
     pub status: &'a Status,
-    /// Compares the publication with the looks before.
+    /// Compares the publication with its earlier state.
     pub monitor: &'a Mutex<PublicationMonitor>,
-    /// Kept open while there is a stream.
+    /// Its SQL session, kept open while there is a stream.
     pub session: Option<Session>,
-    /// How the log grows that the server retains.
+    /// Growth of the WAL that the slot retains.
     pub growth: Growth,
-    /// Whether the loss of the slot was said to be near.
+    /// The last reported forecast about the loss of the slot.
     pub foreseen: Foreseen,
-    /// Written while there is a session; `None`: it is off.
+    /// Writes heartbeats over the same session; `None`: heartbeats are off.
     pub heartbeat: Option<LoopHeartbeat>,
 }
 
 impl Watchdog<'_> {
-    /// Runs until it finds a reason to stop the process, and returns that.
+    /// Runs until there is a reason to stop the process, and returns it.
     pub async fn watch(mut self) -> Failure {
         let status = self.status;
         let (mut warnings, mut unseen) = (Vec::new(), Vec::new());
@@ -184,7 +186,8 @@ impl Watchdog<'_> {
             if let Some((severity, minutes)) = foreseen.take(lost_at.map(|at| at.duration_since(now.at))) {
                 slot_loss(severity, minutes);
             }
-            // The slot is active on the server that our stream comes from. On another cluster, another reader uses it.
+            // Our stream comes from the server on which the slot is active. On another cluster, another
+            // reader uses it.
             let mut ledger = ledger.lock();
             if seen.facts.control.is_ok()
                 && slot.active_pid.is_some()
@@ -223,7 +226,8 @@ fn slot_loss(severity: Severity, minutes: u64) {
     }
 }
 
-/// Logs warnings about the set-up that are new, and notes all of them. Nothing depends on it.
+/// Logs new warnings about the configuration of the database, and reports all of them in the status. Nothing
+/// depends on it.
 async fn report_setup(session: &mut Session, seen: &Seen, source: &SourceConfig, status: &Status) {
     let setup = match session.run(async |client| setup::read(client, &source.publication).await).await {
         Ok(setup) => setup,
@@ -241,12 +245,12 @@ async fn report_setup(session: &mut Session, seen: &Seen, source: &SourceConfig,
     }
 }
 
-/// Whether a directory belongs to the cluster that was looked at.
+/// Whether a directory belongs to the cluster that was examined.
 fn is_of(identity: &Identity, seen: &Seen) -> bool {
     matches!(&identity.source, SourceIdentity::Replication(source) if source.system_id == seen.server.system_id)
 }
 
-/// Compares the publication with the looks before.
+/// Compares the publication with its earlier state.
 pub(super) fn observe(monitor: &Mutex<PublicationMonitor>, seen: &Seen, status: &Status) {
     let observed = monitor.lock().unwrap_or_else(PoisonError::into_inner).observe(seen);
     if let Some(Observed { differences, gone, missing }) = observed {

@@ -1,4 +1,4 @@
-//! Positions in rule files, and mistakes shown with their source line.
+//! Positions in rule files, and errors shown with their source line.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ impl From<&str> for Wrong {
     }
 }
 
-/// Without its detail, which no mistake in a rule has.
+/// The detail is dropped: errors in rules have none.
 impl From<Problem> for Wrong {
     fn from(problem: Problem) -> Self {
         Self { message: problem.primary().to_owned(), hint: problem.hint().map(str::to_owned) }
@@ -120,21 +120,21 @@ impl<M: Into<String>, H: Into<String>> From<(M, H)> for Wrong {
     }
 }
 
-/// One mistake in the rules.
+/// One error in the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
-    /// Position. `None`: the mistake is not in a file.
+    /// Position; `None`: the error is not in a file.
     pub place: Option<FilePosition>,
     /// The event, if known.
     pub event: Option<String>,
-    /// The mistake.
+    /// What is wrong.
     pub message: String,
     /// How to fix it.
     pub hint: Option<String>,
 }
 
 impl RuleError {
-    /// A mistake at a position, in the rule or outbox of this event.
+    /// An error at a position, in the rule or outbox of this event.
     pub fn new(place: Option<FilePosition>, event: Option<String>, wrong: impl Into<Wrong>) -> Self {
         let Wrong { message, hint } = wrong.into();
         Self { place, event, message, hint }
@@ -158,7 +158,7 @@ impl fmt::Display for RuleError {
             let (line, column) = place.line_and_column();
             let (number, text) = (line.to_string(), place.line());
             let margin = " ".repeat(number.len());
-            // Tabs are kept, so that the caret is under the mistake.
+            // Tabs are kept, so that the caret is under the error.
             let indent: String =
                 text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             write!(f, "\n  {number} | {text}\n  {margin} | {indent}^")?;
@@ -170,7 +170,7 @@ impl fmt::Display for RuleError {
     }
 }
 
-/// All mistakes in the rules.
+/// All errors in the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct RuleErrors(pub Vec<RuleError>);
 
@@ -205,7 +205,7 @@ impl Explain for RuleErrors {
     }
 }
 
-/// All of them, as a compiler prints them.
+/// All errors, in the form of a compiler's output.
 impl fmt::Display for RuleErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.count())?;
@@ -252,7 +252,7 @@ mod tests {
             one.to_string(),
             format!("the rules have 1 error:\n{line}{shown}\n  hint: did you mean y?")
         );
-        // Apart in the log, where each is a field.
+        // In the log, detail and hint are separate fields.
         assert_eq!(one.detail(), Some(format!("{line}{shown}")));
         assert_eq!(one.hint().as_deref(), Some("did you mean y?"));
         let other = RuleError::new(None, None, "no rules");

@@ -1,4 +1,4 @@
-//! Parses a rule file: TOML, where every mistake has a position and all mistakes are collected.
+//! Parses a rule file: TOML, in which every error has a position and all errors are collected.
 
 mod outboxes;
 mod reader;
@@ -25,15 +25,15 @@ impl Rules {
     /// Loads the files that match a pattern such as `events/*.toml`, relative to `base`.
     ///
     /// # Errors
-    /// All mistakes of all files.
+    /// All errors in all files.
     pub fn load(pattern: &str, base: &Path) -> Result<Self, RuleErrors> {
         load(pattern, base)
     }
 
-    /// These rules with one of them replaced by those of a text, as if they were written in its place.
+    /// These rules with the file number `nth` replaced by a text.
     ///
     /// # Errors
-    /// All mistakes of the text, and conflicts with the other rules.
+    /// All errors in the text, and conflicts with the other rules.
     pub fn replaced(&self, nth: usize, text: &str) -> Result<Self, RuleErrors> {
         let mut errors = Vec::new();
         let mut pasted = Self::default();
@@ -71,8 +71,8 @@ fn load(pattern: &str, base: &Path) -> Result<Rules, RuleErrors> {
     if errors.is_empty() { Ok(rules) } else { Err(RuleErrors(errors)) }
 }
 
-/// The files that match a pattern, sorted by name. A pattern without a match is an error: without its rules a table
-/// would be published as automatic events.
+/// The files that match a pattern, sorted by name. A pattern without a match is an error, because without its
+/// rules a table would be published as automatic events.
 fn files(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, String> {
     let full = base.join(pattern);
     let text = full.to_str().ok_or_else(|| format!("events: {} is not UTF-8", full.display()))?;
@@ -137,7 +137,7 @@ fn across(rules: &Rules, errors: &mut Vec<RuleError>) {
         let event = Some(rule.event_type.to_string());
         errors.push(RuleError::new(Some(rule.place.clone()), event, wrong));
     };
-    // Several rules may make one event type, from two tables or under two conditions.
+    // Several rules may create one event type, from two tables or under two conditions.
     let mut by_type: HashMap<&TypeName, Vec<&Rule>> = HashMap::new();
     for (nth, rule) in rules.events.iter().enumerate() {
         if nth == RULES_MAX {
@@ -206,8 +206,8 @@ fn schemas(rules: &mut Rules, base: &Path, errors: &mut Vec<RuleError>) {
     }
 }
 
-/// Checks that a type has one contract: no rule makes a type that has a schema, and outboxes that share a type share
-/// its schema.
+/// Checks that a type has one contract: no rule creates a type that has a schema, and outboxes that share a
+/// type share its schema.
 fn across_schemas(rules: &Rules, errors: &mut Vec<RuleError>) {
     let mut given: HashMap<&str, (&Outbox, &Schema)> = HashMap::new();
     for outbox in &rules.outboxes {

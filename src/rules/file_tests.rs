@@ -1,4 +1,4 @@
-//! Rule files that are accepted, and the mistakes reported in others.
+//! Rule files that are accepted, and the errors in others.
 
 use super::*;
 use crate::config::TableName;

@@ -1,9 +1,9 @@
-//! Rules turn row changes into domain events. This module parses and checks `events/*.toml`; `translate` applies the
-//! rules.
+//! Rules turn row changes into domain events. This module parses and checks `events/*.toml`; `translate`
+//! applies the rules.
 //!
-//! A rule is a trigger with a SELECT list: `from` names the table, `on` the operations, `when` the condition, `data`
-//! the select list. Parsing needs no database and reports all mistakes of all files at once. Columns and types are
-//! checked once the table's description is known.
+//! A rule is a trigger with a SELECT list: `from` names the table, `on` the operations, `when` the condition,
+//! `data` the select list. Parsing needs no database and reports all errors in all files at once. Columns and
+//! types are checked once the table's description is known.
 
 mod error;
 mod file;

@@ -19,7 +19,8 @@ use super::error::Wrong;
 /// The valid operations.
 const OPERATIONS: &str = "write insert, update, update of a, b, or delete";
 
-/// Parses `insert, update of a, b, delete`; `or` separates as well. The error has the byte offset of the mistake.
+/// Parses `insert, update of a, b, delete`; `or` is a separator too. The error has the byte offset of the
+/// problem.
 pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, Wrong)> {
     let mut triggers: Vec<Trigger> = Vec::new();
     let mut words = Words { text, at: 0 }.peekable();
@@ -62,7 +63,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Trigger>, (usize, Wrong)> {
     }
 }
 
-/// The columns after `of`, up to a comma that an operation follows. A column named like an operation must be quoted.
+/// The columns after `of`, up to a comma that an operation follows. A column with the name of an operation
+/// must be quoted.
 fn columns(words: &mut std::iter::Peekable<Words<'_>>, end: usize) -> Result<Vec<String>, (usize, Wrong)> {
     let mut columns = Vec::new();
     loop {

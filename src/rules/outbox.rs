@@ -8,7 +8,7 @@ use super::schemas::Schemas;
 use super::template::Template;
 use crate::config::TableName;
 
-/// An `[[event]]` that defines an outbox. Its rows or messages name the event types.
+/// An `[[event]]` that defines an outbox. Its rows or messages contain the event types.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     /// Where the application writes events.
@@ -56,7 +56,7 @@ pub struct OutboxColumns {
     pub kind: String,
     /// The event's data.
     pub payload: String,
-    /// The event's time. The flag is true if the rule names the column, which must then exist.
+    /// The event's time. The flag is whether the rule configures the column, which must then exist.
     pub timestamp: (String, bool),
 }
 
@@ -74,12 +74,12 @@ impl Default for OutboxColumns {
 }
 
 impl Outbox {
-    /// Whether its events are logical messages, not rows of a table.
+    /// Whether its events are logical messages instead of rows of a table.
     pub const fn reads_messages(&self) -> bool {
         matches!(self.origin, OutboxOrigin::Messages(_))
     }
 
-    /// A name for messages: the table, or `messages event:`.
+    /// A name for error messages: the table, or `messages event:`.
     pub fn name(&self) -> String {
         match &self.origin {
             OutboxOrigin::Table { table, .. } => table.to_string(),

@@ -1,4 +1,4 @@
-//! What rule files say.
+//! The content of rule files.
 
 use super::error::{FilePosition, SourceText};
 use super::on::Trigger;
@@ -19,7 +19,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules that read a table for this rule: the rule itself, or every rule that makes its source event.
+    /// The rules that read a table for this rule: the rule itself, or every rule that creates its source
+    /// event.
     pub fn roots_of<'a>(&'a self, rule: &'a Rule) -> impl Iterator<Item = (usize, &'a Rule)> {
         let is_root = move |(_, other): &(usize, &Rule)| match &rule.origin {
             Origin::Table { .. } => std::ptr::eq(rule, *other),
@@ -43,7 +44,7 @@ impl Rules {
         })
     }
 
-    /// The tables that rules read, then the tables of outboxes, each once.
+    /// The tables that rules read, then the tables of outboxes, without duplicates.
     pub fn tables(&self) -> Vec<&TableName> {
         let mut tables: Vec<&TableName> = Vec::new();
         for rule in &self.events {
@@ -67,7 +68,7 @@ impl Rules {
 /// One `[[event]]`.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// `lab.plate_completed.v2`.
+    /// Event type, such as `lab.plate_completed.v2`.
     pub event_type: TypeName,
     /// Summary for people.
     pub about: Option<String>,
@@ -77,15 +78,15 @@ pub struct Rule {
     pub consumers: Vec<String>,
     /// The source of the event.
     pub origin: Origin,
-    /// How the id is made.
+    /// How the id is computed.
     pub id: IdRule,
-    /// SQL condition. An event is made only where it is true.
+    /// SQL condition. An event is created only if it is true.
     pub when: Option<SourceText>,
-    /// SQL expression: partition key.
+    /// SQL expression for the partition key.
     pub key: Option<SourceText>,
-    /// SQL expression: subject.
+    /// SQL expression for the subject.
     pub subject: Option<SourceText>,
-    /// SQL expression: event time.
+    /// SQL expression for the event time.
     pub time: Option<SourceText>,
     /// SQL select list.
     pub data: Option<SourceText>,
@@ -109,7 +110,7 @@ pub enum Origin {
     Event(TypeName),
 }
 
-/// How an event's id is made (`docs/EVENTS.md`).
+/// How an event's id is computed (`docs/EVENTS.md`).
 #[derive(Clone, Debug)]
 pub enum IdRule {
     /// From the change: each change is a new event.
@@ -120,7 +121,7 @@ pub enum IdRule {
     Given(SourceText),
 }
 
-/// `deprecated = { since = "2026-11-01", sunset = "2027-05-01", use = "…" }`.
+/// The deprecation of an event: `deprecated = { since = "2026-11-01", sunset = "2027-05-01", use = "…" }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deprecated {
     /// Date of the deprecation, `YYYY-MM-DD`.

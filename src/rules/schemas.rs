@@ -1,10 +1,10 @@
-//! `schemas = "schemas/shop/"`: JSON Schemas (draft-07) for outbox payloads, one file an event type, compiled at
-//! start.
+//! `schemas = "schemas/shop/"`: JSON Schemas (draft-07) for outbox payloads, one file per event type,
+//! compiled at the start.
 //!
 //! References must stay within the file (`#/definitions/…`). Patterns are matched in linear time.
 //!
-//! A locked schema is copied to another file, under another `$id`. Nothing in a schema may therefore depend on its
-//! file or `$id`.
+//! A locked schema is copied to another file, under another `$id`. Nothing in a schema may therefore depend
+//! on its file or `$id`.
 
 mod payload;
 mod strict;
@@ -59,7 +59,7 @@ impl Schemas {
     /// Loads every `<event type>.json` of a directory.
     ///
     /// # Errors
-    /// All mistakes found.
+    /// All problems found.
     pub(super) fn load(folder: &Path) -> Result<Self, Vec<String>> {
         let failed = |error: std::io::Error| vec![format!("cannot read {}: {error}", folder.display())];
         let mut schemas = Self::default();
@@ -101,11 +101,11 @@ impl Schemas {
         self.by_type.get(event_type)
     }
 
-    /// Validates a payload, as it was written by [`crate::json`]. Takes no more memory for it than for one of its
+    /// Validates a payload as [`crate::json`] has written it. Needs no more memory than for one of its
     /// strings.
     ///
     /// # Errors
-    /// The payload is invalid. The message names the position in the schema and no payload values.
+    /// The payload is invalid. The message has the position in the schema and no payload values.
     pub fn check(&self, event_type: &str, payload: &[u8]) -> Result<(), String> {
         let Some(Schema { validator, .. }) = self.by_type.get(event_type) else { return Ok(()) };
         let payload = std::str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?;
@@ -137,7 +137,7 @@ fn read(path: &Path) -> Result<Schema, String> {
     let validator = jsonschema::options_for::<PayloadText>()
         .with_draft(Draft::Draft7)
         .with_pattern_options(PatternOptions::regex())
-        // The draft does not know it; consumers' validators do.
+        // draft-07 does not define this format, but validators of consumers check it.
         .with_format("uuid", is_uuid)
         .build(&whole)
         .map_err(|error| format!("not a JSON Schema (draft-07) at {}: {error}", error.instance_path()))?;

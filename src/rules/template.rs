@@ -1,4 +1,4 @@
-//! The template that makes an outbox event's type from its row or message: `{aggregatetype}.{type}`.
+//! The template that builds an event type from an outbox row or message: `{aggregatetype}.{type}`.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// The reason.
+    /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -63,17 +63,17 @@ impl Template {
         self.pieces.contains(&Piece::Aggregate)
     }
 
-    /// Whether the template can make this event type.
+    /// Whether the template can produce this event type.
     pub fn may_make(&self, event_type: &TypeName) -> bool {
         let whole = event_type.as_str();
         fits(&self.pieces, whole) || whole.strip_suffix(".v1").is_some_and(|stem| fits(&self.pieces, stem))
     }
 
-    /// The event type of a row or message. Words are written in lower case and joined by `_`. Without a major version
-    /// it is version 1.
+    /// The event type of a row or message. Words are converted to lower case and joined by `_`. Without a
+    /// major version it is version 1.
     ///
     /// # Errors
-    /// The mistake. The message quotes the values.
+    /// What is wrong. The message quotes the values.
     pub fn type_name(&self, aggregate: &str, kind: &str) -> Result<TypeName, Wrong> {
         let mut name = String::new();
         for piece in &self.pieces {
@@ -115,7 +115,7 @@ fn fits(pieces: &[Piece], text: &str) -> bool {
     ends.contains(&text.len())
 }
 
-/// `OrderCreated`, `order-created` and `ORDER_CREATED` become `order_created`.
+/// Converts `OrderCreated`, `order-created` and `ORDER_CREATED` to `order_created`.
 fn words(out: &mut String, text: &str) {
     let mut before: Option<char> = None;
     let mut chars = text.chars().take(TYPE_MAX + 1).peekable();

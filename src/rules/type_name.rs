@@ -16,10 +16,10 @@ pub struct TypeName {
 pub(super) const TYPE_MAX: usize = 200;
 
 impl TypeName {
-    /// Parses `lab.plate_completed.v2`.
+    /// Parses a type such as `lab.plate_completed.v2`.
     ///
     /// # Errors
-    /// The mistake, with the required form.
+    /// What is wrong, with the required form.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         const FORM: &str =
             "Write lower-case words joined by dots and a major version, such as \"lab.plate_completed.v1\".";

@@ -24,7 +24,7 @@ pub struct AutomaticPlan {
     columns: Vec<PlannedColumn>,
     /// Indexes of the key's columns. Empty: the event id is the key.
     key: Vec<usize>,
-    /// A key column that holds personal data. Row changes of the table are then refused.
+    /// A key column that holds personal data. Row changes of the table then become dead letters.
     tagged: Option<String>,
     /// A personal-data column that has another name now, or that the table no longer has. Row changes are then refused.
     renamed: Option<TranslateError>,
@@ -39,7 +39,7 @@ pub struct AutomaticPlan {
 #[derive(Debug)]
 struct PlannedColumn {
     name: String,
-    /// `"name":`, JSON-escaped.
+    /// The member's name, as in `"name":`, JSON-escaped.
     label: Vec<u8>,
     kind: Kind,
     in_identity: bool,
@@ -50,7 +50,7 @@ struct PlannedColumn {
 struct EventType {
     name: String,
     attributes: Vec<u8>,
-    /// The promises of the locked contract, one a column. `Err`: rows of this form can never satisfy it.
+    /// The promises of the locked contract, one per column. `Err`: rows of this form can never satisfy it.
     promises: Result<Vec<Promise>, Problem>,
 }
 
@@ -113,7 +113,7 @@ struct Row<'a> {
     tuple: Tuple<'a>,
     /// The old row or its key. It supplies unchanged TOASTed values that the new row leaves out.
     old: Option<OldRow<'a>>,
-    /// Only the replica identity's columns have values.
+    /// Whether only the replica identity's columns of the old row have values.
     key_only: bool,
 }
 

@@ -1,10 +1,10 @@
 //! Transaction context: who made a change, and in which request and trace.
 //!
-//! An application sends a transactional logical message with the prefix `forebay:context` and a JSON object of
-//! strings. It applies to all later events of the same transaction. An invalid member is ignored and never blocks an
-//! event.
+//! An application sends a transactional logical message with the prefix `forebay:context` and a JSON object
+//! of strings. It applies to all later events of the same transaction. An invalid member is ignored and never
+//! blocks an event.
 //!
-//! The source, and nobody else, also says here where the changes of a transaction come from, if they are not live.
+//! The origin of changes that are not live is part of the context too. Only the source sets it.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct TransactionContext {
     /// The user or service that made the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// Where its changes come from.
+    /// Origin of its changes; `None`: live changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<StoredRows>,
 }
@@ -45,7 +45,7 @@ enum StoredRows {
 }
 
 impl TransactionContext {
-    /// Of rows that existed before the source was first read.
+    /// The context of rows that existed before the source was first read.
     pub fn backfill() -> Self {
         Self { origin: Some(StoredRows::Backfill), ..Self::default() }
     }
@@ -84,7 +84,7 @@ impl TransactionContext {
         ((context != Self::default()).then_some(context), wrong)
     }
 
-    /// Appends the members that are set to a JSON object. `comma`: the first one needs a comma before it.
+    /// Appends the set members to a JSON object. `comma`: the first one needs a comma before it.
     pub fn write_members(&self, out: &mut Vec<u8>, mut comma: bool) {
         let members = [
             ("correlationid", &self.correlationid),

@@ -1,21 +1,22 @@
-//! The envelope: CloudEvents 1.0 in structured JSON mode, one event a line.
+//! The envelope: CloudEvents 1.0 in structured JSON mode, one event per line.
 //!
 //! ```json
 //! {"specversion":"1.0","id":"…","source":"urn:forebay:lab","type":"lab.plates.inserted.v1","subject":"PLT-7",
 //!  "time":"…","recordedtime":"…","partitionkey":"PLT-7","sequence":"…","data":{…}}
 //! ```
 //!
-//! The real form is one line that ends in `\n`, so that records concatenated by Firehose are still JSON lines.
+//! The real form is one line that ends in `\n`, so that records concatenated by Firehose are still JSON
+//! lines.
 //!
-//! - `id`: a UUID made by `id.rs`, or the id of the outbox row.
+//! - `id`: a UUID computed by `id.rs`, or the id of the outbox row.
 //! - `sequence`: `{epoch:04X}{commit:016X}{index:08X}{part:04X}`; sorts as text within a source.
-//! - `dataschema`, `deprecated`, `deprecationfrom`, `deprecationsunset`: between `type` and `subject`, if the type has
-//!   them.
+//! - `dataschema`, `deprecated`, `deprecationfrom`, `deprecationsunset`: between `type` and `subject`, if the
+//!   type has them.
 //! - `time`, `recordedtime`: commit time. No wall clock: a repeat is byte-identical.
-//! - `correlationid`, `traceparent`, `user`, `origin`: the transaction context (`context.rs`), in this order; left out
-//!   when not set.
-//! - `unavailable`: columns whose unchanged TOASTed value the server did not send, separated by commas and quoted as
-//!   SQL identifiers; left out when there are none.
+//! - `correlationid`, `traceparent`, `user`, `origin`: the transaction context (`context.rs`), in this order;
+//!   left out when not set.
+//! - `unavailable`: columns whose unchanged TOASTed value the server did not send, separated by commas and
+//!   quoted as SQL identifiers; left out when there are none.
 
 use crate::change::ChangePlace;
 
@@ -39,7 +40,7 @@ pub struct Envelope {
     committed: Committed,
 }
 
-/// A formatted commit time.
+/// A formatted commit time, with the JSON around it.
 #[derive(Debug)]
 struct Committed {
     time: i64,
@@ -52,7 +53,7 @@ struct Committed {
 /// The attributes of one event, besides its id and data.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// Everything from `","source":` to `"subject":`, made once per type by [`type_attributes`].
+    /// Everything from `","source":` to `"subject":`, written once per type by [`type_attributes`].
     pub attributes: &'a [u8],
     /// The entity. `None`: the event id, for tables without a key.
     pub subject: Option<&'a str>,
@@ -60,7 +61,7 @@ pub struct Head<'a> {
     pub time: Option<&'a [u8]>,
     /// Position of the change.
     pub place: ChangePlace,
-    /// Ordinal of the event among its change's events.
+    /// Index of the event among its change's events.
     pub part: u16,
 }
 
@@ -73,7 +74,7 @@ pub enum EventId<'a> {
     Given(&'a str),
 }
 
-/// The attributes that depend on the id, because the id can be the key.
+/// The attributes that depend on the id, because the key defaults to the id.
 #[derive(Clone, Copy, Debug)]
 pub struct Rest<'a> {
     /// The event's id.
@@ -148,7 +149,7 @@ impl Envelope {
         out.extend_from_slice(b",\"sequence\":\"");
         let position = head.place.position(self.epoch);
         let (epoch, commit) = (u64::from(position.epoch), position.commit.get());
-        // Two, eight, four and two bytes.
+        // Groups of two, eight, four and two bytes.
         let high = (epoch << 48) | (commit >> 16);
         let low = (commit << 48) | (u64::from(position.index) << 16) | u64::from(head.part);
         for half in [high, low] {
@@ -171,8 +172,8 @@ impl Envelope {
     }
 }
 
-/// The constant part of the envelope for an event type, for [`Head::attributes`]. `dataschema`: address of its
-/// schema.
+/// The constant part of the envelope for an event type, for [`Head::attributes`]. `dataschema` is the address
+/// of its schema.
 pub fn type_attributes(source: &str, event_type: &str, dataschema: Option<&str>) -> Vec<u8> {
     let mut out = b",\"source\":".to_vec();
     json::write_string(&mut out, source);
@@ -209,7 +210,8 @@ pub fn deprecated_attributes(
     out
 }
 
-/// Appends a name to the list in `unavailable`, after a comma, quoted as an SQL identifier where necessary.
+/// Appends a name to the list in `unavailable`, after a comma if needed, quoted as an SQL identifier where
+/// necessary.
 pub fn push_name(out: &mut String, name: &str) {
     if !out.is_empty() {
         out.push(',');

@@ -19,7 +19,7 @@ pub enum TranslateError {
     /// The event exceeds the limit of every stream.
     #[error("the event exceeds {} MiB, the largest record that any Kinesis stream accepts", LINE_MAX >> 20)]
     TooLarge,
-    /// The change makes more events, or larger ones, than the log accepts for one change.
+    /// The events of the change exceed what the log accepts for one change.
     #[error("the change makes too many events, or too large ones")]
     TooMuch,
     /// The rules do not fit the table's new definition.
@@ -42,7 +42,7 @@ pub enum TranslateError {
     TaggedRenamed {
         /// Column name.
         column: String,
-        /// The column that `[pii]` names.
+        /// The column's name in `[pii]`.
         origin: String,
     },
     /// A personal-data column may have been renamed, and would be published under its new name.
@@ -51,7 +51,7 @@ pub enum TranslateError {
         /// Column name.
         column: String,
     },
-    /// The table was altered or dropped before the source could look at it.
+    /// The table was altered or dropped before the source could read its definition.
     #[error("{0}")]
     PastUnknown(String),
     /// A key column was not sent.

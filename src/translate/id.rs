@@ -1,11 +1,11 @@
 //! Event ids: deterministic, so that a repeated event has the same id.
 //!
-//! An id is a `UUIDv5` in the namespace `UUIDv5(URL, source)` of the name `<type>|wal|<commit µs>|<xid>|<lsn, 16 hex
-//! digits>|<n>`. `n` counts the changes of the same kind that share an LSN. From the second event of a type on,
-//! `|<ordinal>` is appended. Logical messages have `|msg|` instead of `|wal|`. With `id = "key"` the name is
-//! `<type>|key|<schema.table>|<key as JSON>`. A row that was polled has no place in a log: the name is
-//! `<type>|cur|<schema.table>|<key as JSON>|<version>`, where the version is the 64-bit id of the transaction that wrote
-//! the row.
+//! An id is a `UUIDv5` in the namespace `UUIDv5(URL, source)` of the name `<type>|wal|<commit µs>|<xid>|<lsn,
+//! 16 hex digits>|<n>`. `n` counts the changes of the same kind that share an LSN. From the second event of a
+//! type on, `|<ordinal>` is appended. Logical messages have `|msg|` instead of `|wal|`. With `id = "key"` the
+//! name is `<type>|key|<schema.table>|<key as JSON>`. A polled row has no position in a log. Its name is
+//! `<type>|cur|<schema.table>|<key as JSON>|<version>`, where the version is the 64-bit id of the transaction
+//! that wrote the row.
 
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
@@ -61,7 +61,8 @@ impl MadeId {
 pub struct Ids {
     namespace: Uuid,
     name: Vec<u8>,
-    /// The identity of the polled row that is being translated: everything after the type. Empty for changes of a log.
+    /// The identity of the polled row that is being translated: everything after the type. Empty for changes
+    /// with a position in the log.
     row: Vec<u8>,
     /// The most recently used name prefixes, already hashed.
     begun: Vec<Begun>,
@@ -100,7 +101,7 @@ impl Ids {
         self.of_place(event_type, b"|wal|", place, ordinal)
     }
 
-    /// Sets the polled row that the next changes are about: its table, its key as JSON, and its version.
+    /// Sets the polled row of the next changes: its table, its key as JSON, and its version.
     pub fn set_row<E>(
         &mut self,
         table: &str,
@@ -183,7 +184,7 @@ impl Ids {
         self.hashed_with(Sha1::new_with_prefix(self.namespace), ordinal)
     }
 
-    /// The id of a name: a prefix already hashed, followed by the contents of `name`.
+    /// The id of a name: a prefix that is already hashed, followed by the content of `name`.
     fn hashed_with(&mut self, begun: Sha1, ordinal: u16) -> MadeId {
         let name = &mut self.name;
         if ordinal > 0 {
@@ -194,16 +195,16 @@ impl Ids {
     }
 }
 
-/// A name-based UUID of RFC 9562. The `uuid` crate's SHA-1 does not use the processor's SHA instructions, which costs
-/// 0.3 µs an event.
+/// A name-based UUID of RFC 9562. The `uuid` crate's SHA-1 does not use the processor's SHA instructions,
+/// which would cost 0.3 µs per event.
 fn uuid_of(hash: Sha1) -> Uuid {
     let digest: [u8; 20] = hash.finalize().into();
     let [bytes @ .., _, _, _, _] = digest;
     uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
-/// A number as sixteen hex digits; `ten` is the digit for ten. Each half is computed in one register, a byte a digit,
-/// so that one store writes it and a later copy does not stall.
+/// A number as sixteen hex digits; `ten` is the digit for ten. Each half is computed in one register, one
+/// byte per digit, so that it is written by one store and a later copy does not stall.
 pub(super) fn hex(value: u64, ten: u8) -> ([u8; 8], [u8; 8]) {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let digits = |half: u64| {

@@ -1,6 +1,6 @@
-//! Translates changes into the records to publish. Pure: no network, no disk, no clock.
+//! Translates changes into the records to publish. Does no I/O, and uses no clock.
 //!
-//! The same change under the same rules and epoch always becomes the same bytes.
+//! The same change with the same rules and epoch always becomes the same bytes.
 
 pub mod automatic;
 mod context;
@@ -41,11 +41,12 @@ pub struct Translator {
     transaction: Option<TransactionContext>,
     /// Event types of messages, by the prefix of their outbox.
     names: HashMap<Vec<u8>, outbox::Names>,
-    /// By relation oid, with the description that the plans were compiled from: a table may change in mid-stream.
+    /// Plans by relation OID, with the description that they were compiled from, because a table may change
+    /// while it is streamed.
     plans: HashMap<u32, (Arc<Relation>, Plans), BuildHasherDefault<OidHasher>>,
-    /// Per event type, what plans that are no longer kept have filtered.
+    /// Filtered changes per event type, from plans that are no longer kept.
     filtered: HashMap<String, u64>,
-    /// Number of plans kept. A database with more tables compiles some of them again.
+    /// Most plans that are kept. A database with more tables compiles some of them again.
     plans_max: usize,
 }
 
@@ -57,7 +58,7 @@ struct Plans {
     outbox: Option<Result<outbox::OutboxPlan, RuleErrors>>,
 }
 
-/// Hashes oids. Clients cannot choose oids, so a fast hash without a secret is safe.
+/// Hashes OIDs. Clients cannot choose OIDs, so a fast hash without a secret is safe.
 #[derive(Debug, Default)]
 struct OidHasher(u64);
 
@@ -106,7 +107,7 @@ impl Translator {
         Self::new(self.source(), epoch, self.settings.clone())
     }
 
-    /// Epoch of the positions in the events.
+    /// Epoch of the events' positions.
     pub const fn epoch(&self) -> u16 {
         self.envelope.epoch()
     }
@@ -192,8 +193,8 @@ impl Translator {
         Plans { automatic, mapped: self.compile(relation).transpose(), outbox }
     }
 
-    /// Passes on, per event type, how many changes the conditions of its rules have excluded since this was last called. An event
-    /// type can come several times.
+    /// Passes to `take`, per event type, how many changes the conditions of its rules have excluded since the
+    /// last call. An event type can be passed several times.
     pub fn take_filtered(&mut self, mut take: impl FnMut(&str, u64)) {
         self.filtered.drain().for_each(|(name, count)| take(&name, count));
         for (_, plans) in self.plans.values_mut() {
@@ -203,7 +204,7 @@ impl Translator {
         }
     }
 
-    /// Keeps what plans have filtered that are dropped now.
+    /// Keeps the counts of filtered changes of plans that are dropped.
     fn keep_filtered(&mut self, dropped: impl IntoIterator<Item = Plans>) {
         for mut plans in dropped {
             let Some(Ok(plan)) = &mut plans.mapped else { continue };
@@ -224,7 +225,7 @@ impl Translator {
         self.transaction.as_ref()
     }
 
-    /// Which outbox a logical message belongs to, as shown to people.
+    /// Name of the outbox that a logical message belongs to, for people.
     pub fn owner_of_message(&self, message: &Message<'_>) -> Option<String> {
         self.settings.rules.outbox_of_message(message.prefix).map(|(outbox, _)| outbox.name())
     }
@@ -246,10 +247,10 @@ impl Translator {
         outbox::message(outbox, message, behind, tools, records)
     }
 
-    /// Appends the records of a change; none if no rule selects it. `outcome` receives the rules that failed.
+    /// Appends the records of a change; none if no rule selects it. `outcome` receives the failures of rules.
     ///
     /// # Errors
-    /// The change cannot be translated. `records` may hold a part of it and must be cleared.
+    /// The change cannot be translated. `records` may contain a part of it and must be cleared.
     pub fn translate(
         &mut self,
         change: &Change<'_>,
@@ -304,9 +305,9 @@ impl Translator {
     }
 }
 
-/// The change with an old row reduced to what the server really sent; `None` if nothing differs. Partitions have
-/// replica identities of their own: the server sends the values of the partition's identity, in the form of the
-/// parent's, and NULL for the rest.
+/// The change with the old row reduced to what the server really sent; `None` if nothing differs. Partitions
+/// have replica identities of their own. The server sends the values of the partition's identity in the form
+/// of the parent's, and NULL for the rest.
 fn as_sent<'a>(change: &Change<'a>) -> Option<Change<'a>> {
     if change.relation.identity == ReplicaIdentity::Full {
         return None;

@@ -28,8 +28,8 @@ pub struct Promise {
     pub never_null: bool,
     /// The field is always present.
     pub always: bool,
-    /// The contract does not have the field: the column was added while the daemon runs, or was dropped. It is left
-    /// out.
+    /// Whether the contract lacks the field, because the column was added or dropped while the daemon runs.
+    /// The field is left out.
     pub unknown: bool,
 }
 

@@ -6,10 +6,11 @@ use crate::json;
 use super::error::TranslateError;
 use super::id::Ids;
 
-/// Sets the row of a change. Its version is in the place of a log record. Nothing for what is no row.
+/// Sets the identity of a change's row. Its version replaces the position in a log. Does nothing for a change
+/// without a row.
 ///
 /// # Errors
-/// A value of the key cannot be written, or was not sent.
+/// A key value cannot be written, or was not sent.
 pub(super) fn identify(change: &Change<'_>, ids: &mut Ids) -> Result<(), TranslateError> {
     let (Operation::Insert { new } | Operation::Update { new, .. }) = change.operation else { return Ok(()) };
     let relation = change.relation;

@@ -36,7 +36,8 @@ pub struct TranslateSettings {
     pub contracts: Option<Arc<dyn Contracts>>,
     /// Addresses of the schemas. Empty unless configured.
     pub schemas: Addresses,
-    /// Whether rows are polled: an event's id is made of the row's key and version, not of a place in a log.
+    /// Whether rows are polled. Event ids are then computed from the row's key and version instead of a
+    /// position in a log.
     pub polled: bool,
 }
 
@@ -69,7 +70,7 @@ pub enum SettingsError {
         /// The reason.
         reason: Box<Problem>,
     },
-    /// There is a previous key without a present one, or they are the same.
+    /// There is a previous key without a current one, or both are the same.
     #[error("the previous key of hmac() {0}")]
     PreviousKey(&'static str),
 }
@@ -154,7 +155,7 @@ impl TranslateSettings {
     }
 }
 
-/// Logs that others than the owner may read the key.
+/// Logs a warning that users other than the owner may read the key.
 fn warn_of_readers(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
@@ -177,7 +178,7 @@ fn key(
 ) -> Result<Option<HmacKey>, SettingsError> {
     let path = match (inline, file) {
         (None, None) => return Ok(None),
-        // The configuration has checked the key, and that no key file is set besides.
+        // The configuration has checked the key, and that there is no key file too.
         (Some(key), _) => return Ok(HmacKey::new(key.expose().as_bytes())),
         (None, Some(path)) => path,
     };
@@ -186,7 +187,7 @@ fn key(
         SettingsError::KeyFile { setting, path, source }
     })?;
     warn_of_readers(path);
-    // A line feed at the end is not part of the key.
+    // White space at the end, such as a line feed, is not part of the key.
     while bytes.last().is_some_and(u8::is_ascii_whitespace) {
         bytes.pop();
     }

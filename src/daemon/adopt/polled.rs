@@ -1,7 +1,8 @@
-//! Adoption of a polled source: the present server is right, whatever its history.
+//! Adoption of a polled source: the current server is right, whatever its history is.
 //!
-//! Transaction ids that were read may have been given out again. So polling goes back: the rows of the last transactions are read
-//! again, those that were published with the same ids. How far is the operator's choice.
+//! Transaction ids that were read may have been assigned again. So polling goes back, and the rows of the
+//! last transactions are read again. Rows that were published before get the same ids. The operator chooses
+//! how far it goes back.
 
 use super::{AdoptError, Adopted, Order, audit, begin};
 use crate::buffer::checkpoint::epoch_after;
@@ -37,7 +38,7 @@ pub(super) async fn adopt(
             return Err(PollRefusal::OtherKind { known: found.identity.source.mode().to_owned() }.into());
         };
         if (&identity.system_id, &identity.database) == (&server.system_id, &server.database) {
-            // A checkpoint that cannot be read says nothing.
+            // A checkpoint that cannot be read gives no position.
             known = PollProgress::read(&found.ever_confirmed).ok();
         }
     }
@@ -52,11 +53,12 @@ pub(super) async fn adopt(
     Ok(adopted)
 }
 
-/// Where polling continues: before what was read and before what runs. Ids of another cluster say nothing: all rows are read.
+/// Where polling continues: before what was read, and before running transactions. Ids of another cluster
+/// have no meaning, so all rows are read.
 fn rewound(known: Option<PollProgress>, server: &PolledServer, rewind: Option<u64>) -> PollProgress {
     let horizon = known.and_then(|known| {
         let back = known.horizon?.min(server.oldest_running).checked_sub(rewind?)?;
-        // Lower ids are never given out.
+        // Lower ids are never assigned.
         (back > 3).then_some(back)
     });
     PollProgress::first(horizon)

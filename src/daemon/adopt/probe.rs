@@ -1,7 +1,7 @@
-//! Reads what the slot sends next, before it is adopted. Confirms nothing, so that everything is sent again.
+//! Reads what the slot sends next, before it is adopted. Nothing is confirmed, so everything is sent again.
 //!
-//! If the server cannot send a transaction, an adoption does not change that. So it is refused, unless it skips that
-//! transaction. All changes before it must have been received.
+//! If the server cannot send a transaction, an adoption does not change that. So the adoption is refused,
+//! unless it skips that transaction. All changes before it must have been received.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::source::postgres::waits::PatientStatement;
 use crate::source::postgres::{PostgresSource, Stream, slot};
 use crate::translate::{RuleOutcome, Translator};
 
-/// How long to read in search of a transaction that cannot be sent, if none was named.
+/// How long to search for a transaction that cannot be sent, if none is given.
 const LOOK_FOR: Duration = Duration::from_secs(20);
-/// How long the server may take to free a slot whose stream has ended.
+/// How long the server may take to release a slot whose stream has ended.
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two attempts to advance the slot.
 const FREE_AGAIN: Duration = Duration::from_millis(100);
-/// `object_in_use`.
+/// SQLSTATE `object_in_use`.
 const IN_USE: &str = "55006";
 
 /// The slot to read.
@@ -35,16 +35,17 @@ const IN_USE: &str = "55006";
 pub(super) struct Probe<'a> {
     pub(super) settings: &'a Settings,
     pub(super) wanted: &'a Wanted,
-    /// Position of the slot, and end of the server's WAL.
+    /// Confirmed position of the slot, and end of the server's WAL.
     pub(super) range: (CommitSeq, CommitSeq),
     /// Decides which changes make events.
     pub(super) translator: Translator,
-    /// Commit of the last change that the directory keeps.
+    /// Commit position of the last change that the directory keeps.
     pub(super) kept: CommitSeq,
 }
 
 impl Probe<'_> {
-    /// Refuses if the server cannot send the next transaction. After `LOOK_FOR` without a result, it does not refuse.
+    /// Refuses the adoption if the server cannot send the next transaction. Without a result after
+    /// `LOOK_FOR`, it does not refuse.
     pub(super) async fn check(mut self) -> Result<(), Failure> {
         let Ok(mut source) = self.start().await else { return Ok(()) };
         let looked = timeout(LOOK_FOR, self.read(&mut source, None)).await;
@@ -60,7 +61,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Advances the slot beyond the transaction that commits at `named`, and returns the skipped transaction.
+    /// Advances the slot beyond the transaction that commits at `named`, and returns that transaction.
     pub(super) async fn skip(
         mut self,
         (session, report_wait): (&mut Session, &dyn Fn(String)),
@@ -79,7 +80,7 @@ impl Probe<'_> {
             Err(failure) if source.has_unsendable_change() => {
                 let cause = failure.problem().detail().unwrap_or_default().to_owned();
                 match source.transaction() {
-                    // Another transaction; the message has its position.
+                    // It is another transaction. The error has its position.
                     Some(transaction) if transaction.commit != named => return Err(failure),
                     transaction => Skipped { commit: named, transaction, cause },
                 }
@@ -112,8 +113,8 @@ impl Probe<'_> {
         PostgresSource::start(self.settings, &stream).await
     }
 
-    /// Reads up to the end of the WAL, or beyond the named transaction, before which everything must have been received. Returns
-    /// the named transaction if it was seen.
+    /// Reads up to the end of the WAL, or beyond the given transaction. Everything before that transaction
+    /// must have been received. Returns the transaction if it was seen.
     async fn read(
         &mut self,
         source: &mut PostgresSource,
@@ -172,33 +173,33 @@ impl Probe<'_> {
     }
 }
 
-/// Why an adoption does not help, or a transaction is not skipped.
+/// Why an adoption would not help, or why a transaction is not skipped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SkipError {
-    /// The server cannot send the next transaction, before and after an adoption.
+    /// The server cannot send the next transaction, and an adoption would not change that.
     #[error("an adoption would change nothing: {}", .0.primary())]
     Unsendable(Problem),
-    /// `--skip-transaction` names a position that the slot does not send.
+    /// `--skip-transaction` has a position that the slot does not send.
     #[error(
         "--skip-transaction {named} is not between the slot's position {from} and the end of the WAL {end}"
     )]
     OutOfRange {
-        /// The position that the operator named.
+        /// Position in `--skip-transaction`.
         named: CommitSeq,
-        /// Position of the slot.
+        /// Confirmed position of the slot.
         from: CommitSeq,
         /// End of the WAL.
         end: CommitSeq,
     },
-    /// The server can send the transaction, or none commits there.
+    /// The server can send the transaction, or no transaction commits there.
     #[error("{}", sendable(*named, found.as_ref()))]
     Sendable {
-        /// The position that the operator named.
+        /// Position in `--skip-transaction`.
         named: CommitSeq,
         /// The transaction.
         found: Option<Transaction>,
     },
-    /// The slot holds changes before the named transaction that this directory does not keep.
+    /// The slot has changes before the given transaction that this directory does not have.
     #[error("{transaction} comes before the transaction that is to be skipped, and was not received yet")]
     NotReceived {
         /// The transaction.
@@ -207,7 +208,7 @@ pub(super) enum SkipError {
     /// Another session reads the slot.
     #[error("replication slot \"{slot}\" is in use")]
     SlotInUse {
-        /// Its name.
+        /// The slot's name.
         slot: String,
     },
     /// `--skip-transaction` and `--recreate-slot` exclude each other.

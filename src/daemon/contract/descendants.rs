@@ -1,5 +1,6 @@
-//! Refuses published tables that descend from a selected one and are not selected. Selectors match names, and the rows of a
-//! child or partition are published under its own name. Personal data needs no such check: its tag is carried to descendants.
+//! Rejects published tables that descend from a selected table and are not selected themselves. Selectors
+//! match names, and the rows of a child or partition are published under its own name. Personal data needs no
+//! such check, because its tag is passed on to descendants.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ pub(super) struct Unselected {
     ancestor: TableName,
 }
 
-/// Selectors would let rows of such tables pass.
+/// Published tables that no selector matches although their ancestor is selected.
 #[derive(Debug, thiserror::Error)]
 #[error("published tables descend from selected tables, but are not selected themselves")]
 pub(super) struct NotInherited(Vec<Unselected>);
@@ -47,7 +48,7 @@ impl Explain for NotInherited {
 }
 
 impl Unselected {
-    /// The selector, for the descendant.
+    /// The same selector for the descendant.
     fn for_table(&self) -> String {
         let column = selector::names(&self.selector).into_iter().nth(2);
         match column {

@@ -1,4 +1,4 @@
-//! Personal data beside the rules: keys of automatic events, and patterns of `[pii]` that name nothing.
+//! Personal data outside of rules: keys of automatic events, and patterns of `[pii]` that match no column.
 
 use crate::change::Described;
 use crate::config::{TableName, selector};

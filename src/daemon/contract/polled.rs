@@ -1,4 +1,4 @@
-//! Rules that ask for what a poll does not see.
+//! Rejects rules that need what a poll cannot see.
 
 use crate::config::TableName;
 use crate::rules::{Origin, Rule, RuleError, Rules, Trigger, Wrong};
@@ -11,7 +11,7 @@ pub(super) fn missing(name: &TableName) -> Wrong {
     (format!("{name} is not polled"), "Add it to source.tables.").into()
 }
 
-/// Errors of all rules and outboxes that would never get what they name.
+/// Errors of all rules and outboxes that need changes which a poll never sees.
 pub(super) fn unseen(rules: &Rules, polled: &[PolledTable]) -> Vec<RuleError> {
     let mut errors: Vec<RuleError> =
         rules.events.iter().filter_map(|rule| Some(error(rule, reason(rule, polled)?))).collect();

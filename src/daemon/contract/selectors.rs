@@ -1,4 +1,5 @@
-//! Selectors of tables and columns that match nothing: "columns that never leave" must not leave because of a typo.
+//! Selectors of tables and columns that match nothing. A typing error must not publish a column that should
+//! never be.
 
 use super::{descendants, unsent};
 use crate::config::{Automatic, Pii, TableName, Tables, selector};
@@ -14,22 +15,22 @@ pub struct Selectors {
     tables: Tables,
     pii: Pii,
     automatic: Automatic,
-    /// Those that the log has named.
+    /// Selectors that were logged already.
     reported: Vec<Unmatched>,
 }
 
 /// A selector that matches nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched {
-    /// Where it stands.
+    /// Its configuration key.
     pub key: &'static str,
-    /// As it is written.
+    /// The selector as configured.
     pub selector: String,
-    /// What is missing, and what may be meant.
+    /// What does not exist, and a similar name if there is one.
     pub message: String,
 }
 
-/// Selectors match nothing at a start.
+/// Some selectors match nothing at a start.
 #[derive(Debug, thiserror::Error)]
 #[error("selectors of the configuration match nothing:{}", list(.0))]
 pub struct NothingMatches(pub Vec<Unmatched>);
@@ -49,21 +50,22 @@ impl Explain for NothingMatches {
 }
 
 impl Selectors {
-    /// Those of a configuration.
+    /// The selectors of a configuration.
     pub fn new(tables: &Tables, pii: &Pii, automatic: Automatic) -> Self {
         Self { tables: tables.clone(), pii: pii.clone(), automatic, reported: Vec::new() }
     }
 
-    /// Selected tables whose automatic events have no key, because the publication does not send all of it.
+    /// Selected tables whose automatic events have no key, because the publication does not send all key
+    /// columns.
     pub fn without_key(&self, publication: &PublicationFacts) -> Vec<Diagnosis> {
         unsent::keys(publication, &self.tables, self.automatic)
     }
 
-    /// Logs each selector that has ceased to match.
+    /// Logs each selector that matches nothing any more.
     ///
     /// # Errors
-    /// A published table descends from a selected one and is not selected: its rows would leave ([`Failure::Stop`]). Or the
-    /// connection broke.
+    /// A published table descends from a selected one and is not selected, so its rows would be published
+    /// ([`Failure::Stop`]); or the connection broke.
     pub async fn report(&mut self, session: &mut Session, published: &[&TableName]) -> Result<(), Failure> {
         let unmatched = self.unmatched(session, published).await?;
         for one in unmatched.iter().filter(|one| !self.reported.contains(*one)) {
@@ -79,7 +81,8 @@ impl Selectors {
         descendants::check(session, &self.tables, published).await
     }
 
-    /// The selectors that match nothing. `tables.include` must match a published table, the others something in the database.
+    /// The selectors that match nothing. `tables.include` must match a published table, the others anything
+    /// in the database.
     ///
     /// # Errors
     /// The connection broke.

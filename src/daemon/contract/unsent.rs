@@ -1,4 +1,4 @@
-//! Columns that the publication does not send: why a rule cannot read one, and tables whose key has one.
+//! Columns that the publication does not send: rules that read one, and tables whose key contains one.
 
 use crate::change::Described;
 use crate::config::{Automatic, Tables};
@@ -7,26 +7,26 @@ use crate::rules::{RuleError, RuleErrors};
 use crate::source::postgres::publication::{PublicationFacts, identity};
 use crate::translate::Translator;
 
-/// Adds to the errors about a column that is not sent, why it is not, and what to do.
+/// Adds the reason and a hint to errors about columns that are not sent.
 pub(super) fn explain(translator: &Translator, described: &Described, wrong: RuleErrors) -> RuleErrors {
     let mut errors = wrong.0;
     for unsent in &described.unsent {
         let mut relation = described.relation.clone();
         relation.columns.push(unsent.column.clone());
-        // With the column, errors about anything else remain.
+        // With this column added, only errors about other things remain.
         let others: Vec<RuleError> =
             translator.check(&relation).err().map(|wrong| wrong.0).unwrap_or_default();
         for error in errors.iter_mut().filter(|error| !others.contains(error)) {
             error.message = format!("{}: {}", error.message, unsent.reason);
-            // In place of advice about the spelling.
+            // Replaces the hint about the spelling.
             error.hint = Some(unsent.hint.clone());
         }
     }
     RuleErrors(errors)
 }
 
-/// Published tables whose automatic events would have no key, because the publication does not send all of it. Rules without a
-/// key are refused on their own.
+/// Published tables whose automatic events would have no key, because the publication does not send all key
+/// columns. Rules without a key are rejected on their own.
 pub(super) fn keys(publication: &PublicationFacts, tables: &Tables, automatic: Automatic) -> Vec<Diagnosis> {
     let wanted = publication
         .tables

@@ -1,43 +1,43 @@
-//! Several instances on one stream, for `forebay init --instances`: each has a publication with a part of the keys, and a
-//! configuration of its own.
+//! Several instances on one stream, for `forebay init --instances`: each has a publication with a part of the
+//! keys, and a configuration of its own.
 //!
-//! A row belongs to the instance that the hash of a column of its key gives. A table whose key has no column that a row filter can
-//! hash belongs to one instance as a whole.
+//! A row belongs to the instance that the hash of one key column gives. If a row filter can hash no column of
+//! a table's key, the whole table belongs to one instance.
 
 use super::text::{NAME_MAX, is_writable, name_of};
 use super::{ConfigDraft, DatabaseSurvey, InitOrder, SurveyedTable, open, render_part};
 use crate::failure::{Failure, Problem};
 use crate::source::postgres::publication::{escape_identifier, quoted, survey};
 
-/// Row filters exist from this version on.
+/// The first version with row filters.
 const ROW_FILTERS_SINCE: i32 = 150_000;
-/// The port of the first instance; each other one has the next.
+/// HTTP port of the first instance. Each further one has the next port.
 const FIRST_PORT: u16 = 9187;
 /// Bytes of the longest suffix, such as `_15`.
 const SUFFIX: usize = 3;
-/// Clears the sign of a hash, whose remainder would be negative.
+/// Clears the sign of a hash, because a negative number has a negative remainder.
 const NOT_NEGATIVE: u64 = i64::MAX as u64;
 
-/// What several instances are set up with.
+/// The files for several instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DividedDraft {
-    /// SQL that makes the publications.
+    /// SQL that creates the publications.
     pub publications: String,
     /// The configuration of each instance.
     pub configs: Vec<ConfigDraft>,
 }
 
-/// Looks at the database, and divides its work among several instances.
+/// Reads the database, and divides its rows among several instances.
 ///
 /// # Errors
-/// The database cannot be reached, or its work cannot be divided.
+/// The database cannot be reached, or its rows cannot be divided.
 pub async fn draft_divided(order: &InitOrder, instances: u8) -> Result<DividedDraft, Failure> {
     let (database, mut session) = open(order).await?;
     let found = session.run(survey::survey).await?;
     divide(order, &database, &found, instances).map_err(Failure::Stop)
 }
 
-/// Divides what is published among so many instances.
+/// Divides what is published among this many instances.
 ///
 /// # Errors
 /// The server has no row filters, nothing can be published, or the names become too long.
@@ -98,7 +98,7 @@ fn base_name(order: &InitOrder, database: &str) -> Result<String, Problem> {
     }
 }
 
-/// The statements that make the publications, with what to do in which order.
+/// The statements that create the publications, with comments about the order of steps.
 fn publications(names: &[String], tables: &[&SurveyedTable]) -> String {
     let instances = names.len();
     let head = format!(
@@ -126,7 +126,7 @@ fn publications(names: &[String], tables: &[&SurveyedTable]) -> String {
     std::iter::once(head).chain(statements).collect()
 }
 
-/// The part of the table number `at` that belongs to an instance; `None`: nothing does.
+/// The part of the table number `at` that an instance publishes; `None`: no part.
 fn member(table: &SurveyedTable, at: usize, instance: usize, instances: usize) -> Option<String> {
     let name = quoted(&table.name);
     let Some((column, function)) = &table.hashed else {

@@ -1,4 +1,4 @@
-//! The recovery table: one row for each sentence of the design.
+//! The recovery table: one row per rule of the design.
 
 mod never;
 
@@ -46,7 +46,7 @@ fn last_seen(commit: u64) -> Transaction {
     Transaction { commit: CommitSeq::new(commit), xid: 9, time: 1 }
 }
 
-/// the watermark is frame 5 (commit 500), durable is frame 9 (commit 900), confirmed is 910.
+/// The watermark is frame 5 (commit 500), durable is frame 9 (commit 900), confirmed is 910.
 fn found() -> Checkpoint {
     let mut found = Checkpoint::fresh(identity(), Phase::Running, 0, CommitSeq::new(910));
     found.watermark = mark(5, 500);
@@ -269,8 +269,8 @@ fn explicit_never_lets_empty_directory_use_existing_slot() {
     );
 }
 
-/// What an interrupted first start leaves: no slot, or one that stands where it was noted before it was made. Any other was
-/// made, or moved, by another directory.
+/// An interrupted first start leaves no slot, or a slot at the position that was noted before it was created.
+/// Any other slot was created or moved by another directory.
 #[test]
 fn interrupted_first_start_takes_its_own_slot_only() {
     let nothing = LogState { good: Mark::default(), damage: None, any: false, seen: None };
@@ -325,7 +325,7 @@ fn slot_under_creation_is_waited_for() {
     assert!(!refused.passes(), "{refused}");
 }
 
-/// As [`found`], of a directory that has published.
+/// Like [`found`], for a directory that has published.
 fn published() -> Checkpoint {
     let mut found = found();
     found.identity.stream = Some(StreamIdentity { name: "arn".into(), created: 1 });
@@ -356,7 +356,7 @@ fn without_database_only_durable_changes_are_published() {
         change(&mut found);
         let start = alone(&wanted(), Some(&found), &log).unwrap();
         assert_eq!(start.as_ref().map(|start| start.truncate_after.0), expected, "{name}");
-        // It begins exactly as it would if the database had responded.
+        // It begins exactly as if the database had responded.
         let asked = recover(&wanted(), Some(&found), &log, Some(&slot(700)), &server()).unwrap();
         if let Some(start) = start {
             assert_eq!(
@@ -406,7 +406,8 @@ fn late_database_check_refuses_like_start() {
     assert_eq!(admitted.expect, Some(last_seen(900)), "the tip must still come");
 }
 
-/// After an unclean stop the log and the timeline decide, after a clean one the checkpoint. What was confirmed must be there.
+/// After an unclean stop, the log and the timeline decide; after a clean one, the checkpoint. What was
+/// confirmed must be in the history.
 #[test]
 fn unproven_history_begins_an_epoch_by_itself() {
     let later = |switch| Server { timeline: 2, switches: vec![(1, CommitSeq::new(switch))], ..server() };
@@ -428,7 +429,7 @@ fn unproven_history_begins_an_epoch_by_itself() {
         assert_eq!(start.new_epoch, expected == Some(1), "{name}");
         assert_eq!(start.checkpoint.injections.len(), usize::from(start.new_epoch), "{name}");
         assert!(!start.checkpoint.clean, "{name}: a process runs");
-        // What runs now is not judged by the stop before it again.
+        // The running process is not judged again by the stop before it.
         let again = recover(&wanted(), Some(&start.checkpoint), &whole(), Some(&slot(905)), &server).unwrap();
         assert!(!again.new_epoch, "{name}");
     }
@@ -441,7 +442,8 @@ fn unproven_history_begins_an_epoch_by_itself() {
     );
 }
 
-/// A directory that dies with its container cannot know what was published: the timeline raises the epoch.
+/// A directory that is lost with its container cannot know what was published, so the timeline raises the
+/// epoch.
 #[test]
 fn wiped_directory_takes_its_epoch_from_the_timeline() {
     let nothing = LogState { good: Mark::default(), damage: None, any: false, seen: None };

@@ -13,7 +13,7 @@ use crate::rules::template::Template;
 pub(super) const KEYS: [&str; 8] =
     ["outbox", "messages", "columns", "type", "schemas", "about", "owner", "consumers"];
 
-/// Longest prefix of messages, in bytes.
+/// Longest prefix of logical messages, in bytes.
 const PREFIX_MAX: usize = 64;
 
 impl RuleReader<'_> {

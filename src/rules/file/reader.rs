@@ -1,4 +1,4 @@
-//! Reads the keys of one `[[event]]`, each mistake with its position.
+//! Reads the keys of one `[[event]]`. Each error has its position.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -255,7 +255,7 @@ impl RuleReader<'_> {
     }
 }
 
-/// Whether a text is a date `YYYY-MM-DD`. Such texts sort as their dates do.
+/// Whether a text is a date `YYYY-MM-DD`. Such texts sort like their dates.
 fn is_date(text: &str) -> bool {
     let shape = text.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b }).eq(*b"0000-00-00");
     let part = |range: Range<usize>| text.get(range).and_then(|part| part.parse::<u16>().ok()).unwrap_or(0);

@@ -1,11 +1,11 @@
-//! A payload as the validator sees it: the JSON text itself, without a tree. A tree can have ninety times the size of
-//! the text (`{"a":1}` is an allocation of 600 bytes), and payloads have up to 10 MiB.
+//! A payload as the validator sees it: the JSON text itself, without a tree. A tree can have ninety times the
+//! size of the text (`{"a":1}` is an allocation of 600 bytes), and payloads have up to 10 MiB.
 //!
-//! A value is where it begins in the text. Its parts are found by scanning, again each time they are asked for.
-//! Nothing here allocates for more than one string, or for more than [`AT_ONCE`] elements.
+//! A value is represented by its beginning in the text. Its parts are found by scanning, each time they are
+//! requested. Nothing here allocates more than one string, or more than [`AT_ONCE`] elements.
 //!
-//! The text is valid JSON without white space between its tokens, as the module `json` and `serde_json` write it.
-//! Any other text is read to some end, without a panic.
+//! The text must be valid JSON without white space between its tokens, as the module `json` and `serde_json`
+//! write it. Any other text is read to some end, without a panic.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -14,14 +14,14 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, cmp};
 use serde_json::{Number, Value};
 
-/// Largest nesting depth: the validator is recursive.
+/// Deepest nesting, because the validator is recursive.
 const DEPTH_MAX: usize = 127;
 /// `uniqueItems` compares the hashes of this many elements at a time.
 const AT_ONCE: usize = 1 << 19;
-/// Length of a value that a message of the validator can show, in bytes.
+/// Longest value in bytes that a message of the validator may contain.
 const SHOWN_MAX: usize = 1 << 10;
 
-/// JSON in its text form, for [`jsonschema::options_for`].
+/// JSON as text, for [`jsonschema::options_for`].
 #[derive(Debug)]
 pub(super) struct PayloadText;
 
@@ -30,19 +30,19 @@ pub(super) struct PayloadText;
 pub(super) enum PayloadNode<'a> {
     /// The text from the value's first byte to the end of the document.
     At(&'a str),
-    /// A member's name, without quotes.
+    /// The name of an object's member, without quotes.
     Name(&'a str),
 }
 
-/// The text from behind the bracket of an object.
+/// The text after the opening bracket of an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Members<'a>(&'a str);
 
-/// The text from behind the bracket of an array.
+/// The text after the opening bracket of an array.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Elements<'a>(&'a str);
 
-/// Whether the validator can follow the nesting of the text.
+/// Whether the text is nested no deeper than the validator allows.
 pub(super) fn is_shallow(text: &str) -> bool {
     let mut depth = 0_usize;
     let mut rest = text;
@@ -60,7 +60,7 @@ pub(super) fn is_shallow(text: &str) -> bool {
     true
 }
 
-/// The text without its first bytes; empty, if there is no such place.
+/// The text without its first bytes; empty if it is shorter.
 fn after(text: &str, bytes: usize) -> &str {
     text.get(bytes..).unwrap_or_default()
 }
@@ -114,7 +114,7 @@ fn string(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The number at the start. One beyond a double is the largest double.
+/// The number at the start. A number beyond the range of a double is the largest double.
 fn number(text: &str) -> Number {
     let digits = text.get(..length(text)).unwrap_or_default();
     let largest = if digits.starts_with('-') { f64::MIN } else { f64::MAX };
@@ -126,7 +126,7 @@ impl Json for PayloadText {
     type PreparedKey = String;
     type StringBuffer = ();
 
-    // A look-up reads the whole object, as a pass over it does.
+    // A look-up reads the whole object, like an iteration over it.
     const KEYS_PER_LOOKUP: usize = 1 << 24;
 
     fn prepare_key(key: &str) -> String {
@@ -214,7 +214,7 @@ impl<'a> Node<'a, PayloadText> for PayloadNode<'a> {
         }
     }
 
-    /// Only messages of the validator show it, which we do not show: of a long value it is null.
+    /// Only messages of the validator contain it, and those are not shown. A long value is null.
     fn to_value(&self) -> Cow<'a, Value> {
         let text = match self {
             Self::Name(name) => return Cow::Owned(Value::from(*name)),
@@ -225,7 +225,7 @@ impl<'a> Node<'a, PayloadText> for PayloadNode<'a> {
         Cow::Owned(value.unwrap_or_default())
     }
 
-    /// No two values begin at one place, and the text outlives the validation.
+    /// Two values never begin at the same place, and the text outlives the validation.
     fn identity(&self) -> Option<NodeIdentity> {
         match self {
             Self::At(text) => Some(NodeIdentity::new(text.as_ptr().addr())),
@@ -247,7 +247,7 @@ impl<'a> Object<'a, PayloadText> for Members<'a> {
         self.0.starts_with('}')
     }
 
-    /// Of a repeated name, the last one counts, as for most parsers.
+    /// The last of repeated names counts, as in most parsers.
     fn get(&self, key: &String) -> Option<PayloadNode<'a>> {
         self.members().filter(|(name, _)| name == key).map(|(_, value)| value).last()
     }
@@ -276,7 +276,7 @@ impl<'a> Iterator for MembersIter<'a> {
     }
 }
 
-/// The text from what follows the value at the start and its comma; empty after the last one.
+/// The text after the first value and its comma; empty after the last value.
 fn next(value: &str) -> &str {
     after(value, length(value)).strip_prefix(',').unwrap_or_default()
 }
@@ -293,7 +293,8 @@ impl<'a> Array<'a, PayloadText> for Elements<'a> {
         ElementsIter(self.0)
     }
 
-    /// By hashes with a secret, of a part of the elements at a time: memory is bounded, whatever the array holds.
+    /// Compares keyed hashes of a limited number of elements at a time, so that memory is bounded for any
+    /// array.
     fn is_unique(&self) -> bool {
         let state = (RandomState::new(), RandomState::new());
         let rounds = self.len().div_ceil(AT_ONCE) as u64;
@@ -326,11 +327,12 @@ impl<'a> Iterator for ElementsIter<'a> {
     }
 }
 
-/// The hash of a value: equal for equal values, whatever the order of members and the form of numbers.
+/// The hash of a value. Equal values have the same hash, whatever the order of members and the form of
+/// numbers.
 fn hash(state: &RandomState, node: PayloadNode<'_>) -> u64 {
     let mut hasher = state.build_hasher();
     if let Some(object) = node.as_object() {
-        // The sum, because the order does not count.
+        // A sum, because the order of members does not matter.
         let sum = object.members().fold(0_u64, |sum, (name, value)| {
             let mut member = state.build_hasher();
             member.write(name.as_bytes());
@@ -346,7 +348,7 @@ fn hash(state: &RandomState, node: PayloadNode<'_>) -> u64 {
         hasher.write_u8(3);
         hasher.write(string.as_bytes());
     } else if let Some(number) = node.as_number() {
-        // A whole double equals the integer. The sum has no negative zero.
+        // A double without a fraction equals the integer. Adding zero removes a negative zero.
         let whole = number.as_f64().filter(|double| number.is_f64() && double.fract() == 0.0);
         let digits = whole.map_or_else(|| number.to_string(), |double| format!("{:.0}", double + 0.0));
         hasher.write_u8(4);

@@ -1,5 +1,5 @@
-//! What a schema may say: every keyword, format and pattern must mean the same to Forebay and to the validators of
-//! consumers. A typo would be a constraint that nobody checks.
+//! The allowed content of a schema: every keyword, format and pattern must mean the same to Forebay and to
+//! the validators of consumers. A typing error would be a constraint that nobody checks.
 
 use serde_json::{Map, Value};
 
@@ -56,7 +56,7 @@ const KEYWORDS: [&str; 47] = [
     "writeOnly",
 ];
 
-/// The formats of draft-07 and `uuid`, which are checked, and those of numbers, which generators of code know.
+/// The formats of draft-07 and `uuid`, which are checked, and formats of numbers, which code generators know.
 const FORMATS: [&str; 25] = [
     "date",
     "date-time",
@@ -85,7 +85,7 @@ const FORMATS: [&str; 25] = [
     "byte",
 ];
 
-/// Parts of patterns that only some engines know, and what to write instead.
+/// Parts of patterns that only some regex engines support, and what to write instead.
 const DIALECTS: [(&str, &str); 12] = [
     ("(?i", "list both cases, such as [aA]"),
     ("(?s", "write [\\s\\S] for any character"),
@@ -104,7 +104,7 @@ const DIALECTS: [(&str, &str); 12] = [
 /// Checks a schema and everything in it.
 ///
 /// # Errors
-/// The first thing that validators do not agree on.
+/// The first part that validators interpret differently.
 pub(super) fn check(schema: &Map<String, Value>) -> Result<(), String> {
     for (keyword, value) in schema {
         if !KEYWORDS.contains(&keyword.as_str()) && !keyword.starts_with("x-") {
@@ -132,7 +132,8 @@ fn unknown(what: &str, name: &str, known: &[&str], otherwise: &str) -> String {
     }
 }
 
-/// Whether JavaScript, Python, Java and Go read a pattern alike, as far as they usually differ.
+/// Checks that JavaScript, Python, Java and Go interpret a pattern in the same way, as far as they usually
+/// differ.
 fn portable(pattern: &str) -> Result<(), String> {
     // An escaped backslash begins no escape.
     let plain = pattern.replace("\\\\", "  ");
@@ -158,7 +159,7 @@ mod tests {
             KEYWORDS.iter().map(|word| ((*word).to_owned(), json!(true))).collect();
         assert_eq!(check(&words), Ok(()));
         assert!(KEYWORDS.is_sorted(), "{KEYWORDS:?}");
-        // Names of fields and values are no keywords.
+        // Names of fields and values are not keywords.
         let schema = json!({"properties": {"requried": {"x-own": 1}}, "const": {"a": 1}, "required": ["b"]});
         assert_eq!(checked(&schema), Ok(()));
     }

@@ -13,7 +13,7 @@ use crate::source::Source;
 impl Source for PostgresSource {
     async fn receive(&mut self) -> Result<(), Failure> {
         loop {
-            self.say_if_due().await?;
+            self.send_status_if_due().await?;
             if self.must_look().is_some() {
                 // Status messages continue while the catalogue is read. Without them, the server would close
                 // the connection.

@@ -237,7 +237,7 @@ impl PostgresSource {
         self.connection.send().await
     }
 
-    async fn say_if_due(&mut self) -> Result<(), Error> {
+    async fn send_status_if_due(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if !self.heartbeat.is_due(now) {
             return self.connection.send().await;

@@ -9,8 +9,8 @@ use crate::position::{CommitSeq, Transaction};
 use crate::translate::Contracts;
 use crate::types::{Base, SqlType};
 
-/// A table `lab.plates` (id integer, code text, note text), with the identity's columns flagged as the server flags
-/// them.
+/// A table `lab.plates` (id integer, code text, note text). The identity's columns are flagged as the server
+/// flags them.
 fn relation(identity: ReplicaIdentity, flagged: &[usize], primary_key: &[usize]) -> Arc<Relation> {
     let column = |at: usize, name: &str, kind: Kind| Column {
         name: name.to_owned(),
@@ -53,7 +53,7 @@ fn message(values: &[Option<&str>]) -> (Vec<u8>, Vec<Cell>) {
     (bytes, cells)
 }
 
-/// The events as lines of `type key data`, with `!` and the unavailable columns.
+/// The events as lines of `type key data`. Unavailable columns follow after `!`.
 fn events(relation: &Arc<Relation>, operation: Operation<'_>, tables: &Tables) -> Vec<String> {
     let mut envelope = Envelope::new("urn:forebay:lab", 0);
     let settings = TranslateSettings { tables: tables.clone(), ..TranslateSettings::default() };
@@ -218,7 +218,8 @@ fn unsent_key_is_an_error() {
     assert_eq!(error, TranslateError::KeyUnavailable { column: "id".into() });
 }
 
-/// A contract that rows break: `everything` promises its last column too strictly, and deletes promise only the key.
+/// A contract that rows break: it promises too much about the last column of inserted rows, and deletes
+/// promise only the key.
 #[derive(Debug)]
 struct Locked;
 

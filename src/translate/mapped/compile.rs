@@ -1,5 +1,5 @@
-//! Compiles the rules of a table: checks names, types and personal data. Every mistake has its position in the rule
-//! file.
+//! Compiles the rules of a table: checks names, types and personal data. Every error has its position in the
+//! rule file.
 
 use crate::change::{Column, Relation, ReplicaIdentity};
 use crate::config::{Automatic, Pii};
@@ -95,7 +95,7 @@ enum Use {
 impl Compiler<'_> {
     fn wrong(&mut self, rule: &Rule, place: FilePosition, wrong: impl Into<Wrong>) {
         let error = RuleError::new(Some(place), Some(rule.event_type.to_string()), wrong);
-        // A mistake in a rule is found again in every rule made from its event.
+        // An error in a rule is found again in every rule that uses its event.
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
@@ -163,7 +163,7 @@ impl Compiler<'_> {
         (self.errors.len() == before).then_some(event)
     }
 
-    /// Sets the promises of the fields. Returns why the fields can never satisfy the contract.
+    /// Sets the promises of the fields. Returns an error if the fields can never satisfy the contract.
     fn promise(&self, event_type: &str, fields: &mut Vec<CompiledField>) -> Option<Problem> {
         let contracts = self.catalog.contracts?;
         let known: Vec<_> = fields
@@ -180,7 +180,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The names that a rule made from this event may use: the event's fields.
+    /// The names that a rule with `from_event` may use: the fields of this event.
     fn scope_of_event(&mut self, root: &Rule) -> Scope {
         let fields = self.list(root, root.data.as_ref(), &self.scope.clone());
         let names = fields
@@ -211,7 +211,7 @@ impl Compiler<'_> {
         fields
     }
 
-    /// The fields of a select list. Without a list: every column that may be published.
+    /// The fields of a select list. Without a list, every column that may be published.
     fn list(&mut self, rule: &Rule, text: Option<&SourceText>, scope: &Scope) -> Vec<Listed> {
         let Some(text) = text else { return self.all(rule, scope) };
         let list = match Expression::parse_list(&text.text, scope) {
@@ -258,7 +258,8 @@ impl Compiler<'_> {
         fields
     }
 
-    /// The columns of `update of`; `None`: any update. A column that the description lacks is NULL before and after.
+    /// The columns of `update of`; `None`: any update. A column that the table's description lacks counts as
+    /// NULL before and after.
     fn of(&mut self, rule: &Rule, on: &[Trigger]) -> Option<Vec<(usize, bool)>> {
         let mut columns = Vec::new();
         let mut names = on
@@ -348,7 +349,7 @@ impl Compiler<'_> {
                     let message = format!("id = \"key\" needs a primary key, but {} has none", self.scope.of);
                     self.wrong(rule, rule.place.clone(), message);
                 }
-                // The id is a hash without a secret: a guess of the key can be verified.
+                // The id would be a hash without a secret, so a guessed key could be verified.
                 if let Some(column) = columns.iter().find_map(|(_, column)| column.tagged()) {
                     let message = format!("the id is made from {column}, which holds personal data");
                     let hint = format!("write id = \"hmac({column})\"");
@@ -417,7 +418,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Refuses an event type that the table's automatic events have too: their ids would be equal.
+    /// Rejects an event type that the table's automatic events have too, because their ids would be equal.
     fn not_automatic(&mut self, rule: &Rule) {
         let automatic = rule.event_type.major() == 1
             && rule
@@ -431,8 +432,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Refuses rules that need old values which the replica identity does not provide. A field may be absent from a
-    /// delete. A key or condition may not: the event would never be made.
+    /// Rejects rules that need old values which the replica identity does not provide. A field may be missing
+    /// in a delete event. A key or condition may not, because the event would never be created.
     fn old_rows(
         &mut self,
         rule: &Rule,

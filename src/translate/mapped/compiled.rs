@@ -11,9 +11,9 @@ pub struct RulePlan {
     /// The operations that rules read. They have no automatic event.
     pub(super) mapped: Operations,
     pub(super) scratch: Scratch,
-    /// Indexes of the events that this change selects, including those that fail.
+    /// Indexes of the events that the current change selects, including those that fail.
     pub(super) wanted: Vec<usize>,
-    /// Per event, how many changes it is about and its conditions have excluded.
+    /// Number of changes, per event, that the rule reads and its conditions have excluded.
     pub(super) filtered: Vec<u64>,
 }
 
@@ -35,15 +35,15 @@ pub struct CompiledRule {
     pub(super) name: String,
     /// Index of the rule.
     pub rule: usize,
-    /// Index of the rule that reads the table. It differs from `rule` for an event made by `from_event`.
+    /// Index of the rule that reads the table. It differs from `rule` for an event with `from_event`.
     pub root: usize,
     /// Why this table can never satisfy the locked contract.
     pub(super) broken: Option<Problem>,
     /// The constant part of the envelope, for [`Head::attributes`](crate::translate::envelope::Head::attributes).
     pub(super) attributes: Vec<u8>,
     pub(super) operations: Operations,
-    /// Columns of `update of`, with whether the replica identity provides them. One of them must differ. `None`: any
-    /// update.
+    /// Columns of `update of`, with whether the replica identity provides them. At least one must differ.
+    /// `None`: any update.
     pub(super) of: Option<Vec<(usize, bool)>>,
     pub(super) when: Vec<Expression>,
     /// The parts of the partition key.
@@ -71,7 +71,7 @@ impl CompiledRule {
         self.time.as_ref()
     }
 
-    /// What the id is made of; `None`: of the change.
+    /// The expressions that the id is computed from; `None`: it is computed from the change.
     pub fn id(&self) -> Option<Vec<&Expression>> {
         match &self.id {
             IdSource::Change => None,
@@ -90,7 +90,7 @@ pub struct CompiledField {
     pub(super) label: Vec<u8>,
     /// Value.
     pub value: Expression,
-    /// The text of the value.
+    /// The SQL text of the value.
     pub sql: String,
     /// The comment after the field in the rule.
     pub meaning: Option<String>,

@@ -23,14 +23,14 @@ pub use self::compiled::{CompiledField, CompiledRule, Operations, RulePlan};
 pub struct Failed {
     /// Event type.
     pub event_type: String,
-    /// Why it failed, with a hint where there is one.
+    /// Why it failed.
     pub reason: Problem,
 }
 
 /// The result of a change, besides its records.
 #[derive(Debug, Default)]
 pub struct RuleOutcome {
-    /// Events that are not made, as if they failed like this.
+    /// Events that must not be created, as if they had failed for this reason.
     pub kept_back: Vec<Failed>,
     /// Events that failed.
     pub failed: Vec<Failed>,
@@ -44,7 +44,7 @@ impl RulePlan {
         &self.events
     }
 
-    /// Passes on, per event type, how many changes its conditions have excluded since this was last called.
+    /// Passes to `take`, per event type, how many changes its conditions have excluded since the last call.
     pub fn take_filtered(&mut self, mut take: impl FnMut(&str, u64)) {
         for (event, filtered) in self.events.iter().zip(&mut self.filtered) {
             match std::mem::take(filtered) {
@@ -69,8 +69,8 @@ impl RulePlan {
         }
     }
 
-    /// Appends the events of a change, numbered from `first`. Each event is checked for [room](Records::has_room) before
-    /// it is added, so memory holds at most one event too many.
+    /// Appends the events of a change, numbered from `first`. Each event is checked for
+    /// [space](Records::has_room) before it is added, so memory holds at most one event too many.
     ///
     /// # Errors
     /// There are too many events, or they are too large together.

@@ -402,7 +402,7 @@ fn column_younger_than_row_is_null_in_old_and_new() {
     assert_eq!(
         made(&mut rules, &younger, Operation::Insert { new }),
         [
-            // The automatic event has the columns that the row was sent with.
+            // The automatic event has the columns that were sent with the row.
             "lab.plates.inserted.v1 7 \"7\" {\"at\":\"2026-10-01T10:00:00Z\",\"code\":\"P7\",\"id\":7,\"volume\":1.5}",
             "lab.seen.v1 7 \"7\" {\"before\":null,\"colour\":null,\"shown\":\"none\"}",
         ]
@@ -464,7 +464,7 @@ fn contract_breaking_event_fails_alone_with_reason() {
         let actual = update(&mut translator, ReplicaIdentity::Default, None, ["7", code, "1", "-", at]);
         assert!(actual.contains(&"a.id.v1 7 \"7\" {\"id\":7}".to_owned()), "{actual:#?}");
         assert!(actual.contains(&volume.to_owned()), "{actual:#?}");
-        // A field that the contract does not have is left out.
+        // A field that the contract does not contain is left out.
         let whole = "a.code.v1 7 \"7\" {\"code\":\"P7\"}".to_owned();
         assert_eq!(actual.contains(&whole), expected.is_none(), "{actual:#?}");
         let failed = actual.iter().find(|line| line.starts_with("FAILED a.code"));

@@ -17,7 +17,7 @@ pub(super) struct EventSlot {
     pub(super) ordinal: u16,
 }
 
-/// The state that writing needs besides the row.
+/// The state that writing an event needs besides the row.
 pub(super) struct Tools<'a> {
     pub(super) context: &'a mut Context,
     pub(super) envelope: &'a mut Envelope,
@@ -25,7 +25,7 @@ pub(super) struct Tools<'a> {
 }
 
 impl CompiledRule {
-    /// Appends the event. On error nothing is appended; the message contains no row values.
+    /// Appends the event. After an error nothing is appended. The message contains no row values.
     pub(super) fn write(
         &self,
         row: &Row<'_>,
@@ -37,7 +37,7 @@ impl CompiledRule {
         if let Some(why) = &self.broken {
             return Err(why.clone());
         }
-        // First, so that the hash is ready by the time the data is written.
+        // First, so that the hash is finished when the data is written.
         let made = self.make_id(row, slot, context, envelope, &mut scratch.id)?;
         self.write_key(row, context, scratch)?;
         self.write_subject(row, context, scratch)?;
@@ -50,7 +50,7 @@ impl CompiledRule {
             place: slot.place,
             part: slot.part,
         };
-        // The caller sees that the records no longer fit.
+        // The caller checks that the records no longer fit.
         if !records.has_room(scratch.data.len()) {
             return Ok(());
         }
@@ -103,7 +103,8 @@ impl CompiledRule {
         }
     }
 
-    /// Writes the key. Parts are joined as those of a composite primary key: `~` and `/` are written `~0` and `~1`.
+    /// Writes the key. Parts are joined like those of a composite primary key: `~` and `/` are written `~0`
+    /// and `~1`.
     fn write_key(&self, row: &Row<'_>, context: &mut Context, scratch: &mut Scratch) -> Result<(), Problem> {
         let Scratch { key, part, .. } = scratch;
         key.clear();
@@ -137,7 +138,8 @@ impl CompiledRule {
         needed(expression, row, context, &mut scratch.subject, "the subject")
     }
 
-    /// Writes the event's time. Returns false for NULL and for a rule without `time`: the commit time applies.
+    /// Writes the event's time. Returns false for NULL and for a rule without `time`, which means the commit
+    /// time.
     fn write_time(
         &self,
         row: &Row<'_>,

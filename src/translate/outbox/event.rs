@@ -16,7 +16,7 @@ use crate::translate::settings::TranslateSettings;
 /// Number of event types whose envelope is cached. Applications name the types, so their number is unbounded.
 const NAMES_MAX: usize = 1_000;
 
-/// Longest type that a row or message may name, in bytes.
+/// Longest type in a row or message, in bytes.
 const NAME_MAX: usize = 1 << 10;
 
 /// Event types of one outbox, with their envelopes.
@@ -32,7 +32,7 @@ struct KnownType {
     /// The constant part of the envelope, for [`Head::attributes`].
     attributes: Vec<u8>,
     has_schema: bool,
-    /// The type is locked with another origin.
+    /// Whether the type is locked with another origin.
     is_taken: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct Tools<'a> {
 }
 
 impl Names {
-    /// The event type that a row or message names; `None` if it is not a valid one.
+    /// The event type for the type in a row or message; `None` if it is invalid.
     fn get(
         &mut self,
         outbox: &Outbox,
@@ -160,8 +160,8 @@ pub(super) fn failed(why: impl Into<Problem>) -> TranslateError {
     TranslateError::Outbox(why.into())
 }
 
-/// Appends the event of a message. Its prefix is the outbox's prefix, the type and optionally a colon and the key.
-/// Without a key the event id is the key.
+/// Appends the event of a message. Its prefix consists of the outbox's prefix, the type, and optionally a
+/// colon and the key. Without a key, the event id is the key.
 ///
 /// # Errors
 /// The message is not a valid event.

@@ -1,4 +1,4 @@
-//! An outbox table: finds and checks the columns once, then passes rows through.
+//! An outbox table: finds and checks its columns once, then passes rows through.
 
 use std::sync::Arc;
 
@@ -141,7 +141,7 @@ impl OutboxPlan {
         let kind = finder.find("type", &columns.kind, Holds::Word);
         let payload = finder.find("payload", &columns.payload, Holds::Document);
         let (timestamp, is_named) = &columns.timestamp;
-        // A column that has the default name by chance may hold something else.
+        // A column may have the default name by chance, and contain something else.
         let is_moment = |(_, column): (Named, &Column)| Holds::Moment.fits(&column.data_type.base);
         let timestamp = (*is_named || finder.column(timestamp).is_some_and(is_moment))
             .then(|| finder.find("timestamp", timestamp, Holds::Moment))
@@ -217,7 +217,7 @@ fn text<'a>(column: &Named, row: &Tuple<'a>) -> Result<&'a str, TranslateError> 
     }
 }
 
-/// Writes the row's time. Returns false for NULL: the commit time applies.
+/// Writes the row's time. Returns false for NULL, which means the commit time.
 fn write_time(
     column: Option<&(Named, Kind)>,
     row: &Tuple<'_>,

@@ -1,8 +1,8 @@
-//! Directories that need not survive, and several instances of them (`never` is written).
+//! Directories that are lost on a restart, and several instances of them (`confirm_after = "never"`).
 
 use super::*;
 
-/// A directory that has received nothing, with `never` written: wherever the slot is now, as an empty one.
+/// With `never`, a directory that has received nothing starts wherever the slot is now, like an empty one.
 #[test]
 fn directory_that_received_nothing_follows_the_slot() {
     let never = Wanted { never_written: true, ..wanted() };
@@ -32,8 +32,8 @@ fn directory_that_received_nothing_follows_the_slot() {
     assert!(refused(begin(&other, &idle, &LogState::default(), &server())).is_some());
 }
 
-/// With `never` written, an instance without this directory may have published in the epoch of the timeline: a directory in an
-/// earlier one begins a new epoch, and so does one whose configuration asks for it.
+/// With `never`, an instance without this directory may have published in the epoch of the timeline. So a
+/// directory with a lower epoch begins a new one, and so does a directory whose configuration requires it.
 #[test]
 fn directory_beside_others_is_not_in_an_earlier_epoch() {
     let never = Wanted { never_written: true, ..wanted() };
@@ -52,13 +52,13 @@ fn directory_beside_others_is_not_in_an_earlier_epoch() {
         );
         assert_eq!(start.checkpoint.injections.len(), usize::from(expected.is_some()));
     }
-    // A first start that makes the slot begins there as well.
+    // A first start that creates the slot begins in that epoch too.
     let no_publication = Server { publication_exists: false, ..third };
     let start = recover(&never, None, &LogState::default(), None, &no_publication).unwrap();
     assert_eq!((start.create, start.checkpoint.epoch), (true, 2));
 }
 
-/// A directory that has received nothing still shows that the database was restored from an older copy.
+/// A directory that has received nothing can still detect that the database was restored from an older copy.
 #[test]
 fn idle_directory_notices_a_restored_database() {
     let never = Wanted { never_written: true, ..wanted() };

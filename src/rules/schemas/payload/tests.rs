@@ -1,4 +1,4 @@
-//! The text is judged as a tree of it would be.
+//! The text is validated like its tree.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,7 +9,7 @@ fn node(text: &str) -> PayloadNode<'_> {
     PayloadNode::At(text)
 }
 
-/// The tree that the text stands for.
+/// The tree of the text.
 fn tree(node: PayloadNode<'_>) -> Value {
     match node.json_type() {
         JsonType::Object => {
@@ -69,7 +69,7 @@ proptest! {
     // Compiling the schemas takes most of the time.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Every keyword of draft-07 that looks at values, on the text and on the tree.
+    /// Every keyword of draft-07 that examines values, with the text and with the tree.
     #[test]
     fn validator_judges_text_as_tree(document in documents(), constant in documents()) {
         let text = document.to_string();
