@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::small_file;
 
 use self::payload::{PayloadNode, PayloadText, is_shallow};
+use super::error::Wrong;
 use super::type_name::TypeName;
 
 pub use self::walk::{inside, inside_mut};
@@ -60,8 +61,9 @@ impl Schemas {
     ///
     /// # Errors
     /// All problems found.
-    pub(super) fn load(folder: &Path) -> Result<Self, Vec<String>> {
-        let failed = |error: std::io::Error| vec![format!("cannot read {}: {error}", folder.display())];
+    pub(super) fn load(folder: &Path) -> Result<Self, Vec<Wrong>> {
+        let failed =
+            |error: std::io::Error| vec![Wrong::from(format!("cannot read {}: {error}", folder.display()))];
         let mut schemas = Self::default();
         let mut wrong = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -73,16 +75,17 @@ impl Schemas {
                 Ok(schema) => {
                     schemas.by_type.insert(schema.event_type.to_string(), schema);
                 }
-                Err(why) => wrong.push(format!("{}: {why}", path.display())),
+                Err(Wrong { message, hint }) => {
+                    wrong.push(Wrong { message: format!("{}: {message}", path.display()), hint });
+                }
             }
         }
         if schemas.by_type.is_empty() && wrong.is_empty() {
-            wrong.push(format!(
-                "{} contains no schema: no file is named like an event type, such as shop.order_placed.v1.json",
-                folder.display()
-            ));
+            let message = format!("{} contains no schema", folder.display());
+            let hint = "Name each file like its event type, such as shop.order_placed.v1.json.";
+            wrong.push(Wrong::from((message, hint)));
         }
-        wrong.sort_unstable();
+        wrong.sort_unstable_by(|one: &Wrong, other| one.message.cmp(&other.message));
         if wrong.is_empty() { Ok(schemas) } else { Err(wrong) }
     }
 
@@ -118,19 +121,19 @@ impl Schemas {
     }
 }
 
-fn read(path: &Path) -> Result<Schema, String> {
+fn read(path: &Path) -> Result<Schema, Wrong> {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let event_type = TypeName::parse(name).map_err(|wrong| wrong.message)?;
+    let event_type = TypeName::parse(name)?;
     let text = small_file::read_text(path, FILE_MAX).map_err(|error| error.to_string())?;
     let whole: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let Value::Object(text) = &whole else {
-        return Err(
-            "not a JSON Schema (draft-07): it must be an object, such as {\"type\": \"object\"}".to_owned()
-        );
+        let message = "not a JSON Schema (draft-07): the file does not contain an object";
+        return Err((message, "Write an object, such as {\"type\": \"object\"}.").into());
     };
     match text.get("$schema").map(|dialect| dialect.as_str().unwrap_or_default()) {
         Some(dialect) if dialect.trim_end_matches('#') != DIALECT => {
-            return Err(format!("unsupported $schema {dialect:?}; only draft-07 is supported: {DIALECT:?}"));
+            let hint = format!("Write {DIALECT:?}: only draft-07 is supported.");
+            return Err((format!("unsupported $schema {dialect:?}"), hint).into());
         }
         _ => {}
     }
@@ -158,17 +161,16 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// Checks that a schema means the same in another file and under another `$id`.
-fn stands_alone(schema: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+fn stands_alone(schema: &Map<String, Value>, is_root: bool) -> Result<(), Wrong> {
     if let Some(to) = schema.get("$ref").and_then(Value::as_str)
         && to != "#"
         && to.strip_prefix("#/definitions/").is_none_or(|name| name.contains('/'))
     {
-        return Err(format!(
-            "unsupported reference {to:?}; a schema may only refer to its own \"#/definitions/…\" or to \"#\""
-        ));
+        let hint = "Let the schema refer only to its own \"#/definitions/…\" or to \"#\".";
+        return Err((format!("unsupported reference {to:?}"), hint).into());
     }
     if !is_root && schema.contains_key("$id") {
-        return Err("a subschema has an $id; refer to it by \"#/definitions/…\" instead".to_owned());
+        return Err(("a subschema has an $id", "Refer to it by \"#/definitions/…\" instead.").into());
     }
     inside(schema).into_iter().filter_map(Value::as_object).try_for_each(|part| stands_alone(part, false))
 }
@@ -222,7 +224,7 @@ mod tests {
                 r#"{"type":"string","format":"uuid","examples":["5f66167a"]}"#,
                 "an example does not match the schema at /format",
             ),
-            ("a.b.v1.json", "true", "must be an object"),
+            ("a.b.v1.json", "true", "Write an object"),
             ("a.b.v1.json", r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#, "only draft-07"),
             ("a.b.v1.json", r##"{"items":{"$ref":"#x"},"definitions":{"x":{"$id":"#x"}}}"##, "a.b.v1.json"),
             (
@@ -230,11 +232,13 @@ mod tests {
                 r#"{"type":"string","examples":["a",7]}"#,
                 "an example does not match the schema at /type",
             ),
-            ("readme.txt", "", "contains no schema"),
+            ("readme.txt", "", "Name each file like its event type"),
         ] {
             let folder = folder(&[(name, text)]);
             let wrong = Schemas::load(folder.path()).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].contains(why), "{name} {text}: {wrong:?}");
+            let [Wrong { message, hint }] = wrong.as_slice() else { panic!("{name} {text}: {wrong:?}") };
+            let texts = [message.as_str(), hint.as_deref().unwrap_or_default()];
+            assert!(texts.iter().any(|text| text.contains(why)), "{name} {text}: {wrong:?}");
         }
         assert!(Schemas::load(Path::new("/nonexistent")).is_err());
     }

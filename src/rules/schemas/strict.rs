@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::walk::inside;
+use crate::rules::error::Wrong;
 
 /// The keywords of draft-07, and `deprecated`, an annotation of later drafts.
 const KEYWORDS: [&str; 47] = [
@@ -87,32 +88,32 @@ const FORMATS: [&str; 25] = [
 
 /// Parts of patterns that only some regex engines support, and what to write instead.
 const DIALECTS: [(&str, &str); 12] = [
-    ("(?i", "list both cases, such as [aA]"),
-    ("(?s", "write [\\s\\S] for any character"),
-    ("(?m", "match one line"),
-    ("(?x", "leave blanks out"),
-    ("(?u", "leave the flag out"),
-    ("(?P<", "write ( without a name"),
-    ("\\A", "write ^"),
-    ("\\z", "write $"),
-    ("\\Z", "write $"),
-    ("[[:", "write the characters, such as [a-z]"),
-    ("\\p", "write the characters, such as [a-z]"),
-    ("\\P", "write the characters, such as [^a-z]"),
+    ("(?i", "List both cases, such as [aA]."),
+    ("(?s", "Write [\\s\\S] for any character."),
+    ("(?m", "Match one line."),
+    ("(?x", "Leave blanks out."),
+    ("(?u", "Leave the flag out."),
+    ("(?P<", "Write ( without a name."),
+    ("\\A", "Write ^."),
+    ("\\z", "Write $."),
+    ("\\Z", "Write $."),
+    ("[[:", "Write the characters, such as [a-z]."),
+    ("\\p", "Write the characters, such as [a-z]."),
+    ("\\P", "Write the characters, such as [^a-z]."),
 ];
 
 /// Checks a schema and everything in it.
 ///
 /// # Errors
 /// The first part that validators interpret differently.
-pub(super) fn check(schema: &Map<String, Value>) -> Result<(), String> {
+pub(super) fn check(schema: &Map<String, Value>) -> Result<(), Wrong> {
     for (keyword, value) in schema {
         if !KEYWORDS.contains(&keyword.as_str()) && !keyword.starts_with("x-") {
-            return Err(unknown("keyword", keyword, &KEYWORDS, "an annotation of your own begins with x-"));
+            return Err(unknown("keyword", keyword, &KEYWORDS, "Begin an annotation of your own with x-."));
         }
         match (keyword.as_str(), value) {
             ("format", Value::String(format)) if !FORMATS.contains(&format.as_str()) => {
-                return Err(unknown("format", format, &FORMATS, "write a pattern, or x-format for people"));
+                return Err(unknown("format", format, &FORMATS, "Write a pattern, or x-format for people."));
             }
             ("pattern", Value::String(pattern)) => portable(pattern)?,
             ("patternProperties", Value::Object(members)) => {
@@ -124,22 +125,23 @@ pub(super) fn check(schema: &Map<String, Value>) -> Result<(), String> {
     inside(schema).into_iter().filter_map(Value::as_object).try_for_each(check)
 }
 
-fn unknown(what: &str, name: &str, known: &[&str], otherwise: &str) -> String {
+fn unknown(what: &str, name: &str, known: &[&str], otherwise: &str) -> Wrong {
     let near = known.iter().map(|one| (strsim::damerau_levenshtein(name, one), one)).min();
     match near.filter(|(distance, _)| *distance <= 2) {
-        Some((_, near)) => format!("unknown {what} {name:?}; did you mean {near:?}?"),
-        None => format!("unknown {what} {name:?}, which validators ignore; {otherwise}"),
+        Some((_, near)) => (format!("unknown {what} {name:?}"), format!("did you mean {near:?}?")).into(),
+        None => (format!("unknown {what} {name:?}, which validators ignore"), otherwise).into(),
     }
 }
 
 /// Checks that JavaScript, Python, Java and Go interpret a pattern in the same way, as far as they usually
 /// differ.
-fn portable(pattern: &str) -> Result<(), String> {
+fn portable(pattern: &str) -> Result<(), Wrong> {
     // An escaped backslash begins no escape.
     let plain = pattern.replace("\\\\", "  ");
     let found = DIALECTS.iter().find(|(part, _)| plain.contains(part));
     found.map_or(Ok(()), |(part, instead)| {
-        Err(format!("the pattern {pattern:?} contains {part}, which not every validator knows; {instead}"))
+        let message = format!("the pattern {pattern:?} contains {part}, which not every validator supports");
+        Err((message, *instead).into())
     })
 }
 
@@ -149,8 +151,9 @@ mod tests {
 
     use super::*;
 
+    /// Without an error in the schema, `Ok`; otherwise its hint.
     fn checked(schema: &Value) -> Result<(), String> {
-        check(schema.as_object().unwrap())
+        check(schema.as_object().unwrap()).map_err(|wrong| wrong.hint.unwrap())
     }
 
     #[test]
@@ -169,12 +172,12 @@ mod tests {
         for (schema, expected) in [
             (json!({"requried": ["a"]}), "did you mean \"required\"?"),
             (json!({"properties": {"a": {"maxlength": 3}}}), "did you mean \"maxLength\"?"),
-            (json!({"items": {"nullable": true}}), "an annotation of your own begins with x-"),
+            (json!({"items": {"nullable": true}}), "Begin an annotation of your own with x-."),
             (json!({"format": "uiid"}), "did you mean \"uuid\"?"),
-            (json!({"format": "phone-number"}), "write a pattern"),
-            (json!({"pattern": "(?i)^a$"}), "list both cases"),
-            (json!({"pattern": "^\\p{L}+$"}), "write the characters"),
-            (json!({"patternProperties": {"\\Ax": {}}}), "write ^"),
+            (json!({"format": "phone-number"}), "Write a pattern"),
+            (json!({"pattern": "(?i)^a$"}), "List both cases"),
+            (json!({"pattern": "^\\p{L}+$"}), "Write the characters"),
+            (json!({"patternProperties": {"\\Ax": {}}}), "Write ^"),
         ] {
             let why = checked(&schema).unwrap_err();
             assert!(why.contains(expected), "{schema}: {why}");

@@ -167,8 +167,8 @@ const AWAY: &str = "Check the network, kinesis.region and kinesis.endpoint.";
 const NOT_KINESIS: &str =
     "Look for a proxy or another server at this address (kinesis.endpoint, AWS_ENDPOINT_URL, HTTPS_PROXY).";
 /// Hint for an environment without credentials.
-const NO_CREDENTIALS: &str = "Give this process credentials: a role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Only \
-    environment variables need a restart.";
+const NO_CREDENTIALS: &str = "Give this process credentials: a role, a profile with static keys or a credential_process, or \
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Only environment variables need a restart.";
 
 /// Describes a response whose content type is not that of the service, such as a proxy's page.
 fn stranger(status: u16, content_type: Option<&str>) -> Option<String> {

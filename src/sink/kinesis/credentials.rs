@@ -347,7 +347,7 @@ fn source_of(signer: &Signer) -> String {
 fn explain(error: &CredentialsError) -> String {
     let mut text = chain(error);
     if text.contains("cargo feature") {
-        text.push_str(". This kind of AWS profile is not supported here; use a role, static keys or a credential_process");
+        text.push_str("; this kind of AWS profile is not supported");
     }
     match missing_credentials() {
         Some(reason) => format!("{reason} ({text})"),
