@@ -1,6 +1,7 @@
-//! Growing pauses with jitter: the one way in which the program waits before it tries again.
+//! Growing pauses with jitter. All waiting before a retry uses this module.
 //!
-//! Many processes may lose the same server at the same moment. Their pauses must differ, so each process seeds its own jitter.
+//! Many processes may lose the same server at the same moment. Their pauses must differ, so each process
+//! seeds its own jitter.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -11,14 +12,15 @@ pub fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// A small generator (xorshift64*) of jitter; seeded by the caller, so that a test can repeat what it saw.
+/// A small random generator (xorshift64*) for jitter. The caller seeds it, so that a test can repeat a
+/// sequence.
 #[derive(Clone, Debug)]
 pub struct Jitter(u64);
 
 impl Jitter {
-    /// Any seed will do.
+    /// Any seed is valid.
     pub const fn new(seed: u64) -> Self {
-        // Xorshift stays at zero forever.
+        // Xorshift would stay at zero forever.
         Self(if seed == 0 { 0x9E37_79B9_7F4A_7C15 } else { seed })
     }
 
@@ -29,7 +31,7 @@ impl Jitter {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// "Equal jitter": between half of `pause` and all of it. Full jitter can give next to no pause at all.
+    /// "Equal jitter": between half of `pause` and all of it. Full jitter could be almost no pause at all.
     pub fn spread(&mut self, pause: Duration) -> Duration {
         let half = pause / 2;
         let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -53,12 +55,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// From about `first` up to about `cap`, seeded for this process.
+    /// Pauses from about `first` up to about `cap`, with a seed for this process.
     pub fn new(first: Duration, cap: Duration) -> Self {
         Self::seeded(first, cap, seed())
     }
 
-    /// With jitter from this seed.
+    /// Pauses with this seed for the jitter.
     pub const fn seeded(first: Duration, cap: Duration, seed: u64) -> Self {
         Self { first, cap, failures: 0, jitter: Jitter::new(seed) }
     }
@@ -69,7 +71,7 @@ impl Backoff {
         pause(self.first, self.cap, self.failures, &mut self.jitter)
     }
 
-    /// It worked: the next pause is the first again.
+    /// Resets after a success: the next pause is the first one again.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
@@ -104,7 +106,7 @@ mod tests {
         assert!(backoff.failed() <= FIRST);
     }
 
-    /// With the same seed in every process, all of them would ask a server that comes back at the same moments.
+    /// With the same seed, all processes would connect to a server that returns at the same moments.
     #[test]
     fn instances_have_different_jitter() {
         assert_ne!(pauses(Backoff::new(FIRST, CAP)), pauses(Backoff::new(FIRST, CAP)));

@@ -21,7 +21,7 @@ pub struct Relation {
     pub schema: String,
     /// Table name.
     pub table: String,
-    /// The old row of an UPDATE or DELETE, as far as the source sends it.
+    /// Which part of the old row of an UPDATE or DELETE the source sends.
     pub identity: ReplicaIdentity,
     /// The published columns, in the order of the tuples.
     pub columns: Vec<Column>,
@@ -32,7 +32,8 @@ pub struct Relation {
     /// them as NULL; automatic events ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Column>,
-    /// The unknown facts about the table at the time of its rows. Without them, rows cannot become events.
+    /// Facts about the table at the time of its rows that are unknown. If there are any, rows cannot become
+    /// events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }
@@ -48,8 +49,8 @@ impl Relation {
         self.columns.iter().chain(&self.absent).any(|column| column.name == name)
     }
 
-    /// Indexes of the key's columns: those of the replica identity. `FULL` and `NOTHING` name no key, so the primary
-    /// key is used. Empty if there is none.
+    /// Indexes of the key's columns: those of the replica identity. `FULL` and `NOTHING` define no key, so
+    /// the primary key is used. Empty if there is none.
     pub fn key(&self) -> Vec<usize> {
         let in_identity = |at: &usize| self.columns.get(*at).is_some_and(|column| column.in_identity);
         match self.identity {
@@ -62,8 +63,8 @@ impl Relation {
 }
 
 impl Relation {
-    /// The same table with the primary key as its replica identity. Partitions do not inherit `REPLICA IDENTITY FULL`
-    /// from their table, and no message names the partition of a row.
+    /// The same table with the primary key as its replica identity. Partitions do not inherit `REPLICA
+    /// IDENTITY FULL` from their table, and no message contains the partition of a row.
     #[must_use]
     pub fn by_primary_key(&self) -> Self {
         let mut relation = Self { identity: ReplicaIdentity::Default, ..self.clone() };
@@ -83,14 +84,14 @@ pub struct Described {
     pub comment: Option<String>,
     /// `COMMENT ON COLUMN`, in the order of the relation's columns.
     pub comments: Vec<Option<String>>,
-    /// What the composite and range types of its columns consist of, at any depth.
+    /// The parts of composite and range types of its columns, at any depth.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<TypeParts>,
-    /// `pg_attribute.attnum` of each column, which a rename does not change. Known only where the database was asked:
-    /// it differs between databases.
+    /// `pg_attribute.attnum` of each column, which a rename does not change. Empty unless it was read from a
+    /// database, because it differs between databases.
     #[serde(skip)]
     pub numbers: Vec<i16>,
-    /// Columns that are not sent. Known only where the database was asked.
+    /// Columns that are not sent. Empty unless they were read from a database.
     #[serde(skip)]
     pub unsent: Vec<UnsentColumn>,
 }
@@ -119,12 +120,12 @@ pub struct Column {
     pub not_null: bool,
     /// Whether the relation message flags it as part of the replica identity (with `Full`: all columns).
     pub in_identity: bool,
-    /// The column whose personal data it holds, if `[pii]` names that one.
+    /// The column whose personal data this one holds, if `[pii]` matches that column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<PersonalOrigin>,
 }
 
-/// A column that `[pii]` names, and whose data another column holds.
+/// A column that `[pii]` matches, and whose data another column holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PersonalOrigin {
     /// How the data was derived from it.
@@ -143,17 +144,17 @@ impl fmt::Display for PersonalOrigin {
     }
 }
 
-/// How a column got the data of another one.
+/// How a column got the data of another column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inheritance {
-    /// It is the same column, which had that name.
+    /// It is the same column, which had another name.
     Former,
     /// Its table is a child or a partition of that table, or was one.
     Ancestor,
     /// It is a generated column, computed from that one.
     Computed,
-    /// Its table has all the columns of that one, side by side, as CREATE TABLE … (LIKE …) makes it.
+    /// Its table has all columns of that table, side by side, as CREATE TABLE … (LIKE …) creates it.
     Copy,
 }
 
@@ -163,7 +164,7 @@ pub enum Inheritance {
 pub enum ReplicaIdentity {
     /// The primary key.
     Default,
-    /// None: updates and deletes cannot be published.
+    /// None. Updates and deletes cannot be published.
     Nothing,
     /// The whole old row.
     Full,
@@ -206,7 +207,8 @@ pub struct Tuple<'a> {
 }
 
 impl<'a> Tuple<'a> {
-    /// A tuple of these cells of `message`. A cell outside the message reads as NULL; decoders never make one.
+    /// A tuple of these cells of `message`. A cell outside of the message reads as NULL; decoders never
+    /// produce one.
     pub const fn new(message: &'a [u8], cells: &'a [Cell]) -> Self {
         Self { message, cells }
     }
@@ -291,12 +293,12 @@ pub struct Change<'a> {
 pub struct ChangePlace {
     /// The transaction.
     pub transaction: Transaction,
-    /// Ordinal in the transaction, counted over everything delivered.
+    /// Index in the transaction, counted over everything delivered.
     pub index: u32,
     /// Position of the change's record in the source's log. Several changes can share one (COPY, TRUNCATE of several
     /// tables).
     pub record: CommitSeq,
-    /// Ordinal among the changes of the same kind that share a record.
+    /// Index among the changes of the same kind that share a record.
     pub nth: u32,
 }
 
@@ -351,7 +353,8 @@ impl Message<'_> {
 pub enum Delivery<'a> {
     /// A committed transaction starts.
     Begin(Transaction),
-    /// The rows of this transaction existed before the source was first read. Comes directly after its beginning.
+    /// The rows of this transaction existed before the source was first read. It is delivered directly after
+    /// `Begin`.
     Backfill,
     /// A change of the transaction.
     Change(Change<'a>),

@@ -1,6 +1,7 @@
-//! One finding about the set-up or the running process: what is wrong, where, and the command that fixes it.
+//! One finding about the configuration or the running process: what is wrong, where, and the command that
+//! fixes it.
 //!
-//! `forebay check`, starts, the watchdog and readiness all report this type, and print it in one way.
+//! `forebay check`, starts, the watchdog and readiness all report this type, and print it in the same way.
 
 use std::fmt;
 
@@ -13,9 +14,9 @@ use crate::visible::visible;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Checked, and as it should be.
+    /// Checked, without a problem.
     Ok,
-    /// Works, but a person should look.
+    /// It works, but an operator should check it.
     Warning,
     /// Does not work until it is fixed.
     Blocker,
@@ -26,7 +27,7 @@ pub enum Severity {
 pub struct Diagnosis {
     /// How serious it is.
     pub severity: Severity,
-    /// Its subject: `source`, `stream`, `slot "forebay_lab"`, `table lab.samples`.
+    /// Its subject, such as `source`, `stream`, `slot "forebay_lab"` or `table lab.samples`.
     pub subject: String,
     /// One line: a fact.
     pub fact: String,
@@ -39,17 +40,17 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Something that does not work.
+    /// A finding that must be fixed.
     pub fn blocker(subject: impl Into<String>, fact: impl Into<String>) -> Self {
         Self::new(Severity::Blocker, subject, fact)
     }
 
-    /// Something that a person should look at.
+    /// A finding that an operator should check.
     pub fn warning(subject: impl Into<String>, fact: impl Into<String>) -> Self {
         Self::new(Severity::Warning, subject, fact)
     }
 
-    /// Something that is as it should be.
+    /// A check without a problem.
     pub fn ok(subject: impl Into<String>, fact: impl Into<String>) -> Self {
         Self::new(Severity::Ok, subject, fact)
     }
@@ -58,7 +59,7 @@ impl Diagnosis {
         Self { severity, subject: subject.into(), fact: fact.into(), hint: None, command: None }
     }
 
-    /// The same finding where nothing works until it is fixed, such as at a start.
+    /// The same finding as a blocker, such as at a start.
     #[must_use]
     pub const fn blocks(mut self) -> Self {
         self.severity = Severity::Blocker;
@@ -74,7 +75,7 @@ impl Diagnosis {
         Self { hint: problem.hint().map(str::to_owned), ..Self::blocker(subject, fact) }
     }
 
-    /// Adds what to do.
+    /// Adds the hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -96,10 +97,10 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// Several findings as one error: all facts on one line, what to do on a line each.
+/// Several findings as one error: all facts on one line, and each remedy on a line of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnoses {
-    /// The consequence: `the database cannot be used`.
+    /// The consequence, such as `the database cannot be used`.
     pub consequence: &'static str,
     /// The findings.
     pub found: Vec<Diagnosis>,

@@ -1,11 +1,11 @@
-//! Events on their way from a change to the log, with their keys.
+//! Events between a change and the log, with their keys.
 
 use std::hash::Hasher;
 
 use md5::{Digest as _, Md5};
 
-/// First 64 bits of MD5(partition key), the hash that Kinesis uses. Keys with equal hashes are treated as one key,
-/// which only makes their order stricter.
+/// The first 64 bits of MD5(partition key), the hash that Kinesis uses. Keys with equal hashes are treated as
+/// one key, which only makes their order stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u64);
 
@@ -60,8 +60,8 @@ pub enum Origin {
 pub enum RecordKind {
     /// An event for the stream.
     Event,
-    /// A dead letter: the change could not be translated. The publisher writes it to the dead-letter file in its
-    /// turn.
+    /// A dead letter, because the change could not be translated. The publisher writes it to the dead-letter
+    /// file in order.
     DeadLetter,
 }
 
@@ -97,7 +97,7 @@ pub struct Records {
     /// Length of the longest event type or key, in bytes.
     longest_name: usize,
     limit: usize,
-    /// A record was left out for which there was no room.
+    /// Whether a record was left out because there was no space for it.
     overflowed: bool,
 }
 
@@ -108,13 +108,15 @@ impl Default for Records {
 }
 
 impl Records {
-    /// Largest size of one change's records, in bytes: three of the largest records, or the largest record and the
-    /// dead letter of the largest row. They are in memory up to three times: as they are made, written and read.
+    /// Largest size of one change's records in bytes: three of the largest records, or the largest record and
+    /// the dead letter of the largest row. They can be in memory three times: when they are created, written
+    /// and read.
     pub const LIMIT: usize = 32 << 20;
     /// Overhead of a record in a frame, besides its type, key and line, in bytes.
     pub const OVERHEAD: usize = 17;
 
-    /// Records that may take `limit` bytes in a frame. More can be added; [`fit`](Self::fit) then returns false.
+    /// Records that may take `limit` bytes in a frame. More can be added, but then [`fit`](Self::fit) returns
+    /// false.
     pub const fn with_limit(limit: usize) -> Self {
         Self { bytes: Vec::new(), spans: Vec::new(), longest_name: 0, limit, overflowed: false }
     }
@@ -143,8 +145,8 @@ impl Records {
         self.overflowed = false;
     }
 
-    /// Whether there is room for another line of this size. If not, it must not be added, and the records no longer
-    /// [`fit`](Self::fit).
+    /// Whether there is space for another line of this size. If not, it must not be added, and the records no
+    /// longer [`fit`](Self::fit).
     pub const fn has_room(&mut self, line: usize) -> bool {
         self.overflowed |= self.bytes.len() + line > self.limit;
         !self.overflowed

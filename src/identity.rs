@@ -30,7 +30,7 @@ pub enum SourceIdentity {
 }
 
 impl SourceIdentity {
-    /// The branch of the source's history that is followed: PostgreSQL's timeline.
+    /// The branch of the source's history: PostgreSQL's timeline.
     pub const fn timeline(&self) -> u32 {
         match self {
             Self::Replication(source) => source.timeline,
@@ -46,7 +46,7 @@ impl SourceIdentity {
         }
     }
 
-    /// The same source on this branch of its history.
+    /// Sets the branch of the source's history.
     pub const fn set_timeline(&mut self, timeline: u32) {
         match self {
             Self::Replication(source) => source.timeline = timeline,
@@ -54,7 +54,7 @@ impl SourceIdentity {
         }
     }
 
-    /// What kind of source it is, as the configuration names it.
+    /// The kind of the source, as `source.mode` names it.
     pub const fn mode(&self) -> &'static str {
         match self {
             Self::Replication(_) => "replication",
@@ -63,10 +63,11 @@ impl SourceIdentity {
     }
 }
 
-/// A replication slot and what it belongs to.
+/// A replication slot, and the database and publication it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicationIdentity {
-    /// `system_identifier` of the database cluster; text, because JSON numbers end at 2^53 for many readers.
+    /// `system_identifier` of the database cluster. It is text, because many JSON readers lose precision
+    /// beyond 2^53.
     pub system_id: String,
     /// Timeline of the write-ahead log.
     pub timeline: u32,
@@ -78,7 +79,7 @@ pub struct ReplicationIdentity {
     pub publication: String,
 }
 
-/// A database that is polled. The server may be any one of its cluster, on the same timeline.
+/// A polled database. The server may be any server of its cluster on the same timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollingIdentity {
     /// `system_identifier` of the database cluster; text, as in [`ReplicationIdentity`].
@@ -136,7 +137,7 @@ impl From<StoredIdentity> for Identity {
 pub mod tests {
     use super::{Identity, ReplicationIdentity, SourceIdentity};
 
-    /// The identity of a directory that no stream was assigned to.
+    /// The identity of a directory that has no stream yet.
     pub fn identity() -> Identity {
         Identity {
             source: SourceIdentity::Replication(ReplicationIdentity {

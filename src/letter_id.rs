@@ -1,4 +1,4 @@
-//! The name of a dead letter: short enough to be typed, the same after every crash.
+//! The id of a dead letter: short enough to be typed, and the same after every crash.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::event::KeyHash;
 use crate::position::{CommitSeq, Position};
 
-/// Hex digits of a whole id: 48 bits, so that even a hundred thousand letters hardly ever share one.
+/// Hex digits of a whole id. With 48 bits, even a hundred thousand letters hardly ever share one.
 const DIGITS: usize = 12;
-/// Hex digits that a person must type at least.
+/// Hex digits that must be typed at least.
 const PREFIX_MIN: usize = 4;
 
-/// Twelve hex digits made of the place of the change and the ordinal of the event: what comes again after a crash, or fails
-/// again after a retry, has the id that it had.
+/// Twelve hex digits, computed from the position of the change and the index of the event. If a letter is
+/// written again after a crash or a failed retry, it has the same id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LetterId(u64);
 
 impl LetterId {
-    /// Id for the event with this ordinal in its change. A change that was not translated counts as ordinal 0.
+    /// Id for the event with this index in its change. A change that was not translated counts as index 0.
     pub fn of(position: Position, part: u16) -> Self {
         let Position { epoch, commit, index } = position;
         Self::of_text(&format!("{epoch:04X}{:016X}{index:08X}{part:04X}", commit.get()))
     }
 
-    /// Id for a change at which only the rule of this event type failed.
+    /// Id for a change of which only the rule of this event type failed.
     pub fn of_rule(position: Position, rule: &str) -> Self {
         let Position { epoch, commit, index } = position;
         Self::of_text(&format!("{epoch:04X}{:016X}{index:08X} {rule}", commit.get()))
@@ -36,12 +36,12 @@ impl LetterId {
         Self::of_text(sequence)
     }
 
-    /// Id for a letter without a position, made from its text.
+    /// Id for a letter without a position, computed from its text.
     pub fn of_text(text: &str) -> Self {
         Self(KeyHash::of(text).0 >> 16)
     }
 
-    /// Whether a person who typed this can mean it.
+    /// Whether the id begins with the typed text, and the text is long enough.
     pub fn begins_with(&self, typed: &str) -> bool {
         (PREFIX_MIN..=DIGITS).contains(&typed.len())
             && self.to_string().starts_with(&typed.to_ascii_lowercase())
@@ -71,14 +71,14 @@ impl TryFrom<String> for LetterId {
     }
 }
 
-/// The position that a dead letter says of itself, `epoch:LSN:index`.
+/// The position in a dead letter, `epoch:LSN:index`.
 pub fn position_of(text: &str) -> Option<Position> {
     let (epoch, rest) = text.split_once(':')?;
     let (commit, index) = rest.split_once(':')?;
     Some(Position { epoch: epoch.parse().ok()?, commit: commit.parse().ok()?, index: index.parse().ok()? })
 }
 
-/// The position and the ordinal that an event's `sequence` says.
+/// The position and the index in an event's `sequence`.
 pub fn position_of_sequence(text: &str) -> Option<(Position, u16)> {
     let digits = |from: usize, to: usize| {
         let digits =

@@ -1,7 +1,8 @@
-//! Positions in the history of a source: commit sequences, positions of changes, resume points, frame numbers.
+//! Positions in the history of a source: commit sequences, positions of changes, resume points, frame
+//! numbers.
 //!
-//! [`Position`] is the identity, the order and the de-duplication of a change. Nothing here knows which kind of source it
-//! is, nor of a wire or a disk.
+//! [`Position`] is the identity, the order and the de-duplication of a change. Nothing here depends on the
+//! kind of source, on a wire format or a disk.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A source's own number for a commit, which orders its transactions: the log sequence number of the commit record under
-/// replication, the horizon under polling. Printed in two halves, `16/B374D848`, as PostgreSQL prints an LSN.
+/// A source's number for a commit, which orders its transactions: the LSN of the commit record with
+/// replication, the horizon with polling. Printed in two halves, `16/B374D848`, like an LSN in PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitSeq(u64);
 
@@ -18,7 +19,7 @@ impl CommitSeq {
     /// Before every commit.
     pub const ZERO: Self = Self(0);
 
-    /// With this number.
+    /// The commit with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -28,7 +29,8 @@ impl CommitSeq {
         self.0
     }
 
-    /// The distance from `earlier` to here, 0 if `earlier` is not earlier. In bytes of write-ahead log under replication.
+    /// The distance from `earlier` to here; 0 if `earlier` is not earlier. With replication, it is in bytes
+    /// of WAL.
     pub const fn distance_from(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -75,14 +77,14 @@ impl<'de> Deserialize<'de> for CommitSeq {
     }
 }
 
-/// The place of a change in one source's history; the order of everything Forebay does.
+/// The position of a change in one source's history. It orders everything that Forebay does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
-    /// Counts the histories: `forebay adopt` begins a new one. Printed in four hex digits.
+    /// Number of the history. `forebay adopt` begins a new one. Printed as four hex digits.
     pub epoch: u16,
     /// The transaction's commit.
     pub commit: CommitSeq,
-    /// Ordinal of the change in its transaction, counted over everything delivered, before translation.
+    /// Index of the change in its transaction, counted over everything delivered, before translation.
     pub index: u32,
 }
 
@@ -92,7 +94,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Up to where a source may forget, or from where it resumes. Ordered; opaque to all but the source that made it.
+/// A position up to which a source may remove its log, or from which it resumes. It is ordered, and opaque to
+/// all but the source that created it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "StoredResumePoint", into = "StoredResumePoint")]
 pub struct ResumePoint {
@@ -115,7 +118,7 @@ impl ResumePoint {
         (token.len() <= Self::TOKEN_MAX).then(|| Self { seq, token: Some(token.into()) })
     }
 
-    /// By what it is ordered first.
+    /// The sequence, which is compared first.
     pub const fn seq(&self) -> CommitSeq {
         self.seq
     }
@@ -138,7 +141,7 @@ impl fmt::Display for ResumePoint {
     }
 }
 
-/// In the checkpoint: the sequence alone where there is no token, as format 1 has it.
+/// The form in the checkpoint: only the sequence if there is no token, as in format 1.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum StoredResumePoint {
@@ -185,7 +188,7 @@ impl fmt::Display for FrameNo {
 /// Identifies a committed transaction, even among those with the same commit sequence in another history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Its place among the commits of its source.
+    /// Its commit sequence.
     pub commit: CommitSeq,
     /// Transaction id, 32 bits as the source gives it.
     pub xid: u32,

@@ -1,6 +1,8 @@
-//! Files that a person writes: configuration, rules, contracts, keys. They have a size limit and are UTF-8.
+//! Reads files that people write: configuration, rules, contracts, keys. They have a size limit and are
+//! UTF-8.
 //!
-//! The limit holds for what is read, not for what the directory says: a device or a pipe has no size and may not end.
+//! The limit applies to the bytes that are read, not to the size in the directory: a device or a pipe has no
+//! size and may not end.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -23,10 +25,11 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, problem))
 }
 
-/// Reads a text of at most `limit` bytes, without a byte order mark.
+/// Reads a text of at most `limit` bytes, and removes a byte order mark.
 ///
 /// # Errors
-/// As for [`read`], or the file is not UTF-8 ([`io::ErrorKind::InvalidData`]). The error does not quote the file.
+/// The same as those of [`read`], or the file is not UTF-8 ([`io::ErrorKind::InvalidData`]). The error does
+/// not quote the file.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let invalid = |problem: String| {
         let problem = format!("the file is not UTF-8: {problem}. Save it as UTF-8");

@@ -1,20 +1,20 @@
-//! The two clocks: the monotonic one that decisions read, and the wall clock in microseconds since the Unix epoch, with points
-//! in time as RFC 3339 text in UTC.
+//! The two clocks: the monotonic clock for decisions, and the wall clock in microseconds since the Unix
+//! epoch. Also formats points in time as RFC 3339 text in UTC.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Now on the monotonic clock. Follows a paused tokio clock, so that a simulation decides what passes.
+/// Now on the monotonic clock. It follows a paused tokio clock, so that a simulation controls time.
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Now, in microseconds since the Unix epoch; 0 for a clock that is set before it.
+/// Now, in microseconds since the Unix epoch; 0 if the clock is set to an earlier time.
 pub fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Today's date in UTC, `2026-11-21`.
+/// Today's date in UTC, such as `2026-11-21`.
 pub fn today() -> String {
     let mut text = Vec::new();
     write_rfc3339(&mut text, now_micros());
@@ -22,8 +22,8 @@ pub fn today() -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Appends `2026-10-01T10:00:00.123456Z` for microseconds since the Unix epoch. Years beyond 9999 or before 0 get a sign,
-/// as ISO 8601 requires; PostgreSQL commits nothing there.
+/// Appends microseconds since the Unix epoch as `2026-10-01T10:00:00.123456Z`. Years beyond 9999 or before 0
+/// get a sign, as ISO 8601 requires; PostgreSQL has no commit times there.
 pub fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
     const DAY: i64 = 86_400_000_000;
     let (days, within) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
@@ -49,7 +49,7 @@ pub fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
     out.push(b'Z');
 }
 
-/// The day number since 1970-01-01 of a date; `None` if there is no such day.
+/// The day number of a date since 1970-01-01; `None` if the date does not exist.
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let days = day_number(year, month, day);
     (civil(days) == (year, month, day)).then_some(days)

@@ -1,16 +1,16 @@
-//! Texts of others (servers, table names, rows) as they may be shown to a person: no character of them moves the cursor,
-//! begins a line, changes colours or the direction of reading, or is invisible.
+//! Makes foreign texts (from servers, table names, rows) safe to show: no character of them moves the cursor,
+//! begins a line, changes colours or the direction of text, or is invisible.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text with control, bidirectional and zero-width characters and line separators escaped as Rust writes them:
-/// `\n`, `\u{1b}`, `\u{202e}`. For a log field, a table cell, a message of one line.
+/// The text with control, bidirectional and zero-width characters and line separators escaped as in Rust:
+/// `\n`, `\u{1b}`, `\u{202e}`. For a log field, a table cell or a message of one line.
 pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// The same, but line feeds and tabs stay. For a whole text of ours that may quote others.
+/// The same, but line feeds and tabs stay. For a text of ours that may quote foreign texts.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| matches!(character, '\n' | '\t'))
 }
@@ -35,7 +35,7 @@ fn escape(text: &str, spare: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a terminal or an editor does anything else with it than show it.
+/// Whether a terminal or an editor does anything else with the character than show it.
 fn deceives(character: char) -> bool {
     character.is_control()
         || matches!(

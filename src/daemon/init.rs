@@ -17,10 +17,11 @@ pub use self::polled::ReadMode;
 use self::polled::PolledSurvey;
 use self::text::{comment, facts, is_writable, name_of, quoted, without_password};
 
-/// With more tables than this, they are counted and not listed: the default publishes every table with a key.
+/// With more tables than this, they are counted and not listed, because the default publishes every table
+/// with a key.
 const LISTED_MAX: usize = 200;
 
-/// Why a table with an odd name is left out.
+/// Why a table whose name has no form in the configuration is left out.
 const UNWRITABLE: &str = "its name cannot be written in source.tables; create the publication yourself";
 
 /// The options of the operator.
@@ -38,14 +39,15 @@ pub struct InitOrder {
     pub mode: Option<ReadMode>,
 }
 
-/// What a configuration says of the tables.
+/// The tables in a configuration.
 #[derive(Clone, Copy)]
 enum TablesPart<'a> {
-    /// The publication that it uses or creates.
+    /// Those of the publication that it uses or creates.
     Published,
-    /// A publication that exists with a part of the rows; it listens on this port.
+    /// Those of an existing publication with a part of the rows. The number is the HTTP port of this
+    /// instance.
     Divided(u16),
-    /// The tables that are polled.
+    /// Those that are polled.
     Polled(&'a PolledSurvey),
 }
 
@@ -165,7 +167,7 @@ fn render_with(
     ConfigDraft { text, published: listed.len(), left_out: left_out.len() }
 }
 
-/// The tables that are left out, with the reason of each, and how many tables are not shown.
+/// The tables that are left out, each with the reason, and the number of tables that are not shown.
 fn not_published(add: &mut impl FnMut(&str), left_out: &[&SurveyedTable], more: usize, part: TablesPart<'_>) {
     if !left_out.is_empty() {
         add("");
@@ -218,7 +220,7 @@ fn tables(add: &mut impl FnMut(&str), listed: &[&SurveyedTable], found: &Databas
     add("]");
 }
 
-/// Columns that look like personal data.
+/// Writes the columns that look like personal data.
 fn personal(add: &mut impl FnMut(&str), listed: &[&SurveyedTable]) {
     let columns: Vec<String> = listed
         .iter()

@@ -57,10 +57,10 @@ fn check_storage(confirm_after: ConfirmAfter, directory: &Directory) -> Result<(
     Ok(())
 }
 
-/// What a start would decide about the directory, for `forebay check`. Changes nothing.
+/// The decision of a start with this directory, for `forebay check`. Changes nothing.
 ///
 /// # Errors
-/// What a start would be refused for.
+/// The reason why a start would be refused.
 pub fn foresee(
     config: &Config,
     database: &PolledDatabase,
@@ -87,7 +87,7 @@ pub fn foresee(
     })
 }
 
-/// The polled source of a directory.
+/// The polled source in the checkpoint of a directory.
 ///
 /// # Errors
 /// The directory belongs to another source.

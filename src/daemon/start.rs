@@ -88,7 +88,7 @@ pub fn check_identity(database: &Database, found: &Identity) -> Result<(), Failu
     Ok(admit::check_identity(&database.wanted, found)?)
 }
 
-/// A refusal, with the path: it is often another directory than the one that was meant.
+/// Adds the path to a refusal, because often another directory was intended.
 fn in_directory(refusal: StartRefusal, directory: &LockedDirectory) -> Failure {
     Failure::from(refusal)
         .with_more_detail(&format!("The directory is {}.", directory.directory.path().display()))

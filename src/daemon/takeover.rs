@@ -1,12 +1,13 @@
 //! A second instance waits until the first one has ended, and takes over.
 //!
-//! With one directory for both, it waits for the directory's lock, and then continues as any start does.
+//! With one directory for both, it waits for the directory's lock, and then continues like any start.
 //!
-//! With a directory of its own that need not survive (`confirm_after = "never"` is written), it waits while another one reads
-//! the replication slot, and then begins as an empty directory does. What the first instance confirms meanwhile, and which
-//! timeline the server is on in the end, decide how the second one begins. So it decides and writes nothing before the slot has
-//! been free for a while, and a directory that has received nothing counts as an empty one. If two find the slot free at the
-//! same time, the server lets one of them read it, and the other stops when the slot is ahead of it; its next start waits.
+//! With a directory of its own that is lost on a restart (`confirm_after = "never"`), it waits while another
+//! process reads the replication slot, and then begins like an empty directory. What the first instance
+//! confirms in the meantime, and the server's timeline at the end, decide how the second one begins. So it
+//! decides and writes nothing before the slot has been free for a while, and a directory that has received
+//! nothing counts as an empty one. If two processes find the slot free at the same time, the server lets only
+//! one of them read it. The other one stops when the slot is ahead of it, and its next start waits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,17 +24,17 @@ use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::slot_facts;
 use crate::time;
 
-/// How often lock and slot are looked at.
+/// How often the lock and the slot are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot that another process has read must be free. That process may only have lost its
 /// connection, or its server was restarted, and it returns.
 const FREE_FOR: Duration = Duration::from_secs(10);
 
-/// Creates the directory if it does not exist, and locks it. Waits for a process that uses it, unless the directory belongs to
-/// another source (`is_ours`).
+/// Creates the directory if it does not exist, and locks it. Waits while another process uses it, unless the
+/// directory belongs to another source (`is_ours`).
 ///
 /// # Errors
-/// Two configurations name one directory, or the lock cannot be used.
+/// Two configurations use the same directory, or the lock cannot be used.
 pub async fn lock_in_turn(
     path: &Path,
     is_ours: impl Fn(&Identity) -> bool,
@@ -41,7 +42,7 @@ pub async fn lock_in_turn(
 ) -> Result<(Directory, DirectoryLock), Failure> {
     let mut logged = None;
     loop {
-        // Opened for each look: it may have been deleted and created again meanwhile.
+        // Opened for each check, because it may have been deleted and created again.
         let directory = Directory::create(path)?;
         let error = match DirectoryLock::acquire(&directory) {
             Ok(lock) => {
@@ -57,7 +58,7 @@ pub async fn lock_in_turn(
             Err(error) => error,
         };
         let LockError::InUse { pid, .. } = &error else { return Err(error.into()) };
-        // While it is being written, it may not be readable: the next look will tell.
+        // The checkpoint may be unreadable while it is being written. The next check will read it.
         let known = CheckpointFile::peek(&directory).ok().and_then(|peeked| peeked.checkpoint);
         if known.is_some_and(|known| !is_ours(&known.identity)) {
             return Err(error.into());

@@ -29,7 +29,7 @@ use crate::time::{now_micros, write_rfc3339};
 pub use self::change::{ChangeEntry, bounded_reason, one_line};
 pub use self::kept::{Kept, NotKept};
 
-/// The state of a letter.
+/// The state of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -38,16 +38,16 @@ pub enum State {
     /// Publishing is halted before it (`on_poison = "stop"`).
     #[serde(alias = "standing")]
     Halted,
-    /// Being translated again, or its event is on its way to the stream.
+    /// It is being translated again, or its event is being sent.
     Retrying,
     /// Acknowledged by the stream.
     Published,
-    /// Given up by a person.
+    /// Discarded by an operator.
     Discarded,
 }
 
 impl State {
-    /// As it is shown.
+    /// The name in the file and in output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -58,17 +58,18 @@ impl State {
         }
     }
 
-    /// Whether a person may decide about it.
+    /// Whether an operator may decide about it.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::Halted)
     }
 
-    /// After the first line of a letter.
+    /// The state after the first line of a letter.
     pub(super) const fn of_first_line(halted: bool) -> Self {
         if halted { Self::Halted } else { Self::Waiting }
     }
 
-    /// After another line of the same letter. A decision outweighs it, and publishing is not halted twice before one letter.
+    /// The state after another line of the same letter. A decision is not overridden, and publishing is not
+    /// halted twice before one letter.
     pub(super) const fn after_another_line(self, halted: bool) -> Self {
         match self {
             Self::Halted => Self::of_first_line(halted),
@@ -76,10 +77,11 @@ impl State {
         }
     }
 
-    /// Corrected by the checkpoint: whether its frame is published, and whether its retry is known or requested.
+    /// The state according to the checkpoint: whether its frame is published, and whether its retry is known
+    /// or requested.
     pub(super) fn settled(self, is_published: bool, is_pending: impl FnOnce() -> bool) -> Self {
         match self {
-            // Only the record itself passes it, or a decision, which would have been written.
+            // Only the record itself can have passed; a decision would have been written.
             Self::Halted if is_published => Self::Published,
             // The checkpoint no longer has the retry.
             Self::Retrying if !is_pending() => Self::Waiting,
@@ -88,7 +90,7 @@ impl State {
     }
 }
 
-/// Content of a record that becomes a dead letter.
+/// The content of a record that becomes a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentKind {
     /// The record is a [`ChangeEntry`].
@@ -97,12 +99,12 @@ pub enum ContentKind {
     Event,
 }
 
-/// A record on its way into the file.
+/// A record that is to be written to the file.
 #[derive(Clone, Copy, Debug)]
 pub struct LetterEntry<'a> {
     /// Its frame of the log.
     pub frame: FrameNo,
-    /// Its ordinal in the frame.
+    /// Its index in the frame.
     pub part: u16,
     /// Event type; for a change, its table.
     pub event_type: &'a str,
@@ -114,7 +116,7 @@ pub struct LetterEntry<'a> {
     pub kind: ContentKind,
     /// The record, one JSON line.
     pub line: &'a [u8],
-    /// Publishing is halted before it.
+    /// Whether publishing is halted before it.
     pub halted: bool,
 }
 
@@ -136,7 +138,7 @@ impl Named {
 }
 
 impl LetterEntry<'_> {
-    /// Its id, its position if it names one, and the beginning of its line; the rest is the record itself and [`END`].
+    /// Its id, its position if known, and the beginning of its line. The record itself and [`END`] follow.
     pub fn head(&self) -> (LetterId, Option<Position>, Vec<u8>) {
         let named: Named = serde_json::from_slice(self.line).unwrap_or_default();
         let (id, position) = (self.id(&named), named.position());
@@ -172,7 +174,7 @@ impl LetterEntry<'_> {
         self.line.strip_suffix(b"\n").unwrap_or(self.line)
     }
 
-    /// Made from its position, so that it is the same whenever the record is written again.
+    /// The id is computed from the position, so it is the same whenever the record is written again.
     fn id(&self, named: &Named) -> LetterId {
         let found = match self.kind {
             ContentKind::Change => named.position.as_deref().and_then(position_of).map(|position| {
@@ -210,13 +212,13 @@ pub fn decision(id: &LetterId, state: State, frame: Option<FrameNo>, reason: Opt
     line
 }
 
-/// From the `sequence` of an event: the position of its change, and its ordinal among the change's events.
+/// The position of the change and the index of the event in it, from the `sequence` of an event.
 pub fn sequence_of(event: &[u8]) -> Option<(Position, u16)> {
     let named: Named = serde_json::from_slice(event).ok()?;
     position_of_sequence(&named.sequence?)
 }
 
-/// The position of the change of a letter's line.
+/// The position of the change in a letter's line.
 pub fn position_of_line(line: &[u8]) -> Option<Position> {
     Line::read(line).ok()?.position()
 }
@@ -237,8 +239,8 @@ pub enum Content<'a> {
     Change(&'a [u8]),
 }
 
-/// The event or change in a line of the dead-letter file, byte for byte. Quotes within texts are escaped, so that the
-/// first member of that name is the member.
+/// The event or change in a letter's line, byte for byte. Quotes within texts are escaped, so the first
+/// member with the name is the right one.
 pub fn content(line: &[u8]) -> Option<Content<'_>> {
     let line = line.strip_suffix(b"\n").unwrap_or(line).strip_suffix(b"}")?;
     let after = |mark: &[u8]| {
@@ -248,7 +250,7 @@ pub fn content(line: &[u8]) -> Option<Content<'_>> {
     after(b",\"event\":").map(Content::Event).or_else(|| after(b",\"change\":").map(Content::Change))
 }
 
-/// The head of a line holds two names of at most 64 KiB, escaped, and a reason.
+/// Longest head of a line in bytes: it has two names of at most 64 KiB, escaped, and a reason.
 const HEAD_MAX: usize = 1 << 20;
 
 /// Event type and partition key of a letter's line.
@@ -263,10 +265,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads them.
+    /// Parses both.
     ///
     /// # Errors
-    /// The line is no letter.
+    /// The line is not a letter.
     pub fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(line)
     }
@@ -277,15 +279,15 @@ impl Head {
 pub struct Lines {
     /// The letter's own line.
     pub letter: Vec<u8>,
-    /// The line of the letter that has its raw change, if that is another one.
+    /// The line of the letter with its raw change, if that is another one.
     pub raw: Option<Vec<u8>>,
 }
 
 impl Lines {
-    /// The letter's change, with the raw change wherever it is kept.
+    /// The letter's change, with the raw change from whichever line has it.
     ///
     /// # Errors
-    /// A retry cannot help.
+    /// A retry cannot succeed.
     pub fn kept(&self, change: &[u8]) -> Result<Kept, NotKept> {
         let raw = match self.raw.as_deref().and_then(content) {
             Some(Content::Change(raw)) => Some(raw),
@@ -329,7 +331,7 @@ pub(super) struct ChangeHead {
     pub(super) raw_kept: u64,
     pub(super) relation: Option<serde::de::IgnoredAny>,
     pub(super) raw_in: Option<LetterId>,
-    /// It is a logical message, which has no table.
+    /// Whether it is a logical message, which has no table.
     #[serde(default)]
     pub(super) message: bool,
 }
@@ -347,7 +349,7 @@ impl Line {
         change.or_else(|| self.sequence().map(|(position, _)| position))
     }
 
-    /// The position and ordinal in the `sequence` of its event.
+    /// The position and index in the `sequence` of its event.
     pub(super) fn sequence(&self) -> Option<(Position, u16)> {
         position_of_sequence(self.event.as_ref()?.sequence.as_deref()?)
     }
@@ -371,7 +373,7 @@ impl Line {
         }
     }
 
-    /// Why no retry can succeed, if the line shows it.
+    /// Why a retry can never succeed; `None` if the line does not show a reason.
     pub(super) fn hopeless(&self) -> Option<&'static str> {
         match (&self.change, &self.event) {
             (Some(change), _) if change.raw_kept < change.size => {

@@ -22,7 +22,7 @@ pub const FILE_NAME: &str = "dead_letters.jsonl";
 /// Why an entry could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
-    /// The disk has no room: events of this key wait until there is.
+    /// The disk has no space. Events of this key wait until it has.
     #[error("disk full: cannot append to the dead-letter file {}", path.display())]
     Full {
         /// The file.
@@ -30,12 +30,12 @@ pub enum DeadLetterError {
         /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file has reached its limit: events of this key wait until there is room.
+    /// The file has reached its size limit. Events of this key wait until it has space.
     #[error("the dead-letter file {} has reached buffer.max_dead_letter_size", path.display())]
     AtItsLimit {
         /// The file.
         path: PathBuf,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
         /// The limit.
         max: u64,
@@ -83,9 +83,9 @@ pub struct DeadLetterFile {
     directory: Directory,
     path: PathBuf,
     file: File,
-    /// End of the last whole line.
+    /// Offset of the end of the last whole line.
     end: u64,
-    /// Lines were written since the last fsync.
+    /// Whether lines were written since the last fsync.
     unsynced: bool,
 }
 
@@ -105,15 +105,16 @@ impl DeadLetterFile {
         if end < length {
             file.set_len(end).map_err(disk::failed("truncate", &path))?;
         }
-        // Lines of a killed process may be in the page cache only; from here on they count as durable.
+        // Lines of a killed process may be only in the page cache. From here on they count as durable.
         file.sync_all().map_err(disk::failed("fsync", &path))?;
         Ok(Self { directory: directory.clone(), path, file, end, unsynced: false })
     }
 
-    /// Writes one line, given in parts, of which the last ends in a line feed. [`sync`](Self::sync) makes it durable.
+    /// Writes one line, given in parts. The last part ends with a line feed. [`sync`](Self::sync) makes the
+    /// line durable.
     ///
     /// # Errors
-    /// Nothing of the line is left in the file if the disk is full.
+    /// An I/O error. After a full disk, no part of the line is left in the file.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), DeadLetterError> {
         if !self.unsynced {
             self.check_unchanged()?;
@@ -137,7 +138,7 @@ impl DeadLetterFile {
         Ok(())
     }
 
-    /// Whether so many more bytes would make the file larger than it may be.
+    /// Whether `more` bytes would make the file larger than `max`.
     pub const fn exceeds(&self, more: usize, max: u64) -> bool {
         self.end.saturating_add(more as u64) > max
     }
@@ -234,7 +235,7 @@ mod tests {
         std::fs::remove_file(from).unwrap();
     }
 
-    /// A fault that a test injects into the file, before a line is written or before its fsync.
+    /// A change of the file by another program, before a line is written or before its fsync.
     #[test]
     fn line_in_a_changed_file_is_not_written() {
         type Change = fn(&Path);

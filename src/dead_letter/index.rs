@@ -1,7 +1,8 @@
-//! Selected letters with their states and texts, folded from the lines of the dead-letter file.
+//! Selected dead letters with their states and texts, combined from the lines of the dead-letter file.
 //!
-//! The last decision counts. A letter that is written again (after a crash, or because a retry failed) has the newer reason and
-//! content. States that can be derived from the checkpoint are not written: see [`Index::settle`].
+//! The last decision counts. A letter that is written again (after a crash, or because a retry failed) has
+//! the newer reason and content. States that can be derived from the checkpoint are not written: see
+//! [`Index::settle`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,13 +15,14 @@ use crate::buffer::disk::{Directory, DiskError};
 use crate::letter_id::LetterId;
 use crate::position::FrameNo;
 
-/// Letters between one that names another and the one that has the raw change: a damaged file may lead in a circle.
+/// Most references from one letter to another until the raw change is found. In a damaged file they may form
+/// a circle.
 pub(super) const RAW_IN_MAX: usize = 64;
 
-/// Everything but the raw change or the event itself.
+/// A letter without its raw change or event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
-    /// Its name.
+    /// Its id.
     pub id: LetterId,
     /// Offset of its newest line in the file, in bytes.
     pub offset: u64,
@@ -32,21 +34,21 @@ pub struct Letter {
     pub key: String,
     /// Why it could not be published, the last time.
     pub reason: String,
-    /// What a person can do about it.
+    /// Advice for the operator.
     pub hint: Option<String>,
-    /// When it was written first, RFC 3339; unknown in a line of version 1.
+    /// When it was first written, RFC 3339; unknown for a line of version 1.
     pub at: Option<String>,
     /// Commit time of its change, RFC 3339.
     pub committed: Option<String>,
-    /// Bytes of the event, or of the change as it was received.
+    /// Size in bytes of the event, or of the change as it was received.
     pub size: u64,
-    /// The letter of the same change that keeps the raw change; `None`: this one, or it is an event.
+    /// The letter of the same change with the raw change; `None`: this one, or it is an event.
     pub raw_in: Option<LetterId>,
-    /// Why a retry cannot succeed, if the line shows it.
+    /// Why a retry cannot succeed; `None` if the line does not show a reason.
     pub hopeless: Option<&'static str>,
     /// Its state.
     pub state: State,
-    /// When that was decided, RFC 3339.
+    /// When the state was decided, RFC 3339.
     pub since: Option<String>,
     /// Why it was discarded.
     pub note: Option<String>,
@@ -57,13 +59,13 @@ pub struct Letter {
 pub struct Index {
     letters: Vec<Letter>,
     by_id: HashMap<LetterId, usize>,
-    /// Their ids. All others are skipped.
+    /// Their ids. All other letters are skipped.
     wanted: HashSet<LetterId>,
     read_to: u64,
 }
 
 impl Index {
-    /// The letters with these ids, as far as the file has them, and those that keep their raw changes.
+    /// The letters with these ids that the file has, and those with their raw changes.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -76,8 +78,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Adds the letters with these ids and reads what was appended since. The file is read from its start only for ids that are
-    /// new here.
+    /// Adds the letters with these ids, and reads the lines that were appended since. The file is read from
+    /// its start only if an id is new here.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -90,7 +92,8 @@ impl Index {
         self.catch_up(directory)
     }
 
-    /// Reads what was appended since; a line that is still being written is left for the next time.
+    /// Reads the lines that were appended since. A line that is still being written is left for the next
+    /// call.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -105,7 +108,7 @@ impl Index {
         Ok(())
     }
 
-    /// Whether any of them is new here: then everything is read again.
+    /// Adds ids. Returns whether any of them is new, so that everything must be read again.
     fn want(&mut self, ids: HashSet<LetterId>) -> bool {
         let new = ids.iter().any(|id| !self.wanted.contains(id));
         if new {
@@ -154,12 +157,12 @@ impl Index {
         }
     }
 
-    /// One by its whole id.
+    /// The letter with this id.
     pub fn get(&self, id: &LetterId) -> Option<&Letter> {
         self.by_id.get(id).and_then(|at| self.letters.get(*at))
     }
 
-    /// The letter that keeps the raw change of this one, if that is another one. The newest line of that letter may name a
+    /// The letter with the raw change of this one, if that is another one. Its newest line may refer to a
     /// third, if the rules had changed when it was written again.
     pub fn raw_letter(&self, letter: &Letter) -> Option<&Letter> {
         let mut found = self.get(letter.raw_in.as_ref()?)?;
@@ -172,7 +175,8 @@ impl Index {
         None
     }
 
-    /// Corrects the states with the checkpoint, which was read before the file. Every retry counts as requested.
+    /// Corrects the states according to the checkpoint, which was read before the file. Every retry counts as
+    /// requested.
     pub fn settle(&mut self, checkpoint: &Checkpoint) {
         let (watermark, _) = known_to(Some(checkpoint));
         for letter in &mut self.letters {
@@ -193,7 +197,7 @@ pub(super) fn known_to(checkpoint: Option<&Checkpoint>) -> (FrameNo, impl Iterat
     (watermark, retried)
 }
 
-/// The letter of which these lines are, given with their offsets.
+/// The letter that results from these lines, given with their offsets.
 pub fn folded<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Option<Letter> {
     let mut index = Index::default();
     for (offset, line) in lines {
@@ -203,7 +207,7 @@ pub fn folded<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Option<Le
 }
 
 impl Line {
-    /// The letter that it is, or decides about.
+    /// The letter of the line, or the letter that the decision is about.
     fn subject(&self) -> LetterId {
         self.letter.clone().unwrap_or_else(|| self.letter_id())
     }
@@ -238,17 +242,18 @@ impl Line {
 }
 
 impl Letter {
-    /// The last frame that contained it.
+    /// The last frame that contained the letter.
     pub fn last_frame(&self) -> Option<FrameNo> {
         self.frames.last().copied()
     }
 
-    /// Whether this frame contained it.
+    /// Whether this frame contained the letter.
     pub fn came_in(&self, frame: FrameNo) -> bool {
         self.frames.contains(&frame)
     }
 
-    /// A newer line: content and reason are the newer ones, unless the reason is that there is an older one.
+    /// Applies a newer line. Its content and reason replace the older ones, unless the reason is only that
+    /// there is an older one.
     fn comes_again(&mut self, newer: Self) {
         let mut frames = std::mem::take(&mut self.frames);
         let new = newer.frames.iter().filter(|frame| !frames.contains(frame)).copied();

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use super::FILE_NAME;
 use crate::buffer::disk::{Directory, DiskError, failed, if_exists};
 
-/// Longest line that is kept in memory, in bytes: a frame of the log holds less. A longer one was not written by Forebay.
+/// Longest line that is kept in memory, in bytes. A frame of the log is smaller, so Forebay never writes a
+/// longer line.
 const LINE_MAX: u64 = 96 << 20;
 
 /// The whole lines of the file. A line that is still being written is left out.
@@ -21,8 +22,8 @@ pub struct LineReader {
 }
 
 impl LineReader {
-    /// Begins with the line at `from`, or with the first one if no line begins there: another file may have taken its place.
-    /// `None`: there is no file.
+    /// Begins at the line at offset `from`, or at the first line if none begins there, because another file
+    /// may have taken its place. `None`: there is no file.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -39,7 +40,8 @@ impl LineReader {
         self.offset
     }
 
-    /// Offset of the next line, and the line with its line feed; empty if it is too long to be a dead letter.
+    /// Offset of the next line, and the line with its line feed. The line is empty if it is too long to be a
+    /// dead letter.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -1,8 +1,8 @@
 //! Dead letters: records that could not be published, in one file of the buffer directory.
 //!
-//! [`entry`] is the only code that knows the JSON of a line; [`file`](mod@file) appends lines and [`line_reader`] reads them; [`overview`]
-//! knows the state of every letter, [`index`] everything about some of them; [`request`] carries what a person decides to the
-//! daemon.
+//! [`entry`] is the only code that knows the JSON of a line; [`file`](mod@file) appends lines and
+//! [`line_reader`] reads them; [`overview`] knows the state of every letter, [`index`] everything about some
+//! of them; [`request`] passes the operator's decisions to the daemon.
 
 pub mod entry;
 pub mod file;

@@ -1,5 +1,5 @@
-//! Every letter of the file in a few bytes: its state and where its lines are. Texts are read when they are shown, so that
-//! memory depends on the number of letters only, and not on their size.
+//! All letters of the file in a few bytes each: the state, and the offsets of its lines. Texts are read when
+//! they are shown, so memory depends on the number of letters and not on their size.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -33,17 +33,18 @@ pub struct LetterSummary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPlace {
     id: LetterId,
-    /// Frame of the log that held it.
+    /// Frame of the log that contained it.
     pub frame: FrameNo,
-    /// Its ordinal in the frame.
+    /// Its index in the frame.
     pub part: u16,
-    /// The position of its change, and its ordinal among the change's events.
+    /// The position of its change, and its index among the change's events.
     pub sequence: (Position, u16),
     /// Offset of its line, in bytes.
     pub offset: u64,
 }
 
-/// The events in the lines from `from` on that are wanted. One that publishing is halted before is left out: it is not finished.
+/// The wanted events in the lines from offset `from` on. An event that halts publishing is left out, because
+/// it is not finished.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -66,8 +67,8 @@ pub fn finished_events(
     Ok(events)
 }
 
-/// What of the changes beyond `after` became dead letters, in the lines from `from` on: the types of the events whose rules failed; no
-/// type if it was the whole change. One that publishing is halted before is left out.
+/// Changes beyond `after` that are dead letters, in the lines from offset `from` on: the types of the events
+/// whose rules failed, or an empty list for a whole change. A letter that halts publishing is left out.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -93,7 +94,8 @@ pub fn quarantined_changes(
     Ok(changes)
 }
 
-/// Calls `each` for every letter in the lines from `from` on: where its line begins and ends, its frame and its position.
+/// Calls `each` for every letter in the lines from offset `from` on, with the beginning and end of its line,
+/// its frame and its position.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -125,7 +127,7 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// All letters of the directory's file; none if there is no file.
+    /// All letters of the directory's file; empty if there is no file.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -135,12 +137,12 @@ impl Overview {
         Ok(overview)
     }
 
-    /// Will read the letters from the line at `from` on.
+    /// Prepares to read the letters from the line at `from` on.
     pub fn starting_at(from: u64) -> Self {
         Self { read_to: from, ..Self::default() }
     }
 
-    /// Reads what was appended since.
+    /// Reads the lines that were appended since.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -192,12 +194,12 @@ impl Overview {
         });
     }
 
-    /// In order of appearance.
+    /// The letters in order of appearance.
     pub fn letters(&self) -> impl Iterator<Item = &LetterSummary> {
         self.letters.iter()
     }
 
-    /// One by its whole id.
+    /// The letter with this id.
     pub fn get(&self, id: &LetterId) -> Option<&LetterSummary> {
         self.by_id.get(id).and_then(|at| self.letters.get(*at))
     }
@@ -207,7 +209,7 @@ impl Overview {
         self.letters.iter().filter(|letter| letter.id.begins_with(text)).collect()
     }
 
-    /// Everything about one but its raw change or event.
+    /// A letter without its raw change or event.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -225,7 +227,7 @@ impl Overview {
         Ok(letter.map(|letter| Letter { state: summary.state, ..letter }))
     }
 
-    /// The letter that keeps the raw change of this one, if that is another one.
+    /// The letter with the raw change of this one, if that is another one.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -242,7 +244,8 @@ impl Overview {
         Ok(None)
     }
 
-    /// Corrects the states with the checkpoint, which was read before the file, and with the open requests.
+    /// Corrects the states according to the checkpoint, which was read before the file, and to the open
+    /// requests.
     pub fn settle(&mut self, checkpoint: Option<&Checkpoint>, requested: impl Fn(&LetterId) -> bool) {
         let (watermark, pending) = index::known_to(checkpoint);
         let pending: HashSet<&LetterId> = pending.collect();

@@ -1,7 +1,7 @@
-//! Requests of persons about dead letters, durable until the daemon has carried them out.
+//! Requests of operators about dead letters, durable until the daemon has carried them out.
 //!
-//! One file each in `requests/` of the buffer directory, mode 0600, written atomically. The daemon deletes it when its
-//! effect is durable elsewhere. Until then it may be carried out again, which changes nothing.
+//! Each is a file in `requests/` of the buffer directory, mode 0600, written atomically. The daemon deletes
+//! it when its effect is durable elsewhere. Until then it may be carried out again, which changes nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ const FOLDER: &str = "requests";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
-    /// Publish it now.
+    /// Publish the letters now.
     Retry,
-    /// Give it up.
+    /// Discard the letters.
     Discard,
 }
 
@@ -29,26 +29,26 @@ pub enum Act {
 pub struct Request {
     /// The action.
     pub act: Act,
-    /// To which letters.
+    /// The letters.
     pub letters: Vec<LetterId>,
-    /// Why, in a person's words.
+    /// The operator's reason.
     pub reason: Option<String>,
-    /// When it was filed, microseconds since the Unix epoch.
+    /// When it was written, microseconds since the Unix epoch.
     pub at: i64,
 }
 
-/// A request in its file.
+/// The file of a request.
 #[derive(Clone, Debug)]
 pub struct Filed {
     /// The directory of requests.
     folder: Directory,
-    /// The file in it.
+    /// Name of the file in it.
     name: String,
-    /// Its content; `None`: it is invalid.
+    /// Its content; `None` if it is invalid.
     pub request: Option<Request>,
 }
 
-/// Files a request; durable when this returns.
+/// Writes a request; durable on return.
 ///
 /// # Errors
 /// I/O error.
@@ -68,7 +68,7 @@ impl Filed {
     }
 }
 
-/// All that are filed, oldest first.
+/// All requests, oldest first.
 ///
 /// # Errors
 /// I/O error.
@@ -80,7 +80,7 @@ pub fn filed(directory: &Directory) -> Result<Vec<Filed>, DiskError> {
     let mut filed = Vec::new();
     for name in names {
         match folder.read(&name) {
-            // It was carried out meanwhile, or its owner is not changed yet.
+            // It was carried out in the meantime, or its owner is not changed yet.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -95,7 +95,8 @@ pub fn filed(directory: &Directory) -> Result<Vec<Filed>, DiskError> {
     Ok(filed)
 }
 
-/// Removes a request whose effect is durable. If a crash brings it back, it is carried out again and changes nothing.
+/// Deletes a request whose effect is durable. If a crash restores it, it is carried out again and changes
+/// nothing.
 ///
 /// # Errors
 /// I/O error.

@@ -1,15 +1,15 @@
 //! json and jsonb: embedded unchanged, without whitespace between tokens.
 //!
-//! Numbers, strings and the order of keys stay as written. So do duplicate keys, which the json type allows. The json
-//! type allows lone surrogates (`\ud800`) too, which are no characters: PostgreSQL itself refuses to read them
-//! (`->>`, `to_jsonb()`), and one such line stops `DuckDB` at its whole file. They become `\ufffd`, the replacement
-//! character. The whole grammar of RFC 8259 is checked, so that no value can break its line.
+//! Numbers, strings and the order of keys stay as written. So do duplicate keys, which the json type allows.
+//! The json type allows lone surrogates (`\ud800`) too, which are no characters: PostgreSQL itself refuses to
+//! read them (`->>`, `to_jsonb()`), and one such line stops `DuckDB` at its whole file. They are replaced by
+//! `\ufffd`. The whole grammar of RFC 8259 is checked, so no value can break its line.
 
 use super::ValueError;
 
-/// Largest nesting depth. Default parsers give up at 1000 levels (Jackson) or 1000 stack frames (Python). Around the
-/// document are the envelope, `data`, and up to [`super::MAX_NESTING`] arrays and composites; the rest is for the
-/// frames of the consumer's own functions. PostgreSQL gives up only at the end of its stack.
+/// Largest nesting depth. Parsers fail by default at 1000 levels (Jackson) or 1000 stack frames (Python).
+/// Around the document are the envelope, `data`, and up to [`super::MAX_NESTING`] arrays and composites; the
+/// rest is for the frames of the consumer's own functions. PostgreSQL fails only when its stack is exhausted.
 const MAX_DEPTH: usize = 900;
 
 const REPLACEMENT: &[u8] = br"\ufffd";

@@ -1,9 +1,9 @@
 //! JSON values: converts the text form of a PostgreSQL value to the bytes that `to_jsonb()` would print.
 //!
-//! Two exceptions: timestamptz is in UTC and ends in `Z`, bytea is base64. The connection forces the session settings
-//! that determine the text forms: `client_encoding` UTF8, `DateStyle` ISO, `IntervalStyle` postgres, `TimeZone` UTC,
-//! `extra_float_digits` 3, `bytea_output` hex; money as the database's `lc_monetary` prints it. A text that another setting produced is refused where
-//! its meaning would change.
+//! Two exceptions: timestamptz is in UTC and ends in `Z`, bytea is base64. The connection forces the session
+//! settings that determine the text forms: `client_encoding` UTF8, `DateStyle` ISO, `IntervalStyle` postgres,
+//! `TimeZone` UTC, `extra_float_digits` 3, `bytea_output` hex; money as the database's `lc_monetary` prints
+//! it. A text that another setting has produced is rejected if it would change the meaning.
 //!
 //! Invariants:
 //! - the output is one valid JSON value in UTF-8 without a line break, for any input

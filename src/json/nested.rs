@@ -15,7 +15,8 @@ const COMPOSITE: ValueError = ValueError::Malformed("composite type");
 const HSTORE: ValueError = ValueError::Malformed("hstore");
 
 impl Writer<'_> {
-    /// `{1,NULL,"a b"}`, `{{1},{2}}`, `[2:3]={1,2}`. JSON has no array bounds; they are left out.
+    /// Writes an array such as `{1,NULL,"a b"}`, `{{1},{2}}` or `[2:3]={1,2}`. JSON has no array bounds, so
+    /// they are left out.
     pub(super) fn array(
         &mut self,
         element: &Kind,
@@ -30,7 +31,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes one pair of braces with its contents; returns the rest.
+    /// Writes one pair of braces with its content. Returns the rest of the text.
     fn dimension<'a>(
         &mut self,
         form: &mut ArrayForm<'_>,
@@ -63,7 +64,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes one element; returns the rest.
+    /// Writes one element. Returns the rest of the text.
     fn element<'a>(&mut self, form: &mut ArrayForm<'_>, text: &'a [u8]) -> Result<&'a [u8], ValueError> {
         if let Some(inside) = text.strip_prefix(b"\"") {
             let item = Quoted::read(inside, false).ok_or(ARRAY)?;
@@ -85,7 +86,7 @@ impl Writer<'_> {
         }
     }
 
-    /// `1 2 3`.
+    /// Writes a vector such as `1 2 3`.
     pub(super) fn vector(&mut self, element: &Kind, text: &[u8], depth: usize) -> Result<(), ValueError> {
         self.out.push(b'[');
         if !text.is_empty() {
@@ -103,7 +104,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// `(1,,"a ""b""")`: an object. An empty unquoted field is NULL.
+    /// Writes a composite such as `(1,,"a ""b""")` as an object. An empty unquoted field is NULL.
     pub(super) fn composite(
         &mut self,
         fields: &[(String, Kind)],
@@ -133,7 +134,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the value of one field; returns the rest.
+    /// Writes the value of one field. Returns the rest of the text.
     fn field<'a>(
         &mut self,
         kind: &Kind,
@@ -157,7 +158,8 @@ impl Writer<'_> {
         Ok(rest)
     }
 
-    /// `"a"=>"1", "b"=>NULL`: an object of strings, as the extension's cast to json.
+    /// Writes an hstore such as `"a"=>"1", "b"=>NULL` as an object of strings, like the extension's cast to
+    /// json.
     pub(super) fn hstore(&mut self, text: &[u8]) -> Result<(), ValueError> {
         let mut rest = text;
         let mut scratch = Vec::new();
@@ -198,7 +200,7 @@ struct ArrayForm<'k> {
     scratch: Vec<u8>,
 }
 
-/// Skips `[2:3][-1:0]=`.
+/// Skips array bounds such as `[2:3][-1:0]=`.
 fn without_bounds(text: &[u8]) -> Result<&[u8], ValueError> {
     if text.first() != Some(&b'[') {
         return Ok(text);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::ValueError;
 
-/// `t` and `f`.
+/// Writes `t` and `f` as `true` and `false`.
 pub(super) fn boolean(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     let word: &[u8] = match text {
         b"t" => b"true",
@@ -114,7 +114,7 @@ fn exponent_of(text: &[u8]) -> Option<isize> {
     Some(if negative { -size } else { size })
 }
 
-/// `2026-10-01`, `0044-03-15 BC`, `infinity`.
+/// Writes a date such as `2026-10-01`, `0044-03-15 BC` or `infinity`.
 pub(super) fn date(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     let (day, _) = split_era(text);
     if !is_infinite(text) && !is_day(day) {
@@ -124,7 +124,7 @@ pub(super) fn date(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// `2026-10-01 12:00:00.5` with a `T`.
+/// Writes a timestamp such as `2026-10-01 12:00:00.5`, with a `T`.
 pub(super) fn timestamp(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     if is_usual_moment(text) {
         write_usual_moment(out, text, b"\"");
@@ -140,7 +140,8 @@ pub(super) fn timestamp(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError
     Ok(())
 }
 
-/// `2026-10-01 12:00:00.5+00` with `T` and `Z`. Another offset means a wrong session setting and is refused.
+/// Writes a timestamp such as `2026-10-01 12:00:00.5+00`, with `T` and `Z`. Another offset means a wrong
+/// session setting and is rejected.
 pub(super) fn timestamptz(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     if let Some(moment) = text.strip_suffix(b"+00").filter(|moment| is_usual_moment(moment)) {
         write_usual_moment(out, moment, b"Z\"");
@@ -159,7 +160,7 @@ pub(super) fn timestamptz(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueErr
     Ok(())
 }
 
-/// Start of the time after a year of four digits.
+/// Offset of the blank between a date with a four-digit year and the time.
 const BLANK: usize = 10;
 
 /// Whether a timestamp has the usual form: a year of four digits and nothing after the fraction.
@@ -233,7 +234,7 @@ fn write_quoted(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.push(b'"');
 }
 
-/// `\x6869` as base64 with padding (RFC 4648 §4), which JSON Schema calls `contentEncoding: base64`.
+/// Writes `\x6869` as base64 with padding (RFC 4648 §4), which JSON Schema calls `contentEncoding: base64`.
 pub(super) fn bytea(out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueError> {
     // Multiples of three bytes have no base64 padding, so that the pieces can be joined.
     const PIECE: usize = 3 * 64;

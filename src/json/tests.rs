@@ -126,7 +126,7 @@ fn json_is_embedded_without_whitespace() {
     );
 }
 
-/// As many bytes as before, so that nothing can grow.
+/// The replacement has as many bytes, so nothing can grow.
 #[test]
 fn lone_surrogate_becomes_replacement_character() {
     check(

@@ -1,12 +1,13 @@
-//! The HTTP server: `/` (the status page), `/live`, `/metrics`, `/health/live`, `/health/ready`, `/status`, `/events`.
-//! Listens on loopback unless configured otherwise.
+//! The HTTP server: `/` (the status page), `/live`, `/metrics`, `/health/live`, `/health/ready`, `/status`,
+//! `/events`. Listens on loopback unless configured otherwise.
 //!
-//! Whoever reaches the port must not be able to stop the daemon. Each connection carries one request without a body, has
-//! `HEADER_MAX` bytes and `HEADER_TIMEOUT` for its header and `CONNECTION_TIMEOUT` in all. There are at most
-//! `CONNECTIONS_MAX` connections: a new one closes the oldest, so that idle ones cannot keep a probe out. File descriptors
-//! for the log and the database are reserved. No error ends the server.
+//! A client that reaches the port must not be able to stop the daemon. Each connection has one request
+//! without a body, at most `HEADER_MAX` bytes and `HEADER_TIMEOUT` for its header, and `CONNECTION_TIMEOUT`
+//! in all. There are at most `CONNECTIONS_MAX` connections: a new one closes the oldest, so that idle ones
+//! cannot block a probe. File descriptors for the log and the database are reserved. No error ends the
+//! server.
 //!
-//! `/live` lasts longer, for at most `LIVE_MAX` clients; a further one is refused.
+//! `/live` lasts longer, for at most `LIVE_MAX` clients. Further ones are rejected.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -45,25 +46,25 @@ use crate::pipeline::status::{Report, SAMPLED_EVERY, Status};
 
 /// Most connections at a time. Probes and scrapers need a handful.
 const CONNECTIONS_MAX: u64 = 64;
-/// Least connections, however few descriptors there are.
+/// Fewest connections, however few file descriptors there are.
 const CONNECTIONS_MIN: u64 = 4;
 /// Largest request line and header, in bytes.
 const HEADER_MAX: usize = 8 << 10;
 /// How long a client may take to send its header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take in all.
+/// Time limit of a whole connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients of `/live` at a time.
+/// Most clients of `/live` at a time.
 const LIVE_MAX: usize = 8;
-/// How long a client of `/live` is served. A browser then connects again by itself.
+/// How long a client of `/live` is served. A browser then reconnects by itself.
 const LIVE_TIMEOUT: Duration = Duration::from_mins(10);
-/// Pause after an accept that failed, for instance because descriptors ran out.
+/// Pause after a failed accept, for instance because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// Descriptors that the rest of the process may need: 64 unsynced segments, 16 requests to Kinesis, readers, sessions,
-/// credentials, five runtimes; with room to spare.
+/// File descriptors for the rest of the process: 64 unsynced segments, 16 requests to Kinesis, readers,
+/// sessions, credentials, five runtimes, and some spare ones.
 const DESCRIPTORS_RESERVED: u64 = 192;
 
-/// A text, or the live facts.
+/// A text, or the stream of live facts.
 type Answer = Response<Either<String, LiveBody>>;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -76,7 +77,7 @@ struct Views {
     page: StatusPage,
     /// The event catalogue, if contracts are locked.
     catalogue: Option<String>,
-    /// Each client of `/live` has a copy.
+    /// Cloned for each client of `/live`, to count them.
     live: Rc<()>,
 }
 
@@ -94,7 +95,7 @@ impl Views {
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address is in use, or not one of this machine.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {address} (http.listen): {source}")]
     Listen {
         /// The address.
@@ -102,7 +103,7 @@ pub enum HttpError {
         /// The operating system's error.
         source: std::io::Error,
     },
-    /// Metrics are installed twice.
+    /// The metrics recorder is already installed.
     #[error("cannot install the metrics recorder: {0}")]
     Recorder(String),
 }
@@ -118,7 +119,7 @@ impl Explain for HttpError {
     }
 }
 
-/// Binds the address and installs the metrics; the future serves until it is dropped.
+/// Binds the address and installs the metrics recorder. The returned future serves until it is dropped.
 ///
 /// # Errors
 /// See [`HttpError`].
@@ -146,7 +147,7 @@ pub fn serve(
     })
 }
 
-/// Takes the samples of the status page.
+/// Takes the samples for the status page.
 async fn sample(status: &Status) -> Infallible {
     let mut tick = tokio::time::interval(SAMPLED_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -156,8 +157,8 @@ async fn sample(status: &Status) -> Infallible {
     }
 }
 
-/// The page of `forebay events catalog`, if the configuration has contracts. They are those of the start, as what is
-/// published is.
+/// The page of `forebay events catalog`, if the configuration has contracts. It shows the contracts at the
+/// start, because those are published.
 fn catalogue(config: &Config) -> Option<String> {
     let lock = Lock::read(&config.events.lock_directory()).ok()??;
     let model = contracts::load(config).ok()?;
@@ -188,7 +189,7 @@ fn raise_descriptor_limit() -> Option<u64> {
     current
 }
 
-/// How many connections leave enough descriptors to the log and the database.
+/// Number of connections that leaves enough file descriptors to the log and the database.
 fn connections_for(descriptors: Option<u64>) -> usize {
     let spare = descriptors.map_or(CONNECTIONS_MAX, |all| all.saturating_sub(DESCRIPTORS_RESERVED));
     usize::try_from(spare.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).unwrap_or(usize::MAX)
@@ -197,7 +198,7 @@ fn connections_for(descriptors: Option<u64>) -> usize {
 /// Accepts and serves, at most `most` connections at a time.
 async fn accept(listener: &TcpListener, most: usize, views: &Views) -> Infallible {
     let mut served = FuturesUnordered::new();
-    // Oldest first.
+    // Open connections, oldest first.
     let mut open: VecDeque<(u64, AbortHandle)> = VecDeque::new();
     let mut last = 0_u64;
     loop {
@@ -222,7 +223,7 @@ async fn accept(listener: &TcpListener, most: usize, views: &Views) -> Infallibl
         let (number, (connection, handle)) = (last, abortable(connection(stream, views)));
         open.push_back((number, handle));
         served.push(async move {
-            // Whether it was closed to make room or ended by itself does not matter.
+            // It does not matter whether it was closed to make room or has ended by itself.
             connection.await.unwrap_or_default();
             number
         });
@@ -244,7 +245,7 @@ async fn connection(stream: TcpStream, views: &Views) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    // What a client does wrong is its own affair.
+    // Errors of a client are ignored.
     let ended = tokio::time::timeout(CONNECTION_TIMEOUT, &mut serving).await.is_ok();
     if !ended && live.get() {
         drop(tokio::time::timeout(LIVE_TIMEOUT, serving).await);
@@ -290,7 +291,7 @@ fn status_page(shown: &StatusPage) -> Answer {
     response
 }
 
-/// The live facts, unless too many clients have them.
+/// The live facts, unless too many clients receive them.
 fn live(views: &Views) -> Answer {
     if Rc::strong_count(&views.live) > LIVE_MAX {
         let mut response = page(
@@ -316,13 +317,13 @@ fn page(status: StatusCode, content_type: HeaderValue, text: String) -> Answer {
     response
 }
 
-/// Whether it does its work; if not, one line for each reason.
+/// Whether the process is ready; if not, one line for each reason.
 fn readiness(report: &Report) -> (StatusCode, String) {
     if report.ready {
         return (StatusCode::OK, "ready\n".to_owned());
     }
     let blockers = report.findings.iter().filter(|finding| finding.severity == Severity::Blocker);
-    // A reason may quote a server: it stays one line.
+    // A reason may quote a server, so line breaks are removed.
     let lines = blockers.map(|finding| format!("{}\n", finding.fact.replace(['\n', '\r'], " ")));
     (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }

@@ -1,9 +1,9 @@
-//! The log on standard error: text for people, or one JSON object a line.
+//! The log on standard error: text for people, or one JSON object per line.
 //!
-//! Fields may quote servers, table names and other texts of others. JSON escapes them; in the text form every field is made
-//! [`visible`], so that no text forges a line or commands the terminal.
+//! Fields may quote servers, table names and other foreign texts. JSON escapes them. In the text form every
+//! field is made [`visible`], so that no text fakes a line or controls the terminal.
 //!
-//! A thread of its own writes the lines ([`LogQueue`]): nothing else waits for whoever reads them.
+//! A thread of its own writes the lines ([`LogQueue`]): nothing else waits for the reader of the log.
 
 mod queue;
 
@@ -21,10 +21,11 @@ pub use self::queue::LogQueue;
 use crate::config::Log;
 use crate::visible::visible;
 
-/// Starts it, once for the process. Lines that are queued when the process ends are lost: [`LogQueue::flush`] writes them.
+/// Starts the log, once per process. Lines that are queued when the process ends are lost, unless
+/// [`LogQueue::flush`] writes them.
 ///
 /// # Errors
-/// The operating system refuses a descriptor or a thread.
+/// The operating system provides no file descriptor or thread.
 pub fn start(log: &Log) -> io::Result<LogQueue> {
     let queue = LogQueue::to_stderr()?;
     queue.take_panics();
@@ -40,7 +41,7 @@ pub fn start(log: &Log) -> io::Result<LogQueue> {
     Ok(queue)
 }
 
-/// `name=value`, the message without its name.
+/// Writes `name=value`; for the message, only the value.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
     let text = format!("{value:?}");
     let text = visible(&text);

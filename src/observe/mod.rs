@@ -1,4 +1,4 @@
-//! Metrics and health, around the two loops and never inside them.
+//! Metrics and health. They observe the two loops from outside.
 
 pub mod http;
 pub mod log;

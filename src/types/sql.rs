@@ -94,8 +94,8 @@ pub struct Named {
     pub name: String,
 }
 
-/// What a type consists of, where [`Base`] knows its name only: the attributes of a composite, or the subtype of a
-/// range.
+/// The parts of a type of which [`Base`] knows only the name: the attributes of a composite, or the subtype
+/// of a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeParts {
     /// Its name, as in [`Named`].

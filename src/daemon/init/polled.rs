@@ -1,4 +1,4 @@
-//! The tables of a database that is polled, for `forebay init`: what a start would choose for each.
+//! The tables of a polled database, for `forebay init`: the cursor that a start would choose for each.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::source::postgres::publication::survey::DatabaseSurvey;
 use crate::source::postgres::session::Session;
 use crate::source::postgres::slot::{ServerFacts, server_facts};
 
-/// Logical decoding exists from this version on, as Forebay needs it.
+/// The first version with logical decoding as Forebay needs it.
 const REPLICATION_SINCE: u32 = 140_000;
-/// Logical decoding on standbys exists from this version on.
+/// The first version with logical decoding on standbys.
 const DECODING_STANDBY_SINCE: u32 = 160_000;
 /// How tables are read: `source.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -27,16 +27,16 @@ pub enum ReadMode {
 /// The tables of a polled database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolledSurvey {
-    /// Why it is polled; `None`: the operator wants it.
+    /// Why it must be polled; `None`: the operator has chosen it.
     reason: Option<String>,
-    /// The cursor of each table that can be polled, and the reason of the choice.
+    /// The cursor of each table that can be polled, and why it was chosen.
     cursors: BTreeMap<TableName, String>,
-    /// Why each of the others cannot.
+    /// Why each of the other tables cannot be polled.
     left_out: BTreeMap<TableName, String>,
 }
 
 impl PolledSurvey {
-    /// Looks at the tables if they are to be polled.
+    /// Examines the tables if they will be polled.
     ///
     /// # Errors
     /// The connection broke.
@@ -79,7 +79,8 @@ impl PolledSurvey {
                 survey.left_out.insert(name, lines.join(". "));
             }
         }
-        // A role that can do neither gets the usual configuration, and `forebay check` names the rights that it needs.
+        // A role that can do neither gets the usual configuration, and `forebay check` names the permissions
+        // that it needs.
         let can_only_poll = mode == Some(ReadMode::Polling) || !survey.cursors.is_empty();
         Ok(can_only_poll.then_some(survey))
     }
@@ -89,7 +90,7 @@ impl PolledSurvey {
         self.cursors.contains_key(name)
     }
 
-    /// Why it does not.
+    /// Why the configuration does not list the table.
     pub fn why_not(&self, name: &TableName) -> Option<&str> {
         self.left_out.get(name).map(String::as_str)
     }
@@ -121,7 +122,8 @@ impl PolledSurvey {
     }
 }
 
-/// Why this role cannot read by replication here; `None`: it can, perhaps after a setting is changed, which `forebay check` names.
+/// Why this role cannot use replication here; `None` if it can, perhaps after a setting is changed that
+/// `forebay check` names.
 fn why_not_replication(facts: &ServerFacts) -> Option<String> {
     let version = facts.version / 10_000;
     if facts.version < REPLICATION_SINCE {

@@ -7,15 +7,15 @@ use crate::config::units::ByteAmount;
 use crate::json;
 use crate::source::postgres::publication::survey::SurveyedTable;
 
-/// Most letters of `name`.
+/// Most characters of `name`.
 pub(super) const NAME_MAX: usize = 40;
 
-/// Whether the configuration has a form for this name.
+/// Whether the name has a form in the configuration.
 pub(super) fn is_writable(name: &TableName) -> bool {
     TableName::parse(&name.to_string()).is_ok_and(|parsed| parsed == *name)
 }
 
-/// Key, size and rate of a table.
+/// Key, size and rate of change of a table, for a comment.
 pub(super) fn facts(table: &SurveyedTable, counted_for: u64) -> String {
     let key =
         if table.key.is_empty() { "no key".to_owned() } else { format!("key {}", table.key.join(", ")) };
@@ -24,7 +24,7 @@ pub(super) fn facts(table: &SurveyedTable, counted_for: u64) -> String {
     format!("{key}{identity}; {} rows, {}; {a_day} changes a day", table.rows, ByteAmount(table.bytes))
 }
 
-/// A comment of one line, whatever is in the text.
+/// A comment of one line, whatever the text contains.
 pub(super) fn comment(text: &str) -> String {
     let mut line = "# ".to_owned();
     let written = write!(line, "{}", crate::visible::visible(text));
@@ -32,11 +32,11 @@ pub(super) fn comment(text: &str) -> String {
     line
 }
 
-/// A basic string of TOML.
+/// A TOML basic string.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = Vec::new();
     json::write_string(&mut quoted, text);
-    // JSON leaves DEL as it is.
+    // JSON does not escape DEL, but TOML requires it.
     String::from_utf8_lossy(&quoted).replace('\u{7f}', "\\u007F")
 }
 

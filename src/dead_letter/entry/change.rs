@@ -1,8 +1,9 @@
-//! A change that cannot become events becomes a dead letter: one JSON line with everything needed to look into it.
+//! The dead letter of a change that cannot become events: one JSON line with everything that is needed to
+//! examine it.
 //!
-//! Several rules can fail at one change. The first of their letters keeps the raw change, the others name that letter
-//! (`raw_in`), so that a large row is kept once. Every text in a letter is bounded, and [`ChangeEntry::push_alone`] makes one
-//! that always fits into a frame: no content can stop receiving.
+//! Several rules can fail for one change. The first of their letters has the raw change, and the others refer
+//! to that letter (`raw_in`), so a large row is stored once. Every text in a letter is bounded, and
+//! [`ChangeEntry::push_alone`] creates one that always fits into a frame. So no content can stop receiving.
 
 use std::borrow::Cow;
 
@@ -16,14 +17,14 @@ use crate::json;
 use crate::letter_id::LetterId;
 use crate::translate::{Failed, TransactionContext};
 
-/// Most bytes of a raw change that a dead letter keeps: what Kinesis takes at most. A larger change could never leave,
-/// not even after a retry.
+/// Most bytes of a raw change that a dead letter keeps: the largest record of Kinesis. A larger change could
+/// never be published, not even by a retry.
 const RAW_MAX: usize = 10 << 20;
 /// Bytes of a raw change that are kept if the whole of it does not fit into the log.
 const RAW_BEGINNING: usize = 64 << 10;
-/// Longest reason, in bytes: errors can quote names of any length.
+/// Longest reason, in bytes. Errors can quote names of any length.
 const REASON_MAX: usize = 4 << 10;
-/// Longest name of a table, in bytes: `PostgreSQL`'s own limit makes 127 of it.
+/// Longest name of a table, in bytes. `PostgreSQL`'s own limit is 127.
 const TABLE_MAX: usize = 512;
 
 /// The dead letter of a change.
@@ -33,7 +34,8 @@ pub struct ChangeEntry<'a> {
     pub epoch: u16,
     /// Position of the change.
     pub place: ChangePlace,
-    /// The event that could not be made, if the change's other events are published; `None`: none could be made.
+    /// The event whose rule failed, while the change's other events are published; `None`: the whole change
+    /// failed.
     pub rule: Option<&'a str>,
     /// `schema.table`, if it is known.
     pub table: Option<&'a str>,
@@ -41,7 +43,7 @@ pub struct ChangeEntry<'a> {
     pub relation: Option<&'a Relation>,
     /// The context of its transaction.
     pub context: Option<&'a TransactionContext>,
-    /// Why it cannot be translated; no row values.
+    /// Why it cannot be translated. Contains no row values.
     pub reason: &'a str,
     /// Advice for the operator.
     pub hint: Option<&'a str>,
@@ -49,7 +51,7 @@ pub struct ChangeEntry<'a> {
     pub size: u64,
     /// The message as it was received, or its beginning.
     pub raw: &'a [u8],
-    /// The letter of the same change that keeps the raw change and the description of the table; `None`: this one.
+    /// The letter of the same change with the raw change and the description of the table; `None`: this one.
     pub raw_in: Option<&'a LetterId>,
 }
 
@@ -120,8 +122,8 @@ impl<'a> ChangeEntry<'a> {
         }
     }
 
-    /// Adds it as a record of its change, with the table's name as key. The event counts have it under the event that could not
-    /// be made; under the table, if none could.
+    /// Adds it as a record of its change, with the table's name as key. It counts for the event type whose
+    /// rule failed, or for the table if the whole change failed.
     pub fn push(&self, records: &mut Records) {
         let table = bounded(self.table.unwrap_or("unknown"), TABLE_MAX);
         let counted = self.rule.unwrap_or(&table);
@@ -137,8 +139,8 @@ impl<'a> ChangeEntry<'a> {
         }
     }
 
-    /// Adds it as the only record of its change, in the place of all others: whole if it fits, else without the description of
-    /// the table and with the beginning of the raw change.
+    /// Adds it as the only record of its change: whole if it fits, otherwise without the description of the
+    /// table and with only the beginning of the raw change.
     pub fn push_alone(&self, records: &mut Records) {
         for shorter in [
             *self,
@@ -153,8 +155,8 @@ impl<'a> ChangeEntry<'a> {
         }
     }
 
-    /// Adds a letter for each event that could not be made of the change: the first keeps the raw change for all of them. Events
-    /// of one name share a letter, as a retry makes all of them.
+    /// Adds a letter for each event whose rule failed. The first has the raw change for all of them. Events
+    /// of the same type share a letter, because a retry creates all of them.
     pub fn push_failed(&self, failed: &[Failed], records: &mut Records) {
         let position = self.place.position(self.epoch);
         let mut first: Option<LetterId> = None;
@@ -233,7 +235,7 @@ impl<'a> ChangeEntry<'a> {
         }
         out.extend_from_slice(b",\"raw\":\"");
         let start = out.len();
-        // The largest part by far: room for it is not doubled.
+        // Reserves the exact size of the largest part, so that the buffer is not doubled.
         out.reserve_exact(raw.len().div_ceil(3) * 4 + 3);
         out.resize(start + raw.len().div_ceil(3) * 4, 0);
         // The space is exactly what the encoding needs.

@@ -12,22 +12,22 @@ use crate::letter_id::LetterId;
 use crate::position::{CommitSeq, Transaction};
 use crate::translate::TransactionContext;
 
-/// The part of a dead letter that a retry needs, read back.
+/// The parts of a dead letter that a retry needs.
 #[derive(Debug)]
 pub struct Kept {
     /// Epoch of the position.
     pub epoch: u16,
     /// Position of the change.
     pub place: ChangePlace,
-    /// The event that could not be made of it; `None`: none could.
+    /// The event whose rule failed; `None`: the whole change failed.
     pub rule: Option<String>,
-    /// `schema.table`, or whose messages.
+    /// `schema.table`, or the owner of a logical message.
     pub table: String,
     /// Definition of its table at that time; `None` for a logical message.
     pub relation: Option<Arc<Relation>>,
     /// The context of its transaction, as set before the change.
     pub context: Option<TransactionContext>,
-    /// The message as it was received, whole.
+    /// The whole message as it was received.
     pub raw: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ pub enum NotKept {
     /// It was not written by Forebay, or was altered.
     #[error("the letter cannot be read: {0}")]
     Malformed(String),
-    /// The letter that has its raw change is gone, or is of another change.
+    /// The letter with its raw change does not exist, or belongs to another change.
     #[error("the letter {0}, which has its raw change, is not in the file")]
     Elsewhere(LetterId),
     /// The description of the table is missing.
@@ -48,7 +48,7 @@ pub enum NotKept {
     Incomplete,
 }
 
-/// The names of [`super::ChangeEntry`]'s line.
+/// The members of a line that [`super::ChangeEntry`] writes.
 #[derive(Deserialize)]
 struct Line {
     epoch: u16,
@@ -71,11 +71,11 @@ struct Line {
 }
 
 impl Kept {
-    /// Of the line that [`ChangeEntry::push`](super::ChangeEntry::push) has written, and of the line of the letter that has its raw
-    /// change, if that is another one.
+    /// Parses a line that [`ChangeEntry::push`](super::ChangeEntry::push) has written, and the line of the
+    /// letter with its raw change, if that is another one.
     ///
     /// # Errors
-    /// A retry cannot help.
+    /// A retry cannot succeed.
     pub fn read(line: &[u8], raw: Option<&[u8]>) -> Result<Self, NotKept> {
         let malformed = |error: &dyn std::fmt::Display| NotKept::Malformed(error.to_string());
         let mut line: Line = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
@@ -183,7 +183,7 @@ mod tests {
             (kept.epoch, kept.place, kept.relation.as_deref(), &kept.context, &*kept.raw),
             (3, place, Some(&relation), &context, &b"raw\0bytes"[..])
         );
-        // Letters outlive the program that wrote them.
+        // Letters may be older than the program that reads them.
         let written: serde_json::Value = serde_json::from_slice(&line(letter(9, true))).unwrap();
         let columns = &written["relation"]["columns"];
         assert_eq!(written["relation"]["identity"], "index");

@@ -1,11 +1,11 @@
-//! The file, folded.
+//! Letters combined from the lines of a file.
 
 use super::*;
 use crate::dead_letter::{DeadLetterFile, FILE_NAME};
 
 const CHANGE: &str = r#""change":{"reason":"r","position":"1:16/B374D848:3","committed":"2026-01-01T00:00:00.000000Z","size":4,"raw_kept":4,"relation":{},"raw":"AAAA"}"#;
 
-/// The one letter after these lines.
+/// The letter that results from these lines.
 fn one(lines: &[String]) -> Letter {
     folded((0..).zip(lines.iter().map(String::as_bytes))).expect("one letter")
 }
@@ -75,7 +75,7 @@ fn only_wanted_letters_and_their_raw_letters_are_read() {
     index.select(&directory, [&third]).unwrap();
     let letter = index.get(&third).unwrap();
     assert_eq!(index.raw_letter(letter).map(|letter| &letter.id), Some(&first));
-    // What is appended is read; another file is read from its start.
+    // Appended lines are read. Another file is read from its start.
     let discarded = crate::dead_letter::entry::decision(&third, State::Discarded, None, Some("why"));
     file.append(&discarded).unwrap();
     index.catch_up(&directory).unwrap();

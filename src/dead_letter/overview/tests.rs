@@ -1,4 +1,4 @@
-//! The states of letters, and where their lines are.
+//! The states of letters, and the offsets of their lines.
 
 use super::*;
 use crate::buffer::checkpoint::Phase;
@@ -84,7 +84,7 @@ fn growing_file_is_read_without_partial_line() {
     assert!(letter.since.is_some() && letter.note.is_some() && letter.came_in(FrameNo(1)));
 }
 
-/// What a start reads of a long file: the lines from an offset on.
+/// A start reads only the lines from an offset on.
 #[test]
 fn earlier_lines_are_not_read() {
     let (_root, directory) = directory();
@@ -116,7 +116,7 @@ fn event_that_halts_publishing_is_not_finished() {
     assert_eq!((parts(true), parts(false)), (vec![0], vec![]));
 }
 
-/// Whole changes and rules that failed, beyond a position: neither events, nor one that publishing is halted before.
+/// Whole changes and failed rules beyond a position, but neither events nor letters that halt publishing.
 #[test]
 fn changes_that_are_dead_letters_are_found() {
     let (_root, directory) = directory();

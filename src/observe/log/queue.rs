@@ -1,8 +1,8 @@
 //! Log lines on their way to standard error: a bounded queue, and a thread that writes it.
 //!
-//! No other thread waits for the reader of the log. While the reader hangs (a full pipe, a stopped terminal) lines wait in the
-//! queue; what does not fit is dropped and counted, and a line says how many once the reader continues. Lines stay whole and in
-//! order.
+//! No other thread waits for the reader of the log. While the reader hangs (a full pipe, a stopped terminal),
+//! lines wait in the queue. Lines that do not fit are dropped and counted, and a line reports their number
+//! once the reader continues. Lines stay whole and in order.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -18,18 +18,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::pipeline::meters;
 
-/// Bytes of lines that may wait: some thousands of lines.
+/// Most bytes of waiting lines: some thousands of lines.
 const QUEUED_MAX: usize = 1 << 20;
-/// Further bytes that only lines of level ERROR may use: among them is the one that says why the process stops.
+/// Additional bytes for lines of level ERROR only. One of these reports why the process stops.
 const RESERVED_FOR_ERRORS: usize = 256 << 10;
 /// Largest buffer that is kept between two batches, in bytes.
 const KEEP: usize = 64 << 10;
-/// How often a standard error that is not blocking is tried again.
+/// Pause before another write to a non-blocking standard error.
 const RETRY: Duration = Duration::from_millis(20);
-/// How long a panic waits until its message is written.
+/// How long a panic waits for its message to be written.
 const PANIC_FLUSH: Duration = Duration::from_secs(1);
 
-/// The queue. A clone is the same queue.
+/// The queue. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct LogQueue(Arc<SharedQueue>);
 
@@ -45,16 +45,16 @@ struct QueueState {
     bytes: Vec<u8>,
     /// Lines that were dropped since the last batch was taken.
     dropped: u64,
-    /// A batch is being written.
+    /// Whether a batch is being written.
     writing: bool,
     writer: Option<ThreadId>,
 }
 
 impl LogQueue {
-    /// A queue whose lines a new thread writes to standard error.
+    /// A queue with a new thread that writes its lines to standard error.
     ///
     /// # Errors
-    /// The operating system refuses a descriptor or a thread.
+    /// The operating system provides no file descriptor or thread.
     pub fn to_stderr() -> io::Result<Self> {
         // The standard library's handle is not used: a hung write would hold its lock.
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
@@ -68,12 +68,12 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Adds a line, or drops it if there is no room. Never waits.
+    /// Adds a line, or drops it if there is no space. Never waits.
     pub fn push(&self, line: &[u8], level: Level) {
         let mut state = self.state();
         let max = if level == Level::ERROR { QUEUED_MAX + RESERVED_FOR_ERRORS } else { QUEUED_MAX };
         if state.writer == Some(thread::current().id()) {
-            // What was dropped belongs before what was queued since.
+            // Dropped lines are reported before the lines that were queued since.
             state.bytes.splice(0..0, line.iter().copied());
         } else if state.bytes.len().saturating_add(line.len()) <= max {
             state.bytes.extend_from_slice(line);
@@ -87,14 +87,15 @@ impl LogQueue {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything queued is written, at most this long.
+    /// Waits until all queued lines are written, at most for `within`.
     pub fn flush(&self, within: Duration) {
         let is_unwritten = |state: &mut QueueState| state.writing || !state.bytes.is_empty();
         // Lines that are not written by then are lost, because nothing reads them.
         drop(self.0.changed.wait_timeout_while(self.state(), within, is_unwritten));
     }
 
-    /// Panics write their message through the queue: one that waits for the reader of the log would not end the process.
+    /// Makes panics write their message through the queue. A panic that waited for the reader of the log
+    /// would not end the process.
     pub fn take_panics(&self) {
         let queue = self.clone();
         panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
@@ -125,7 +126,7 @@ impl LogQueue {
         }
     }
 
-    /// Waits for lines and takes them all. Returns how many were dropped after them.
+    /// Waits for lines and takes all of them. Returns how many were dropped after them.
     fn next_batch(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         batch.shrink_to(KEEP);
@@ -145,14 +146,14 @@ impl LogQueue {
     }
 }
 
-/// Writes bytes, however long that takes. If the reader is gone, they are gone too.
+/// Writes bytes, however long that takes. If the reader has closed, they are lost.
 fn write_all(output: &OwnedFd, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match rustix::io::write(output, bytes) {
             Ok(0) => return,
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Whoever shares the terminal or the pipe has made it so.
+            // Another process that shares the terminal or the pipe may have made it non-blocking.
             Err(Errno::AGAIN) => thread::park_timeout(RETRY),
             Err(_) => return,
         }
@@ -171,7 +172,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// One line: it is written whole, in one call.
+/// One line, which is written whole in one call.
 #[derive(Debug)]
 pub struct LogLine<'a> {
     queue: &'a LogQueue,
@@ -195,14 +196,15 @@ mod tests {
 
     use super::*;
 
-    /// The reader hangs from the beginning: nobody waits for it, memory is bounded, errors have room, and once it reads, it gets
-    /// whole lines in order, and how many are missing.
+    /// The reader hangs from the beginning. No thread waits for it, memory is bounded, and errors have space.
+    /// Once it reads, it receives whole lines in order, and the number of missing ones.
     #[test]
     fn hung_reader_delays_nobody_and_learns_what_was_dropped() {
         let (reader, writer) = io::pipe().unwrap();
         let queue = LogQueue::to(writer.into()).unwrap();
         let line = |number: usize, length: usize| format!("{number} {}\n", "x".repeat(length));
-        // More than a pipe holds: once the thread has taken it, it hangs, however late it was scheduled.
+        // More than fits into a pipe. Once the thread has taken it, the thread hangs, however late it was
+        // scheduled.
         queue.push(line(0, 100_000).as_bytes(), Level::INFO);
         while !queue.state().bytes.is_empty() {
             thread::yield_now();

@@ -1,14 +1,14 @@
-//! What the load of shards and keys means, in words.
+//! Explains the load of shards and keys in words.
 
 use crate::pipeline::status::Traffic;
 
 /// A key with at least this share of the events is hot.
 const HOT: f64 = 0.2;
-/// A shard with at least this many times its fair share is skewed.
+/// A shard with at least this multiple of its fair share is skewed.
 const SKEWED: f64 = 1.8;
-/// A shard whose range is so many times the fair share is larger than others.
+/// A shard with at least this multiple of the fair hash range is larger than others.
 const LARGER: f64 = 1.3;
-/// Fewer records say nothing.
+/// Fewer records than this are not significant.
 const LEAST: u64 = 200;
 
 /// One or two sentences.

@@ -15,11 +15,11 @@ use crate::pipeline::status::{SAMPLED_EVERY, SAMPLES_MAX, Status};
 
 /// Interval of the events.
 const EVERY: Duration = Duration::from_secs(1);
-/// Event types that are shown: those with the most events.
+/// Most event types that are shown: those with the most events.
 const TYPES_MAX: usize = 40;
-/// Shards that are shown.
+/// Most shards that are shown.
 const SHARDS_MAX: usize = 64;
-/// Keys that are shown.
+/// Most keys that are shown.
 const KEYS_MAX: usize = 8;
 
 /// The state.
@@ -86,13 +86,13 @@ fn history(status: &Status) -> Json {
     })
 }
 
-/// One of the clients of `/live`. It is counted as long as it lives.
+/// The body for one client of `/live`. The client counts as connected as long as it exists.
 #[derive(Debug)]
 pub(in crate::observe) struct LiveBody {
     status: Status,
     tick: Interval,
     begun: bool,
-    /// Held by each client; the server counts them.
+    /// Cloned for each client, so that the server can count them.
     _counted: Rc<()>,
 }
 
@@ -108,7 +108,7 @@ impl Body for LiveBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    /// The connection asks only while the client takes what was sent: a slow one misses states, and holds no memory.
+    /// Called only while the client accepts data. A slow client misses states, and costs no memory.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

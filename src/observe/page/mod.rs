@@ -1,8 +1,9 @@
-//! The status page at `/`: one self-contained page, and the live facts that it draws, as server-sent events at `/live`.
+//! The status page at `/`: one self-contained page, and the live facts that it displays, as server-sent
+//! events at `/live`.
 //!
-//! The page loads nothing from elsewhere. Its Content-Security-Policy allows exactly its own style and script, and a
-//! connection to this server. All facts arrive as JSON and are set as text, so nothing in them is ever
-//! markup.
+//! The page loads nothing from other servers. Its Content-Security-Policy allows exactly its own style and
+//! script, and a connection to this server. All facts arrive as JSON and are set as text, so nothing in them
+//! is ever interpreted as markup.
 
 mod advice;
 mod live;

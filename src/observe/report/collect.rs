@@ -10,13 +10,13 @@ use crate::diagnosis::Diagnosis;
 use crate::failure::Failure;
 use crate::sink::lanes::{BeyondCounts, Start, UnpublishedCounts};
 
-/// How often a report is begun again because a daemon has deleted what was being read.
+/// How often a report is started, because a daemon has deleted what was being read.
 const ATTEMPTS: usize = 5;
 
 /// The totals of one event type, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TypeTotals {
-    /// Events received, whatever became of them.
+    /// Events received, whatever their outcome.
     pub received: u64,
     /// Row changes that rules have excluded.
     pub filtered: u64,
@@ -24,9 +24,9 @@ pub struct TypeTotals {
     pub published: u64,
     /// Events in the dead-letter file.
     pub quarantined: u64,
-    /// Events in the log that are neither.
+    /// Events in the log that are neither published nor quarantined.
     pub in_flight: u64,
-    /// When the oldest change of these was committed, in microseconds since the Unix epoch.
+    /// When the oldest change of these was committed, microseconds since the Unix epoch.
     pub oldest: Option<i64>,
 }
 
@@ -40,13 +40,13 @@ impl TypeTotals {
         self.oldest = self.oldest.into_iter().chain(other.oldest).min();
     }
 
-    /// Events of which nothing is known, or that are counted twice: 0, or it is an error.
+    /// Number of events without an outcome, or (negative) counted twice. Anything but 0 is an error.
     const fn difference(&self) -> i128 {
         self.received as i128 - (self.published as i128 + self.quarantined as i128 + self.in_flight as i128)
     }
 }
 
-/// See the module.
+/// The data of a report.
 #[derive(Clone, Debug, Default)]
 pub struct EventReport {
     /// `name` of the configuration.
@@ -59,13 +59,13 @@ pub struct EventReport {
     pub at: i64,
     /// The process that uses the directory.
     pub daemon: Option<String>,
-    /// Per event type.
+    /// Totals per event type.
     pub types: BTreeMap<String, TypeTotals>,
-    /// Hours that end after the asked time, oldest first.
+    /// Hours that end after the requested time, oldest first.
     pub hours: Vec<ActivityPeriod>,
     /// The same for days.
     pub days: Vec<ActivityPeriod>,
-    /// Counts that do not balance, and parts that could not be read.
+    /// Totals that do not balance, and parts that could not be read.
     pub findings: Vec<Diagnosis>,
 }
 
@@ -83,8 +83,8 @@ impl EventReport {
     }
 }
 
-/// Reads a buffer directory. Hours and days that ended before `since` (microseconds since the Unix epoch) are left out.
-/// `progress` gets the number of bytes to read, then those that were read.
+/// Reads a buffer directory. Hours and days that ended before `since` (microseconds since the Unix epoch) are
+/// left out. `progress` receives the number of bytes to read, then of bytes read.
 ///
 /// # Errors
 /// The checkpoint or the log cannot be read.
@@ -108,7 +108,8 @@ pub fn read(
         }
     };
     for attempt in 1..=ATTEMPTS {
-        // First the checkpoint, then the log: what is deleted of the log meanwhile is published by then.
+        // First the checkpoint, then the log: everything that is deleted from the log in the meantime is
+        // published.
         let Some(checkpoint) = CheckpointFile::peek(directory)?.checkpoint else { break };
         let watermark = checkpoint.watermark.frame;
         let mut beyond = UnpublishedCounts::new(&start(&checkpoint));
@@ -150,10 +151,10 @@ pub fn read(
     Ok(report)
 }
 
-/// How far a report is.
+/// Progress of a report.
 #[derive(Clone, Copy, Debug)]
 pub enum ReportProgress {
-    /// Bytes to read.
+    /// Number of bytes to read.
     Total(u64),
     /// Bytes that were read since the last call.
     Read(u64),
@@ -182,7 +183,7 @@ fn unreadable(error: &ActivityError) -> Diagnosis {
 impl EventReport {
     fn fill(&mut self, checkpoint: &Checkpoint, beyond: BTreeMap<String, BeyondCounts>, is_whole: bool) {
         self.stream = checkpoint.identity.stream.as_ref().map(|stream| stream.name.clone());
-        // An earlier release did not count by lanes: its counts are completed at the next start.
+        // An earlier version did not count by lanes. Its counts are completed at the next start.
         let judged = is_whole
             && (checkpoint.counted_by_lane
                 || (checkpoint.lanes.is_empty() && checkpoint.lane_parts.is_empty()));
@@ -202,7 +203,7 @@ impl EventReport {
             (totals.in_flight, totals.oldest) = (counts.in_flight, counts.oldest);
         }
         if !judged {
-            // What cannot be known is not missing.
+            // Events whose outcome is unknown do not count as missing.
             for totals in self.types.values_mut() {
                 let known = totals.published + totals.quarantined;
                 totals.in_flight = totals.received.saturating_sub(known);

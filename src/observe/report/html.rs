@@ -9,7 +9,7 @@ use crate::diagnosis::Severity;
 
 const STYLE: &str = include_str!("report.css");
 
-/// Text as HTML.
+/// Text escaped for HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -31,7 +31,7 @@ fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
 }
 
-/// The page.
+/// The whole page.
 pub fn html(report: &EventReport) -> String {
     let mut out = String::new();
     let name = escaped(&report.name);

@@ -1,9 +1,9 @@
-//! `forebay report`: what became of the events, for people who do not read metrics.
+//! `forebay report`: the outcomes of events, for people who do not read metrics.
 //!
-//! It reads the buffer directory, of a running daemon or of a stopped one: totals from the checkpoint, what is in flight from
-//! the log, hours and days from the [activity history](crate::buffer::activity). In flight is counted from the log and the
-//! progress of the lanes, and the event counts are kept by the publish loop: that both come to the same proves that no event
-//! was lost.
+//! It reads the buffer directory of a running or a stopped daemon: totals from the checkpoint, events in
+//! flight from the log, hours and days from the [activity history](crate::buffer::activity). Events in flight
+//! are counted from the log and the progress of the lanes, and the totals by the publish loop. If both give
+//! the same result, no event was lost.
 
 mod collect;
 mod html;

@@ -7,7 +7,7 @@ use crate::buffer::activity::{ActivityCounts, ActivityPeriod};
 use crate::time::write_rfc3339;
 use crate::visible::visible;
 
-/// Days that the terminal shows at most: the newest. CSV and HTML have all.
+/// Most days that the terminal shows: the newest ones. CSV and HTML show all.
 const DAYS_SHOWN: usize = 31;
 
 /// Appends a line.
@@ -16,7 +16,7 @@ fn line(out: &mut String, line: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
 }
 
-/// The first characters of a point in time: `2026-11-30T10:00` has 16.
+/// The first characters of a point in time. `2026-11-30T10:00` has 16.
 pub(super) fn moment(micros: i64, characters: usize) -> String {
     let mut text = Vec::new();
     write_rfc3339(&mut text, micros);
@@ -24,7 +24,7 @@ pub(super) fn moment(micros: i64, characters: usize) -> String {
     String::from_utf8_lossy(&text).replace('T', " ")
 }
 
-/// How long ago that was, in its largest unit.
+/// Time from `micros` until `at`, in its largest unit.
 pub(super) fn age(at: i64, micros: i64) -> String {
     duration(at.saturating_sub(micros).max(0) / 1_000_000)
 }
@@ -39,7 +39,7 @@ pub(super) fn duration(seconds: i64) -> String {
     }
 }
 
-/// A count with thin groups: `1 234 567`.
+/// A number with its digits grouped: `1 234 567`.
 pub(super) fn grouped(count: i64) -> String {
     let digits = count.unsigned_abs().to_string();
     let mut out = String::from(if count < 0 { "-" } else { "" });
@@ -170,8 +170,8 @@ fn rfc3339(micros: i64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A field as RFC 4180 has it. A name of an application's event can have any character; one that a spreadsheet would take for
-/// a formula is written as text.
+/// A field in the format of RFC 4180. A name of an application's event can have any character. A name that a
+/// spreadsheet would interpret as a formula is written as text.
 fn field(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
