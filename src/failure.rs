@@ -17,7 +17,7 @@ pub trait Explain: Error {
         None
     }
 
-    /// One line. Override it only where `Display` has more than that.
+    /// The primary message, on one line. Override it only where `Display` has more than that.
     fn primary(&self) -> String {
         self.to_string()
     }
@@ -80,7 +80,8 @@ impl Problem {
         self
     }
 
-    /// Puts a place before the primary message, such as the key of the configuration that is wrong.
+    /// Puts a place and a colon before the primary message, such as the key of the configuration that is
+    /// wrong.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {
         self.primary = format!("{place}: {}", self.primary);
@@ -94,7 +95,7 @@ impl Problem {
         self
     }
 
-    /// Its stable name, if it has one.
+    /// The stable name of the error, if it has one.
     pub const fn code(&self) -> Option<&'static str> {
         self.code
     }
@@ -131,7 +132,7 @@ impl Problem {
     }
 }
 
-/// In one sentence after the other, for where there is only one field.
+/// Primary, detail and hint as sentences on one line, for places with a single text field.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.primary)?;
@@ -168,7 +169,7 @@ impl<E: Explain> From<E> for Problem {
 pub enum Failure {
     /// The loop starts again after a pause. Logged as WARN.
     Retry(Problem),
-    /// Going on would break a promise, or cannot help: the process stops. Logged as ERROR.
+    /// Another attempt cannot succeed, or would break a guarantee: the process stops. Logged as ERROR.
     Stop(Problem),
 }
 

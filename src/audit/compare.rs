@@ -1,4 +1,5 @@
-//! Follows each key through its events to the row of the database, and says where they differ. Pure.
+//! Compares, key by key, the newest event with the row of the database, and reports the differences. Does no
+//! I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +14,18 @@ use super::sorter::SortEntry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceKind {
-    /// The database has a row, and no event says so.
+    /// The database has a row, and no event shows it.
     Missing,
     /// The newest event has other values than the row.
     Stale,
-    /// The newest event says that there is a row, and the database has none.
+    /// The newest event shows a row that the database does not have.
     Extra,
-    /// Two different events have one sequence.
+    /// Two different events have the same sequence.
     Conflict,
 }
 
 impl DifferenceKind {
-    /// For people.
+    /// The name of this kind in the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -35,21 +36,21 @@ impl DifferenceKind {
     }
 }
 
-/// A key that differs. It has no values.
+/// A key that differs. It contains no values of rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// How.
+    /// How the key differs.
     pub kind: DifferenceKind,
-    /// Which events: `lab.plates.*`, or the type of a rule's events.
+    /// Which events differ: `lab.plates.*`, or the type of a rule's events.
     pub events: String,
     /// The `subject` of the events.
     pub key: String,
-    /// The fields that differ, of a stale one.
+    /// The fields that differ, for [`DifferenceKind::Stale`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
 }
 
-/// What was found about the events of one scope.
+/// The counts of one scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScopeCounts {
     /// `lab.plates.*`, or the type of a rule's events.
@@ -58,27 +59,28 @@ pub struct ScopeCounts {
     pub compared: String,
     /// Rows of the database that should have an event.
     pub rows: u64,
-    /// Keys that the archive says have a row.
+    /// Keys for which the archive has a row.
     pub archived: u64,
-    /// Rows that equal what their newest event says.
+    /// Rows that are equal to their newest event.
     pub equal: u64,
     /// Differences, by kind.
     pub differences: BTreeMap<DifferenceKind, u64>,
-    /// Events that are there more than once, byte for byte. Delivery is at least once: no difference.
+    /// Repeated deliveries of an event, equal byte for byte. Delivery is at least once, so they are not a
+    /// difference.
     pub repeated: u64,
-    /// Rows whose events are older than what was read.
+    /// Rows without an event, whose events may be older than the oldest that was read.
     pub unseen: u64,
-    /// Rows that share their subject with others, so that no event is that of one row.
+    /// Rows that share their subject with other rows, so that no event belongs to exactly one of them.
     pub shared: u64,
-    /// Keys that only one side has, which these events cannot judge: they do not say that a row was deleted, or that its key was
-    /// changed.
+    /// Keys that only one side has and that cannot be decided, because these events do not show deletes or
+    /// changed keys.
     pub undecided: u64,
-    /// Fields that could not be compared: with the number of rows whose event does not have their value.
+    /// Fields that could not be compared, with the number of rows whose event does not have the field.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_compared: BTreeMap<String, u64>,
 }
 
-/// Up to where events count.
+/// The position up to which events count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Until {
     /// The newest epoch.
@@ -88,7 +90,7 @@ pub(super) struct Until {
 }
 
 impl Until {
-    /// Whether the database's snapshot has this event.
+    /// Whether the transaction of this event is visible in the database's snapshot.
     pub(super) fn includes(self, sequence: u128) -> bool {
         let epoch = sequence >> 112;
         let commit = (sequence >> 48) & u128::from(u64::MAX);
@@ -97,26 +99,26 @@ impl Until {
     }
 }
 
-/// What a comparison is about.
+/// The scopes, position and options of a comparison.
 #[derive(Debug)]
 pub(super) struct AuditQuestion<'a> {
     pub(super) scopes: &'a [AuditScope],
     pub(super) names: &'a FieldNames,
     pub(super) until: Until,
     pub(super) truncated: &'a BTreeSet<u128>,
-    /// Whether every row has had an event in what was read.
+    /// Whether the events that were read contain at least one of every row.
     pub(super) complete: bool,
-    /// Whether no UPDATE changes a key.
+    /// Whether no UPDATE of the table changes a key.
     pub(super) fixed_keys: bool,
-    /// Most keys to name of each kind.
+    /// How many keys to list of each kind of difference.
     pub(super) list: usize,
 }
 
-/// Takes the entries in order, and gives the result.
+/// Receives the sorted entries and returns the result.
 #[derive(Debug)]
 pub(super) struct KeyComparison<'a> {
     question: AuditQuestion<'a>,
-    /// The last truncation that counts.
+    /// Sequence of the last truncation before the position; 0 without one.
     emptied: u128,
     null: u128,
     key: Option<KeyState>,
@@ -126,12 +128,12 @@ pub(super) struct KeyComparison<'a> {
     later: u64,
 }
 
-/// One key, as far as its entries were taken.
+/// The state of one key while its entries are read.
 #[derive(Debug, Default)]
 struct KeyState {
     key: Vec<u8>,
     last: Option<(u128, u128)>,
-    /// What the newest event says: `None` without a row.
+    /// The fields of the newest event. `None`: the newest event is a delete, or there is none.
     present: Option<Digests>,
     row: Option<Digests>,
     rows: u64,
@@ -153,7 +155,7 @@ impl<'a> KeyComparison<'a> {
         Self { question, emptied, null, key: None, counts, listed: Vec::new(), later: 0 }
     }
 
-    /// Takes the next entry.
+    /// Processes the next entry.
     pub(super) fn take(&mut self, next: SortEntry) {
         let SortEntry { key, sequence, body } = next;
         let Some(entry) = AuditEntry::read(&body) else { return };
@@ -200,7 +202,7 @@ impl<'a> KeyComparison<'a> {
             (None, Some(_)) => counts.undecided += 1,
             _ if state.rows > 1 => counts.shared += state.rows,
             (Some(_), None) if newest.is_none() && !self.question.complete => counts.unseen += 1,
-            // An UPDATE of the key moves a row to a subject that no INSERT has named.
+            // An UPDATE of the key moves a row to a subject for which there is no INSERT event.
             (Some(_), None) if !scope.values && !self.question.fixed_keys => counts.undecided += 1,
             (Some(_), None) => found.push((DifferenceKind::Missing, Vec::new())),
             (Some(_), Some(_)) if !scope.values => counts.equal += 1,
@@ -248,14 +250,14 @@ impl KeyState {
             return;
         }
         let mut fields = entry.fields;
-        // A value that an update did not touch is that of an earlier event.
+        // For an unchanged TOASTed value, an earlier event has the value.
         let kept = before.into_iter().flatten().filter(|(field, _)| entry.unavailable.contains(field));
         fields.extend(kept);
         self.present = Some(fields);
     }
 }
 
-/// The fields whose values differ. `not_compared` gets those that only one side has.
+/// The fields whose values differ. `not_compared` is called with the fields that only one side has.
 fn compare(row: &Digests, event: &Digests, null: u128, mut not_compared: impl FnMut(u16)) -> Vec<u16> {
     let of =
         |side: &Digests, field: u16| side.iter().find(|(name, _)| *name == field).map(|(_, value)| *value);
@@ -264,7 +266,7 @@ fn compare(row: &Digests, event: &Digests, null: u128, mut not_compared: impl Fn
         match of(event, *field) {
             Some(known) if known == *value => {}
             Some(_) => stale.push(*field),
-            // A column that is younger than the event.
+            // The column was added to the table after the event.
             None if *value == null => {}
             None => not_compared(*field),
         }

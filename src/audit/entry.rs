@@ -1,35 +1,35 @@
-//! What an audit keeps of an event or of a row, in the form that is sorted: digests of values, never the values.
+//! The record of an event or a row that an audit sorts. It contains digests of values, never the values.
 
 use std::collections::HashMap;
 
 use super::line::{EventLine, digest};
 use super::sorter::SortEntry;
 
-/// The sequence of a row: after every event.
+/// The sequence of a row's entry: after every event of its key.
 const OF_ROW: u128 = u128::MAX;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
-    /// An event that says that there is a row.
+    /// An event that shows a row.
     Present,
-    /// An event that says that there is none.
+    /// An event that shows that the row was deleted.
     Deleted,
     /// A row of the database.
     Row,
 }
 
-/// Digests of fields, by the number of their name.
+/// Digests of fields, each with the number of the field's name.
 pub(super) type Digests = Vec<(u16, u128)>;
 
-/// An entry, read again.
+/// An entry as it is read back.
 #[derive(Debug)]
 pub(super) struct AuditEntry {
     pub(super) kind: EntryKind,
-    /// Of the whole line of an event.
+    /// Digest of the whole line of an event.
     pub(super) line: u128,
     pub(super) fields: Digests,
-    /// Fields whose value was not sent.
+    /// Fields whose value the database did not send.
     pub(super) unavailable: Vec<u16>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct FieldNames {
 }
 
 impl FieldNames {
-    /// The number of a name; `None`: there are too many.
+    /// The number of a name. `None`: there are more names than numbers.
     fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.numbers.get(name) {
             return Some(*number);
@@ -57,8 +57,8 @@ impl FieldNames {
         self.names.get(usize::from(number)).map_or("?", String::as_str)
     }
 
-    /// The entry of an event or of a row. `group`: which events belong together. `None`: the line has no order, or the archive has
-    /// more names of fields than an audit can count.
+    /// The entry of an event or of a row. `group`: the index of its scope. `None`: the line has no sequence,
+    /// or the archive has more field names than an audit can number.
     pub(super) fn entry(
         &mut self,
         group: u8,
@@ -74,7 +74,7 @@ impl FieldNames {
         }];
         let line = if kind == EntryKind::Row { 0 } else { digest(line) };
         body.extend_from_slice(&line.to_le_bytes());
-        // An old row has only the columns of its key, and a deletion needs none.
+        // The old row has only the key columns, and a delete needs no fields.
         let fields = if kind == EntryKind::Deleted { &[][..] } else { &event.data.0 };
         body.extend_from_slice(&u16::try_from(fields.len()).ok()?.to_le_bytes());
         for (name, value) in fields {
@@ -90,7 +90,7 @@ impl FieldNames {
 }
 
 impl AuditEntry {
-    /// Reads a body; `None`: [`FieldNames::entry`] has not written it.
+    /// Parses a body. `None`: [`FieldNames::entry`] did not write it.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         let (kind, rest) = body.split_first()?;
         let (line, rest) = rest.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Reads the line of an event as far as an audit needs it: what it is about, its order, and a digest of each field.
+//! Parses the line of an event as far as an audit needs it: type, subject, order, and a digest of each field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 /// Digits of `sequence`.
 const SEQUENCE_DIGITS: usize = 32;
 
-/// The event of a line.
+/// An event as it is parsed from its line.
 #[derive(Debug, Deserialize)]
 pub(super) struct EventLine<'a> {
     #[serde(borrow)]
@@ -30,7 +30,7 @@ pub(super) struct EventLine<'a> {
     pub(super) data: DataFields<'a>,
 }
 
-/// The fields of `data`, as they are written.
+/// The fields of `data` in their order, unparsed.
 #[derive(Debug, Default)]
 pub(super) struct DataFields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -56,12 +56,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for DataFields<'a> {
     }
 }
 
-/// A name that borrows unless it has escapes.
+/// A name that is borrowed from the line unless it has escapes.
 #[derive(Deserialize)]
 struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl EventLine<'_> {
-    /// Its order: epoch, commit, index and part, from the highest bits down.
+    /// The event's position in the order of all events: epoch, commit, index and part, from the highest bits
+    /// down.
     pub(super) fn order(&self) -> Option<u128> {
         let is_hex = self.sequence.bytes().all(|digit| digit.is_ascii_hexdigit());
         (is_hex && self.sequence.len() == SEQUENCE_DIGITS)
@@ -69,12 +70,12 @@ impl EventLine<'_> {
             .flatten()
     }
 
-    /// When it was committed.
+    /// The commit time.
     pub(super) fn recorded(&self) -> &str {
         self.recordedtime.as_deref().unwrap_or_default()
     }
 
-    /// The columns whose value the database did not send: SQL identifiers, in quotes where they need them.
+    /// The columns whose value the database did not send, as SQL identifiers, quoted where necessary.
     pub(super) fn unavailable(&self) -> Vec<String> {
         let (mut names, mut name, mut quoted) = (Vec::new(), String::new(), false);
         let mut rest = self.unavailable.as_deref().unwrap_or_default().chars().peekable();

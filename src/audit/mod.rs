@@ -1,9 +1,10 @@
-//! `forebay audit`: do the database and what was published of it agree?
+//! `forebay audit`: compares a table with the events that were published about it.
 //!
-//! The rows are read in one snapshot at an exact position of the write-ahead log; a temporary replication slot gives both. Each row is
-//! translated as the daemon would, so that values are compared as the events have them. The events come from an archive, from the
-//! stream, or from both; those after the position do not count. Everything is sorted by key on disk, so that memory is bounded. What is
-//! kept of a value is a digest.
+//! All rows are read in one snapshot at an exact position of the write-ahead log; a temporary replication
+//! slot provides both. Each row is translated as the daemon would translate it, so that its values have the
+//! form that they have in events. The events come from an archive, from the stream, or from both; those after
+//! the position are not compared. Rows and events are sorted by key on disk, so that memory is bounded. Of
+//! values, only digests are stored.
 //!
 //! Nothing is written to the database, the stream or the archive.
 
@@ -39,9 +40,9 @@ use self::rows::{AuditedTable, RowsRead};
 use self::scope::AuditScope;
 use self::sorter::Sorter;
 
-/// Pause between two looks for new objects.
+/// Pause between two searches for new objects.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Most truncations of a table that are remembered; older ones cannot matter.
+/// How many truncations of a table are remembered. Only the newest one before the position matters.
 const TRUNCATIONS_MAX: usize = 10_000;
 
 /// The request of an audit.
@@ -51,21 +52,21 @@ pub struct Wanted {
     pub table: String,
     /// `s3://bucket`, `s3://bucket/prefix`, or a directory.
     pub archive: Option<String>,
-    /// Another address of S3.
+    /// Another endpoint of S3.
     pub s3_endpoint: Option<String>,
-    /// Read the stream as well.
+    /// Whether to read the stream as well.
     pub stream: bool,
-    /// The stream alone has an event of every row.
+    /// The caller knows that the stream has an event of every row.
     pub complete: bool,
-    /// No UPDATE changes a key of the table.
+    /// The caller knows that no UPDATE changes a key of the table.
     pub fixed_keys: bool,
-    /// How long differences may be explained by objects that are still to come.
+    /// How long to wait for objects that Firehose has not written yet, before differences are reported.
     pub wait: Duration,
-    /// Most keys to name of each kind of difference.
+    /// How many keys to list of each kind of difference.
     pub list: usize,
-    /// For temporary files.
+    /// Directory of temporary files.
     pub temp: PathBuf,
-    /// Bytes that are sorted in memory.
+    /// Memory for sorting, in bytes.
     pub memory: usize,
 }
 
@@ -78,17 +79,17 @@ pub struct AuditReport {
     pub table: String,
     /// CloudEvents source of the events.
     pub source: String,
-    /// The rows are those of the transactions that commit before this.
+    /// The snapshot shows the transactions that commit before this position.
     pub position: String,
     /// The newest epoch of the events.
     pub epoch: u16,
     /// Rows read.
     pub rows: u64,
-    /// Rows that make no event, because they cannot be translated: dead letters.
+    /// Rows that cannot be translated. The daemon would write a dead letter for each.
     pub untranslatable: u64,
     /// Events of the table, repeats included.
     pub events: u64,
-    /// Of them, those after the position.
+    /// Events among them that are after the position.
     pub later: u64,
     /// Lines that are not events of Forebay.
     pub other_lines: u64,
@@ -96,15 +97,15 @@ pub struct AuditReport {
     pub objects: u64,
     /// Commit time of the newest event of this source, of any table.
     pub newest: String,
-    /// By scope.
+    /// The counts of each scope.
     pub scopes: Vec<ScopeCounts>,
     /// Keys that differ, the first of each kind.
     pub differences: Vec<Difference>,
-    /// What cannot be compared, and why.
+    /// Why some events or fields cannot be compared.
     pub notes: Vec<String>,
 }
 
-/// What was read of the events.
+/// The events that were read.
 #[derive(Debug)]
 struct EventsRead {
     scopes: Vec<AuditScope>,
@@ -120,7 +121,7 @@ struct EventsRead {
 }
 
 impl EventsRead {
-    /// Takes a line of the archive or of the stream.
+    /// Processes a line of the archive or of the stream.
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         let Ok(event) = serde_json::from_slice::<EventLine<'_>>(line) else {
             self.other_lines += u64::from(!line.trim_ascii().is_empty());
@@ -152,7 +153,7 @@ impl EventsRead {
         Ok(())
     }
 
-    /// Takes the event that a row would make.
+    /// Adds the event that a row would make.
     fn row(&mut self, event_type: &str, line: &[u8]) -> Result<(), Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::stop(format!("a row cannot be kept: {error}"));
         let event: EventLine<'_> = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
@@ -179,7 +180,7 @@ async fn archive(kinesis: &Settings, wanted: &Wanted) -> Result<Option<Archive>,
     })
 }
 
-/// Runs an audit. `note` gets what happens meanwhile.
+/// Runs an audit. `note` is called with a description of each step.
 ///
 /// # Errors
 /// The table, the archive or the stream cannot be read.
@@ -236,7 +237,7 @@ pub async fn run(
     let deadline = Instant::now() + wanted.wait;
     loop {
         if let Some(archive) = &archive {
-            // What was read is kept apart, so that each line can be taken while an object is read.
+            // Moved out of `read`, so that the closure can borrow `read` while objects are read.
             let mut objects = std::mem::take(&mut read.objects);
             let done = archive.read(&mut objects, |line| read.line(line)).await;
             read.objects = objects;

@@ -1,4 +1,5 @@
-//! The lines of an archive: of the objects of a bucket, or of a directory with copies of them, compressed or not.
+//! Reads the lines of an archive: of the objects in a bucket, or of copies of them in a directory, compressed
+//! or not.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,14 +11,14 @@ use flate2::write::MultiGzDecoder;
 
 use crate::sink::kinesis::read::bucket::Bucket;
 
-/// Longest line, in bytes. A record of Kinesis has 10 MiB at most.
+/// Longest line, in bytes. A Kinesis record has at most 10 MiB.
 const LINE_MAX: usize = 64 << 20;
 /// Bytes read from a file at once.
 const PIECE: usize = 256 << 10;
 /// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Where an archive is.
+/// The location of an archive.
 #[derive(Debug)]
 pub(super) enum Archive {
     /// A directory.
@@ -26,7 +27,7 @@ pub(super) enum Archive {
     Bucket(Box<Bucket>),
 }
 
-/// Which objects were read.
+/// The objects that were read.
 #[derive(Debug, Default)]
 pub(super) struct ObjectsRead {
     /// Hashes of their names.
@@ -46,10 +47,10 @@ impl ObjectsRead {
 }
 
 impl Archive {
-    /// Gives the lines of all objects that were not read before.
+    /// Calls `take` with every line of the objects that were not read before.
     ///
     /// # Errors
-    /// An object that cannot be read, by its name; what `take` returns.
+    /// An object that cannot be read, with its name; an error of `take`.
     pub(super) async fn read(
         &self,
         read: &mut ObjectsRead,
@@ -93,7 +94,7 @@ impl Archive {
     }
 }
 
-/// All files below a directory, by name.
+/// All files below a directory, in the order of their paths.
 fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
     let wrong = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
@@ -125,11 +126,11 @@ fn read_file(path: &Path, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io:
 
 /// Splits the bytes of an object into lines, decompressed if they begin as gzip.
 pub(super) enum ObjectLines<'a, F: FnMut(&[u8]) -> io::Result<()>> {
-    /// The first bytes.
+    /// Fewer bytes so far than are needed to recognise gzip.
     Begin(Vec<u8>, LineSplitter<'a, F>),
     Plain(LineSplitter<'a, F>),
     Gzip(Box<MultiGzDecoder<LineSplitter<'a, F>>>),
-    /// Only while it changes.
+    /// Placeholder while the state changes.
     Taken,
 }
 
@@ -158,7 +159,7 @@ impl<'a, F: FnMut(&[u8]) -> io::Result<()>> ObjectLines<'a, F> {
         }
     }
 
-    /// The end of the object.
+    /// Processes the end of the object.
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
             Self::Begin(first, mut lines) => {
@@ -234,7 +235,8 @@ mod tests {
 
     use super::*;
 
-    /// Firehose concatenates: an object may be several gzip members, and its last line may lack its end.
+    /// Firehose concatenates buffers: an object may have several gzip members, and its last line may have no
+    /// line feed.
     #[test]
     fn lines_are_split_however_their_bytes_arrive() {
         let text = b"{\"a\":1}\n\n{\"b\":2}\n{\"c\":3}";

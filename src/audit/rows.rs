@@ -1,4 +1,5 @@
-//! The database's side of an audit: every row of a table, as the event that it would make now, in one snapshot at an exact position.
+//! The database's side of an audit: every row of a table as the event that it would make now, read in one
+//! snapshot at an exact position.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::source::postgres::session::Session;
 use crate::source::postgres::tables::TableHistory;
 use crate::translate::{RuleOutcome, TranslateSettings, Translator};
 
-/// Bytes of rows that one FETCH should bring.
+/// Bytes of rows that one FETCH should return.
 const FETCH_SIZE: usize = 8 << 20;
 /// Most rows of one FETCH.
 const FETCH_MAX: usize = 5_000;
@@ -47,19 +48,19 @@ pub(super) struct AuditedTable {
 /// What reading the rows found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowsRead {
-    /// The snapshot has every transaction that commits before this.
+    /// The snapshot shows every transaction that commits before this position.
     pub(super) position: CommitSeq,
     /// Rows read.
     pub(super) rows: u64,
-    /// Rows that make no event: they would be dead letters.
+    /// Rows that cannot be translated. The daemon would write a dead letter for each.
     pub(super) untranslatable: u64,
 }
 
 impl AuditedTable {
-    /// Describes the table as its events are made.
+    /// Reads the description of the table as the daemon uses it for events.
     ///
     /// # Errors
-    /// There is no such table in the publication, the rules are wrong, or the database is not available.
+    /// There is no such table in the publication, the rules have errors, or the database is not available.
     pub(super) async fn look(config: &Config, name: TableName) -> Result<Self, Failure> {
         if config.source.polling.is_some() {
             let fact = "a polled source cannot be audited: it has no position that a snapshot could have";
@@ -104,10 +105,10 @@ impl AuditedTable {
         Ok(Self { relation, translator, sends_updates, sends_deletes, name, session, connection, filter })
     }
 
-    /// Gives the events of all rows, as if each were inserted now.
+    /// Calls `take` with the events of all rows, as if each row were inserted now.
     ///
     /// # Errors
-    /// The database is not available, the role may not read the table, or what `take` returns.
+    /// The database is not available, the role may not read the table, or `take` fails.
     pub(super) async fn read(
         &mut self,
         mut take: impl FnMut(&str, &[u8]) -> Result<(), Failure>,
@@ -146,7 +147,7 @@ impl AuditedTable {
 
     /// Begins a transaction in a snapshot at an exact position, and opens a cursor in it.
     async fn begin(&mut self) -> Result<CommitSeq, Failure> {
-        // The slot goes with this connection; the transaction keeps the snapshot.
+        // PostgreSQL drops the temporary slot with this connection. The transaction keeps the snapshot.
         let mut walsender = Connection::connect(&self.connection, ROW_MAX).await?;
         let slot = format!("forebay_audit_{}", std::process::id());
         let (position, snapshot) = walsender.export_snapshot(&slot).await?;

@@ -1,4 +1,4 @@
-//! Which events of a table say what its rows are, and how far. Pure.
+//! Which events of a table can be compared with its rows, and which properties. Does no I/O.
 
 use crate::change::Relation;
 use crate::rules::{Origin, Rule, Trigger};
@@ -6,7 +6,7 @@ use crate::translate::Translator;
 
 use super::entry::EntryKind;
 
-/// Events that are followed together, by their subject.
+/// A group of events that are compared with the rows of the table by their subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AuditScope {
     /// `lab.plates.*`, or the type of a rule's events.
@@ -15,12 +15,12 @@ pub(super) struct AuditScope {
     table: Option<String>,
     /// Whether the newest event has the values of the row.
     pub(super) values: bool,
-    /// Whether an event says that a row was deleted.
+    /// Whether deletes of rows have an event in this scope.
     pub(super) deletes: bool,
 }
 
 impl AuditScope {
-    /// What is compared, in words.
+    /// A description of the comparison, for the report.
     pub(super) const fn compared(&self) -> &'static str {
         match (self.values, self.deletes) {
             (true, true) => "the values of every row, and that there are no others",
@@ -29,7 +29,7 @@ impl AuditScope {
         }
     }
 
-    /// What an event of this type says about a row; `None`: nothing, it is another one's.
+    /// What an event of this type shows about its row. `None`: the event is not in this scope.
     pub(super) fn kind(&self, event_type: &str) -> Option<EntryKind> {
         let Some(table) = &self.table else {
             return (event_type == self.events).then_some(EntryKind::Present);
@@ -41,14 +41,14 @@ impl AuditScope {
         }
     }
 
-    /// Whether an event of this type says that all rows are gone.
+    /// Whether the event shows that the table was truncated.
     pub(super) fn is_truncation(&self, event_type: &str) -> bool {
         let table = self.table.as_deref().and_then(|table| event_type.strip_prefix(table));
         table == Some(".truncated.v1")
     }
 }
 
-/// The scopes of a table, and why other events of it cannot be compared.
+/// The scopes of a table, and the reasons why its other events cannot be compared.
 pub(super) fn scopes(translator: &Translator, relation: &Relation) -> (Vec<AuditScope>, Vec<String>) {
     let (mut scopes, mut notes) = (Vec::new(), Vec::new());
     let name = relation.name();
@@ -87,7 +87,7 @@ pub(super) fn scopes(translator: &Translator, relation: &Relation) -> (Vec<Audit
     (scopes, notes)
 }
 
-/// `root`: the rule that reads the table.
+/// The scope of a rule's events. `root`: the rule that reads the table.
 fn of_rule(rule: &Rule, root: &Rule) -> Result<AuditScope, &'static str> {
     let Origin::Table { on, .. } = &root.origin else { return Err("no rule reads the table for it") };
     let texts =

@@ -1,8 +1,9 @@
-//! An external merge sort: entries in any order, then all of them by key and sequence, in bounded memory.
+//! An external merge sort by key and sequence, in bounded memory.
 //!
-//! Entries are collected in one buffer, sorted, and written to an unnamed temporary file as a *run*; the runs are merged when they are
-//! read. Many runs become one, so that the number of open files is bounded. Reading takes nothing away: more entries can be added, and
-//! everything read again.
+//! Entries are collected in memory, sorted, and written to an unnamed temporary file as a *run*. The runs are
+//! merged when they are read. If there are too many runs, they are first merged into one, so that the number
+//! of open files is bounded. Reading does not consume the entries: more can be added, and all can be read
+//! again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,21 +13,21 @@ use std::path::{Path, PathBuf};
 
 /// Most runs that are merged at once. Each has an open file and a buffer.
 const RUNS_MAX: usize = 128;
-/// Bytes of each run's buffer while it is read.
+/// Size of each run's read buffer, in bytes.
 const READ_BUFFER: usize = 64 << 10;
 
-/// One entry. Entries are ordered by key, then by sequence; the body does not matter.
+/// One entry. Entries are sorted by key, then by sequence; the body is not compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SortEntry {
-    /// What belongs together.
+    /// The key. Entries with equal keys are read one after the other.
     pub(super) key: Vec<u8>,
-    /// Its order.
+    /// The order within a key.
     pub(super) sequence: u128,
-    /// The rest.
+    /// Opaque to the sorter.
     pub(super) body: Vec<u8>,
 }
 
-/// Collects entries.
+/// Collects and sorts entries.
 #[derive(Debug)]
 pub(super) struct Sorter {
     directory: PathBuf,
@@ -38,7 +39,7 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    /// Keeps at most about `memory` bytes; the rest goes to files in `directory`.
+    /// A sorter that uses about `memory` bytes; further entries are written to files in `directory`.
     pub(super) fn new(directory: &Path, memory: usize) -> Self {
         Self { directory: directory.to_owned(), memory, entries: Vec::new(), in_memory: 0, runs: Vec::new() }
     }
@@ -53,7 +54,7 @@ impl Sorter {
         if self.in_memory >= self.memory { self.spill() } else { Ok(()) }
     }
 
-    /// Writes what is collected as a run.
+    /// Writes the entries in memory as a run.
     fn spill(&mut self) -> io::Result<()> {
         if self.entries.is_empty() {
             return Ok(());
@@ -73,10 +74,10 @@ impl Sorter {
         Ok(())
     }
 
-    /// Gives all entries in order.
+    /// Calls `take` with all entries in order.
     ///
     /// # Errors
-    /// A temporary file cannot be written or read; what `take` returns.
+    /// A temporary file cannot be written or read; an error of `take`.
     pub(super) fn read(&mut self, take: impl FnMut(SortEntry) -> io::Result<()>) -> io::Result<()> {
         self.spill()?;
         merge(&mut self.runs, take)

@@ -1,4 +1,4 @@
-//! `forebay audit`: do the database and what was published of it agree?
+//! `forebay audit`: compares a table with its events in the archive or the stream.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::audit::{AuditReport, Wanted, run as audit};
 
 use super::{Common, complain, explain, load, say, say_exactly};
 
-/// The exit code of an audit that could not be made.
+/// The exit code of an audit that could not be completed.
 const NOT_MADE: u8 = 2;
 
 /// Options of `audit`.
@@ -99,12 +99,12 @@ fn report(options: &AuditOptions) -> Result<AuditReport, String> {
         }
     };
     let report = runtime.block_on(audit(&config, &wanted, note)).map_err(explain);
-    // A thread that waits for a name server must not block the exit.
+    // A thread that is waiting for a DNS server must not delay the exit.
     runtime.shutdown_background();
     report
 }
 
-/// The report for people.
+/// The report as text.
 fn text(report: &AuditReport) -> String {
     let mut text = String::new();
     let mut add = |line: std::fmt::Arguments<'_>| {

@@ -149,7 +149,7 @@ fn checkpoint_facts(found: &Checkpoint, tail: FrameNo) -> serde_json::Map<String
     super::members(facts)
 }
 
-/// The facts for people, one a line.
+/// The facts as text, one per line.
 fn stat_text(facts: &Json) -> String {
     let text = |path: &str| match facts.pointer(path) {
         None | Some(Json::Null) => "none".to_owned(),
@@ -254,7 +254,7 @@ fn verify_facts(verified: &Verified) -> Json {
     })
 }
 
-/// The consequence of a damage, and what to do.
+/// The consequence of a damage, and the remedy.
 fn meaning(finding: &Finding) -> String {
     let &Finding { first, last, zone, .. } = finding;
     match zone {

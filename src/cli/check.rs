@@ -1,4 +1,5 @@
-//! `forebay check`: what a start would find at both ends and in the directory. Changes nothing.
+//! `forebay check`: what the daemon would find in the database, the stream and the buffer directory when it
+//! starts. Changes nothing.
 
 use std::fmt::Write as _;
 
@@ -18,10 +19,10 @@ pub struct SetupCheckOptions {
     json: bool,
 }
 
-/// Looks and prints what was found.
+/// Runs the checks and prints the findings.
 ///
 /// # Errors
-/// The configuration is wrong. `None`: a start would fail, and the reasons were printed.
+/// The configuration has errors. `None`: a start would fail, and the reasons were printed.
 pub fn run(options: &SetupCheckOptions) -> Result<(), Option<String>> {
     let config = super::load(&options.common)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -29,7 +30,7 @@ pub fn run(options: &SetupCheckOptions) -> Result<(), Option<String>> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     let found = runtime.block_on(check::check(&config));
-    // A thread that waits for a name server must not block the exit.
+    // A thread that is waiting for a DNS server must not delay the exit.
     runtime.shutdown_background();
     let ready = found.iter().all(|one| one.severity < Severity::Blocker);
     if options.json {
@@ -40,7 +41,7 @@ pub fn run(options: &SetupCheckOptions) -> Result<(), Option<String>> {
     if ready { Ok(()) } else { Err(None) }
 }
 
-/// The findings for people: what to do is indented below each.
+/// The findings as text, each with its hint on an indented line below.
 pub(super) fn text(found: &[Diagnosis]) -> String {
     let mut text = String::new();
     for one in found {

@@ -1,4 +1,5 @@
-//! `forebay completions` and `forebay man`: what shells and `man` show, made from the command line's own description.
+//! `forebay completions` and `forebay man`: shell completions and manual pages, generated from the definition
+//! of the command line.
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
@@ -6,7 +7,7 @@ use clap_mangen::Man;
 
 use super::Arguments;
 
-/// The name of the program, whatever it was called as.
+/// The name of the program, even if the file has another name.
 const PROGRAM: &str = "forebay";
 
 /// Options of `completions`.

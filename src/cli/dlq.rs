@@ -1,5 +1,5 @@
-//! `forebay dlq`: lists dead letters and requests what becomes of them. Works with and without a running daemon: it reads the
-//! buffer directory, and files requests there.
+//! `forebay dlq`: lists dead letters, and requests that the daemon publishes or discards them. Works with and
+//! without a running daemon: it reads the buffer directory and writes requests there.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,9 +23,9 @@ use crate::visible::visible;
 
 use super::progress::Progress;
 
-/// Most letters that are requested at a time: the daemon keeps them in memory.
+/// Most letters in one request, because the daemon keeps them in memory.
 const LETTERS_MAX: usize = 100_000;
-/// A list is printed in parts of about so many bytes.
+/// A list is printed in parts of about this many bytes.
 const PRINT_AT_ONCE: usize = 64 << 10;
 
 /// The subcommands.
@@ -141,8 +141,8 @@ struct Letters {
 }
 
 impl Letters {
-    /// Requests first, then the checkpoint, then the file: the daemon writes them in the opposite order, so that no letter
-    /// seems forgotten in between.
+    /// Reads the requests first, then the checkpoint, then the file. The daemon writes them in the opposite
+    /// order, so a letter that changes meanwhile is still found in at least one of them.
     fn read(config: &Config) -> Result<Self, String> {
         let directory = Directory::open(&config.buffer.dir).map_err(super::explain)?;
         let filed = request::filed(&directory).map_err(super::explain)?;
@@ -176,7 +176,7 @@ impl Letters {
         letter.ok_or_else(|| format!("{FILE_NAME} was changed while it was read"))
     }
 
-    /// What is requested for each letter. If several requests name one, the first counts.
+    /// The requested action for each letter. If several requests contain a letter, the first one counts.
     fn requested(&self) -> HashMap<&LetterId, &'static str> {
         let mut requested = HashMap::new();
         for (act, name) in [(Act::Retry, "retry"), (Act::Discard, "discard")] {
@@ -202,7 +202,7 @@ fn print(text: &str, json: bool) {
     }
 }
 
-/// Prints letter by letter: only their overview is in memory.
+/// Prints the letters one after the other. Only their overview is in memory.
 fn list(letters: &Letters, options: &List) -> Result<(), String> {
     let requested = letters.requested();
     let wanted = |letter: &&LetterSummary| options.state.is_none_or(|state| letter.state == state);
@@ -256,7 +256,7 @@ fn row_of(out: &mut String, letter: &Letter, requested: Option<&str>) {
     );
 }
 
-/// What a list says of a letter: no row values.
+/// The facts of a letter that a list shows; no values of its row.
 fn facts(letter: &Letter, requested: Option<&str>) -> serde_json::Map<String, Json> {
     super::members(json!({
         "id": letter.id,
@@ -307,7 +307,7 @@ fn show(letters: &Letters, options: &Show) -> Result<String, String> {
     Ok(format!("This output contains row values.\n{text}\n"))
 }
 
-/// The row of a raw change, as PostgreSQL sent it: texts.
+/// The row of an untranslated change, in PostgreSQL's text form.
 fn decoded(kept: &Kept) -> Result<Json, NotKept> {
     let Some(relation) = &kept.relation else {
         let message = redecode::message(kept.place, &kept.raw).map_err(NotKept::Malformed)?;
@@ -340,7 +340,7 @@ fn row(relation: &Relation, tuple: Tuple<'_>) -> Json {
     relation.columns.iter().enumerate().map(|(at, column)| (column.name.clone(), value(at))).collect()
 }
 
-/// Files a request for the letters that are chosen.
+/// Writes a request for the chosen letters.
 fn request(config: &Config, act: Act, chosen: &Chosen, reason: Option<String>) -> Result<(), String> {
     let letters = Letters::read(config)?;
     let Picked { ids, hopeless, more } = if chosen.ids.is_empty() {
@@ -388,13 +388,13 @@ fn request(config: &Config, act: Act, chosen: &Chosen, reason: Option<String>) -
 #[derive(Default)]
 struct Picked {
     ids: Vec<LetterId>,
-    /// How many a retry cannot help.
+    /// Number of letters that a retry cannot help.
     hopeless: usize,
-    /// How many are too many for one request.
+    /// Number of letters beyond the limit of one request.
     more: usize,
 }
 
-/// All open letters, of one type if it is given.
+/// All open letters; with `event_type`, those of this type.
 fn all_open(letters: &Letters, act: Act, event_type: Option<&str>) -> Result<Picked, String> {
     let mut picked = Picked::default();
     let requested = letters.requested();
@@ -430,7 +430,7 @@ fn letters_of(count: usize) -> String {
     format!("{count} dead {}", if count == 1 { "letter" } else { "letters" })
 }
 
-/// Refuses a request that cannot change anything.
+/// Refuses a request that would have no effect.
 fn refuse_if_decided(letter: &Letter, act: Act) -> Result<(), String> {
     let Letter { id, .. } = letter;
     let problem = match (letter.state, act) {

@@ -1,4 +1,4 @@
-//! `forebay init`: writes a first `forebay.toml` from what is in a database.
+//! `forebay init`: writes a first `forebay.toml` for a database.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct InitOptions {
     output: PathBuf,
 }
 
-/// Looks at the database and writes the file.
+/// Inspects the database and writes the file.
 ///
 /// # Errors
 /// The database cannot be reached, or the file exists.
@@ -67,7 +67,7 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
         })
     });
     let (texts, summary) = found.map_err(super::explain)?;
-    // A thread that waits for a name server must not block the exit.
+    // A thread that is waiting for a DNS server must not delay the exit.
     runtime.shutdown_background();
     if is_printed {
         super::say_exactly(&texts.join("\n"));
@@ -75,7 +75,7 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
     }
     for (at, (file, text)) in files.iter().zip(&texts).enumerate() {
         write_new(file, text).map_err(|error| {
-            // All of them, or none: those before this one are ours.
+            // Either all files are written or none. The files before this one were created by this process.
             files.iter().take(at).for_each(|written| drop(std::fs::remove_file(written)));
             match error.kind() {
                 std::io::ErrorKind::AlreadyExists => exists(file),
@@ -87,7 +87,7 @@ pub fn run(options: &InitOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// The files that are written; with several instances, that of the publications comes first.
+/// The files to write. With several instances, the first is the SQL of the publications.
 fn files(options: &InitOptions) -> Vec<PathBuf> {
     let Some(instances) = options.instances else { return vec![options.output.clone()] };
     let stem = options.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -97,7 +97,7 @@ fn files(options: &InitOptions) -> Vec<PathBuf> {
     std::iter::once(publications).chain(configs).collect()
 }
 
-/// What was written, and what to do with it, in this order.
+/// A list of the files that were written, and the next steps in their order.
 fn steps(files: &[PathBuf], first: Option<&ConfigDraft>) -> String {
     let published = first.map_or(0, |config| config.published);
     let left_out = first.map_or(0, |config| config.left_out);

@@ -146,7 +146,7 @@ fn explain(error: impl Into<crate::failure::Failure>) -> String {
     error.into().problem().lines()
 }
 
-/// The same for an error that no loop judges.
+/// The same for an error that has no [`Failure`](crate::failure::Failure) of its own.
 fn problem(error: impl crate::failure::Explain) -> String {
     crate::failure::Problem::from(error).lines()
 }
@@ -157,7 +157,7 @@ fn say(text: &str) {
     drop(std::io::stdout().lock().write_all(visible_lines(text).as_bytes()));
 }
 
-/// Prints text for programs byte for byte; on a terminal, control characters are escaped.
+/// Prints text byte for byte, for other programs. On a terminal, control characters are escaped.
 fn say_exactly(text: &str) {
     use std::io::{IsTerminal as _, Write as _};
     if std::io::stdout().is_terminal() {

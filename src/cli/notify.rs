@@ -8,10 +8,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// The variable in which systemd passes its socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
-/// The message of a process that has started.
+/// The message that means that the process has started.
 const READY: &[u8] = b"READY=1";
 
-/// The configuration is valid, and the HTTP port is open.
+/// Called when the configuration is valid and the HTTP port is open.
 pub(super) fn started() {
     if let Some(socket) = std::env::var_os(SOCKET)
         && let Err(error) = send(&socket)
@@ -27,7 +27,7 @@ pub(super) fn started() {
 
 fn send(socket: &OsStr) -> io::Result<()> {
     let address = match socket.as_bytes() {
-        // A name without a file.
+        // A socket in the abstract namespace, which has no file.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(OsString::from(socket))?,
     };

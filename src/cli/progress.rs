@@ -1,29 +1,30 @@
-//! Progress of long work, on a terminal only. On a pipe or in a file nothing appears: output stays plain.
+//! Shows the progress of long work, on a terminal only. In a pipe or a file nothing is printed, so that
+//! output stays plain.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Work that is shorter than this shows nothing.
+/// Delay before the first display. Shorter work shows nothing.
 const TICK: Duration = Duration::from_millis(120);
 
-/// A line on standard error that shows how far the work is.
+/// A line on standard error that shows the progress of work.
 #[derive(Debug)]
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Work of unknown length: what it waits for.
+    /// Work of unknown length. `what`: what it waits for.
     pub(super) fn waiting(what: &str) -> Self {
         Self::styled(0, "{spinner} {msg} ({elapsed})").about(what)
     }
 
-    /// Reads so many bytes.
+    /// Work that reads this many bytes.
     pub(super) fn of_bytes(what: &str, total: u64) -> Self {
         Self::styled(total, "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {eta}").about(what)
     }
 
-    /// So many things.
+    /// Work of this many items.
     pub(super) fn of_things(what: &str, total: u64) -> Self {
         Self::styled(total, "{spinner} {msg} {wide_bar} {pos}/{len} {eta}").about(what)
     }
@@ -49,12 +50,13 @@ impl Progress {
         self
     }
 
-    /// What it does or waits for now.
+    /// Sets the text of the line.
     pub(super) fn say(&self, what: &str) {
         self.0.set_message(crate::visible::visible(what).into_owned());
     }
 
-    /// What it waits for now. Where no terminal shows it, it is a plain line on standard error if a person must act.
+    /// Sets the text to what is being waited for. Without a terminal, a wait that needs a person's action is
+    /// printed as a line on standard error.
     pub(super) fn show(&self, waits: &str) {
         self.say(waits);
         if self.0.is_hidden() && waits.contains(" waits for ") {
@@ -62,12 +64,12 @@ impl Progress {
         }
     }
 
-    /// So much more is done.
+    /// Advances the bar.
     pub(super) fn add(&self, done: u64) {
         self.0.inc(done);
     }
 
-    /// There is so much to do, and nothing is done yet.
+    /// Starts the bar from zero with a new total.
     pub(super) fn begin(&self, total: u64) {
         self.0.set_position(0);
         self.0.set_length(total);

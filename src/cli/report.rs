@@ -1,4 +1,4 @@
-//! `forebay report`: what became of the events, by type, hour and day.
+//! `forebay report`: how many events were published, quarantined or filtered, by type, hour and day.
 
 use crate::buffer::disk::Directory;
 use crate::config::units;
@@ -25,16 +25,16 @@ pub struct ReportOptions {
     html: bool,
 }
 
-/// From when on.
+/// The beginning of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
-    /// So many microseconds before now.
+    /// This many microseconds before now.
     Before(i64),
     /// Microseconds since the Unix epoch.
     At(i64),
 }
 
-/// A duration back from now, or a date in UTC.
+/// Parses a duration before now, or a date in UTC.
 fn since(text: &str) -> Result<Since, String> {
     if let Ok(duration) = units::duration(text) {
         return Ok(Since::Before(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)));

@@ -14,7 +14,7 @@ use crate::observe::log::LogQueue;
 use crate::pipeline::status::Status;
 use crate::visible::visible_lines;
 
-/// How long an exit waits until the reader of standard error has taken the last lines.
+/// How long the exit waits for the last log lines to be written to standard error.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT, and exits within 5 s of it. A second SIGINT exits immediately.
@@ -25,7 +25,7 @@ pub fn run(config: &Config) -> Result<(), Option<String>> {
     let log = observe::log::start(&config.log)
         .map_err(|error| Some(format!("cannot write the log to standard error: {error}")))?;
     let outcome = run_logged(config, &log);
-    // The reader of a JSON log could not parse a plain line.
+    // A program that reads a JSON log could not parse a plain line.
     if let Err(problem) = &outcome
         && !config.log.json
     {
@@ -65,7 +65,7 @@ fn run_logged(config: &Config, log: &LogQueue) -> Result<(), Problem> {
             "stopping after an error that a retry cannot fix"
         );
     }
-    // A thread that waits for a name server must not block the exit.
+    // A thread that is waiting for a DNS server must not delay the exit.
     runtime.shutdown_background();
     outcome
 }
@@ -74,8 +74,8 @@ fn no_signals(error: &std::io::Error) -> Problem {
     Problem::new(format!("cannot register signal handlers: {error}"))
 }
 
-/// Handles SIGXFSZ, which would kill the process. A write beyond a file size limit (`ulimit -f`, `LimitFSIZE`) then
-/// fails and pauses the source, as a full disk does.
+/// Handles SIGXFSZ, which would end the process. A write beyond a file size limit (`ulimit -f`, `LimitFSIZE`)
+/// then fails with an error and pauses the source, as a full disk does.
 fn outlive_file_limits() -> std::io::Result<()> {
     /// The number on Linux (except MIPS) and macOS.
     const SIGXFSZ: i32 = 25;
@@ -83,7 +83,8 @@ fn outlive_file_limits() -> std::io::Result<()> {
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
-/// A terminal that closes, or a tool that expects a reload, does not end the daemon. The configuration is read at start only.
+/// Handles SIGHUP, so that closing the terminal, or a tool that expects a reload, does not end the daemon.
+/// The configuration is read at start only.
 fn outlive_hangups() -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     #[expect(clippy::disallowed_methods, reason = "it ends with the runtime")]

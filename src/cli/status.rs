@@ -1,4 +1,4 @@
-//! `forebay status`: the `/status` page of a running daemon, for a terminal.
+//! `forebay status`: prints the `/status` page of a running daemon in a terminal.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,13 +13,13 @@ use tokio::time::{sleep, timeout};
 use crate::config::units::ByteAmount;
 use crate::visible::visible;
 
-/// A daemon on this machine responds at once; one that hangs is reported.
+/// A daemon on this machine responds at once. One that does not respond in this time is reported as hanging.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(5);
-/// Largest page in bytes. A page has a few kilobytes.
+/// Largest page, in bytes. A typical page has a few kilobytes.
 const PAGE_MAX: u64 = 1 << 20;
-/// Pause between two looks of `--watch`.
+/// Interval of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// Clears a terminal and goes to its first line.
+/// Clears a terminal and moves the cursor to the first line.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Options of `status`.
@@ -61,7 +61,7 @@ pub fn run(options: &StatusOptions) -> Result<(), Option<String>> {
     })
 }
 
-/// Looks again and again. A daemon that does not respond is one of the things to see.
+/// Prints the status every [`WATCH_EVERY`]. A daemon that does not respond is shown as such.
 async fn watch(address: SocketAddr, json: bool) -> std::convert::Infallible {
     use io::IsTerminal as _;
     let clear = !json && io::stdout().is_terminal();
@@ -80,7 +80,7 @@ async fn watch(address: SocketAddr, json: bool) -> std::convert::Infallible {
 
 fn clear_terminal() {
     use io::Write as _;
-    // Only cosmetic.
+    // The screen is cleared only for looks, so an error does not matter.
     drop(io::stdout().lock().write_all(CLEAR.as_bytes()));
 }
 
@@ -92,7 +92,7 @@ fn show(page: &Json, json: bool) {
     }
 }
 
-/// Where a daemon that listens on every address of this machine is reached.
+/// The address at which a daemon that listens on all addresses of this machine is reached.
 const fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -127,7 +127,7 @@ async fn get(address: SocketAddr) -> io::Result<String> {
     Ok(text)
 }
 
-/// One line for each part of the way, and one for each finding.
+/// One line for each stage between source and stream, and one for each finding.
 fn text(page: &Json) -> String {
     let word = |path: &str| match page.pointer(path) {
         None | Some(Json::Null) => "unknown".to_owned(),
@@ -200,7 +200,7 @@ fn text(page: &Json) -> String {
     out
 }
 
-/// How late events are, and the heartbeat, as far as they are configured.
+/// The age of the oldest event and the heartbeat, if they are configured.
 fn timeliness(page: &Json) -> Vec<(&'static str, String)> {
     let number = |path: &str| page.pointer(path).and_then(Json::as_f64);
     let mut lines = Vec::new();
@@ -261,7 +261,7 @@ mod tests {
              1 shards limited, 0 lanes detached\n\
              blocker    stream: a\\u{1b}b\n             Do.\n               x\n"
         );
-        // A daemon that has just started knows nothing yet.
+        // A daemon that has just started has no facts yet.
         assert!(text(&json!({})).contains("not connected"));
     }
 

@@ -1,5 +1,5 @@
-//! The signals that end the daemon, on a thread of their own: it notices them also while the main thread hangs in a
-//! system call, for example on a disk.
+//! Handles the signals that end the daemon, on a thread of its own. It works even while the main thread is
+//! blocked in a system call, for example on a disk.
 
 use std::io;
 use std::process;
@@ -14,17 +14,19 @@ use tokio::time::sleep;
 
 use crate::observe::log::LogQueue;
 
-/// When the process exits in any case: after the supervisor would have given up (`supervise::STOP_MAX`), before 5 s are over.
+/// When the process exits in any case: after the supervisor's own limit (`supervise::STOP_MAX`) and within 5
+/// s of the signal.
 const EXIT_AFTER: Duration = Duration::from_millis(4_900);
 
-/// How long this exit waits for the reader of the log: the process still exits within 5 s.
+/// How long this exit waits for the last log lines to be written. The process still exits within 5 s.
 const LAST_LINES_WITHIN: Duration = Duration::from_millis(50);
 
 /// Exit code of a process that a second SIGINT ends.
 const INTERRUPTED: i32 = 130;
 
-/// Resolves at the first SIGTERM or SIGINT. From then on, SIGINT ends the process at once, and the process exits after
-/// `EXIT_AFTER` whatever its threads wait for: as after a crash, what was not noted is repeated.
+/// Resolves at the first SIGTERM or SIGINT. From then on, a SIGINT ends the process at once, and the process
+/// exits after `EXIT_AFTER` even if its threads are blocked. As after a crash, changes that were not in the
+/// last checkpoint are then published again.
 ///
 /// # Errors
 /// The system refuses a signal handler or a thread.

@@ -1,4 +1,4 @@
-//! `forebay teardown`: removes the replication slot, for an installation that ends.
+//! `forebay teardown`: drops the replication slot when an installation is removed.
 
 use std::fmt::Write as _;
 
@@ -23,10 +23,10 @@ pub struct TeardownOptions {
     discard_unpublished: bool,
 }
 
-/// Prints the plan; with `--yes` carries it out.
+/// Prints the plan. With `--yes`, carries it out.
 ///
 /// # Errors
-/// The plan cannot be made, or not be carried out.
+/// The plan cannot be made or carried out.
 pub fn run(config: &Config, options: &TeardownOptions) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,7 +46,7 @@ pub fn run(config: &Config, options: &TeardownOptions) -> Result<(), String> {
         }
         teardown.carry_out(order).await.map(Some)
     });
-    // A thread that waits for a name server must not block the exit.
+    // A thread that is waiting for a DNS server must not delay the exit.
     runtime.shutdown_background();
     if let Some(done) = done.map_err(super::explain)? {
         super::say(&finished(&done));

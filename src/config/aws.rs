@@ -60,7 +60,7 @@ pub fn region_of(stream: &str) -> Option<&str> {
     stream.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
 }
 
-/// Checks a region. Emulators accept any word, so AWS's form is only required without an endpoint.
+/// Checks a region. Emulators accept any text, so AWS's form is only required without an endpoint.
 ///
 /// # Errors
 /// Why it is not a region, with a suggestion.

@@ -25,7 +25,7 @@ pub struct Events {
     pub lock: String,
     /// Base address of the schemas, for `dataschema`.
     pub schemas: Option<String>,
-    /// Whether the stream is told when events are later than `max_lag`.
+    /// Whether an event is published to the stream when events are later than `max_lag`.
     pub lag: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Pii {
     pub hmac_key: Option<Secret>,
     /// File that contains only the key.
     pub hmac_key_file: Option<PathBuf>,
-    /// What contracts call that key.
+    /// The name of that key in contracts.
     pub hmac_key_id: Option<String>,
     /// The key of `hmac_previous()`, during a change of the key.
     pub hmac_key_previous: Option<Secret>,
@@ -70,12 +70,13 @@ pub struct Pii {
 }
 
 impl Pii {
-    /// Whether an entry names this column, and none takes it out.
+    /// Whether an entry names this column and no entry with `!` excepts it.
     pub fn tags(&self, schema: &str, table: &str, column: &str) -> bool {
         self.names(schema, table, column) && !self.excepts(schema, table, column)
     }
 
-    /// Whether a column of a table holds personal data: an entry names it, or the column that its data came from.
+    /// Whether a column of a table holds personal data: an entry names it, or the column whose data it
+    /// contains.
     pub fn tags_column(&self, relation: &Relation, column: &Column) -> bool {
         let Relation { schema, table, .. } = relation;
         let is_origin = |origin: &PersonalOrigin| self.tags(&origin.schema, &origin.table, &origin.column);
@@ -83,7 +84,7 @@ impl Pii {
             && !self.excepts(schema, table, &column.name)
     }
 
-    /// The first column of a table that an entry names as it was called before, and none as it is called now.
+    /// The first column of a table for which an entry has its former name and no entry has its present name.
     pub fn renamed<'a>(&self, relation: &'a Relation) -> Option<(&'a Column, &'a PersonalOrigin)> {
         let Relation { schema, table, .. } = relation;
         let renamed = |column: &'a Column| {
@@ -106,7 +107,7 @@ impl Pii {
         self.columns.iter().any(|text| selector::is_exception(text) && matches(text, &names))
     }
 
-    /// Whether a selector may match columns of a table.
+    /// Whether a selector may match columns of this table.
     pub fn concerns(&self, schema: &str, table: &str) -> bool {
         let of_table = |text: &String| {
             let names = selector::names(text);
@@ -118,7 +119,7 @@ impl Pii {
         self.columns.iter().filter(|text| !selector::is_exception(text)).any(of_table)
     }
 
-    /// The columns that it names for exactly this table, but that the table does not have.
+    /// The columns that entries name for exactly this table and that the table does not have.
     pub fn not_there<'a>(
         &'a self,
         schema: &'a str,
@@ -185,7 +186,7 @@ fn key_id(text: &str) -> Result<String, Problem> {
 pub fn weak_key(key: &[u8]) -> Option<Problem> {
     /// In bytes: half of SHA-256's digest.
     const LENGTH_MIN: usize = 16;
-    /// A key of random bytes or digits has more distinct bytes.
+    /// Fewest distinct bytes. A key of random bytes or digits has more.
     const DIFFERENT_MIN: usize = 6;
     const HINT: &str = "Create one with `openssl rand -hex 32`.";
     let weak = |why: String| Some(Problem::new(why).with_hint(HINT));

@@ -23,11 +23,12 @@ pub(super) struct Keys {
     leaves: BTreeMap<String, Value>,
     /// Every key that was read.
     known: BTreeSet<String>,
-    /// Those of them that have a value.
+    /// The known keys that have a value.
     set: BTreeSet<String>,
     /// The environment variables, by the key that each sets.
     variables: BTreeMap<String, String>,
-    /// Environment variables that look like keys: the key that each would set with two underscores.
+    /// Environment variables with a single underscore where a key needs two, and the key that each probably
+    /// means.
     nearly: Vec<(String, String)>,
     errors: Vec<Problem>,
 }
@@ -203,7 +204,8 @@ impl Keys {
         }
     }
 
-    /// The texts of a table of tables, as key, key within it, and value: `"lab.plates" = { updated_at = "changed" }`.
+    /// The texts of a table of tables, each as outer key, inner key and value: `"lab.plates" = { updated_at =
+    /// "changed" }`.
     pub(super) fn nested(&mut self, key: &str) -> Vec<(String, String, String)> {
         let prefix = format!("{key}.");
         let paths: Vec<String> =
@@ -254,7 +256,7 @@ impl Keys {
             self.errors.push(problem.at(key));
         }
         for (key, variable) in &self.nearly {
-            // `kinesis_stream`, but not `service_host`, which Kubernetes sets for a service of our name.
+            // `kinesis_stream`, but not `service_host`, which Kubernetes sets for a service named `forebay`.
             let Some(known) = self.known.iter().find(|known| known.replace('.', "_") == *key) else {
                 continue;
             };
@@ -293,7 +295,7 @@ impl Keys {
     }
 }
 
-/// What a value is, without the value itself, which may be a numeric password.
+/// The type of a value, for a message. The value itself may be a numeric password.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::String(..) | Value::Char(..) => "a string",

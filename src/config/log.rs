@@ -8,7 +8,7 @@ use crate::failure::Problem;
 /// `[log]`.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// One JSON object a line instead of text.
+    /// One JSON object per line instead of text.
     pub json: bool,
     /// Filter in the syntax of `tracing`: `info`, `forebay=debug`.
     pub filter: String,
@@ -90,7 +90,7 @@ fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
 }
 
-/// Why a word is no level, and the level that was probably meant.
+/// Why a word is not a level, and the level that was probably meant.
 fn no_level(text: &str) -> (String, Option<&'static str>) {
     let known = OTHER_WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, level)| *level);
     let lower = text.to_ascii_lowercase();

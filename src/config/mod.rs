@@ -43,7 +43,7 @@ pub struct Config {
     pub buffer: Buffer,
     /// Metrics and health.
     pub http: Http,
-    /// Which tables make automatic events, and without which columns.
+    /// Which tables have automatic events, and which columns are left out.
     pub tables: Tables,
     /// Rules and contracts.
     pub events: Events,
@@ -51,7 +51,7 @@ pub struct Config {
     pub pii: Pii,
     /// What happens to an event that cannot be published.
     pub on_poison: OnPoison,
-    /// Events that are later than this are reported; `None`: none is.
+    /// An event later than this is reported. `None`: lag is not reported.
     pub max_lag: Option<Duration>,
     /// Format and filter of the log.
     pub log: Log,
@@ -70,7 +70,7 @@ pub struct SourceConfig {
     pub slot: String,
     /// Publication.
     pub publication: String,
-    /// How the tables are polled; `None`: changes are received from a replication slot.
+    /// How the tables are polled. `None`: changes are received from a replication slot.
     pub polling: Option<Polling>,
     /// Tables of a publication that Forebay creates; `None`: every table with a key. With polling: the tables to poll.
     pub tables: Option<Vec<TableName>>,
@@ -81,7 +81,7 @@ pub struct SourceConfig {
     pub max_row_size: u64,
     /// Create the slot as a failover slot (PostgreSQL 17 and later).
     pub failover: bool,
-    /// Interval of the heartbeat; `None`: none is written.
+    /// Interval of the heartbeat. `None`: no heartbeat is written.
     pub heartbeat: Option<Duration>,
 }
 
@@ -125,7 +125,7 @@ pub struct Buffer {
 /// When an unpublished change may be confirmed to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmAfter {
-    /// After this time, once the log is fsynced and the checkpoint written.
+    /// After this time, once the log is fsynced and the checkpoint is written.
     Waited(Duration),
     /// Only after it is published.
     Never,
@@ -183,10 +183,10 @@ pub type CheckUrl = fn(&str) -> Result<(), Problem>;
 
 /// Smallest size of the log: sixteen segments of the smallest size.
 const LEAST_MAX_SIZE: u64 = 16 << 20;
-/// Highest `source.epoch`. The number of an epoch has 16 bits: each `forebay adopt` needs one more.
+/// Highest `source.epoch`. An epoch number has 16 bits, and each `forebay adopt` uses one more.
 const EPOCH_MAX: u64 = 65_000;
 const MIB: u64 = 1 << 20;
-/// Longest `buffer.confirm_after`: whoever waits longer does not want to confirm before publishing.
+/// Longest `buffer.confirm_after`. A longer time would mean `never`.
 const CONFIRM_AFTER_MAX: Duration = Duration::from_hours(24);
 /// Default of `max_lag`: longer than a restart, a failover or a reshard takes.
 const MAX_LAG: Duration = Duration::from_mins(5);
@@ -367,7 +367,7 @@ fn password(text: &str) -> Result<Secret, Problem> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// A duration within bounds, or none.
+/// A duration within bounds, or `off`.
 fn off_or(text: &str, least: Duration, most: Duration) -> Result<Option<Duration>, Problem> {
     if text == "off" {
         return Ok(None);
@@ -393,7 +393,7 @@ fn bounded_size(text: &str, least: u64, most: u64) -> Result<u64, Problem> {
 /// Checks the name of a configuration.
 ///
 /// # Errors
-/// Why it is none.
+/// Why it is not a valid name.
 pub fn name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_name = text.starts_with(|first: char| first.is_ascii_lowercase());

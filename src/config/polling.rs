@@ -1,4 +1,4 @@
-//! `[source]` with `mode = "polling"`: which tables are polled, how often, and by which column.
+//! `[source]` with `mode = "polling"`: which tables are polled, how often, and by which cursor column.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::failure::Problem;
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest interval.
 const INTERVAL_MAX: Duration = Duration::from_hours(1);
-/// Shortest grace: a transaction may take this long between drawing a value and its first write.
+/// Shortest grace. A transaction may take this long between drawing a sequence value and its first write.
 const GRACE_MIN: Duration = Duration::from_secs(1);
 /// Longest grace.
 const GRACE_MAX: Duration = Duration::from_hours(24);
@@ -29,16 +29,16 @@ pub struct Polling {
     /// Longest time between the moment a value of a `serial` or `updated_at` cursor is made and the first write of its
     /// transaction.
     pub grace: Duration,
-    /// The cursors that are written, by table. For the others one is chosen.
+    /// The cursors that are configured, by table. For the other tables a cursor is chosen.
     pub cursors: BTreeMap<TableName, CursorSetting>,
 }
 
 /// Which rows the first poll publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollingStart {
-    /// Those of transactions that had not ended when Forebay started.
+    /// Rows of transactions that had not ended when Forebay started.
     Now,
-    /// All that exist.
+    /// All rows.
     Beginning,
 }
 
@@ -54,7 +54,7 @@ pub enum CursorSetting {
 }
 
 impl CursorSetting {
-    /// Its name in the configuration.
+    /// The kind's name in the configuration.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Serial(_) => "serial",

@@ -7,8 +7,7 @@ use crate::visible::visible;
 
 use super::{Config, ConfirmAfter, OnPoison, Pack, Polling, PollingStart};
 
-/// A TOML basic string, which has the form of a JSON string. Characters that cannot be seen are escaped, as they would be
-/// in any text that a person reads, but in TOML's way.
+/// A TOML basic string: a JSON string in which invisible characters are escaped with TOML's escapes.
 fn quoted(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     let mut toml = String::with_capacity(json.len());
@@ -63,7 +62,7 @@ fn shown(url: &str) -> Option<String> {
         address.split_once('/').map_or((address, None), |(host, path)| (host, Some(path)));
     let (user, hosts) =
         authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
-    // After the authority, these characters may be the rest of an unescaped password.
+    // After the authority, these characters may belong to an unescaped password.
     let path_is_plain = !path.is_some_and(|path| path.contains(['@', ':', '#']));
     if !path_is_plain || query.is_some_and(|query| query.split('&').any(is_rest)) {
         return None;
@@ -90,7 +89,7 @@ fn shown(url: &str) -> Option<String> {
     Some(text)
 }
 
-/// Whether a parameter may be the rest of an unescaped password: no name, and an `@`.
+/// Whether a parameter may be the rest of an unescaped password: it has no name and contains an `@`.
 fn is_rest(parameter: &str) -> bool {
     let is_known =
         parameter.split_once('=').is_some_and(|(name, _)| SHOWN.contains(&name) || NAMED.contains(&name));
@@ -279,7 +278,7 @@ mod tests {
             before in "[a-z/?#@:&=%+ ]{0,4}",
             after in "[a-z/?#@:&=%+ ]{0,4}",
         ) {
-            // A secret inside what reads as another part, such as `?user=…`, is not a password.
+            // A secret inside a text that parses as another part, such as `?user=…`, is not a password.
             let secret = format!("{before}SEKRET{after}");
             prop_assume!(!SHOWN.iter().any(|name| secret.contains(&format!("{name}="))));
             let shown = without_password(&form.replace("{}", &secret));

@@ -1,8 +1,8 @@
-//! Texts that are never shown.
+//! Texts that must not be printed.
 
 use std::fmt;
 
-/// A text that is never shown.
+/// A text that `Debug` does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -36,7 +36,7 @@ impl SelectorKind {
 /// Checks the form of a selector.
 ///
 /// # Errors
-/// The mistake, with the valid form.
+/// The error, with the valid form.
 pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
     let problem = |why: &str| Problem::new(format!("{text:?} does not have the form {}: {why}", kind.form()));
     let wrong = |why: &str| Err(problem(why));
@@ -55,7 +55,7 @@ pub(super) fn check(text: &str, kind: SelectorKind) -> Result<(), Problem> {
     }
     if found.len() != kind.parts() {
         let wrong = problem(&format!("it has {} of {} parts", found.len(), kind.parts()));
-        // `"lab.plates"`: the quotes are around the whole.
+        // `"lab.plates"`: one pair of quotes around the whole selector.
         let whole =
             found.iter().find_map(|part| part.strip_prefix('"')?.strip_suffix('"')).unwrap_or_default();
         return Err(if found.len() > kind.parts() {
@@ -102,7 +102,7 @@ fn pattern(text: &str) -> &str {
     text.strip_prefix('?').unwrap_or(text)
 }
 
-/// Whether the selector takes columns out.
+/// Whether the selector excepts columns (`!`).
 pub fn is_exception(text: &str) -> bool {
     text.starts_with('!')
 }
@@ -155,11 +155,11 @@ pub fn matches(text: &str, names: &[&str]) -> bool {
 
 /// The most similar selector that matches one of `candidates`, if it is similar enough.
 pub fn nearest<'a>(text: &str, candidates: impl Iterator<Item = Vec<&'a str>>) -> Option<String> {
-    /// More than two differing characters are another name.
+    /// A name that differs by more than two characters is another name.
     const SLIPS_MAX: usize = 2;
     let wanted = names(text);
     let distance = |candidate: &Vec<&str>| {
-        // Names in capitals are one slip, however many they are.
+        // A name in capitals counts as one typing error, however many letters it has.
         let mut other_case = 0;
         let slips = |(wanted, name): (&Option<Cow<'_, str>>, &&str)| match wanted {
             Some(wanted) if wanted.eq_ignore_ascii_case(name) => {
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// Whatever a table is called: its name in selector syntax is a selector of it alone.
+    /// The selector of any table name matches only that table.
     #[test]
     fn quoted_name_selects_that_name() {
         for name in [

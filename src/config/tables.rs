@@ -1,4 +1,4 @@
-//! `[tables]`: which tables make automatic events, and without which columns.
+//! `[tables]`: which tables have automatic events, and which columns are left out.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl TableName {
 }
 
 impl TableName {
-    /// A column of it, in selector syntax.
+    /// A column of this table, in selector syntax.
     pub fn column(&self, column: &str) -> String {
         format!("{self}.{}", selector::quoted(column))
     }
@@ -81,7 +81,7 @@ impl Tables {
         }
     }
 
-    /// Whether the table is selected.
+    /// Whether the table is included and not excluded.
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         let listed = |list: &[String]| list.iter().any(|pattern| matches(pattern, &[schema, table]));
         (self.include.is_empty() || listed(&self.include)) && !listed(&self.exclude)

@@ -1,4 +1,4 @@
-//! Configuration mistakes and their messages.
+//! Errors in configurations and their messages.
 
 use super::*;
 
@@ -120,7 +120,8 @@ fn errors_never_quote_secrets() {
     }
 }
 
-/// Texts that a shell or a secret store may add to are not taken as they are; an empty variable undoes no list.
+/// Values with surrounding whitespace, as a shell or a secret store may add it, are refused. An empty
+/// variable does not clear a list.
 #[test]
 fn values_with_invisible_parts_are_refused() {
     let text = format!("{LEAST}[pii]\ncolumns = [\"lab.users.email\"]\n");

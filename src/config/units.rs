@@ -59,7 +59,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Prints an amount of bytes for people, rounded down to one decimal: `1.4 GiB`.
+/// Prints an amount of bytes, rounded down to one decimal: `1.4 GiB`.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteAmount(pub u64);
 

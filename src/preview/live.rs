@@ -61,7 +61,7 @@ pub(super) async fn show(
     source.close().await
 }
 
-/// Waits until this time; without one, forever.
+/// Waits until this time. `None`: never returns.
 async fn over(end: Option<Instant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,
@@ -69,7 +69,7 @@ async fn over(end: Option<Instant>) {
     }
 }
 
-/// Shows the changes received. Returns whether more are needed.
+/// Previews the changes received so far. Returns whether more are needed.
 fn drain(
     source: &mut PostgresSource,
     tables: &[PreviewedTable],
@@ -89,7 +89,7 @@ fn drain(
                     continue;
                 }
                 if on != On::Insert && show.is_outbox(change.relation) {
-                    // Updates and deletes of an outbox are clean-up.
+                    // Updates and deletes in an outbox are clean-up and make no events.
                     continue;
                 }
                 if show.change(&change, on, false).is_err() {

@@ -1,5 +1,6 @@
-//! What rows of a real database would make: reads the newest ones, or looks at the next changes through a slot of its own that
-//! goes with its connection. The slot, the buffer and the stream of the daemon are not touched.
+//! Previews the events that rows of a real database would make: of the newest rows, or of the next changes,
+//! which are received through a temporary replication slot. The slot, the buffer and the stream of the daemon
+//! are not touched.
 
 mod live;
 mod newest;
@@ -168,8 +169,8 @@ pub(super) struct PreviewedTable {
     pub(super) row_filter: Option<String>,
 }
 
-/// The tables to preview: those of the rules, and those of the (existing or planned) publication with automatic
-/// events.
+/// The tables to preview: those that rules read, and those of the (existing or planned) publication that have
+/// automatic events.
 async fn tables(
     session: &mut Session,
     published: &contract::Published<'_>,
@@ -330,7 +331,7 @@ impl<A: Audience> Show<'_, A> {
         Ok(true)
     }
 
-    /// Shows the event of an outbox.
+    /// Prints the event that an outbox row or message makes.
     fn show_made(&mut self, outbox: &str, made: Result<(), TranslateError>) -> io::Result<()> {
         if made.is_err() {
             self.records.clear();

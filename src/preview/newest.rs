@@ -34,7 +34,7 @@ pub(super) async fn show(
         let operations = show.tally.operations(&name);
         show.audience.note(&about(&name, relation, rows.len(), &operations));
         for row in &rows {
-            // Always as an insert; as another operation only if a rule reads it.
+            // Each row is shown as an insert, and as another operation only if a rule reads that operation.
             for on in [On::Insert, On::Update, On::Delete] {
                 if on != On::Insert && !operations.contains(&on) {
                     continue;
@@ -80,7 +80,8 @@ async fn newest(
 ) -> Result<Vec<Values>, Failure> {
     let name = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
     let query = query(&name, relation, row_filter, count);
-    // The simple protocol returns the output form of each type, as replication does. A cast to text would not.
+    // The simple protocol returns the output form of each type, as replication does. The result of a cast to
+    // text can differ.
     let answer = session.run(async |client| Ok::<_, Error>(client.simple_query(&query).await)).await?;
     let messages = match answer {
         Ok(messages) => messages,

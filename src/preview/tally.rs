@@ -1,4 +1,4 @@
-//! Counts the results of a preview, by rule and by outbox.
+//! Counts the events and errors of a preview, by rule and by outbox.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

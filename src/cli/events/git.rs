@@ -10,7 +10,7 @@ use std::process::Command;
 pub(super) fn files(directory: &Path, commit: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The commit is never taken for an option.
+    // The commit must not be parsed as an option.
     let known = ask(
         parent,
         &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{commit}^{{commit}}")],

@@ -42,7 +42,7 @@ fn reason(text: &str) -> Result<String, String> {
 
 pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> {
     let directory = config.events.lock_directory();
-    // Held until the end: what another process locks meanwhile must be read first.
+    // Held until the end. Everything below must be read after other processes have finished.
     let wait = || crate::cli::say("another `forebay events lock` is running here; waiting for its end\n");
     let turn = Turn::take(&directory, wait).map_err(crate::cli::problem)?;
     let lock = Lock::read(&directory).map_err(crate::cli::problem)?.unwrap_or_default();

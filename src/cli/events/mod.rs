@@ -65,7 +65,7 @@ fn ask(config: &crate::config::Config) -> Result<Vec<crate::change::Described>, 
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     let mut settings = TranslateSettings::without_key(config).map_err(super::problem)?;
-    // Nothing is published here, and the form of events does not depend on the key.
+    // No event is published here, and the form of events does not depend on the key.
     settings.hmac_key = HmacKey::new(&[0; HmacKey::LENGTH_MIN]);
     let translator = Translator::new(&config.source_urn(), 0, settings);
     runtime.block_on(crate::daemon::contract::tables(config, &translator)).map_err(super::explain)
