@@ -1,4 +1,4 @@
-//! What to write instead: for texts of other dialects, for words that are missing, and for what the parser says.
+//! Hints for SQL of other dialects, unknown names, and errors of the parser.
 
 mod signs;
 mod types;
@@ -185,7 +185,7 @@ pub(super) fn for_word(word: &str) -> Option<&'static str> {
     WORDS.iter().find(|(words, _)| words.contains(&word)).map(|(_, advice)| *advice)
 }
 
-/// How the functions that are not in the table are called.
+/// How to call the functions that the code handles outside the table in `function`.
 const USAGE: &[(&str, &str)] = &[
     ("coalesce", "coalesce(x, y)"),
     ("greatest", "greatest(a, b)"),
@@ -244,7 +244,7 @@ pub(super) fn known_functions() -> impl Iterator<Item = &'static str> {
     USAGE.iter().map(|(name, _)| *name)
 }
 
-/// A mistake that the parser found: the message, and how to fix it.
+/// An error that the parser found: the message, and how to fix it.
 pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<String>) {
     let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
     let found = said.split_once(", found: ").map_or("", |(_, found)| found);
@@ -315,7 +315,7 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
     }
 }
 
-/// What is behind a complete expression.
+/// The message for text that follows a complete expression.
 pub(super) fn for_rest(
     (before, next, after): (Option<&Token>, &Token, Option<&Token>),
     all: &[&Token],
@@ -326,7 +326,7 @@ pub(super) fn for_rest(
         matches!(token, Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
     };
     match next {
-        // The parser takes an incomplete case for a column of that name.
+        // The parser takes an incomplete CASE for a column named `case`.
         _ if is_case && follows(all, "else", "if") => {
             "else if is not SQL: write another when … then … before else".to_owned()
         }
@@ -376,7 +376,7 @@ pub(super) fn for_rest(
     }
 }
 
-/// A token that no expression can have.
+/// The message for a token that no expression can contain.
 pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
     Some(match token {
         Token::DoubleEq => ("== is not an operator", "write ="),
@@ -396,7 +396,7 @@ pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// A text that the tokens cannot be read from.
+/// The hint for a text that cannot be split into tokens.
 pub(super) fn for_tokenizer(said: &str) -> Option<String> {
     let said = said.to_ascii_lowercase();
     if said.contains("unterminated string") {
@@ -411,7 +411,7 @@ pub(super) fn for_tokenizer(said: &str) -> Option<String> {
     None
 }
 
-/// A list that begins as a whole statement or takes all columns.
+/// The message for a select list that begins as a whole statement or contains `*`.
 pub(super) fn for_list(tokens: &[&Token]) -> Option<(&'static str, &'static str)> {
     match tokens {
         [first, ..] if is_word(first, Keyword::SELECT) => Some((

@@ -12,7 +12,7 @@ pub(super) struct Shape {
     pub(super) lower: i64,
 }
 
-/// PostgreSQL's limit of dimensions.
+/// PostgreSQL's limit of dimensions (`MAXDIM`).
 const DIMENSIONS_MAX: usize = 6;
 
 /// Visits all elements in order, `None` for NULL, until `visit` returns false.

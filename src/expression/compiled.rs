@@ -188,7 +188,7 @@ impl Expression {
     /// Evaluates a condition.
     ///
     /// # Errors
-    /// Those of PostgreSQL.
+    /// The errors that PostgreSQL raises.
     pub fn holds(&self, row: &Row<'_>, context: &mut Context) -> Result<Truth, EvalError> {
         let mut value = Datum::Null;
         Evaluator { row, macs: &context.macs }.evaluate(&self.node, &mut value).map_err(eval_error)?;
@@ -202,7 +202,7 @@ impl Expression {
     /// Appends the value as JSON, as `to_jsonb()` writes it, except for the differences listed in `json`.
     ///
     /// # Errors
-    /// Those of PostgreSQL; `out` is then unchanged.
+    /// The errors that PostgreSQL raises; `out` is then unchanged.
     #[inline]
     pub fn write_json(
         &self,
@@ -266,7 +266,7 @@ impl Expression {
     /// Appends the value in PostgreSQL's text form.
     ///
     /// # Errors
-    /// Those of PostgreSQL; `out` is then unchanged.
+    /// The errors that PostgreSQL raises; `out` is then unchanged.
     pub fn write_text(
         &self,
         row: &Row<'_>,
@@ -299,7 +299,7 @@ impl Expression {
     }
 }
 
-/// Stack size for `sqlparser`, whose tree is as deep as a sum is long. Only the used part takes memory.
+/// Stack size for `sqlparser`, whose tree is as deep as a sum has terms. Only the used part takes memory.
 const STACK: usize = 64 << 20;
 
 /// Compiles on a thread with a stack that is large enough for every accepted text.

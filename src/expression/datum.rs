@@ -1,4 +1,4 @@
-//! A value while an expression is evaluated.
+//! A value during evaluation.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub(super) enum Datum<'a> {
 }
 
 impl Datum<'_> {
-    /// The same value, which borrows nothing.
+    /// The same value without borrowed parts.
     pub(super) fn into_owned<'a>(self) -> Datum<'a> {
         match self {
             Self::Text(text) => Datum::Text(Cow::Owned(text.into_owned())),

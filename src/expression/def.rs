@@ -58,12 +58,12 @@ impl Slot {
     }
 }
 
-/// What NULL means to a function.
+/// How a function treats NULL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nulls {
     /// The result is NULL exactly if an argument is.
     Strict,
-    /// The code sees it, and may return it.
+    /// The code receives NULL, and may return it.
     Seen,
 }
 

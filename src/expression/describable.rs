@@ -6,7 +6,7 @@ use std::ops::Range;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
-/// SQL for a server.
+/// SQL that a server can describe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     /// SQL.

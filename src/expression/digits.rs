@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use num_bigint::{BigInt, Sign};
 
-/// An integer, in a register as long as it fits.
+/// An integer, stored in a register as long as it fits.
 #[derive(Clone, Debug)]
 pub(super) enum Digits {
     Small(i128),

@@ -6,7 +6,8 @@ use std::cmp::Ordering;
 use super::fault::{Computed, JSON_SYNTAX};
 use super::number::Numeric;
 
-/// Largest nesting depth of what is computed with. The module `json` writes somewhat less.
+/// Largest nesting depth of documents in expressions. The limit of module `json`, which writes them, is
+/// somewhat lower.
 const DEPTH_MAX: usize = 1000;
 
 /// One step of a path.
@@ -172,7 +173,8 @@ pub(super) fn path_of_json<'a>(document: &'a str, path: &[&str]) -> Option<&'a s
     found
 }
 
-/// Follows the steps from `depth` on. A value beside the path is only visited because it may resolve an index.
+/// Follows the steps from `depth` on. A value that is not on the path is visited only because it may resolve
+/// a negative index.
 fn follow<'a>(
     document: &'a str,
     steps: &mut [(&str, Option<i64>)],
@@ -201,7 +203,7 @@ fn follow<'a>(
         }
         true
     });
-    // The document is valid; of an invalid one, what was found counts.
+    // The document is valid. In an invalid one, the elements found so far count.
     let _: Option<()> = walked;
 }
 
@@ -479,7 +481,7 @@ mod tests {
     #[test]
     fn deeply_nested_document_is_refused_early() {
         let work = || Work { depth: 0, seen: SEEN_MAX - 9 };
-        // Six bytes, four, two.
+        // Characters of six, four and two bytes.
         assert_eq!(
             write_canonical(&mut String::new(), "[[[]]]", &mut work()),
             Err(super::super::fault::TOO_MUCH)

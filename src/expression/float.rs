@@ -87,7 +87,7 @@ fn hexadecimal(text: &str) -> Option<(String, &str)> {
             rest = behind;
         }
     }
-    // Beyond this every number is infinite or zero.
+    // With a larger exponent, every number is infinite or zero.
     let exponent = i32::try_from(exponent.clamp(-LARGE, LARGE)).ok()?;
     let size = exponent.unsigned_abs();
     Some((

@@ -5,12 +5,13 @@ use super::fault::{Computed, DATETIME_SYNTAX, FIELD_RANGE, Fault};
 use super::moment::{self, EARLIEST, LATEST, date_in_range, days, days_in_month, timestamp};
 use super::units::{DAY, SECOND};
 
-/// Longest text, in bytes: the server's buffer has 128 for the words, and no date needs as many.
+/// Longest text, in bytes. The server's buffer for the parts has 128 bytes (`MAXDATELEN`), and no date needs
+/// as many.
 const LENGTH_MAX: usize = 120;
 
 const ZONE_RANGE: Fault = Fault(&("22009", "time zone displacement out of range"));
 
-/// What a text names. A zone is in microseconds east of UTC.
+/// The parts of a parsed text. The zone is in microseconds east of UTC.
 #[derive(Default)]
 struct MomentText {
     day: Option<(i64, i64, i64)>,

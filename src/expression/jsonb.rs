@@ -19,13 +19,13 @@ const PATH_INTEGER: Fault = Fault(&("22P02", "a path element is not an integer")
 const LENGTH_SCALAR: Fault = Fault(&("22023", "cannot get array length of a scalar"));
 const LENGTH_OBJECT: Fault = Fault(&("22023", "cannot get array length of a non-array"));
 
-/// Limit of the bytes that one `@>` scans: a second or two.
+/// Limit of the bytes that one `@>` scans: one or two seconds of work.
 const SCANNED_MAX: usize = 40 * LENGTH_MAX;
 
-/// What a comparison costs besides the bytes.
+/// The cost of a comparison, in bytes, in addition to the bytes compared.
 const COMPARED: usize = 64;
 
-/// What a document consists of.
+/// The parts of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Object,
@@ -69,7 +69,7 @@ fn parts(document: &str) -> Vec<(Option<&str>, &str)> {
         parts.push((key, value));
         true
     });
-    // The document is valid; of an invalid one, what was read counts.
+    // The document is valid. In an invalid one, the parts read so far count.
     let _: Option<()> = walked;
     parts
 }
@@ -175,7 +175,7 @@ pub(super) fn without_path(document: &str, path: &[Option<String>]) -> Computed<
     if path.is_empty() || count(document) == Some(0) {
         return Ok(document.to_owned());
     }
-    // Each step scans what is below it.
+    // Each step scans everything below it.
     if document.len().saturating_mul(path.len()) > SCANNED_MAX {
         return Err(TOO_MUCH);
     }

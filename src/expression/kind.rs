@@ -33,7 +33,7 @@ impl Node {
     }
 }
 
-/// Whether the catalogue may know more about a type than its name.
+/// Whether the catalogue may have properties of a type that do not follow from its name.
 fn is_opaque(base: &Base) -> bool {
     match base {
         Base::Array(element) => is_opaque(element),

@@ -1,4 +1,4 @@
-//! Mistakes in an expression, with their position.
+//! Errors in an expression, with their position.
 
 use std::fmt;
 
@@ -15,10 +15,10 @@ pub struct SourceSpan {
     pub column: usize,
 }
 
-/// One mistake in an expression.
+/// One error in an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The mistake.
+    /// The message.
     pub message: String,
     /// How to fix it.
     pub hint: Option<String>,
@@ -44,7 +44,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All mistakes in an expression.
+/// All errors in an expression.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 

@@ -71,10 +71,10 @@ pub struct SelectField {
     pub place: SourceSpan,
 }
 
-/// The kind of result that an evaluation had.
+/// The result of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvalOutcome {
-    /// A value, which was written.
+    /// A value; it was written.
     Value,
     /// SQL NULL. In JSON, `null` was written; in text, nothing.
     Null,

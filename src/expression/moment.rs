@@ -91,7 +91,7 @@ pub(super) fn date_to_timestamp(days: i64) -> Computed<i64> {
     if days >= TIMESTAMP_END_DAY { Err(OUT) } else { Ok(days * DAY) }
 }
 
-/// The same for comparison with a timestamp: a date after the last timestamp is later than all of them.
+/// The same for a comparison with a timestamp: a date after the last timestamp is later than all timestamps.
 pub(super) fn date_to_compare(days: i64) -> i64 {
     date_to_timestamp(days).unwrap_or(TIMESTAMP_END_DAY * DAY)
 }

@@ -11,7 +11,7 @@ use super::short::Short;
 /// Largest number of digits before the decimal point.
 pub(super) const WHOLE_MAX: u64 = 131_072;
 
-/// One place more than there are digits before the point: rounding may still find a half there.
+/// One more digit than before the decimal point: rounding may still find a half there.
 const PLACES_MIN: i64 = -WHOLE_MAX.cast_signed() - 1;
 
 /// A value of type numeric.

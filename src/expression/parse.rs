@@ -161,7 +161,7 @@ impl<'a> MistakeReport<'a> {
         self.checked(Item { tokens, alias, comment, place })
     }
 
-    /// A name in camel case would lose its capitals without a word.
+    /// A name in camel case would be folded to lower case silently.
     fn folded(&mut self, word: &sqlparser::tokenizer::Word, span: Span) {
         let has = |is: fn(&char) -> bool| word.value.chars().any(|letter| is(&letter));
         if word.quote_style.is_none() && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) {
@@ -179,7 +179,7 @@ impl<'a> MistakeReport<'a> {
         }
     }
 
-    /// Checks single tokens, which the tree no longer shows.
+    /// Checks single tokens, which are no longer visible in the tree.
     fn checked(&mut self, item: Item) -> Option<Item> {
         let before = self.mistakes.len();
         if item.tokens.is_empty() {

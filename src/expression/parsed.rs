@@ -15,16 +15,16 @@ use super::parse::identifier;
 use super::tree::{Cast, Datum, Function, How, Node, Op, Side};
 use super::value;
 
-/// An expression as it was understood.
+/// The parsed form of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedForm {
     /// The tree, with columns as `$1`, `$2`, ….
     pub text: String,
     /// The columns, in the order of their numbers.
     pub reads: Vec<ReadColumn>,
-    /// The form without a default that the present table never needs: `coalesce(x, 0)` where x is NOT NULL.
+    /// The form without defaults that the present table never needs: `coalesce(x, 0)` where `x` is NOT NULL.
     pub plain: Option<String>,
-    /// Whether it is a column with nothing but casts around it.
+    /// Whether it consists of one column, with or without casts.
     pub is_cast: bool,
 }
 
@@ -70,7 +70,7 @@ impl Expression {
     }
 }
 
-/// SQL without comments and layout, in one spelling: what remains is one token after the other.
+/// SQL without comments and layout, in one spelling: the tokens, separated by single blanks where needed.
 pub fn tidied(sql: &str) -> String {
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).with_unescape(false).tokenize() else {
         return sql.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -263,7 +263,7 @@ fn name_of(function: &Function) -> String {
         Function::Element(base) => format!("Element {}", base_name(base)),
         Function::Hmac { domain, previous } => {
             let name = if *previous { "HmacPrevious" } else { "Hmac" };
-            // Without a domain, the form is that of builds which had none.
+            // Without a domain, the form is the same as in builds that had no domains.
             if domain.shown.is_empty() {
                 name.to_owned()
             } else {
@@ -274,7 +274,8 @@ fn name_of(function: &Function) -> String {
     }
 }
 
-/// A type by its name; an enum, whose name and labels are described with the column, by that word.
+/// The name of a type. An enum is written as the word `enum`, because its name and labels are described with
+/// the column.
 fn base_name(base: &Base) -> String {
     match base {
         Base::Enum(_) => "enum".to_owned(),
@@ -333,7 +334,8 @@ mod tests {
         }
     }
 
-    /// The form of builds without domains is that without a domain: their locks tell the difference.
+    /// Builds without domains wrote the same form as an `hmac()` without a domain, so their locks show the
+    /// difference.
     #[test]
     fn domain_of_a_pseudonym_is_in_its_form() {
         let mut scope = scope();

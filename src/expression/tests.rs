@@ -1,4 +1,4 @@
-//! The language by example: what is accepted, its values, and the messages for what is refused.
+//! The language by example: accepted texts, their values, and the messages for refused ones.
 
 mod composite;
 mod many;
@@ -343,7 +343,7 @@ fn pseudonym_is_stable() {
         ("hmac(old.email)", "null"),
         ("hmac(email, domain => 'person')", "\"p_z9xI4HYC7frHmlsoGIp9jw\""),
         ("hmac(email, domain => 'urn:forebay:lab/lab.plates.email')", "\"p_2hA5Ptp5EjMSQYK7LuiUTA\""),
-        // Without a domain, as before there were domains.
+        // Without a domain, as builds without domains computed it.
         ("hmac(email, domain => '')", "\"p_AInQz6dT4s6DxR3MFFD8gw\""),
         ("hmac_previous(email)", "null"),
     ] {

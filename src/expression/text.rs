@@ -77,7 +77,7 @@ pub(super) fn left(text: &str, count: i64) -> &str {
 /// `right()`: a negative count removes characters from the other end.
 pub(super) fn right(text: &str, count: i64) -> &str {
     let start = match count {
-        // The server negates in 32 bits, where this value has no opposite.
+        // The server negates in 32 bits, where this value has no negation.
         count if count == i64::from(i32::MIN) => 0,
         ..0 => -count,
         _ => (length(text) - count).max(0),
@@ -124,7 +124,7 @@ pub(super) fn split_part<'a>(text: &'a str, delimiter: &str, nth: i64) -> Comput
 /// Whether a text matches a pattern of `%`, `_` and an escape character.
 pub(super) fn like(text: &str, pattern: &str, escape: Option<char>) -> Computed<bool> {
     let (mut text, mut pattern) = (text.chars(), pattern.chars());
-    // Where to continue after a mismatch: after the last `%`, one character further.
+    // Where to continue after a mismatch: after the last `%`, one character later.
     let mut again: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     let mut steps = 0_u64;
     loop {

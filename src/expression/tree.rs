@@ -165,7 +165,7 @@ pub(super) enum Op {
     },
 }
 
-/// What two arrays are asked.
+/// The question that an operator answers about two arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// `&&`: whether they have an element in common.
@@ -214,7 +214,7 @@ pub(super) enum Cast {
     IntToBool,
     BoolToInt,
     DateToTimestamp,
-    /// For a comparison: no date is out of range.
+    /// For a comparison with a timestamp: a date is never out of range.
     DateToCompare,
     TimestampToDate,
     TimestampToTime,
@@ -317,9 +317,9 @@ pub(super) enum PatternPiece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Unit(Unit),
-    /// Of twelve.
+    /// Hours of a 12-hour clock.
     Hour12,
-    /// Of the second.
+    /// Milliseconds within the second.
     Milliseconds,
     Microseconds,
 }
@@ -333,12 +333,12 @@ pub(super) enum Of {
     Interval,
 }
 
-/// What separates a pseudonym from that of the same value elsewhere.
+/// What makes a pseudonym different from that of the same value elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PseudonymDomain {
-    /// The text that stands before the value. Empty: none does.
+    /// The text before the value. Empty: no domain.
     pub(super) text: String,
-    /// The text as contracts show it, without what differs between installations.
+    /// The text for contracts, without the parts that differ between installations.
     pub(super) shown: String,
 }
 
@@ -442,7 +442,7 @@ pub(super) enum Function {
 }
 
 impl Node {
-    /// The nodes below.
+    /// The child nodes.
     pub(super) fn children(&self) -> Vec<&Self> {
         match &self.op {
             Op::Constant(_) | Op::Column(_) | Op::Operation | Op::Changed(_) => Vec::new(),

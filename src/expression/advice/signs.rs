@@ -1,11 +1,11 @@
-//! Signs that are not SQL's: typographic, invisible or full-width characters, and operators of other languages.
+//! Characters that are not SQL: typographic, invisible and full-width ones, and operators of other languages.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use crate::visible::visible;
 
-/// Characters that look like signs of SQL, but are letters of a name to it.
+/// Characters that look like punctuation of SQL but are parsed as letters of a name.
 pub(super) fn for_letters(word: &str) -> Option<(&'static str, &'static str)> {
     const QUOTES: [char; 11] = ['‘', '’', '‚', '′', '“', '”', '„', '″', '«', '»', '´'];
     const SIGNS: [char; 9] = ['–', '—', '−', '×', '÷', '≥', '≤', '≠', '…'];
@@ -24,7 +24,7 @@ pub(super) fn for_letters(word: &str) -> Option<(&'static str, &'static str)> {
     None
 }
 
-/// Two signs without a blank between them, which other languages read as one operator.
+/// Two adjacent characters that other languages read as one operator.
 pub(in super::super) fn for_pair(first: &Token, second: &Token) -> Option<(&'static str, &'static str)> {
     Some(match (first, second) {
         (Token::Eq, Token::Tilde) => ("=~ is not an operator", "write x ~ 'pattern'"),
@@ -35,7 +35,7 @@ pub(in super::super) fn for_pair(first: &Token, second: &Token) -> Option<(&'sta
     })
 }
 
-/// A sign where a value is expected.
+/// A character where a value is expected.
 pub(super) fn in_place_of_expression(found: &str, tokens: &[&Token]) -> Option<(&'static str, &'static str)> {
     let in_list = |token: &&Token| matches!(token, Token::Word(word) if word.keyword == Keyword::IN);
     Some(match found {

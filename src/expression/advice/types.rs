@@ -1,4 +1,4 @@
-//! Advice on the names of types: those of other databases, and those of PostgreSQL that rules cannot cast to.
+//! Hints for type names: those of other databases, and those of PostgreSQL that rules cannot cast to.
 
 /// Types of other databases, and PostgreSQL's.
 const TYPES: &[(&[&str], &str)] = &[
@@ -31,7 +31,7 @@ const TYPES: &[(&[&str], &str)] = &[
     (&["citext"], "write lower(x)"),
 ];
 
-/// What PostgreSQL has for a type of another database, by its name as it was written.
+/// PostgreSQL's type for a type of another database, by the name as it was written.
 pub(in crate::expression) fn for_type(written: &str) -> &'static str {
     let name = written.to_ascii_lowercase();
     if name.starts_with("time") && name.contains('(') {

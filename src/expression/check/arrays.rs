@@ -11,7 +11,8 @@ use super::casts::{Category, category, is_implicit};
 use super::meet::agreed;
 use super::{Checked, Checker, Term};
 
-/// Whether the server keeps the type of the array. Of two types of text it takes the first.
+/// Whether the array type stays the same when this element is appended. Of two text types, the server takes
+/// the first.
 fn is_element(base: &Base, element: &Base) -> bool {
     let alike = category(base) == category(element) && category(base) != Category::Text;
     base == element || alike && is_implicit(base, element)

@@ -9,7 +9,7 @@ use super::super::tree::{Cast, How, Node, Op, Test};
 use super::casts::{Category, category, is_implicit, is_preferred, rank};
 use super::{Checked, Checker, Term};
 
-/// What to write instead of comparing two types.
+/// The hint for two types that cannot be compared.
 fn otherwise(a: &Base, b: &Base) -> &'static str {
     let one_is = |is: fn(Category) -> bool| is(category(a)) || is(category(b));
     if !one_is(|category| category == Category::Number) {
@@ -53,7 +53,8 @@ impl Checker<'_, '_> {
         Some((how, [left, right]))
     }
 
-    /// A date beside a timestamp is compared even if it is too late for a timestamp.
+    /// Casts a term to the common type. A date is compared with a timestamp even if it is too late for a
+    /// timestamp.
     fn brought(&mut self, term: Term, base: &Base) -> Checked<Node> {
         match term {
             Term::Node(node)

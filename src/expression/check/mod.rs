@@ -60,7 +60,7 @@ impl Term {
     }
 }
 
-/// `None`: a mistake was reported.
+/// `None`: an error was reported.
 pub(super) type Checked<T> = Option<T>;
 
 pub(super) struct Checker<'a, 'r> {
@@ -437,7 +437,7 @@ impl<'a, 'r> Checker<'a, 'r> {
         let unavailable = children.iter().any(|child| child.unavailable);
         let tagged: Option<Arc<str>> = children.iter().find_map(|child| child.tagged.clone());
         let pseudonym = children.iter().find_map(|child| child.pseudonym.clone());
-        // What is computed from a pseudonym can distinguish values: `hmac(age) in (hmac(41))` is the age.
+        // An expression over a pseudonym can distinguish values: `hmac(age) in (hmac(41))` is the age.
         let may_pass = matches!(node.op, Op::Is { asked: NullTest::Null, .. } | Op::Coalesce(_));
         let tagged = tagged.or_else(|| pseudonym.clone().filter(|_| !may_pass));
         node.pseudonym = pseudonym.filter(|_| tagged.is_none() && matches!(node.op, Op::Coalesce(_)));
@@ -445,7 +445,7 @@ impl<'a, 'r> Checker<'a, 'r> {
         node
     }
 
-    /// As [`node`](Self::node), with known nullability.
+    /// The same as [`node`](Self::node), with known nullability.
     pub(super) fn node_nullable(&mut self, op: Op, base: Base, place: SourceSpan, nullable: bool) -> Term {
         let mut node = self.over(op, base, place);
         node.nullable = nullable;

@@ -203,7 +203,7 @@ impl Checker<'_, '_> {
             Arithmetic::Divide => "/",
             Arithmetic::Modulo => "%",
         };
-        // A date beside a JSON document or an interval beside a number.
+        // A date compared with a JSON document, or an interval with a number.
         let in_table = [&bases.0, &bases.1].into_iter().flatten().any(|base| match operator {
             Arithmetic::Subtract => *base == Base::Jsonb,
             Arithmetic::Multiply | Arithmetic::Divide => *base == Base::Interval,
@@ -326,7 +326,7 @@ impl Checker<'_, '_> {
             };
             return self.wrong(place, "|| requires texts", hint);
         }
-        // The server gives a literal beside one of these the same type.
+        // If one side has one of these types, the server gives a literal on the other side the same type.
         let has_own = |term: &Term| matches!(term.base(), Some(Base::Bytea | Base::Other(_)));
         if has_own(&left) && is_unknown(&right) || is_unknown(&left) && has_own(&right) {
             return self.wrong(
@@ -404,7 +404,7 @@ fn moments(
         _ => return None,
     };
     let (left, right) = (left?, right?);
-    // A sum may have its operands in any order; the tree has the timestamp first.
+    // The operands of a sum may have any order; in the tree the timestamp is first.
     let interval = Base::Interval;
     Some(match (left, right) {
         (Base::Date, Base::Int2 | Base::Int4) => {

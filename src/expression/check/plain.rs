@@ -1,5 +1,5 @@
-//! Calls of the table of functions and operators: chooses among those of one name as PostgreSQL does, and refuses what
-//! it would have to guess.
+//! Calls of functions and operators of the table. Chooses among overloads as PostgreSQL does, and refuses a
+//! call for which it would have to guess.
 
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr};
 
@@ -14,7 +14,7 @@ use super::super::tree::{Cast, Datum, Node, Op};
 use super::casts::{Category, category, is_implicit, is_preferred};
 use super::{Checked, Checker, Term};
 
-/// How well a definition suits a call.
+/// How well a definition matches a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Fit {
     exact: usize,
@@ -45,10 +45,10 @@ fn fit(def: &Def, terms: &[Term]) -> Option<Fit> {
     Some(fit)
 }
 
-/// The definition that PostgreSQL would call; `Err(true)` if the arguments do not decide.
+/// The definition that PostgreSQL would call. `Err(true)`: the argument types do not decide.
 fn chosen(name: &str, terms: &[Term]) -> Result<&'static Def, bool> {
     let mut found: Vec<_> = called(name).filter_map(|def| Some((fit(def, terms)?, def))).collect();
-    // A literal beside a value is first taken for one of the same type.
+    // A literal next to a value is first tried as the same type.
     if let [one, other] = terms
         && let (Some(base), None) | (None, Some(base)) = (one.base(), other.base())
         && let Some((_, def)) =
@@ -73,7 +73,7 @@ fn chosen(name: &str, terms: &[Term]) -> Result<&'static Def, bool> {
 }
 
 impl Checker<'_, '_> {
-    /// A call of the table; `None` if it has nothing of that name.
+    /// A call of a function of the table. `None`: the table has no such name.
     pub(super) fn plain(&mut self, name: &str, terms: Vec<Term>, place: SourceSpan) -> Option<Checked<Term>> {
         called(name).next()?;
         Some(match chosen(name, &terms) {
@@ -86,7 +86,7 @@ impl Checker<'_, '_> {
         })
     }
 
-    /// Says what the function takes.
+    /// Reports the argument types that the function accepts.
     fn no_such_call(&mut self, name: &str, terms: &[Term], place: SourceSpan) -> Checked<Term> {
         let bases = |def: &Def| {
             let names = def.arguments.iter().enumerate().map(|(nth, slot)| {
@@ -130,7 +130,7 @@ impl Checker<'_, '_> {
                 (_, term) => self.coerce(term, &slot.base(), Some("an argument"))?,
             });
         }
-        // What a named call leaves out is zero.
+        // Arguments that a call by name leaves out are zero.
         for slot in def.arguments.iter().skip(arguments.len()).filter(|_| !def.names.is_empty()) {
             arguments.push(self.zero(*slot, place));
         }

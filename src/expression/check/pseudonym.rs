@@ -1,12 +1,13 @@
 //! `hmac(x, domain => 'person', weak => true)`: the only function that may publish a personal-data value.
 //!
-//! Its domain separates a pseudonym from that of the same value elsewhere: a value that somebody chooses in one column
-//! shows no pseudonym of another. It is the source, the table and the columns, unless the rule names one.
+//! The domain makes pseudonyms of the same value in different places differ, so that a person who chooses a
+//! value for one column learns no pseudonym of another column. It consists of the source, the table and the
+//! columns, unless the rule names one.
 //!
-//! `hmac_previous()` is the same under the previous key, and NULL without one.
+//! `hmac_previous()` is the same with the previous key, and NULL without one.
 //!
-//! A pseudonym of one of a few values hides nothing: how often it comes tells which it is. Such an argument is refused
-//! unless the rule says `weak`.
+//! The pseudonym of a value that is one of few hides nothing: its frequency shows which value it is. Such an
+//! argument is refused unless the rule says `weak => true`.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +21,10 @@ use super::super::parse::identifier;
 use super::super::tree::{Arithmetic, Cast, Datum, Function, Node, Op, PseudonymDomain, Rounding, Unit};
 use super::{Checked, Checker, Term};
 
-/// Texts up to this length are one of a few.
+/// Texts up to this length, in characters, count as one of few values.
 const SHORT: i64 = 2;
 
-/// Remainders by a divisor up to this are one of a few.
+/// Remainders of a divisor up to this count as one of few values.
 const FEW: i64 = 366;
 
 /// Largest domain, in bytes.
@@ -32,9 +33,9 @@ const DOMAIN_MAX: usize = 256;
 /// The named arguments of `hmac()`.
 #[derive(Default)]
 struct PseudonymOptions {
-    /// The domain; `None`: that of the columns. Empty: none.
+    /// The domain. `None`: derived from the columns. Empty: no domain.
     domain: Option<String>,
-    /// Whether one of a few values is accepted.
+    /// Whether an argument with few possible values is accepted (`weak => true`).
     weak: bool,
 }
 
@@ -142,7 +143,7 @@ impl Checker<'_, '_> {
     }
 }
 
-/// The columns that a value is made of, as they are called.
+/// The columns that a value is computed from, by their names.
 fn columns_of<'n>(node: &'n Node, found: &mut BTreeSet<&'n str>) {
     if let Op::Column(column) = &node.op {
         found.insert(&column.name);
@@ -152,7 +153,7 @@ fn columns_of<'n>(node: &'n Node, found: &mut BTreeSet<&'n str>) {
     }
 }
 
-/// Whether the value is one of a handful, so that its pseudonym can be looked up: two truth values, the labels of an
+/// Whether the value has so few possibilities that its pseudonym can be looked up: a boolean, a label of an
 /// enum, the constants of a `case`, one or two characters, a month, the remainder of a small divisor.
 fn is_one_of_few(node: &Node) -> bool {
     if is_of_few(&node.data_type) {
@@ -193,21 +194,21 @@ fn is_function_of_few(function: &Function, arguments: &[Node]) -> bool {
         | Function::Cardinality
         | Function::ArrayLength => true,
         Function::Extracted { unit, .. } => !matches!(unit, Unit::Epoch),
-        // The same of each of a few.
+        // A function of a value with few possibilities has few possibilities.
         _ => !arguments.is_empty() && arguments.iter().all(is_known),
     }
 }
 
-/// Whether it is a constant or one of a few values.
+/// Whether it is a constant or has few possible values.
 fn is_known(node: &Node) -> bool {
     matches!(node.op, Op::Constant(_)) || is_one_of_few(node)
 }
 
-/// Whether a type has a handful of values.
+/// Whether a type has few values.
 fn is_of_few(data_type: &SqlType) -> bool {
     match data_type.base {
         Base::Bool | Base::Enum(_) => true,
-        // The modifier is the length and four more.
+        // The type modifier is the length plus four (`VARHDRSZ`).
         Base::Varchar | Base::Bpchar => (5..=4 + SHORT).contains(&i64::from(data_type.modifier)),
         _ => false,
     }

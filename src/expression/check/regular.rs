@@ -55,7 +55,7 @@ impl Checker<'_, '_> {
         self.negated_if(negated, term, place)
     }
 
-    /// A pattern whose longest match is the first one, too.
+    /// A pattern for which the longest match is also the first one.
     fn definite(&mut self, pattern: &Term, fold: bool) -> Checked<Arc<RegularExpression>> {
         let compiled = self.compiled(pattern, fold)?;
         if compiled.is_definite() {

@@ -25,7 +25,7 @@ impl Checker<'_, '_> {
         for (left, right) in left.iter().zip(right) {
             pairs.push((self.term(left, place)?, self.term(right, place)?));
         }
-        // Whether the pairs before are equal, and the pair that decides.
+        // The comparison for all pairs but the last, and for the last pair.
         let (strict, last) = match test {
             Test::Equal => return self.every_pair(pairs, place),
             Test::NotEqual => {
@@ -44,7 +44,7 @@ impl Checker<'_, '_> {
                 decided = Some(unequal);
                 continue;
             };
-            // What is behind the first difference, or behind a NULL, is not evaluated.
+            // Pairs after the first difference, or after a NULL, are not evaluated.
             let equal = self.truth(left, Test::Equal, right, place)?;
             let yes = self.over(Op::Constant(Datum::Bool(true)), Base::Bool, place);
             let otherwise = Some(Box::new(equal.clone()));

@@ -1,4 +1,4 @@
-//! Strict functions: callers have handled NULL and unavailable arguments.
+//! Calls of strict functions. Callers have handled NULL and unavailable arguments.
 
 use std::borrow::Cow;
 
@@ -395,8 +395,8 @@ fn of_hex(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// As the server reads it: blanks anywhere, and `=` ends a group of four, after which others may follow. Bits beyond the
-/// last byte are not checked.
+/// Decodes base64 as the server does: whitespace may be anywhere, and `=` ends a group of four, after which
+/// further groups may follow. Bits beyond the last byte are not checked.
 fn of_base64(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let (mut group, mut count, mut end) = (0_u32, 0_u32, 0_u32);

@@ -1,4 +1,4 @@
-//! The value of `hmac()`. docs/EVENTS.md tells how others compute it.
+//! The value of `hmac()`. docs/EVENTS.md describes how others can compute it.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::super::tree::Datum;
 /// Bytes of the digest that are published. 128 bits make a chance collision negligible.
 const PSEUDONYM: usize = 16;
 
-/// The pseudonym of a text in a domain; NULL if it is that of the previous key and there is none.
+/// The pseudonym of a text in a domain. NULL if it uses the previous key and there is none.
 pub(super) fn made<'a>(text: &str, macs: &Macs, domain: &str, previous: bool) -> Computed<Datum<'a>> {
     let mac = if previous { &macs.previous } else { &macs.current };
     let mut mac = match mac {
@@ -23,7 +23,7 @@ pub(super) fn made<'a>(text: &str, macs: &Macs, domain: &str, previous: bool) ->
     };
     if !domain.is_empty() {
         mac.update(domain.as_bytes());
-        // No text of PostgreSQL contains it.
+        // The separator: PostgreSQL's texts cannot contain this byte.
         mac.update(b"\0");
     }
     mac.update(text.as_bytes());

@@ -1,6 +1,7 @@
-//! Evaluates an expression that consists of short numbers in registers: no values are moved between nodes.
+//! Evaluates an expression of short numbers in registers, without moving values between nodes.
 //!
-//! Returns `None` for all others, for errors and for NULL: they are evaluated as any other expression.
+//! Returns `None` for other expressions, for errors and for NULL. The general evaluator then computes the
+//! value.
 
 use super::super::row::Row;
 use super::super::short::Short;

@@ -1,4 +1,5 @@
-//! Arrays made of others: `ARRAY[…]`, `||`, `a[1:2]`. Elements are cut out and put together as text.
+//! Functions that make arrays from others: `ARRAY[…]`, `||`, `a[1:2]`. Elements are cut out and joined as
+//! text.
 
 use super::super::array;
 use super::super::fault::{Computed, Fault, INTEGER_RANGE, TOO_MUCH};

@@ -1,7 +1,7 @@
-//! Plain functions and operators: each is spelled once, in a table, with its argument types, its result and its code.
-//! `check` resolves a call as PostgreSQL does, and the evaluator calls the code.
+//! Plain functions and operators: a table of names, argument types, results and code. `check` resolves a call
+//! as PostgreSQL does, and the evaluator calls the code.
 //!
-//! Invariant: a result is at most as long as any value may be, and is checked before it is made.
+//! Invariant: a result is at most as long as any value may be; its length is checked before it is built.
 
 mod arrays;
 mod json;

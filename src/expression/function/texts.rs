@@ -52,7 +52,7 @@ fn repeat(given: CallValues<'_>) -> Computed<Datum<'static>> {
     made(if text.is_empty() { String::new() } else { text.repeat(times) })
 }
 
-/// The text cut to the length, and what fills it up.
+/// A text that is truncated to the length, and the padding for it.
 fn padded(given: CallValues<'_>) -> Computed<(&str, String)> {
     let (text, wanted) = (given.text(0)?, given.int(1)?.max(0));
     let fill = given.optional(2).unwrap_or(" ");
@@ -78,7 +78,8 @@ fn rpad(given: CallValues<'_>) -> Computed<Datum<'static>> {
     made(text.to_owned() + &fill)
 }
 
-/// Of a letter that `from` has twice, the first place counts. A letter without a counterpart is removed.
+/// If `from` contains a character twice, the first position counts. A character without a counterpart is
+/// removed.
 fn translate(given: CallValues<'_>) -> Computed<Datum<'static>> {
     let (text, from, to) = (given.text(0)?, given.text(1)?, given.text(2)?);
     let mut others = HashMap::new();
@@ -90,7 +91,7 @@ fn translate(given: CallValues<'_>) -> Computed<Datum<'static>> {
     made(text.chars().filter_map(|letter| others.get(&letter).copied().unwrap_or(Some(letter))).collect())
 }
 
-/// The place of the second text in the first, from 1; 0 if it is not there.
+/// The position of the second text in the first, counted from 1; 0 if it does not occur.
 fn position(given: CallValues<'_>) -> Computed<Datum<'static>> {
     let (text, part) = (given.text(0)?, given.text(1)?);
     let before = text.find(part).and_then(|at| text.get(..at));

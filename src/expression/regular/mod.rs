@@ -1,9 +1,10 @@
-//! Regular expressions in linear time: PostgreSQL's syntax, as far as it means the same under every locale, matched by
-//! `regex`.
+//! Regular expressions in linear time: the part of PostgreSQL's syntax that means the same under every
+//! locale, matched by the crate `regex`.
 //!
-//! Whether a text matches does not depend on which of several matches is taken. Where the match itself counts,
-//! PostgreSQL takes the longest one and `regex` the first in the order of the pattern. Both are the same if each
-//! character of a text can only be matched by one place of the pattern, which `is_definite` decides.
+//! Whether a text matches does not depend on which of several matches is taken. Where the match itself
+//! counts, PostgreSQL takes the longest one, and `regex` the first in the order of the pattern. Both are the
+//! same if each character of a text can be matched by only one place of the pattern, which `is_definite`
+//! decides.
 
 mod parse;
 mod set;
@@ -33,7 +34,7 @@ pub(super) struct RegularExpression {
 }
 
 impl fmt::Debug for RegularExpression {
-    /// The pattern as it was written: a parsed form contains it.
+    /// The pattern as it was written, for the parsed form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}{}", self.pattern, if self.fold { " without case" } else { "" })
     }
@@ -58,7 +59,7 @@ impl RegularExpression {
     /// match is empty.
     pub(super) fn is_definite(&self) -> bool {
         let Some(pieces) = &self.pieces else { return false };
-        // What can follow the end of each piece, and the beginning.
+        // The sets that can follow each piece, and the set at the beginning.
         let follows = |from: usize| {
             let rest = pieces.get(from..).unwrap_or_default();
             let count = rest.iter().position(|piece| piece.least > 0).map_or(rest.len(), |at| at + 1);
@@ -76,7 +77,7 @@ impl RegularExpression {
         each && apart(follows(0).collect()) && pieces.iter().any(|piece| piece.least > 0)
     }
 
-    /// Most characters of a match, if they are bounded.
+    /// The largest number of characters of a match, if it is bounded.
     pub(super) fn longest(&self) -> Option<u32> {
         let pieces = self.pieces.as_ref()?;
         pieces.iter().try_fold(0_u32, |sum, piece| Some(sum.saturating_add(piece.most?)))

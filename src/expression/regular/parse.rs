@@ -1,7 +1,7 @@
-//! Reads PostgreSQL's advanced regular expressions (ARE) and writes them for `regex`.
+//! Parses PostgreSQL's advanced regular expressions (ARE) and writes them for `regex`.
 //!
-//! Read is what means the same under every locale and needs no backtracking: characters, `.`, brackets, groups,
-//! alternatives, repetitions and both anchors. Everything else is refused, with what to write instead.
+//! Supported is the syntax that means the same under every locale and needs no backtracking: characters, `.`,
+//! brackets, groups, alternatives, repetitions and both anchors. Everything else is refused, with a hint.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -16,7 +16,7 @@ const REPEATED_MAX: u32 = 255;
 const DEPTH_MAX: usize = 30;
 /// Largest number of characters to match, each counted as often as it is repeated.
 const COST_MAX: usize = 2_000;
-/// Largest range whose characters are folded one by one.
+/// Largest range in a case-insensitive pattern. Its characters are folded one by one.
 const FOLDED_MAX: u32 = 10_000;
 
 /// A message, and how to fix it.
@@ -31,7 +31,7 @@ pub(super) struct PatternAtom {
     pub(super) most: Option<u32>,
 }
 
-/// A pattern that was read.
+/// A parsed pattern.
 #[derive(Debug)]
 pub(super) struct Translated {
     /// The pattern in the syntax of `regex`.
@@ -75,7 +75,7 @@ fn refused<T>(message: impl Into<String>, hint: &'static str) -> Result<T, Refus
 }
 
 impl Reader<'_> {
-    /// Reads up to the end of a group or of the pattern.
+    /// Parses up to the end of a group or of the pattern.
     fn alternatives(&mut self, depth: usize) -> Result<(), Refusal> {
         while let Some(letter) = self.rest.next() {
             match letter {
@@ -157,7 +157,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads `*`, `+`, `?` or `{m,n}` if one follows. Whether it is reluctant changes no match of a whole pattern.
+    /// Parses `*`, `+`, `?` or `{m,n}` if one follows. A reluctant repetition does not change whether a whole
+    /// pattern matches.
     fn repetition(&mut self) -> Result<(u32, Option<u32>), Refusal> {
         let (least, most) = match self.rest.peek() {
             Some('*') => (0, None),
@@ -234,7 +235,7 @@ impl Reader<'_> {
         number.filter(|number| *number <= REPEATED_MAX)
     }
 
-    /// One character. Without regard to case the server matches its lower and its upper case.
+    /// One character. A case-insensitive match of the server matches its lower and its upper case.
     fn single(&self, letter: char) -> CharacterSet {
         if self.fold {
             CharacterSet::of([lower_of(letter), upper_of(letter)])
@@ -255,7 +256,7 @@ impl Reader<'_> {
         })
     }
 
-    /// An escape that brackets may have, too.
+    /// An escape that is also valid in brackets.
     fn escaped(&mut self, letter: char) -> Result<CharacterSet, Refusal> {
         let plain = match letter {
             'd' => return Ok(CharacterSet::range('0', '9')),
@@ -354,7 +355,7 @@ impl Reader<'_> {
         Ok(if negated { set.complement() } else { set })
     }
 
-    /// A class is neither end of a range.
+    /// A character class cannot be an end of a range.
     fn no_range(&mut self) -> Result<(), Refusal> {
         let mut ahead = self.rest.clone();
         if ahead.next() == Some('-') && ahead.next() != Some(']') {
@@ -396,7 +397,7 @@ impl Reader<'_> {
             .joined(CharacterSet::of((first..=last).flat_map(|letter| [lower_of(letter), upper_of(letter)]))))
     }
 
-    /// `[:digit:]` and its kind: those that no locale changes.
+    /// Classes such as `[:digit:]` that do not depend on a locale.
     fn class(&mut self) -> Result<CharacterSet, Refusal> {
         const HINT: &str =
             "write the characters, as in [A-Za-z]; only [:digit:], [:xdigit:] and [:blank:] are known";

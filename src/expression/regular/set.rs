@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 const LAST: u32 = 0x0010_FFFF;
-/// Surrogates, which are no characters.
+/// Surrogates, which are not characters.
 const GAP: (u32, u32) = (0xD800, 0xDFFF);
 
 /// A set of characters: ranges in ascending order that do not touch.

@@ -1,8 +1,8 @@
-//! Each frequent mistake has a message that says what to write instead.
+//! Each frequent error has a message that says what to write instead.
 
 use super::*;
 
-/// Expressions, and what the message says.
+/// Expressions, and a part of the message for each.
 const MISTAKES: [(&str, &str); 53] = [
     ("status == 'empty'", "write ="),
     ("status = \"completed\"", "single quotes: 'completed'"),
@@ -59,7 +59,7 @@ const MISTAKES: [(&str, &str); 53] = [
     ("power(n, 2)", "depends on the machine"),
 ];
 
-/// What people write who know other dialects and languages.
+/// Expressions in other dialects and languages.
 const FOREIGN: &[(&str, &str)] = &[
     ("n <=> 1", "is not distinct from"),
     ("n ** 2", "x * x"),
@@ -142,7 +142,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("upper(n)", "(…)::text"),
 ];
 
-/// Lists of expressions, and what the message says.
+/// Select lists, and a part of the message for each.
 const LIST_MISTAKES: [(&str, &str); 10] = [
     ("id,", "remove the comma"),
     ("id,\n  n, -- the last one\n", "remove the comma"),
@@ -182,7 +182,7 @@ fn frequent_mistakes_say_the_fix() {
     );
 }
 
-/// What people write who come from other languages, from word processors, or from the middle of an edit.
+/// Forms of other languages, of word processors and of unfinished edits have a hint that says what to write.
 #[test]
 fn foreign_forms_are_answered_with_what_to_write() {
     let mut others = Vec::new();

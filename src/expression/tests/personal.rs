@@ -1,4 +1,4 @@
-//! The personal-data tag, and what clears it.
+//! The personal-data mark of a column, and what removes it.
 
 use super::*;
 
@@ -163,7 +163,7 @@ fn pseudonym_of_a_few_values_is_refused() {
     }
 }
 
-/// A value that somebody chooses in one place shows no pseudonym of another.
+/// A person who chooses a value in one column learns no pseudonym of another column.
 #[test]
 fn pseudonyms_of_other_columns_and_types_differ() {
     let values: Vec<&str> =
@@ -188,7 +188,7 @@ fn pseudonyms_of_other_columns_and_types_differ() {
     assert_ne!(of("hmac(coalesce(email, barcode))"), of("hmac(email)"));
 }
 
-/// During a change of the key, the new `hmac_previous()` is the old `hmac()`.
+/// After a change of the key, the new `hmac_previous()` equals the old `hmac()`.
 #[test]
 fn previous_key_makes_the_pseudonyms_of_before() {
     let new = message(&ROW);
