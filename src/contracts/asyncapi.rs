@@ -133,7 +133,7 @@ fn envelope() -> Value {
     json!({"type": "object", "title": "CloudEvent", "properties": properties, "required": required})
 }
 
-/// The names of the classes that generators make, by event type. Two types with the same name get a hash each.
+/// The class names for generators, by event type. Two types that would have the same name each get a hash.
 fn classes(model: &Model) -> HashMap<&str, String> {
     let mut count: HashMap<String, usize> = HashMap::new();
     let own = OWN_EVENTS.iter().map(|event| event.name);
@@ -148,7 +148,7 @@ fn classes(model: &Model) -> HashMap<&str, String> {
     model.events.iter().map(|event| (event.event_type.as_str(), name(&event.event_type))).collect()
 }
 
-/// Replaces the schema `true`, which generators for AsyncAPI do not take.
+/// Replaces the schema `true`, which AsyncAPI generators do not accept.
 fn spell_out(schema: &mut Value) {
     if *schema == json!(true) {
         *schema = json!({});
@@ -233,7 +233,7 @@ fn message(model: &Model, event: &EventModel, class: &str, minor: Option<u32>) -
     ])
 }
 
-/// The message of an outbox without a schema: an envelope with any data.
+/// The message of an outbox without a schema: an envelope with `data` of any form.
 fn of_outbox(outbox: &Outbox) -> Value {
     let form = outbox.template.to_string();
     let described = format!(

@@ -43,7 +43,7 @@ pub enum FindingKind {
     NotLocked,
     /// New fields, which the next minor version will have.
     Added(Vec<String>),
-    /// The event has the locked form, and means something else.
+    /// The event has the locked form and a different meaning.
     Meaning {
         /// Each difference, as a sentence.
         differences: Vec<String>,
@@ -61,7 +61,7 @@ pub enum FindingKind {
         /// The advice, with rules to paste.
         advice: String,
     },
-    /// The type is locked, but nothing makes it.
+    /// The type is locked, but no rule, table or outbox makes it.
     Gone {
         /// Its former origin.
         maker: Maker,
@@ -95,7 +95,7 @@ impl ContractFinding {
         matches!(self.what, FindingKind::NotLocked | FindingKind::Added(_))
     }
 
-    /// The fact, and what to do about it.
+    /// The fact and the hint.
     fn wrong(&self) -> Wrong {
         match &self.what {
             FindingKind::NotLocked => ("is not locked", LOCK).into(),
@@ -177,9 +177,9 @@ impl fmt::Display for ContractFinding {
     }
 }
 
-/// What to do about a new event or field.
+/// The hint for a new event or field.
 const LOCK: &str = "Run `forebay events lock` and commit its output.";
-/// What to do about another meaning.
+/// The hint for a different meaning.
 const ACCEPT: &str = "Consumers cannot see the difference in the form. Restore the rule, and publish what is new \
                       as another type or major version. If they may take it for the same event, run\n    \
                       forebay events lock --accept \"why they may\"\nand commit its output: the next minor \
@@ -225,15 +225,15 @@ pub fn check(model: &Model, lock: &Lock, today: &str) -> Vec<ContractFinding> {
     findings
 }
 
-/// The replacement of a deprecated type, if nobody publishes it.
+/// The replacement of a deprecated type, if nothing makes events of that type.
 fn replacement(model: &Model, lock: &Lock, event: &EventModel) -> Option<FindingKind> {
     let name = event.deprecated.as_ref()?.instead.as_ref()?;
-    // An outbox can publish types that no schema names.
+    // An outbox can publish types that have no schema.
     let known = model.event(name).is_some() || lock.of(name).is_some() || !model.rules.outboxes.is_empty();
     (!known).then(|| FindingKind::NoReplacement(name.clone()))
 }
 
-/// Contracts whose files are not as they were written.
+/// Contracts whose files differ from what `forebay events lock` wrote.
 fn tampered(lock: &Lock) -> Vec<ContractFinding> {
     let of = |locked: &Locked| {
         let files = locked.tampered(lock.has_meanings());
@@ -283,8 +283,8 @@ fn compared(event: &EventModel, locked: &Locked) -> Comparison {
     compared
 }
 
-/// The schemas to write so that everything is locked: type, minor version, text. `automatic`: include automatic
-/// events. `accepted`: include events that mean something else now.
+/// The schemas to write so that everything is locked: type, minor version, text. `automatic`: include
+/// automatic events. `accepted`: include events whose meaning changed.
 pub fn to_lock<'a>(
     model: &'a Model,
     lock: &Lock,
@@ -315,12 +315,12 @@ pub fn to_lock<'a>(
     schemas
 }
 
-/// What an event means now and did not mean when it was locked, as sentences.
+/// The differences between the present and the locked meaning of an event, as sentences.
 pub(super) fn changes(event: &EventModel, locked: &Locked) -> Vec<String> {
     compared(event, locked).changed
 }
 
-/// What must not be locked: names that differ only by case, unless the contract has both of them already.
+/// Findings that forbid locking: names that differ only by case, unless the contract already has both.
 pub fn case_only(schemas: &[(&EventModel, u32, Value)], lock: &Lock) -> Vec<ContractFinding> {
     let find = |(event, _, schema): &(&EventModel, u32, Value)| {
         let names = twins::of_schema(schema, lock.of(&event.event_type).map(Locked::newest));

@@ -39,7 +39,7 @@ pub struct Locked {
     pub major: u32,
     /// Minor versions with their schemas, in order.
     pub versions: Vec<(u32, Value)>,
-    /// What it means. `None`: an older version of Forebay locked it.
+    /// Its meaning. `None`: an older version of Forebay locked it.
     pub meaning: Option<LockedMeaning>,
 }
 
@@ -187,7 +187,7 @@ impl Lock {
         self.locked.iter().find(|locked| locked.event_type == event_type)
     }
 
-    /// Whether this or a later version of Forebay locked the meanings.
+    /// Whether a version of Forebay that locks meanings wrote this directory.
     pub fn has_meanings(&self) -> bool {
         self.locked.iter().any(|locked| locked.meaning.is_some())
     }

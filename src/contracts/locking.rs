@@ -10,16 +10,16 @@ use super::meaning::MeaningSource;
 use super::meaning::file::{Acceptance, LockedMeaning};
 use super::model::Model;
 
-/// What the user asks for.
+/// The options of `forebay events lock`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LockRequest<'a> {
     /// Whether automatic events are locked too.
     pub automatic: bool,
-    /// Why another meaning is accepted, and the day, `YYYY-MM-DD`.
+    /// Why a different meaning is accepted, and the day, `YYYY-MM-DD`.
     pub accepted: Option<(&'a str, &'a str)>,
 }
 
-/// The turn of one process to lock contracts. The kernel ends it with the process.
+/// A file lock that lets one process at a time lock contracts. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct Turn {
     _held: Option<File>,
@@ -29,9 +29,10 @@ impl Turn {
     /// Waits until no other process locks contracts in this directory. `waits` is called before a wait.
     ///
     /// # Errors
-    /// An I/O error. A file system without locks gives a turn to everybody.
+    /// An I/O error. On a file system without file locks there is no wait and no exclusion.
     pub fn take(directory: &Path, waits: impl FnOnce()) -> Result<Self, LockError> {
-        // Not in the directory itself: an empty one would already count as contracts.
+        // The lock is on the directory above, because an empty contract directory would already count as
+        // contracts.
         let Some(place) = directory.ancestors().skip(1).find(|folder| folder.is_dir()) else {
             return Ok(Self { _held: None });
         };
@@ -53,7 +54,8 @@ impl Turn {
     }
 }
 
-/// The files to write, relative to the directory, in order: a meaning follows the schemas that it knows.
+/// The files to write, relative to the directory, in order: a meaning follows the schemas whose checksums it
+/// has.
 ///
 /// # Errors
 /// Never in practice: texts and numbers can always be written as JSON.
@@ -96,7 +98,8 @@ pub fn files(
     Ok(files)
 }
 
-/// Whether a meaning must be written again. The numbers of columns differ between databases.
+/// Whether a meaning must be written again. Column numbers are ignored, because they differ between
+/// databases.
 fn differ(before: &LockedMeaning, now: &LockedMeaning) -> bool {
     let plain = |sources: &[MeaningSource]| {
         let mut sources = sources.to_vec();

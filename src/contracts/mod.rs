@@ -46,7 +46,7 @@ pub enum LoadError {
     /// The table definitions are not available.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// The rules have mistakes.
+    /// The rules have errors.
     #[error(transparent)]
     Rules(#[from] RuleErrors),
 }
@@ -74,10 +74,10 @@ impl Explain for LoadError {
     }
 }
 
-/// Models what is published, from the rules and the snapshot, without a database.
+/// Models the published events from the rules and the snapshot, without a database.
 ///
 /// # Errors
-/// There is no snapshot, or the rules have mistakes.
+/// There is no snapshot, or the rules have errors.
 pub fn load(config: &Config) -> Result<Model, LoadError> {
     load_from(config, &config.events.lock_directory())
 }
@@ -85,7 +85,7 @@ pub fn load(config: &Config) -> Result<Model, LoadError> {
 /// The settings of translation, with the locked contracts and the addresses of the schemas.
 ///
 /// # Errors
-/// The rules, the key or the contracts have mistakes.
+/// The rules, the key or the contracts have errors.
 pub fn settings(config: &Config) -> Result<TranslateSettings, SetUpError> {
     let mut settings = TranslateSettings::load(config)?;
     let directory = config.events.lock_directory();
@@ -103,13 +103,13 @@ pub fn settings(config: &Config) -> Result<TranslateSettings, SetUpError> {
 /// Why translation cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// The rules or the key have mistakes.
+    /// The rules or the key have errors.
     #[error(transparent)]
     TranslateSettings(#[from] SettingsError),
     /// The contracts cannot be read.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// There are no contracts whose schemas could be served.
+    /// There are no contracts, so `events.schemas` would point to nothing.
     #[error("events.schemas is set, but {0} does not exist")]
     NoLock(String),
 }

@@ -1,5 +1,5 @@
-//! A model of everything that is published, made from rules and tables. It is locked, compared, and shown in the
-//! catalogue.
+//! A model of everything that is published, made from rules and tables. It is locked, compared, and shown in
+//! the catalogue.
 
 mod automatic;
 mod basis;
@@ -31,7 +31,7 @@ pub struct Model {
     pub source: String,
     /// Base address of the schemas (`events.schemas`).
     pub schemas: Option<String>,
-    /// What the configuration calls the key of pseudonyms.
+    /// The configured name of the pseudonym key.
     pub hmac_key: Option<String>,
     /// The rules.
     pub rules: Arc<Rules>,
@@ -97,7 +97,7 @@ pub struct Origin {
     pub outbox: Option<String>,
     /// The order that consumers may rely on.
     pub order: Order,
-    /// What it means, as the lock keeps it.
+    /// Its meaning, as it is locked.
     pub source: MeaningSource,
 }
 
@@ -147,10 +147,10 @@ pub struct FieldModel {
 }
 
 impl Model {
-    /// Models what is published from these tables, which must include those that the rules read.
+    /// Models the events of these tables, which must include those that the rules read.
     ///
     /// # Errors
-    /// All mistakes in the rules.
+    /// All errors in the rules.
     pub fn new(
         source: &str,
         schemas: Option<&str>,
@@ -224,7 +224,7 @@ impl Model {
 }
 
 impl EventModel {
-    /// What it means: one source for each origin.
+    /// Its meaning: one source for each origin.
     pub fn sources(&self) -> Vec<MeaningSource> {
         self.origins.iter().map(|origin| origin.source.clone()).collect()
     }
@@ -369,7 +369,7 @@ fn of_rule(
     }
 }
 
-/// The operations of an event, as far as they decide which values are present.
+/// The operations of an event, as far as they determine which values are present.
 struct Sends {
     inserts_only: bool,
     deletes: bool,
@@ -416,7 +416,7 @@ fn key_parts(event: &mapped::CompiledRule, root: &Rule) -> Vec<KeyPart> {
         sql_type: part.data_type().base.to_string(),
     });
     let mut parts: Vec<KeyPart> = parts.collect();
-    // A part that is not a column is shown as written, with the whole list.
+    // If a part is not a column, the whole list is shown as it is written.
     if let (Some(text), true) = (&root.key, parts.iter().any(|part| part.text.is_empty())) {
         let types: Vec<String> = parts.into_iter().map(|part| part.sql_type).collect();
         parts = vec![KeyPart { text: one_line(&text.text), sql_type: types.join(", ") }];
@@ -455,7 +455,7 @@ pub(super) fn words(trigger: &Trigger) -> String {
     }
 }
 
-/// SQL without comments at line ends and without line breaks: layout is not part of a contract.
+/// SQL on one line, without comments at line ends: layout is not part of a contract.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

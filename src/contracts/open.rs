@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 
 use crate::rules::inside_mut;
 
-/// Keywords that an added field can break, or that mean something only to the author of the schema. Without them a schema
-/// accepts more.
+/// Keywords that an added field can violate, or that mean something only to the author of the schema. Without
+/// them a schema accepts more.
 const LEFT_OUT: [&str; 10] =
     ["$id", "$schema", "additionalItems", "else", "examples", "format", "if", "maxProperties", "not", "then"];
 
-/// The open form of a schema of `data`. `class`: the name of the class that generators make of it. `about`: what has
-/// happened, if known.
+/// The open form of a schema of `data`. `class`: the class name for generators. `about`: the description of
+/// the event, if known.
 pub fn schema(given: &Map<String, Value>, class: &str, about: Option<&str>) -> Value {
     let mut open = opened(given, class);
-    // Of the whole, `title` or `description` is the sentence about the event.
+    // The title or description of the whole schema is replaced by the description of the event.
     open.remove("title");
     let about = about.or_else(|| open.get("description")?.as_str()).map(Value::from);
     open.insert("title".to_owned(), class.into());
@@ -34,7 +34,7 @@ pub fn document(locked: &Value, id: Option<&str>) -> Value {
     let text = |member: &str| given.get(member).and_then(Value::as_str);
     let event = text("x-event").unwrap_or_default();
     let is_given = given.contains_key("x-outbox");
-    // Forebay writes the sentence about the event as the title, and without one the type.
+    // Forebay writes the description of the event as the title, or the event type if there is none.
     let title = text("title").filter(|title| *title != event);
     let about = if is_given { title.or_else(|| text("description")) } else { title };
     let mut open = schema(given, &class_name(event), about);
@@ -61,7 +61,7 @@ pub fn class_name(event_type: &str) -> String {
     let mut starts = true;
     for letter in event_type.chars() {
         if !letter.is_ascii_alphanumeric() {
-            // Other letters are no names in every language.
+            // Not every language allows other letters in names.
             if !letter.is_ascii() {
                 name.push('U');
                 name.push_str(&u32::from(letter).to_string());
@@ -141,11 +141,11 @@ fn open_in_place(value: &mut Value, class: &str) {
     };
 }
 
-/// A title is a sentence in a schema, and a class for generators: the sentence becomes the description. Labels that are
-/// known today are named in it, because more may come.
+/// In a locked schema the title is a sentence, but generators use it as a class name: the sentence becomes
+/// the description. The description lists the known labels, because more may be added.
 fn describe(open: &mut Map<String, Value>, given: &Map<String, Value>) {
     let title = open.remove("title");
-    let said = given.get("description").or(title.as_ref()).and_then(Value::as_str).map(str::to_owned);
+    let described = given.get("description").or(title.as_ref()).and_then(Value::as_str).map(str::to_owned);
     let labels: Vec<&str> = given
         .get("x-known-values")
         .and_then(Value::as_array)
@@ -154,21 +154,23 @@ fn describe(open: &mut Map<String, Value>, given: &Map<String, Value>) {
         .filter_map(Value::as_str)
         .collect();
     let known = (!labels.is_empty()).then(|| format!("Known values: {}.", labels.join(", ")));
-    let text = match (said, known) {
-        (Some(said), Some(known)) if said.ends_with(['.', '!', '?']) => Some(format!("{said} {known}")),
-        (Some(said), Some(known)) => Some(format!("{said}. {known}")),
-        (said, known) => said.or(known),
+    let text = match (described, known) {
+        (Some(described), Some(known)) if described.ends_with(['.', '!', '?']) => {
+            Some(format!("{described} {known}"))
+        }
+        (Some(described), Some(known)) => Some(format!("{described}. {known}")),
+        (described, known) => described.or(known),
     };
     open.extend(text.map(|text| ("description".to_owned(), text.into())));
 }
 
-/// What the left out `format` says in keywords that everybody knows.
+/// Expresses the omitted `format` by keywords that all validators support.
 fn bounds(open: &mut Map<String, Value>, given: &Map<String, Value>) {
     const UUID: &str = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
     let (least, most) = match given.get("format").and_then(Value::as_str) {
         Some("int16") => (i64::from(i16::MIN), i64::from(i16::MAX)),
         Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
-        // Generators for Java and the like make a long of it.
+        // With these bounds, generators for Java and other languages choose a 64-bit integer.
         Some("int64") => (i64::MIN, i64::MAX),
         Some("uuid") => {
             open.entry("pattern").or_insert_with(|| UUID.into());

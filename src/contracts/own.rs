@@ -1,5 +1,5 @@
-//! The events that Forebay itself makes about the stream: their types, meanings and schemas, for AsyncAPI and the catalogue.
-//! They are in no lock: their form belongs to the release.
+//! The events that Forebay itself makes about the stream: their types, meanings and schemas, for AsyncAPI and
+//! the catalogue. They are not locked, because their form belongs to the release.
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 pub struct OwnEvent {
     /// Its type.
     pub name: &'static str,
-    /// What it says, in one or two sentences.
+    /// Its meaning, in one or two sentences.
     pub meaning: &'static str,
     /// Whether the operator has to turn it on.
     pub opt_in: bool,
-    /// Added to the source, it is the partition key.
+    /// Appended to the source, it makes the partition key.
     key_ending: &'static str,
     data: fn() -> (Value, Value),
 }

@@ -1,4 +1,4 @@
-//! The promises of locked contracts, for translation.
+//! The required fields of locked contracts, which translation must not omit.
 
 use crate::failure::Problem;
 use crate::translate::{Contracts, Promise};
@@ -8,7 +8,7 @@ use super::check::{is_of_form, properties, required};
 use super::lock::Lock;
 use super::shape;
 
-/// What to do about a field without a value.
+/// The hint for a field without a value.
 const PROVIDE: &str =
     "Write a rule that gives the field a value, restart Forebay and run `forebay dlq retry`.";
 

@@ -1,4 +1,4 @@
-//! Contracts as another commit has them: what is published there must still hold.
+//! Compares the contracts with those of another commit: what is published there must still hold.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ struct PublishedType {
 }
 
 impl Published {
-    /// Reads the files of `events.lock/`: their paths in it, and their contents. Other files are ignored.
+    /// Reads the files of `events.lock/`, given as relative paths and contents. Other files are ignored.
     ///
     /// # Errors
     /// A contract cannot be read.
@@ -57,8 +57,8 @@ impl Published {
         of
     }
 
-    /// Compares them with the contracts here. Returns the types that were retired, and what does not hold, as
-    /// sentences. `publishes`: whether an event type is still published here.
+    /// Compares the contracts of the other commit with the present ones. Returns the retired types, and the
+    /// violations as sentences. `publishes`: whether an event type is still published.
     pub fn compare(&self, lock: &Lock, publishes: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut retired, mut wrong) = (Vec::new(), Vec::new());
         for (event, before) in &self.types {
@@ -99,7 +99,7 @@ impl PublishedType {
         let since = now.accepted.get(before.accepted.len()..).unwrap_or_default();
         let accepted_already =
             |change: &String| since.iter().any(|accepted| accepted.changes.contains(change));
-        // Several accepted changes of one fact are listed step by step.
+        // Several accepted changes of the same property are listed one after the other.
         let changed = found
             .changed
             .into_iter()

@@ -70,7 +70,7 @@ pub fn schema(kind: &Kind, base: &Base) -> Schema {
     if let Value::Object(members) = made { members } else { Schema::new() }
 }
 
-/// A type of which only the JSON form is known.
+/// For a type of which only the JSON form is known.
 const fn base_of_unknown() -> &'static Base {
     &Base::Text
 }
@@ -128,7 +128,7 @@ pub fn names_null(schema: &Schema) -> bool {
     }
 }
 
-/// The types that a schema allows. Empty: all.
+/// The types that a schema allows. Empty: all types.
 pub fn types(schema: &Schema) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(one)) => vec![one],

@@ -100,7 +100,7 @@ pub fn text(tables: &[Described]) -> Result<String, serde_json::Error> {
                 (&origin.schema, &origin.table, &origin.column)
                     == (&relation.schema, &relation.table, &column.name)
             };
-            // `[pii]` itself says it, wherever the snapshot is read.
+            // `[pii]` itself has this fact, so it need not be in the snapshot.
             if column.origin.as_ref().is_some_and(is_own) {
                 column.origin = None;
             }

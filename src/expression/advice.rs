@@ -245,15 +245,15 @@ pub(super) fn known_functions() -> impl Iterator<Item = &'static str> {
 }
 
 /// An error that the parser found: the message, and how to fix it.
-pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<String>) {
-    let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
-    let found = said.split_once(", found: ").map_or("", |(_, found)| found);
+pub(super) fn for_parser(error: &str, tokens: &[&Token]) -> (String, Option<String>) {
+    let error = error.strip_prefix("sql parser error: ").unwrap_or(error);
+    let found = error.split_once(", found: ").map_or("", |(_, found)| found);
     let shown = if found == "EOF" { "the end".to_owned() } else { format!("\"{found}\"") };
-    let wanted = said.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: "));
+    let wanted = error.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: "));
     let expected = wanted.map(|(wanted, _)| wanted).unwrap_or_default();
     let word = |keyword: Keyword| tokens.iter().any(|token| is_word(token, keyword));
     let fixed = |message: &str, hint: &str| (message.to_owned(), Some(hint.to_owned()));
-    if said.starts_with("No infix parser") {
+    if error.starts_with("No infix parser") {
         let known = tokens.iter().find_map(|token| match token {
             Token::Word(word) => Some((word.value.as_str(), infix(&word.value)?)),
             _ => None,
@@ -263,7 +263,7 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
             None => ("an operator is not known".to_owned(), Some("write one of PostgreSQL's".to_owned())),
         };
     }
-    if said.starts_with("Expected 'FROM'") {
+    if error.starts_with("Expected 'FROM'") {
         return fixed("extract without from", "write extract(day from x)");
     }
     if expected == "an expression"
@@ -310,7 +310,7 @@ pub(super) fn for_parser(said: &str, tokens: &[&Token]) -> (String, Option<Strin
             fixed("the expression ends too early", "write what is missing after the operator")
         }
         "an expression" => (format!("{shown} is not an expression"), None),
-        "" => (said.to_owned(), None),
+        "" => (error.to_owned(), None),
         _ => (format!("{} is missing before {shown}", expected.to_lowercase()), None),
     }
 }
@@ -397,15 +397,15 @@ pub(super) fn for_token(token: &Token) -> Option<(&'static str, &'static str)> {
 }
 
 /// The hint for a text that cannot be split into tokens.
-pub(super) fn for_tokenizer(said: &str) -> Option<String> {
-    let said = said.to_ascii_lowercase();
-    if said.contains("unterminated string") {
+pub(super) fn for_tokenizer(error: &str) -> Option<String> {
+    let error = error.to_ascii_lowercase();
+    if error.contains("unterminated string") {
         return Some("close the quote; a quote inside a text is doubled: 'it''s'".to_owned());
     }
-    if said.contains("multi-line comment") {
+    if error.contains("multi-line comment") {
         return Some("close the comment: */".to_owned());
     }
-    if said.contains("unterminated") || said.contains("expected close delimiter") {
+    if error.contains("unterminated") || error.contains("expected close delimiter") {
         return Some("close the quote or the comment".to_owned());
     }
     None

@@ -93,14 +93,14 @@ impl<'a> MistakeReport<'a> {
         let (mut comma_line, mut last_comma) = (None, None);
         for token in tokens {
             match &token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { comment: said, .. }) => {
-                    let said = said.trim().to_owned();
+                Token::Whitespace(Whitespace::SingleLineComment { comment: remark, .. }) => {
+                    let remark = remark.trim().to_owned();
                     if current.is_empty() && comma_line == Some(token.span.start.line) {
                         if let Some((_, last)) = items.last_mut() {
-                            *last = Some(said);
+                            *last = Some(remark);
                         }
                     } else if !current.is_empty() {
-                        comment = Some(said);
+                        comment = Some(remark);
                     }
                 }
                 Token::Whitespace(_) => {}

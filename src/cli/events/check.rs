@@ -36,7 +36,7 @@ pub(super) fn run(config: &Config, options: &CheckOptions) -> Result<(), String>
         problem.with_hint("Run `forebay events lock` and commit its output.").lines()
     })?;
     let model = if options.database {
-        super::describe(config, &super::ask(config)?)?
+        super::describe(config, &super::tables(config)?)?
     } else {
         crate::contracts::load(config).map_err(crate::cli::problem)?
     };

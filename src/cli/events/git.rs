@@ -11,7 +11,7 @@ pub(super) fn files(directory: &Path, commit: &str) -> Result<Vec<(String, Vec<u
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The commit must not be parsed as an option.
-    let known = ask(
+    let known = run_git(
         parent,
         &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{commit}^{{commit}}")],
     )
@@ -19,18 +19,18 @@ pub(super) fn files(directory: &Path, commit: &str) -> Result<Vec<(String, Vec<u
         format!("--against {commit}: {}", if error.is_empty() { "git knows no such commit" } else { &error })
     })?;
     let known = String::from_utf8_lossy(&known).trim().to_owned();
-    let listed = ask(parent, &["ls-tree", "-r", "-z", "--name-only", &known, "--", name])?;
+    let listed = run_git(parent, &["ls-tree", "-r", "-z", "--name-only", &known, "--", name])?;
     let mut files = Vec::new();
     for path in listed.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
         let path = String::from_utf8_lossy(path);
-        let content = ask(parent, &["show", &format!("{known}:./{path}")])?;
+        let content = run_git(parent, &["show", &format!("{known}:./{path}")])?;
         let inside = path.strip_prefix(name).and_then(|path| path.strip_prefix('/')).unwrap_or(&path);
         files.push((inside.to_owned(), content));
     }
     Ok(files)
 }
 
-fn ask(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
+fn run_git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(folder)

@@ -46,7 +46,7 @@ pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> 
     let wait = || crate::cli::say("another `forebay events lock` is running here; waiting for its end\n");
     let turn = Turn::take(&directory, wait).map_err(crate::cli::problem)?;
     let lock = Lock::read(&directory).map_err(crate::cli::problem)?.unwrap_or_default();
-    let tables = super::ask(config)?;
+    let tables = super::tables(config)?;
     let model = super::describe(config, &tables)?;
     let accepts = |finding: &ContractFinding| options.accept.is_some() && finding.is_for_accept();
     let found = check(&model, &lock, &today());
@@ -65,10 +65,10 @@ pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> 
             &blockers,
         ));
     }
-    let mut said = String::new();
+    let mut report = String::new();
     let mut write = |file: &Path, text: &str| -> Result<(), String> {
         if put(&directory.join(file), text).map_err(crate::cli::problem)? {
-            crate::cli::add(&mut said, format_args!("wrote {}", directory.join(file).display()));
+            crate::cli::add(&mut report, format_args!("wrote {}", directory.join(file).display()));
         }
         Ok(())
     };
@@ -82,17 +82,17 @@ pub(super) fn run(config: &Config, options: &LockOptions) -> Result<(), String> 
     }
     let text = snapshot::text(&tables).map_err(|error| error.to_string())?;
     write(Path::new(snapshot::FILE), &text)?;
-    if said.is_empty() {
-        said.push_str("nothing to lock: no changes\n");
+    if report.is_empty() {
+        report.push_str("nothing to lock: no changes\n");
     }
     if options.accept.is_some() && !is_accepted {
-        said.push_str("nothing to accept: every event means what was locked\n");
+        report.push_str("nothing to accept: every event means what was locked\n");
     }
     let only_automatic = model.events.iter().all(|event| event.automatic);
     if only_automatic && !options.automatic && lock.locked.is_empty() {
-        said.push_str("no rules and no outbox schemas; use --automatic to lock the automatic events\n");
+        report.push_str("no rules and no outbox schemas; use --automatic to lock the automatic events\n");
     }
-    crate::cli::say(&said);
+    crate::cli::say(&report);
     drop(turn);
     Ok(())
 }

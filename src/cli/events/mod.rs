@@ -57,7 +57,7 @@ pub fn run(command: &Command) -> Result<(), String> {
 }
 
 /// Reads the table definitions from the database.
-fn ask(config: &crate::config::Config) -> Result<Vec<crate::change::Described>, String> {
+fn tables(config: &crate::config::Config) -> Result<Vec<crate::change::Described>, String> {
     use crate::expression::HmacKey;
     use crate::translate::{TranslateSettings, Translator};
     let runtime = tokio::runtime::Builder::new_current_thread()

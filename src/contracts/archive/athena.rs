@@ -11,7 +11,8 @@ use super::sql::{Dialect, literal};
 #[derive(Debug)]
 pub(super) struct Athena;
 
-/// The properties of the table of lines: partitions are computed, never added.
+/// The properties of the table of lines. Athena computes the partitions (partition projection), so none has
+/// to be added.
 pub(super) fn properties(place: ArchivePlace<'_>) -> [(&'static str, String); 5] {
     [
         ("projection.enabled", "true".to_owned()),
@@ -87,7 +88,7 @@ fn path(field: &str) -> String {
     literal(&format!("$[\"data\"][\"{}\"]", field.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
-/// Trino's name of the type that a view has.
+/// Trino's name of a column type, as the definition of a view has it.
 pub(super) fn presto(column_type: ColumnType) -> String {
     match column_type {
         ColumnType::Boolean => "boolean",
@@ -104,7 +105,7 @@ pub(super) fn presto(column_type: ColumnType) -> String {
     .to_owned()
 }
 
-/// Hive's name of the same type.
+/// Hive's name of a column type, as the Glue catalogue has it.
 pub(super) fn hive(column_type: ColumnType) -> String {
     match column_type {
         ColumnType::Integer => "int".to_owned(),

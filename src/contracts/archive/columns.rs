@@ -1,4 +1,4 @@
-//! The column type of a field, from its JSON Schema.
+//! The column type of a field, derived from its JSON Schema.
 
 use serde_json::Value;
 
@@ -30,11 +30,11 @@ pub(in crate::contracts) enum ColumnType {
 /// The most digits of a decimal that all engines have.
 pub(super) const DIGITS: u8 = 38;
 
-/// Digits after the point where the contract does not say how many there are.
+/// Digits after the decimal point if the contract has no scale.
 const SCALE: u8 = 9;
 
 impl ColumnType {
-    /// Of the values that a schema of this crate, or of an application, allows.
+    /// The type for the values of a schema, which this crate or an application wrote.
     pub(super) fn of(schema: &Value) -> Self {
         let says = |member: &str| schema.get(member).and_then(Value::as_str);
         match says("x-format").or_else(|| says("format")) {
@@ -65,7 +65,7 @@ impl ColumnType {
     }
 }
 
-/// Of `numeric(12,3)`, or of `numeric` alone.
+/// The type for `numeric(12,3)`, or for `numeric` without a modifier.
 fn decimal(sql_type: &str) -> ColumnType {
     let parts = sql_type.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')')?.split_once(','));
     let numbers = parts

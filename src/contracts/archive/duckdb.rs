@@ -1,7 +1,8 @@
-//! DuckDB: over a copy of the archive, or over S3 with its extension `httpfs`.
+//! DuckDB, over a copy of the archive, or over S3 with its extension `httpfs`.
 //!
-//! Its JSON functions read numbers as doubles. Where a double may not hold all digits, the numbers of the line are put
-//! into quotes first, by a regular expression that knows strings from numbers.
+//! Its JSON functions read numbers as doubles. For fields in which a double may not hold all digits, the
+//! numbers of the line are first put into quotes, by a regular expression that distinguishes strings from
+//! numbers.
 
 use super::columns::ColumnType;
 use super::place::ArchivePlace;
@@ -10,8 +11,8 @@ use super::sql::{Dialect, literal};
 #[derive(Debug)]
 pub(super) struct Duckdb;
 
-/// Each match is as many strings and other characters as come before a number, then the number. The last match ends the
-/// line and leaves two quotes behind it.
+/// Each match is the strings and other characters before a number, and then the number. The last match ends
+/// at the end of the line and leaves two quotes behind it.
 const NUMBERS: &str = r#"((?:"(?:[^"\\]|\\.)*"|[^"0-9-])*)(-?[0-9][0-9.eE+-]*|$)"#;
 
 impl Dialect for Duckdb {

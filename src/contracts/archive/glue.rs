@@ -1,6 +1,7 @@
-//! The Glue catalogue: Athena's table and views as a CloudFormation template, so that they are deployed and not typed.
+//! The Glue catalogue: Athena's table and views as a CloudFormation template.
 //!
-//! A view of Athena is a table of type `VIRTUAL_VIEW` whose text is JSON in base64 behind the words `Presto View`.
+//! A view of Athena is a table of type `VIRTUAL_VIEW`. Its text is base64 of a JSON document, after the words
+//! `Presto View`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -72,7 +73,7 @@ fn lines(place: ArchivePlace<'_>) -> Value {
 }
 
 fn virtual_view(place: ArchivePlace<'_>, view: &SqlView) -> Value {
-    // The day is a partition key of the table of lines, and so a text.
+    // The day is a partition key of the table of lines, whose type is text.
     let kind = |column: &ViewColumn| if column.name == "day" { ColumnType::Text } else { column.column_type };
     let columns: Vec<Value> = view
         .columns

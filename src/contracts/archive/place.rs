@@ -1,6 +1,6 @@
-//! Where the archive is, and what the statements are to be like.
+//! The location of the archive and the options of its statements.
 
-/// Where the archive is, and what the statements are to be like.
+/// The location of the archive and the options of its statements.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchivePlace<'a> {
     /// The directory or `s3://bucket` above `events/`, without a slash at its end.
@@ -9,6 +9,6 @@ pub struct ArchivePlace<'a> {
     pub database: &'a str,
     /// The first day that has events, as `YYYY-MM-DD`: where Athena's partition projection begins.
     pub since: &'a str,
-    /// Whether repeats are looked for only within a day, so that a condition on `day` prunes partitions.
+    /// Whether repeats are removed only within a day, so that a condition on `day` prunes partitions.
     pub daily: bool,
 }

@@ -1,21 +1,21 @@
-//! The script, in the words that all engines share. A [`Dialect`] has the rest.
+//! The script of views in the SQL that all engines share. A [`Dialect`] writes the rest.
 
 use super::columns::ColumnType;
 use super::place::ArchivePlace;
 use super::views::{ArchiveViews, EventView, FieldColumn, RowView};
 
-/// How one engine says it.
+/// The SQL of one engine.
 pub(super) trait Dialect {
-    /// The engine's name, for people.
+    /// The engine's name, for comments.
     const NAME: &'static str;
 
-    /// The statements that make `forebay_lines`, with `day` and the line.
+    /// The statements that make `forebay_lines`, with the columns `day` and the line.
     fn lines(&self, place: ArchivePlace<'_>) -> String;
     /// A name in quotes. Names of views and columns are in lower case.
     fn name(&self, name: &str) -> String;
     /// The text of an attribute of the envelope.
     fn attribute(&self, name: &str) -> String;
-    /// The line, as the views after `forebay_deliveries` have it in their column `line`.
+    /// The expression for the line in `forebay_deliveries`; later views have it as their column `line`.
     fn whole(&self) -> &'static str;
     /// The text of a field of `data`; `digits`: with all digits of a number.
     fn field(&self, field: &str, digits: bool) -> String;
@@ -25,13 +25,13 @@ pub(super) trait Dialect {
     fn convert(&self, text: &str, to: ColumnType) -> Option<String>;
     /// The texts that are not NULL, separated by commas; NULL if there are none.
     fn list(&self, texts: &[String]) -> String;
-    /// The value, NULL included, at the greatest `by`; rows where `by` is NULL do not count.
+    /// The value, NULL included, of the row with the greatest `by`. Rows in which `by` is NULL are ignored.
     fn newest(&self, value: &str, by: &str) -> String;
     /// Whether a text has a part.
     fn contains(&self, text: &str, part: &str) -> String;
 }
 
-/// One view: its name, what it is, and its query.
+/// One view: its name, description and query.
 #[derive(Debug)]
 pub(super) struct SqlView {
     pub(super) name: String,
@@ -86,7 +86,7 @@ pub(super) fn all<D: Dialect>(dialect: &D, place: ArchivePlace<'_>, views: &Arch
     all
 }
 
-/// A text within a comment, which ends with its line.
+/// A text for a comment, which must not contain a line break.
 fn comment(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -130,7 +130,7 @@ fn deliveries<D: Dialect>(dialect: &D) -> SqlView {
     }
 }
 
-/// The first delivery of each event.
+/// The view of the first delivery of each event.
 fn once<D: Dialect>(dialect: &D, daily: bool) -> SqlView {
     let names: Vec<String> = ATTRIBUTES
         .iter()
@@ -222,7 +222,7 @@ fn never_null(meaning: &str) -> String {
     if meaning.is_empty() { "never null".to_owned() } else { format!("never null: {meaning}") }
 }
 
-/// The value of a column, and its name where the value does not fit.
+/// The expression for a column, and one for its name if the value does not fit.
 fn value<D: Dialect>(dialect: &D, column: &FieldColumn) -> (String, Option<String>) {
     if column.column_type == ColumnType::Json {
         return (dialect.json(&column.field), None);
@@ -240,7 +240,8 @@ fn value<D: Dialect>(dialect: &D, column: &FieldColumn) -> (String, Option<Strin
     }
 }
 
-/// A table's rows: of each key the newest values, unless it was deleted or the table was truncated since.
+/// A table's rows: the newest values of each key, unless the row was deleted or the table was truncated
+/// later.
 fn rows<D: Dialect>(dialect: &D, view: &RowView<'_>) -> SqlView {
     let name = |name: &str| dialect.name(name);
     let (source, subject, sequence) = (name("event_source"), name("event_subject"), name("event_sequence"));
@@ -261,7 +262,7 @@ fn rows<D: Dialect>(dialect: &D, view: &RowView<'_>) -> SqlView {
         format!("    SELECT {}\n    FROM {}", items.join(", "), name(&part.name))
     };
     let newest = columns.iter().map(|column| {
-        // A value that an update did not touch, and that the server did not send, is that of an earlier event.
+        // For an unchanged TOASTed value, an earlier event has the value.
         let list = format!("',' || coalesce({}, '') || ','", name("event_unavailable"));
         let absent = dialect.contains(&list, &literal(&format!(",{},", column.field)));
         let known = format!("CASE WHEN NOT {} AND NOT {absent} THEN {sequence} END", name("gone"));

@@ -1,4 +1,4 @@
-//! What the views are, whatever the engine: names, columns and types.
+//! The views for all engines: names, columns and types.
 
 use serde_json::Value;
 
@@ -51,13 +51,14 @@ pub(super) struct RowView<'a> {
 /// All views.
 #[derive(Debug, Default)]
 pub(in crate::contracts) struct ArchiveViews {
-    /// In the order of the model, then what is only locked: the archive may still have it.
+    /// In the order of the model, followed by types that are only locked, because the archive may still have
+    /// their events.
     pub(in crate::contracts) events: Vec<EventView>,
     /// The tables whose inserts, updates, deletes and truncates are all automatic events.
     tables: Vec<(String, String)>,
 }
 
-/// Names that the script itself gives.
+/// Names of views that the script itself creates.
 const TAKEN: [&str; 3] = ["forebay_lines", "forebay_deliveries", "forebay_events"];
 
 /// The view's own columns. A field of such a name is called `data_…`.
@@ -132,7 +133,7 @@ impl ArchiveViews {
     }
 }
 
-/// The columns in the order of the rule or table; fields that only earlier events had come last.
+/// The columns in the order of the rule or table, followed by fields that only earlier events had.
 fn columns(schema: &Value, event: &EventModel) -> Vec<FieldColumn> {
     let order: Vec<&str> = event.fields.iter().map(|field| field.name.as_str()).collect();
     in_order(schema, &order)
@@ -161,7 +162,7 @@ fn in_order(schema: &Value, order: &[&str]) -> Vec<FieldColumn> {
     fields.into_iter().map(column).collect()
 }
 
-/// A view's name that no other view has.
+/// A name that no other view has.
 fn free(names: &mut Vec<String>, event_type: &str) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' };
     distinct(names, &event_type.chars().map(plain).collect::<String>())

@@ -109,7 +109,7 @@ struct Catalog<'a> {
 }
 
 impl<'a> Catalog<'a> {
-    /// Each event once, in the model's order.
+    /// The stems of all events, each once, in the model's order.
     fn stems(&self) -> Vec<&'a str> {
         let mut stems: Vec<&str> = Vec::new();
         for event in &self.model.events {
@@ -228,11 +228,12 @@ impl<'a> Catalog<'a> {
         versions
     }
 
-    /// Another meaning that a version begins with, and why it was accepted; empty if it has the earlier one.
+    /// The change of meaning that begins with a version, and why it was accepted. Empty if the meaning did
+    /// not change.
     fn accepted(&self, event_type: &str, number: &str) -> String {
         let meaning = self.lock.of(event_type).and_then(|locked| locked.meaning.as_ref());
         let all = meaning.map(|meaning| meaning.accepted.as_slice()).unwrap_or_default();
-        let said = all.iter().filter(|accepted| accepted.version == number).map(|accepted| {
+        let reasons = all.iter().filter(|accepted| accepted.version == number).map(|accepted| {
             format!(
                 "another meaning since {}: {} ({})",
                 accepted.on,
@@ -240,7 +241,7 @@ impl<'a> Catalog<'a> {
                 accepted.reason
             )
         });
-        said.collect::<Vec<_>>().join("; ")
+        reasons.collect::<Vec<_>>().join("; ")
     }
 
     /// The newest schema of a major version: the published one or the locked one.
@@ -282,7 +283,7 @@ fn schema_link(stem: &str, major: u32, minor: u32) -> String {
     lock::url(SCHEMAS, stem, major, minor)
 }
 
-/// Words that the search finds besides the text: the JSON types of the fields.
+/// Words that the search finds in addition to the text: the JSON types of the fields.
 fn terms(event: &model::EventModel) -> String {
     let mut terms: Vec<&str> = Vec::new();
     for one in event.fields.iter().flat_map(|field| shape::types(&field.schema)) {
@@ -371,16 +372,16 @@ fn facts(event: &model::EventModel) -> Vec<Fact> {
         if let Some(time) = &origin.order.time {
             code("Time", time.clone());
         }
-        let mut said = |name: &str, text: &str| {
+        let mut add = |name: &str, text: &str| {
             facts.push(Fact { name: name.to_owned(), text: text.to_owned(), code: false });
         };
         if origin.order.time.is_none() {
-            said("Time", "commit time");
+            add("Time", "commit time");
         }
         match origin.order.id.as_str() {
-            "change" if origin.table.is_empty() => said("Id", "one for each message"),
-            "change" => said("Id", "one for each change"),
-            "key" => said("Id", "one for each row"),
+            "change" if origin.table.is_empty() => add("Id", "one for each message"),
+            "change" => add("Id", "one for each change"),
+            "key" => add("Id", "one for each row"),
             sql => facts.push(Fact { name: "Id".to_owned(), text: sql.to_owned(), code: true }),
         }
     }

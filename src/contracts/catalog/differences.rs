@@ -45,7 +45,7 @@ impl Differences {
                     if before != after {
                         differences.changed.push(Difference { name: name.clone(), before, after });
                     } else if exact(earlier) != exact(schema) {
-                        let more = |said: &str, schema| format!("{said} ({})", precise(schema));
+                        let more = |kind: &str, schema| format!("{kind} ({})", precise(schema));
                         let (before, after) = (more(&before, earlier), more(&after, schema));
                         differences.changed.push(Difference { name: name.clone(), before, after });
                     }
@@ -86,12 +86,12 @@ impl<'a> Fields<'a> {
     }
 
     fn say(&self, name: &str, schema: &Value) -> String {
-        let mut said = say(schema);
+        let mut text = say(schema);
         let required = |names: &Vec<Value>| names.iter().any(|one| one.as_str() == Some(name));
         if !self.required.is_some_and(required) {
-            said.push_str(" or absent");
+            text.push_str(" or absent");
         }
-        said
+        text
     }
 }
 
@@ -100,7 +100,7 @@ fn say(schema: &Value) -> String {
     words::kind(schema) + null
 }
 
-/// The type name in the database.
+/// The SQL type, or without one the keywords that the description omits.
 fn precise(schema: &Value) -> String {
     schema.get("x-type").and_then(Value::as_str).map_or_else(|| exact(schema), str::to_owned)
 }
@@ -108,11 +108,11 @@ fn precise(schema: &Value) -> String {
 /// The keywords that the description omits but consumers may rely on.
 fn exact(schema: &Value) -> String {
     let members = ["format", "x-format", "pattern", "items", "properties", "additionalProperties"];
-    let said = members.iter().filter_map(|member| match schema.get(member)? {
+    let values = members.iter().filter_map(|member| match schema.get(member)? {
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     });
-    said.collect::<Vec<_>>().join(", ")
+    values.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

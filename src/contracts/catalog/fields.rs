@@ -10,7 +10,7 @@ use crate::contracts::shape::resolved;
 /// Objects inside objects that are listed. A definition that refers to itself ends here.
 const DEPTH_MAX: usize = 4;
 
-/// `hmac_key`: what the key of pseudonyms is called.
+/// The rows of an event's table of fields. `hmac_key`: the name of the pseudonym key.
 pub(super) fn rows(event: &EventModel, locked: &[(u32, Value)], hmac_key: Option<&str>) -> Vec<FieldRow> {
     let empty = Map::new();
     let root = event.payload.as_ref().map_or(&empty, |payload| &payload.schema);
@@ -76,7 +76,7 @@ fn of_field(
     }
 }
 
-/// Gets the path of a member, its schema, and whether it can be absent.
+/// Receives the path of a member, its schema, and whether it can be absent.
 type MemberVisitor<'a> = dyn FnMut(&str, &Map<String, Value>, bool) + 'a;
 
 /// Calls `found` for each member of the objects in a schema: its path, its schema, and whether it can be absent.
@@ -91,7 +91,7 @@ fn members(
     let Some(depth) = depth.checked_sub(1) else { return };
     for keyword in ["anyOf", "oneOf", "allOf"] {
         let parts = schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
-        // Null and texts beside an object have no members.
+        // Other alternatives, such as null and text, have no members.
         parts.filter_map(Value::as_object).for_each(|part| members(root, part, path, depth, found));
     }
     if let Some(items) = schema.get("items").and_then(Value::as_object) {
@@ -102,8 +102,8 @@ fn members(
         let Some(own) = member.as_object() else { continue };
         let path = format!("{path}.{name}");
         let mut shown = resolved(root, own).clone();
-        if let Some(said) = own.get("description") {
-            shown.insert("description".to_owned(), said.clone());
+        if let Some(text) = own.get("description") {
+            shown.insert("description".to_owned(), text.clone());
         }
         found(&path, &shown, !required.iter().any(|one| one.as_str() == Some(name)));
         members(root, &shown, &path, depth, found);

@@ -26,7 +26,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// The page as HTML.
 ///
 /// # Errors
-/// The template uses a name that the page lacks: a bug that every test which renders a page finds.
+/// The template uses a name that the page lacks. That is a bug, which every test that renders a page finds.
 pub fn html(page: &Page) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);

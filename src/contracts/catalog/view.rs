@@ -23,7 +23,7 @@ pub struct Page {
     pub outboxes: Vec<OutboxArticle>,
     /// Attributes of the envelope.
     pub envelope: Vec<Attribute>,
-    /// Events about the stream itself, with what they say.
+    /// Events about the stream itself, each with a description.
     pub own: Vec<Attribute>,
 }
 
@@ -95,7 +95,7 @@ pub struct EventArticle {
     pub contract: String,
     /// Address of its newest open schema; empty if it is not locked.
     pub schema: String,
-    /// Further words that the search finds.
+    /// Further words for the search.
     pub terms: String,
     /// Whether a field holds personal data.
     pub has_personal: bool,

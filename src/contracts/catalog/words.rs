@@ -35,7 +35,7 @@ fn all_texts(list: Option<&Value>) -> bool {
     list.and_then(Value::as_array).is_some_and(|list| list.iter().all(Value::is_string))
 }
 
-/// What limits a value, in words: `1 to 5`, `at most 20 characters`. Empty: nothing that a reader should know.
+/// The limits of a value, in words: `1 to 5`, `at most 20 characters`. Empty if no limit matters to a reader.
 pub fn bounds(schema: &Map<String, Value>) -> String {
     let shown = |member: &str| schema.get(member).filter(|value| value.is_number()).map(Value::to_string);
     let range = |least: Option<String>, most: Option<String>, unit: &str| match (least, most) {

@@ -20,7 +20,7 @@ pub(super) struct Comparison {
     pub(super) required: Vec<String>,
     /// Differences of meaning, as sentences. The form is the locked one.
     pub(super) changed: Vec<String>,
-    /// Fields whose schema is the locked one and whose values are not.
+    /// Fields whose schema is unchanged and whose values differ.
     pub(super) retyped: Vec<String>,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct Comparison {
 pub(super) enum Fate {
     /// Unchanged.
     Kept,
-    /// Gone; with its likely new name.
+    /// Gone; with its probable new name.
     Gone(Option<String>),
-    /// Its values are of another kind.
+    /// Its values are of a different kind.
     Retyped,
     /// It may be null or absent now.
     Weaker,
@@ -92,7 +92,7 @@ pub(in crate::contracts) fn required(schema: &Value) -> Vec<String> {
     required.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// The only new field with the same values as the lost one.
+/// The only new field that has the same values as the missing one.
 fn renamed(event: &EventModel, locked: &Value, name: &str) -> Option<String> {
     let properties = properties(locked);
     let was = properties.get(name)?.as_object()?;
@@ -118,7 +118,7 @@ fn of_field(field: &FieldModel, was: &Schema, always: bool) -> Vec<String> {
     };
     if types_without_null(was) != types_without_null(&now) {
         let (was_sql, now_sql) = (sql(was), sql(&now));
-        let (was, now) = (said(was), said(&now));
+        let (was, now) = (shown(was), shown(&now));
         differences.push(format!("field {name} changed from {was} ({was_sql}) to {now} ({now_sql})"));
     } else if !fits(was, &now, Excess::Present) {
         differences.push(format!(
@@ -137,12 +137,13 @@ fn of_field(field: &FieldModel, was: &Schema, always: bool) -> Vec<String> {
         ));
     }
     let labels = |schema: &Schema| -> Vec<String> {
-        let said = schema.get("x-known-values").or_else(|| schema.get("items")?.get("x-known-values"));
-        let values = said.and_then(Value::as_array).cloned().unwrap_or_default();
+        let labels = schema.get("x-known-values").or_else(|| schema.get("items")?.get("x-known-values"));
+        let values = labels.and_then(Value::as_array).cloned().unwrap_or_default();
         values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
     };
     let (had, has) = (labels(was), labels(&now));
-    // A label that is only gone is one that no longer comes. One that is replaced was renamed.
+    // A label that is only gone is no longer used. A label that is gone while another is new may have been
+    // renamed.
     if has.iter().any(|label| !had.contains(label)) {
         for label in had.iter().filter(|label| !has.contains(label)) {
             differences.push(format!("field {name} lost the label {label:?}"));
@@ -162,12 +163,12 @@ fn types_without_null(schema: &Schema) -> Vec<&str> {
     types
 }
 
-fn said(schema: &Schema) -> String {
+fn shown(schema: &Schema) -> String {
     let types = types_without_null(schema);
     if types.is_empty() { "any JSON value".to_owned() } else { types.join(" or ") }
 }
 
-/// Whether all values are valid for the locked schema, null aside.
+/// Whether all values except null are valid for the locked schema.
 pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
     let fits =
         |was: &Schema| types_without_null(was) == types_without_null(now) && fits(was, now, Excess::Locked);
@@ -177,7 +178,7 @@ pub(in crate::contracts) fn is_of_form(was: &Schema, now: &Schema) -> bool {
     }
 }
 
-/// Whether values have the form that was locked, types and nullability aside.
+/// Whether values have the locked form, except for types and nullability.
 fn fits(was: &Schema, now: &Schema, excess: Excess) -> bool {
     nested::fits(&form(was), &form(now), excess)
 }
@@ -191,7 +192,7 @@ fn form(schema: &Schema) -> Value {
                     !matches!(key.as_str(), "description" | "x-type" | "x-pii" | "x-known-values")
                 });
                 let kept = kept.map(|(key, value)| match (key.as_str(), value) {
-                    // Field names, whatever they are.
+                    // The keys here are names of fields, not keywords.
                     ("properties", Value::Object(fields)) => {
                         let fields = fields.iter().map(|(name, field)| (name.clone(), demanded(field)));
                         (key.clone(), Value::Object(fields.collect()))
@@ -219,7 +220,7 @@ fn form_text(schema: &Schema) -> String {
     named.map_or_else(|| sql.to_owned(), |named| format!("{named} ({sql})"))
 }
 
-/// Compares key, subject, time and id with the locked schema, where nothing else is known of them.
+/// Compares key, subject, time and id with the locked schema, for contracts without a locked meaning.
 pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     let now = orders(event);
     let was = locked.get("x-order").cloned().unwrap_or(json!([]));
@@ -243,7 +244,7 @@ pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     for (fact, words) in facts {
         let (was, now) = (text(was, fact), text(now, fact));
         let same = match fact {
-            // Both are printed in the same way.
+            // Values of both types are printed in the same way.
             "key-type" => {
                 was.replace("character varying", "text") == now.replace("character varying", "text")
             }
@@ -256,7 +257,7 @@ pub(super) fn of_order(event: &EventModel, locked: &Value) -> Vec<String> {
     differences
 }
 
-/// Keeps weak promises: a field that may be null in one minor version may be null in the next.
+/// Keeps the weaker guarantee: a field that may be null in one minor version may be null in the next.
 pub(super) fn keep_promises(next: &mut Value, locked: &Value) {
     let Some(now) = next.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (name, was) in properties(locked) {

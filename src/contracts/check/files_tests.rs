@@ -64,7 +64,8 @@ fn edited_or_deleted_contract_file_is_noticed() {
     assert_eq!(after(|_| {}), []);
 }
 
-/// Nobody can tell whether an older version locked the type, or somebody deleted the file.
+/// If no type has a meaning, an older version may have locked the types. If only some have none, a file was
+/// deleted.
 #[test]
 fn missing_meaning_is_a_warning_only_if_no_type_has_one() {
     let alone = after(|folder| fs::remove_file(folder.join(MEANING)).unwrap());
@@ -112,11 +113,11 @@ fn accepted_meaning_begins_a_minor_version() {
     let notes: Vec<_> =
         page.domains[0].events[0].versions.iter().map(|version| version.note.clone()).collect();
     assert!(notes[0].contains("small ones are noise") && notes[1].is_empty(), "{notes:?}");
-    // Nothing is written again.
+    // A second lock writes nothing.
     assert!(files(&other, &known, &LockRequest::default()).unwrap().is_empty());
 }
 
-/// A key of pseudonyms that gets a name is the same key; another name is another key.
+/// Giving the pseudonym key a name does not change it; another name means another key.
 #[test]
 fn replaced_key_of_pseudonyms_must_be_accepted() {
     let named = |rule: &str, key: Option<&str>| {

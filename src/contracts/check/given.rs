@@ -1,8 +1,9 @@
-//! Compares an outbox's schema with the locked one: a payload that is valid now must be valid for consumers of the
-//! locked version, except for fields that they ignore.
+//! Compares an outbox's schema with the locked one: a payload that is valid now must be valid for consumers
+//! of the locked version, except for fields that they ignore.
 //!
-//! Types, fields, labels and bounds are compared one by one. Other keywords (`oneOf`, `if`, …) are not analysed: to add
-//! one narrows what is valid, any other change in them is a difference.
+//! Types, fields, labels and bounds are compared one by one. Other keywords (`oneOf`, `if`, …) are not
+//! analysed: adding one is allowed, because it narrows what is valid; any other change in them is a
+//! difference.
 
 mod bounds;
 mod inline;
@@ -28,8 +29,8 @@ const REMARKS: [&str; 9] =
 const FORMS: [&str; 6] =
     ["format", "pattern", "multipleOf", "uniqueItems", "contentEncoding", "contentMediaType"];
 
-/// Constraints of any kind: one that is added only narrows what is valid. `patternProperties` is none of them: it takes
-/// properties away from `additionalProperties`.
+/// Constraints that may be added, because an additional one only narrows what is valid. `patternProperties`
+/// is not among them, because it takes properties away from `additionalProperties`.
 const NARROWING: [&str; 11] = [
     "if",
     "then",
@@ -55,7 +56,7 @@ pub(super) fn compare(locked: &Value, given: &Schema) -> Comparison {
     if compared.differences.is_empty() {
         return compared;
     }
-    // A definition may have another name, or be written out.
+    // A definition may have another name, or be written in place of its reference.
     let inlined = inlined(locked).zip(inlined(&given)).map(|(was, now)| as_written(&was, &now));
     inlined.filter(|inlined| inlined.differences.is_empty()).unwrap_or(compared)
 }
@@ -82,7 +83,7 @@ pub(in crate::contracts) fn next(locked: &Value, given: &Value) -> Value {
     if is_whole(&next) {
         return next;
     }
-    // Additions in a definition that is written out on one side.
+    // Additions in a definition that one side has in place of its reference.
     let inlined = inlined(locked).zip(inlined(given)).map(|(was, now)| merged(&was, &now));
     inlined.unwrap_or(next)
 }
@@ -209,8 +210,8 @@ impl Judge {
                     at,
                     format_args!(
                         "changed from {} to {}",
-                        said(types_were.as_ref()),
-                        said(types_are.as_ref())
+                        shown(types_were.as_ref()),
+                        shown(types_are.as_ref())
                     ),
                 );
                 return;
@@ -230,15 +231,18 @@ impl Judge {
     }
 
     fn bounds(&mut self, at: &str, was: &Schema, now: &Schema) {
-        let said = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
+        let shown = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
         for (keyword, bound) in loosened(was, now) {
-            self.differs(at, format_args!("changed {keyword} from {bound} to {}", said(now.get(keyword))));
+            self.differs(at, format_args!("changed {keyword} from {bound} to {}", shown(now.get(keyword))));
         }
         for keyword in FORMS {
             if let Some(form) = was.get(keyword)
                 && now.get(keyword) != Some(form)
             {
-                self.differs(at, format_args!("changed {keyword} from {form} to {}", said(now.get(keyword))));
+                self.differs(
+                    at,
+                    format_args!("changed {keyword} from {form} to {}", shown(now.get(keyword))),
+                );
             }
         }
     }
@@ -351,7 +355,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn said(types: Option<&BTreeSet<&str>>) -> String {
+fn shown(types: Option<&BTreeSet<&str>>) -> String {
     types.map_or_else(
         || "any JSON value".to_owned(),
         |types| types.iter().copied().collect::<Vec<_>>().join(" or "),

@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 /// Which side may have attributes that the other does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// The schema of the values: they have attributes that were added since. Consumers ignore them.
+    /// The schema of the values. They have attributes that were added later, which consumers ignore.
     Present,
-    /// The locked schema: the values are older than an attribute. It is closed, so they have no further ones.
+    /// The locked schema. The values lack attributes that were added later, and have no others, because the
+    /// schema is closed.
     Locked,
 }
 
-/// Whether values of the schema `now` are as consumers of `was` know them. Both without annotations.
+/// Whether values of the schema `now` are valid for consumers of `was`. Neither schema has annotations.
 pub(super) fn fits(was: &Value, now: &Value, excess: Excess) -> bool {
     let (Some(was), Some(now)) = (was.as_object(), now.as_object()) else { return was == now };
     let same = |keyword: &str| was.get(keyword) == now.get(keyword);

@@ -1,5 +1,6 @@
-//! The advice for a difference: rules to paste, so that both versions are published. What is offered was tried before:
-//! with it the locked contract holds. Where no text does that, it says what is to be completed.
+//! The hint for a difference: rules to paste, so that both versions are published. The text is tried first:
+//! with it, the locked contract must hold. If no text satisfies the contract, the hint lists what a person
+//! must complete.
 
 mod written;
 

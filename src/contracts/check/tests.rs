@@ -110,7 +110,7 @@ fn rule_difference_is_named() {
     }
 }
 
-/// Readers that ignore case would lose one of the two.
+/// Readers that ignore case would lose one of the two fields.
 #[test]
 fn names_that_differ_only_by_case_are_refused() {
     let table = table();
@@ -121,9 +121,9 @@ fn names_that_differ_only_by_case_are_refused() {
     assert!(found.iter().any(|finding| finding.what == expected && !finding.is_for_lock()), "{found:#?}");
     let reported = found.iter().map(ToString::to_string).collect::<String>();
     assert!(reported.contains("Give one of them another name in the rule"), "{reported}");
-    // An addition, too.
+    // Also in an addition.
     assert!(after(&twin, |_| {}).iter().any(|finding| finding.what == expected));
-    // What is locked stays promised.
+    // Names that are already locked stay in the contract.
     let folder = tempfile::tempdir().unwrap();
     let lock = lock(folder.path(), &model(&twin, Automatic::Off, &table), false);
     assert!(check(&model(&twin, Automatic::Off, &table), &lock, TODAY).is_empty());
@@ -422,7 +422,7 @@ fn field_of_two_rules_is_nullable_if_either_is() {
     let kinds = &known.of("a.b.v1").unwrap().newest()["properties"]["id"]["anyOf"];
     assert_eq!(kinds.as_array().unwrap().last(), Some(&json!({"type": "null"})), "{kinds}");
     assert!(check(&perhaps, &known, TODAY).is_empty());
-    // A promise may become stronger; that the expression is another one is reported.
+    // A guarantee may become stronger. The other expression is reported.
     let found = check(&never, &known, TODAY);
     let [ContractFinding { what: FindingKind::Meaning { differences: reported }, .. }] = &found[..] else {
         panic!("{found:#?}")

@@ -1,5 +1,6 @@
-//! Finds fields of one object whose names differ only by case. `DuckDB`, Spark and Athena ignore case: they take them
-//! for one column, or fail at the whole table. What is locked already stays promised and is not reported again.
+//! Finds fields of one object whose names differ only by case. `DuckDB`, Spark and Athena ignore case: they
+//! treat them as one column, or cannot read the table. Names that are already locked are part of the contract
+//! and are not reported again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ pub(super) fn of_schema(schema: &Value, locked: Option<&Value>) -> Vec<String> {
     found.difference(&known).cloned().collect()
 }
 
-/// A schema from outside is at most as deep as its parser allows.
+/// The parser limits the depth of a schema, and so the recursion.
 fn find(schema: &Value, found: &mut BTreeSet<String>) {
     let Some(members) = schema.as_object() else { return };
     found.extend(members.get("properties").and_then(Value::as_object).into_iter().flat_map(of_object));

@@ -34,7 +34,7 @@ pub(super) fn file(header: &str, package: &str, events: &[EventTypes<'_>]) -> St
             };
             let pointer = if field.column.nullable && field.values != ValueType::Json { "*" } else { "" };
             add(&mut text, format_args!("\t// {}", field.comment()));
-            // A tag cannot hold every name; such a field has its value only in Raw.
+            // A struct tag cannot contain every name. A field with such a name can only be read from Raw.
             let tag = field.column.field.as_str();
             let fits = !tag.is_empty() && !tag.contains(['"', '`', '\\', ',']);
             let tag = if fits && tag != "-" { tag.to_owned() } else { "-".to_owned() };

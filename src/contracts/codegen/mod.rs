@@ -1,8 +1,9 @@
-//! Types for consumers, in their languages, made from the contracts.
+//! Types for consumers in their languages, generated from the contracts.
 //!
-//! One file a language, with few rules: the envelope, and the fields of `data` for each event type. Fields that a later minor version
-//! adds are ignored. A number that can have more digits than a double, or be `NaN`, is a `Numeric`, which keeps its digits where the
-//! language can. A field that may be null or absent is optional. Arrays, composite types and JSON are the language's own form of JSON.
+//! One file per language, with few rules: the envelope, and the fields of `data` for each event type. Fields
+//! that a later minor version adds are ignored. A number that can have more digits than a double, or be
+//! `NaN`, has the type `Numeric`, which keeps its digits if the language can. A field that may be null or
+//! absent is optional. Arrays, composite types and JSON have the language's own type for JSON.
 
 mod go;
 mod java;
@@ -64,7 +65,7 @@ struct FieldType<'a> {
     pascal: String,
 }
 
-/// What the values of a field are.
+/// The type of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueType {
     Boolean,
@@ -112,7 +113,7 @@ impl FieldType<'_> {
         if text.is_empty() { &self.column.field } else { text }
     }
 
-    /// Its name in `data`, as a string of JSON, which is one in all five languages as well.
+    /// Its name in `data` as a JSON string, which is a valid string literal in all five languages.
     fn json_name(&self) -> String {
         quoted(&self.column.field)
     }
@@ -123,7 +124,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Words that no field can be called in one of the languages, besides those that are no identifier in any.
+/// Words that are not allowed as names in at least one of the languages.
 const KEYWORDS: [&str; 97] = [
     "abstract",
     "as",
@@ -224,7 +225,7 @@ const KEYWORDS: [&str; 97] = [
     "yield",
 ];
 
-/// `plate_id` of `plate_id`, `plateId` or `plate id`.
+/// The snake-case identifier of a field name: `plate_id` for `plate_id`, `plateId` or `plate id`.
 fn identifier(field: &str) -> String {
     let mut name = String::new();
     let mut after_lower = false;
@@ -255,7 +256,7 @@ fn pascal(snake: &str) -> String {
     snake.split('_').map(upper).collect()
 }
 
-/// `plateId`.
+/// The camel-case form of a snake-case name: `plateId`.
 fn camel(snake: &str) -> String {
     let name = pascal(snake);
     let mut letters = name.chars();
@@ -264,7 +265,7 @@ fn camel(snake: &str) -> String {
     if KEYWORDS.contains(&name.as_str()) || snake.ends_with('_') { format!("{name}_") } else { name }
 }
 
-/// A name whose Pascal form no other field has.
+/// A name whose Pascal-case form no other field has.
 fn distinct(taken: &mut Vec<String>, wanted: &str) -> String {
     let mut name = wanted.to_owned();
     for number in 2.. {

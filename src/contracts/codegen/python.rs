@@ -1,4 +1,4 @@
-//! Python: typed dictionaries, which are what `json.loads` gives.
+//! Python: typed dictionaries, as `json.loads` returns dictionaries.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ pub(super) fn file(header: &str, events: &[EventTypes<'_>]) -> String {
         }
     }
     for event in events {
-        // In this form any name can be a key.
+        // The functional form of TypedDict allows any name as a key.
         add(&mut text, format_args!("\n\n#: {}\n{}Data = TypedDict(", about(event), event.name));
         add(&mut text, format_args!("    {},\n    {{", quoted(&format!("{}Data", event.name))));
         for field in &event.fields {

@@ -1,4 +1,4 @@
-//! TypeScript: interfaces of what `JSON.parse` gives.
+//! TypeScript: interfaces for the objects that `JSON.parse` returns.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,8 @@
-//! Compares what an event means with what was locked.
+//! Compares the meaning of an event with the locked one.
 //!
-//! A difference that consumers of the form can see in every event (another printed key, other types inside a field) is
-//! one of form. The others are differences of meaning, which `events lock --accept` can acknowledge.
+//! A difference that consumers can see in the form of every event (another printed key, other types inside a
+//! field) is a difference of form. Others are differences of meaning, which `events lock --accept` can
+//! acknowledge.
 
 use super::form::{FormDifferences, family};
 use super::{MeaningSource, MeaningTerm, ReadForm, TypeForm};
@@ -13,15 +14,15 @@ pub struct MeaningDifferences {
     pub broken: Vec<String>,
     /// Differences of meaning, as sentences.
     pub changed: Vec<String>,
-    /// Paths of attributes that composite types have now.
+    /// Paths of attributes that were added to composite types.
     pub added: Vec<String>,
     /// Fields whose values are of another type.
     pub retyped: Vec<String>,
 }
 
-/// Compares the locked origins with the present ones. `same_parser`: both parsed forms come from the same version of
-/// the parser; otherwise the texts decide.
-/// `skip`: fields with a difference that is known already.
+/// Compares the locked origins with the present ones. `same_parser`: both parsed forms come from the same
+/// version of the parser; otherwise the texts are compared. `skip`: fields for which a difference is already
+/// reported.
 pub fn compare(
     locked: &[MeaningSource],
     present: &[MeaningSource],
@@ -31,7 +32,7 @@ pub fn compare(
     let mut found = MeaningDifferences::default();
     let (mut was, mut now): (Vec<&MeaningSource>, Vec<&MeaningSource>) =
         (locked.iter().collect(), present.iter().collect());
-    // Origins that did not change belong together, wherever they are in the list.
+    // First pairs the origins that did not change, in whatever order they are.
     was.retain(|source| {
         let same = now
             .iter()
@@ -91,7 +92,7 @@ impl MeaningSource {
         if self.key.is_empty() { "the event's id".to_owned() } else { words(&self.key, ", ") }
     }
 
-    /// The parts that consumers find in the subject.
+    /// The parts that consumers see in the subject.
     fn subject_terms(&self) -> &[MeaningTerm] {
         self.subject.as_ref().map_or(&self.key, std::slice::from_ref)
     }
@@ -99,12 +100,12 @@ impl MeaningSource {
 
 fn words(terms: &[MeaningTerm], separator: &str) -> String {
     let mut texts: Vec<&str> = terms.iter().map(|term| term.sql.as_str()).collect();
-    // A key that is written as a list has its text in every part.
+    // A key that is written as a list has its whole text in every part.
     texts.dedup();
     texts.join(separator)
 }
 
-/// What became of the domains of pseudonyms; empty if they are the same.
+/// The change of the domains of pseudonyms, as the end of a sentence. Empty if they are the same.
 fn of_domains(was: &[MeaningTerm], now: &[MeaningTerm]) -> String {
     let domains = |terms: &[MeaningTerm]| -> Vec<String> {
         let calls = terms.iter().flat_map(|term| term.parsed.split("(Hmac ").skip(1));
@@ -150,15 +151,15 @@ impl MeaningJudge<'_> {
             self.changed(format!("it was made on {}, and is now made on {}", was.on_words(), now.on_words()));
         }
         if !self.same_terms(&was.when, &now.when) {
-            let said = |terms: &[MeaningTerm]| match terms {
+            let shown = |terms: &[MeaningTerm]| match terms {
                 [] => "always".to_owned(),
                 terms => format!("when {}", words(terms, " and ")),
             };
-            self.changed(format!("it was made {}, and is now made {}", said(&was.when), said(&now.when)));
+            self.changed(format!("it was made {}, and is now made {}", shown(&was.when), shown(&now.when)));
         }
     }
 
-    /// A key that gets a name is the same key.
+    /// Compares the name of the pseudonym key. A key that had no name and gets one counts as the same key.
     fn key_of_pseudonyms(&mut self) {
         let Some(was) = &self.was.hmac_key else { return };
         match &self.now.hmac_key {
@@ -166,7 +167,7 @@ impl MeaningJudge<'_> {
             Some(now) => self.changed(format!(
                 "its pseudonyms were made with the key {was}, and are now made with the key {now}"
             )),
-            // Whether it still has pseudonyms is a difference of its fields.
+            // Whether the event still has pseudonyms is compared field by field.
             None => self.changed(format!(
                 "its pseudonyms were made with the key {was}, and now the key has no name (pii.hmac_key_id)"
             )),
@@ -176,7 +177,7 @@ impl MeaningJudge<'_> {
     fn order(&mut self) {
         let (was, now) = (self.was, self.now);
         self.printed("key", &was.key, &now.key, (was.key_words(), now.key_words()));
-        // The rest of an outbox's order is in the schema.
+        // The other parts of an outbox's order are in the schema.
         if was.id.is_empty() && now.id.is_empty() {
             return;
         }
@@ -196,38 +197,42 @@ impl MeaningJudge<'_> {
                 self.changed(format!("its time changed from {} to {}", one.sql, other.sql));
             }
             (one, other) => {
-                let said = |time: &Option<MeaningTerm>| {
+                let shown = |time: &Option<MeaningTerm>| {
                     time.as_ref().map_or_else(|| "the commit's time".to_owned(), |time| time.sql.clone())
                 };
-                self.found.broken.push(format!("its time changed from {} to {}", said(one), said(other)));
+                self.found.broken.push(format!("its time changed from {} to {}", shown(one), shown(other)));
             }
         }
-        let said = |source: &MeaningSource| match source.id.as_str() {
+        let shown = |source: &MeaningSource| match source.id.as_str() {
             "given" => words(&source.id_of, ", "),
             other => other.to_owned(),
         };
         if was.id != now.id {
-            self.found.broken.push(format!("its id changed from {} to {}", said(was), said(now)));
+            self.found.broken.push(format!("its id changed from {} to {}", shown(was), shown(now)));
         } else if was.id == "key" {
             self.id_of_key();
         } else {
-            self.printed("id", &was.id_of, &now.id_of, (said(was), said(now)));
+            self.printed("id", &was.id_of, &now.id_of, (shown(was), shown(now)));
         }
     }
 
-    /// An id that is made of the row's key contains the names of the table and its columns.
+    /// An id that is made from the row's key contains the names of the table and its columns.
     fn id_of_key(&mut self) {
         let (was, now) = (self.was, self.now);
         let names = |terms: &[MeaningTerm]| terms.iter().map(|term| term.sql.clone()).collect::<Vec<_>>();
         if was.from != now.from || names(&was.id_of) != names(&now.id_of) {
-            let said = |source: &MeaningSource| format!("{} ({})", source.from, words(&source.id_of, ", "));
-            self.found.broken.push(format!("its id is made of {}, and was made of {}", said(now), said(was)));
+            let shown = |source: &MeaningSource| format!("{} ({})", source.from, words(&source.id_of, ", "));
+            self.found.broken.push(format!(
+                "its id is made of {}, and was made of {}",
+                shown(now),
+                shown(was)
+            ));
         } else {
             self.print("id", &was.id_of, &now.id_of);
         }
     }
 
-    /// Compares what is published as text.
+    /// Compares expressions whose result is published as text.
     fn printed(
         &mut self,
         what: &str,
@@ -263,7 +268,7 @@ impl MeaningJudge<'_> {
         }
     }
 
-    /// The same terms: whether their values are still printed in the same way.
+    /// For equal terms: whether their values are still printed in the same way.
     fn print(&mut self, what: &str, was: &[MeaningTerm], now: &[MeaningTerm]) {
         for (one, other) in was.iter().zip(now) {
             for (was, now) in one.reads.iter().zip(&other.reads) {
@@ -282,7 +287,7 @@ impl MeaningJudge<'_> {
 
     fn data(&mut self) {
         for (name, was) in &self.was.data {
-            // A field that is gone is a difference of its schema.
+            // A missing field is reported as a difference of the schema.
             let Some(now) = self.now.data.get(name).filter(|_| !self.skip.contains(name)) else { continue };
             let before = self.found.broken.len();
             if let (Some(was), Some(now)) = (&was.form, &now.form) {
@@ -335,7 +340,8 @@ impl MeaningJudge<'_> {
             && was.reads.iter().zip(&now.reads).all(|(one, other)| self.is_column(one, other))
     }
 
-    /// Whether the only difference is a cast of a column whose type has changed: it keeps the form that was locked.
+    /// Whether the only difference is a cast of a column whose type changed: the cast restores the locked
+    /// form.
     fn is_same_by_cast(&self, was: &MeaningTerm, now: &MeaningTerm) -> bool {
         let ([one], [other]) = (&was.reads[..], &now.reads[..]) else { return false };
         was.parsed == "$1"

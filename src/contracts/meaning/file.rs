@@ -1,8 +1,8 @@
-//! `events.lock/<type>/<major>.meaning.json`: the meaning that was locked, the checksums of the schemas beside it, and
-//! the changes of meaning that somebody accepted.
+//! `events.lock/<type>/<major>.meaning.json`: the locked meaning, the checksums of the schemas in the same
+//! directory, and the accepted changes of meaning.
 //!
-//! Unlike a schema it is rewritten, by `events lock` only: it has a checksum of its own. A directory that an older
-//! version locked has no such files; then the meaning is not compared.
+//! Unlike a schema it is rewritten, but only by `events lock`; a checksum of its own shows other changes. A
+//! directory that an older version locked has no such files; then the meaning is not compared.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use super::MeaningSource;
 /// Format version of the file.
 const FORMAT: u32 = 1;
 
-/// Version of the parsed forms ([`crate::expression::ParsedForm`]). Count it up when a form changes: texts are then
-/// compared instead, until the next lock.
+/// Version of the parsed forms ([`crate::expression::ParsedForm`]). Increment it when a form changes: then
+/// texts are compared instead, until the next lock.
 const PARSER: u32 = 1;
 
 /// The content of the file.
@@ -30,21 +30,21 @@ pub struct LockedMeaning {
     pub schemas: BTreeMap<String, String>,
     /// The origins of the event.
     pub sources: Vec<MeaningSource>,
-    /// The changes that somebody accepted, oldest first.
+    /// The accepted changes of meaning, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<Acceptance>,
     #[serde(default)]
     checksum: String,
 }
 
-/// A change of meaning that somebody accepted.
+/// An accepted change of meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acceptance {
-    /// The version that has the meaning since.
+    /// The first version with the new meaning.
     pub version: String,
     /// The day, `YYYY-MM-DD`.
     pub on: String,
-    /// Why, as `--accept` said it.
+    /// The reason given with `--accept`.
     pub reason: String,
     /// What changed, as sentences.
     pub changes: Vec<String>,
@@ -63,10 +63,10 @@ impl LockedMeaning {
         Self { format: FORMAT, parser: PARSER, event, schemas, sources, accepted, checksum: String::new() }
     }
 
-    /// Reads it.
+    /// Parses the file.
     ///
     /// # Errors
-    /// It is no such file, or a newer version wrote it.
+    /// It is not such a file, or a newer version wrote it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let found: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if found.format > FORMAT {
@@ -103,7 +103,7 @@ impl LockedMeaning {
     }
 }
 
-/// The checksum of a JSON document, whatever its layout is.
+/// The checksum of a JSON document, independent of its layout.
 pub fn checksum(document: &Value) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Types as contracts keep them: exactly, with labels, attributes and elements, and without what differs between
+//! Types as contracts store them: with labels, attributes and elements, and without what differs between
 //! databases.
 
 use serde::{Deserialize, Serialize};
@@ -31,20 +31,20 @@ pub struct PartForm {
     pub form: TypeForm,
 }
 
-/// What the comparison of two types found.
+/// The differences between two types.
 #[derive(Debug, Default)]
 pub(super) struct FormDifferences {
-    /// Sentences without their subject: the path of the field, and what happened to it.
+    /// Each difference as the path of the field and the rest of a sentence about it.
     pub(super) broken: Vec<(String, String)>,
     /// Paths of new attributes.
     pub(super) added: Vec<String>,
 }
 
-/// Types inside each other that are described. A type that contains itself ends here.
+/// Largest depth of nested types in a description. A type that contains itself ends here.
 const MAX_DEPTH: usize = 16;
 
 impl TypeForm {
-    /// Describes a type; `types`: what the table's types consist of.
+    /// Describes a type. `types`: the parts of the table's types.
     pub fn of(data_type: &SqlType, types: &[TypeParts]) -> Self {
         Self::at(data_type, types, 0)
     }
@@ -74,7 +74,7 @@ impl TypeForm {
         form
     }
 
-    /// The type as PostgreSQL prints its values, for texts that are made of them: modifiers count only where they show.
+    /// The type for a comparison of printed values: with its modifier only if that changes the text.
     fn printed(&self) -> String {
         let (name, modifier) = self.split();
         match family(name) {
@@ -103,7 +103,8 @@ impl TypeForm {
         }
     }
 
-    /// Whether values of both types are printed in the same way. A label that is added or no longer used changes none.
+    /// Whether values of both types are printed in the same way. Labels that are added or no longer used do
+    /// not matter.
     pub(super) fn prints_like(&self, other: &Self) -> bool {
         let inside = match (&self.elements, &other.elements) {
             (Some(one), Some(other)) => one.prints_like(other),
@@ -130,7 +131,8 @@ impl TypeForm {
         self.labels.iter().filter(|label| !now.labels.contains(label)).collect()
     }
 
-    /// Compares the values that consumers get: a value of the type now must be one of the type that was locked.
+    /// Compares the values that consumers receive: every value of the present type must be valid for the
+    /// locked one.
     pub(super) fn compare(&self, now: &Self, at: &str, found: &mut FormDifferences) {
         let mut broken = |what: String| found.broken.push((at.to_owned(), what));
         for label in self.renamed_labels(now) {
@@ -150,7 +152,7 @@ impl TypeForm {
         }
     }
 
-    /// The type as consumers read its values: a precision is no part of it, the length of a padded text is.
+    /// The type as consumers see its values: without a precision, but with the length of a padded text.
     fn read(&self) -> &str {
         let (name, _) = self.split();
         if family(name) == "character" { &self.name } else { family(name) }
@@ -169,7 +171,8 @@ impl TypeForm {
     }
 }
 
-/// A type for all types whose values look the same. The schema of a type that a user made is no part of its name.
+/// One type for all types whose values look the same. The schema of a user-defined type is not part of its
+/// name.
 pub(super) fn family(name: &str) -> &str {
     match name.rsplit('.').next().unwrap_or(name) {
         "character varying" | "name" | "citext" => "text",

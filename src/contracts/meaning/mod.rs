@@ -1,9 +1,10 @@
-//! What an event means, beside the form of its data: the table, the operations and the condition that make it, and how
-//! its key, subject, time, id and fields are computed.
+//! The meaning of an event, in addition to the form of its data: the table, the operations and the condition
+//! that make it, and how its key, subject, time, id and fields are computed.
 //!
-//! Kept in `events.lock/<type>/<major>.meaning.json` ([`file`](mod@file)), because consumers need not know it. A
-//! text is compared by its parsed form ([`crate::expression::ParsedForm`]), so layout is no difference, and a type
-//! exactly ([`TypeForm`]).
+//! Stored in `events.lock/<type>/<major>.meaning.json` ([`file`](mod@file)), separate from the schema,
+//! because consumers do not need it. Expressions are compared by their parsed form
+//! ([`crate::expression::ParsedForm`]), so that layout does not matter. Types are compared exactly
+//! ([`TypeForm`]).
 
 pub mod compare;
 pub mod file;
@@ -53,10 +54,10 @@ pub struct MeaningSource {
     /// The fields of `data`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, MeaningTerm>,
-    /// What the configuration calls the key of its pseudonyms, if it has any.
+    /// The configured name of the pseudonym key, if the event has pseudonyms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_key: Option<String>,
-    /// All columns of the table now, to distinguish a rename from another column.
+    /// All present columns of the table, to distinguish a renamed column from a different one.
     #[serde(skip)]
     pub columns: Vec<String>,
 }
@@ -64,11 +65,11 @@ pub struct MeaningSource {
 /// One expression.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeaningTerm {
-    /// As it is written, without layout.
+    /// The text without layout.
     pub sql: String,
     /// Its parsed form.
     pub parsed: String,
-    /// The form without a default that is there for old rows only.
+    /// The form without a default that only old rows need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<String>,
     /// The columns that the form numbers.
@@ -77,7 +78,7 @@ pub struct MeaningTerm {
     /// Its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<TypeForm>,
-    /// Whether it is a column with nothing but casts around it. Known only of the present rules.
+    /// Whether it consists of one column, with or without casts. Known only for the present rules.
     #[serde(skip)]
     pub is_cast: bool,
 }
@@ -93,7 +94,7 @@ pub struct ReadForm {
     /// Its number in the table (`pg_attribute.attnum`), which a rename does not change. 0: unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub number: i16,
-    /// Whether the printed form of its values counts.
+    /// Whether the result depends on how PostgreSQL prints its values.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub printed: bool,
     /// Its type.
@@ -105,7 +106,7 @@ const fn is_zero(number: &i16) -> bool {
     *number == 0
 }
 
-/// A table's rule, compiled. `hmac_key`: what the configuration calls the key of `hmac()`.
+/// The meaning of a compiled table rule. `hmac_key`: the configured name of the key of `hmac()`.
 pub(super) fn of_rule(
     (rule, root): (&Rule, &Rule),
     event: &CompiledRule,
@@ -150,7 +151,7 @@ pub(super) fn of_rule(
     }
 }
 
-/// An automatic event of a table with these columns as its fields. `on`: its operation.
+/// The meaning of an automatic event of a table with these columns as its fields. `on`: its operation.
 pub(super) fn of_table(table: &Described, on: &str, fields: &[String]) -> MeaningSource {
     let made = TermMaker { table };
     let columns = &table.relation.columns;
@@ -167,7 +168,7 @@ pub(super) fn of_table(table: &Described, on: &str, fields: &[String]) -> Meanin
     }
 }
 
-/// Events of an outbox. `key`: the type of its key column, if it has one.
+/// The meaning of an outbox's events. `key`: the type of its key column, if it has one.
 pub(super) fn of_outbox(name: &str, key: Option<&SqlType>) -> MeaningSource {
     let form = |data_type: &SqlType| TypeForm::of(data_type, &[]);
     let term = |data_type: &SqlType| MeaningTerm {
@@ -175,7 +176,7 @@ pub(super) fn of_outbox(name: &str, key: Option<&SqlType>) -> MeaningSource {
         parsed: "$1".to_owned(),
         plain: None,
         reads: vec![ReadForm {
-            // Consumers know columns by their role, not by their name.
+            // Columns are identified by their role, because consumers do not see their names.
             column: "aggregateid".to_owned(),
             row: String::new(),
             number: 0,
@@ -201,7 +202,7 @@ const fn operation(trigger: &Trigger) -> &'static str {
 }
 
 impl MeaningSource {
-    /// Forgets what differs between databases with the same tables.
+    /// Clears the numbers that differ between databases with the same tables.
     pub(super) fn forget_numbers(&mut self) {
         self.columns.clear();
         let single = self.subject.iter_mut().chain(&mut self.time);
@@ -218,7 +219,7 @@ impl MeaningSource {
     }
 }
 
-/// Makes terms of one table's expressions.
+/// Makes terms from expressions over one table.
 struct TermMaker<'a> {
     table: &'a Described,
 }
@@ -244,7 +245,7 @@ impl TermMaker<'_> {
         }
     }
 
-    /// A column as it is.
+    /// The term of an unchanged column.
     fn column(&self, column: &Column, printed: bool) -> MeaningTerm {
         let form = TypeForm::of(&column.data_type, &self.table.types);
         let read = ReadForm {

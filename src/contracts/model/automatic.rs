@@ -144,7 +144,7 @@ fn flag(name: &str) -> FieldModel {
     }
 }
 
-/// Whether values are never TOASTed, so that an update always sends them.
+/// Whether values of a type are never TOASTed, so that an update always contains them.
 const fn is_fixed(base: &Base) -> bool {
     matches!(
         base,

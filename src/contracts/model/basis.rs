@@ -1,4 +1,4 @@
-//! What a model was made from, so that advice can be tried before it is given.
+//! The input of a model, so that a hint can be tried before it is given.
 
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ impl Basis {
 }
 
 impl Model {
-    /// The model if a text were pasted in place of a rule; after the last one, as a further rule.
+    /// The model if a text were pasted in place of a rule; with an index after the last rule, as a further
+    /// rule.
     ///
     /// # Errors
-    /// All mistakes of the text.
+    /// All errors in the text.
     pub fn with_rule(&self, nth: usize, text: &str) -> Result<Self, RuleErrors> {
         let Basis { settings, tables } = &*self.basis;
         let rules = Arc::new(settings.rules.replaced(nth, text)?);
@@ -35,7 +36,7 @@ impl Model {
     /// The model if every table had `REPLICA IDENTITY FULL`.
     ///
     /// # Errors
-    /// All mistakes of the rules.
+    /// All errors in the rules.
     pub fn with_full_identity(&self) -> Result<Self, RuleErrors> {
         let Basis { settings, tables } = &*self.basis;
         let mut tables = tables.clone();

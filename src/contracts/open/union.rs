@@ -1,9 +1,9 @@
-//! Separates a union of types in one `type` into `anyOf`, which validators accept without an option and generators
-//! give names. A type and null stay together.
+//! Splits a union of types in one `type` into `anyOf`, which validators accept without an option and for
+//! which generators make named types. A type and null stay together.
 
 use serde_json::{Map, Value, json};
 
-/// The keywords that say something about values of one type only.
+/// The keywords that apply only to values of one type.
 fn only_for(keyword: &str) -> Option<&'static [&'static str]> {
     Some(match keyword {
         "contentEncoding" | "contentMediaType" | "maxLength" | "minLength" | "pattern" => &["string"],

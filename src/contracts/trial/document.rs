@@ -7,7 +7,7 @@ use toml_edit::{Item, TableLike, Value};
 
 use crate::rules::{FilePosition, RuleError, SourceFile, Wrong};
 
-/// Reads a file and collects its mistakes.
+/// Reads a file and collects its errors.
 pub(super) struct FixtureReader<'a> {
     pub(super) file: &'a Arc<SourceFile>,
     /// The current case, for messages.

@@ -1,4 +1,4 @@
-//! Parses `events/tests/*.toml`: changes and the events they must make. Every mistake has a position.
+//! Parses `events/tests/*.toml`: changes and the events they must make. Every error has a position.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ pub(super) struct ExpectedEvent {
 const CASE: &[&str] = &["name", "table", "on", "new", "old", "events", "nothing", "fails"];
 const EVENT: &[&str] = &["type", "key", "subject", "time", "data", "contains", "unavailable"];
 
-/// Parses a file and adds its mistakes to `errors`. `None` if the file is not usable.
+/// Parses a file and adds its errors to `errors`. `None` if the file is not usable.
 pub(super) fn parse(file: &Arc<SourceFile>, errors: &mut Vec<RuleError>) -> Option<Fixture> {
     let mut reader = FixtureReader { file, case: None, errors };
     let document = match ImDocument::parse(file.text.as_str()) {

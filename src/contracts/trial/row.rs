@@ -10,7 +10,7 @@ use super::document::Literal;
 use super::fixture::{Case, Given, On};
 use super::types::Form;
 
-/// A row, or the key of one.
+/// The values of a row, or of its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
     message: Vec<u8>,
@@ -32,7 +32,7 @@ impl Values {
         self.cells.push(Cell::Unchanged);
     }
 
-    /// The part that the replica identity provides.
+    /// The part of the row that the replica identity provides.
     fn only(&self, relation: &Relation) -> Self {
         let known = relation.columns.iter().zip(&self.cells);
         let cells = known.map(|(column, cell)| if column.in_identity { *cell } else { Cell::Null });

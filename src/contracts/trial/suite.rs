@@ -40,11 +40,11 @@ pub struct FixtureReport {
     pub failed: usize,
 }
 
-/// Runs the cases of these fixture files, or of those in `tests` beside the rules. `only`: those whose names contain
-/// it.
+/// Runs the cases of these fixture files, or of those in `tests` beside the rules. `only`: the cases whose
+/// names contain this text.
 ///
 /// # Errors
-/// All mistakes in rules and fixtures.
+/// All errors in rules and fixtures.
 pub fn test(config: &Config, files: &[PathBuf], only: Option<&str>) -> Result<FixtureReport, String> {
     let common = TranslateSettings::without_key(config).map_err(|errors| errors.to_string())?;
     let locked = locked(config)?;
@@ -214,7 +214,7 @@ struct Run<'a> {
     out: String,
     passed: usize,
     failures: Vec<(String, Vec<String>)>,
-    /// Event types that were made.
+    /// The event types that were made so far.
     seen: BTreeSet<String>,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Declared {
     pub(super) not_null: bool,
 }
 
-/// Built-in types that expressions only pass through.
+/// Built-in types whose values expressions can only pass through.
 const PASSED_THROUGH: &[&str] = &[
     "bit",
     "box",

@@ -1,4 +1,4 @@
-//! Bounds of numbers, lengths and counts: `maximum` and `exclusiveMaximum` can say the same in two ways.
+//! Bounds of numbers, lengths and counts. `maximum` and `exclusiveMaximum` can express the same bound.
 
 use serde_json::{Map, Value};
 
@@ -25,7 +25,7 @@ pub(super) fn loosened(was: &Map<String, Value>, now: &Map<String, Value>) -> Ve
     found
 }
 
-/// Bounds of values: the keyword, the one that says the same in another way, and 1 for lower bounds.
+/// Bounds of values: the keyword, the keyword that can express the same bound, and 1 for lower bounds.
 const VALUES: [(&str, &str, f64); 4] = [
     ("minimum", "exclusiveMinimum", 1.0),
     ("exclusiveMinimum", "minimum", 1.0),
@@ -48,7 +48,7 @@ pub(super) fn is_bound(keyword: &str) -> bool {
     VALUES.iter().any(|(known, ..)| *known == keyword) || COUNTS.iter().any(|(known, _)| *known == keyword)
 }
 
-/// A lower bound; an upper one with its sign changed.
+/// A lower bound, or an upper bound with its sign changed.
 struct Bound {
     value: f64,
     exclusive: bool,

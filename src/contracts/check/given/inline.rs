@@ -1,11 +1,10 @@
-//! Puts definitions in the place of references, so that a definition that was given another name, or written out, is no
-//! change.
+//! Replaces references by their definitions, so that renaming or inlining a definition is no change.
 
 use serde_json::{Map, Value};
 
 use crate::rules::inside_mut;
 
-/// Most schemas in the result: definitions that use each other twice would double it at every step.
+/// Most schemas in the result. Nested definitions that use each other twice would double it at every level.
 const SCHEMAS_MAX: usize = 10_000;
 
 /// The schema without references and definitions. `None`: it refers to itself, or becomes too large.
@@ -22,7 +21,7 @@ pub(super) fn inlined(schema: &Value) -> Option<Value> {
 
 struct Inliner {
     definitions: Map<String, Value>,
-    /// Definitions that are being put in place.
+    /// Definitions that are being inserted, to find a definition that refers to itself.
     open: Vec<String>,
     schemas: usize,
 }

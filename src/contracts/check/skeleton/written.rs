@@ -1,4 +1,4 @@
-//! Rules as text, to paste.
+//! Writes rules as TOML, to be pasted.
 
 use std::fmt::Write as _;
 
@@ -51,7 +51,7 @@ pub(super) fn restored(rule: &Rule, locked: &Locked) -> Option<String> {
             add(&mut text, format_args!("{key:<10} = {}", block(&texts.join(between))));
         }
     };
-    // Several conditions are those of an event and of the event that it is made from.
+    // The conditions of the event, and of the event that it is made from.
     sql("when", &source.when, " and ");
     sql("key", &source.key, ", ");
     sql("subject", source.subject.as_slice(), ", ");
@@ -79,7 +79,7 @@ pub(super) fn derived(rule: &Rule, next: &TypeName, list: &str) -> String {
     text
 }
 
-/// What a rule says of its event, for people.
+/// The description, owner and consumers of a rule.
 fn head(rule: &Rule, name: &TypeName) -> String {
     let mut text = format!("[[event]]\ntype       = \"{name}\"\n");
     for (key, value) in [("about", &rule.about), ("owner", &rule.owner)] {
