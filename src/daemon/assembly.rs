@@ -104,12 +104,12 @@ async fn until_started(
     let mut alone = start::alone(database, &directory)?;
     let mut pauses = pauses(backoff::seed());
     loop {
-        let asked = start::decide(database, translator, &mut directory, &report_wait);
+        let attempt = start::decide(database, translator, &mut directory, &report_wait);
         let decided = if alone.is_some() {
             let silent = || Failure::retry(format!("the database did not respond within {ANSWERS_WITHIN:?}"));
-            tokio::time::timeout(ANSWERS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent()))
+            tokio::time::timeout(ANSWERS_WITHIN, attempt).await.unwrap_or_else(|_| Err(silent()))
         } else {
-            asked.await
+            attempt.await
         };
         match decided {
             Ok(decided) => return directory::open(config, directory, decided),

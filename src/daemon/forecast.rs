@@ -58,7 +58,7 @@ impl Growth {
         self.looks.clear();
     }
 
-    /// Growth per second; `None` if there is none, or if the measurements span too short a time.
+    /// Growth per second; `None` if it does not grow, or if the measurements span too short a time.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn per_second(&self) -> Option<f64> {
         let ((first, before), (last, now)) = (*self.looks.front()?, *self.looks.back()?);

@@ -136,7 +136,7 @@ pub async fn decide(
     Ok(Decided {
         checkpoint: start.checkpoint,
         truncate_after: start.truncate_after,
-        asked: true,
+        checked: true,
         removal: None,
     })
 }

@@ -173,7 +173,7 @@ pub async fn decide(
         seen.check_running(&wanted)?;
     }
     let removal = start.create.then(|| removal(&wanted, &seen)).flatten();
-    Ok(Decided { checkpoint, truncate_after: start.truncate_after, asked: true, removal })
+    Ok(Decided { checkpoint, truncate_after: start.truncate_after, checked: true, removal })
 }
 
 /// SQL that removes what a first start has created. A slot or a publication that existed before is not

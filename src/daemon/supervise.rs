@@ -156,7 +156,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let Setup { config, database, status, process } = setup;
         let Assembly { started, quarantine, quarantined, worker, tables, translator } = opened;
-        let Started { lock, file, ledger, log, writer, confirm_after, asked, removal: _ } = started;
+        let Started { lock, file, ledger, log, writer, confirm_after, checked, removal: _ } = started;
         let (settled_sender, settled) = watch::channel(None);
         let (end, ended) = tokio::sync::mpsc::channel(THREADS.len() + 1);
         let (checkpointer_sender, checkpointer_requests) = mpsc::channel();
@@ -188,7 +188,7 @@ impl Running {
             phase: phase.subscribe(),
             status: status.clone(),
             pauses: pauses(backoff::seed()),
-            responded: asked,
+            responded: checked,
         };
         let ingest_end = end.clone();
         if let Some(polled) = &database.polled {
@@ -197,7 +197,7 @@ impl Running {
                 translator: rules,
                 status: status.clone(),
                 tables: tables.clone(),
-                checked: asked,
+                checked,
                 state: None,
             });
             loop_thread("ingest", ingest_end, move || ingest.run())?;
@@ -210,7 +210,7 @@ impl Running {
                 monitor,
                 status: status.clone(),
                 tables: tables.clone(),
-                checked: asked,
+                checked,
             });
             loop_thread("ingest", ingest_end, move || ingest.run())?;
         }

@@ -1,4 +1,4 @@
-//! The log on standard error: text for people, or one JSON object per line.
+//! The log on standard error: text, or one JSON object per line.
 //!
 //! Fields may quote servers, table names and other foreign texts. JSON escapes them. In the text form every
 //! field is made [`visible`], so that no text fakes a line or controls the terminal.

@@ -222,7 +222,7 @@ impl<P: Destination> Attempt<'_, P> {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut out = FuturesUnordered::new();
         let mut phase = self.loop_.phase.clone();
-        let (mut describing, mut asking) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (mut describing, mut access_checks) = (FuturesUnordered::new(), FuturesUnordered::new());
         let (mut listing, mut ranges) = (FuturesUnordered::new(), RangeWatch::new());
         loop {
             self.decide();
@@ -241,8 +241,8 @@ impl<P: Destination> Attempt<'_, P> {
             if listing.is_empty() && ranges.due(&self.lanes).is_some_and(|due| due <= Instant::now()) {
                 listing.push(self.loop_.publisher.hash_ranges());
             }
-            let ask = asking.is_empty() && self.access.is_due();
-            asking.extend(ask.then(|| self.loop_.publisher.may_put()));
+            let is_due = access_checks.is_empty() && self.access.is_due();
+            access_checks.extend(is_due.then(|| self.loop_.publisher.may_put()));
             while self.may_send()
                 && let Some(request) = self.lanes.fill(Instant::now())
             {
@@ -269,7 +269,7 @@ impl<P: Destination> Attempt<'_, P> {
                 // PRIORITY 2: responses, which free space in the window.
                 Some((ticket, result)) = out.next(), if !out.is_empty() => self.settle(ticket, result),
                 // Neither of these two delays a record.
-                Some(asked) = asking.next(), if !asking.is_empty() => self.asked(asked),
+                Some(result) = access_checks.next(), if !access_checks.is_empty() => self.access_checked(result),
                 Some(listed) = listing.next(), if !listing.is_empty() => ranges.listed(listed, &mut self.lanes),
                 // Records whose dead letters are durable no longer block their keys.
                 report = self.loop_.quarantine.reported(), if self.loop_.quarantine.is_busy() => {
@@ -403,8 +403,8 @@ impl<P: Destination> Attempt<'_, P> {
     }
 
     /// Handles the response to the check whether records may be sent.
-    fn asked(&mut self, result: Result<(), PutError>) {
-        match self.access.asked(result, self.stream.name()) {
+    fn access_checked(&mut self, result: Result<(), PutError>) {
+        match self.access.checked(result, self.stream.name()) {
             None => {}
             Some(PutAccess::Allowed) => self.stream.denied(None),
             Some(PutAccess::Denied(problem)) => self.stream.denied(Some(problem)),

@@ -19,7 +19,7 @@ pub struct Outbox {
     pub schemas: Arc<Schemas>,
     /// The schema directory as written in the rule, with its position.
     pub schemas_in: Option<(String, FilePosition)>,
-    /// Summary for people.
+    /// Summary for the catalogue.
     pub about: Option<String>,
     /// The team responsible for the events.
     pub owner: Option<String>,

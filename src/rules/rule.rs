@@ -70,7 +70,7 @@ impl Rules {
 pub struct Rule {
     /// Event type, such as `lab.plate_completed.v2`.
     pub event_type: TypeName,
-    /// Summary for people.
+    /// Summary for the catalogue.
     pub about: Option<String>,
     /// The team responsible for the event.
     pub owner: Option<String>,

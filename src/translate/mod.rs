@@ -225,7 +225,7 @@ impl Translator {
         self.transaction.as_ref()
     }
 
-    /// Name of the outbox that a logical message belongs to, for people.
+    /// Name of the outbox that a logical message belongs to, for messages.
     pub fn owner_of_message(&self, message: &Message<'_>) -> Option<String> {
         self.settings.rules.outbox_of_message(message.prefix).map(|(outbox, _)| outbox.name())
     }

@@ -1,4 +1,4 @@
-//! `forebay report`: the outcomes of events, for people who do not read metrics.
+//! `forebay report`: the outcomes of events, for readers without access to metrics.
 //!
 //! It reads the buffer directory of a running or a stopped daemon: totals from the checkpoint, events in
 //! flight from the log, hours and days from the [activity history](crate::buffer::activity). Events in flight

@@ -49,7 +49,7 @@ impl AccessWatch {
     }
 
     /// Handles the result of a check. Returns a change of the permission, or why it is still missing.
-    pub(super) fn asked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<PutAccess> {
+    pub(super) fn checked(&mut self, result: Result<(), PutError>, stream: &str) -> Option<PutAccess> {
         self.due?;
         let now = Instant::now();
         let Err(error) = result else {

@@ -153,7 +153,7 @@ fn is_due(last: &mut Option<Instant>) -> bool {
     due
 }
 
-/// Lanes as ranges for people: `0-63, 200`.
+/// Lanes as ranges in a log line: `0-63, 200`.
 pub(super) fn ranges(lanes: &[u8]) -> String {
     let runs = lanes.chunk_by(|one, next| one.checked_add(1) == Some(*next));
     let text = runs.filter_map(|run| match (run.first()?, run.last()?) {

@@ -212,7 +212,7 @@ pub struct Started {
     /// The setting in force.
     pub confirm_after: ConfirmAfter,
     /// Whether the source was checked. If not, its first connection is checked like a start.
-    pub asked: bool,
+    pub checked: bool,
     /// How to remove what this process has created on the source's side; `None` if it has created nothing.
     pub removal: Option<String>,
 }
@@ -224,8 +224,8 @@ pub struct Decided {
     pub checkpoint: Checkpoint,
     /// All frames after this one are truncated.
     pub truncate_after: FrameNo,
-    /// Like [`Started::asked`].
-    pub asked: bool,
+    /// Like [`Started::checked`].
+    pub checked: bool,
     /// Like [`Started::removal`].
     pub removal: Option<String>,
 }
@@ -239,7 +239,7 @@ pub fn decide_alone(directory: &mut LockedDirectory, start: Start) -> Result<Dec
     Ok(Decided {
         checkpoint: start.checkpoint,
         truncate_after: start.truncate_after,
-        asked: false,
+        checked: false,
         removal: None,
     })
 }
@@ -275,7 +275,7 @@ pub fn open(config: &Config, locked: LockedDirectory, decided: Decided) -> Resul
         log,
         writer,
         confirm_after,
-        asked: decided.asked,
+        checked: decided.checked,
         removal: decided.removal,
     })
 }

@@ -250,7 +250,7 @@ impl<'a> LogIn<'a> {
         self.demand_binding(false)?;
         self.demand_method(method)?;
         self.method = Some(method);
-        let asked = match method {
+        let name = match method {
             Method::None | Method::Scram => return Ok(()),
             Method::Password => "password",
             Method::Md5 => "md5",
@@ -265,7 +265,7 @@ impl<'a> LogIn<'a> {
             .with_detail(format!("the connection is {tls}, so the server may be an impostor"))
             .with_hint(format!(
                 "Use scram-sha-256 in its pg_hba.conf, or sslmode=verify-full (with sslrootcert=… for a private authority). \
-                 require_auth={asked} in the URL sends the password nevertheless."
+                 require_auth={name} in the URL sends the password nevertheless."
             ));
         Err(refusal(problem))
     }

@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
                     self.bytes(length as usize)?;
                     Cell::Text { start, length }
                 }
-                b'b' => return Err("a value in binary form, which was not asked for"),
+                b'b' => return Err("a value in binary form, which was not requested"),
                 _ => return Err("a value of an unknown form"),
             });
         }

@@ -64,7 +64,7 @@ impl TableSet {
     /// Number of names that are shown.
     const SHOWN: usize = 3;
 
-    /// Whether there is none.
+    /// Whether no table was added.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -79,11 +79,11 @@ impl Silence {
 /// Whether the walsender of a silent stream is busy, according to another session. If that session gets no
 /// result, it is not.
 async fn is_busy(settings: Settings, slot: String) -> bool {
-    let asked = async {
+    let answer = async {
         let mut session = Session::open(&settings).await?;
         session.run(async |client| slot::is_walsender_busy(client, &slot).await).await
     };
-    asked.await.unwrap_or(false)
+    answer.await.unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -113,8 +113,8 @@ fn other(oid: u32, name: String) -> Base {
 }
 
 async fn load(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Shape)>, Error> {
-    // A type that has itself an array type is none: int2vector has one, and its text form differs from that
-    // of arrays.
+    // A type that has an array type of its own is not an array: int2vector has one, and its text form
+    // differs from that of arrays.
     const QUERY: &str = concat!(
         "
         SELECT t.oid,

@@ -67,7 +67,7 @@ pub struct PollingSource {
     report: ReportHorizon,
     /// `None` while a page is read.
     session: Option<Session>,
-    asking: Option<PageFuture>,
+    pending: Option<PageFuture>,
     due: Instant,
     began: Instant,
     /// Time spent on the pages of this window.
@@ -84,7 +84,7 @@ pub struct PollingSource {
 
 impl std::fmt::Debug for PollingSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PollingSource").field("asking", &self.asking.is_some()).finish_non_exhaustive()
+        f.debug_struct("PollingSource").field("pending", &self.pending.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -99,7 +99,7 @@ impl PollingSource {
             state,
             report,
             session: Some(session),
-            asking: None,
+            pending: None,
             due: now,
             began: now,
             took: Duration::ZERO,
@@ -122,7 +122,7 @@ impl PollingSource {
         let (tables, identity) = (Arc::clone(&self.subject.tables), self.subject.identity.clone());
         let request = PageRequest { tables, identity, progress, flushed };
         self.began = Instant::now();
-        self.asking = Some(Box::pin(async move {
+        self.pending = Some(Box::pin(async move {
             let work = async |client: &tokio_postgres::Client| {
                 Ok::<_, super::error::Error>(page::read(client, &request).await)
             };
@@ -167,15 +167,15 @@ impl Source for PollingSource {
             if self.reached.is_some() || self.state.lock().page.is_some() {
                 return Ok(());
             }
-            if self.asking.is_none() {
+            if self.pending.is_none() {
                 sleep_until(self.due).await;
                 self.ask();
             }
-            let Some(asking) = &mut self.asking else {
+            let Some(pending) = &mut self.pending else {
                 return Err(Failure::retry("the session of the polls was lost"));
             };
-            let (session, read) = asking.await;
-            self.asking = None;
+            let (session, read) = pending.await;
+            self.pending = None;
             self.finish(session, read)?;
         }
     }
@@ -208,7 +208,7 @@ impl Source for PollingSource {
 
     fn last_received(&self) -> std::time::Instant {
         // Between two polls no response is expected.
-        if self.asking.is_some() { self.last_received } else { time::now() }
+        if self.pending.is_some() { self.last_received } else { time::now() }
     }
 
     async fn confirm(&mut self, _: &Settled) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use super::look::{WAL, lsn};
 use crate::source::postgres::error::Error;
 
-/// From this number of described tables on, the catalogue is asked which of them were dropped.
+/// From this number of described tables on, the catalogue is queried for those that were dropped.
 pub const RELATIONS_MAX: usize = 20_000;
 
 /// Tables that a catalogue read did not find.

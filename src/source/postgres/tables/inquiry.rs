@@ -53,7 +53,7 @@ pub struct Inquiry {
     /// The session. It is opened when first needed, and again if it broke.
     session: Option<Session>,
     /// The running query, which owns the session in the meantime.
-    asking: Option<Asking>,
+    pending: Option<Asking>,
     /// The last survey; `None` while one is running.
     survey: Option<Survey>,
     survey_due: Instant,
@@ -67,7 +67,7 @@ pub struct Inquiry {
 
 impl std::fmt::Debug for Inquiry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inquiry").field("asking", &self.asking.is_some()).finish_non_exhaustive()
+        f.debug_struct("Inquiry").field("pending", &self.pending.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -78,7 +78,7 @@ impl Inquiry {
             settings: settings.clone(),
             publication: publication.to_owned(),
             session: None,
-            asking: None,
+            pending: None,
             survey: Some(Survey::default()),
             survey_due: Instant::now() + SURVEY_EVERY,
             looked: None,
@@ -96,7 +96,7 @@ impl Inquiry {
 
     /// Whether a query is running.
     pub const fn is_asking(&self) -> bool {
-        self.asking.is_some()
+        self.pending.is_some()
     }
 
     /// When the next survey is due.
@@ -106,7 +106,7 @@ impl Inquiry {
 
     /// Whether a query for one table is running.
     pub const fn is_asking_about_table(&self) -> bool {
-        self.asking.is_some() && self.about_table
+        self.pending.is_some() && self.about_table
     }
 
     /// Whether the last failure should be logged: the first one, and then about one a minute.
@@ -147,7 +147,7 @@ impl Inquiry {
     fn ask(&mut self, question: Question) {
         self.about_table = matches!(question, Question::Table(..));
         let (settings, publication) = (self.settings.clone(), self.publication.clone());
-        self.asking = Some(Box::pin(answer(settings, self.session.take(), question, publication)));
+        self.pending = Some(Box::pin(answer(settings, self.session.take(), question, publication)));
     }
 
     /// Waits for the result. Cancel-safe: the next call waits for the same query. Never returns if no query
@@ -156,9 +156,9 @@ impl Inquiry {
     /// # Errors
     /// The query failed.
     pub async fn answer(&mut self) -> Result<CatalogAnswer, Error> {
-        let Some(asking) = &mut self.asking else { return std::future::pending().await };
-        let response = asking.await;
-        self.asking = None;
+        let Some(pending) = &mut self.pending else { return std::future::pending().await };
+        let response = pending.await;
+        self.pending = None;
         if self.about_table {
             self.failed = if response.is_ok() { 0 } else { self.failed.saturating_add(1) };
             self.retry_due = Instant::now() + RETRY_EVERY;
