@@ -7,7 +7,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
-/// A seed that differs between processes: the standard library seeds its hashers from the system's randomness.
+/// A seed that differs between processes: the standard library seeds its hashers from the system's
+/// randomness.
 pub fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

@@ -11,8 +11,8 @@ use crate::config::selector;
 use crate::position::{CommitSeq, Position, ResumePoint, Transaction};
 use crate::types::{Kind, SqlType, TypeParts};
 
-/// A table as the source described it before its first change. Stored in dead letters and in `events.lock/` in its
-/// serde form.
+/// A table as the source described it before its first change. Stored in dead letters and in `events.lock/`
+/// in its serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     /// `pg_class.oid`.
@@ -25,11 +25,11 @@ pub struct Relation {
     pub identity: ReplicaIdentity,
     /// The published columns, in the order of the tuples.
     pub columns: Vec<Column>,
-    /// Indexes into `columns` of the primary key, in the key's order, from the current catalogue. Empty without a
-    /// primary key, or if the publication leaves out one of its columns.
+    /// Indexes into `columns` of the primary key, in the key's order, from the current catalogue. Empty
+    /// without a primary key, or if the publication leaves out one of its columns.
     pub primary_key: Vec<usize>,
-    /// Columns of the current catalogue that the source's description lacks, because its rows are older. Rules read
-    /// them as NULL; automatic events ignore them.
+    /// Columns of the current catalogue that the source's description lacks, because its rows are older.
+    /// Rules read them as NULL; automatic events ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Column>,
     /// Facts about the table at the time of its rows that are unknown. If there are any, rows cannot become
@@ -295,8 +295,8 @@ pub struct ChangePlace {
     pub transaction: Transaction,
     /// Index in the transaction, counted over everything delivered.
     pub index: u32,
-    /// Position of the change's record in the source's log. Several changes can share one (COPY, TRUNCATE of several
-    /// tables).
+    /// Position of the change's record in the source's log. Several changes can share one (COPY, TRUNCATE of
+    /// several tables).
     pub record: CommitSeq,
     /// Index among the changes of the same kind that share a record.
     pub nth: u32,
@@ -364,8 +364,8 @@ pub enum Delivery<'a> {
     Message(Message<'a>),
     /// The transaction is complete.
     Commit {
-        /// The point to confirm once the transaction's changes are settled. `None` while the source cannot yet verify
-        /// that the history is the checkpoint's.
+        /// The point to confirm once the transaction's changes are settled. `None` while the source cannot
+        /// yet verify that the history is the checkpoint's.
         resume: Option<ResumePoint>,
     },
     /// Between two transactions: everything up to here was delivered.

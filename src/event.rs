@@ -65,7 +65,8 @@ pub enum RecordKind {
     DeadLetter,
 }
 
-/// One record: an event (one CloudEvents line ending in `\n`) or a dead letter (one JSON line), under its key.
+/// One record: an event (one CloudEvents line ending in `\n`) or a dead letter (one JSON line), under its
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Event or dead letter.
@@ -126,7 +127,8 @@ impl Records {
         self.limit
     }
 
-    /// Whether one frame can hold the records: total bytes, their number, and the length of each type and key.
+    /// Whether one frame can hold the records: total bytes, their number, and the length of each type and
+    /// key.
     pub const fn fit(&self) -> bool {
         const U16_MAX: usize = u16::MAX as usize;
         !self.overflowed

@@ -1,9 +1,10 @@
 //! Errors as an operator reads them, and the decision of a loop: retry or stop.
 //!
-//! Messages follow PostgreSQL's style guide: a *primary* line that states a fact, a *detail* with what was seen (values,
-//! limits), a *hint* that says what to do. They are separate fields in JSON logs and separate lines in a terminal.
-//! An error type prints its primary message by [`Display`](fmt::Display) and gives the other two by [`Explain`]. Each module
-//! that does I/O decides the severity of its errors in one exhaustive `From` for [`Failure`].
+//! Messages follow PostgreSQL's style guide: a *primary* line that states a fact, a *detail* with what was
+//! seen (values, limits), a *hint* that says what to do. They are separate fields in JSON logs and separate
+//! lines in a terminal. An error type prints its primary message by [`Display`](fmt::Display) and gives the
+//! other two by [`Explain`]. Each module that does I/O decides the severity of its errors in one exhaustive
+//! `From` for [`Failure`].
 
 use std::error::Error;
 use std::fmt;
@@ -115,8 +116,8 @@ impl Problem {
         self.hint.as_deref()
     }
 
-    /// Primary, detail and hint on lines of their own, for a terminal. No name in them begins a line or commands the
-    /// terminal: whatever follows a line feed is indented.
+    /// Primary, detail and hint on lines of their own, for a terminal. No name in them begins a line or
+    /// commands the terminal: whatever follows a line feed is indented.
     pub fn lines(&self) -> String {
         let indented = |text: &str| visible_lines(text).replace('\n', "\n    ");
         let mut text = indented(&self.primary);

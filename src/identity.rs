@@ -1,7 +1,7 @@
 //! Identity of a buffer directory: one source and one stream.
 //!
-//! [`SourceIdentity`] has a variant for each kind of source. Only the source itself reads what a variant contains; everything
-//! else compares, stores and prints it.
+//! [`SourceIdentity`] has a variant for each kind of source. Only the source itself reads what a variant
+//! contains; everything else compares, stores and prints it.
 
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,8 @@ pub struct PollingIdentity {
     pub database: String,
 }
 
-/// Identifies a stream. The creation time distinguishes a recreated stream from its predecessor of the same name.
+/// Identifies a stream. The creation time distinguishes a recreated stream from its predecessor of the same
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamIdentity {
     /// Full name, such as an ARN.

@@ -100,7 +100,8 @@ impl fmt::Display for Position {
 #[serde(from = "StoredResumePoint", into = "StoredResumePoint")]
 pub struct ResumePoint {
     seq: CommitSeq,
-    /// A token that the source needs to resume, at most [`ResumePoint::TOKEN_MAX`] bytes. The checkpoint stores it.
+    /// A token that the source needs to resume, at most [`ResumePoint::TOKEN_MAX`] bytes. The checkpoint
+    /// stores it.
     token: Option<Arc<str>>,
 }
 
@@ -167,7 +168,8 @@ impl From<ResumePoint> for StoredResumePoint {
     }
 }
 
-/// Number of a frame in the buffer's log. Frames are numbered from 1 without gaps; 0 means "before the first".
+/// Number of a frame in the buffer's log. Frames are numbered from 1 without gaps; 0 means "before the
+/// first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FrameNo(pub u64);
 

@@ -1,5 +1,5 @@
-//! The type of a column: how its values are written as JSON ([`Kind`]), and which operations expressions have on them
-//! ([`SqlType`]).
+//! The type of a column: how its values are written as JSON ([`Kind`]), and which operations expressions have
+//! on them ([`SqlType`]).
 //!
 //! PostgreSQL's `to_jsonb()` divides all types into a few kinds, which [`Kind`] names. The catalogue
 //! (`source::postgres::catalog`) determines the kind of a type; `json` writes the values.
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use sql::{Base, Enumeration, Named, SqlType, TypePart, TypeParts};
 
-/// How the text form of a value is written as JSON. Stored in dead letters and in `events.lock/` in its serde form.
+/// How the text form of a value is written as JSON. Stored in dead letters and in `events.lock/` in its serde
+/// form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {

@@ -45,7 +45,8 @@ const TYPES_MAX: usize = 256;
 /// Length of an hour and of a day in seconds.
 const LENGTHS: [i64; 2] = [3_600, 86_400];
 
-/// Counts of one event type in one period. A dead letter that is retried is no longer quarantined, so a count can be negative.
+/// Counts of one event type in one period. A dead letter that is retried is no longer quarantined, so a count
+/// can be negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ActivityCounts {

@@ -15,8 +15,8 @@ const HEAD: usize = 45;
 /// A record before its type, key and line, in bytes.
 const RECORD_HEAD: usize = Records::OVERHEAD;
 
-/// Largest body of a frame in bytes. The records of one change have at most [`Records::LIMIT`]; earlier releases wrote up to this.
-/// A larger length can only be damage.
+/// Largest body of a frame in bytes. The records of one change have at most [`Records::LIMIT`]; earlier
+/// releases wrote up to this. A larger length can only be damage.
 pub const MAX_BODY: usize = 64 << 20;
 
 /// Whether a frame holds a change of the source.

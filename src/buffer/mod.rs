@@ -1,4 +1,5 @@
-//! The write-ahead buffer: a bounded log on disk, its checkpoint, and the rules for what may be confirmed to the source.
+//! The write-ahead buffer: a bounded log on disk, its checkpoint, and the rules for what may be confirmed to
+//! the source.
 
 pub mod activity;
 pub mod checkpoint;

@@ -1,6 +1,7 @@
 //! Reads the log after a given frame: whole frames, in order, each verified by its checksum.
 //!
-//! A reader belongs to one attempt of the publish loop. It reads up to the published tail and changes nothing.
+//! A reader belongs to one attempt of the publish loop. It reads up to the published tail and changes
+//! nothing.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -217,7 +218,8 @@ enum Stop {
     Damaged(&'static str),
 }
 
-/// The end offset of the whole frames numbered from `next` to `until`, the number after the last, and why they end there.
+/// The end offset of the whole frames numbered from `next` to `until`, the number after the last, and why
+/// they end there.
 fn whole_frames(bytes: &[u8], mut next: FrameNo, until: FrameNo) -> (usize, FrameNo, Stop) {
     let mut end = 0;
     loop {

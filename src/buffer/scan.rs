@@ -85,7 +85,8 @@ pub struct Damage {
 pub struct Scan {
     /// Where the scan begins: everything up to here is published.
     pub watermark: Mark,
-    /// The last frame that is readable without a gap from `watermark + 1` on, at most `durable`; `watermark` if there is none.
+    /// The last frame that is readable without a gap from `watermark + 1` on, at most `durable`; `watermark`
+    /// if there is none.
     pub good: Tail,
     /// Why `good` is below `durable`; `None` if it is not.
     pub damage: Option<Damage>,

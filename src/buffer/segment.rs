@@ -16,7 +16,8 @@ const MAGIC: [u8; 8] = *b"FOREBAYL";
 pub const FORMAT_VERSION: u32 = 2;
 /// Length of the header in bytes: magic, version, first frame number, checksum.
 pub const HEADER: usize = 24;
-/// Size of a read in bytes while searching for frames. Large enough that the cost of the calls does not matter.
+/// Size of a read in bytes while searching for frames. Large enough that the cost of the calls does not
+/// matter.
 const WINDOW: usize = 1 << 20;
 
 /// Name of the segment whose first frame has this number. Names sort like numbers.
@@ -67,8 +68,8 @@ pub(super) enum Header {
     Damaged,
 }
 
-/// Reads a header. Magic, version and checksum have the same offsets in every version of the format, so that a newer version
-/// is distinguished from damage.
+/// Reads a header. Magic, version and checksum have the same offsets in every version of the format, so that
+/// a newer version is distinguished from damage.
 pub(super) fn read_header(bytes: &[u8]) -> Header {
     let Some((checked, checksum)) = bytes.get(..HEADER).and_then(<[u8]>::split_last_chunk::<4>) else {
         return Header::Damaged;

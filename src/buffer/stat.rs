@@ -1,4 +1,5 @@
-//! A summary of a buffer directory for `forebay buffer stat`. Changes nothing, needs no lock, and tolerates a running daemon.
+//! A summary of a buffer directory for `forebay buffer stat`. Changes nothing, needs no lock, and tolerates a
+//! running daemon.
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::disk::Directory;

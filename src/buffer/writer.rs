@@ -140,8 +140,8 @@ pub struct Writer {
 }
 
 impl Log {
-    /// Truncates everything above `truncate_after`, which lies between the scan's `watermark` and its `good`. Returns the log and
-    /// its only writer.
+    /// Truncates everything above `truncate_after`, which lies between the scan's `watermark` and its `good`.
+    /// Returns the log and its only writer.
     ///
     /// # Errors
     /// The log is damaged, or a disk operation failed.
@@ -176,8 +176,8 @@ impl Writer {
         self.origin = origin;
     }
 
-    /// Stages the records of one change, whole or not at all, and returns their frame's number. Writes first if much is staged:
-    /// after an error this frame is not staged, and the call may be repeated.
+    /// Stages the records of one change, whole or not at all, and returns their frame's number. Writes first
+    /// if much is staged: after an error this frame is not staged, and the call may be repeated.
     pub fn append(
         &mut self,
         kind: FrameKind,
@@ -218,8 +218,8 @@ impl Writer {
         self.tail
     }
 
-    /// Writes the staged frames and makes them visible to readers. After an error that [`is_full`](WriteError::is_full), the
-    /// frames that did not fit stay staged.
+    /// Writes the staged frames and makes them visible to readers. After an error that
+    /// [`is_full`](WriteError::is_full), the frames that did not fit stay staged.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.log.check()?;
         self.freed.mark_unchanged();

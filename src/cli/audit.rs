@@ -30,10 +30,12 @@ pub struct AuditOptions {
     /// The stream has an event of every row: report rows without one. Implied by --archive
     #[arg(long)]
     complete: bool,
-    /// No UPDATE changes a key of the table: a row without an event of a rule that reads inserts only is missing
+    /// No UPDATE changes a key of the table: a row without an event of a rule that reads inserts only is
+    /// missing
     #[arg(long)]
     fixed_keys: bool,
-    /// Look for new objects of the archive this many seconds before a difference counts: longer than Firehose buffers
+    /// Look for new objects of the archive this many seconds before a difference counts: longer than Firehose
+    /// buffers
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     wait: u64,
     /// Most keys to list of each kind of difference

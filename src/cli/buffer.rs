@@ -1,4 +1,5 @@
-//! `forebay buffer`: inspects the log and the checkpoint, with or without a running daemon, and changes nothing.
+//! `forebay buffer`: inspects the log and the checkpoint, with or without a running daemon, and changes
+//! nothing.
 
 use std::collections::BTreeMap;
 

@@ -20,13 +20,15 @@ pub struct InitOptions {
     /// Name of the configuration; default: made of the database's
     #[arg(long, value_name = "NAME", value_parser = crate::config::name)]
     name: Option<String>,
-    /// Divide the keys of all tables among so many daemons on one stream: writes the publications and a file for each
+    /// Divide the keys of all tables among so many daemons on one stream: writes the publications and a file
+    /// for each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=16))]
     instances: Option<u8>,
     /// How tables are read; default: by replication if the role and the server can, else by polling
     #[arg(long, value_name = "MODE", conflicts_with = "instances")]
     mode: Option<ReadMode>,
-    /// File to write, which must not exist; - prints it. With --instances, its name is the beginning of theirs
+    /// File to write, which must not exist; - prints it. With --instances, its name is the beginning of
+    /// theirs
     #[arg(long, short, value_name = "FILE", default_value = "forebay.toml")]
     output: PathBuf,
 }

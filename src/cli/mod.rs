@@ -26,7 +26,8 @@ use crate::config::Config;
 use crate::source::postgres::conninfo::Settings;
 use crate::visible::visible_lines;
 
-/// Change data capture from PostgreSQL to Amazon Kinesis, as versioned domain events, at least once and in order
+/// Change data capture from PostgreSQL to Amazon Kinesis, as versioned domain events, at least once and in
+/// order
 #[derive(Debug, Parser)]
 #[command(name = "forebay", version, about)]
 pub struct Arguments {
@@ -44,7 +45,8 @@ enum Command {
     Run(Common),
     /// Show the state of a running daemon; exits with 1 if it is not ready
     Status(status::StatusOptions),
-    /// Report received, filtered, published and quarantined events by type, hour and day; exits with 1 if they do not balance
+    /// Report received, filtered, published and quarantined events by type, hour and day; exits with 1 if
+    /// they do not balance
     Report(report::ReportOptions),
     /// Adopt a new slot, database or stream after a refusal, and begin a new epoch
     Adopt(adopt::AdoptOptions),

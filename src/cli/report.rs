@@ -13,8 +13,8 @@ use super::progress::Progress;
 pub struct ReportOptions {
     #[command(flatten)]
     common: super::Common,
-    /// Hours and days to show: a duration such as `24h` or `30d`, or a date such as `2026-11-30`; hours are kept for a week, days
-    /// for thirteen months
+    /// Hours and days to show: a duration such as `24h` or `30d`, or a date such as `2026-11-30`; hours are
+    /// kept for a week, days for thirteen months
     #[arg(long, default_value = "24h", value_parser = since, allow_hyphen_values = false)]
     since: Since,
     /// Print comma-separated values, for a spreadsheet

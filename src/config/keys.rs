@@ -34,9 +34,10 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The file, overlaid by the environment: `FOREBAY_KINESIS__STREAM` is `kinesis.stream`. A variable counts if it
-    /// has a double underscore, or is `FOREBAY_NAME`, `FOREBAY_ON_POISON` or `FOREBAY_MAX_LAG`. Its value is always text.
-    /// `FOREBAY_DEFAULT_KINESIS__STREAM`, which an image may set, is a default: file and environment override it.
+    /// The file, overlaid by the environment: `FOREBAY_KINESIS__STREAM` is `kinesis.stream`. A variable
+    /// counts if it has a double underscore, or is `FOREBAY_NAME`, `FOREBAY_ON_POISON` or `FOREBAY_MAX_LAG`.
+    /// Its value is always text. `FOREBAY_DEFAULT_KINESIS__STREAM`, which an image may set, is a default:
+    /// file and environment override it.
     ///
     /// # Errors
     /// The file cannot be read, or is not TOML.
@@ -179,8 +180,8 @@ impl Keys {
         flag
     }
 
-    /// An array of strings; the environment gives it separated by commas, or as JSON. An empty text is an error: a
-    /// variable without a value would undo a list of the file, such as that of the personal data.
+    /// An array of strings; the environment gives it separated by commas, or as JSON. An empty text is an
+    /// error: a variable without a value would undo a list of the file, such as that of the personal data.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
         match self.take(key)? {
             Value::String(_, text) if text.trim().is_empty() => {

@@ -45,8 +45,8 @@ impl Log {
     }
 }
 
-/// Checks a filter. `tracing` takes an unknown word as a module name and shows only that module: a misspelt level
-/// would silence the log.
+/// Checks a filter. `tracing` takes an unknown word as a module name and shows only that module: a misspelt
+/// level would silence the log.
 fn filter(text: &str) -> Result<String, Problem> {
     const FORM: &str =
         "Write a level, such as \"info\", or targets with levels, such as \"info,forebay=debug\".";

@@ -1,7 +1,7 @@
 //! The configuration: file and environment, checked.
 //!
-//! `keys` reads the values; [`Config`] has their meaning, with every limit checked. All errors are reported together,
-//! each with its key. Secrets never appear in `Debug`, `Display` or the log.
+//! `keys` reads the values; [`Config`] has their meaning, with every limit checked. All errors are reported
+//! together, each with its key. Secrets never appear in `Debug`, `Display` or the log.
 
 pub mod aws;
 mod events;
@@ -72,12 +72,13 @@ pub struct SourceConfig {
     pub publication: String,
     /// How the tables are polled. `None`: changes are received from a replication slot.
     pub polling: Option<Polling>,
-    /// Tables of a publication that Forebay creates; `None`: every table with a key. With polling: the tables to poll.
+    /// Tables of a publication that Forebay creates; `None`: every table with a key. With polling: the tables
+    /// to poll.
     pub tables: Option<Vec<TableName>>,
     /// Lowest epoch, for a buffer directory that is lost on restart (`confirm_after = "never"`).
     pub epoch: u16,
-    /// Largest row that is processed, in bytes. Kinesis accepts records up to 10 MiB, so a larger row cannot be
-    /// published.
+    /// Largest row that is processed, in bytes. Kinesis accepts records up to 10 MiB, so a larger row cannot
+    /// be published.
     pub max_row_size: u64,
     /// Create the slot as a failover slot (PostgreSQL 17 and later).
     pub failover: bool,
@@ -113,10 +114,11 @@ pub enum Pack {
 pub struct Buffer {
     /// Directory of the log and the checkpoint.
     pub dir: PathBuf,
-    /// Largest size of the log, in bytes. When it is reached, the source is paused and PostgreSQL retains WAL.
+    /// Largest size of the log, in bytes. When it is reached, the source is paused and PostgreSQL retains
+    /// WAL.
     pub max_size: u64,
-    /// Largest size of the dead-letter file, in bytes. When it is reached, the keys of further dead letters are
-    /// blocked.
+    /// Largest size of the dead-letter file, in bytes. When it is reached, the keys of further dead letters
+    /// are blocked.
     pub max_dead_letter_size: u64,
     /// When an unpublished change becomes durable. `None`: not configured, [`Buffer::confirm_after`] decides.
     pub confirm_after_written: Option<ConfirmAfter>,
@@ -132,8 +134,8 @@ pub enum ConfirmAfter {
 }
 
 impl Buffer {
-    /// The effective value. The default on a disk is 5 s: a healthy pipeline never fsyncs, and an outage does not
-    /// retain WAL. On storage that is lost with the machine or container it is `never`.
+    /// The effective value. The default on a disk is 5 s: a healthy pipeline never fsyncs, and an outage does
+    /// not retain WAL. On storage that is lost with the machine or container it is `never`.
     pub fn confirm_after(&self, dir_is_volatile: bool) -> ConfirmAfter {
         self.confirm_after_written.unwrap_or(if dir_is_volatile {
             ConfirmAfter::Never

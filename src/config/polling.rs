@@ -26,8 +26,8 @@ pub struct Polling {
     pub interval: Duration,
     /// Which rows the first poll publishes.
     pub start: PollingStart,
-    /// Longest time between the moment a value of a `serial` or `updated_at` cursor is made and the first write of its
-    /// transaction.
+    /// Longest time between the moment a value of a `serial` or `updated_at` cursor is made and the first
+    /// write of its transaction.
     pub grace: Duration,
     /// The cursors that are configured, by table. For the other tables a cursor is chosen.
     pub cursors: BTreeMap<TableName, CursorSetting>,

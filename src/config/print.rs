@@ -43,7 +43,8 @@ const SHOWN: [&str; 13] = [
     "connect_timeout",
     "passfile",
 ];
-/// Parameters whose values are hidden. The names of all others are hidden too: they may be the rest of a password.
+/// Parameters whose values are hidden. The names of all others are hidden too: they may be the rest of a
+/// password.
 const NAMED: [&str; 3] = ["password", "sslpassword", "options"];
 /// Shown in place of a secret.
 const HIDDEN: &str = "(hidden)";

@@ -1,8 +1,9 @@
 //! Selectors of tables and columns: `lab.plates`, `lab.*`, `*.*.password`, `lab."Old.Name"`.
 //!
-//! A part is a name exactly as PostgreSQL stores it, in double quotes if it contains a dot or a quote, or `*` for
-//! every name. A leading `?` marks a selector that may match nothing. In `pii.columns`, a leading `!` marks one of columns that
-//! hold no personal data although another selector, their history or their origin says so.
+//! A part is a name exactly as PostgreSQL stores it, in double quotes if it contains a dot or a quote, or `*`
+//! for every name. A leading `?` marks a selector that may match nothing. In `pii.columns`, a leading `!`
+//! marks one of columns that hold no personal data although another selector, their history or their origin
+//! says so.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! The contracts as an AsyncAPI 3.0 document, for generators and portals.
 //!
-//! The stream is the channel, Forebay sends, and each event type is a message whose payload is the whole line: the
-//! envelope with `data`. Schemas use AsyncAPI's dialect, a superset of draft-07, and are open, because fields may be
-//! added. AsyncAPI has no Kinesis binding, so Kinesis properties are in `x-kinesis`.
+//! The stream is the channel, Forebay sends, and each event type is a message whose payload is the whole
+//! line: the envelope with `data`. Schemas use AsyncAPI's dialect, a superset of draft-07, and are open,
+//! because fields may be added. AsyncAPI has no Kinesis binding, so Kinesis properties are in `x-kinesis`.
 
 use std::collections::HashMap;
 

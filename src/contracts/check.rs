@@ -1,7 +1,7 @@
 //! Compares what is published with what was locked: inside a major version, fields may only be added.
 //!
-//! A promise may become stronger without a new version (a field that is no longer null, or always present), because
-//! all events are still valid. Labels of an enum may be added. Everything else is a difference.
+//! A promise may become stronger without a new version (a field that is no longer null, or always present),
+//! because all events are still valid. Labels of an enum may be added. Everything else is a difference.
 
 mod compare;
 mod given;

@@ -9,8 +9,8 @@ use super::shape::Schema;
 /// The newest dialect that both AsyncAPI's parser and AWS Glue's schema registry validate.
 const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
-/// The schema of an event's `data` in this minor version. `required`: the fields that every event of this major
-/// version has. `None` in the first minor version: every field that is always present.
+/// The schema of an event's `data` in this minor version. `required`: the fields that every event of this
+/// major version has. `None` in the first minor version: every field that is always present.
 pub fn document(model: &Model, event: &EventModel, minor: u32, required: Option<&[String]>) -> Value {
     let id = id(model, event, minor);
     if let Some(payload) = &event.payload {

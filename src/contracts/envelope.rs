@@ -1,5 +1,5 @@
-//! The attributes of the envelope for consumers: one table for the catalogue and AsyncAPI (docs/EVENTS.md has the
-//! details).
+//! The attributes of the envelope for consumers: one table for the catalogue and AsyncAPI (docs/EVENTS.md has
+//! the details).
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
-//! `events.lock/`: one JSON Schema per event type and minor version, `<type>/<major>.<minor>.json`, in the user's git
-//! repository.
+//! `events.lock/`: one JSON Schema per event type and minor version, `<type>/<major>.<minor>.json`, in the
+//! user's git repository.
 //!
-//! A locked file is never rewritten. Keys are sorted and files end in a line feed, so that diffs show only what
-//! changed.
+//! A locked file is never rewritten. Keys are sorted and files end in a line feed, so that diffs show only
+//! what changed.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -102,7 +102,8 @@ impl Locked {
         self.versions.last().map_or(&Value::Null, |(_, schema)| schema)
     }
 
-    /// Files that are missing or were changed by hand, as sentences. `all`: every contract must have its meaning.
+    /// Files that are missing or were changed by hand, as sentences. `all`: every contract must have its
+    /// meaning.
     pub fn tampered(&self, all: bool) -> Vec<String> {
         let own = meaning_path(&self.stem, self.major).display().to_string();
         let Some(meaning) = &self.meaning else {
@@ -267,8 +268,8 @@ pub fn url(base: &str, stem: &str, major: u32, minor: u32) -> String {
 /// Longest directory name, in bytes. File systems allow 255; names of a schema and a table can exceed that.
 const FOLDER_MAX: usize = 200;
 
-/// A type as a directory name and as a part of an address. Event types of rules are unchanged. Table names can
-/// contain anything: special characters are escaped, and a long name ends in a hash of the whole.
+/// A type as a directory name and as a part of an address. Event types of rules are unchanged. Table names
+/// can contain anything: special characters are escaped, and a long name ends in a hash of the whole.
 pub(super) fn escaped(stem: &str) -> String {
     let mut text = String::with_capacity(stem.len());
     for byte in stem.bytes() {

@@ -1,13 +1,13 @@
 //! Contracts of what is published: described ([`model`]), written ([`lock`]), compared ([`check`]) and tested
 //! ([`trial`]).
 //!
-//! Everything here works offline, from the rules and the table definitions, and is never on the path of an event. The
-//! definitions come from the database ([`crate::daemon::contract`]) or from the snapshot in
+//! Everything here works offline, from the rules and the table definitions, and is never on the path of an
+//! event. The definitions come from the database ([`crate::daemon::contract`]) or from the snapshot in
 //! `events.lock/tables.json`.
 //!
-//! A contract is a closed JSON Schema (draft-07) of `data` per event type and minor version, with its key, subject,
-//! time and id, and beside it what the event means ([`meaning`]). Inside a major version fields may only be added. A
-//! locked schema is never rewritten.
+//! A contract is a closed JSON Schema (draft-07) of `data` per event type and minor version, with its key,
+//! subject, time and id, and beside it what the event means ([`meaning`]). Inside a major version fields may
+//! only be added. A locked schema is never rewritten.
 
 pub mod archive;
 pub mod asyncapi;

@@ -23,8 +23,8 @@ use crate::translate::mapped::{self, Operations};
 use super::meaning::{self, MeaningSource};
 use super::shape::{self, Schema};
 
-/// All events that are known to be published: events of rules in their order, then outbox events with a schema, then
-/// automatic events, both by type.
+/// All events that are known to be published: events of rules in their order, then outbox events with a
+/// schema, then automatic events, both by type.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The CloudEvents source.

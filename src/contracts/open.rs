@@ -1,8 +1,9 @@
 //! The schema for readers: a locked schema that allows additions, for validators and generators of code.
 //!
-//! A schema in `events.lock/` is closed and exact. This one accepts whatever the locked one and every later minor
-//! version accept. It has a class name as its `title`, and no keyword that a validator or generator must be configured for:
-//! no `x-…`, no `format`, no union of types in one `type` (but with null). It is never stricter than the locked one.
+//! A schema in `events.lock/` is closed and exact. This one accepts whatever the locked one and every later
+//! minor version accept. It has a class name as its `title`, and no keyword that a validator or generator
+//! must be configured for: no `x-…`, no `format`, no union of types in one `type` (but with null). It is
+//! never stricter than the locked one.
 
 mod union;
 

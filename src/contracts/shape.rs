@@ -1,8 +1,8 @@
 //! The JSON Schema (draft-07) of values as `json` writes them, and example values.
 //!
-//! A schema is exact: dates can be infinite or BC, a numeric can be NaN, an array can have dimensions and NULLs. The
-//! usual form is in `x-format`. Enums have `x-known-values`, because labels may be added at any time. Text lengths
-//! are left out: a longer text breaks no consumer.
+//! A schema is exact: dates can be infinite or BC, a numeric can be NaN, an array can have dimensions and
+//! NULLs. The usual form is in `x-format`. Enums have `x-known-values`, because labels may be added at any
+//! time. Text lengths are left out: a longer text breaks no consumer.
 
 use serde_json::{Map, Value, json};
 
@@ -49,7 +49,8 @@ pub fn schema(kind: &Kind, base: &Base) -> Schema {
             // An element can be NULL, or an array itself: PostgreSQL's arrays have any number of dimensions.
             let mut items = or_type(or_null(schema(element, base)), "array");
             if matches!(**element, Kind::Array { .. } | Kind::Vector { .. }) {
-                // A further dimension looks like such an element, so the schema cannot describe what is inside.
+                // A further dimension looks like such an element, so the schema cannot describe what is
+                // inside.
                 items.remove("items");
             }
             json!({"type": "array", "items": items})

@@ -179,7 +179,8 @@ async fn more(
     Ok(())
 }
 
-/// The current definitions of all tables from which events are published, for contracts. Checks the rules too.
+/// The current definitions of all tables from which events are published, for contracts. Checks the rules
+/// too.
 ///
 /// # Errors
 /// The rules have errors, or the database cannot be read.

@@ -353,7 +353,8 @@ fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<()
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(Failure::stop)
 }
 
-/// A panic is a broken invariant: no thread continues without the others, even if panics unwind (debug builds).
+/// A panic is a broken invariant: no thread continues without the others, even if panics unwind (debug
+/// builds).
 struct EndOnPanic;
 
 impl Drop for EndOnPanic {
@@ -364,7 +365,8 @@ impl Drop for EndOnPanic {
     }
 }
 
-/// Runs a future on a thread with its own runtime. If the returned future is dropped, the thread continues by itself.
+/// Runs a future on a thread with its own runtime. If the returned future is dropped, the thread continues by
+/// itself.
 async fn on_own_thread<T: Send + 'static, F: Future<Output = Result<T, Failure>>>(
     name: &'static str,
     work: impl FnOnce() -> F + Send + 'static,

@@ -7,10 +7,10 @@
 //!  "halted":true,"change":{…} | "event":{…}}
 //! ```
 //!
-//! `hint` and `halted` may be missing; `halted` means that publishing stopped before the letter (`standing` in older
-//! lines). Lines of version 1 have no `id` and no `at`. If several rules failed at one change, the first letter keeps
-//! the raw change and the table's description; the others have `"raw_in":"<id of the first>"` in their `change`
-//! instead. A *decision* records the result of a letter:
+//! `hint` and `halted` may be missing; `halted` means that publishing stopped before the letter (`standing`
+//! in older lines). Lines of version 1 have no `id` and no `at`. If several rules failed at one change, the
+//! first letter keeps the raw change and the table's description; the others have `"raw_in":"<id of the
+//! first>"` in their `change` instead. A *decision* records the result of a letter:
 //!
 //! ```text
 //! {"letter":"<id>","state":"retrying|published|waiting|discarded","at":"<time>","frame":N,"reason":"…"}
@@ -343,7 +343,8 @@ pub(super) struct EventHead {
 }
 
 impl Line {
-    /// Position of its change; `None` for a decision, and for an event of the first release without a `sequence`.
+    /// Position of its change; `None` for a decision, and for an event of the first release without a
+    /// `sequence`.
     pub(super) fn position(&self) -> Option<Position> {
         let change = self.change.as_ref().and_then(|change| position_of(change.position.as_deref()?));
         change.or_else(|| self.sequence().map(|(position, _)| position))

@@ -1,10 +1,12 @@
-//! The dead-letter file: records that cannot be published, one JSON line each, fsynced before they count as finished.
+//! The dead-letter file: records that cannot be published, one JSON line each, fsynced before they count as
+//! finished.
 //!
-//! It contains row values, so its mode is 0600. A crash between the fsync and the next checkpoint repeats a line; none is lost.
-//! A torn line is truncated when the file is opened: its record was not finished and is written again.
+//! It contains row values, so its mode is 0600. A crash between the fsync and the next checkpoint repeats a
+//! line; none is lost. A torn line is truncated when the file is opened: its record was not finished and is
+//! written again.
 //!
-//! If something else deletes, renames, replaces or resizes the file (log rotation, for instance), the next line is not written:
-//! the process stops, and the next start creates the file again.
+//! If something else deletes, renames, replaces or resizes the file (log rotation, for instance), the next
+//! line is not written: the process stops, and the next start creates the file again.
 //!
 //! Decisions about letters are appended to the same file ([`entry`](super::entry) has the format) when a
 //! [`request`](super::request) is carried out.

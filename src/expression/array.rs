@@ -76,7 +76,8 @@ fn bounds(text: &str) -> Computed<(i64, &str)> {
     Ok((lower, body))
 }
 
-/// Lower bounds of the dimensions, if they are written, and the items of the first dimension as they are written.
+/// Lower bounds of the dimensions, if they are written, and the items of the first dimension as they are
+/// written.
 pub(super) fn items(text: &str) -> Computed<(Vec<i64>, Vec<&str>)> {
     let body = bounds(text)?.1;
     let written = text.strip_suffix(body).unwrap_or_default().trim_end_matches('=');

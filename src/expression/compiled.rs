@@ -141,7 +141,8 @@ impl Expression {
         self.node.nullable
     }
 
-    /// Whether the value can be unavailable: the expression reads the old row or a column that may be TOASTed.
+    /// Whether the value can be unavailable: the expression reads the old row or a column that may be
+    /// TOASTed.
     pub fn may_be_unavailable(&self) -> bool {
         self.node.unavailable
     }
@@ -169,8 +170,8 @@ impl Expression {
         &self.reads_old
     }
 
-    /// Names of the columns that it reads from the old row in a delete, because they have no `new.` or `old.` before
-    /// them.
+    /// Names of the columns that it reads from the old row in a delete, because they have no `new.` or `old.`
+    /// before them.
     pub fn reads_old_in_delete(&self) -> &[String] {
         &self.reads_old_in_delete
     }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::interval::Interval;
 use super::number::Numeric;
 
-/// A value. Dates (days), times and timestamps (microseconds) are integers. Types with a unique text form per value
-/// are kept as text: texts, uuid, bytea in hex, enum labels, JSON documents, arrays, and unknown types.
+/// A value. Dates (days), times and timestamps (microseconds) are integers. Types with a unique text form per
+/// value are kept as text: texts, uuid, bytea in hex, enum labels, JSON documents, arrays, and unknown types.
 #[derive(Clone, Debug)]
 pub(super) enum Datum<'a> {
     Null,

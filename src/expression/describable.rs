@@ -1,5 +1,5 @@
-//! Rewrites a rule's SQL so that a server can describe it: Forebay's functions are replaced by others of the same
-//! type.
+//! Rewrites a rule's SQL so that a server can describe it: Forebay's functions are replaced by others of the
+//! same type.
 
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ pub struct Described {
     pub verbatim: bool,
 }
 
-/// Replaces `hmac(…)` and `hmac_previous(…)` by `concat(…)` of its first argument, which takes any type and returns text, and `changed()` by an
-/// empty `text[]`.
+/// Replaces `hmac(…)` and `hmac_previous(…)` by `concat(…)` of its first argument, which takes any type and
+/// returns text, and `changed()` by an empty `text[]`.
 pub fn describable(text: &str) -> Described {
     let verbatim = || Described { text: text.to_owned(), verbatim: true };
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, text).with_unescape(false).tokenize() else {

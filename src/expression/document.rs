@@ -154,11 +154,11 @@ pub(super) fn step<'a>(document: &'a str, step: Step<'_>) -> Option<&'a str> {
     }
 }
 
-/// Follows a path in a document of type json, as the server does while it reads: each of several equal keys is
-/// followed, and the last one that leads to a value counts.
+/// Follows a path in a document of type json, as the server does while it reads: each of several equal keys
+/// is followed, and the last one that leads to a value counts.
 ///
-/// The server counts a negative index from the end of the first array of that depth that is long enough, wherever it
-/// is, and keeps the result for the arrays that follow.
+/// The server counts a negative index from the end of the first array of that depth that is long enough,
+/// wherever it is, and keeps the result for the arrays that follow.
 pub(super) fn path_of_json<'a>(document: &'a str, path: &[&str]) -> Option<&'a str> {
     let index = |step: &&str| {
         let found = step.trim_matches(super::text::is_space).parse::<i32>().ok();

@@ -1,7 +1,7 @@
 //! Evaluation errors before their position is known.
 
-/// `SQLSTATE` and PostgreSQL's message, without the value. One pointer, so that a `Result` is not larger than its
-/// value.
+/// `SQLSTATE` and PostgreSQL's message, without the value. One pointer, so that a `Result` is not larger than
+/// its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) &'static (&'static str, &'static str));
 

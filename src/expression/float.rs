@@ -47,7 +47,8 @@ pub(super) fn parse(text: &str, single: bool) -> Computed<f64> {
     Ok(signed(value))
 }
 
-/// The hexadecimal number at the start of a text (`0x1.8p-3`) in decimal digits with an exponent, and what follows.
+/// The hexadecimal number at the start of a text (`0x1.8p-3`) in decimal digits with an exponent, and what
+/// follows.
 fn hexadecimal(text: &str) -> Option<(String, &str)> {
     // Digits beyond these only decide how a half is rounded.
     const DIGITS_MAX: usize = 64;

@@ -1,5 +1,6 @@
-//! Reads dates and times from text: ISO 8601 in its long and compact forms, as PostgreSQL, Java, Go and Python print
-//! them. What is read has PostgreSQL's value. Other texts that PostgreSQL reads (`epoch`, `Oct 1 2026`) are an error.
+//! Reads dates and times from text: ISO 8601 in its long and compact forms, as PostgreSQL, Java, Go and
+//! Python print them. What is read has PostgreSQL's value. Other texts that PostgreSQL reads (`epoch`, `Oct 1
+//! 2026`) are an error.
 
 use super::fault::{Computed, DATETIME_SYNTAX, FIELD_RANGE, Fault};
 use super::moment::{self, EARLIEST, LATEST, date_in_range, days, days_in_month, timestamp};

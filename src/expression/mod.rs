@@ -1,9 +1,9 @@
 //! The expression language of rules: a total, deterministic subset of PostgreSQL's SQL.
 //!
-//! `sqlparser` parses a text; `parse` builds a small tree; `check` resolves names and types; `eval` evaluates it over
-//! the undecoded cells of a row and decodes only the cells it needs. An accepted text means the same as in PostgreSQL
-//! in a session with `TimeZone` UTC. A text that could mean something else is refused at load time, with its position
-//! and an alternative.
+//! `sqlparser` parses a text; `parse` builds a small tree; `check` resolves names and types; `eval` evaluates
+//! it over the undecoded cells of a row and decodes only the cells it needs. An accepted text means the same
+//! as in PostgreSQL in a session with `TimeZone` UTC. A text that could mean something else is refused at
+//! load time, with its position and an alternative.
 //!
 //! Invariants:
 //! - equal to PostgreSQL (tested against real servers, `tests/it/sql.rs`)

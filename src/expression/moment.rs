@@ -1,5 +1,5 @@
-//! Dates and times: days and microseconds since 2000-01-01 UTC, as PostgreSQL stores them, and their text forms. `iso`
-//! reads texts.
+//! Dates and times: days and microseconds since 2000-01-01 UTC, as PostgreSQL stores them, and their text
+//! forms. `iso` reads texts.
 
 use crate::time;
 
@@ -14,7 +14,8 @@ pub(super) const EARLIEST: i64 = i64::MIN;
 /// 2000-01-01 as a day number since 1970-01-01.
 const EPOCH_DAY: i64 = time::day_number(2000, 1, 1);
 
-/// PostgreSQL's limits: the first day is 4714-11-24 BC; the last year is 5874897 for dates, 294276 for timestamps.
+/// PostgreSQL's limits: the first day is 4714-11-24 BC; the last year is 5874897 for dates, 294276 for
+/// timestamps.
 const FIRST_DAY: i64 = days(-4713, 11, 24);
 const DATE_END: i64 = days(5_874_898, 1, 1);
 const TIMESTAMP_END_DAY: i64 = days(294_277, 1, 1);
@@ -120,7 +121,8 @@ pub(super) fn difference(a: i64, b: i64) -> Computed<Interval> {
     Ok(Interval { months: 0, days, micros: micros % DAY })
 }
 
-/// `timestamp + interval`: first months (a day after the month's end becomes its last day), then days, then time.
+/// `timestamp + interval`: first months (a day after the month's end becomes its last day), then days, then
+/// time.
 pub(super) fn add_interval(moment: i64, interval: Interval) -> Computed<i64> {
     if is_infinite(moment) {
         return Ok(moment);

@@ -1,5 +1,5 @@
-//! `numeric`: exact decimals with PostgreSQL's scales. Up to 38 digits are computed in registers, larger ones as big
-//! integers.
+//! `numeric`: exact decimals with PostgreSQL's scales. Up to 38 digits are computed in registers, larger ones
+//! as big integers.
 
 use std::cmp::Ordering;
 

@@ -11,7 +11,8 @@ use super::scale::SCALE_MAX;
 use super::short::Short;
 
 impl Numeric {
-    /// Reads what PostgreSQL's input function reads: surrounding whitespace, `.5`, `5.`, `1e3`, NaN and infinities.
+    /// Reads what PostgreSQL's input function reads: surrounding whitespace, `.5`, `5.`, `1e3`, NaN and
+    /// infinities.
     pub(super) fn parse(text: &str) -> Computed<Self> {
         if let Some(short) = Short::read(text.as_bytes()) {
             return Ok(short.into());

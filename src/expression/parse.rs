@@ -1,5 +1,5 @@
-//! Parses text into `sqlparser`'s tree: tokens, select list items, positions, and a check that PostgreSQL would build
-//! the same tree. Mistakes are reported item by item.
+//! Parses text into `sqlparser`'s tree: tokens, select list items, positions, and a check that PostgreSQL
+//! would build the same tree. Mistakes are reported item by item.
 
 use sqlparser::ast::{self, Spanned as _};
 use sqlparser::dialect::PostgreSqlDialect;

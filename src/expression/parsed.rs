@@ -1,7 +1,8 @@
-//! The parsed form of an expression, for contracts: two texts with the same form mean the same, whatever their layout.
+//! The parsed form of an expression, for contracts: two texts with the same form mean the same, whatever
+//! their layout.
 //!
-//! Columns are numbered, so that a form stays the same when a column is renamed. Types are named without what differs
-//! between databases, and an implicit cast that changes no value is left out.
+//! Columns are numbered, so that a form stays the same when a column is renamed. Types are named without what
+//! differs between databases, and an implicit cast that changes no value is left out.
 
 use std::fmt::Write as _;
 

@@ -17,7 +17,8 @@ impl Weight {
     pub(super) const ZERO: Self = Self { exponent: 0, first: 0 };
 }
 
-/// The scale of a quotient: `select_div_scale` of the server's numeric.c, at least sixteen significant digits.
+/// The scale of a quotient: `select_div_scale` of the server's numeric.c, at least sixteen significant
+/// digits.
 pub(super) fn division_scale((weight, scale): (Weight, u32), (by, by_scale): (Weight, u32)) -> u32 {
     let quotient_weight = weight.exponent - by.exponent - i64::from(weight.first <= by.first);
     let wanted = (16 - quotient_weight * 4).max(i64::from(scale)).max(i64::from(by_scale));

@@ -39,8 +39,8 @@ pub struct Name {
 pub enum Meaning {
     /// A column of the changed table: `x`, `new.x`, `old.x`.
     Column(ScopeColumn),
-    /// A field of another event (`from_event`). Its expression is substituted, so that both events have the same
-    /// value.
+    /// A field of another event (`from_event`). Its expression is substituted, so that both events have the
+    /// same value.
     Field(Expression),
 }
 
@@ -62,7 +62,8 @@ pub struct ScopeColumn {
 }
 
 impl Scope {
-    /// The columns of a table of this CloudEvents source; `tagged` returns whether a column holds personal data.
+    /// The columns of a table of this CloudEvents source; `tagged` returns whether a column holds personal
+    /// data.
     pub fn of_relation(relation: &Relation, source: &str, tagged: impl Fn(&Column) -> bool) -> Self {
         let name = |(index, column): (Option<usize>, &Column)| Name {
             name: column.name.clone(),

@@ -19,12 +19,13 @@ pub use string::{write_string, write_string_bytes};
 
 use crate::types::Kind;
 
-/// Largest nesting depth of arrays, composites and vectors. Quoting doubles with each level, so real values stay
-/// below ten.
+/// Largest nesting depth of arrays, composites and vectors. Quoting doubles with each level, so real values
+/// stay below ten.
 const MAX_NESTING: usize = 32;
 
-/// Largest size of one value in bytes, as text and as JSON (checked after each element). The largest record of a
-/// stream is 10 MiB. The rest is for hex and whitespace, and bounds composites that repeat their field names.
+/// Largest size of one value in bytes, as text and as JSON (checked after each element). The largest record
+/// of a stream is 10 MiB. The rest is for hex and whitespace, and bounds composites that repeat their field
+/// names.
 pub const MAX_LENGTH: usize = 24 << 20;
 
 /// Why a value cannot be written as JSON. Never contains the value.
@@ -57,7 +58,8 @@ pub enum ValueError {
 #[inline]
 pub fn write_value(out: &mut Vec<u8>, kind: &Kind, text: &[u8]) -> Result<(), ValueError> {
     match kind {
-        // The most frequent case. Nothing is written on error, and a byte needs at most six bytes when escaped.
+        // The most frequent case. Nothing is written on error, and a byte needs at most six bytes when
+        // escaped.
         Kind::Text if text.len() < MAX_LENGTH / 8 => write_string_bytes(out, text),
         Kind::Number if text.len() < MAX_LENGTH => scalar::number(out, text),
         Kind::TimestampTz if text.len() < MAX_LENGTH / 8 => scalar::timestamptz(out, text),

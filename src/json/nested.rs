@@ -1,7 +1,7 @@
 //! Arrays, vectors, composites and hstore: text forms that contain other values.
 //!
-//! A quoted item without escapes is passed on as a slice. Other items are unescaped into a scratch buffer shared by
-//! the whole value.
+//! A quoted item without escapes is passed on as a slice. Other items are unescaped into a scratch buffer
+//! shared by the whole value.
 
 use crate::types::Kind;
 

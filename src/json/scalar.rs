@@ -100,7 +100,8 @@ fn write_exponent(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// An exponent of up to three digits, enough for a float8. More digits would let a few bytes expand to megabytes.
+/// An exponent of up to three digits, enough for a float8. More digits would let a few bytes expand to
+/// megabytes.
 fn exponent_of(text: &[u8]) -> Option<isize> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

@@ -1,4 +1,5 @@
-//! JSON strings, scanned eight bytes at a time. One pass decides whether a text can be copied unchanged; most can.
+//! JSON strings, scanned eight bytes at a time. One pass decides whether a text can be copied unchanged; most
+//! can.
 
 use super::ValueError;
 

@@ -165,7 +165,8 @@ fn catalogue(config: &Config) -> Option<String> {
     html(&build::page(&config.name, &config.kinesis.stream, &model, &lock)).ok()
 }
 
-/// Raises the soft limit of open files to what the process may need, as far as the hard limit allows, and returns it.
+/// Raises the soft limit of open files to what the process may need, as far as the hard limit allows, and
+/// returns it.
 fn raise_descriptor_limit() -> Option<u64> {
     let needed = DESCRIPTORS_RESERVED + CONNECTIONS_MAX;
     let mut limit = getrlimit(Resource::Nofile);

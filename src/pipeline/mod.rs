@@ -1,6 +1,7 @@
 //! The two loops, and everything that both need: attempts, dead letters, status and metrics.
 //!
-//! Each attempt of either loop starts from the state of the buffer. So start, reconnect and crash recovery are one path.
+//! Each attempt of either loop starts from the state of the buffer. So start, reconnect and crash recovery
+//! are one path.
 
 pub mod attempts;
 pub mod dead_letter;

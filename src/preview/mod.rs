@@ -279,7 +279,8 @@ impl<A: Audience> Show<'_, A> {
         }
     }
 
-    /// Shows the events of a change. `rules_only`: without automatic events, because the row is shown several times.
+    /// Shows the events of a change. `rules_only`: without automatic events, because the row is shown several
+    /// times.
     ///
     /// # Errors
     /// The output is closed.
@@ -310,8 +311,8 @@ impl<A: Audience> Show<'_, A> {
         lines.iter().try_for_each(|line| self.audience.event(line))
     }
 
-    /// Shows the event of a message, or applies a transaction context. Returns whether the message counts as a
-    /// change.
+    /// Shows the event of a message, or applies a transaction context. Returns whether the message counts as
+    /// a change.
     ///
     /// # Errors
     /// The output is closed.

@@ -1,5 +1,5 @@
-//! `outbox = "shop.outbox"` and `messages = "event:"`: events that the application writes to a table or a logical
-//! message.
+//! `outbox = "shop.outbox"` and `messages = "event:"`: events that the application writes to a table or a
+//! logical message.
 
 use std::sync::Arc;
 

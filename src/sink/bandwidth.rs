@@ -67,7 +67,8 @@ impl Bandwidth {
         (RESPONSE_TIMEOUT + Duration::try_from_secs_f64(seconds).unwrap_or(TIMEOUT_MAX)).min(TIMEOUT_MAX)
     }
 
-    /// Notes the response to a request of `bytes` that was sent at `sent`, when `before` bytes had been acknowledged.
+    /// Notes the response to a request of `bytes` that was sent at `sent`, when `before` bytes had been
+    /// acknowledged.
     pub fn acknowledged(&mut self, bytes: usize, (sent, before): (Instant, u64), now: Instant) {
         self.acknowledged_bytes += bytes as u64;
         let took = now.saturating_duration_since(sent);

@@ -62,8 +62,8 @@ pub struct Resumption {
 
 /// One connection to a stream of changes. It lives for one attempt of the ingest loop.
 pub trait Source {
-    /// Waits until [`take`](Self::take) returns a delivery. Cancel-safe. Responds to keepalive requests, and sends status
-    /// messages often enough that the server does not close the connection.
+    /// Waits until [`take`](Self::take) returns a delivery. Cancel-safe. Responds to keepalive requests, and
+    /// sends status messages often enough that the server does not close the connection.
     fn receive(&mut self) -> impl Future<Output = Result<(), Failure>>;
 
     /// The next received delivery, without waiting; `None` if everything received was taken.
@@ -73,8 +73,8 @@ pub trait Source {
     /// an error.
     fn take(&mut self) -> Result<Option<Delivery<'_>>, Failure>;
 
-    /// Time of the last message from the server. While the loop [`receive`](Self::receive)s, a live server sends one at least
-    /// every 10 s, because the client requests it.
+    /// Time of the last message from the server. While the loop [`receive`](Self::receive)s, a live server
+    /// sends one at least every 10 s, because the client requests it.
     fn last_received(&self) -> Instant;
 
     /// Confirms a position to the server, which may then remove its log up to there. The position never

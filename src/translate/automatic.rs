@@ -1,10 +1,10 @@
 //! Automatic events, which need no rules: `<schema>.<table>.inserted|updated|deleted|truncated.v1`.
 //!
-//! `data` is the new row. For `deleted` it is the columns of the old row that the replica identity provides. An
-//! update that changes the key becomes `deleted` with the old key and `inserted` with the new one.
+//! `data` is the new row. For `deleted` it is the columns of the old row that the replica identity provides.
+//! An update that changes the key becomes `deleted` with the old key and `inserted` with the new one.
 //!
-//! The key consists of the replica identity's columns. `FULL` and `NOTHING` name no key: the current primary key is
-//! used. A table with neither uses the event id.
+//! The key consists of the replica identity's columns. `FULL` and `NOTHING` name no key: the current primary
+//! key is used. A table with neither uses the event id.
 
 use crate::change::{Change, ChangePlace, OldRow, Operation, Relation, ReplicaIdentity, Tuple, Value};
 use crate::config::Pii;
@@ -26,7 +26,8 @@ pub struct AutomaticPlan {
     key: Vec<usize>,
     /// A key column that holds personal data. Row changes of the table then become dead letters.
     tagged: Option<String>,
-    /// A personal-data column that has another name now, or that the table no longer has. Row changes are then refused.
+    /// A personal-data column that has another name now, or that the table no longer has. Row changes are
+    /// then refused.
     renamed: Option<TranslateError>,
     table: String,
     inserted: EventType,
@@ -229,8 +230,8 @@ impl AutomaticPlan {
         }
     }
 
-    /// Writes the key as text: the value of one column, or several values joined by `/`. Inside a value `~` and `/`
-    /// are written `~0` and `~1` (as in JSON Pointer), so that different keys have different texts.
+    /// Writes the key as text: the value of one column, or several values joined by `/`. Inside a value `~`
+    /// and `/` are written `~0` and `~1` (as in JSON Pointer), so that different keys have different texts.
     fn subject(&self, row: &Row<'_>, out: &mut String) -> Result<(), TranslateError> {
         out.clear();
         for (nth, &column) in self.key.iter().enumerate() {
@@ -343,8 +344,8 @@ fn renamed(relation: &Relation, pii: &Pii) -> Option<TranslateError> {
     gone.map(|column| TranslateError::TaggedGone { column: column.into_owned() })
 }
 
-/// Whether the JSON form certainly exceeds the record limit. JSON escapes most control characters in six bytes, so a
-/// value of 10 MiB could take 60 MiB of memory before it is rejected.
+/// Whether the JSON form certainly exceeds the record limit. JSON escapes most control characters in six
+/// bytes, so a value of 10 MiB could take 60 MiB of memory before it is rejected.
 fn is_surely_too_large(text: &[u8]) -> bool {
     const ESCAPED: usize = 6;
     let is_long = |byte: &&u8| matches!(**byte, 0..=7 | 11 | 14..=31);

@@ -50,8 +50,8 @@ impl TransactionContext {
         Self { origin: Some(StoredRows::Backfill), ..Self::default() }
     }
 
-    /// Parses a message. Returns the context (`None` if no member is valid) and what is wrong with it, without
-    /// values.
+    /// Parses a message. Returns the context (`None` if no member is valid) and what is wrong with it,
+    /// without values.
     pub fn read(content: &[u8]) -> (Option<Self>, Vec<String>) {
         if content.len() > CONTENT_MAX {
             return (None, vec![format!("it exceeds {CONTENT_MAX} bytes")]);
@@ -125,8 +125,8 @@ fn is_text(text: &str) -> bool {
     !text.is_empty() && !text.contains(forbidden) && text.chars().nth(TEXT_MAX).is_none()
 }
 
-/// Whether a text is a W3C `traceparent` of version 00, or of a later version in the same form. Ids of zeros are
-/// invalid.
+/// Whether a text is a W3C `traceparent` of version 00, or of a later version in the same form. Ids of zeros
+/// are invalid.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, parent, flags] = parts[..] else { return false };

@@ -187,7 +187,8 @@ pub fn type_attributes(source: &str, event_type: &str, dataschema: Option<&str>)
     out
 }
 
-/// The constant part for a deprecated event: CloudEvents' deprecation extension, with days written as points in time.
+/// The constant part for a deprecated event: CloudEvents' deprecation extension, with days written as points
+/// in time.
 pub fn deprecated_attributes(
     source: &str,
     event_type: &str,
@@ -226,8 +227,8 @@ pub fn push_name(out: &mut String, name: &str) {
     }
 }
 
-/// The partition key for a subject: the subject itself, or its SHA-256 in hex if the destination would refuse it
-/// (empty, or longer than 256 UTF-16 units).
+/// The partition key for a subject: the subject itself, or its SHA-256 in hex if the destination would refuse
+/// it (empty, or longer than 256 UTF-16 units).
 pub fn partition_key<'a>(subject: &'a str, scratch: &'a mut String) -> &'a str {
     use sha2::{Digest as _, Sha256};
     let fits = subject.len() <= PARTITION_KEY_MAX || subject.encode_utf16().count() <= PARTITION_KEY_MAX;

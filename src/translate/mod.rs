@@ -100,8 +100,8 @@ impl Translator {
         }
     }
 
-    /// A translator with the same rules for another epoch. A change that is translated again keeps its original
-    /// epoch.
+    /// A translator with the same rules for another epoch. A change that is translated again keeps its
+    /// original epoch.
     #[must_use]
     pub fn of_epoch(&self, epoch: u16) -> Self {
         Self::new(self.source(), epoch, self.settings.clone())

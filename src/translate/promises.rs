@@ -1,8 +1,8 @@
 //! Promises of locked contracts that translation checks for every row.
 //!
-//! At start the rules are compared with the contracts, using the current table definitions. Rows can be older:
-//! written before a column was NOT NULL, before the replica identity provided old values, before a type changed. An
-//! event that would break its contract becomes a dead letter.
+//! At start the rules are compared with the contracts, using the current table definitions. Rows can be
+//! older: written before a column was NOT NULL, before the replica identity provided old values, before a
+//! type changed. An event that would break its contract becomes a dead letter.
 
 use std::fmt;
 

@@ -114,7 +114,8 @@ pub struct TypePart {
 }
 
 impl Base {
-    /// The built-in type with this OID. `None` for user-defined types and for types that expressions treat as opaque.
+    /// The built-in type with this OID. `None` for user-defined types and for types that expressions treat as
+    /// opaque.
     pub fn builtin(oid: u32) -> Option<Self> {
         let array = |element| Some(Self::Array(Arc::new(element)));
         match oid {

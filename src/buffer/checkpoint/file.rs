@@ -36,9 +36,10 @@ const MAGIC: [u8; 8] = *b"FOREBAYC";
 const FORMAT_VERSION: u32 = 2;
 /// Bytes before the payload.
 const HEADER: usize = 28;
-/// Size of a slot in bytes. The event counts take about 80 bytes per event type, the lanes at most 8 KiB. Records that a clean
-/// stop finds acknowledged beyond their lanes take 16 bytes each; a read-ahead window of 16 MiB has half a mebibyte of them for
-/// events of 500 bytes. The size is three times that. Only the used part is written.
+/// Size of a slot in bytes. The event counts take about 80 bytes per event type, the lanes at most 8 KiB.
+/// Records that a clean stop finds acknowledged beyond their lanes take 16 bytes each; a read-ahead window of
+/// 16 MiB has half a mebibyte of them for events of 500 bytes. The size is three times that. Only the used
+/// part is written.
 pub const SLOT_SIZE: usize = 2 << 20;
 
 /// Why the checkpoint could not be read or written.
@@ -330,7 +331,8 @@ impl CheckpointFile {
     }
 }
 
-/// `fdatasync` is enough: neither the size nor the blocks of the file change, and the timestamps do not matter.
+/// `fdatasync` is enough: neither the size nor the blocks of the file change, and the timestamps do not
+/// matter.
 fn overwrite(file: &File, path: &Path, bytes: &[u8], slot: Slot) -> Result<(), DiskError> {
     file.write_all_at(bytes, slot.offset() as u64).map_err(failed("write", path))?;
     file.sync_data().map_err(failed("fsync", path))

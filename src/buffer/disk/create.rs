@@ -12,8 +12,9 @@ pub(super) const FOLDER_MODE: u32 = 0o700;
 /// Name of the lock file in the buffer's directory.
 pub(super) const LOCK_FILE: &str = "lock";
 
-/// Creates the directory and its missing parents, for the owner only; durable on return. A directory that has files is left
-/// unchanged. An empty one is fsynced again: an earlier process may have been killed between creation and fsync.
+/// Creates the directory and its missing parents, for the owner only; durable on return. A directory that has
+/// files is left unchanged. An empty one is fsynced again: an earlier process may have been killed between
+/// creation and fsync.
 pub(super) fn create(path: &Path) -> Result<(), DiskError> {
     if path.as_os_str().is_empty() {
         return Err(DiskError::Refused {
@@ -45,7 +46,8 @@ pub(super) fn create(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Whether a directory has entries other than the lock. A directory that cannot be read fails when it is used.
+/// Whether a directory has entries other than the lock. A directory that cannot be read fails when it is
+/// used.
 fn has_entries(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != LOCK_FILE))
 }

@@ -71,7 +71,8 @@ impl Directory {
     /// Opens an existing directory.
     ///
     /// # Errors
-    /// It does not exist, is not a directory, belongs to another user and is writable by others, or cannot be opened.
+    /// It does not exist, is not a directory, belongs to another user and is writable by others, or cannot be
+    /// opened.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let user = rustix::process::geteuid().as_raw();
         let handle = match open_directory(path, OFlags::NOFOLLOW) {
@@ -249,9 +250,9 @@ impl Directory {
         }
     }
 
-    /// Deletes a file and frees its space at once, even if a reader still has it open: a reader that waits for more data in it
-    /// would otherwise keep a full disk full. The name is deleted before the file is emptied, so that no later open finds an
-    /// empty file. A missing file is not an error.
+    /// Deletes a file and frees its space at once, even if a reader still has it open: a reader that waits
+    /// for more data in it would otherwise keep a full disk full. The name is deleted before the file is
+    /// emptied, so that no later open finds an empty file. A missing file is not an error.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -261,9 +262,9 @@ impl Directory {
         file.set_len(0).map_err(failed("empty", &self.path_of(name)))
     }
 
-    /// Fails unless `name` still names this open file, and its size is in `sizes`. An fsync of a file that something else
-    /// deleted, renamed or replaced succeeds, and its data is gone at the next start: only data in a file that passes this
-    /// *after* the fsync is durable.
+    /// Fails unless `name` still names this open file, and its size is in `sizes`. An fsync of a file that
+    /// something else deleted, renamed or replaced succeeds, and its data is gone at the next start: only
+    /// data in a file that passes this *after* the fsync is durable.
     ///
     /// # Errors
     /// Something other than this process changed the file, or the operating system refuses.
@@ -371,7 +372,8 @@ impl Directory {
 
     fn open_file(&self, name: &str, access: Access) -> Result<File, DiskError> {
         let mode = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
-        // NONBLOCK: opening a pipe without a writer would block before it is refused. It has no effect on a plain file.
+        // NONBLOCK: opening a pipe without a writer would block before it is refused. It has no effect on a
+        // plain file.
         let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let path = || self.path_of(name);
         let file = match rustix::fs::openat(&self.0.handle, plain(name), flags, Mode::empty()) {

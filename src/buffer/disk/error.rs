@@ -34,7 +34,8 @@ pub enum DiskError {
         /// Advice for the operator.
         hint: &'static str,
     },
-    /// Something other than this process deleted, renamed, replaced or resized a file that this process has open.
+    /// Something other than this process deleted, renamed, replaced or resized a file that this process has
+    /// open.
     #[error("{} was {change} while Forebay used it", path.display())]
     ChangedByOthers {
         /// The file.
@@ -131,7 +132,8 @@ pub fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Di
     move |source| DiskError::Io { action, path: path.to_owned(), source }
 }
 
-/// Whether an error means that there is no space: disk or quota full, or the file-size limit of the process reached.
+/// Whether an error means that there is no space: disk or quota full, or the file-size limit of the process
+/// reached.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -65,8 +65,8 @@ impl From<LockError> for Failure {
     }
 }
 
-/// The exclusive right to use a buffer directory until this is dropped. The kernel releases it when the process ends in any
-/// way. The lock file stays.
+/// The exclusive right to use a buffer directory until this is dropped. The kernel releases it when the
+/// process ends in any way. The lock file stays.
 #[derive(Debug)]
 pub struct DirectoryLock {
     directory: File,

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 
-/// The name of the file system of an opened directory, if its data does not survive the machine or the container.
+/// The name of the file system of an opened directory, if its data does not survive the machine or the
+/// container.
 pub(super) fn kind(directory: &File) -> Option<&'static str> {
     file_system_magic(directory).and_then(volatile_name)
 }

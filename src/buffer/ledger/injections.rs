@@ -5,7 +5,8 @@ use crate::buffer::checkpoint::Injection;
 use crate::position::FrameNo;
 
 impl Ledger {
-    /// Notes that an injection was appended as this frame. It stays in the checkpoint until the frame is settled.
+    /// Notes that an injection was appended as this frame. It stays in the checkpoint until the frame is
+    /// settled.
     pub fn injected(&mut self, frame: FrameNo, injection: Injection) {
         self.injected.push((frame, injection));
     }

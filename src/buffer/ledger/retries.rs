@@ -55,7 +55,8 @@ impl Ledger {
         self.letters.written(offset, end, frame, position);
     }
 
-    /// Offset of the first line of the dead-letter file whose record is not published yet. All lines before it are finished.
+    /// Offset of the first line of the dead-letter file whose record is not published yet. All lines before
+    /// it are finished.
     pub fn letters_from(&self) -> u64 {
         self.letters.first_beyond(&self.watermark().mark)
     }

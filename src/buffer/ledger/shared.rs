@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Ledger;
 
-/// The ledger, shared by the two loops and the checkpointer. The lock is held for a few assignments, never across I/O.
+/// The ledger, shared by the two loops and the checkpointer. The lock is held for a few assignments, never
+/// across I/O.
 #[derive(Clone, Debug)]
 pub struct SharedLedger(Arc<Mutex<Ledger>>);
 

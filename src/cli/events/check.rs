@@ -18,8 +18,8 @@ pub struct CheckOptions {
     /// Read the table definitions from the database instead of the locked snapshot
     #[arg(long)]
     database: bool,
-    /// Compare the contracts with those of a commit too, such as origin/main: a schema that is published there must be
-    /// here unchanged, and another meaning must have been accepted since
+    /// Compare the contracts with those of a commit too, such as origin/main: a schema that is published
+    /// there must be here unchanged, and another meaning must have been accepted since
     #[arg(long, value_name = "GIT REF")]
     against: Option<String>,
 }

@@ -19,12 +19,12 @@ const REASON_MAX: usize = 500;
 pub struct LockOptions {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Lock automatic events too. A table change other than a new column is then an error, until a rule keeps the
-    /// form of its events
+    /// Lock automatic events too. A table change other than a new column is then an error, until a rule keeps
+    /// the form of its events
     #[arg(long)]
     automatic: bool,
-    /// Accept events that have the locked form and another meaning, for this reason: another table, operation,
-    /// condition or expression. It is kept beside the contract and shown in the catalogue
+    /// Accept events that have the locked form and another meaning, for this reason: another table,
+    /// operation, condition or expression. It is kept beside the contract and shown in the catalogue
     #[arg(long, value_name = "REASON", value_parser = reason)]
     accept: Option<String>,
 }

@@ -18,11 +18,13 @@ use super::load;
 /// Subcommands of `events`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the events that the newest rows, or the next changes, would make. Does not change the slot or the stream
+    /// Print the events that the newest rows, or the next changes, would make. Does not change the slot or
+    /// the stream
     Preview(preview::PreviewOptions),
     /// Run the fixtures in events/tests: check which events rules make. Needs no server
     Test(test::TestOptions),
-    /// Lock what is published: write one JSON Schema per event type and version, from the rules and the database
+    /// Lock what is published: write one JSON Schema per event type and version, from the rules and the
+    /// database
     Lock(lock::LockOptions),
     /// Compare what is published with the locked contracts; exits with 1 if they differ. Needs no database
     Check(check::CheckOptions),

@@ -1,5 +1,5 @@
-//! `forebay events preview`: prints the events that rows would make. It does not change the slot, the buffer or the
-//! stream.
+//! `forebay events preview`: prints the events that rows would make. It does not change the slot, the buffer
+//! or the stream.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Athena, engine version 3 (Trino). Its JSON functions give the digits of a number as they are written.
 //!
-//! A line is one column of text: a JSON control character is always escaped, so the delimiter `\001` is in no line.
-//! Hive's tables know neither a time of day nor a time zone, and its timestamps have milliseconds: a timestamp is in UTC,
-//! a time is text, JSON is text.
+//! A line is one column of text: a JSON control character is always escaped, so the delimiter `\001` is in no
+//! line. Hive's tables know neither a time of day nor a time zone, and its timestamps have milliseconds: a
+//! timestamp is in UTC, a time is text, JSON is text.
 
 use super::columns::ColumnType;
 use super::place::ArchivePlace;

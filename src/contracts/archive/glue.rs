@@ -28,7 +28,8 @@ pub(super) fn template(place: ArchivePlace<'_>, source: &str, views: &ArchiveVie
     );
     resources.insert("Lines".to_owned(), table(&lines(place)));
     for view in &all(&Athena, place, views) {
-        // Names of resources have only letters and digits. Names of views have no capitals, so this is unambiguous.
+        // Names of resources have only letters and digits. Names of views have no capitals, so this is
+        // unambiguous.
         resources.insert(format!("View{}", view.name.replace('_', "Z")), table(&virtual_view(place, view)));
     }
     let whole = json!({

@@ -1,13 +1,14 @@
-//! SQL over the archive that Firehose writes: typed views made from the contracts, so that nobody infers schemas from
-//! samples.
+//! SQL over the archive that Firehose writes: typed views made from the contracts, so that nobody infers
+//! schemas from samples.
 //!
-//! The archive holds the lines of the stream, repeats included, in objects below `events/day=YYYY-MM-DD/`. Each engine
-//! gets one table of lines (`forebay_lines`), one view of deliveries with the envelope (`forebay_deliveries`), one
-//! without repeats (`forebay_events`), a typed view for each event type, and, for each table whose inserts, updates and
-//! deletes are all automatic events, a view of its rows as the archive has them.
+//! The archive holds the lines of the stream, repeats included, in objects below `events/day=YYYY-MM-DD/`.
+//! Each engine gets one table of lines (`forebay_lines`), one view of deliveries with the envelope
+//! (`forebay_deliveries`), one without repeats (`forebay_events`), a typed view for each event type, and, for
+//! each table whose inserts, updates and deletes are all automatic events, a view of its rows as the archive
+//! has them.
 //!
-//! A value that does not fit its column (`NaN` in a decimal, a date before Christ) is NULL there and is named in
-//! `event_unreadable`; the line still has it. Nothing here reads an archive.
+//! A value that does not fit its column (`NaN` in a decimal, a date before Christ) is NULL there and is named
+//! in `event_unreadable`; the line still has it. Nothing here reads an archive.
 
 mod athena;
 pub(super) mod columns;

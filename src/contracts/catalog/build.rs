@@ -260,7 +260,8 @@ fn other_note(major: u32, other: &model::EventModel) -> String {
     }
 }
 
-/// The schema of `data` for consumers. It is open, because fields may be added. `locked`: the newest locked version.
+/// The schema of `data` for consumers. It is open, because fields may be added. `locked`: the newest locked
+/// version.
 pub fn data_schema(event: &model::EventModel, locked: Option<&Value>) -> Value {
     if let Some(payload) = &event.payload {
         let given = Value::Object(payload.schema.clone());

@@ -1,4 +1,5 @@
-//! The fields of an event as rows of its table. The members of objects follow their field, with the path to them.
+//! The fields of an event as rows of its table. The members of objects follow their field, with the path to
+//! them.
 
 use serde_json::{Map, Value};
 
@@ -79,7 +80,8 @@ fn of_field(
 /// Receives the path of a member, its schema, and whether it can be absent.
 type MemberVisitor<'a> = dyn FnMut(&str, &Map<String, Value>, bool) + 'a;
 
-/// Calls `found` for each member of the objects in a schema: its path, its schema, and whether it can be absent.
+/// Calls `found` for each member of the objects in a schema: its path, its schema, and whether it can be
+/// absent.
 fn members(
     root: &Map<String, Value>,
     schema: &Map<String, Value>,

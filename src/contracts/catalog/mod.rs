@@ -1,5 +1,5 @@
-//! The catalogue: one HTML page for the consumers of the stream. It loads nothing, so it opens from a file or any
-//! bucket. It can be read without JavaScript, and equal contracts give equal bytes.
+//! The catalogue: one HTML page for the consumers of the stream. It loads nothing, so it opens from a file or
+//! any bucket. It can be read without JavaScript, and equal contracts give equal bytes.
 //!
 //! Rules and column comments are untrusted input: the template escapes every text, and the page's
 //! Content-Security-Policy allows exactly its own style and script.

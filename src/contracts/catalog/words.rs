@@ -94,7 +94,8 @@ fn simple(name: &str) -> &str {
 }
 
 fn array(items: Option<&Value>) -> String {
-    // PostgreSQL's arrays have any number of dimensions, so an element can be an array; the description omits that.
+    // PostgreSQL's arrays have any number of dimensions, so an element can be an array; the description omits
+    // that.
     let Some(Value::Object(items)) = items else { return "array".to_owned() };
     let mut items = items.clone();
     let inner: Vec<Value> = types(&Value::Object(items.clone()))

@@ -37,7 +37,8 @@ pub(super) enum Fate {
     Weaker,
 }
 
-/// Compares the published event with the locked schema, except for its order. Also returns the fields that differ.
+/// Compares the published event with the locked schema, except for its order. Also returns the fields that
+/// differ.
 pub(super) fn compare(event: &EventModel, locked: &Value) -> (Comparison, Vec<String>) {
     let mut fields = Vec::new();
     let properties = properties(locked);

@@ -164,8 +164,9 @@ struct SelectList {
     left: Vec<String>,
 }
 
-/// A select list that produces the locked fields from the current ones. A comment would be published as the meaning of
-/// its field, so there are only those that were locked. `casts`: whether a cast may restore a type.
+/// A select list that produces the locked fields from the current ones. A comment would be published as the
+/// meaning of its field, so there are only those that were locked. `casts`: whether a cast may restore a
+/// type.
 fn select(event: &EventModel, locked: &Locked, casts: bool) -> SelectList {
     let retyped = super::compared(event, locked).retyped;
     let locked = locked.newest();

@@ -72,8 +72,8 @@ fn origin(
     })
 }
 
-/// The type of the key column, and whether rows have a time. Columns are named by role, because consumers do not see
-/// their names.
+/// The type of the key column, and whether rows have a time. Columns are named by role, because consumers do
+/// not see their names.
 fn facts(
     settings: &TranslateSettings,
     relation: &Relation,

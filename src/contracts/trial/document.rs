@@ -1,4 +1,5 @@
-//! TOML values with positions. SQL values that TOML lacks are written `{ null = true }` and `{ unavailable = true }`.
+//! TOML values with positions. SQL values that TOML lacks are written `{ null = true }` and `{ unavailable =
+//! true }`.
 
 use std::sync::Arc;
 

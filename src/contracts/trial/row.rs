@@ -77,7 +77,8 @@ impl OwnedChange {
         }
     }
 
-    /// The insert, update or delete of a row, as the server would send it. An update leaves the row unchanged.
+    /// The insert, update or delete of a row, as the server would send it. An update leaves the row
+    /// unchanged.
     pub fn of_row(on: On, row: &Values, relation: &Relation) -> Self {
         let old = match (on, relation.identity) {
             (On::Insert, _) => Old::No,

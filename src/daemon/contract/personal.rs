@@ -36,8 +36,8 @@ impl Explain for Exposed {
 /// Checks the tables against the patterns of `[pii]`.
 ///
 /// # Errors
-/// A key with personal data would be the subject of automatic events. Or a pattern matches no column: it has a
-/// typing error, or the column was renamed and would be published under its new name.
+/// A key with personal data would be the subject of automatic events. Or a pattern matches no column: it has
+/// a typing error, or the column was renamed and would be published under its new name.
 pub(super) fn check(translator: &Translator, tables: &[Described]) -> Result<(), Exposed> {
     let mut exposed = Vec::new();
     for relation in tables.iter().map(|table| &table.relation) {

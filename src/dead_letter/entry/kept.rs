@@ -1,5 +1,5 @@
-//! The parts of a dead letter from which its raw change can be translated again, even after its table has changed: the position
-//! of the change, and the table definition of that time.
+//! The parts of a dead letter from which its raw change can be translated again, even after its table has
+//! changed: the position of the change, and the table definition of that time.
 
 use std::sync::Arc;
 

@@ -62,8 +62,8 @@ impl Checker<'_, '_> {
         Some(self.node(Op::Not(Box::new(node)), Base::Bool, place))
     }
 
-    /// Constants of a list have a common type and are compared first, as in PostgreSQL. Items that read the row are
-    /// compared one by one.
+    /// Constants of a list have a common type and are compared first, as in PostgreSQL. Items that read the
+    /// row are compared one by one.
     pub(super) fn in_list(
         &mut self,
         subject: &Expr,

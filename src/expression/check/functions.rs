@@ -312,8 +312,8 @@ impl Checker<'_, '_> {
             }
         };
         let (how, sides) = self.comparable(left, right, Test::Equal, place)?;
-        // The left side in the operator's type: an integer beside a bigint stays an integer, beside a numeric it is
-        // cast.
+        // The left side in the operator's type: an integer beside a bigint stays an integer, beside a numeric
+        // it is cast.
         let [taken, _] = &sides;
         let result = if family(&taken.data_type.base) == family(&result.data_type.base) {
             result

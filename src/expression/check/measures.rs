@@ -228,8 +228,8 @@ const PATTERNS: &[(&str, Shown, usize)] = &[
     ("Q", Shown::Unit(Unit::Quarter), 1),
 ];
 
-/// The parts of a pattern; the error is what is not supported. A letter after a field would change how the server reads
-/// it (`DDth`, `SSSS`), so that another field must follow a separator.
+/// The parts of a pattern; the error is what is not supported. A letter after a field would change how the
+/// server reads it (`DDth`, `SSSS`), so that another field must follow a separator.
 fn pattern_of(text: &str) -> Result<Vec<PatternPiece>, &str> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some(letter) = rest.chars().next() {

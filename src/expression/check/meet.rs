@@ -198,7 +198,8 @@ pub(super) fn is_collated(node: &Node) -> bool {
     matches!(node.op, Op::Cast { cast: Cast::Collate, .. }) || node.children().into_iter().any(is_collated)
 }
 
-/// Whether the server compares the text by bytes: an explicit collation or a value of type name, which propagates.
+/// Whether the server compares the text by bytes: an explicit collation or a value of type name, which
+/// propagates.
 pub(super) fn is_of_bytes(node: &Node) -> bool {
     fn is_text(base: &Base) -> bool {
         match base {

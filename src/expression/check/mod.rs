@@ -1,5 +1,6 @@
-//! Builds the typed tree: resolves names and types as PostgreSQL does, and makes implicit casts explicit. Everything
-//! outside the language is a mistake with an alternative. An accepted text cannot fail because of its form.
+//! Builds the typed tree: resolves names and types as PostgreSQL does, and makes implicit casts explicit.
+//! Everything outside the language is a mistake with an alternative. An accepted text cannot fail because of
+//! its form.
 
 mod arrays;
 mod casts;
@@ -96,7 +97,8 @@ impl<'a, 'r> Checker<'a, 'r> {
         None
     }
 
-    /// Checks an operand, which must not bind less tightly than `least`: PostgreSQL would parse the text differently.
+    /// Checks an operand, which must not bind less tightly than `least`: PostgreSQL would parse the text
+    /// differently.
     pub(super) fn bound(&mut self, expression: &Expr, least: u8, outer: SourceSpan) -> Checked<Term> {
         if binding(expression) < least {
             let place = self.report.place_of(expression, outer);

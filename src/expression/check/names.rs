@@ -1,4 +1,5 @@
-//! Resolves names: columns of the row and the old row, fields of another event. Unknown names get a suggestion.
+//! Resolves names: columns of the row and the old row, fields of another event. Unknown names get a
+//! suggestion.
 
 use std::sync::Arc;
 

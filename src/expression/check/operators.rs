@@ -163,7 +163,8 @@ impl Checker<'_, '_> {
         self.compared(left?, test, right?, place)
     }
 
-    /// A comparison. With null it is never true, so null is refused: in `=`, `between`, `case x when`, and rows.
+    /// A comparison. With null it is never true, so null is refused: in `=`, `between`, `case x when`, and
+    /// rows.
     pub(super) fn compared(
         &mut self,
         left: Term,

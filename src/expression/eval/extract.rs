@@ -12,8 +12,8 @@ use super::super::units::{DAY, SECOND};
 /// Seconds from the Unix epoch to PostgreSQL's epoch.
 const UNIX: i128 = 946_684_800;
 
-/// `extract` returns numeric, `date_part` a float. Infinite timestamps: infinity for fields that only grow, otherwise
-/// NULL.
+/// `extract` returns numeric, `date_part` a float. Infinite timestamps: infinity for fields that only grow,
+/// otherwise NULL.
 pub(super) fn extract<'a>(unit: Unit, of: Of, float: bool, from: &Datum<'_>) -> Computed<Datum<'a>> {
     let (whole, scale) = match (of, from) {
         (Of::Interval, Datum::Interval(interval)) if float && unit == Unit::Epoch => {

@@ -1,5 +1,5 @@
-//! Evaluates a typed tree over a row. Recursion is bounded by the depth of the tree, work by the length of row and
-//! text. Copying or comparing a column allocates nothing.
+//! Evaluates a typed tree over a row. Recursion is bounded by the depth of the tree, work by the length of
+//! row and text. Copying or comparing a column allocates nothing.
 
 mod call;
 mod cast;
@@ -56,8 +56,8 @@ const fn truth<'a>(value: bool) -> Datum<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// Evaluates a node into `out`. Returning values would move them at every node, which costs more than most
-    /// operations: the processor stalls when it reads parts of a value that it has just written.
+    /// Evaluates a node into `out`. Returning values would move them at every node, which costs more than
+    /// most operations: the processor stalls when it reads parts of a value that it has just written.
     #[inline]
     pub(super) fn evaluate(&self, node: &'a Node, out: &mut Datum<'a>) -> Evaluated<'a> {
         match &node.op {
@@ -365,8 +365,8 @@ impl ColumnRead {
     }
 }
 
-/// Whether no field of a composite value is NULL. A NULL field is written as an empty text; values with commas are
-/// quoted.
+/// Whether no field of a composite value is NULL. A NULL field is written as an empty text; values with
+/// commas are quoted.
 fn has_all_fields(row: &str) -> bool {
     let (mut quoted, mut before) = (false, b'(');
     for &byte in row.as_bytes().get(1..).unwrap_or_default() {

@@ -223,8 +223,8 @@ fn bin(given: CallValues<'_>) -> Computed<Datum<'static>> {
     moment::in_range(start.ok_or(TIMESTAMP_RANGE)?).map(Datum::Int)
 }
 
-/// Multiplied or divided: fractions of months become days of thirty to a month, and fractions of days become time. The
-/// order of the operations is the server's, so that they round alike.
+/// Multiplied or divided: fractions of months become days of thirty to a month, and fractions of days become
+/// time. The order of the operations is the server's, so that they round alike.
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "as the server computes")]
 fn scaled(span: Span, by: f64, operation: fn(f64, f64) -> f64) -> Computed<Datum<'static>> {
     const DAY_SECONDS: f64 = 86_400.0;

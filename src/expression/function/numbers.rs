@@ -50,7 +50,8 @@ fn xor(given: CallValues<'_>) -> Computed<Datum<'static>> {
     Ok(Datum::Int(given.int(0)? ^ given.int(1)?))
 }
 
-/// The lowest bits, with the highest of them as the sign. A count of bits is taken modulo the size, as processors do.
+/// The lowest bits, with the highest of them as the sign. A count of bits is taken modulo the size, as
+/// processors do.
 const fn cut(number: i64, bits: u32) -> i64 {
     number << (64 - bits) >> (64 - bits)
 }

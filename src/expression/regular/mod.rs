@@ -55,8 +55,8 @@ impl RegularExpression {
         Ok(Self { pattern: pattern.into(), fold, cost: read.cost.max(1), pieces, compiled })
     }
 
-    /// Whether each character can be matched by one place only, so that the longest match is the first one, too, and no
-    /// match is empty.
+    /// Whether each character can be matched by one place only, so that the longest match is the first one,
+    /// too, and no match is empty.
     pub(super) fn is_definite(&self) -> bool {
         let Some(pieces) = &self.pieces else { return false };
         // The sets that can follow each piece, and the set at the beginning.

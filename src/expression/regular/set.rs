@@ -63,7 +63,8 @@ impl CharacterSet {
         self.0.iter().all(|a| other.0.iter().all(|b| a.1 < b.0 || b.1 < a.0))
     }
 
-    /// Appends the set in the syntax of `regex`. It is never empty there: a set without a character matches nothing.
+    /// Appends the set in the syntax of `regex`. It is never empty there: a set without a character matches
+    /// nothing.
     pub(super) fn write(&self, out: &mut String) {
         out.push('[');
         let parts = self.0.iter().flat_map(|&(first, last)| {

@@ -131,8 +131,8 @@ fn period_row(period: &ActivityPeriod, characters: usize, width: usize) -> Strin
     )
 }
 
-/// The report as CSV: one line for each period and event type. `oldest` is a commit time for `all`, and an age in seconds for
-/// hours and days.
+/// The report as CSV: one line for each period and event type. `oldest` is a commit time for `all`, and an
+/// age in seconds for hours and days.
 pub fn csv(report: &EventReport) -> String {
     let mut out = String::from(
         "period,start,event_type,received,filtered,published,quarantined,in_flight,backlog_frames,oldest_commit,oldest_seconds\r\n",

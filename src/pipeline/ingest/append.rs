@@ -178,7 +178,8 @@ impl Appender {
         self.writer.set_origin(Origin::Backfill);
     }
 
-    /// Whether a logical message is a transaction context. It applies to all later changes of the transaction.
+    /// Whether a logical message is a transaction context. It applies to all later changes of the
+    /// transaction.
     pub(in crate::pipeline) fn takes_context(&mut self, message: &Message<'_>) -> bool {
         if message.prefix != CONTEXT_PREFIX.as_bytes() {
             return false;

@@ -186,7 +186,8 @@ pub fn identity(source: SourceIdentity, name: String) -> Identity {
     Identity { source, name, stream: None, lane_hash: LANE_HASH.to_owned() }
 }
 
-/// Decides whether a process may publish durable changes while the source does not respond; `None` if it must wait.
+/// Decides whether a process may publish durable changes while the source does not respond; `None` if it must
+/// wait.
 pub fn alone(checkpoint: Option<&Checkpoint>, log: &LogState) -> Option<Start> {
     let found = checkpoint?;
     let stream_is_known = found.identity.stream.is_some();

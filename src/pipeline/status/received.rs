@@ -1,5 +1,5 @@
-//! Per event type, how many events were appended to the log and how many changes rules have filtered, since the process
-//! started. The number of types is bounded.
+//! Per event type, how many events were appended to the log and how many changes rules have filtered, since
+//! the process started. The number of types is bounded.
 
 use std::collections::HashMap;
 

@@ -39,7 +39,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// The longest time from a commit to its acknowledgement since the last call; zero if nothing was acknowledged.
+    /// The longest time from a commit to its acknowledgement since the last call; zero if nothing was
+    /// acknowledged.
     pub fn take_slowest(&mut self) -> Duration {
         std::mem::take(&mut self.slowest)
     }

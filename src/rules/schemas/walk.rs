@@ -1,5 +1,5 @@
-//! Finds the subschemas of a draft-07 schema. A `$ref` inside `properties` is a field name, and inside `const` a
-//! value.
+//! Finds the subschemas of a draft-07 schema. A `$ref` inside `properties` is a field name, and inside
+//! `const` a value.
 
 use serde_json::{Map, Value};
 

@@ -37,8 +37,8 @@ impl UnpublishedCounts {
         Self { sections, reached, acknowledged, counts: BTreeMap::new() }
     }
 
-    /// Counts the records of a frame beyond the watermark: the hash of the key and the event type of each. `committed` is
-    /// the commit time of its change.
+    /// Counts the records of a frame beyond the watermark: the hash of the key and the event type of each.
+    /// `committed` is the commit time of its change.
     pub fn count<'a>(
         &mut self,
         frame: FrameNo,

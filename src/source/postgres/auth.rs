@@ -27,7 +27,8 @@ pub struct Channel {
     pub tls: bool,
     /// Whether the server's identity is certain: a verified certificate, a Unix socket, or loopback.
     pub verified: bool,
-    /// Channel binding data for SCRAM (`tls-server-end-point`); `None` without TLS or if the certificate has none.
+    /// Channel binding data for SCRAM (`tls-server-end-point`); `None` without TLS or if the certificate has
+    /// none.
     pub end_point: Option<Vec<u8>>,
 }
 
@@ -244,8 +245,9 @@ impl<'a> LogIn<'a> {
         Err(refusal(format!("the server {asks}, which require_auth in the URL does not allow")))
     }
 
-    /// Checks whether a method other than SCRAM is allowed. None of them authenticates the server. Methods that reveal the
-    /// password are allowed only if the server's identity is certain, or if the URL names them.
+    /// Checks whether a method other than SCRAM is allowed. None of them authenticates the server. Methods
+    /// that reveal the password are allowed only if the server's identity is certain, or if the URL names
+    /// them.
     fn demand(&mut self, method: Method) -> Result<(), Error> {
         self.demand_binding(false)?;
         self.demand_method(method)?;

@@ -241,8 +241,8 @@ impl Connection {
         self.send().await
     }
 
-    /// Ends a session that does not stream, and waits until the server has released its resources, such as one of
-    /// `max_wal_senders`.
+    /// Ends a session that does not stream, and waits until the server has released its resources, such as
+    /// one of `max_wal_senders`.
     pub async fn close(mut self) {
         frontend::terminate(&mut self.outgoing);
         let ended = async {
@@ -291,8 +291,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The error that the server sent before it closed the connection, or else the failed write. Skips everything before that
-    /// error: undelivered changes are not confirmed, so the server sends them again.
+    /// The error that the server sent before it closed the connection, or else the failed write. Skips
+    /// everything before that error: undelivered changes are not confirmed, so the server sends them again.
     async fn last_words(&mut self) -> Error {
         let read = async {
             loop {

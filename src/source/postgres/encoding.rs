@@ -66,8 +66,8 @@ impl Encoding {
         matches!(self, Self::SingleByte(_) | Self::Euc(_))
     }
 
-    /// Appends `text` in UTF-8, with `MARK` before each sequence without a character. Stops soon after `out` has more than
-    /// `max` bytes.
+    /// Appends `text` in UTF-8, with `MARK` before each sequence without a character. Stops soon after `out`
+    /// has more than `max` bytes.
     pub fn convert(&self, text: &[u8], out: &mut Vec<u8>, max: usize) {
         self.each(text, |bytes, character| {
             match character {

@@ -57,7 +57,8 @@ pub enum Error {
         /// The first bytes of its response, escaped.
         seen: String,
     },
-    /// The server requests an authentication method that is unsupported or not allowed, or fails to authenticate itself.
+    /// The server requests an authentication method that is unsupported or not allowed, or fails to
+    /// authenticate itself.
     #[error("authentication with PostgreSQL failed: {}", .0.primary())]
     Authentication(Box<Problem>),
     /// The server reports an error.
@@ -334,8 +335,8 @@ impl ServerError {
     pub(super) fn is_about_content(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();
         let by_content = matches!(class, "21" | "22" | "23" | "2F" | "38" | "39" | "42" | "54" | "P0" | "XX");
-        // 42704: a publication is missing, which is no fault of the change. 53200: the server is out of memory,
-        // which the change causes.
+        // 42704: a publication is missing, which is no fault of the change. 53200: the server is out of
+        // memory, which the change causes.
         (by_content && self.code != "42704") || self.code == "53200"
     }
 
@@ -356,8 +357,8 @@ impl ServerError {
         }
     }
 
-    /// Whether this is the warning that a publication is skipped (PostgreSQL 18), or that a named object is missing. Decided by
-    /// SQLSTATE, because messages are translated.
+    /// Whether this is the warning that a publication is skipped (PostgreSQL 18), or that a named object is
+    /// missing. Decided by SQLSTATE, because messages are translated.
     pub(super) fn says_publication_skipped(&self) -> bool {
         self.severity == "WARNING" && matches!(self.code.as_str(), "55000" | "42704")
     }

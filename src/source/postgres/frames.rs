@@ -1,6 +1,7 @@
 //! Splits the server's byte stream into messages, in one buffer that is bounded by the largest allowed row.
 //!
-//! A `CopyData` message above the limit is never buffered whole: its first bytes are kept, the rest is discarded on arrival.
+//! A `CopyData` message above the limit is never buffered whole: its first bytes are kept, the rest is
+//! discarded on arrival.
 
 use std::ops::Range;
 
@@ -15,7 +16,8 @@ const READ_SIZE: usize = 64 * 1024;
 pub(super) const KEPT_SIZE: usize = 64 * 1024;
 /// Largest message other than `CopyData` in bytes. A larger one is a protocol violation.
 const CONTROL_SIZE_MAX: usize = 1 << 20;
-/// Largest message before the log-in in bytes. libpq accepts 2,000 for an authentication request and 30,000 for an error.
+/// Largest message before the log-in in bytes. libpq accepts 2,000 for an authentication request and 30,000
+/// for an error.
 const LOG_IN_SIZE_MAX: usize = 32 * 1024;
 /// Capacity in bytes above which an empty buffer is freed, after it has grown for a large row.
 const CAPACITY_KEPT: usize = 4 * READ_SIZE;
@@ -209,7 +211,8 @@ mod tests {
         message
     }
 
-    /// Feeds `stream` in pieces and returns tag, size and kept bytes of each message, and the largest buffer seen.
+    /// Feeds `stream` in pieces and returns tag, size and kept bytes of each message, and the largest buffer
+    /// seen.
     fn feed(stream: &[u8], piece: usize, limit: usize) -> (Vec<(u8, u64, Vec<u8>)>, usize) {
         let mut frames = Frames::new(limit);
         let (mut seen, mut largest) = (Vec::new(), 0);

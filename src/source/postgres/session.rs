@@ -68,7 +68,8 @@ impl Session {
         self.driver.is_some() && !self.client.is_closed()
     }
 
-    /// Runs `work` on the client for at most 30 s. After that the statement is cancelled and the session closed.
+    /// Runs `work` on the client for at most 30 s. After that the statement is cancelled and the session
+    /// closed.
     ///
     /// # Errors
     /// Those of `work`, or the connection broke.

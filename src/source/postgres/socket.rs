@@ -19,8 +19,8 @@ use super::endpoint;
 use super::error::Error;
 use super::tls::{self, TlsError};
 
-/// A dead host or network path is detected after `KEEPALIVE_IDLE + KEEPALIVE_RETRIES * KEEPALIVE_INTERVAL`: one minute, the
-/// default of `wal_sender_timeout`.
+/// A dead host or network path is detected after `KEEPALIVE_IDLE + KEEPALIVE_RETRIES * KEEPALIVE_INTERVAL`:
+/// one minute, the default of `wal_sender_timeout`.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -49,7 +49,8 @@ pub enum Attempt {
     Tls,
 }
 
-/// The TLS modes to try for `sslmode`, in order. The second is tried only if the server (not the network) rejects the first.
+/// The TLS modes to try for `sslmode`, in order. The second is tried only if the server (not the network)
+/// rejects the first.
 pub fn attempts(settings: &Settings) -> &'static [Attempt] {
     match (&settings.host, settings.ssl_mode) {
         (Host::Socket(_), _) | (_, SslMode::Disable) => &[Attempt::Plain],

@@ -314,7 +314,8 @@ impl ServerCertVerifier for Verified {
     }
 }
 
-/// Encrypts without verification: accepts any certificate, as libpq's `require` does without a root certificate.
+/// Encrypts without verification: accepts any certificate, as libpq's `require` does without a root
+/// certificate.
 #[derive(Debug)]
 struct NotVerified(Arc<CryptoProvider>);
 

@@ -44,7 +44,8 @@ fn envelope_is_written_as_documented() {
     let head = Head { attributes: &attributes, subject: Some("PLT-7"), time: None, place, part: 0 };
     let mut envelope = Envelope::new("urn:forebay:lab", 2);
     let id = envelope.ids().of_change("lab.plates.inserted.v1", &place, 0);
-    // python3: uuid5(uuid5(NAMESPACE_URL, "urn:forebay:lab"), "lab.plates.inserted.v1|wal|…|742|00000001A2B3C000|1")
+    // python3: uuid5(uuid5(NAMESPACE_URL, "urn:forebay:lab"),
+    // "lab.plates.inserted.v1|wal|…|742|00000001A2B3C000|1")
     let name = "lab.plates.inserted.v1|wal|1790848800123456|742|00000001A2B3C000|1";
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:forebay:lab");
     assert_eq!(id.text().as_str(), Uuid::new_v5(&namespace, name.as_bytes()).to_string());

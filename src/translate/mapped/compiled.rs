@@ -39,7 +39,8 @@ pub struct CompiledRule {
     pub root: usize,
     /// Why this table can never satisfy the locked contract.
     pub(super) broken: Option<Problem>,
-    /// The constant part of the envelope, for [`Head::attributes`](crate::translate::envelope::Head::attributes).
+    /// The constant part of the envelope, for
+    /// [`Head::attributes`](crate::translate::envelope::Head::attributes).
     pub(super) attributes: Vec<u8>,
     pub(super) operations: Operations,
     /// Columns of `update of`, with whether the replica identity provides them. At least one must differ.

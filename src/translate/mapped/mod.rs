@@ -1,7 +1,8 @@
-//! Events made by rules. A relation and its rules are compiled once; each change is then matched against the plan.
+//! Events made by rules. A relation and its rules are compiled once; each change is then matched against the
+//! plan.
 //!
-//! Events are in the order of the rules. An event that fails on a row fails alone: the other events of the change are
-//! published, and the caller writes a dead letter for the failed one.
+//! Events are in the order of the rules. An event that fails on a row fails alone: the other events of the
+//! change are published, and the caller writes a dead letter for the failed one.
 
 mod compile;
 mod compiled;

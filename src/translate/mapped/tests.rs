@@ -318,8 +318,8 @@ fn id_follows_rule_and_is_stable_in_repeats() {
     }
 }
 
-/// The ordinal of an id counts events (docs/EVENTS.md): a rule of the same type that did not select the change does
-/// not count.
+/// The ordinal of an id counts events (docs/EVENTS.md): a rule of the same type that did not select the
+/// change does not count.
 #[test]
 fn id_ordinal_counts_events_not_rules() {
     let one = |when: &str| rule(&format!("when = \"{when}\"\ndata = \"id\""));

@@ -1,4 +1,5 @@
-//! Queries the catalogue while the stream runs: one table when its definition is needed, and all of them every second.
+//! Queries the catalogue while the stream runs: one table when its definition is needed, and all of them
+//! every second.
 
 use std::pin::Pin;
 use std::time::Duration;
