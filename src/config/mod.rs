@@ -80,8 +80,8 @@ pub struct SourceConfig {
     /// Largest row that is processed, in bytes. Kinesis accepts records up to 10 MiB, so a larger row cannot
     /// be published.
     pub max_row_size: u64,
-    /// Create the slot as a failover slot (PostgreSQL 17 and later).
-    pub failover: bool,
+    /// Whether the slot is a failover slot; `None`: if the server has them (a primary of PostgreSQL 17 or later).
+    pub failover: Option<bool>,
     /// Interval of the heartbeat. `None`: no heartbeat is written.
     pub heartbeat: Option<Duration>,
 }
@@ -321,7 +321,7 @@ impl Config {
             max_row_size: keys
                 .parsed("source.max_row_size", |text| bounded_size(text, MIB, 64 * MIB))
                 .unwrap_or(16 * MIB),
-            failover: failover.unwrap_or(false),
+            failover,
             heartbeat: keys
                 .parsed("source.heartbeat", |text| {
                     off_or(text, Duration::from_secs(1), Duration::from_hours(1))

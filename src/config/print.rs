@@ -216,7 +216,11 @@ impl Config {
         let Some(polling) = &self.source.polling else {
             let heartbeat =
                 self.source.heartbeat.map_or_else(|| "off".to_owned(), |every| Span(every).to_string());
-            return writeln!(f, "failover = {}\nheartbeat = {}", self.source.failover, quoted(&heartbeat));
+            match self.source.failover {
+                Some(failover) => writeln!(f, "failover = {failover}")?,
+                None => writeln!(f, "# failover: true on a primary of PostgreSQL 17 or later")?,
+            }
+            return writeln!(f, "heartbeat = {}", quoted(&heartbeat));
         };
         writeln!(f, "\n[source.cursors]")?;
         for (table, cursor) in &polling.cursors {

@@ -21,6 +21,7 @@ use crate::pipeline::start::LockedDirectory;
 use crate::pipeline::start::recover;
 use crate::position::{CommitSeq, Position, ResumePoint};
 use crate::source::postgres::admit::{ReplicationSlot, Server, Wanted};
+use crate::source::postgres::conninfo::Settings;
 use crate::source::postgres::create;
 use crate::source::postgres::inspect::{self, Seen};
 use crate::source::postgres::session::Session;
@@ -172,7 +173,7 @@ pub async fn adopt(config: &Config, order: &Order, report_wait: &dyn Fn(String))
     let mut session = Session::open(&settings).await?;
     let seen = inspect::look(&mut session, &settings, &wanted).await?;
     seen.check(&wanted)?;
-    let mut confirmed = slot(config, (&mut session, report_wait), &seen, &wanted, order).await?;
+    let mut confirmed = slot((config, &settings), (&mut session, report_wait), &seen, &wanted, order).await?;
     let mut skipped = None;
     if seen.slot.is_some() && order.recreate_slot.is_none() {
         let translation = contracts::settings(config).map_err(Failure::stop)?;
@@ -214,7 +215,7 @@ fn kept(locked: &LockedDirectory) -> CommitSeq {
 
 /// The slot to continue with: the existing one, or a new one.
 async fn slot(
-    config: &Config,
+    (config, settings): (&Config, &Settings),
     (session, report_wait): (&mut Session, &dyn Fn(String)),
     seen: &Seen,
     wanted: &Wanted,
@@ -243,8 +244,7 @@ async fn slot(
     if let Some(found) = found {
         found.check(&wanted.slot)?;
     }
-    create::create(&config.source, session, seen.publication.is_some(), found, (|_| Ok(()), report_wait))
-        .await
+    create::create(&config.source, (session, settings), seen, found, (|_| Ok(()), report_wait)).await
 }
 
 /// The checkpoint that begins the new epoch at this position of the slot, with this number of lost frames.

@@ -148,7 +148,7 @@ async fn look(
     found.extend(blockers);
     let setup = session.look(async |client| setup::read(client, &wanted.publication).await).await;
     found.extend(
-        create::check_failover(source, seen.facts.version)
+        create::check_failover(source, &seen.facts)
             .err()
             .map(|failure| Diagnosis::of_problem("source.failover", failure.problem())),
     );

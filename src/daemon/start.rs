@@ -116,7 +116,7 @@ pub async fn decide(
     let wanted = Wanted { epoch_least, at: crate::time::now_micros(), ..wanted.clone() };
     let mut session = Session::open(settings).await?;
     let seen = takeover::look_in_turn((&mut session, settings), &wanted, directory, report_wait).await?;
-    create::check_failover(source, seen.facts.version)?;
+    create::check_failover(source, &seen.facts)?;
     let planned = match (&seen.publication, &source.tables) {
         (Some(_), _) => Vec::new(),
         (None, Some(tables)) => tables.clone(),
@@ -160,13 +160,14 @@ pub async fn decide(
                 "publication exists without a slot; continuing as a first start"
             );
         }
-        let (published, slot) = (seen.publication.is_some(), seen.slot.as_ref());
         let noted = |at: CommitSeq| {
             checkpoint.ever_confirmed = at.into();
             directory.note(&checkpoint)
         };
         checkpoint.ever_confirmed =
-            create::create(source, &mut session, published, slot, (noted, report_wait)).await?.into();
+            create::create(source, (&mut session, settings), &seen, seen.slot.as_ref(), (noted, report_wait))
+                .await?
+                .into();
         checkpoint.phase = Phase::Running;
         directory.note(&checkpoint)?;
     } else {

@@ -197,7 +197,7 @@ async fn publish(server: &Server, tables: &str) -> PostgresSource {
         .sql(&format!("CREATE PUBLICATION \"Pub's\" {tables} WITH (publish_via_partition_root = true)"))
         .await;
     let mut session = Session::open(&server.settings()).await.unwrap();
-    session.run(async |client| slot::create_slot(client, "lab", false).await).await.unwrap();
+    session.run(async |client| slot::create_slot(client, "lab").await).await.unwrap();
     PostgresSource::start(&server.settings(), &Stream::new("lab", "Pub's")).await.unwrap()
 }
 

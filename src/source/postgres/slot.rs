@@ -160,7 +160,9 @@ pub async fn server_facts(client: &Client) -> Result<ServerFacts, Error> {
         .query_one(
             "SELECT current_setting('server_version_num'),
                     (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text,
-                    pg_is_in_recovery(), current_setting('wal_level'),
+                    pg_is_in_recovery(),
+                    -- From PostgreSQL 19 on, a slot raises the level while it exists.
+                    coalesce(current_setting('effective_wal_level', true), current_setting('wal_level')),
                     current_setting('max_replication_slots'),
                     (SELECT count(*) FROM pg_replication_slots),
                     current_setting('max_wal_senders'),
@@ -256,20 +258,14 @@ pub async fn is_walsender_busy(client: &Client, name: &str) -> Result<bool, Erro
 
 /// Creates a pgoutput slot and returns where it begins. Create the publication first. On a standby it waits
 /// until the primary logs its running transactions; `SELECT pg_log_standby_snapshot()` on the primary ends
-/// the wait. `failover` needs PostgreSQL 17.
+/// the wait.
 ///
 /// # Errors
 /// The slot exists, no slot is free, `wal_level` is not `logical`, or the role lacks REPLICATION.
-pub async fn create_slot(client: &Client, name: &str, failover: bool) -> Result<Lsn, Error> {
-    let row = if failover {
-        let create = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput', false, false, true)";
-        client.query_one(create, &[&name]).await?
-    } else {
-        let create =
-            "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
-        client.query_one(create, &[&name]).await?
-    };
-    lsn(row.try_get(0)?)
+pub async fn create_slot(client: &Client, name: &str) -> Result<Lsn, Error> {
+    let create =
+        "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
+    lsn(client.query_one(create, &[&name]).await?.try_get(0)?)
 }
 
 /// Creates a slot that ends with this session. A [copy](copy_slot) of it begins at the same position.

@@ -11,12 +11,9 @@ fn insert(postgres: &Postgres, ids: std::ops::Range<u32>) {
     }
 }
 
-/// A daemon with a failover slot (from 17), and a standby of its database.
+/// A daemon with a failover slot, as it is by default from 17 on, and a standby of its database.
 fn with_standby(version: Version) -> (Fixture, Postgres) {
     let mut fixture = Fixture::prepare(version);
-    if version.0 >= 17 {
-        fixture.daemon.settings().more.push(("source".to_owned(), "failover = true".to_owned()));
-    }
     fixture.go_on();
     fixture.plates(0..5);
     fixture.wait_until_published().assert_clean();
@@ -151,4 +148,24 @@ fn unclean_stop_and_failover_begin_an_epoch() {
         let report = fixture.wait_until_published();
         assert!(report.reordered.is_empty() && report.malformed.is_empty(), "{report}");
     }
+}
+
+/// From 17 on, by default; before, the server has none.
+#[test]
+fn slot_is_a_failover_slot_where_the_server_has_them() {
+    let is_failover = |fixture: &Fixture| {
+        fixture.postgres.value("select to_jsonb(s) ->> 'failover' from pg_replication_slots s")
+    };
+    for (version, setting, expected) in
+        [(Version::NEWEST, None, "true"), (Version(17), Some("false"), "false"), (Version(16), None, "")]
+    {
+        let mut fixture = Fixture::prepare(version);
+        let line = |value| ("source".to_owned(), format!("failover = {value}"));
+        fixture.daemon.settings().more.extend(setting.map(line));
+        fixture.go_on();
+        assert_eq!(is_failover(&fixture), expected, "{version:?}, {setting:?}");
+    }
+    let mut fixture = Fixture::prepare(Version(16));
+    fixture.daemon.settings().more.push(("source".to_owned(), "failover = true".to_owned()));
+    fixture.refuses(&["source.failover needs PostgreSQL 17 or later"]);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::SourceConfig;
 use crate::config::units::ByteAmount;
 use crate::diagnosis::Diagnosis;
+use crate::source::postgres::create::{FAILOVER_SINCE, wants_failover};
 use crate::source::postgres::inspect::Seen;
 use crate::source::postgres::publication::{PublicationFacts, escape_identifier};
 use crate::source::postgres::slot::SlotFacts;
@@ -21,9 +22,6 @@ const CLOCK_MICROS_MAX: i64 = 5_000_000;
 
 /// The first version that can decode WAL on a standby.
 const STANDBY_SINCE: u32 = 160_000;
-
-/// The first version with failover slots.
-const FAILOVER_SINCE: u32 = 170_000;
 
 /// A longer forecast than this (a century) is not reported.
 const FORECAST_MAX: Duration = Duration::from_hours(24 * 36_525);
@@ -193,7 +191,7 @@ fn failover(seen: &Seen, setup: &SetupFacts, source: &SourceConfig) -> Option<Di
         return Some(Diagnosis::ok(subject, fact));
     }
     let slot = seen.slot_facts.as_ref();
-    if slot.map_or(source.failover, |slot| slot.failover) {
+    if slot.map_or(wants_failover(source, facts), |slot| slot.failover) {
         if setup.waits_for_standbys {
             return Some(Diagnosis::ok(subject, "a failover slot: standbys keep a copy of it"));
         }
@@ -221,7 +219,7 @@ fn failover(seen: &Seen, setup: &SetupFacts, source: &SourceConfig) -> Option<Di
                 escape_identifier(&source.slot)
             ))
     } else {
-        found.with_hint("Set source.failover = true before the first start.")
+        found.with_hint("Remove source.failover = false before the first start.")
     })
 }
 

@@ -94,7 +94,7 @@ fn source() -> SourceConfig {
         tables: None,
         epoch: 0,
         max_row_size: 1 << 24,
-        failover: false,
+        failover: None,
         heartbeat: None,
     }
 }
@@ -168,7 +168,7 @@ fn each_peculiarity_is_one_diagnosis_with_its_fix() {
         (
             |_, setup, source| {
                 setup.physical_slots = vec!["s1".to_owned(), "s2".to_owned()];
-                source.failover = true;
+                source.failover = Some(true);
             },
             Warning,
             "synchronized_standby_slots is empty",
