@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::consumers::kcl::KclView;
 use crate::consumers::{assert_lambda_stores_plates, assert_view_is_the_tables, view_of_archive};
 use crate::support::daemon::{Daemon, Settings};
 use crate::support::fixture::Fixture;
@@ -194,11 +195,13 @@ fn archive_has_every_event_and_yields_the_tables() {
     if !Implementation::LocalStackWithArchive.is_here()
         || !Environment::Client.is_here()
         || !Environment::Analysis.is_here()
+        || !KclView::is_here()
     {
         return;
     }
     let kinesis = Kinesis::start(Implementation::LocalStackWithArchive);
     assert_stack_is_the_templates(&kinesis);
+    let kcl = KclView::start(&kinesis);
     let copy = Copy::new();
     wait_until_firehose_reads(&kinesis, &copy);
 
@@ -247,6 +250,7 @@ fn archive_has_every_event_and_yields_the_tables() {
     let events: Vec<_> =
         fixture.records().into_iter().filter(|record| !record.data.starts_with(MARKER)).collect();
     assert_lambda_stores_plates(&events, &fixture.kinesis, &fixture.postgres);
+    kcl.assert_view_of_disturbed_stream(&fixture.kinesis);
 }
 
 /// The audit reads the objects in S3.

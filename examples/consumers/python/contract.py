@@ -4,6 +4,7 @@ An event takes effect exactly once if `is_new` and the effect are committed in o
 """
 
 import json
+import re
 from decimal import Decimal
 
 SCHEMA = """
@@ -13,12 +14,15 @@ CREATE TABLE IF NOT EXISTS last_sequence (
 ) WITHOUT ROWID;
 """
 
+# Decimals keep all digits. Python's own integers stop at 4,300 of them.
+DECODER = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal)
+BETWEEN = re.compile(r"[\s,:]*")
+
 
 def events(data):
     """The events of a Kinesis record, or of an object of the archive, each with its line. A record may hold several."""
     for line in data.splitlines():
-        # Decimals keep all digits. Python's own integers stop at 4,300 of them.
-        yield json.loads(line, parse_int=Decimal, parse_float=Decimal), line.decode()
+        yield DECODER.decode(line.decode()), line.decode()
 
 
 def is_new(db, event):
@@ -29,3 +33,19 @@ def is_new(db, event):
         (event["source"], event["partitionkey"], event["sequence"]),
     )
     return noted.rowcount == 1
+
+
+def members(text):
+    """The members of a JSON object, each value as the text that the object has. json.dumps would write other numbers."""
+    found, end = {}, text.index("{") + 1
+    while text[start := BETWEEN.match(text, end).end()] != "}":
+        name, end = DECODER.raw_decode(text, start)
+        start = BETWEEN.match(text, end).end()
+        _, end = DECODER.raw_decode(text, start)
+        found[name] = text[start:end]
+    return found
+
+
+def json_object(members):
+    """The JSON object that has these members."""
+    return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{value}" for name, value in members.items()) + "}"

@@ -45,8 +45,8 @@ def unavailable(event):
 def handle(db, event, line):
     """The effect of an event that is new."""
     automatic = AUTOMATIC.fullmatch(event["type"])
-    if not automatic:
-        return
+    if not automatic or not isinstance(event.get("data"), dict):
+        return  # An application may publish a type with such a name, and its data are any JSON.
     (table, what), source, sequence = automatic.groups(), event["source"], event["sequence"]
     if what == "truncated":
         # It has another key than the rows, so it may come before or after events of rows: `current` compares the sequences.
@@ -59,15 +59,11 @@ def handle(db, event, line):
     key = (source, table, event["subject"])
     data = None
     if what != "deleted":
-        # SQLite's JSON keeps numbers as they are written; Python's would not.
-        (data,) = db.execute("SELECT ? -> '$.data'", (line,)).fetchone()
-        for column in unavailable(event):
-            path = '$."' + column.replace('"', '\\"') + '"'
-            (data,) = db.execute(
-                """SELECT coalesce((SELECT json_set(?1, ?2, json(data -> ?2)) FROM rows
-                   WHERE (source, table_name, key) = (?3, ?4, ?5) AND data -> ?2 IS NOT NULL), ?1)""",
-                (data, path, *key),
-            ).fetchone()
+        row = contract.members(contract.members(line)["data"])
+        former = db.execute("SELECT data FROM rows WHERE (source, table_name, key) = (?, ?, ?)", key).fetchone()
+        old = contract.members(former[0]) if former and former[0] else {}
+        row.update({column: old[column] for column in unavailable(event) if column in old})
+        data = contract.json_object(row)
     db.execute(
         """INSERT INTO rows VALUES (?, ?, ?, ?, ?)
            ON CONFLICT DO UPDATE SET sequence = excluded.sequence, data = excluded.data""",
