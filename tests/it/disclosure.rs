@@ -87,7 +87,8 @@ fn table_name_commands_no_terminal() {
     let shown = flow.daemon.run(&["dlq", "show", &id]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("forged") && !shown.lines().any(|line| line.contains(is_harmful)), "{shown:?}");
+    let names_it = || flow.daemon.log().iter().any(|line| line.contains("forged")).then_some(());
+    eventually("the log names it", SOON, names_it);
     let log = flow.daemon.log();
-    assert!(log.iter().any(|line| line.contains("forged")), "{log:?}");
     assert!(!log.iter().any(|line| line.contains(is_harmful) || line.starts_with("forged")), "{log:?}");
 }

@@ -147,6 +147,7 @@ fn generated_key_that_is_not_sent_is_refused() {
     assert!(flow.daemon.terminate().success());
     flow.daemon.settings().tables = vec!["lab.k".to_owned()];
     flow.postgres.execute("alter table lab.k replica identity default; drop publication forebay_lab");
+    flow.wait_until_slot_is_free();
     flow.postgres.execute("select pg_drop_replication_slot('forebay_lab')");
     flow.daemon.wipe();
     refuses(&mut flow, &["its key has the generated column id"]);

@@ -300,6 +300,7 @@ fn younger_column_is_null_and_missing_one_is_logged_once() {
     flow.postgres.execute("alter table lab.plates drop column colour");
     flow.postgres.execute("insert into lab.plates (plate_id, barcode) values (4, 'P4'), (5, 'P5')");
     wait_for_letters(&flow, 2);
+    flow.daemon.wait_for_event("change_quarantined");
     // `dead_letters_written` is logged for each batch; the reason only once.
     assert_eq!(flow.daemon.count_events("change_quarantined"), 1);
 }

@@ -37,6 +37,14 @@ fn sql(flow: &Flow, text: &str) {
 /// Waits until everything that was committed is an event or a dead letter, and looks for canaries in the stream.
 #[track_caller]
 fn assert_no_canary(flow: &mut Flow) {
+    look_for_canaries(flow);
+    flow.wait_until_drained();
+    look_for_canaries(flow);
+}
+
+/// Waits until a later event is in the stream, and looks for canaries there and in the log.
+#[track_caller]
+fn look_for_canaries(flow: &mut Flow) {
     let marker = flow.mark();
     eventually("the marker", SOON, || {
         flow.published().iter().any(|change| change.key == marker).then_some(())

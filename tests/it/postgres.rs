@@ -52,6 +52,11 @@ fn postgres_user(program: &Path) -> Command {
 
 impl Server {
     fn start(bin: PathBuf) -> Self {
+        Self::start_with(bin, "1min")
+    }
+
+    /// `sender_timeout` is how long it waits for a client that says nothing.
+    fn start_with(bin: PathBuf, sender_timeout: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("fb").tempdir_in("/tmp").unwrap();
         let at = |name: &str| directory.path().join(name);
         let script = format!(
@@ -66,12 +71,10 @@ impl Server {
         run(Command::new("sh").args(["-c", &script]));
         let init = ["-U", "postgres", "-A", "trust", "--no-locale", "-E", "UTF8", "-N", "-D"];
         run(postgres_user(&bin.join("initdb")).args(init).arg(at("data")));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = crate::support::port::free();
         let settings = format!(
             "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{dir}'\nwal_level=logical\nfsync=off\n\
-             ssl=on\nssl_cert_file='{dir}/server.crt'\nssl_key_file='{dir}/server.key'\nwal_sender_timeout=3s\n\
+             ssl=on\nssl_cert_file='{dir}/server.crt'\nssl_key_file='{dir}/server.key'\nwal_sender_timeout={sender_timeout}\n\
              password_encryption='scram-sha-256'\nmax_wal_senders=10\nmax_replication_slots=10\n",
             dir = directory.path().display()
         );
@@ -436,7 +439,7 @@ async fn oversize_row_is_unreadable_and_stream_continues() {
 #[tokio::test]
 async fn keepalive_confirms_over_unpublished_traffic() {
     let Some(bin) = programs(15) else { return };
-    let server = Server::start(bin);
+    let server = Server::start_with(bin, "5s");
     server.sql(TABLES).await;
     let mut source = publish(&server, "FOR TABLE lab.plates").await;
     server.sql("INSERT INTO lab.log SELECT 'x' FROM generate_series(1, 1000)").await;
@@ -456,7 +459,7 @@ async fn keepalive_confirms_over_unpublished_traffic() {
             while source.take().unwrap().is_some() {}
         }
     };
-    let outlived = tokio::time::timeout(Duration::from_secs(5), more).await;
+    let outlived = tokio::time::timeout(Duration::from_secs(8), more).await;
     assert!(outlived.is_err(), "the stream lives on beyond wal_sender_timeout");
     source.close().await.unwrap();
     drop(source);

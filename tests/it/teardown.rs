@@ -78,6 +78,7 @@ fn slot_of_another_source_is_not_dropped() {
     flow.mark();
     flow.wait_until_published();
     assert!(flow.daemon.terminate().success());
+    flow.wait_until_slot_is_free();
     let url = flow.daemon.settings().url.clone();
     let other = Postgres::lab(Version::usual());
     other.query("select pg_create_logical_replication_slot('forebay_lab', 'pgoutput')");

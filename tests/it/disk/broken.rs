@@ -68,8 +68,10 @@ impl Lab {
         let (hits, path) = (self.hits(), injection.paths[0].to_str().unwrap());
         assert!(!hits.is_empty(), "{injection:?} hit nothing; log:\n{log}");
         assert_eq!(status.code(), Some(1), "{injection:?}: {log}");
-        // What is printed at the end: primary and hint, on lines of their own.
-        let last = log.lines().skip(log.lines().count().saturating_sub(3)).collect::<Vec<_>>().join("\n");
+        // What is printed at the end: primary and hint, on lines of their own. Other threads may log after it.
+        let from = log.rfind("\nforebay: ").unwrap_or_else(|| panic!("no last line:\n{log}"));
+        let is_next = |line: &&str| line.starts_with("forebay: ") || line.starts_with("  ");
+        let last = log[from..].trim_start().lines().take_while(is_next).collect::<Vec<_>>().join("\n");
         println!("{}\n  {last}", hits[0]);
         explains(&last, path);
     }

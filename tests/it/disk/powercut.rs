@@ -39,13 +39,15 @@ fn missing_fsync_is_found_by_power_cut() {
         (Void::Checkpoint, r#"code="slot_ahead""#),
         (Void::Log, "cannot be read"),
     ] {
-        let Some(rig) = Rig::prepare(seed) else { return };
-        let summary = rig.run_without_fsync(void);
-        let refused = summary.refused.as_deref().unwrap_or_default();
-        println!("without the fsync of {void:?}: {refused}");
-        // Where it starts all the same, what the cut has taken must be missed.
-        let found =
-            if summary.refused.is_some() { refused.contains(says) } else { !summary.report.lost.is_empty() };
-        assert!(found, "{void:?} was not found: {summary}");
+        // On a slow machine the kernel may have written everything back by itself: then another cut tries.
+        let found = (0..4).any(|_| {
+            let Some(rig) = Rig::prepare(seed) else { return true };
+            let summary = rig.run_without_fsync(void);
+            let refused = summary.refused.as_deref().unwrap_or_default();
+            println!("without the fsync of {void:?}: {refused}");
+            // Where it starts all the same, what the cut has taken must be missed.
+            if summary.refused.is_some() { refused.contains(says) } else { !summary.report.lost.is_empty() }
+        });
+        assert!(found, "{void:?} was not found");
     }
 }

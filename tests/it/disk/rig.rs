@@ -245,7 +245,8 @@ impl Rig {
             let full = || self.flow.daemon.metric("forebay_source_paused") == Some(1.0);
             (confirmed > Some(committed) || (confirmed > before || may_be_full) && full()).then_some(())
         });
-        if void == Void::Nobodys && self.random.once_in(2) {
+        // At the first cut, the log has what the stream has not.
+        if void == Void::Nobodys && self.counts.cuts > 0 && self.random.once_in(2) {
             self.flow.stub.restart().unwrap();
             self.pass(900);
         }

@@ -21,6 +21,8 @@ pub struct Volume {
     /// Counts images.
     cuts: u32,
     mounted: bool,
+    /// For `mount`. A damaged file system must not look like a working one.
+    options: &'static str,
     /// Held while this process lives: a home without a holder is a leftover.
     owner: File,
 }
@@ -28,6 +30,10 @@ pub struct Volume {
 impl Volume {
     /// An empty file system of this size; `None`, with a message, where there can be none.
     pub fn make(mib: u64) -> Option<Self> {
+        Self::make_with(mib, "loop,errors=remount-ro")
+    }
+
+    fn make_with(mib: u64, options: &'static str) -> Option<Self> {
         if !can_mount() {
             return None;
         }
@@ -41,12 +47,12 @@ impl Volume {
         owner.lock().unwrap();
         drop(gate);
         let image = home.join("image-0");
-        let mut volume = Self { home, image, cuts: 0, mounted: false, owner };
+        let mut volume = Self { home, image, cuts: 0, mounted: false, options, owner };
         fs::create_dir(volume.mount_point()).unwrap();
         File::create(&volume.image).unwrap().set_len(mib << 20).unwrap();
         // Inode tables are written now, not by a kernel thread later: nothing but us writes to the image.
-        let options = "lazy_itable_init=0,lazy_journal_init=0";
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", options]).arg(&volume.image));
+        let inodes = "lazy_itable_init=0,lazy_journal_init=0";
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", inodes]).arg(&volume.image));
         volume.mount();
         Some(volume)
     }
@@ -82,10 +88,8 @@ impl Volume {
     }
 
     fn mount(&mut self) {
-        // A damaged file system must not look like a working one.
-        let options = "loop,errors=remount-ro";
         run(Command::new("mount")
-            .args(["-t", "ext4", "-o", options])
+            .args(["-t", "ext4", "-o", self.options])
             .arg(&self.image)
             .arg(self.mount_point()));
         self.mounted = true;
@@ -193,7 +197,9 @@ fn run(command: &mut Command) {
 /// The rig itself: what was fsynced is there after the cut, what was only written is not.
 #[test]
 fn power_cut_takes_exactly_unsynced_writes() {
-    let Some(mut volume) = Volume::make(16) else { return };
+    // By default the kernel makes names durable every five seconds: so long a slow machine may take.
+    let options = "loop,errors=remount-ro,commit=300";
+    let Some(mut volume) = Volume::make_with(16, options) else { return };
     let path = |name: &str| volume.mount_point().join(name);
     let (kept, lost, grown) = (path("kept"), path("lost"), path("grown"));
     fs::write(&kept, "fsynced").unwrap();

@@ -127,9 +127,11 @@ fn huge_outbox_rows_and_messages_do_not_stop_receiving() {
         eventually("the last event is published", SOON, || {
             flow.records().iter().any(|record| record.key == last).then_some(())
         });
-        let letters = letters(&flow);
+        // Other keys do not wait for them.
+        let letters = eventually("the others are dead letters", SOON, || {
+            Some(letters(&flow)).filter(|letters| letters.len() >= 3)
+        });
         let reasons: Vec<&Value> = letters.iter().map(|letter| &letter["reason"]).collect();
-        assert!(letters.len() >= 3, "{}", letters.len());
         assert!(reasons.iter().all(|reason| reason.as_str().unwrap().len() < 6_000));
         let id = letters[0]["id"].as_str().unwrap();
         assert!(!run(&flow, &["dlq", "show", id]).is_empty());

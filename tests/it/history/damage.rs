@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use crate::support::fixture::Fixture;
 use crate::support::postgres::Version;
-use crate::support::{SOON, eventually};
 
 /// Kinesis is away, ten plates are durable, the daemon has been killed.
 fn holding() -> Fixture {
     let mut fixture = Fixture::start(Version::usual());
     fixture.plates(0..5);
     fixture.wait_until_published().assert_clean();
+    fixture.wait_until_drained();
     fixture.kinesis.stop();
     fixture.plates(5..15);
     // Durable, and so confirmed, although nobody has published them.
@@ -72,11 +72,7 @@ fn recoverable_damage_is_repaired_from_slot() {
     fixture.plates(5..15);
     fixture.wait_until_confirmed();
     fixture.daemon.kill9();
-    eventually("the slot is free", SOON, || {
-        (fixture.postgres.value("select active from pg_replication_slots where slot_name = 'forebay_lab'")
-            == "f")
-            .then_some(())
-    });
+    fixture.wait_until_slot_is_free();
     fixture.postgres.query("select pg_drop_replication_slot('forebay_lab')");
     fixture.postgres.query("select pg_copy_logical_replication_slot('kept', 'forebay_lab')");
     damage(&fixture);

@@ -126,9 +126,20 @@ fn unproven_history_is_withheld_after_kill() {
     let copy = fixture.postgres.copy_data_dir();
     fixture.daemon.wait_for_event_since(mark, "receiving");
     write_beyond(&fixture.postgres);
-    fixture.plates(5..10);
-    fixture.wait_until_published().assert_clean();
-    fixture.daemon.kill9();
+    // The checkpoint notes it within a second. A kill that came later, on a busy machine, is followed by another.
+    let is_early = (1..15).any(|nth: u32| {
+        fixture.plates(nth * 5..nth * 5 + 5);
+        fixture.wait_until_published().assert_clean();
+        fixture.daemon.kill9();
+        let stat = fixture.daemon.run(&["buffer", "stat", "--json"]).stdout;
+        let stat: serde_json::Value = serde_json::from_slice(&stat).unwrap();
+        let is_early = stat["frames_unpublished"].as_u64() > Some(0);
+        if !is_early {
+            fixture.go_on();
+        }
+        is_early
+    });
+    assert!(is_early, "no kill came before the checkpoint");
     fixture.postgres.restore_data_dir(&copy);
     fixture.plates(100..105);
     write_beyond(&fixture.postgres);

@@ -9,6 +9,7 @@ fn stopped() -> Fixture {
     fixture.plates(0..10);
     fixture.wait_until_published().assert_clean();
     assert!(fixture.daemon.terminate().success());
+    fixture.wait_until_slot_is_free();
     fixture
 }
 

@@ -26,7 +26,9 @@ fn version(key: &str, version: i64) -> Change {
 fn dead_letters(flow: &Flow) -> Vec<Value> {
     let path = flow.daemon.buffer_directory().join("dead_letters.jsonl");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // The last line may be half written.
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     // One that publishing stood before and that went to the dead letter later is there twice, and is one.
     let mut letters: Vec<Value> = Vec::new();
     for line in lines {

@@ -104,6 +104,7 @@ fn finish(mut flow: Flow) {
     let report = flow.check();
     println!("{report}");
     report.assert_clean();
-    flow.daemon.assert_quiet(&["source_disconnected"]);
+    // The sessions of the watchdog and of the catalogue break as well.
+    flow.daemon.assert_quiet(&["source_disconnected", "watchdog_blind", "catalogue_unreadable"]);
     assert!(flow.daemon.terminate().success());
 }

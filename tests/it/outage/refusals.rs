@@ -2,10 +2,10 @@
 
 use kinesis_stub::{Fault, Refusal, Rule};
 
+use crate::support::eventually;
 use crate::support::flow::{DRAINED_WITHIN, Flow};
 use crate::support::random::seed;
 use crate::support::workload::Running;
-use crate::support::{SOON, eventually};
 
 /// Each of these for some requests, under load, in one life of the daemon.
 #[test]
@@ -39,7 +39,7 @@ fn key_order_holds_under_any_stream_response() {
         for rule in rules {
             flow.stub.add(rule).unwrap();
         }
-        let struck = flow.stub.wait(SOON, |stats| {
+        let struck = flow.stub.wait(DRAINED_WITHIN, |stats| {
             stats.requests.faults >= before.requests.faults + 10 && stats.records >= before.records + 200
         });
         assert!(struck, "{name}: {:?}", flow.stub.stats());

@@ -65,8 +65,9 @@ fn start_without_database_publishes_durable_changes() {
             "stopped" => flow.postgres.start_again(),
             "refusing" => proxy.refuse(false),
             _ => {
-                proxy.resume();
+                // In this order: a connection that gets through in between would be lost again.
                 proxy.cut();
+                proxy.resume();
             }
         }
         flow.wait_until_it_moves(how);

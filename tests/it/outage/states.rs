@@ -200,8 +200,12 @@ fn stream_recreated_during_outage_gets_no_record() {
     let mut flow = lab(|_| {});
     flow.stub.stop();
     flow.mark();
-    // Whoever is away for so long may be another one.
+    // After such an outage it may be another stream, and each attempt to send follows a description. One without a response allows
+    // an attempt within a second. No stream is recreated so quickly, except a stub's: here, seconds pass before the next attempt.
+    let failed = || flow.daemon.metric("forebay_records_rejected_total{reason=\"unacknowledged\"}");
     flow.daemon.wait_for_event("stream_unverified");
+    let before = failed().unwrap_or_default();
+    eventually("another attempt fails", SOON, || failed().filter(|now| *now > before));
     flow.stub.delete_stream(STREAM).unwrap();
     flow.stub.create_stream(STREAM, 4).unwrap();
     let before = flow.stub.stats().records;
@@ -276,6 +280,7 @@ fn max_record_size_change_is_followed() {
     flow.postgres.execute(&large(7));
     let published = || flow.published().iter().any(|change| change.key == "7").then_some(());
     eventually("it leaves", SOON, published);
+    flow.wait_until_drained();
     assert!(flow.daemon.terminate().success());
     let report = flow.check();
     assert_eq!(report.lost, [r#"lab.plates "6" Inserted, version 1"#]);

@@ -1,7 +1,7 @@
 //! A stop in order: within 5 s whatever the ends do, and the next start repeats nothing that was answered.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kinesis_stub::{Fault, Refusal, Rule};
 
@@ -11,6 +11,7 @@ use crate::support::postgres::{Postgres, Stop, Version};
 use crate::support::process::Signal;
 use crate::support::proxy::{Proxy, Target};
 use crate::support::random::seed;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::workload::Running;
 
 /// What it promises, and what a busy machine may add.
@@ -18,9 +19,9 @@ const STOPS_WITHIN: Duration = Duration::from_secs(6);
 
 #[track_caller]
 fn terminate(flow: &mut Flow) -> Duration {
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     let status = flow.daemon.terminate();
-    let took = began.elapsed();
+    let took = watch.elapsed();
     assert!(status.success(), "{status}");
     assert!(took < STOPS_WITHIN, "it took {took:?}\n{}", flow.daemon.log().join("\n"));
     took
@@ -66,13 +67,14 @@ fn second_interrupt_exits_at_once() {
     assert!(flow.stub.wait(SOON, |stats| stats.held > 0), "nothing was sent");
     flow.daemon.signal(Signal::INT);
     flow.daemon.wait_for_event("shutdown_started");
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     flow.daemon.signal(Signal::INT);
     let status = flow.daemon.wait();
-    println!("ended after {:?}", began.elapsed());
+    let took = watch.elapsed();
+    println!("ended after {took:?}");
     assert_eq!(status.code(), Some(130));
     // A first one alone would have waited 3 s for the answer.
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(took < Duration::from_secs(2));
     flow.stub.heal();
     flow.start();
     flow.wait_until_published();

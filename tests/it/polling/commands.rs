@@ -142,5 +142,7 @@ fn recovery_conflict_loses_no_row() {
     println!("cancelled in round {rounds}");
     fixture.postgres.execute("insert into p.facts (writer, note) values (1, 'last')");
     wait_for(&fixture, "p.facts.inserted.v1", "8001");
-    eventually("all rows", SOON, || (events_of(&fixture, "p.facts.inserted.v1").len() == 8001).then_some(()));
+    eventually("all rows", SOON * 3, || {
+        (events_of(&fixture, "p.facts.inserted.v1").len() == 8001).then_some(())
+    });
 }

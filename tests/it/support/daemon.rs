@@ -13,8 +13,10 @@ use super::port;
 use super::postgres::Postgres;
 use super::process::{Process, Signal};
 
-/// SIGTERM must have ended it by then (it promises 5 s; a busy machine gets twice that).
-const STOPS_WITHIN: Duration = Duration::from_secs(10);
+/// SIGTERM must have ended it by then. That it takes 5 s at most, `outage` shows; a busy machine may stall for as long.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+/// Alarms that any test may bring: of what other programs write to the disk, and of a machine so slow that a test takes minutes.
+const OF_THE_MACHINE: [&str; 3] = ["disk_full_foreseen", "log_full_foreseen", "waiting_on_server"];
 
 /// What goes into `forebay.toml`. The fields are public: a test changes what it is about.
 #[derive(Clone, Debug)]
@@ -288,12 +290,11 @@ impl Daemon {
         self.process_mut().signal(signal);
     }
 
-    /// Fails on every WARN or ERROR line whose `event` field is not expected.
+    /// Fails on every WARN or ERROR line whose `event` field is not expected. Those of a busy machine always are.
     #[track_caller]
     pub fn assert_quiet(&self, expected: &[&str]) {
         let unexpected: Vec<_> = self.log().into_iter().filter(|line| is_alarm(line)).collect();
-        let unexpected: Vec<_> =
-            unexpected.iter().filter(|line| !expected.iter().any(|event| is_event(line, event))).collect();
+        let unexpected: Vec<_> = unexpected.iter().filter(|line| !is_expected(line, expected)).collect();
         assert!(unexpected.is_empty(), "unexpected lines in the log:\n{unexpected:#?}");
     }
 
@@ -395,6 +396,10 @@ pub const QUARANTINED: [&str; 5] = [
 /// Whether a log line, human or JSON, has this `event` field.
 pub fn is_event(line: &str, event: &str) -> bool {
     line.contains(&format!(" event=\"{event}\"")) || line.contains(&format!("\"event\":\"{event}\""))
+}
+
+fn is_expected(line: &str, expected: &[&str]) -> bool {
+    expected.iter().chain(&OF_THE_MACHINE).any(|event| is_event(line, event))
 }
 
 /// Whether a log line, human or JSON, is a warning or an error.

@@ -42,8 +42,10 @@ impl Fixture {
         fixture
     }
 
-    /// Starts the daemon on what it has and waits until the stream is open.
+    /// Starts the daemon on what it has and waits until the stream is open. A slot that the walsender of a killed daemon still
+    /// holds would be a warning of the new one.
     pub fn go_on(&mut self) {
+        self.wait_until_slot_is_free();
         self.daemon.start_again();
         self.wait_until_receiving();
     }
@@ -157,6 +159,24 @@ impl Fixture {
         );
         let confirmed = || (self.postgres.value(&sql) == "t").then_some(());
         eventually("everything is confirmed", SOON, confirmed);
+    }
+
+    /// Waits until nobody reads the slot. A server that is away has no reader.
+    #[track_caller]
+    pub fn wait_until_slot_is_free(&self) {
+        let active = "select 1 from pg_replication_slots where slot_name = 'forebay_lab' and active";
+        eventually("nobody reads the slot", SOON, || {
+            let session = self.postgres.try_session("postgres", "postgres");
+            session.map_or(Some(()), |mut session| session.query(active).is_empty().then_some(()))
+        });
+    }
+
+    /// Waits until the daemon knows of everything that is published: a record is in the stream before its response arrives.
+    #[track_caller]
+    pub fn wait_until_drained(&self) {
+        eventually("the log is drained", SOON, || {
+            (self.daemon.metric("forebay_log_frames_unpublished")? == 0.0).then_some(())
+        });
     }
 
     /// Names of all slots and publications of the lab.

@@ -74,9 +74,11 @@ impl Flow {
         }
     }
 
-    /// Starts the daemon and waits until it receives.
+    /// Starts the daemon and waits until it receives. A slot that the walsender of a killed daemon still holds would be a
+    /// warning of the new one.
     #[track_caller]
     pub fn start(&mut self) {
+        self.wait_until_slot_is_free();
         self.daemon.start_again();
         self.daemon.wait_for_event("receiving");
     }
@@ -164,6 +166,15 @@ impl Flow {
         let deadline = DRAINED_WITHIN;
         eventually(&format!("{what}: plate {marker} is published"), deadline, || {
             self.published().iter().any(|change| change.key == marker).then_some(())
+        });
+    }
+
+    /// Waits until nothing in the log of the running daemon waits: each event was acknowledged, and the dead letters are in
+    /// their file. A record is in the stream before that.
+    #[track_caller]
+    pub fn wait_until_drained(&self) {
+        eventually("the log is drained", super::SOON, || {
+            (self.daemon.metric("forebay_log_frames_unpublished")? == 0.0).then_some(())
         });
     }
 

@@ -18,6 +18,7 @@ pub mod python;
 pub mod random;
 pub mod session;
 pub mod standby;
+pub mod stopwatch;
 pub mod tls;
 pub mod workload;
 

@@ -13,7 +13,7 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use aws_sdk_kinesis::{Client, error::ProvideErrorMetadata as _};
 use kinesis_stub::{Config, Fault, Refusal, Rule, Stub};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Base64 of `a`.
 const ONE: &str = r#"{"StreamName":"s","Records":[{"Data":"YQ==","PartitionKey":"k"}]}"#;
 
