@@ -204,7 +204,7 @@ pub fn describe() {
 }
 
 /// The counters of throttled records in Prometheus text format: one series per open shard, at most
-/// [`LABELS_MAX`]. The metrics recorder would keep the series of closed shards until the process ends.
+/// `LABELS_MAX`. The metrics recorder would keep the series of closed shards until the process ends.
 pub fn throttled_shards(loads: &[ShardLoad]) -> String {
     let mut out =
         format!("# HELP {SHARD_THROTTLED} {SHARD_THROTTLED_MEANING}\n# TYPE {SHARD_THROTTLED} counter\n");

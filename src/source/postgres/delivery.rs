@@ -1,4 +1,4 @@
-//! The slot as a [`Source`](crate::source::Source) of changes.
+//! The slot as a [`Source`] of changes.
 
 use tokio::time::{Instant, sleep_until, timeout};
 

@@ -155,7 +155,15 @@ fn each_peculiarity_is_one_diagnosis_with_its_fix() {
             Some("idle_replication_slot_timeout = 0;"),
         ),
         (|_, setup, _| setup.idle_max = Some(Duration::from_hours(72)), Ok, "about 3 days", None),
-        (|_, setup, _| setup.physical_slots = vec!["s1".to_owned()], Warning, "not a failover slot", None),
+        (
+            |_, setup, source| {
+                setup.physical_slots = vec!["s1".to_owned()];
+                source.failover = Some(false);
+            },
+            Warning,
+            "not a failover slot",
+            None,
+        ),
         (
             |seen, setup, _| {
                 setup.physical_slots = vec!["s1".to_owned()];
