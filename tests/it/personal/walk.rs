@@ -133,7 +133,7 @@ fn start(flow: &mut Flow, entries: &mut Vec<String>) {
         assert!(!flow.daemon.wait().success());
         let log = flow.daemon.log().join("\n");
         let before = entries.len();
-        for part in log.split(": add \"").skip(1) {
+        for part in log.split("Add \"").skip(1) {
             entries.push(format!("?{}", part.split('"').next().unwrap()));
         }
         assert!(entries.len() > before, "no advice: {log}");
